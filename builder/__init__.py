@@ -1,0 +1,1 @@
+"""Makes releases: recipe, plan, shards on Dask, Parquet, manifest; imports real data."""

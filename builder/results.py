@@ -1,0 +1,79 @@
+"""Result files: a measured number together with all it takes to know what it means."""
+
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from builder.commit import canonical_json, sha256_text, write_atomically
+from generation.errors import UserError
+
+PACKAGES = ("torch", "diffusers", "timm", "datasets", "pyarrow", "numpy", "scipy", "pillow")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One measurement of one release.
+
+    kind: "scores" (distances, Inception Score) or "classifier" (accuracy; CAS if the training
+    set is synthetic). dataset: name of the real data set it is about; only results on one data
+    set may share a ranking. subject: what was measured. protocol: every setting two results
+    must share to be compared. values: the numbers, each with n and interval where it has one.
+    """
+
+    kind: Literal["scores", "classifier"]
+    dataset: str
+    subject: dict[str, Any]
+    protocol: dict[str, Any]
+    reference: dict[str, Any]
+    values: dict[str, Any]
+    seeds: dict[str, int] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def protocol_sha256(self) -> str:
+        return sha256_text(canonical_json(self.protocol))
+
+    def write(self, path: Path) -> None:
+        content = {**asdict(self), "protocol_sha256": self.protocol_sha256}
+        write_atomically(path, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+
+
+def read_result(path: Path) -> Result:
+    """Raises UserError if `path` is no result file or its protocol hash does not fit."""
+    try:
+        content = json.loads(path.read_text())
+        stated = content.pop("protocol_sha256")
+        result = Result(**content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is not a result file: {error}") from None
+    if stated != result.protocol_sha256:
+        raise UserError(f"{path}: the protocol was changed after the result was written")
+    return result
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware of this process."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "device": device_kind(),
+        "versions": versions,
+    }
+
+
+def device_kind() -> str:
+    """Name of the GPU torch would use, else "cpu"."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,1 @@
+"""Makes what people read: cards, the leaderboard, pictures."""

@@ -1,0 +1,1 @@
+"""Makes trained classifiers and their predictions: real, generated, or both."""

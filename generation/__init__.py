@@ -1,0 +1,1 @@
+"""Makes images: class lists and prompts, noise schedules, samplers, cascades, fine-tuning."""

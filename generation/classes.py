@@ -1,0 +1,61 @@
+"""Class lists: which classes a release has, in label order, and what each is prompted with."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from generation.errors import UserError, unknown_name
+
+BUILTIN = Path(__file__).parent / "class_lists"
+COLUMNS = ("id", "wnid", "name", "prompt")
+
+
+@dataclass(frozen=True)
+class ClassEntry:
+    """One class. wnid: its stable id (WordNet's for ImageNet); name: what people read."""
+
+    label: int
+    wnid: str
+    name: str
+    prompt: str
+
+
+def load_classes(source: str) -> tuple[ClassEntry, ...]:
+    """A built-in list by name, or a CSV with the columns id, wnid, name, prompt.
+
+    Raises UserError for an unknown name, a missing column, ids that are not 0, 1, 2 …, or a wnid
+    or prompt that stands twice.
+    """
+    path = Path(source) if source.endswith(".csv") else BUILTIN / f"{source}.csv"
+    if not path.is_file():
+        if source.endswith(".csv"):
+            raise UserError(f"class list {source} does not exist")
+        raise unknown_name("class list", source, (p.stem for p in BUILTIN.glob("*.csv")))
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    missing = [c for c in COLUMNS if not rows or rows[0].get(c) is None]
+    if missing:
+        raise UserError(f"class list {path}: no column {missing[0]!r}; need {', '.join(COLUMNS)}")
+    if [row["id"] for row in rows] != [str(i) for i in range(len(rows))]:
+        raise UserError(f"class list {path}: ids must count 0, 1, 2 … in order")
+    for column in ("wnid", "prompt"):
+        _require_distinct(path, column, [row[column] for row in rows])
+    return tuple(ClassEntry(int(r["id"]), r["wnid"], r["name"], r["prompt"]) for r in rows)
+
+
+def select_classes(classes: tuple[ClassEntry, ...], wanted: str) -> tuple[ClassEntry, ...]:
+    """The classes named in a comma-separated list of wnids or names, in label order."""
+    by_name = {c.wnid: c for c in classes} | {c.name: c for c in classes}
+    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    for name in names:
+        if name not in by_name:
+            raise unknown_name("class", name, [c.wnid for c in classes[:20]])
+    if not names:
+        raise UserError("--classes names no class")
+    return tuple(sorted({by_name[name] for name in names}, key=lambda c: c.label))
+
+
+def _require_distinct(path: Path, column: str, values: list[str]) -> None:
+    for value in values:
+        if not value or values.count(value) > 1:
+            raise UserError(f"class list {path}: {column} {value!r} is empty or stands twice")

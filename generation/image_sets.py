@@ -1,0 +1,118 @@
+"""Reading labelled image sets: releases on disk, real or synthetic, one and the same way.
+
+A release holds, for each configuration ("32": views at 32 pixels; "original": bytes as they came)
+and split, Parquet files `CONFIG/SPLIT-*.parquet`. Real releases mark some rows of `train` as
+tuning; the pseudo-splits `fit` (train less tuning) and `tuning` read one part each.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from generation.errors import UserError, unknown_name
+
+PSEUDO_SPLITS = {"fit": False, "tuning": True}  # value of the tuning column
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Decoded images in the order of their ids.
+
+    images uint8[N,H,W,3]; labels int64[N], indices into class_names; image_ids, class_ids str.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    image_ids: tuple[str, ...]
+    class_ids: tuple[str, ...]
+    class_names: tuple[str, ...]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of pixels and labels: the same for the same content, whatever file held it."""
+        digest = hashlib.sha256(repr((self.images.shape, self.class_ids)).encode())
+        digest.update(np.ascontiguousarray(self.images))
+        digest.update(np.ascontiguousarray(self.labels, dtype="<i8"))
+        return digest.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def split_files(release: Path, config: str, split: str) -> list[Path]:
+    """The Parquet files of one split, sorted; UserError says what there is instead."""
+    folder = release / config
+    if not folder.is_dir():
+        options = (
+            [p.name for p in release.iterdir() if any(p.glob("*.parquet"))]
+            if (release.is_dir())
+            else []
+        )
+        if not options:
+            raise UserError(f"{release} is not a release: no Parquet files; see build-dataset")
+        raise unknown_name(f"configuration of {release}", config, options)
+    stored = "train" if split in PSEUDO_SPLITS else split
+    files = sorted(folder.glob(f"{stored}-*.parquet"))
+    if not files:
+        options = sorted({p.name.split("-")[0] for p in folder.glob("*.parquet")})
+        raise unknown_name(f"split of {folder}", split, options)
+    return files
+
+
+def iterate_tables(
+    release: Path, config: str, split: str, columns: list[str]
+) -> Iterator[pa.Table]:
+    """One table a file, with `columns`, only the rows of `split`."""
+    for path in split_files(release, config, split):
+        if split not in PSEUDO_SPLITS:
+            yield pq.read_table(path, columns=columns)
+            continue
+        if "tuning" not in pq.read_schema(path).names:
+            raise UserError(f"{release} has no tuning rows, so no split {split!r}; use 'train'")
+        table = pq.read_table(path, columns=[*columns, "tuning"])
+        wanted = pa.compute.equal(table["tuning"], PSEUDO_SPLITS[split])
+        yield table.filter(wanted).drop_columns(["tuning"])
+
+
+def load_images(release: Path, config: str, split: str) -> LabelledImages:
+    """Decode one split of one fixed-resolution configuration into memory."""
+    columns = ["image", "label", "image_id"]
+    table = pa.concat_tables(iterate_tables(release, config, split, columns))
+    table = table.sort_by("image_id")
+    pixels = [decode(data) for data in _image_bytes(table)]
+    schema = pq.read_schema(split_files(release, config, split)[0])
+    ids, names = class_labels(schema)
+    return LabelledImages(
+        images=np.stack(pixels),
+        labels=table["label"].to_numpy().astype(np.int64),
+        image_ids=tuple(table["image_id"].to_pylist()),
+        class_ids=ids,
+        class_names=names,
+    )
+
+
+def decode(data: bytes) -> np.ndarray:
+    """Encoded bytes to uint8[H,W,3]."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(image.convert("RGB"))
+    except OSError as error:
+        raise UserError(f"an image cannot be decoded: {error}") from None
+
+
+def class_labels(schema: pa.Schema) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Class wnids and names in label order, as the release's schema metadata holds them."""
+    classes = json.loads(schema.metadata[b"classes"])
+    return tuple(c["wnid"] for c in classes), tuple(c["name"] for c in classes)
+
+
+def _image_bytes(table: pa.Table) -> list[bytes]:
+    return table["image"].combine_chunks().field("bytes").to_pylist()

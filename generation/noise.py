@@ -1,0 +1,37 @@
+"""Noise per image, drawn on the CPU: an image's noise depends on its own seed and nothing else."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Protocol
+
+import numpy as np
+
+SEED_BITS = 53  # seeds fit a JSON number, and a float64, without loss
+
+
+class NoiseSource(Protocol):
+    def __call__(self) -> np.ndarray: ...
+
+
+def image_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """Standard normal float32[N, *shape], one after another; row i comes from seeds[i] alone."""
+    streams = [np.random.Generator(np.random.Philox(key=seed)) for seed in seeds]
+    while True:
+        batch = np.empty((len(streams), *shape), dtype=np.float32)
+        for row, stream in zip(batch, streams, strict=True):
+            stream.standard_normal(out=row, dtype=np.float32)
+        yield batch
+
+
+@contextmanager
+def ahead_of_need(batches: Iterator[np.ndarray]) -> Iterator[NoiseSource]:
+    """Draw the next batch in a thread while the caller computes with this one."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="noise") as pool:
+        pending = [pool.submit(next, batches)]
+
+        def draw() -> np.ndarray:
+            pending.append(pool.submit(next, batches))
+            return pending.pop(0).result()
+
+        yield draw

@@ -1,0 +1,169 @@
+"""The network of one cascade stage: a diffusers U-Net on pixels, conditioned on text.
+
+A base stage sees noise and text. A super-resolution stage also sees its parent image,
+upsampled and concatenated (Saharia et al. 2022, section 2.4), after Gaussian noise of the
+augmentation level s has been mixed in, and is told s.
+"""
+
+from typing import Annotated, Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
+from diffusers.models.embeddings import get_timestep_embedding
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from generation.sampler import Denoiser, Prediction
+from generation.schedule import ScheduleConfig
+from generation.text import PromptEmbeddings
+
+AUGMENTATION_EMBEDDING = 64  # sinusoidal features that tell a network the augmentation level
+
+
+class StageConfig(BaseModel):
+    """What a stage's network is and how it was taught to see images.
+
+    patch: side of the pixel blocks the U-Net sees as channels (space to depth).
+    low_resolution: side of the parent image, None for a base stage.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    resolution: Annotated[int, Field(gt=0)]
+    channels: Annotated[int, Field(ge=1, le=3)] = 1
+    patch: Annotated[int, Field(ge=1)] = 1
+    low_resolution: int | None = None
+    prediction: Prediction = "v"
+    schedule: ScheduleConfig = ScheduleConfig()
+    text_encoder: str
+    prompts: tuple[str, ...]
+
+    @property
+    def input_channels(self) -> int:
+        """Channels the U-Net reads: pixel blocks of the image and of the upsampled parent."""
+        images = 1 if self.low_resolution is None else 2
+        return images * self.channels * self.patch**2
+
+    @property
+    def output_channels(self) -> int:
+        return self.channels * self.patch**2
+
+    @property
+    def conditioning_width(self) -> int:
+        """Width of the pooled vector added to the time embedding, less the text's own."""
+        return 0 if self.low_resolution is None else AUGMENTATION_EMBEDDING
+
+
+class PixelUNet(nn.Module):
+    """A stage's network with its prompts: predicts epsilon, v or x0 at the stage's resolution."""
+
+    def __init__(
+        self, unet: UNet2DConditionModel, config: StageConfig, prompts: PromptEmbeddings
+    ) -> None:
+        super().__init__()
+        self.unet = unet
+        self.config = config
+        self.prompts = prompts
+        self.register_buffer("prompt_tokens", prompts.tokens, persistent=False)
+        self.register_buffer("prompt_mask", prompts.mask, persistent=False)
+        self.register_buffer("prompt_pooled", prompts.pooled, persistent=False)
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        prompt: Tensor,
+        parent: Tensor | None = None,
+        augmentation: Tensor | None = None,
+    ) -> Tensor:
+        """x float[N,C,H,W]; t [N]; prompt int64[N]; parent float[N,C,h,w] as augmented;
+        augmentation [N], its table index. Returns float[N,C,H,W].
+        """
+        pooled = self.prompt_pooled[prompt]
+        planes = _normalized(x, self.config.schedule)
+        if parent is not None:
+            assert augmentation is not None
+            planes = torch.cat([planes, upsample(parent, self.config.resolution)], dim=1)
+            level = get_timestep_embedding(augmentation, AUGMENTATION_EMBEDDING)
+            pooled = torch.cat([pooled, level], dim=1)
+        blocks = F.pixel_unshuffle(planes, self.config.patch)
+        out = self.unet(
+            blocks,
+            t,
+            self.prompt_tokens[prompt],
+            class_labels=pooled,
+            encoder_attention_mask=self.prompt_mask[prompt],
+            return_dict=False,
+        )[0]
+        return F.pixel_shuffle(out, self.config.patch)
+
+
+def build_unet(config: StageConfig, prompts: PromptEmbeddings, shape: dict[str, Any]) -> PixelUNet:
+    """A new network; `shape` holds UNet2DConditionModel arguments (block types, widths)."""
+    width = prompts.pooled.shape[1]
+    unet = UNet2DConditionModel(
+        sample_size=config.resolution // config.patch,
+        in_channels=config.input_channels,
+        out_channels=config.output_channels,
+        encoder_hid_dim=width,
+        encoder_hid_dim_type="text_proj",
+        class_embed_type="projection",
+        projection_class_embeddings_input_dim=width + config.conditioning_width,
+        **shape,
+    )
+    return PixelUNet(unet, config, prompts)
+
+
+def upsample(parent: Tensor, resolution: int) -> Tensor:
+    """Bilinear, as the cascades of the paper; [N,C,h,w] to [N,C,resolution,resolution]."""
+    size = (resolution, resolution)
+    return F.interpolate(parent, size=size, mode="bilinear", align_corners=False)
+
+
+def augment(parent: Tensor, noise: Tensor, level: float | Tensor) -> Tensor:
+    """Noise-conditioning augmentation (Saharia et al. 2022, section 2.4), variance preserving.
+
+    `level` in [0, 1) counts along a cosine schedule: abar = cos(level * pi / 2)^2; 0 leaves the
+    parent as it is.
+    """
+    angle = torch.as_tensor(level, dtype=torch.float64) * (torch.pi / 2)
+    shape = (-1,) + (1,) * (parent.ndim - 1)
+    keep = torch.cos(angle).to(parent).reshape(shape)
+    add = torch.sin(angle).to(parent).reshape(shape)
+    return keep * parent + add * noise
+
+
+def guided_denoiser(
+    network: PixelUNet, prompt: Tensor, guidance: float, parent: Tensor | None, level: float
+) -> Denoiser:
+    """Bind conditioning and classifier-free guidance, Imagen's w: uncond + w*(cond - uncond).
+
+    Both halves run as one batch; w = 1 runs the conditional half alone.
+    """
+    n = len(prompt)
+    both = guidance != 1
+    null = torch.full_like(prompt, len(network.prompts.prompts) - 1)
+    prompts = torch.cat([prompt, null]) if both else prompt
+    parents = torch.cat([parent, parent]) if both and parent is not None else parent
+    copies = 2 * n if both else n
+    step = level * network.config.schedule.num_steps
+    augmentation = None if parent is None else prompt.new_full((copies,), step, dtype=torch.float32)
+
+    def denoise(x: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
+        inputs = torch.cat([x, x]) if both else x
+        times = torch.full((copies,), t, device=x.device)
+        out = network(inputs, times, prompts, parents, augmentation)
+        if not both:
+            return out, None
+        conditional, unconditional = out.chunk(2)
+        return unconditional + guidance * (conditional - unconditional), None
+
+    return denoise
+
+
+def _normalized(x: Tensor, schedule: ScheduleConfig) -> Tensor:
+    """With an input scale below 1 the network sees unit variance (Chen 2023, section 2.3)."""
+    if schedule.input_scale == 1:
+        return x
+    return x / x.flatten(1).std(dim=1).view(-1, *[1] * (x.ndim - 1))

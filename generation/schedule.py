@@ -1,0 +1,81 @@
+"""Noise schedules: how much of the image is left at each of T diffusion steps.
+
+The forward process is x_t = sqrt(abar_t) * b * x_0 + sqrt(1 - abar_t) * eps with
+x_0 in [-1, 1], eps ~ N(0, 1), abar_t ("alphas_cumprod" in diffusers) falling from
+about 1 at t = 0 to about 0 at t = T - 1, and b the input scale of Chen 2023.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+LARGEST_BETA = 0.999  # Nichol & Dhariwal 2021, section 3.2: keeps the last steps finite
+
+
+class ScheduleConfig(BaseModel):
+    """A noise schedule as a recipe names it.
+
+    linear: beta from `beta_start` to `beta_end` (Ho et al. 2020); cosine (Nichol & Dhariwal
+    2021, eq. 17); shifted-cosine: cosine with logSNR moved by 2*log(64/resolution)
+    (Hoogeboom et al. 2023, eq. 4); sigmoid: (start, end, tau) of Chen 2023, algorithm 1.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Literal["linear", "cosine", "shifted-cosine", "sigmoid"] = "cosine"
+    num_steps: Annotated[int, Field(gt=1)] = 1000
+    beta_start: float = 1e-4
+    beta_end: float = 0.02
+    resolution: Annotated[int, Field(gt=0)] = 64
+    start: float = -3.0
+    end: float = 3.0
+    tau: Annotated[float, Field(gt=0)] = 1.0
+    input_scale: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """The table of one schedule. `alphas_cumprod`: float64[T], in (0, 1), falling."""
+
+    config: ScheduleConfig
+
+    @cached_property
+    def alphas_cumprod(self) -> np.ndarray:
+        return np.cumprod(1.0 - _betas(self.config))
+
+    @property
+    def num_steps(self) -> int:
+        return self.config.num_steps
+
+    @property
+    def input_scale(self) -> float:
+        return self.config.input_scale
+
+
+def _betas(config: ScheduleConfig) -> np.ndarray:
+    """beta_t = 1 - abar(t + 1) / abar(t), clipped; float64[T]."""
+    steps = config.num_steps
+    if config.name == "linear":
+        return np.linspace(config.beta_start, config.beta_end, steps, dtype=np.float64)
+    times = np.arange(steps + 1, dtype=np.float64) / steps
+    abar = _continuous_alphas_cumprod(config, times)
+    return np.clip(1.0 - abar[1:] / abar[:-1], 0.0, LARGEST_BETA)
+
+
+def _continuous_alphas_cumprod(config: ScheduleConfig, time: np.ndarray) -> np.ndarray:
+    """abar at `time` in [0, 1], float64, before beta is clipped."""
+    if config.name == "sigmoid":
+        low, high = (1 / (1 + math.exp(-v / config.tau)) for v in (config.start, config.end))
+        value = 1 / (1 + np.exp(-(time * (config.end - config.start) + config.start) / config.tau))
+        return np.clip((high - value) / (high - low), 1e-9, 1.0)
+    offset = 0.008
+    abar = np.cos((time + offset) / (1 + offset) * math.pi / 2) ** 2
+    if config.name == "cosine":
+        return abar
+    abar = np.clip(abar, 1e-9, 1 - 1e-9)
+    log_snr = np.log(abar) - np.log1p(-abar) + 2 * math.log(64 / config.resolution)
+    return 1 / (1 + np.exp(-log_snr))

@@ -1,0 +1,223 @@
+"""Training one stage of a cascade on a labelled image set."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from generation.errors import UserError
+from generation.pixel_unet import PixelUNet, augment
+from generation.sampler import Prediction
+from generation.schedule import NoiseSchedule
+
+STATE_FILE = "state.pt"
+OPTIMIZERS = {"adam": torch.optim.Adam, "adafactor": torch.optim.Adafactor}
+
+
+class TrainingConfig(BaseModel):
+    """How a stage is trained; the optimisers are the paper's (base Adafactor, others Adam).
+
+    batch: images an optimiser step sees, over all processes and accumulation steps together.
+    learning_rate rises over `warmup` steps, then falls to zero along a half cosine.
+    caption_dropout: share of images that see the null prompt (classifier-free guidance).
+    max_augmentation: a super-resolution stage's augmentation level is uniform up to this.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: Annotated[int, Field(gt=0)]
+    batch: Annotated[int, Field(gt=0)] = 64
+    accumulation: Annotated[int, Field(gt=0)] = 1
+    optimizer: Literal["adafactor", "adam"] = "adam"
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    warmup: Annotated[int, Field(ge=0)] = 200
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    caption_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    flip: bool = False
+    max_augmentation: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    precision: Literal["no", "fp16", "bf16"] = "no"
+    seed: int = 2023
+    save_every: Annotated[int, Field(gt=0)] = 500
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Everything a stage learns from, in memory.
+
+    images uint8[N,C,H,W] at the stage's resolution; parents uint8[N,C,h,w] at the parent's, None
+    for a base stage; prompts int64[N], indices into the network's prompt embeddings, of which
+    `null_prompt` is the one that dropped captions become; prediction: what the network learns.
+    """
+
+    images: Tensor
+    parents: Tensor | None
+    prompts: Tensor
+    null_prompt: int
+    prediction: Prediction
+
+
+def learning_rate_at(step: int, config: TrainingConfig) -> float:
+    """Linear warm-up, then a half cosine to zero; `step` counts from 0."""
+    warm = min(1.0, (step + 1) / max(1, config.warmup))
+    progress = max(0, step - config.warmup) / max(1, config.steps - config.warmup)
+    return config.learning_rate * warm * 0.5 * (1 + float(np.cos(np.pi * min(1.0, progress))))
+
+
+def training_loss(
+    network: Callable[..., Tensor],
+    data: TrainingSet,
+    schedule: NoiseSchedule,
+    config: TrainingConfig,
+    rng: np.random.Generator,
+    size: int,
+    device: torch.device,
+) -> Tensor:
+    """Mean squared error of one batch drawn from `rng`, which decides all its randomness."""
+    rows = torch.from_numpy(rng.integers(len(data.images), size=size))
+    x0 = _to_signal(data.images[rows]) * schedule.input_scale
+    if config.flip:
+        mirrored = torch.from_numpy(rng.random(size) < 0.5)
+        x0 = torch.where(mirrored[:, None, None, None], x0.flip(3), x0)
+    t = torch.from_numpy(rng.integers(schedule.num_steps, size=size))
+    noise = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32))
+    abar = torch.from_numpy(schedule.alphas_cumprod)[t].float().view(-1, 1, 1, 1)
+    x = abar.sqrt() * x0 + (1 - abar).sqrt() * noise
+    target = {"epsilon": noise, "x0": x0, "v": abar.sqrt() * noise - (1 - abar).sqrt() * x0}
+    prompt = data.prompts[rows].clone()
+    prompt[torch.from_numpy(rng.random(size) < config.caption_dropout)] = data.null_prompt
+    inputs = [x, t, prompt]
+    if data.parents is not None:
+        parent = _to_signal(data.parents[rows])
+        if config.flip:
+            parent = torch.where(mirrored[:, None, None, None], parent.flip(3), parent)
+        level = torch.from_numpy(rng.random(size) * config.max_augmentation)
+        dirt = torch.from_numpy(rng.standard_normal(parent.shape, dtype=np.float32))
+        inputs += [augment(parent, dirt, level), (level * schedule.num_steps).float()]
+    out = network(*(tensor.to(device) for tensor in inputs))
+    return F.mse_loss(out.float(), target[data.prediction].to(device))
+
+
+@dataclass
+class TrainingState:
+    """What a resumed run needs: with the step known, every random number follows from the seed."""
+
+    step: int
+    losses: list[float]
+
+
+def train_stage(
+    network: PixelUNet,
+    data: TrainingSet,
+    config: TrainingConfig,
+    folder: Path,
+    on_step: Callable[[int, float], None] = lambda step, loss: None,
+    on_save: Callable[[PixelUNet, list[float]], None] = lambda network, losses: None,
+) -> PixelUNet:
+    """Train `network` (in place), saving state to `folder` every `save_every` steps.
+
+    Rerun with the same arguments it goes on from the last state, and ends with the weights of an
+    uninterrupted run. Returns the network with its averaged (EMA) weights. `on_step` gets each
+    step's loss, `on_save` the averaged network at each save.
+    """
+    accelerator = Accelerator(
+        mixed_precision=config.precision, gradient_accumulation_steps=config.accumulation
+    )
+    share = accelerator.num_processes * config.accumulation
+    if config.batch % share:
+        raise UserError(f"batch = {config.batch} does not divide over {share} parts")
+    network = network.train().requires_grad_(True).to(memory_format=torch.channels_last)
+    average = copy.deepcopy(network).requires_grad_(False).to(accelerator.device)
+    optimizer = OPTIMIZERS[config.optimizer](network.parameters(), lr=config.learning_rate)
+    model, optimizer = accelerator.prepare(network, optimizer)
+    state = _load_state(folder / STATE_FILE, network, average, optimizer)
+    schedule = NoiseSchedule(network.config.schedule)
+    while state.step < config.steps:
+        loss = _optimizer_step(accelerator, model, optimizer, data, schedule, config, state.step)
+        _update_average(average, network, min(config.ema, (1 + state.step) / (10 + state.step)))
+        state.step += 1
+        state.losses.append(loss)
+        on_step(state.step, loss)
+        if accelerator.is_main_process and (
+            state.step % config.save_every == 0 or state.step == config.steps
+        ):
+            _save_state(folder / STATE_FILE, network, average, optimizer, state)
+            on_save(average, state.losses)
+    return average
+
+
+def _optimizer_step(
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: TrainingSet,
+    schedule: NoiseSchedule,
+    config: TrainingConfig,
+    step: int,
+) -> float:
+    """One update over all accumulation parts; returns the mean loss of this process."""
+    size = config.batch // (accelerator.num_processes * config.accumulation)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate_at(step, config)
+    total = 0.0
+    for part in range(config.accumulation):
+        counter = [0, 0, accelerator.process_index, part]
+        rng = np.random.Generator(np.random.Philox(key=[config.seed, step], counter=counter))
+        with accelerator.accumulate(model):
+            loss = training_loss(model, data, schedule, config, rng, size, accelerator.device)
+            accelerator.backward(loss)
+            optimizer.step()
+            optimizer.zero_grad()
+        total += float(loss.detach())
+    return total / config.accumulation
+
+
+@torch.no_grad()
+def _update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    for mean, current in zip(average.parameters(), network.parameters(), strict=True):
+        mean.lerp_(current, 1 - decay)
+
+
+def _save_state(
+    path: Path,
+    network: PixelUNet,
+    average: PixelUNet,
+    optimizer: torch.optim.Optimizer,
+    state: TrainingState,
+) -> None:
+    content = {
+        "network": network.state_dict(),
+        "average": average.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "step": state.step,
+        "losses": torch.tensor(state.losses, dtype=torch.float64),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    torch.save(content, temporary)
+    temporary.replace(path)
+
+
+def _load_state(
+    path: Path, network: PixelUNet, average: PixelUNet, optimizer: torch.optim.Optimizer
+) -> TrainingState:
+    """The saved state, loaded into the arguments; a fresh one where nothing was saved."""
+    if not path.exists():
+        return TrainingState(0, [])
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    network.load_state_dict(content["network"])
+    average.load_state_dict(content["average"])
+    optimizer.load_state_dict(content["optimizer"])
+    return TrainingState(content["step"], content["losses"].tolist())
+
+
+def _to_signal(images: Tensor) -> Tensor:
+    """uint8 [0, 255] => float32 [-1, 1]."""
+    return images.float() / 127.5 - 1
