@@ -8,10 +8,10 @@ about 1 at t = 0 to about 0 at t = T - 1, and b the input scale of Chen 2023.
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 LARGEST_BETA = 0.999  # Nichol & Dhariwal 2021, section 3.2: keeps the last steps finite
 
@@ -20,21 +20,31 @@ class ScheduleConfig(BaseModel):
     """A noise schedule as a recipe names it.
 
     linear: beta from `beta_start` to `beta_end` (Ho et al. 2020); cosine (Nichol & Dhariwal
-    2021, eq. 17); shifted-cosine: cosine with logSNR moved by 2*log(64/resolution)
+    2021, eq. 17); shifted-cosine: logSNR = -2*log(tan(pi*t/2)) + 2*log(64/resolution)
     (Hoogeboom et al. 2023, eq. 4); sigmoid: (start, end, tau) of Chen 2023, algorithm 1.
+    A schedule that does not fall strictly from 1 to 0 at every step is refused.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Literal["linear", "cosine", "shifted-cosine", "sigmoid"] = "cosine"
     num_steps: Annotated[int, Field(gt=1)] = 1000
-    beta_start: float = 1e-4
-    beta_end: float = 0.02
+    beta_start: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    beta_end: Annotated[float, Field(gt=0, lt=1)] = 0.02
     resolution: Annotated[int, Field(gt=0)] = 64
     start: float = -3.0
     end: float = 3.0
     tau: Annotated[float, Field(gt=0)] = 1.0
     input_scale: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _falls_at_every_step(self) -> Self:
+        if self.name == "sigmoid" and self.start == self.end:
+            raise ValueError("a sigmoid schedule needs start and end apart")
+        abar = np.cumprod(1.0 - _betas(self))
+        if not (abar[0] < 1 and abar[-1] > 0 and np.all(np.diff(abar) < 0)):
+            raise ValueError(f"the {self.name} schedule is flat at some step; change its settings")
+        return self
 
 
 @dataclass(frozen=True)
@@ -72,10 +82,8 @@ def _continuous_alphas_cumprod(config: ScheduleConfig, time: np.ndarray) -> np.n
         low, high = (1 / (1 + math.exp(-v / config.tau)) for v in (config.start, config.end))
         value = 1 / (1 + np.exp(-(time * (config.end - config.start) + config.start) / config.tau))
         return np.clip((high - value) / (high - low), 1e-9, 1.0)
-    offset = 0.008
-    abar = np.cos((time + offset) / (1 + offset) * math.pi / 2) ** 2
     if config.name == "cosine":
-        return abar
-    abar = np.clip(abar, 1e-9, 1 - 1e-9)
+        return np.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
+    abar = np.clip(np.cos(time * math.pi / 2) ** 2, 1e-9, 1 - 1e-9)
     log_snr = np.log(abar) - np.log1p(-abar) + 2 * math.log(64 / config.resolution)
     return 1 / (1 + np.exp(-log_snr))
