@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from scipy.special import expit, logit
 
 LARGEST_BETA = 0.999  # Nichol & Dhariwal 2021, section 3.2: keeps the last steps finite
 
@@ -55,14 +56,17 @@ class NoiseSchedule:
 
     @cached_property
     def alphas_cumprod(self) -> np.ndarray:
+        """abar_t for t = 0 ... T - 1, float64[T]."""
         return np.cumprod(1.0 - _betas(self.config))
 
     @property
     def num_steps(self) -> int:
+        """T, the length of the table."""
         return self.config.num_steps
 
     @property
     def input_scale(self) -> float:
+        """b, what the clean image is multiplied by."""
         return self.config.input_scale
 
 
@@ -73,17 +77,18 @@ def _betas(config: ScheduleConfig) -> np.ndarray:
         return np.linspace(config.beta_start, config.beta_end, steps, dtype=np.float64)
     times = np.arange(steps + 1, dtype=np.float64) / steps
     abar = _continuous_alphas_cumprod(config, times)
-    return np.clip(1.0 - abar[1:] / abar[:-1], 0.0, LARGEST_BETA)
+    betas: np.ndarray = np.clip(1.0 - abar[1:] / abar[:-1], 0.0, LARGEST_BETA)
+    return betas
 
 
 def _continuous_alphas_cumprod(config: ScheduleConfig, time: np.ndarray) -> np.ndarray:
     """abar at `time` in [0, 1], float64, before beta is clipped."""
     if config.name == "sigmoid":
-        low, high = (1 / (1 + math.exp(-v / config.tau)) for v in (config.start, config.end))
-        value = 1 / (1 + np.exp(-(time * (config.end - config.start) + config.start) / config.tau))
-        return np.clip((high - value) / (high - low), 1e-9, 1.0)
+        low, high = expit(config.start / config.tau), expit(config.end / config.tau)
+        value = expit((time * (config.end - config.start) + config.start) / config.tau)
+        return np.maximum((high - value) / (high - low), 1e-9)
     if config.name == "cosine":
-        return np.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
+        return np.square(np.cos((time + 0.008) / 1.008 * math.pi / 2))
     abar = np.clip(np.cos(time * math.pi / 2) ** 2, 1e-9, 1 - 1e-9)
-    log_snr = np.log(abar) - np.log1p(-abar) + 2 * math.log(64 / config.resolution)
-    return 1 / (1 + np.exp(-log_snr))
+    shifted: np.ndarray = expit(logit(abar) + 2 * math.log(64 / config.resolution))
+    return shifted
