@@ -12,7 +12,6 @@ from typing import Annotated, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from scipy.special import expit, logit
 
 LARGEST_BETA = 0.999  # Nichol & Dhariwal 2021, section 3.2: keeps the last steps finite
 
@@ -84,11 +83,15 @@ def _betas(config: ScheduleConfig) -> np.ndarray:
 def _continuous_alphas_cumprod(config: ScheduleConfig, time: np.ndarray) -> np.ndarray:
     """abar at `time` in [0, 1], float64, before beta is clipped."""
     if config.name == "sigmoid":
-        low, high = expit(config.start / config.tau), expit(config.end / config.tau)
-        value = expit((time * (config.end - config.start) + config.start) / config.tau)
-        return np.maximum((high - value) / (high - low), 1e-9)
+        low, high = _sigmoid(np.array([config.start, config.end]) / config.tau)
+        value = _sigmoid((time * (config.end - config.start) + config.start) / config.tau)
+        abar: np.ndarray = np.maximum((high - value) / (high - low), 1e-9)
+        return abar
     if config.name == "cosine":
         return np.square(np.cos((time + 0.008) / 1.008 * math.pi / 2))
     abar = np.clip(np.cos(time * math.pi / 2) ** 2, 1e-9, 1 - 1e-9)
-    shifted: np.ndarray = expit(logit(abar) + 2 * math.log(64 / config.resolution))
-    return shifted
+    return _sigmoid(np.log(abar) - np.log1p(-abar) + 2 * math.log(64 / config.resolution))
+
+
+def _sigmoid(value: np.ndarray) -> np.ndarray:
+    return np.exp(-np.logaddexp(0.0, -value))
