@@ -94,4 +94,5 @@ def _continuous_alphas_cumprod(config: ScheduleConfig, time: np.ndarray) -> np.n
 
 
 def _sigmoid(value: np.ndarray) -> np.ndarray:
-    return np.exp(-np.logaddexp(0.0, -value))
+    result: np.ndarray = np.exp(-np.logaddexp(0.0, -value))
+    return result
