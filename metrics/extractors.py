@@ -1,0 +1,171 @@
+"""Feature extractors: a network, a resize rule and the hash of the weights, under one name.
+
+Two distances can be compared only if all three agree; `FeatureProtocol` says which they were.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from builder.commit import canonical_json, sha256_text
+from generation.errors import UserError, unknown_name
+
+if TYPE_CHECKING:
+    import torch
+
+    from metrics.networks import Network
+
+DEFAULT_EXTRACTOR = "efficientnet-lite0-64"
+
+
+@dataclass(frozen=True)
+class FeatureProtocol:
+    """Everything that decides the features of an image.
+
+    The network's input is (resize(pixels 0 … 255) - mean) / std, float32, `input_size` square.
+    """
+
+    extractor: str
+    weights_sha256: str
+    input_size: int
+    resize: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @property
+    def sha256(self) -> str:
+        return sha256_text(canonical_json(asdict(self)))
+
+
+@dataclass(frozen=True)
+class Features:
+    """Per image: features float32[N,D], class logits float32[N,C] (C = 0: the network has none)."""
+
+    features: np.ndarray
+    logits: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A network on its device.
+
+    `batch` is fixed and the last one is padded: an image's features then do not depend on how
+    many images stand beside it.
+    """
+
+    protocol: FeatureProtocol
+    network: "Network"
+    device: "torch.device"
+    batch: int = 64
+
+    def extract(self, images: np.ndarray) -> Features:
+        """uint8[N,H,W,3], all of one size, to their features."""
+        parts = [
+            self._extract_batch(images[start : start + self.batch])
+            for start in range(0, len(images), self.batch)
+        ]
+        return concatenate(parts)
+
+    def _extract_batch(self, images: np.ndarray) -> Features:
+        import torch
+
+        padded = np.zeros((self.batch, *images.shape[1:]), dtype=np.uint8)
+        padded[: len(images)] = images
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            features, logits = self.network(self._prepare(torch.from_numpy(padded)))
+        n = len(images)
+        return Features(features[:n].cpu().numpy(), logits[:n].cpu().numpy())
+
+    def _prepare(self, images: "torch.Tensor") -> "torch.Tensor":
+        """uint8[N,H,W,3] to the network's float32[N,3,S,S], channels last."""
+        import torch
+
+        from metrics.resize import RESIZE_RULES
+
+        pixels = images.to(self.device).permute(0, 3, 1, 2).to(torch.float32)
+        resized = RESIZE_RULES[self.protocol.resize](pixels, self.protocol.input_size)
+        return ((resized - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+
+    @cached_property
+    def _mean(self) -> "torch.Tensor":
+        return self._per_channel(self.protocol.mean)
+
+    @cached_property
+    def _std(self) -> "torch.Tensor":
+        return self._per_channel(self.protocol.std)
+
+    def _per_channel(self, values: tuple[float, float, float]) -> "torch.Tensor":
+        import torch
+
+        return torch.tensor(values, device=self.device).view(1, 3, 1, 1)
+
+
+def concatenate(parts: list[Features]) -> Features:
+    """One after the other; `parts` must not be empty."""
+    return Features(
+        np.concatenate([part.features for part in parts]),
+        np.concatenate([part.logits for part in parts]),
+    )
+
+
+@dataclass(frozen=True)
+class ExtractorEntry:
+    """How a name is understood: an example of it, what it is, its loader.
+
+    The loader gets what follows the entry's prefix and returns the network and its protocol.
+    """
+
+    example: str
+    description: str
+    load: Callable[[str, str], tuple["Network", FeatureProtocol]]
+
+
+def load_extractor(name: str, device: str = "auto", batch: int = 64) -> Extractor:
+    """The extractor `name`; raises UserError if it is unknown or its weights are not at hand.
+
+    device: "auto" (a GPU if there is one), "cpu" or a torch device name.
+    """
+    entry, argument = _find_entry(name)
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    network, protocol = entry.load(name, argument)
+    network = network.to(device).to(memory_format=torch.channels_last).eval()
+    return Extractor(protocol, network.requires_grad_(False), torch.device(device), batch)
+
+
+def _find_entry(name: str) -> tuple[ExtractorEntry, str]:
+    for prefix, entry in EXTRACTORS.items():
+        if name == prefix or (prefix.endswith(("-", ":")) and name.startswith(prefix)):
+            return entry, name.removeprefix(prefix)
+    raise unknown_name("extractor", name, [entry.example for entry in EXTRACTORS.values()])
+
+
+def _load_efficientnet(name: str, argument: str) -> tuple["Network", FeatureProtocol]:
+    if not argument.isdigit() or int(argument) < 32 or int(argument) % 32:
+        raise UserError(
+            f"extractor {name!r}: the size must be a multiple of 32, as in {DEFAULT_EXTRACTOR}"
+        )
+    from metrics.networks import EFFICIENTNET_SHA256, efficientnet_lite0
+
+    protocol = FeatureProtocol(
+        name, EFFICIENTNET_SHA256, int(argument), "clean", (127.0,) * 3, (128.0,) * 3
+    )
+    return efficientnet_lite0(), protocol
+
+
+# A key that ends in "-" or ":" is a prefix.
+EXTRACTORS = {
+    "efficientnet-lite0-": ExtractorEntry(
+        DEFAULT_EXTRACTOR,
+        "ImageNet EfficientNet-Lite0 from a PyPI package, no download; ends in the input size",
+        _load_efficientnet,
+    ),
+}
