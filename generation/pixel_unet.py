@@ -14,7 +14,8 @@ from diffusers.models.embeddings import get_timestep_embedding
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from generation.sampler import Denoiser, Prediction
+from generation.sampler import Denoiser
+from generation.sampler_config import Prediction
 from generation.schedule import ScheduleConfig
 from generation.text import PromptEmbeddings
 
@@ -153,7 +154,8 @@ def guided_denoiser(
     def denoise(x: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
         inputs = torch.cat([x, x]) if both else x
         times = torch.full((copies,), t, device=x.device)
-        out = network(inputs, times, prompts, parents, augmentation)
+        # guidance is arithmetic on differences: in x's precision, whatever the network's
+        out = network(inputs, times, prompts, parents, augmentation).to(x.dtype)
         if not both:
             return out, None
         conditional, unconditional = out.chunk(2)

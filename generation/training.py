@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from generation.errors import UserError
 from generation.pixel_unet import PixelUNet, augment
-from generation.sampler import Prediction
+from generation.sampler_config import Prediction
 from generation.schedule import NoiseSchedule
 
 STATE_FILE = "state.pt"
