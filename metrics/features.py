@@ -1,0 +1,123 @@
+"""One pass over a release's images: every metric is computed from what it yields."""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from builder.manifest import ShardRecord
+from generation.errors import UserError
+from generation.image_sets import decode
+from metrics.extractors import Extractor, Features, concatenate
+from metrics.feature_cache import FeatureCache
+from metrics.image_lists import ImageList, ImageSet, read_image_list
+from metrics.states import sampling_keys
+
+CHUNK_ROWS = 2048  # images whose features are held before they go to the cache
+
+
+@dataclass(frozen=True)
+class ShardFeatures:
+    """The images of one shard that belong to the split, in file order.
+
+    first: position of the first one in the split; keys uint64[N]: see states.sampling_keys.
+    """
+
+    first: int
+    images: ImageList
+    keys: np.ndarray
+    features: np.ndarray
+    logits: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def iterate_features(
+    image_set: ImageSet,
+    extractor: Extractor,
+    cache: Path,
+    on_images: Callable[[int], None] = lambda _: None,
+) -> Iterator[ShardFeatures]:
+    """One item a shard, in plan order; only images that are not in the cache are decoded.
+
+    on_images: called with the number of images done since the last call.
+    """
+    feature_cache = FeatureCache(cache, extractor.protocol)
+    first = 0
+    for shard in image_set.shards():
+        images = read_image_list(image_set, shard, cache)
+        if not len(images):
+            continue
+        new = np.flatnonzero(feature_cache.missing(images.sha256))
+        on_images(len(images) - len(new))
+        _extract_new(image_set, shard, images, new, extractor, feature_cache, on_images)
+        found = feature_cache.read(images.sha256)
+        keys = sampling_keys(images.image_ids)
+        yield ShardFeatures(first, images, keys, found.features, found.logits)
+        first += len(images)
+
+
+def _extract_new(
+    image_set: ImageSet,
+    shard: ShardRecord,
+    images: ImageList,
+    new: np.ndarray,
+    extractor: Extractor,
+    cache: FeatureCache,
+    on_images: Callable[[int], None],
+) -> None:
+    """Put the features of images[new] into the cache."""
+    hashes: list[bytes] = []
+    parts: list[Features] = []
+    batches = np.split(new, range(extractor.batch, len(new), extractor.batch)) if len(new) else []
+    decoded = _decode_ahead(image_set.release / shard.path, [images.rows[b] for b in batches])
+    for batch, pixels in zip(batches, decoded, strict=True):
+        parts.append(extractor.extract(pixels))
+        hashes += [images.sha256[i] for i in batch]
+        on_images(len(batch))
+        if len(hashes) >= CHUNK_ROWS or batch is batches[-1]:
+            cache.write(hashes, concatenate(parts))
+            hashes, parts = [], []
+
+
+def _decode_ahead(path: Path, batches: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """uint8[N,H,W,3] of each batch of rows (ascending); one batch is decoded ahead of need."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        waiting: list[list[Future[np.ndarray]]] = []
+        for encoded in _read_batches(path, batches):
+            waiting.append([pool.submit(decode, data) for data in encoded])
+            if len(waiting) > 1:
+                yield _stack(path, waiting.pop(0))
+        while waiting:
+            yield _stack(path, waiting.pop(0))
+
+
+def _read_batches(path: Path, batches: list[np.ndarray]) -> Iterator[list[bytes]]:
+    """Encoded images of each batch of rows, reading the file once from front to back."""
+    if not batches:
+        return
+    reader = pq.ParquetFile(path).iter_batches(1024, columns=["image"])
+    start, block = 0, next(reader)
+    for rows in batches:
+        data: list[bytes] = []
+        while len(data) < len(rows):
+            inside = rows[(rows >= start) & (rows < start + len(block))] - start
+            data += block.column("image").field("bytes").take(pa.array(inside)).to_pylist()
+            if len(data) < len(rows):
+                start, block = start + len(block), next(reader)
+        yield data
+
+
+def _stack(path: Path, images: list[Future[np.ndarray]]) -> np.ndarray:
+    pixels = [image.result() for image in images]
+    if len({p.shape for p in pixels}) > 1:
+        raise UserError(
+            f"{path} holds images of several sizes; score a fixed-resolution configuration"
+        )
+    return np.stack(pixels)

@@ -1,0 +1,120 @@
+"""Fréchet distance between Gaussians fitted to features (Heusel et al. 2017), from sums."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import linalg
+
+from generation.errors import UserError
+from metrics.states import buckets_of
+
+
+@dataclass(frozen=True)
+class Moments:
+    """n, Σx float64[D], Σxxᵀ float64[D,D] of n feature vectors."""
+
+    n: int
+    total: np.ndarray
+    outer: np.ndarray
+
+    @classmethod
+    def from_features(cls, features: np.ndarray) -> "Moments":
+        """Of float[N,D]."""
+        x = features.astype(np.float64)
+        return cls(len(x), x.sum(axis=0), x.T @ x)
+
+    def merge(self, other: "Moments") -> "Moments":
+        """Of both sets."""
+        return Moments(self.n + other.n, self.total + other.total, self.outer + other.outer)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """float64[D]."""
+        return np.asarray(self.total / self.n)
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """float64[D,D], divided by n - 1 as every FID code does."""
+        if self.n < 2:
+            raise UserError(f"a covariance needs at least 2 images, got {self.n}")
+        mean = self.mean
+        return np.asarray((self.outer - self.n * np.outer(mean, mean)) / (self.n - 1))
+
+
+def bucket_moments(features: np.ndarray, keys: np.ndarray) -> dict[int, Moments]:
+    """Moments of float[N,D] by jackknife bucket of their sampling keys uint64[N]."""
+    buckets = buckets_of(keys)
+    return {
+        int(bucket): Moments.from_features(features[buckets == bucket])
+        for bucket in np.unique(buckets)
+    }
+
+
+@dataclass(frozen=True)
+class GaussianReference:
+    """A Gaussian to measure distances from; its root is computed once.
+
+    mean float64[D], covariance float64[D,D], n images it was fitted to.
+    """
+
+    n: int
+    mean: np.ndarray
+    covariance: np.ndarray
+
+    @classmethod
+    def from_moments(cls, moments: Moments) -> "GaussianReference":
+        """Raises UserError for fewer than two images or features that are not finite."""
+        covariance = moments.covariance
+        if not np.isfinite(covariance).all():
+            raise UserError("the reference's features are not finite")
+        return cls(moments.n, moments.mean, covariance)
+
+    @cached_property
+    def root(self) -> np.ndarray:
+        """float64[D,r] with root @ rootᵀ = covariance, r its numerical rank."""
+        values, vectors = linalg.eigh(self.covariance)
+        cutoff = len(values) * np.finfo(np.float64).eps * max(values[-1], 0.0)
+        kept = values > cutoff
+        return np.asarray(vectors[:, kept] * np.sqrt(values[kept]))
+
+    def distance(self, moments: Moments) -> float:
+        """Squared Fréchet distance, never below 0.
+
+        |μ1 - μ2|² + tr Σ1 + tr Σ2 - 2 tr (Σ1 Σ2)^½, and the last trace is Σ λ^½ over the
+        eigenvalues λ of RᵀΣ2R for any R with RRᵀ = Σ1: symmetric, so neither complex nor NaN, and
+        5 to 10 times faster than a general matrix root. At most n2 - 1 of them are not zero; the
+        others are rounding, whose roots would add up.
+        """
+        if moments.total.shape != self.mean.shape:
+            raise UserError(
+                f"features have {len(moments.total)} dimensions, the reference {len(self.mean)}"
+            )
+        covariance = moments.covariance
+        if not np.isfinite(covariance).all():
+            raise UserError("features are not finite: the distance is not defined")
+        difference = self.mean - moments.mean
+        traces = np.trace(self.covariance) + np.trace(covariance)
+        value = difference @ difference + traces - 2 * self._root_trace(covariance, moments.n - 1)
+        return max(0.0, float(value))
+
+    def _root_trace(self, covariance: np.ndarray, rank: int) -> float:
+        """Trace of (Σ1 Σ2)^½ with Σ2 of at most `rank`."""
+        product = self.root.T @ covariance @ self.root
+        if not product.size:
+            return 0.0
+        eigenvalues = linalg.eigvalsh(product, check_finite=False, driver="evd")[-rank:]
+        return float(np.sqrt(eigenvalues.clip(min=0)).sum())
+
+
+def frechet_bias(moments: Moments, n: int) -> float:
+    """By how much n images overstate the distance to their own distribution, to second order.
+
+    (1/n)·[tr Σ + ½ Σij λiλj(1 + δij)/(λi + λj)] with λ the eigenvalues of Σ. Gaussian features;
+    to report beside the extrapolated distance, not instead of it.
+    """
+    values = linalg.eigvalsh(moments.covariance).clip(min=0)
+    sums = values[:, None] + values[None, :]
+    products = values[:, None] * values[None, :] * (1 + np.eye(len(values)))
+    terms = np.divide(products, sums, out=np.zeros_like(sums), where=sums > 0)
+    return float(values.sum() + 0.5 * terms.sum()) / n

@@ -1,0 +1,116 @@
+"""Which images a split holds, shard by shard, without decoding them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from builder.commit import sha256_bytes, write_atomically
+from builder.manifest import Manifest, ShardRecord, read_manifest
+from generation.errors import UserError
+from generation.image_sets import PSEUDO_SPLITS, split_files
+
+READ_ROWS = 1024  # encoded images held at a time
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """One split of one fixed-resolution configuration of a release."""
+
+    release: Path
+    config: str
+    split: str
+    manifest: Manifest
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a result says about the set."""
+        return {
+            "name": self.manifest.name,
+            "content_sha256": self.manifest.content_sha256,
+            "config": self.config,
+            "split": self.split,
+        }
+
+    @property
+    def label(self) -> str:
+        """NAME:CONFIG:SPLIT."""
+        return f"{self.manifest.name}:{self.config}:{self.split}"
+
+    def shards(self) -> tuple[ShardRecord, ...]:
+        """The records of the split's files, in plan order, which is that of their names."""
+        records = {record.path: record for record in self.manifest.shards}
+        found = []
+        for path in split_files(self.release, self.config, self.split):
+            record = records.get(f"{self.config}/{path.name}")
+            if record is None or path.stat().st_size != record.bytes:
+                raise UserError(f"{path} is not the file that the manifest of its release names")
+            found.append(record)
+        return tuple(found)
+
+    def with_split(self, split: str) -> "ImageSet":
+        """Another split of the same release and configuration."""
+        return ImageSet(self.release, self.config, split, self.manifest)
+
+
+def open_image_set(release: Path, config: str, split: str) -> ImageSet:
+    """Raises UserError if there is no such release, configuration or split."""
+    image_set = ImageSet(release, config, split, read_manifest(release))
+    image_set.shards()
+    return image_set
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """The images of one shard that belong to the split, in file order.
+
+    rows int64[N]: their rows in the file; sha256: 32 bytes each, of the encoded image.
+    """
+
+    rows: np.ndarray
+    sha256: tuple[bytes, ...]
+    image_ids: tuple[str, ...]
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def read_image_list(image_set: ImageSet, shard: ShardRecord, cache: Path) -> ImageList:
+    """From the cache if this very file was listed before, else by reading the file."""
+    path = cache / "images" / f"{shard.sha256}.parquet"
+    if not path.is_file():
+        sink = pa.BufferOutputStream()
+        pq.write_table(_list_images(image_set.release / shard.path), sink)
+        write_atomically(path, sink.getvalue().to_pybytes())
+    table = pq.read_table(path)
+    rows = np.arange(table.num_rows)
+    if image_set.split in PSEUDO_SPLITS:
+        if "tuning" not in table.column_names:
+            raise UserError(f"{image_set.release} has no tuning rows: use split 'train'")
+        rows = rows[table["tuning"].to_numpy() == PSEUDO_SPLITS[image_set.split]]
+        table = table.take(pa.array(rows))
+    return ImageList(
+        rows,
+        tuple(table["image_sha256"].to_pylist()),
+        tuple(table["image_id"].to_pylist()),
+        table["label"].to_numpy().astype(np.int64),
+    )
+
+
+def _list_images(path: Path) -> pa.Table:
+    """image_sha256, image_id, label, and tuning where the release marks such rows."""
+    file = pq.ParquetFile(path)
+    names = ["image", "image_id", "label"]
+    names += ["tuning"] if "tuning" in file.schema_arrow.names else []
+    hashes: list[bytes] = []
+    others = []
+    for batch in file.iter_batches(READ_ROWS, columns=names):
+        data = batch.column("image").field("bytes").to_pylist()
+        hashes += [bytes.fromhex(sha256_bytes(content)) for content in data]
+        others.append(batch.select(names[1:]))
+    table = pa.Table.from_batches(others)
+    return table.append_column("image_sha256", pa.array(hashes, pa.binary(32)))
