@@ -13,17 +13,18 @@ def write_atomically(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
     try:
-        with open(temporary, "wb") as file:
+        with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
+    """Make the folder's entries durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -37,9 +38,16 @@ def canonical_json(value: Any) -> str:
 
 
 def sha256_text(text: str) -> str:
+    """Hex digest of the text's UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def sha256_bytes(content: bytes) -> str:
+    """Hex digest."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def sha256_file(path: Path) -> str:
-    with open(path, "rb") as file:
+    """Hex digest of the file's content, read in pieces."""
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

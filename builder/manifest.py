@@ -77,9 +77,16 @@ class Manifest:
         return found
 
     def write(self, release: Path) -> None:
+        write_atomically(release / MANIFEST_FILE, self._text().encode())
+
+    def is_written(self, release: Path) -> bool:
+        """Whether the very same manifest stands in `release`."""
+        path = release / MANIFEST_FILE
+        return path.is_file() and path.read_text() == self._text()
+
+    def _text(self) -> str:
         content = {**asdict(self), "content_sha256": self.content_sha256}
-        text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-        write_atomically(release / MANIFEST_FILE, text.encode())
+        return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def read_manifest(release: Path) -> Manifest:

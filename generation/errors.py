@@ -8,4 +8,5 @@ class UserError(Exception):
 
 
 def unknown_name(kind: str, name: str, options: Iterable[str]) -> UserError:
+    """The error for a name that is none of `options`, which it lists."""
     return UserError(f"unknown {kind} {name!r}; known: {', '.join(sorted(options))}")

@@ -83,17 +83,28 @@ def iterate_tables(
 
 
 def load_images(release: Path, config: str, split: str) -> LabelledImages:
-    """Decode one split of one fixed-resolution configuration into memory."""
+    """Decode one split of one fixed-resolution configuration into memory.
+
+    Raises UserError, naming the image, if one cannot be decoded, and if their sizes differ.
+    """
     columns = ["image", "label", "image_id"]
     table = pa.concat_tables(iterate_tables(release, config, split, columns))
     table = table.sort_by("image_id")
-    pixels = [decode(data) for data in _image_bytes(table)]
+    image_ids = tuple(table["image_id"].to_pylist())
+    pixels = []
+    for image_id, data in zip(image_ids, _image_bytes(table), strict=True):
+        try:
+            pixels.append(decode(data))
+        except UserError as error:
+            raise UserError(f"{release}:{config}:{split}, image {image_id}: {error}") from None
+        if pixels[-1].shape != pixels[0].shape:
+            raise UserError(f"{release}:{config}: images of several sizes; name a view of one")
     schema = pq.read_schema(split_files(release, config, split)[0])
     ids, names = class_labels(schema)
     return LabelledImages(
         images=np.stack(pixels),
         labels=table["label"].to_numpy().astype(np.int64),
-        image_ids=tuple(table["image_id"].to_pylist()),
+        image_ids=image_ids,
         class_ids=ids,
         class_names=names,
     )
@@ -104,8 +115,8 @@ def decode(data: bytes) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray(image.convert("RGB"))
-    except OSError as error:
-        raise UserError(f"an image cannot be decoded: {error}") from None
+    except (OSError, SyntaxError) as error:  # Pillow raises the latter for a broken PNG chunk
+        raise UserError(f"cannot be decoded: {error}") from None
 
 
 def class_labels(schema: pa.Schema) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -11,6 +11,8 @@ SEED_BITS = 53  # seeds fit a JSON number, and a float64, without loss
 
 
 class NoiseSource(Protocol):
+    """Gives the next batch of noise at each call."""
+
     def __call__(self) -> np.ndarray: ...
 
 

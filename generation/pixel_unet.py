@@ -59,6 +59,11 @@ class StageConfig(BaseModel):
 class PixelUNet(nn.Module):
     """A stage's network with its prompts: predicts epsilon, v or x0 at the stage's resolution."""
 
+    unet: Any  # UNet2DConditionModel, whose stubs do not let it be called
+    prompt_tokens: Tensor
+    prompt_mask: Tensor
+    prompt_pooled: Tensor
+
     def __init__(
         self, unet: UNet2DConditionModel, config: StageConfig, prompts: PromptEmbeddings
     ) -> None:

@@ -4,12 +4,10 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,35 +15,10 @@ from generation.errors import UserError
 from generation.pixel_unet import PixelUNet, augment
 from generation.sampler_config import Prediction
 from generation.schedule import NoiseSchedule
+from generation.training_config import TrainingConfig
 
 STATE_FILE = "state.pt"
 OPTIMIZERS = {"adam": torch.optim.Adam, "adafactor": torch.optim.Adafactor}
-
-
-class TrainingConfig(BaseModel):
-    """How a stage is trained; the optimisers are the paper's (base Adafactor, others Adam).
-
-    batch: images an optimiser step sees, over all processes and accumulation steps together.
-    learning_rate rises over `warmup` steps, then falls to zero along a half cosine.
-    caption_dropout: share of images that see the null prompt (classifier-free guidance).
-    max_augmentation: a super-resolution stage's augmentation level is uniform up to this.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    steps: Annotated[int, Field(gt=0)]
-    batch: Annotated[int, Field(gt=0)] = 64
-    accumulation: Annotated[int, Field(gt=0)] = 1
-    optimizer: Literal["adafactor", "adam"] = "adam"
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    warmup: Annotated[int, Field(ge=0)] = 200
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    caption_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    flip: bool = False
-    max_augmentation: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    precision: Literal["no", "fp16", "bf16"] = "no"
-    seed: int = 2023
-    save_every: Annotated[int, Field(gt=0)] = 500
 
 
 @dataclass(frozen=True)
@@ -118,14 +91,14 @@ def train_stage(
     data: TrainingSet,
     config: TrainingConfig,
     folder: Path,
-    on_step: Callable[[int, float], None] = lambda step, loss: None,
-    on_save: Callable[[PixelUNet, list[float]], None] = lambda network, losses: None,
+    on_progress: Callable[[int], None],
+    on_save: Callable[[PixelUNet, list[float]], None],
 ) -> PixelUNet:
     """Train `network` (in place), saving state to `folder` every `save_every` steps.
 
     Rerun with the same arguments it goes on from the last state, and ends with the weights of an
-    uninterrupted run. Returns the network with its averaged (EMA) weights. `on_step` gets each
-    step's loss, `on_save` the averaged network at each save.
+    uninterrupted run. Returns the network with its averaged (EMA) weights. `on_progress` gets the
+    number of steps done since it was last called, `on_save` the averaged network and all losses.
     """
     accelerator = Accelerator(
         mixed_precision=config.precision, gradient_accumulation_steps=config.accumulation
@@ -139,12 +112,13 @@ def train_stage(
     model, optimizer = accelerator.prepare(network, optimizer)
     state = _load_state(folder / STATE_FILE, network, average, optimizer)
     schedule = NoiseSchedule(network.config.schedule)
+    on_progress(state.step)
     while state.step < config.steps:
         loss = _optimizer_step(accelerator, model, optimizer, data, schedule, config, state.step)
         _update_average(average, network, min(config.ema, (1 + state.step) / (10 + state.step)))
         state.step += 1
         state.losses.append(loss)
-        on_step(state.step, loss)
+        on_progress(1)
         if accelerator.is_main_process and (
             state.step % config.save_every == 0 or state.step == config.steps
         ):

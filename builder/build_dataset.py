@@ -1,0 +1,190 @@
+"""The command `build-dataset`."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from builder.build import build_release, plan_build
+from builder.manifest import Manifest
+from builder.plan import BuildRequest, plan_blocks
+from builder.recipe import Recipe, load_recipe
+from generation.classes import ClassEntry, load_classes, select_classes
+from generation.command import run_command
+from generation.errors import UserError
+from generation.progress import progress_bar
+from generation.views import CropRule
+
+DEFAULT_RECIPE = "imagenet-if"
+
+
+def main() -> None:
+    """Console entry point."""
+    run_command(build_dataset)
+
+
+def build_dataset(
+    recipe: Annotated[
+        str, typer.Option(help="A built-in recipe's name or a TOML file.")
+    ] = DEFAULT_RECIPE,
+    res: Annotated[
+        int | None, typer.Option(help="Resolution to end at; by default the recipe's last.")
+    ] = None,
+    per_class: Annotated[int, typer.Option(help="Images of each class.")] = 100,
+    classes: Annotated[
+        str | None, typer.Option(help="Only these classes, comma-separated ids or names.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The release's folder; by default releases/RECIPE-RES.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; by default one a GPU, else one a core.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan, make nothing.")
+    ] = False,
+    real: Annotated[
+        str | None,
+        typer.Option(
+            help="Import real data: fashion-mnist, a folder SPLIT/CLASS/, a Hub data set."
+        ),
+    ] = None,
+    views: Annotated[
+        str, typer.Option(help="With --real: resolutions of the views, comma-separated.")
+    ] = "16,32",
+    crop: Annotated[
+        CropRule | None, typer.Option(help="With --real: pad (fashion-mnist) or center-crop.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON document, no progress.")
+    ] = False,
+) -> None:
+    """Build a synthetic release with a recipe, or import real data as one.
+
+    Rerun the same command to go on after an interruption; a higher --per-class extends.
+
+    Examples:
+
+      build-dataset --recipe fashion-mnist --res 32 --per-class 100
+
+      build-dataset --recipe fashion-mnist --res 32 --per-class 200 --out releases/fashion-mnist-32
+
+      build-dataset --real fashion-mnist
+
+      build-dataset --res 1024 --per-class 1200 --dry-run
+    """
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers {workers}: give at least 1")
+    if real is not None:
+        _import_real(real, out, views, crop, workers, as_json)
+        return
+    if per_class < 1:
+        raise UserError(f"--per-class {per_class}: give at least 1")
+    chosen = load_recipe(recipe)
+    everything = load_classes(chosen.classes)
+    wanted = select_classes(everything, classes) if classes is not None else everything
+    if dry_run:
+        _print_plan(chosen, res, wanted, per_class, as_json)
+        return
+    chain = chosen.chain(res)
+    release = out or Path("releases") / f"{chosen.name}-{chain[-1].resolution}"
+    plan = plan_build(chosen, chain, wanted, per_class, release)
+    with progress_bar(plan.images, chosen.name, "images", quiet=as_json) as advance:
+        manifest = build_release(plan, workers, lambda record: advance(record.rows))
+    _report(manifest, release, as_json)
+
+
+def _import_real(
+    name: str,
+    out: Path | None,
+    views: str,
+    crop: CropRule | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    from builder.real import import_real
+    from generation.real_sources import open_source
+
+    try:
+        resolutions = [int(view) for view in views.split(",")]
+    except ValueError:
+        raise UserError(
+            f"--views {views!r}: give numbers, comma-separated, such as 64,256"
+        ) from None
+    if min(resolutions) < 1:
+        raise UserError(f"--views {views!r}: resolutions are at least 1")
+    source = open_source(name)
+    release = out or Path("releases") / f"{source.name}-real"
+    rule: CropRule = crop or ("pad" if source.name == "fashion-mnist" else "center-crop")
+    total = sum(len(s.labels) for s in source.splits.values()) * (1 + len(resolutions))
+    with progress_bar(total, source.name, "images", quiet=as_json) as advance:
+        manifest = import_real(
+            name, release, resolutions, rule, workers, lambda record: advance(record.rows)
+        )
+    _report(manifest, release, as_json)
+
+
+def _print_plan(
+    recipe: Recipe, res: int | None, wanted: Sequence[ClassEntry], per_class: int, as_json: bool
+) -> None:
+    """The plan without a look at weights or disk: nothing is loaded, nothing is made."""
+    chain = recipe.chain(res)
+    request = BuildRequest(tuple(c.wnid for c in wanted), per_class)
+    blocks = plan_blocks(recipe, wanted, [request])
+    images = len(wanted) * per_class
+    plan = {
+        "recipe": recipe.name,
+        "classes": len(wanted),
+        "per_class": per_class,
+        "images": images,
+        "shards_per_stage": len(blocks),
+        "license": recipe.license,
+        "stages": [
+            {
+                "resolution": stage.resolution,
+                "generator": stage.generator,
+                "checkpoint": stage.checkpoint,
+                "network_evaluations": stage.sampler.network_evaluations,
+                "images": images,
+            }
+            for stage in chain
+        ],
+    }
+    if as_json:
+        print(json.dumps(plan, indent=2))
+        return
+    print(f"{recipe.name}: {len(wanted):,} classes x {per_class:,} = {images:,} images a stage")
+    for position, stage in enumerate(chain, start=1):
+        print(
+            f"  stage {position}: {stage.resolution:>4} px  {stage.generator}  {stage.checkpoint}  "
+            f"{stage.sampler.method}, {stage.sampler.network_evaluations} evaluations an image, "
+            f"{len(blocks):,} shards"
+        )
+    print(f"  licence: {recipe.license}. {recipe.license_note}".rstrip())
+
+
+def _report(manifest: Manifest, release: Path, as_json: bool) -> None:
+    """Where the release is, and the two lines of Python that load it."""
+    configs = manifest.splits()
+    if as_json:
+        rows = {c: {s: manifest.rows(c, s) for s in splits} for c, splits in configs.items()}
+        content = {
+            "release": str(release),
+            "kind": manifest.kind,
+            "content_sha256": manifest.content_sha256,
+            "rows": rows,
+        }
+        print(json.dumps(content, indent=2))
+        return
+    config = next(reversed(configs))
+    split = configs[config][0]
+    rows_text = "; ".join(
+        f"{c}: " + ", ".join(f"{s} {manifest.rows(c, s):,}" for s in splits)
+        for c, splits in configs.items()
+    )
+    print(f"release {release}  ({rows_text} images)")
+    print("load it with:")
+    print("  from datasets import load_dataset")
+    print(f'  images = load_dataset("{release}", "{config}", split="{split}")')

@@ -1,0 +1,103 @@
+"""The cluster: running jobs on Dask, each ending in one committed shard."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from builder.manifest import ShardRecord
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+
+class Job(Protocol):
+    """Something that ends in one committed shard, at `path` in its release."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def after(self) -> str | None: ...
+    @property
+    def priority(self) -> int: ...
+    def committed(self) -> ShardRecord | None: ...
+    def run(self) -> ShardRecord: ...
+
+
+@contextmanager
+def local_cluster(workers: int | None, most: int) -> Iterator["Client"]:
+    """`workers` processes, at most `most`; by default one a GPU, else one a core.
+
+    Each has one torch thread, so bits do not depend on how many there are. Scheduler and dashboard
+    listen on this machine alone.
+    """
+    import dask
+
+    gpus = _visible_gpus()
+    count = min(workers or len(gpus) or os.cpu_count() or 1, most)
+    environments = [
+        QUIET | ({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {})
+        for i in range(count)
+    ]
+    settings = {
+        "distributed.scheduler.worker-saturation": 1.0,  # a waiting task stays with the scheduler
+        "distributed.scheduler.worker-ttl": None,  # a long C call may hold the GIL
+        "distributed.worker.memory.terminate": False,
+        # The command itself tells what a user should know; in the workers only this is early enough.
+        "logging": {"distributed": "error"},
+        "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "error",
+    }
+    with dask.config.set(settings):
+        from distributed import Client, Nanny, Scheduler, SpecCluster  # reads its log level once
+
+        scheduler = {
+            "cls": Scheduler,
+            "options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"},
+        }
+        specs = {
+            i: {"cls": Nanny, "options": {"nthreads": 1, "host": "127.0.0.1", "env": env}}
+            for i, env in enumerate(environments)
+        }
+        with SpecCluster(workers=specs, scheduler=scheduler) as cluster, Client(cluster) as client:
+            yield client
+
+
+def run_jobs(client: "Client", jobs: Sequence[Job]) -> Iterator[ShardRecord]:
+    """Do every job, yielding records as they come; a job waits for the one it comes after."""
+    from distributed import as_completed
+
+    waiting: dict[str, list[Job]] = defaultdict(list)
+    planned = {job.path for job in jobs}
+    ready = []
+    for job in jobs:
+        after = job.after
+        (waiting[after] if after is not None and after in planned else ready).append(job)
+    running = as_completed([_submit(client, job) for job in ready])
+    for future in running:
+        record = future.result()
+        for child in waiting.pop(record.path, []):
+            running.add(_submit(client, child))
+        future.release()
+        yield record
+
+
+def _submit(client: "Client", job: Job) -> "Future":
+    return client.submit(run_job, job, key=job.path, pure=False, priority=job.priority)
+
+
+def run_job(job: Job) -> ShardRecord:
+    """What a worker does: nothing, if the shard is there already."""
+    return job.committed() or job.run()
+
+
+def _visible_gpus() -> list[str]:
+    """Indices of the GPUs this process may use, without importing torch when there is no driver."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") is not None:
+        return [g for g in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if g.strip()]
+    if not Path("/dev/nvidiactl").exists():
+        return []
+    import torch
+
+    return [str(i) for i in range(torch.cuda.device_count())]

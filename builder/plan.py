@@ -1,0 +1,158 @@
+"""The plan: which shards a release has, and each image's identity and seed. Pure functions.
+
+A release grows by build requests. Each adds the images its classes still lack; the shards of
+earlier requests never change. Nothing here depends on workers, time, or what is on disk.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from builder.commit import canonical_json, sha256_text
+from builder.recipe import Recipe, StageRecipe
+from generation.classes import ClassEntry
+from generation.noise import SEED_BITS
+
+FORMAT = 1  # part of every fingerprint: raise it when the bytes of a shard change
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """Make `per_class` images of each of `classes` (wnids), less what there is already."""
+
+    classes: tuple[str, ...]
+    per_class: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """Images start <= index < stop of each of `classes`: the rows of one shard."""
+
+    classes: tuple[ClassEntry, ...]
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        return len(self.classes) * (self.stop - self.start)
+
+    def cells(self) -> Iterator[tuple[ClassEntry, int]]:
+        """(class, index) of each row, classes interleaved so that any run of rows is mixed."""
+        return ((c, index) for index in range(self.start, self.stop) for c in self.classes)
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage with all that decides its images, and the hash of it."""
+
+    recipe: StageRecipe
+    encoding: str
+    checkpoint_sha256: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """One shard: a block at one stage. path and parent_path are relative to their releases."""
+
+    stage: StagePlan
+    block: Block
+    path: str
+    parent_path: str | None
+
+
+def plan_stages(
+    recipe: Recipe,
+    chain: Sequence[StageRecipe],
+    classes: Sequence[ClassEntry],
+    checkpoint_hashes: Sequence[str],
+) -> tuple[StagePlan, ...]:
+    """Fingerprint each stage of `chain`; a stage's includes its parent's, none includes counts."""
+    class_list = sha256_text(canonical_json([[c.label, c.wnid, c.name, c.prompt] for c in classes]))
+    stages: list[StagePlan] = []
+    for position, (stage, checkpoint) in enumerate(zip(chain, checkpoint_hashes, strict=True)):
+        last = position == len(recipe.stages) - 1
+        encoding = recipe.encoding if last else "webp-lossless"
+        content = {
+            "format": FORMAT,
+            "seed": recipe.seed,
+            "classes": class_list,
+            "resolution": stage.resolution,
+            "generator": stage.generator,
+            "checkpoint": checkpoint,
+            "sampler": stage.sampler.model_dump(),
+            "batch": stage.batch,
+            "encoding": encoding,
+            "parent": stages[-1].fingerprint if stages else None,
+        }
+        fingerprint = sha256_text(canonical_json(content))
+        stages.append(StagePlan(stage, encoding, checkpoint, fingerprint))
+    return tuple(stages)
+
+
+def plan_blocks(
+    recipe: Recipe, classes: Sequence[ClassEntry], requests: Sequence[BuildRequest]
+) -> list[Block]:
+    """The blocks of all requests, in order.
+
+    Classes that have as many images as each other share blocks; index blocks end at multiples of
+    the recipe's block, so a release extended from there equals one built at once.
+    """
+    made: dict[str, int] = {}
+    blocks: list[Block] = []
+    for request in requests:
+        wanted = [c for c in classes if c.wnid in set(request.classes)]
+        lacking = [c for c in wanted if made.get(c.wnid, 0) < request.per_class]
+        lacking.sort(key=lambda c: (made.get(c.wnid, 0), c.label))
+        for count, group in groupby(lacking, key=lambda c: made.get(c.wnid, 0)):
+            blocks += _blocks_of(recipe, tuple(group), count, request.per_class)
+        made.update({c.wnid: request.per_class for c in lacking})
+    return blocks
+
+
+def _blocks_of(
+    recipe: Recipe, classes: tuple[ClassEntry, ...], start: int, stop: int
+) -> Iterator[Block]:
+    width, height = recipe.shard.classes, recipe.shard.indices
+    for first in range(0, len(classes), width):
+        low = start
+        while low < stop:
+            high = min(stop, (low // height + 1) * height)
+            yield Block(classes[first : first + width], low, high)
+            low = high
+
+
+def plan_shards(stages: Sequence[StagePlan], blocks: Sequence[Block]) -> list[ShardPlan]:
+    """Every block at every stage, parents before children."""
+    return [
+        ShardPlan(
+            stage=stage,
+            block=block,
+            path=shard_path(stage, block),
+            parent_path=shard_path(stages[position - 1], block) if position else None,
+        )
+        for position, stage in enumerate(stages)
+        for block in blocks
+    ]
+
+
+def shard_path(stage: StagePlan, block: Block) -> str:
+    """Where the block's file stands; its name ends in a hash of all that decides its content."""
+    first = block.classes[0].label
+    wnids = [c.wnid for c in block.classes]
+    content = sha256_text(canonical_json([stage.fingerprint, wnids, block.start, block.stop]))
+    name = f"train-c{first:04d}-i{block.start:06d}-{content[:10]}"
+    return f"{stage.recipe.resolution}/{name}.parquet"
+
+
+def image_seed(release_seed: int, resolution: int, wnid: str, index: int, attempt: int) -> int:
+    """The image's own seed, 53 bits, from its identity alone."""
+    identity = f"{release_seed}/{resolution}/{wnid}/{index}/{attempt}"
+    digest = hashlib.sha256(identity.encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> (64 - SEED_BITS)
+
+
+def image_id(release_seed: int, resolution: int, wnid: str, index: int, attempt: int) -> str:
+    """The image's name: its identity, readable."""
+    return f"s{release_seed}-r{resolution}-{wnid}-{index:06d}-{attempt}"

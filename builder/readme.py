@@ -1,0 +1,83 @@
+"""The README of a release: the YAML by which `load_dataset` and the Hub know what is in it."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import yaml
+
+from builder.commit import write_atomically
+from builder.manifest import Manifest
+
+SIZE_CATEGORIES = (
+    ("n<1K", 10**3),
+    ("1K<n<10K", 10**4),
+    ("10K<n<100K", 10**5),
+    ("100K<n<1M", 10**6),
+)
+
+
+def write_readme(release: Path, manifest: Manifest) -> None:
+    """Write README.md: the load contract and a few lines; `render-card` writes a body."""
+    contract = yaml.safe_dump(load_contract(release, manifest), sort_keys=False, allow_unicode=True)
+    write_atomically(release / "README.md", f"---\n{contract}---\n\n{_body(manifest)}".encode())
+
+
+def load_contract(release: Path, manifest: Manifest) -> dict[str, Any]:
+    """The YAML's content: a configuration for each resolution, the highest one the default."""
+    configs = manifest.splits()
+    default = max(configs, key=lambda name: int(name) if name.isdigit() else 0)
+    images = max(sum(manifest.rows(c, s) for s in splits) for c, splits in configs.items())
+    size = next((name for name, limit in SIZE_CATEGORIES if images < limit), "n>1M")
+    return {
+        "pretty_name": manifest.name,
+        "license": manifest.license,
+        "task_categories": ["image-classification"],
+        "size_categories": [size],
+        "tags": [manifest.kind, *(["diffusion"] if manifest.kind == "synthetic" else [])],
+        "configs": [
+            {
+                "config_name": config,
+                **({"default": True} if config == default else {}),
+                "data_files": [
+                    {"split": split, "path": f"{config}/{split}-*.parquet"} for split in splits
+                ],
+            }
+            for config, splits in configs.items()
+        ],
+        "dataset_info": [
+            _dataset_info(release, manifest, config, splits) for config, splits in configs.items()
+        ],
+    }
+
+
+def _dataset_info(
+    release: Path, manifest: Manifest, config: str, splits: list[str]
+) -> dict[str, Any]:
+    from datasets import Features
+
+    first = next(s for s in manifest.shards if s.config == config)
+    features = Features.from_arrow_schema(pq.read_schema(release / first.path))
+    sizes = {
+        split: sum(s.bytes for s in manifest.shards if (s.config, s.split) == (config, split))
+        for split in splits
+    }
+    return {
+        "config_name": config,
+        "features": features._to_yaml_list(),
+        "splits": [
+            {"name": split, "num_bytes": sizes[split], "num_examples": manifest.rows(config, split)}
+            for split in splits
+        ],
+        "download_size": sum(sizes.values()),
+        "dataset_size": sum(sizes.values()),
+    }
+
+
+def _body(manifest: Manifest) -> str:
+    images = "Synthetic images" if manifest.kind == "synthetic" else "Real images"
+    lines = [f"# {manifest.name}", "", f"{images} for the classes of {manifest.dataset}.", ""]
+    for config, splits in manifest.splits().items():
+        rows = ", ".join(f"{split} {manifest.rows(config, split):,}" for split in splits)
+        lines.append(f"- `{config}`: {rows} images")
+    return "\n".join(lines) + "\n"

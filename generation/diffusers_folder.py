@@ -1,0 +1,187 @@
+"""Models in diffusers' folder layout, local or in the Hub's cache: found, checked and hashed.
+
+Nothing here imports torch. Of each weight file one precision is used: float16 where the model has
+it (half the download, and finer than the bfloat16 it runs in), else what is there.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from generation.errors import UserError
+
+INDEX = "model_index.json"
+VARIANTS = ("fp16", None)
+WEIGHTS = ("diffusion_pytorch_model", "model")
+CONFIGS = (
+    "config.json",
+    "scheduler_config.json",
+    "added_tokens.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "spiece.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+)
+NO_WEIGHTS = ("scheduler", "tokenizer")  # components whose names end so have configs only
+HUB_NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+LFS_BLOB = re.compile(r"[0-9a-f]{64}")
+OTHERWISE = (
+    "or name a local folder or a mirror as the stage's checkpoint; "
+    "`--recipe fashion-mnist` needs no download"
+)
+
+Layouts = Mapping[str, Sequence[str]]  # pipeline class in model_index.json => folders it is made of
+
+
+def locate_model(checkpoint: str, layouts: Layouts) -> Path:
+    """The folder of a local model, or of `OWNER/NAME[@REVISION]` on the Hub, fetched if need be.
+
+    Raises UserError, one line, if the model is incomplete, of another kind or out of reach.
+    """
+    folder = Path(checkpoint)
+    if folder.is_dir():
+        gap = _gap(folder, layouts)
+        if gap is not None:
+            raise UserError(f"{checkpoint} is not a model in diffusers' layout: no {gap} there")
+        return folder
+    name = HUB_NAME.fullmatch(checkpoint)
+    if name is None:
+        raise UserError(
+            f"checkpoint {checkpoint!r} is neither a folder in diffusers' layout nor a model's "
+            "name on the Hub, OWNER/NAME or OWNER/NAME@REVISION"
+        )
+    cached = _cached(name["repo"], name["revision"])
+    if cached is not None and _gap(cached, layouts) is None:
+        return cached
+    components = sorted({component for layout in layouts.values() for component in layout})
+    fetched = _fetch(name["repo"], name["revision"], components)
+    gap = _gap(fetched, layouts)
+    if gap is not None:
+        raise UserError(f"the Hub's copy of {checkpoint} has no {gap}: fetch it again, {OTHERWISE}")
+    return fetched
+
+
+def pipeline_class(folder: Path) -> str:
+    """The diffusers pipeline the model was published for."""
+    return str(json.loads((folder / INDEX).read_text())["_class_name"])
+
+
+def weights(component: Path) -> tuple[str | None, list[Path]] | None:
+    """The variant to load and its files, index first; None if there is no complete set."""
+    for variant in VARIANTS:
+        infix = f".{variant}" if variant else ""
+        for stem in WEIGHTS:
+            whole = component / f"{stem}{infix}.safetensors"
+            if whole.is_file():
+                return variant, [whole]
+            index = component / f"{stem}.safetensors.index{infix}.json"
+            if index.is_file():
+                shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+                files = [component / shard for shard in shards]
+                if all(file.is_file() for file in files):
+                    return variant, [index, *files]
+    return None
+
+
+def variant(component: Path) -> str | None:
+    """The variant that `from_pretrained` is to load."""
+    found = weights(component)
+    if found is None:
+        raise UserError(f"{component} has no complete safetensors weights")
+    return found[0]
+
+
+def model_sha256(folder: Path, components: Sequence[str]) -> str:
+    """One hash over every file of `components` that is read: names and hashes, in fixed order."""
+    digest = hashlib.sha256()
+    for component in sorted(components):
+        found = weights(folder / component)
+        files = [folder / component / name for name in CONFIGS]
+        files = [file for file in files if file.is_file()] + (found[1] if found else [])
+        for file in sorted(files):
+            digest.update(f"{component}/{file.name} {file_sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def file_sha256(file: Path) -> str:
+    """SHA-256 of a file's bytes.
+
+    The Hub's cache links each file to a blob, and names a large blob by the SHA-256 the Hub gave
+    for it: that name is taken, since reading 20 GB again in every worker takes longer than a first
+    batch. It can be wrong only if someone wrote into the cache by hand.
+    """
+    target = file.resolve()
+    if file.is_symlink() and target.parent.name == "blobs" and LFS_BLOB.fullmatch(target.name):
+        return target.name
+    stat = target.stat()
+    return _content_sha256(target, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _content_sha256(file: Path, _size: int, _modified: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _gap(folder: Path, layouts: Layouts) -> str | None:
+    """The first thing missing in `folder`, None if it is complete."""
+    if not (folder / INDEX).is_file():
+        return INDEX
+    kind = pipeline_class(folder)
+    if kind not in layouts:
+        raise UserError(f"{folder} is a {kind}; the generator reads {', '.join(sorted(layouts))}")
+    for component in layouts[kind]:
+        if not any((folder / component / name).is_file() for name in CONFIGS):
+            return f"{component}/ with its config"
+        if not component.endswith(NO_WEIGHTS) and weights(folder / component) is None:
+            return f"complete safetensors weights in {component}/"
+    return None
+
+
+def _cached(repo: str, revision: str | None) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repo, INDEX, revision=revision)
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _fetch(repo: str, revision: str | None, components: Sequence[str]) -> Path:
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    page = f"{constants.ENDPOINT}/{repo}"
+    small = [INDEX, *(f"{c}/{name}" for c in components for name in CONFIGS)]
+    index = [f"{c}/*.safetensors.index*.json" for c in components]
+    half = [f"{c}/*.fp16*.safetensors" for c in components]
+    try:
+        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=small + index + half))
+        lacking = [c for c in components if (folder / c).is_dir() and not c.endswith(NO_WEIGHTS)]
+        full = [f"{c}/*.safetensors" for c in lacking if weights(folder / c) is None]
+        if full:
+            snapshot_download(repo, revision=folder.name, allow_patterns=full)
+    except GatedRepoError:
+        raise UserError(
+            f"{repo} is gated: accept its licence at {page} and run `hf auth login`, {OTHERWISE}"
+        ) from None
+    except (RepositoryNotFoundError, RevisionNotFoundError):
+        at = f" at revision {revision}" if revision else ""
+        raise UserError(
+            f"the Hub shows no model {repo}{at}: if it is private run `hf auth login`, {OTHERWISE}"
+        ) from None
+    except (LocalEntryNotFoundError, HfHubHTTPError):
+        raise UserError(
+            f"{repo} is not on this machine and the Hub did not give it: with a network, accept "
+            f"its licence at {page} and run `hf auth login`, {OTHERWISE}"
+        ) from None
+    return folder

@@ -1,0 +1,197 @@
+"""The command `finetune-generator`."""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from generation.classes import load_classes
+from generation.command import run_command
+from generation.errors import UserError
+from generation.image_sets import PSEUDO_SPLITS, LabelledImages, load_images
+from generation.progress import progress_bar
+from generation.training_recipe import TrainingRecipe, load_training_recipe
+
+if TYPE_CHECKING:
+    from generation.pixel_unet import PixelUNet
+    from generation.training import TrainingSet
+
+PACKAGES = ("torch", "diffusers", "accelerate", "numpy")
+
+
+def main() -> None:
+    """Console entry point."""
+    run_command(finetune_generator)
+
+
+def finetune_generator(
+    recipe: Annotated[str, typer.Option(help="A built-in training recipe or a TOML file.")],
+    data: Annotated[Path, typer.Option(help="A release with the stage's resolution.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run: state, curves, checkpoint.")],
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Checkpoint to start from: builtin:NAME or a folder."),
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="fit is train less its tuning tenth; train is all of it.")
+    ] = "fit",
+    steps: Annotated[
+        int | None, typer.Option(help="Train this long instead of the recipe's.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads; by default one a core.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON document, no progress.")
+    ] = False,
+) -> None:
+    """Train one stage of a cascade on a release, from scratch or from a checkpoint.
+
+    Rerun the same command to go on after an interruption: the result is the same.
+
+    Example (README's first command imports the data it needs):
+
+      finetune-generator --recipe fashion-mnist-16 --data releases/fashion-mnist-real \
+--out runs/fashion-mnist-16 --steps 20
+    """
+    chosen = load_training_recipe(recipe)
+    if steps is not None:
+        if steps < 1:
+            raise UserError(f"--steps {steps}: give at least 1")
+        changed = chosen.training.model_copy(update={"steps": steps})
+        chosen = chosen.model_copy(update={"training": changed})
+    if split not in ("train", "fit"):
+        raise UserError(f"--split {split!r}: a generator learns from 'fit' or 'train' alone")
+    images, parents = _load_data(chosen, data, split)
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    network = _network(chosen, start)
+    record = _record(chosen, images, data, split, start)
+    _claim_folder(out, record)
+    _train(network, _training_set(network, chosen, images, parents), chosen, out, record, as_json)
+    answer = {"checkpoint": str(out / "checkpoint"), "steps": chosen.training.steps}
+    print(json.dumps(answer) if as_json else f"checkpoint: {answer['checkpoint']}")
+
+
+def _load_data(
+    recipe: TrainingRecipe, data: Path, split: str
+) -> tuple[LabelledImages, LabelledImages | None]:
+    """The stage's images and, for super-resolution, their views at the parent's resolution."""
+    images = load_images(data, str(recipe.stage.resolution), split)
+    wnids = tuple(c.wnid for c in load_classes(recipe.classes))
+    if images.class_ids != wnids:
+        raise UserError(f"{data} has other classes than the recipe's list {recipe.classes!r}")
+    low = recipe.stage.low_resolution
+    if low is None:
+        return images, None
+    parents = load_images(data, str(low), split)
+    if parents.image_ids != images.image_ids:
+        raise UserError(f"{data}: configurations {low} and {recipe.stage.resolution} differ in ids")
+    return images, parents
+
+
+def _network(recipe: TrainingRecipe, start: str | None) -> "PixelUNet":
+    """A new network from the recipe's seed, or the one of checkpoint `start`."""
+    import torch
+
+    from generation.checkpoint import load_checkpoint
+    from generation.checkpoint_files import resolve_checkpoint
+    from generation.pixel_unet import StageConfig, build_unet
+    from generation.text import MINILM, encode_prompts
+
+    if start is not None:
+        network = load_checkpoint(resolve_checkpoint(start))
+        found, wanted = network.config.resolution, recipe.stage.resolution
+        if found != wanted:
+            raise UserError(f"--from {start} is a stage of {found} px, the recipe's has {wanted}")
+        return network
+    prompts = encode_prompts([c.prompt for c in load_classes(recipe.classes)])
+    stage = recipe.stage.model_dump()
+    config = StageConfig(**stage, text_encoder=MINILM, prompts=prompts.prompts)
+    torch.manual_seed(recipe.training.seed)
+    return build_unet(config, prompts, recipe.network)
+
+
+def _training_set(
+    network: "PixelUNet",
+    recipe: TrainingRecipe,
+    images: LabelledImages,
+    parents: LabelledImages | None,
+) -> "TrainingSet":
+    import torch
+
+    from generation.training import TrainingSet
+
+    def planes(source: LabelledImages) -> torch.Tensor:
+        channels = source.images[..., : recipe.stage.channels]
+        return torch.from_numpy(channels).permute(0, 3, 1, 2).contiguous()
+
+    entries = load_classes(recipe.classes)
+    index = network.prompts.indices([c.prompt for c in entries])
+    return TrainingSet(
+        images=planes(images),
+        parents=None if parents is None else planes(parents),
+        prompts=index[torch.from_numpy(images.labels)],
+        null_prompt=len(network.prompts.prompts) - 1,
+        prediction=network.config.prediction,
+    )
+
+
+def _record(
+    recipe: TrainingRecipe, images: LabelledImages, data: Path, split: str, start: str | None
+) -> dict[str, Any]:
+    """training.json: all that decided the weights."""
+    from generation.checkpoint_files import checkpoint_sha256, resolve_checkpoint
+
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "data": {
+            "release": data.resolve().name,
+            "split": split,
+            "images": len(images),
+            "sha256": images.sha256,
+            "tuning_left_out": split in PSEUDO_SPLITS,
+        },
+        "start_sha256": None if start is None else checkpoint_sha256(resolve_checkpoint(start)),
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+
+
+def _claim_folder(out: Path, record: dict[str, Any]) -> None:
+    """Write training.json, or refuse a folder in which something else is being trained."""
+    path = out / "training.json"
+    text = json.dumps(record, indent=2, sort_keys=True) + "\n"
+    if path.exists() and path.read_text() != text:
+        raise UserError(f"{out} holds another training run; name another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def _train(
+    network: "PixelUNet",
+    data: "TrainingSet",
+    recipe: TrainingRecipe,
+    out: Path,
+    record: dict[str, Any],
+    quiet: bool,
+) -> None:
+    """Train, keeping a loss curve and sample grids in `out` at each save."""
+    import torch
+
+    from generation.checkpoint import save_checkpoint
+    from generation.training import train_stage
+    from generation.training_pictures import draw_losses, draw_samples, write_losses
+
+    def save(average: "PixelUNet", losses: list[float]) -> None:
+        write_losses(losses, out / "loss.csv")
+        draw_losses(losses, out / "loss.png")
+        draw_samples(average, data, out / f"samples-{len(losses):06d}.png")
+
+    with progress_bar(recipe.training.steps, recipe.name, "steps", quiet=quiet) as advance:
+        average = train_stage(network, data, recipe.training, out, advance, save)
+    folder = out / "checkpoint"
+    save_checkpoint(average, folder, torch.float16)
+    for name in ("training.json", "loss.csv", "loss.png"):
+        (folder / name).write_bytes((out / name).read_bytes())

@@ -1,0 +1,57 @@
+"""Generators: one file each, one interface. A recipe's stage names one of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from generation.errors import unknown_name
+from generation.sampler_config import SamplerConfig
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """What a generator is asked for: N images, each decided by its own row alone.
+
+    prompts str[N]; labels int64[N]; seeds int[N], 53 bits; parents uint8[N,h,w,3], the images of
+    the stage before, None for a first stage. N is the same for every batch of a stage.
+    """
+
+    prompts: Sequence[str]
+    labels: Sequence[int]
+    seeds: Sequence[int]
+    parents: np.ndarray | None
+
+
+class Generator(Protocol):
+    """One stage's model, loaded. Returns uint8[N,H,W,3]."""
+
+    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray: ...
+
+
+class GeneratorSource(Protocol):
+    """A generator's module: finds the model's files, hashes them, loads them.
+
+    `locate` raises UserError, in one line that says what to do, if the model is out of reach.
+    """
+
+    def locate(self, checkpoint: str) -> Path: ...
+    def sha256(self, folder: Path) -> str: ...
+    def load(self, folder: Path) -> Generator: ...
+
+
+MODULES = {
+    "deepfloyd-if": "generation.generators.deepfloyd_if",
+    "pixel-unet": "generation.generators.pixel_unet",
+}
+
+
+def generator_source(name: str) -> GeneratorSource:
+    """The module of generator `name`; none of them imports torch before `load`."""
+    if name not in MODULES:
+        raise unknown_name("generator", name, MODULES)
+    module: GeneratorSource = import_module(MODULES[name])  # type: ignore[assignment]
+    return module

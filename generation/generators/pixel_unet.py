@@ -1,0 +1,99 @@
+"""The pixel U-Net stages that `finetune-generator` trains, base and super-resolution."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from generation.checkpoint_files import checkpoint_sha256, resolve_checkpoint
+from generation.errors import UserError
+from generation.generators import Generator, ImageBatch
+from generation.noise import ahead_of_need, image_noise
+from generation.sampler_config import SamplerConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from generation.pixel_unet import PixelUNet
+
+
+def locate(checkpoint: str) -> Path:
+    """The checkpoint's folder."""
+    return resolve_checkpoint(checkpoint)
+
+
+def sha256(folder: Path) -> str:
+    """One hash over the files that decide the pixels."""
+    return checkpoint_sha256(folder)
+
+
+def load(folder: Path) -> Generator:
+    """The stage's network on the GPU if there is one, else on the CPU."""
+    import torch
+
+    from generation.checkpoint import load_checkpoint
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = load_checkpoint(folder).to(device, memory_format=torch.channels_last)
+    return PixelUNetGenerator(network)
+
+
+class PixelUNetGenerator:
+    """Samples one stage of a pixel cascade."""
+
+    def __init__(self, network: "PixelUNet") -> None:
+        self._network = network
+
+    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray:
+        """uint8[N,H,W,3]; raises UserError if the batch has no parents and the stage needs them."""
+        import torch
+
+        from generation.pixel_unet import augment, guided_denoiser
+        from generation.sampler import sample
+        from generation.schedule import NoiseSchedule
+
+        network = self._network
+        config = network.config
+        device = network.prompt_tokens.device
+        prompt = network.prompts.indices(batch.prompts).to(device)
+        shape = (config.channels, config.resolution, config.resolution)
+        with torch.inference_mode(), ahead_of_need(image_noise(batch.seeds, shape)) as noise:
+            parent = self._parents(batch)
+            level = settings.noise_augmentation
+            if parent is not None and level > 0:
+                dirt = next(image_noise([~s & _ALL_ONES for s in batch.seeds], parent.shape[1:]))
+                parent = augment(parent, torch.from_numpy(dirt).to(device), level)
+            denoise = guided_denoiser(network, prompt, settings.guidance, parent, level)
+            schedule = NoiseSchedule(config.schedule)
+            x0 = sample(
+                denoise,
+                schedule,
+                config.prediction,
+                settings,
+                lambda: torch.from_numpy(noise()).to(device),
+            )
+        return _to_rgb(x0.float().cpu().numpy())
+
+    def _parents(self, batch: ImageBatch) -> "torch.Tensor | None":
+        """float32[N,C,h,w] in [-1, 1] on the network's device."""
+        import torch
+
+        config = self._network.config
+        if config.low_resolution is None:
+            return None
+        if batch.parents is None or batch.parents.shape[1] != config.low_resolution:
+            given = "none" if batch.parents is None else f"{batch.parents.shape[1]} px"
+            raise UserError(f"the stage needs parents of {config.low_resolution} px, got {given}")
+        images = batch.parents[..., : config.channels]
+        signal = torch.from_numpy(images.astype(np.float32) / 127.5 - 1)
+        return signal.permute(0, 3, 1, 2).to(self._network.prompt_tokens.device)
+
+
+_ALL_ONES = (1 << 64) - 1  # ~seed & this: a stream no image seed (53 bits) can be
+
+
+def _to_rgb(images: np.ndarray) -> np.ndarray:
+    """float32[N,C,H,W] in [-1, 1] => uint8[N,H,W,3], rounded to the nearest level."""
+    levels = np.clip(np.rint((images + 1) * 127.5), 0, 255).astype(np.uint8)
+    rgb = np.repeat(levels, 3, axis=1) if levels.shape[1] == 1 else levels
+    return np.ascontiguousarray(rgb.transpose(0, 2, 3, 1))
