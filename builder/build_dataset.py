@@ -67,12 +67,10 @@ def build_dataset(
 
     Examples:
 
+    \b
       build-dataset --recipe fashion-mnist --res 32 --per-class 100
-
-      build-dataset --recipe fashion-mnist --res 32 --per-class 200 --out releases/fashion-mnist-32
-
+      build-dataset --recipe fashion-mnist --res 32 --per-class 200
       build-dataset --real fashion-mnist
-
       build-dataset --res 1024 --per-class 1200 --dry-run
     """
     if workers is not None and workers < 1:

@@ -38,14 +38,13 @@ def local_cluster(workers: int | None, most: int) -> Iterator["Client"]:
     gpus = _visible_gpus()
     count = min(workers or len(gpus) or os.cpu_count() or 1, most)
     environments = [
-        QUIET | ({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {})
-        for i in range(count)
+        {"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {} for i in range(count)
     ]
     settings = {
         "distributed.scheduler.worker-saturation": 1.0,  # a waiting task stays with the scheduler
         "distributed.scheduler.worker-ttl": None,  # a long C call may hold the GIL
         "distributed.worker.memory.terminate": False,
-        # The command itself tells what a user should know; in the workers only this is early enough.
+        # The command tells what a user should know; in workers only the environment is early enough
         "logging": {"distributed": "error"},
         "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "error",
     }
@@ -70,7 +69,7 @@ def run_jobs(client: "Client", jobs: Sequence[Job]) -> Iterator[ShardRecord]:
 
     waiting: dict[str, list[Job]] = defaultdict(list)
     planned = {job.path for job in jobs}
-    ready = []
+    ready: list[Job] = []
     for job in jobs:
         after = job.after
         (waiting[after] if after is not None and after in planned else ready).append(job)

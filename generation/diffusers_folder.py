@@ -12,6 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from generation.errors import UserError
+from generation.sampler_config import Prediction
+from generation.schedule import NoiseSchedule, ScheduleConfig
 
 INDEX = "model_index.json"
 VARIANTS = ("fp16", None)
@@ -34,6 +36,9 @@ OTHERWISE = (
     "or name a local folder or a mirror as the stage's checkpoint; "
     "`--recipe fashion-mnist` needs no download"
 )
+
+SCHEDULES = {"linear": "linear", "scaled_linear": "scaled-linear", "squaredcos_cap_v2": "cosine"}
+PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
 
 Layouts = Mapping[str, Sequence[str]]  # pipeline class in model_index.json => folders it is made of
 
@@ -94,6 +99,26 @@ def variant(component: Path) -> str | None:
     if found is None:
         raise UserError(f"{component} has no complete safetensors weights")
     return found[0]
+
+
+def noise_schedule(component: Path) -> tuple[NoiseSchedule, Prediction]:
+    """The schedule a network was trained with and what it predicts; UserError if unknown here."""
+    settings = json.loads((component / "scheduler_config.json").read_text())
+    name = settings.get("beta_schedule", "linear")
+    prediction = settings.get("prediction_type", "epsilon")
+    changed = [k for k in ("trained_betas", "rescale_betas_zero_snr") if settings.get(k)]
+    if name not in SCHEDULES or prediction not in PREDICTIONS or changed:
+        odd = changed[0] if changed else f"{name} with {prediction}"
+        raise UserError(f"{component} names a noise schedule that is not supported: {odd}")
+    config = ScheduleConfig.model_validate(
+        {
+            "name": SCHEDULES[name],
+            "num_steps": settings.get("num_train_timesteps", 1000),
+            "beta_start": settings.get("beta_start", 0.0001),
+            "beta_end": settings.get("beta_end", 0.02),
+        }
+    )
+    return NoiseSchedule(config), PREDICTIONS[prediction]
 
 
 def model_sha256(folder: Path, components: Sequence[str]) -> str:
@@ -165,7 +190,9 @@ def _fetch(repo: str, revision: str | None, components: Sequence[str]) -> Path:
     index = [f"{c}/*.safetensors.index*.json" for c in components]
     half = [f"{c}/*.fp16*.safetensors" for c in components]
     try:
-        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=small + index + half))
+        folder = Path(
+            snapshot_download(repo, revision=revision, allow_patterns=small + index + half)
+        )
         lacking = [c for c in components if (folder / c).is_dir() and not c.endswith(NO_WEIGHTS)]
         full = [f"{c}/*.safetensors" for c in lacking if weights(folder / c) is None]
         if full:

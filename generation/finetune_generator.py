@@ -37,22 +37,19 @@ def finetune_generator(
     split: Annotated[
         str, typer.Option(help="fit is train less its tuning tenth; train is all of it.")
     ] = "fit",
-    steps: Annotated[
-        int | None, typer.Option(help="Train this long instead of the recipe's.")
-    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Train so long, not as the recipe.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; by default one a core.")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON document, no progress.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document only.")] = False,
 ) -> None:
     """Train one stage of a cascade on a release, from scratch or from a checkpoint.
 
     Rerun the same command to go on after an interruption: the result is the same.
 
-    Example (README's first command imports the data it needs):
+    Example (build-dataset --real fashion-mnist makes the release):
 
-      finetune-generator --recipe fashion-mnist-16 --data releases/fashion-mnist-real \
---out runs/fashion-mnist-16 --steps 20
+    \b
+      finetune-generator --recipe fashion-mnist-16 \\
+        --data releases/fashion-mnist-real --out runs/fashion-mnist-16
     """
     chosen = load_training_recipe(recipe)
     if steps is not None:
@@ -70,7 +67,7 @@ def finetune_generator(
     network = _network(chosen, start)
     record = _record(chosen, images, data, split, start)
     _claim_folder(out, record)
-    _train(network, _training_set(network, chosen, images, parents), chosen, out, record, as_json)
+    _train(network, _training_set(network, chosen, images, parents), chosen, out, as_json)
     answer = {"checkpoint": str(out / "checkpoint"), "steps": chosen.training.steps}
     print(json.dumps(answer) if as_json else f"checkpoint: {answer['checkpoint']}")
 
@@ -174,7 +171,6 @@ def _train(
     data: "TrainingSet",
     recipe: TrainingRecipe,
     out: Path,
-    record: dict[str, Any],
     quiet: bool,
 ) -> None:
     """Train, keeping a loss curve and sample grids in `out` at each save."""

@@ -39,8 +39,8 @@ class LabelledImages:
     def sha256(self) -> str:
         """Hash of pixels and labels: the same for the same content, whatever file held it."""
         digest = hashlib.sha256(repr((self.images.shape, self.class_ids)).encode())
-        digest.update(np.ascontiguousarray(self.images))
-        digest.update(np.ascontiguousarray(self.labels, dtype="<i8"))
+        digest.update(self.images.tobytes())
+        digest.update(self.labels.astype("<i8").tobytes())
         return digest.hexdigest()
 
     def __len__(self) -> int:
@@ -126,4 +126,4 @@ def class_labels(schema: pa.Schema) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _image_bytes(table: pa.Table) -> list[bytes]:
-    return table["image"].combine_chunks().field("bytes").to_pylist()
+    return table["image"].combine_chunks().field("bytes").to_pylist()  # type: ignore[no-any-return]

@@ -19,15 +19,16 @@ LARGEST_BETA = 0.999  # Nichol & Dhariwal 2021, section 3.2: keeps the last step
 class ScheduleConfig(BaseModel):
     """A noise schedule as a recipe names it.
 
-    linear: beta from `beta_start` to `beta_end` (Ho et al. 2020); cosine (Nichol & Dhariwal
-    2021, eq. 17); shifted-cosine: logSNR = -2*log(tan(pi*t/2)) + 2*log(64/resolution)
-    (Hoogeboom et al. 2023, eq. 4); sigmoid: (start, end, tau) of Chen 2023, algorithm 1.
+    linear: beta from `beta_start` to `beta_end` (Ho et al. 2020); scaled-linear: the square root
+    of beta is linear (Rombach et al. 2022); cosine (Nichol & Dhariwal 2021, eq. 17);
+    shifted-cosine: logSNR = -2*log(tan(pi*t/2)) + 2*log(64/resolution) (Hoogeboom et al. 2023,
+    eq. 4); sigmoid: (start, end, tau) of Chen 2023, algorithm 1.
     A schedule that does not fall strictly from 1 to 0 at every step is refused.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Literal["linear", "cosine", "shifted-cosine", "sigmoid"] = "cosine"
+    name: Literal["linear", "scaled-linear", "cosine", "shifted-cosine", "sigmoid"] = "cosine"
     num_steps: Annotated[int, Field(gt=1)] = 1000
     beta_start: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     beta_end: Annotated[float, Field(gt=0, lt=1)] = 0.02
@@ -74,6 +75,9 @@ def _betas(config: ScheduleConfig) -> np.ndarray:
     steps = config.num_steps
     if config.name == "linear":
         return np.linspace(config.beta_start, config.beta_end, steps, dtype=np.float64)
+    if config.name == "scaled-linear":
+        roots = np.linspace(config.beta_start**0.5, config.beta_end**0.5, steps, dtype=np.float64)
+        return np.square(roots)
     times = np.arange(steps + 1, dtype=np.float64) / steps
     abar = _continuous_alphas_cumprod(config, times)
     betas: np.ndarray = np.clip(1.0 - abar[1:] / abar[:-1], 0.0, LARGEST_BETA)

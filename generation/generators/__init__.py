@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from generation.errors import unknown_name
+from generation.errors import UserError, unknown_name
 from generation.sampler_config import SamplerConfig
 
 
@@ -50,8 +50,14 @@ MODULES = {
 
 
 def generator_source(name: str) -> GeneratorSource:
-    """The module of generator `name`; none of them imports torch before `load`."""
-    if name not in MODULES:
+    """The module of generator `name`: one of ours, or anyone's by its dotted name.
+
+    None of ours imports torch before `load`.
+    """
+    if name not in MODULES and "." not in name:
         raise unknown_name("generator", name, MODULES)
-    module: GeneratorSource = import_module(MODULES[name])  # type: ignore[assignment]
+    try:
+        module: GeneratorSource = import_module(MODULES.get(name, name))  # type: ignore[assignment]
+    except ModuleNotFoundError as error:
+        raise UserError(f"generator {name} cannot be imported: {error}") from None
     return module

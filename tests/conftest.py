@@ -1,0 +1,82 @@
+"""Recipes, class lists and releases small enough to build in a test."""
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+STAND_IN_RECIPE = """
+name = "stand-in"
+description = "flat colours"
+classes = "{classes}"
+dataset = "test"
+regime = "A"
+license = "mit"
+seed = 7
+
+[shard]
+classes = 2
+indices = 4
+
+[[stage]]
+resolution = 8
+generator = "stand_in"
+checkpoint = "8"
+batch = 3
+
+[[stage]]
+resolution = 16
+generator = "stand_in"
+checkpoint = "16"
+batch = 5
+
+[[stage]]
+resolution = 32
+generator = "stand_in"
+checkpoint = "32"
+batch = 5
+""".replace('"stand_in"', '"tests.stand_in"')
+
+
+@pytest.fixture(scope="session")
+def class_list(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes as a CSV."""
+    path = tmp_path_factory.mktemp("classes") / "three.csv"
+    names = ["apple", "pear", "plum"]
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["id", "wnid", "name", "prompt"])
+        rows.writerows([i, f"c{i}", name.title(), name] for i, name in enumerate(names))
+    return path
+
+
+@pytest.fixture(scope="session")
+def stand_in_recipe(class_list: Path) -> Path:
+    """A chain of three stages that need no torch: 8, 16, 32 pixels."""
+    path = class_list.parent / "stand-in.toml"
+    path.write_text(STAND_IN_RECIPE.format(classes=class_list))
+    return path
+
+
+def run(command: Sequence[str | Path], **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a console command of the project as a user would."""
+    program = Path(sys.executable).parent / str(command[0])
+    return subprocess.run(
+        [program, *map(str, command[1:])],
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def release_bytes(release: Path) -> dict[str, bytes]:
+    """All of a release that must not differ from run to run: everything but the sidecars."""
+    files = (p for p in release.rglob("*") if p.is_file())
+    found = {str(p.relative_to(release)): p.read_bytes() for p in files}
+    return {name: data for name, data in found.items() if not name.startswith("sidecars/")}
