@@ -7,7 +7,7 @@ import numpy as np
 from scipy import linalg
 
 from generation.errors import UserError
-from metrics.states import buckets_of
+from metrics.states import Groups, buckets_of
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,9 @@ class Moments:
         return np.asarray((self.outer - self.n * np.outer(mean, mean)) / (self.n - 1))
 
 
-def bucket_moments(features: np.ndarray, keys: np.ndarray) -> dict[int, Moments]:
+def bucket_moments(features: np.ndarray, keys: np.ndarray) -> Groups[Moments]:
     """Moments of float[N,D] by jackknife bucket of their sampling keys uint64[N]."""
-    buckets = buckets_of(keys)
-    return {
-        int(bucket): Moments.from_features(features[buckets == bucket])
-        for bucket in np.unique(buckets)
-    }
+    return Groups.of(buckets_of(keys), lambda rows: Moments.from_features(features[rows]))
 
 
 @dataclass(frozen=True)

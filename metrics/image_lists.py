@@ -51,6 +51,12 @@ class ImageSet:
             found.append(record)
         return tuple(found)
 
+    def count(self, cache: Path) -> int:
+        """Images of the split."""
+        if self.split not in PSEUDO_SPLITS:
+            return sum(shard.rows for shard in self.shards())
+        return sum(len(read_image_list(self, shard, cache)) for shard in self.shards())
+
     def with_split(self, split: str) -> "ImageSet":
         """Another split of the same release and configuration."""
         return ImageSet(self.release, self.config, split, self.manifest)

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import log_softmax
 
-from metrics.states import buckets_of
+from metrics.states import Groups, buckets_of
 
+SPLITS = 10
 ADM_CHUNK = 5000
 
 
@@ -39,34 +40,51 @@ class ScoreSums:
         return float(np.exp(max(mean_kl, 0.0)))
 
 
-def bucket_scores(logits: np.ndarray, keys: np.ndarray) -> dict[int, ScoreSums]:
-    """Sums of float[N,C] by jackknife bucket of their sampling keys uint64[N]."""
-    return _group(logits, buckets_of(keys))
+@dataclass(frozen=True)
+class InceptionScoreState:
+    """The same images in three groupings.
 
-
-def split_scores(logits: np.ndarray, first: int, n: int, splits: int = 10) -> dict[int, ScoreSums]:
-    """Sums by split, the usual way: image i of n is in the split s with s·n//splits ≤ i.
-
-    first: position of the first row among the n images.
+    buckets: for the score of all images and its jackknife. splits: image i of n in the split s
+    with s·n//10 ≤ i < (s+1)·n//10, the usual way. chunks: 5,000 images each in order, the last
+    one short, as the ADM evaluator does.
     """
-    starts = np.arange(1, splits) * n // splits
-    positions = np.arange(first, first + len(logits))
-    return _group(logits, np.searchsorted(starts, positions, side="right"))
+
+    buckets: Groups[ScoreSums]
+    splits: Groups[ScoreSums]
+    chunks: Groups[ScoreSums]
+
+    @classmethod
+    def from_logits(
+        cls, logits: np.ndarray, keys: np.ndarray, first: int, n: int
+    ) -> "InceptionScoreState":
+        """Of float[N,C] with sampling keys uint64[N], at positions first, first + 1 … of n."""
+        positions = np.arange(first, first + len(logits))
+        starts = np.arange(1, SPLITS) * n // SPLITS
+
+        def sums(rows: np.ndarray) -> ScoreSums:
+            return ScoreSums.from_logits(logits[rows])
+
+        return cls(
+            Groups.of(buckets_of(keys), sums),
+            Groups.of(np.searchsorted(starts, positions, side="right"), sums),
+            Groups.of(positions // ADM_CHUNK, sums),
+        )
+
+    def merge(self, other: "InceptionScoreState") -> "InceptionScoreState":
+        """Of both sets."""
+        return InceptionScoreState(
+            self.buckets.merge(other.buckets),
+            self.splits.merge(other.splits),
+            self.chunks.merge(other.chunks),
+        )
+
+    @property
+    def n(self) -> int:
+        """Images seen."""
+        return self.buckets.n
 
 
-def chunk_scores(logits: np.ndarray, first: int, chunk: int = ADM_CHUNK) -> dict[int, ScoreSums]:
-    """Sums by chunk of `chunk` images in order, as the ADM evaluator does (its last one is short).
-
-    first: position of the first row among all images.
-    """
-    return _group(logits, np.arange(first, first + len(logits)) // chunk)
-
-
-def mean_score(groups: dict[int, ScoreSums]) -> tuple[float, float]:
+def mean_score(groups: Groups[ScoreSums]) -> tuple[float, float]:
     """Mean and standard deviation of the groups' scores."""
-    values = [groups[key].value for key in sorted(groups)]
+    values = [state.value for state in groups.by_key.values()]
     return float(np.mean(values)), float(np.std(values))
-
-
-def _group(logits: np.ndarray, groups: np.ndarray) -> dict[int, ScoreSums]:
-    return {int(g): ScoreSums.from_logits(logits[groups == g]) for g in np.unique(groups)}

@@ -1,13 +1,13 @@
 """Error bars by the delete-one-bucket jackknife, for any value of a mergeable state."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from scipy.stats import t as student_t
 
-from metrics.states import BUCKETS, State, merge_all
+from metrics.states import BUCKETS, Groups, State
 
 S = TypeVar("S", bound=State)
 CONFIDENCE = 0.95
@@ -28,7 +28,7 @@ class Estimate:
     extrapolated: float | None
 
 
-def jackknife(buckets: Mapping[int, S], value_of: Callable[[S], float]) -> Estimate:
+def jackknife(buckets: Groups[S], value_of: Callable[[S], float]) -> Estimate:
     """The value of all buckets together and its delete-m_j jackknife (Busing et al. 1999).
 
     θ_J = g·θ - Σ (1 - m_j/n)·θ_-j;  h_j = n/m_j;  θ~_j = h_j·θ - (h_j - 1)·θ_-j;
@@ -36,20 +36,15 @@ def jackknife(buckets: Mapping[int, S], value_of: Callable[[S], float]) -> Estim
     Student's with g - 1 degrees of freedom. It covers the chance in which images were drawn, not
     the chance in the reference.
     """
-    total = merge_all(buckets.values())
+    total = buckets.total
     value = value_of(total)
-    g = len(buckets)
+    g = len(buckets.by_key)
     if g < 2 or total.n < MINIMUM:
         return Estimate(value, total.n, None, None)
-    others = np.array([value_of(_without(buckets, bucket)) for bucket in buckets])
-    share = np.array([state.n for state in buckets.values()]) / total.n
-    extrapolated = g * value - float(((1 - share) * others).sum())
-    h = 1 / share
+    others = np.array([value_of(buckets.without(key)) for key in buckets.by_key])
+    h = total.n / np.array([state.n for state in buckets.by_key.values()])
+    extrapolated = g * value - float(((1 - 1 / h) * others).sum())
     pseudo = h * value - (h - 1) * others
     variance = float(((pseudo - extrapolated) ** 2 / (h - 1)).mean())
     half = float(student_t.ppf((1 + CONFIDENCE) / 2, g - 1)) * variance**0.5
     return Estimate(value, total.n, (value - half, value + half), extrapolated)
-
-
-def _without(buckets: Mapping[int, S], left_out: int) -> S:
-    return merge_all(state for bucket, state in buckets.items() if bucket != left_out)

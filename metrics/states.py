@@ -5,9 +5,10 @@ per shard and merged in plan order: the same bits at any number of workers.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import reduce
-from typing import Protocol, Self, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -28,7 +29,6 @@ class State(Protocol):
 
 
 S = TypeVar("S", bound=State)
-K = TypeVar("K", int, str)
 
 
 def merge_all(states: Iterable[S]) -> S:
@@ -36,12 +36,37 @@ def merge_all(states: Iterable[S]) -> S:
     return reduce(lambda a, b: a.merge(b), states)
 
 
-def merge_groups(first: Mapping[K, S], second: Mapping[K, S]) -> dict[K, S]:
-    """Merge group by group; keys sorted."""
-    merged = dict(first)
-    for key, state in second.items():
-        merged[key] = merged[key].merge(state) if key in merged else state
-    return {key: merged[key] for key in sorted(merged)}
+@dataclass(frozen=True)
+class Groups(Generic[S]):
+    """One state per group of images: a jackknife's bucket, a split, a class. Keys ascend."""
+
+    by_key: dict[int, S]
+
+    @classmethod
+    def of(cls, groups: np.ndarray, state_of: Callable[[np.ndarray], S]) -> "Groups[S]":
+        """Rows i with the same groups[i] (int64[N]) together; state_of gets bool[N]."""
+        return cls({int(group): state_of(groups == group) for group in np.unique(groups)})
+
+    def merge(self, other: "Groups[S]") -> "Groups[S]":
+        """Group by group."""
+        merged = dict(self.by_key)
+        for key, state in other.by_key.items():
+            merged[key] = merged[key].merge(state) if key in merged else state
+        return Groups({key: merged[key] for key in sorted(merged)})
+
+    @property
+    def n(self) -> int:
+        """Images in all groups."""
+        return sum(state.n for state in self.by_key.values())
+
+    @property
+    def total(self) -> S:
+        """All groups merged, in the order of their keys."""
+        return merge_all(self.by_key.values())
+
+    def without(self, key: int) -> S:
+        """All groups but one merged, in the order of their keys."""
+        return merge_all(state for other, state in self.by_key.items() if other != key)
 
 
 def sampling_keys(image_ids: Sequence[str]) -> np.ndarray:

@@ -1,0 +1,61 @@
+"""Which results may stand in one ranking, and why others may not."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from builder.commit import canonical_json
+from builder.results import Result
+from generation.errors import UserError
+
+
+def require_comparable(results: Sequence[Result], value: str) -> None:
+    """Raises UserError with the reason unless `value` means the same in all `results`.
+
+    The same data set, protocol (extractor, weights, resize rule …), reference images, metric
+    settings, and number of images: distances and scores are biased by how many there are.
+    """
+    for result in results:
+        if value not in result.values:
+            raise UserError(f"{_name(result)} has no value {value!r}")
+    for what, read in _SAME.items():
+        first = read(results[0], value)
+        for other in results[1:]:
+            if canonical_json(read(other, value)) != canonical_json(first):
+                raise UserError(
+                    f"{value} of {_name(results[0])} and {_name(other)} cannot be compared: "
+                    f"{what} {_difference(first, read(other, value))}"
+                )
+
+
+_SAME: dict[str, Callable[[Result, str], Any]] = {
+    "kind": lambda result, _: result.kind,
+    "data set": lambda result, _: result.dataset,
+    "protocol": lambda result, _: result.protocol,
+    "reference": lambda result, _: {
+        k: v for k, v in result.reference.items() if k in ("content_sha256", "config", "split")
+    },
+    "metric settings": lambda result, value: result.values[value].get("settings"),
+    "reference n": lambda result, value: result.values[value].get("reference_n"),
+    "n": lambda result, value: result.values[value].get("n"),
+}
+
+
+def _name(result: Result) -> str:
+    subject = result.subject
+    return str(subject.get("name") or [part["name"] for part in subject["train"]])
+
+
+def _difference(first: Any, second: Any) -> str:
+    """The entries that differ, as "a: 1 against 2"."""
+    if not isinstance(first, dict) or not isinstance(second, dict):
+        return f"{first} against {second}"
+    one, two = _flat(first), _flat(second)
+    keys = sorted(k for k in one.keys() | two.keys() if one.get(k) != two.get(k))
+    return "; ".join(f"{key}: {one.get(key)} against {two.get(key)}" for key in keys)
+
+
+def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, item in nested.items():
+        flat |= _flat(item, f"{prefix}{key}.") if isinstance(item, dict) else {prefix + key: item}
+    return flat

@@ -1,0 +1,395 @@
+"""From Parquet to result files, with the offline extractor."""
+
+import io
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from scipy import linalg
+from sklearn.datasets import load_sample_images
+
+from builder.commit import sha256_file
+from builder.manifest import Manifest, ShardRecord
+from builder.results import Result, read_result
+from generation.classes import ClassEntry
+from generation.errors import UserError
+from metrics import networks
+from metrics.comparability import require_comparable
+from metrics.extractors import load_extractor
+from metrics.features import iterate_features
+from metrics.image_lists import open_image_set
+from metrics.score_release import open_references, score_release
+
+BATCH = 16
+CLASSES = tuple(ClassEntry(i, f"c{i}", f"class {i}", f"class {i}") for i in range(4))
+
+
+def write_release(
+    folder: Path,
+    splits: dict[str, list[np.ndarray]],
+    kind: Literal["real", "synthetic"] = "synthetic",
+    dataset: str = "shapes",
+) -> Path:
+    """Each split a list of shards, each shard uint8[N,H,W,3]; labels count 0 1 2 3 0 1 …"""
+    shards = []
+    for split, parts in splits.items():
+        for number, images in enumerate(parts):
+            path = folder / f"{images.shape[1]}/{split}-{number:05d}.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            labels = [i % len(CLASSES) for i in range(len(images))]
+            pq.write_table(_table(images, labels, f"{split}-{number}", kind), path)
+            shards.append(_record(folder, path, labels))
+    manifest = Manifest(
+        name=folder.name,
+        kind=kind,
+        dataset=dataset,
+        regime=None if kind == "real" else "B",
+        license="cc0-1.0",
+        classes=CLASSES,
+        origin={},
+        shards=tuple(shards),
+    )
+    manifest.write(folder)
+    return folder
+
+
+def random_images(seed: int, n: int, size: int = 16) -> np.ndarray:
+    """uint8[n,size,size,3]: blobs of random colour, so that classes of a network vary."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (n, 4, 4, 3), dtype=np.uint8)
+    return coarse.repeat(size // 4, axis=1).repeat(size // 4, axis=2)
+
+
+def _table(images: np.ndarray, labels: list[int], prefix: str, kind: str) -> pa.Table:
+    columns = {
+        "image": [{"bytes": _png(image), "path": None} for image in images],
+        "label": pa.array(labels, pa.int64()),
+        "class_id": [CLASSES[label].wnid for label in labels],
+        "image_id": [f"{prefix}-{i}" for i in range(len(images))],
+    }
+    if kind == "real":
+        columns["tuning"] = [i % 10 == 0 for i in range(len(images))]
+    classes = json.dumps([asdict(c) for c in CLASSES])
+    return pa.table(columns).replace_schema_metadata({"classes": classes})
+
+
+def _png(image: np.ndarray) -> bytes:
+    sink = io.BytesIO()
+    Image.fromarray(image).save(sink, "png")
+    return sink.getvalue()
+
+
+def _record(folder: Path, path: Path, labels: list[int]) -> ShardRecord:
+    counts = Counter(CLASSES[label].wnid for label in labels)
+    return ShardRecord(
+        path=str(path.relative_to(folder)),
+        rows=len(labels),
+        bytes=path.stat().st_size,
+        sha256=sha256_file(path),
+        fingerprint="",
+        per_class=dict(counts),
+    )
+
+
+@pytest.fixture(scope="module")
+def extractor():
+    return load_extractor("efficientnet-lite0-64", device="cpu", batch=BATCH)
+
+
+@pytest.fixture(scope="module")
+def releases(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("releases")
+    real = {"train": [random_images(1, 40), random_images(2, 40)], "test": [random_images(3, 40)]}
+    write_release(folder / "shapes-real", real, kind="real")
+    write_release(folder / "shapes-16", {"train": [random_images(4, 40), random_images(5, 30)]})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scored(releases, tmp_path_factory) -> dict[str, Result]:
+    out = tmp_path_factory.mktemp("scored")
+    names = [f"{releases}/shapes-16:16", f"{releases}/shapes-real:16:test"]
+    score_release(
+        names,
+        real=releases / "shapes-real",
+        out=out,
+        cache=out / "cache",
+        device="cpu",
+        batch=BATCH,
+    )
+    return {path.stem: read_result(path) for path in out.glob("*.json")}
+
+
+def photo(index: int) -> np.ndarray:
+    """uint8[1,S,S,3]: the centre of one of scikit-learn's photographs."""
+    image = load_sample_images().images[index]
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[None, top : top + side, left : left + side]
+
+
+def test_the_network_recognises_photographs():
+    extractor = load_extractor("efficientnet-lite0-224", device="cpu", batch=1)
+    labels = [extractor.extract(photo(i)).logits[0].argmax() for i in (0, 1)]
+    assert labels[0] in (442, 663, 698)  # bell cote, monastery, palace
+    assert labels[1] == 985  # daisy
+
+
+def test_features_do_not_depend_on_the_batch(extractor):
+    images = random_images(0, 40)
+    together = extractor.extract(images)
+    assert together.features.shape == (40, 1280)
+    assert together.logits.shape == (40, 1000)
+    alone = extractor.extract(images[17:18])
+    assert (alone.features == together.features[17:18]).all()
+    assert (alone.logits == together.logits[17:18]).all()
+
+
+def test_weights_that_were_changed_are_refused(tmp_path):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"other")
+    with pytest.raises(UserError, match="must have 5793"):
+        networks.require_hash(path, networks.EFFICIENTNET_SHA256)
+
+
+@pytest.mark.parametrize("name", ["efficientnet-lite0-50", "efficientnet-lite0-", "vgg"])
+def test_unknown_extractors(name):
+    with pytest.raises(UserError, match="efficientnet-lite0-64"):
+        load_extractor(name)
+
+
+# -------------------------------------------------------------------------- feature pass
+
+
+def test_the_pass_yields_every_image_in_plan_order(releases, extractor, tmp_path):
+    image_set = open_image_set(releases / "shapes-real", "16", "train")
+    shards = list(iterate_features(image_set, extractor, tmp_path))
+    assert [(s.first, len(s)) for s in shards] == [(0, 40), (40, 40)]
+    assert shards[1].images.image_ids[0] == "train-1-0"
+    direct = extractor.extract(random_images(2, 40))
+    assert (shards[1].features == direct.features).all()
+    assert (shards[1].logits == direct.logits).all()
+
+
+@pytest.mark.parametrize(("split", "n"), [("fit", 72), ("tuning", 8)])
+def test_pseudo_splits(releases, extractor, tmp_path, split, n):
+    image_set = open_image_set(releases / "shapes-real", "16", split)
+    shards = list(iterate_features(image_set, extractor, tmp_path))
+    assert sum(len(s) for s in shards) == image_set.count(tmp_path) == n
+    rows = [i for i in range(40) if (i % 10 == 0) == (split == "tuning")]
+    direct = extractor.extract(random_images(1, 40)[rows])
+    assert (shards[0].features == direct.features).all()
+
+
+class Counting:
+    """An extractor that counts the images it is asked for."""
+
+    def __init__(self, extractor):
+        self.extractor, self.seen = extractor, 0
+        self.protocol, self.batch = extractor.protocol, extractor.batch
+
+    def extract(self, images: np.ndarray):
+        self.seen += len(images)
+        return self.extractor.extract(images)
+
+
+def test_only_new_images_are_extracted(extractor, tmp_path):
+    first, second = random_images(4, 40), random_images(5, 30)
+    counting, done = Counting(extractor), []
+
+    def pass_over(name: str, shards: list[np.ndarray]) -> np.ndarray:
+        release = write_release(tmp_path / name, {"train": shards})
+        image_set = open_image_set(release, "16", "train")
+        found = iterate_features(image_set, counting, tmp_path / "cache", done.append)
+        return np.concatenate([shard.features for shard in found])
+
+    before = pass_over("a", [first])
+    assert counting.seen == 40
+    assert (pass_over("a", [first]) == before).all()
+    assert counting.seen == 40
+    after = pass_over("a", [first, second])
+    assert counting.seen == 70
+    assert (after[:40] == before).all()
+    reordered = pass_over("b", [np.concatenate([second[::-1], random_images(6, 3), first[5:]])])
+    assert counting.seen == 73
+    assert (reordered[:30] == after[40:][::-1]).all()
+    assert (reordered[33:] == before[5:]).all()
+    assert sum(done) == 40 + 40 + 70 + 68
+
+
+def test_a_file_that_is_not_the_manifests_is_refused(tmp_path):
+    release = write_release(tmp_path / "changed", {"train": [random_images(4, 5)]})
+    with next(release.glob("16/*.parquet")).open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(UserError, match="not the file that the manifest"):
+        open_image_set(release, "16", "train")
+
+
+# -------------------------------------------------------------------------------- scores
+
+
+def frechet(x: np.ndarray, y: np.ndarray) -> float:
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    a = (x - x.mean(axis=0)) / np.sqrt(len(x) - 1)
+    b = (y - y.mean(axis=0)) / np.sqrt(len(y) - 1)
+    difference = x.mean(axis=0) - y.mean(axis=0)
+    return float(difference @ difference + (a**2).sum() + (b**2).sum()) - 2 * float(
+        linalg.svdvals(a @ b.T).sum()
+    )
+
+
+def test_distances_against_train_and_test(scored, extractor):
+    values = scored["shapes-16-16-train-efficientnet-lite0-64"].values
+    ours = extractor.extract(np.concatenate([random_images(4, 40), random_images(5, 30)]))
+    train = extractor.extract(np.concatenate([random_images(1, 40), random_images(2, 40)]))
+    test = extractor.extract(random_images(3, 40))
+    for split, reference in (("train", train), ("test", test)):
+        value = values[f"fd_{split}"]
+        assert value["value"] == pytest.approx(frechet(ours.features, reference.features), rel=1e-6)
+        assert (value["n"], value["reference_n"]) == (70, len(reference))
+        low, high = value["interval"]
+        assert low < value["value"] < high
+
+
+def test_a_split_is_not_measured_against_itself(scored):
+    values = scored["shapes-real-16-test-efficientnet-lite0-64"].values
+    assert "fd_train" in values
+    assert "fd_test" not in values
+
+
+def test_the_result_says_what_it_is(scored):
+    result = scored["shapes-16-16-train-efficientnet-lite0-64"]
+    assert result.dataset == "shapes"
+    assert result.subject["images"] == 70
+    assert result.subject["kind"] == "synthetic"
+    assert result.reference["n"] == {"train": 80, "test": 40}
+    features = result.protocol["features"]
+    assert features["weights_sha256"] == networks.EFFICIENTNET_SHA256
+    assert (features["input_size"], features["resize"]) == (64, "clean")
+    assert 1 < result.values["inception_score"]["value"] < 1000
+
+
+def test_scoring_again_gives_the_same_result(releases, scored, tmp_path, capsys):
+    """Another cache, another batch of files beside it: not one bit changes."""
+    score_release(
+        [f"{releases}/shapes-16:16"],
+        real=releases / "shapes-real",
+        out=tmp_path,
+        cache=tmp_path / "cache",
+        device="cpu",
+        batch=BATCH,
+        as_json=True,
+    )
+    printed = json.loads(capsys.readouterr().out)
+    again = read_result(next(tmp_path.glob("*.json")))
+    assert again.values == scored["shapes-16-16-train-efficientnet-lite0-64"].values
+    assert next(iter(printed.values()))["values"] == again.values
+
+
+def test_the_table_names_the_extractor(releases, tmp_path, capsys):
+    score_release(
+        [f"{releases}/shapes-16:16"],
+        real=releases / "shapes-real",
+        out=tmp_path,
+        cache=tmp_path,
+        device="cpu",
+        batch=BATCH,
+    )
+    table = capsys.readouterr().out
+    for row in re.findall(r".*(?:fd_|inception_score).*", table):
+        assert "efficientnet-lite0-64" in row
+    assert "FID" not in table
+
+
+def test_bad_input(releases, tmp_path):
+    real, other = releases / "shapes-real", tmp_path / "other"
+    write_release(other, {"train": [random_images(1, 8)]}, kind="real", dataset="others")
+
+    def refuse(match: str, release: str = f"{releases}/shapes-16:16", **options) -> None:
+        settings = {"real": real, "out": tmp_path, "cache": tmp_path, "device": "cpu"} | options
+        with pytest.raises(UserError, match=match):
+            score_release([release], **settings)
+
+    refuse("give RELEASE:CONFIG", release=str(real))
+    refuse("not a finished release", release=f"{tmp_path}/none:16")
+    refuse("unknown configuration .*known: 16", release=f"{real}:32")
+    refuse("unknown split .*known: test, train", release=f"{real}:16:validation")
+    refuse("unknown metric 'fid'; known: all, fd, is", metrics="fid")
+    refuse("unknown metric ''", metrics="")
+    refuse("is a synthetic release", real=releases / "shapes-16")
+    refuse("class lists", real=other)
+    refuse("give at least 1", batch=0)
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_images_of_several_sizes_are_refused(extractor, tmp_path):
+    release = write_release(tmp_path / "mixed", {"train": [random_images(1, 8)]})
+    paths = [next(release.glob("16/*.parquet"))]
+    larger = write_release(tmp_path / "larger", {"train": [random_images(1, 8, 32)]})
+    paths.append(next(larger.glob("32/*.parquet")))
+    mixed = pa.concat_tables([pq.read_table(path) for path in paths])
+    pq.write_table(mixed, paths[0])
+    image_set = open_image_set(larger, "32", "train")
+    record = replace(
+        image_set.manifest.shards[0],
+        path=f"16/{paths[0].name}",
+        bytes=paths[0].stat().st_size,
+    )
+    image_set = replace(
+        image_set,
+        release=release,
+        config="16",
+        manifest=replace(image_set.manifest, shards=(record,)),
+    )
+    with pytest.raises(UserError, match="several sizes"):
+        list(iterate_features(image_set, extractor, tmp_path / "cache"))
+
+
+def test_open_references_are_all_stored_splits(releases):
+    assert [r.split for r in open_references(releases / "shapes-real", "16")] == ["train", "test"]
+
+
+# -------------------------------------------------------------------------- comparability
+
+
+def test_only_comparable_results_are_compared(scored):
+    result = scored["shapes-16-16-train-efficientnet-lite0-64"]
+    require_comparable([result, result], "fd_test")
+
+    def refuse(match: str, value: str = "fd_test", **changes) -> None:
+        with pytest.raises(UserError, match=match):
+            require_comparable([result, replace(result, **changes)], value)
+
+    features = {**result.protocol["features"], "resize": "adm"}
+    refuse(
+        "protocol features.resize: clean against adm",
+        protocol=result.protocol | {"features": features},
+    )
+    refuse("reference content_sha256", reference=result.reference | {"content_sha256": "0"})
+    fewer = result.values | {"fd_test": result.values["fd_test"] | {"n": 50}}
+    refuse("n 70 against 50", values=fewer)
+    require_comparable([result, replace(result, values=fewer)], "fd_train")
+    refuse("data set shapes against others", dataset="others")
+    refuse("no value 'kid'", value="kid")
+
+
+def test_the_command_says_bad_input_in_one_line(releases):
+    code = "from metrics.score_release import main; main()"
+    arguments = [f"{releases}/shapes-16:99", "--real", str(releases / "shapes-real")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert re.fullmatch(r"error: unknown configuration .*'99'; known: 16\n", done.stderr)
