@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.commit import write_atomically
+from builder.commit import remove_temporaries, write_atomically
 from builder.engine import Job, local_cluster, run_jobs
 from builder.manifest import Manifest, ShardRecord
 from builder.plan import (
@@ -171,7 +171,8 @@ def run_missing(
 
 
 def finish_release(release: Path, manifest: Manifest) -> None:
-    """Write README, then manifest, unless they stand there already."""
+    """Write README, then manifest, unless they stand there already; leave no litter."""
+    remove_temporaries(release)
     if (release / "README.md").is_file() and manifest.is_written(release):
         return
     from builder.readme import write_readme

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 
+TEMPORARY = ".tmp"
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Hidden temporary file, fsync, rename, fsync of the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}"
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -21,6 +24,12 @@ def write_atomically(path: Path, content: bytes) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Delete what killed processes were writing below `folder`."""
+    for path in folder.rglob(f".*{TEMPORARY}"):
+        path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from builder.manifest import ShardRecord
+from generation.errors import UserError
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -65,7 +66,7 @@ def local_cluster(workers: int | None, most: int) -> Iterator["Client"]:
 
 def run_jobs(client: "Client", jobs: Sequence[Job]) -> Iterator[ShardRecord]:
     """Do every job, yielding records as they come; a job waits for the one it comes after."""
-    from distributed import as_completed
+    from distributed import KilledWorker, as_completed
 
     waiting: dict[str, list[Job]] = defaultdict(list)
     planned = {job.path for job in jobs}
@@ -75,7 +76,13 @@ def run_jobs(client: "Client", jobs: Sequence[Job]) -> Iterator[ShardRecord]:
         (waiting[after] if after is not None and after in planned else ready).append(job)
     running = as_completed([_submit(client, job) for job in ready])
     for future in running:
-        record = future.result()
+        try:
+            record = future.result()
+        except KilledWorker:
+            raise UserError(
+                f"shard {future.key} ended its worker several times (out of memory?); finished "
+                "shards are kept: rerun with fewer --workers"
+            ) from None
         for child in waiting.pop(record.path, []):
             running.add(_submit(client, child))
         future.release()

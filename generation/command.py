@@ -1,5 +1,6 @@
 """What every console command shares: one clear line for bad input, exit code 2."""
 
+import errno
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -9,6 +10,7 @@ import typer
 from generation.errors import UserError
 
 EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130  # as shells count a process that SIGINT ended
 
 
 def run_command(function: Callable[..., Any]) -> NoReturn:
@@ -19,6 +21,13 @@ def run_command(function: Callable[..., Any]) -> NoReturn:
         sys.exit(app(standalone_mode=False))
     except UserError as error:
         fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted: rerun the same command to go on", file=sys.stderr)
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        fail(f"{error.strerror}: what is finished is kept; free some space and rerun")
     except Exception as error:
         if not hasattr(error, "format_message"):  # what the parser raises for a wrong argument
             raise

@@ -3,8 +3,6 @@
 import gc
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -28,6 +26,7 @@ from generation.noise import ahead_of_need, image_noise
 from generation.prompt_cache import Encoder, PromptCache
 from generation.sampler import Denoiser, sample
 from generation.sampler_config import SamplerConfig
+from generation.schedule import NoiseSchedule
 
 NULL_PROMPT = ""
 IF_TOKENS = 77  # IF's networks were trained on so many, though T5 reads more
@@ -104,11 +103,12 @@ class DeepFloydIF:
         missing = self._prompts.missing(prompts)
         if missing:
             self._unload()
-            encoder = text_encoder(self._folder, self._family.text, self._device, self._dtype)
-            with encoder as encode:
-                self._prompts.fill(missing, encode)
+            self._prompts.fill(missing, self._text_encoder())
             _free_memory()
         return self._prompts.load(prompts).to(self._device, self._dtype)
+
+    def _text_encoder(self) -> Encoder:
+        return load_text_encoder(self._folder, self._family.text, self._device, self._dtype)
 
     def _load(self) -> None:
         from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -145,7 +145,7 @@ class DeepFloydIF:
                     f"{self._folder} makes {size} px images from {size // UPSCALING} px ones, "
                     f"got {image.shape[-1]} px"
                 )
-            image = F.interpolate(image, (size, size), mode="bilinear", align_corners=True)
+            image = enlarge(image, size)
         schedule, _ = noise_schedule(self._folder / self._family.parent_schedule)
         level = round(settings.noise_augmentation * schedule.num_steps)
         most = json.loads((self._folder / INDEX).read_text()).get("max_noise_level")
@@ -155,11 +155,21 @@ class DeepFloydIF:
                 f"{self._folder} knows; at most {most / schedule.num_steps}"
             )
         noise = next(image_noise([~s & ALL_ONES for s in batch.seeds], tuple(image.shape[1:])))
-        abar = float(schedule.alphas_cumprod[level])
-        return sqrt(abar) * image + sqrt(1 - abar) * self._tensor(noise), level
+        return add_noise(image, self._tensor(noise), schedule, level), level
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self._device)
+
+
+def enlarge(image: Tensor, size: int) -> Tensor:
+    """[N,3,h,w] to [N,3,size,size], bilinear with aligned corners as IF-II was trained."""
+    return F.interpolate(image, (size, size), mode="bilinear", align_corners=True)
+
+
+def add_noise(image: Tensor, noise: Tensor, schedule: NoiseSchedule, level: int) -> Tensor:
+    """`image` at step `level` of `schedule` (Ho et al. 2020, eq. 4)."""
+    abar = float(schedule.alphas_cumprod[level])
+    return sqrt(abar) * image + sqrt(1 - abar) * noise
 
 
 def guided_denoiser(
@@ -194,19 +204,23 @@ def decode(vae: Any, latents: Tensor) -> Tensor:
     return torch.cat([vae.decode(one, return_dict=False)[0] for one in scaled.split(1)])
 
 
-@contextmanager
-def text_encoder(
+def load_text_encoder(
     folder: Path, kind: Literal["t5", "clip"], device: str, dtype: torch.dtype
-) -> Iterator[Encoder]:
-    """The function from texts to the last hidden state, as IF's and Stable Diffusion's pipelines
-    call theirs; the encoder is gone when the block ends.
+) -> Encoder:
+    """The function from texts to the encoder's last hidden state, padding included.
+
+    Text, length and mask as in IF's and Stable Diffusion's pipelines. The function holds the
+    encoder: drop it to free the memory.
     """
     from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
+    from transformers.utils import logging
 
-    model_class, tokenizer_class = {
+    logging.disable_progress_bar()  # a worker's bar for loading weights runs into the build's own
+    classes: dict[str, tuple[Any, Any]] = {
         "t5": (T5EncoderModel, T5Tokenizer),
         "clip": (CLIPTextModel, CLIPTokenizer),
-    }[kind]
+    }
+    model_class, tokenizer_class = classes[kind]
     tokenizer = tokenizer_class.from_pretrained(folder / "tokenizer")
     model = _load(model_class, folder / "text_encoder", dtype).to(device)
     length = IF_TOKENS if kind == "t5" else tokenizer.model_max_length
@@ -215,14 +229,19 @@ def text_encoder(
     @torch.inference_mode()
     def encode(texts: list[str]) -> Tensor:
         plain = [text.lower().strip() for text in texts] if kind == "t5" else texts
-        tokens = tokenizer(plain, padding="max_length", max_length=length, return_tensors="pt")
-        if tokens.input_ids.shape[1] > length:
-            raise UserError(f"a prompt is longer than the {length} tokens {folder} reads")
-        mask = tokens.attention_mask.to(device) if masked else None
-        hidden: Tensor = model(tokens.input_ids.to(device), attention_mask=mask)[0]
+        tokens = tokenizer(plain, padding="max_length", max_length=length)
+        for text, ids in zip(texts, tokens.input_ids, strict=True):
+            if len(ids) > length:
+                raise UserError(
+                    f"prompt {text[:40]!r}… is longer than {folder} reads: {length} tokens"
+                )
+        mask = torch.tensor(tokens.attention_mask, device=device) if masked else None
+        hidden: Tensor = model(torch.tensor(tokens.input_ids, device=device), attention_mask=mask)[
+            0
+        ]
         return hidden
 
-    yield encode
+    return encode
 
 
 def _load(model_class: Any, component: Path, dtype: torch.dtype) -> Any:

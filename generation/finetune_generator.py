@@ -186,7 +186,8 @@ def _train(
         draw_samples(average, data, out / f"samples-{len(losses):06d}.png")
 
     with progress_bar(recipe.training.steps, recipe.name, "steps", quiet=quiet) as advance:
-        average = train_stage(network, data, recipe.training, out, advance, save)
+        average, losses = train_stage(network, data, recipe.training, out, advance, save)
+    save(average, losses)
     folder = out / "checkpoint"
     save_checkpoint(average, folder, torch.float16)
     for name in ("training.json", "loss.csv", "loss.png"):

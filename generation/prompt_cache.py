@@ -1,7 +1,7 @@
 """Prompt embeddings on disk: each prompt is encoded once for each text encoder.
 
-CACHE/prompts/ENCODER/PROMPT.safetensors, both names hashes; CACHE is the user's cache folder,
-$XDG_CACHE_HOME or ~/.cache. A file appears by rename, so workers may encode the same prompt at once.
+CACHE/synthetic-imagenet/prompts/ENCODER/PROMPT.safetensors, both names hashes; CACHE is
+$XDG_CACHE_HOME or ~/.cache. A file appears by rename: workers may encode one prompt at once.
 """
 
 import hashlib

@@ -159,7 +159,7 @@ def _hub(path: str, name: str) -> RealSource:
     except (OSError, ValueError) as error:  # what `datasets` raises for missing data, no network
         hint = "apt-get install dataset-fashion-mnist, or " if name == "fashion-mnist" else ""
         raise UserError(
-            f"real data {name!r} is not at hand ({str(error).splitlines()[0]}): {hint}"
+            f"real data {path!r} is not at hand ({str(error).splitlines()[0]}): {hint}"
             "name a folder SPLIT/CLASS/image or a data set that load_dataset finds"
         ) from None
     features = next(iter(dataset.values())).features

@@ -47,7 +47,9 @@ def encode_prompts(prompts: Sequence[str]) -> PromptEmbeddings:
             "pip install 'synthetic-imagenet[train]'"
         ) from None
     from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     texts = (*dict.fromkeys(prompts), NULL_PROMPT)
     path = get_model_path()
     tokenizer = AutoTokenizer.from_pretrained(path)

@@ -93,12 +93,13 @@ def train_stage(
     folder: Path,
     on_progress: Callable[[int], None],
     on_save: Callable[[PixelUNet, list[float]], None],
-) -> PixelUNet:
+) -> tuple[PixelUNet, list[float]]:
     """Train `network` (in place), saving state to `folder` every `save_every` steps.
 
     Rerun with the same arguments it goes on from the last state, and ends with the weights of an
     uninterrupted run. Returns the network with its averaged (EMA) weights. `on_progress` gets the
-    number of steps done since it was last called, `on_save` the averaged network and all losses.
+    number of steps done since it was last called, `on_save` the averaged network and all losses
+    at each save but the last, whose two are returned.
     """
     accelerator = Accelerator(
         mixed_precision=config.precision, gradient_accumulation_steps=config.accumulation
@@ -119,12 +120,12 @@ def train_stage(
         state.step += 1
         state.losses.append(loss)
         on_progress(1)
-        if accelerator.is_main_process and (
-            state.step % config.save_every == 0 or state.step == config.steps
-        ):
+        last = state.step == config.steps
+        if accelerator.is_main_process and (last or state.step % config.save_every == 0):
             _save_state(folder / STATE_FILE, network, average, optimizer, state)
-            on_save(average, state.losses)
-    return average
+            if not last:
+                on_save(average, state.losses)
+    return average, state.losses
 
 
 def _optimizer_step(

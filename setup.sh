@@ -1,0 +1,24 @@
+#!/bin/sh
+# Set up this checkout in .venv. With --test, also what the tests and checks need.
+set -eu
+cd "$(dirname "$0")"
+
+debian_install() {
+    command -v apt-get >/dev/null || { echo "setup: install $1 with your system's packages" >&2; exit 2; }
+    root=$([ "$(id -u)" = 0 ] || echo sudo)
+    $root apt-get -qq update && $root apt-get -qq install --yes "$1" >/dev/null
+}
+
+# Debian splits venv's pip from python3 and forbids pip outside an environment.
+if [ ! -x .venv/bin/pip ]; then
+    python3 -m venv --clear .venv >/dev/null 2>&1 || { debian_install python3-venv; python3 -m venv --clear .venv; }
+fi
+.venv/bin/pip install --quiet uv
+
+install=".venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python --constraint constraints.txt"
+if [ "${1:-}" = --test ]; then
+    $install --editable . --group dev
+    [ -d /usr/share/datasets/fashion-mnist ] || debian_install dataset-fashion-mnist
+else
+    $install --editable .
+fi
