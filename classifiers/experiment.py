@@ -1,0 +1,121 @@
+"""One measurement: train on some sources, test on real images, write the result."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from builder.results import Result, environment, read_result
+from classifiers.predictions import Predictions, accuracy_values, predict
+from classifiers.recipe import ClassifierRecipe
+from classifiers.sources import Source, describe
+from generation.errors import UserError
+from generation.image_sets import LabelledImages
+
+Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is trained on what, and tested on what; with a seed it decides a result.
+
+    steps: optimiser steps in place of the recipe's epochs. train_images: how many each source of
+    `train` gives. training, test: the images themselves.
+    """
+
+    recipe: ClassifierRecipe
+    steps: int | None
+    train: tuple[Source, ...]
+    train_images: tuple[int, ...]
+    training: LabelledImages
+    test: Source
+    testing: LabelledImages
+
+    @property
+    def is_cas(self) -> bool:
+        """Classification Accuracy Score: trained on generated images alone (Ravuri & Vinyals)."""
+        return all(source.manifest.kind == "synthetic" for source in self.train)
+
+    def result(self, seed: int, values: dict[str, Any], spent: dict[str, Any]) -> Result:
+        """The result file's content. `spent`: time and speed, kept with the environment."""
+        return Result(
+            kind="classifier",
+            dataset=self.test.manifest.dataset,
+            subject={
+                "train": [
+                    describe(s, n) for s, n in zip(self.train, self.train_images, strict=True)
+                ],
+                "model": self.recipe.model,
+                "recipe": self.recipe.name,
+            },
+            protocol={
+                **self.recipe.protocol(),
+                "epochs": self.recipe.epochs if self.steps is None else None,
+                "steps": self.steps,
+                "test_split": self.test.split,
+                "checkpoint": "last step",
+            },
+            reference={
+                "name": self.test.manifest.name,
+                "content_sha256": self.test.manifest.content_sha256,
+                "config": self.test.config,
+                "split": self.test.split,
+                "n": len(self.testing),
+            },
+            values=values,
+            seeds={"classifier": seed},
+            environment=environment() | spent,
+        )
+
+    def require_free(self, path: Path, seed: int) -> None:
+        """UserError if `path` holds the result of another measurement, so that none is lost."""
+        if not path.exists():
+            return
+        old, new = read_result(path), self.result(seed, {}, {})
+        bare = [asdict(replace(r, values={}, environment={})) for r in (old, new)]
+        if bare[0] != bare[1]:
+            raise UserError(f"--out {path} holds another result; give another name or remove it")
+
+
+def run_experiment(experiment: Experiment, seed: int, out: Path, progress: Progress) -> Result:
+    """Train, test, write the predictions beside `out` and then `out`.
+
+    `progress` gets the number of images training will see; its context gets those just seen.
+    """
+    import torch
+
+    from classifiers.training import total_steps, train
+
+    recipe = experiment.recipe
+    steps = total_steps(recipe, len(experiment.training), experiment.steps)
+    started = time.perf_counter()
+    with progress(steps * recipe.batch) as advance:
+        model = train(
+            recipe, experiment.training, seed, experiment.steps, lambda: advance(recipe.batch)
+        )
+    seconds = time.perf_counter() - started
+    predictions: Predictions = predict(model, recipe, experiment.testing)
+    testing = experiment.testing
+    values = {
+        "cas": experiment.is_cas,
+        "steps": steps,
+        **accuracy_values(predictions, testing.class_ids, testing.class_names),
+    }
+    spent = {
+        "threads": torch.get_num_threads(),
+        "training_seconds": round(seconds, 1),
+        "images_per_second": round(steps * recipe.batch / seconds, 1),
+    }
+    result = experiment.result(seed, values, spent)
+    predictions.write(out.with_suffix(".parquet"))
+    result.write(out)
+    return result
+
+
+def seed_paths(out: Path, seeds: Sequence[int]) -> dict[int, Path]:
+    """Where each seed's result goes: `out` itself for one seed, else NAME-seedS.json."""
+    if len(seeds) == 1:
+        return {seeds[0]: out}
+    return {seed: out.with_name(f"{out.stem}-seed{seed}.json") for seed in seeds}

@@ -1,0 +1,124 @@
+"""What a classifier says of each test image, and the accuracy that follows."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from builder.commit import write_atomically
+from generation.image_sets import LabelledImages
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from classifiers.recipe import ClassifierRecipe
+
+TOP = 5
+BATCH = 500
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One row a test image, in the order of the image ids.
+
+    image_ids str[N]; labels int64[N], the true ones; top int32[N,k], the k most probable labels,
+    best first, k = min(5, classes); probability float32[N], that of the first.
+    """
+
+    image_ids: tuple[str, ...]
+    labels: np.ndarray
+    top: np.ndarray
+    probability: np.ndarray
+
+    def correct(self, k: int) -> np.ndarray:
+        """bool[N]: the true label is among the first k."""
+        return (self.top[:, :k] == self.labels[:, None]).any(axis=1)  # type: ignore[no-any-return]
+
+    def table(self) -> pa.Table:
+        """Columns image_id, label, top5, probability."""
+        columns = {
+            "image_id": pa.array(self.image_ids, pa.string()),
+            "label": pa.array(self.labels, pa.int32()),
+            "top5": pa.array(list(self.top), pa.list_(pa.int32())),
+            "probability": pa.array(self.probability, pa.float32()),
+        }
+        return pa.table(columns)
+
+    def write(self, path: Path) -> None:
+        """As Parquet."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(self.table(), sink, compression="zstd")
+        write_atomically(path, sink.getvalue().to_pybytes())
+
+
+def predict(model: "nn.Module", recipe: "ClassifierRecipe", data: LabelledImages) -> Predictions:
+    """Predictions for `data` as it stands: no augmentation, one view an image."""
+    import torch
+
+    k = min(TOP, len(data.class_ids))
+    labels, probability = [], []
+    with torch.inference_mode():
+        for images in _image_batches(model, recipe, data):
+            best = model(images).float().softmax(dim=1).topk(k, dim=1)
+            labels.append(best.indices.cpu().numpy())
+            probability.append(best.values[:, 0].cpu().numpy())
+    return Predictions(
+        image_ids=data.image_ids,
+        labels=data.labels,
+        top=np.concatenate(labels).astype(np.int32),
+        probability=np.concatenate(probability),
+    )
+
+
+def _image_batches(
+    model: "nn.Module", recipe: "ClassifierRecipe", data: LabelledImages
+) -> Iterator["Tensor"]:
+    """float32[B,C,H,W] on the model's device, normalised as in training."""
+    import torch
+
+    from classifiers.batches import normalise, to_channels
+
+    device = next(model.parameters()).device
+    for start in range(0, len(data), BATCH):
+        pixels = to_channels(data.images[start : start + BATCH], recipe.channels)
+        images = normalise(torch.from_numpy(pixels).to(device), recipe)
+        yield images.contiguous(memory_format=torch.channels_last)
+
+
+def accuracy_values(
+    predictions: Predictions, class_ids: Sequence[str], class_names: Sequence[str]
+) -> dict[str, Any]:
+    """top1, top5 and per_class, as a result holds them.
+
+    No top5 for five classes or fewer, where it is always 1; no entry for a class without images.
+    """
+    first = predictions.correct(1)
+    values: dict[str, Any] = {"top1": share(first)}
+    if len(class_ids) > TOP:
+        values["top5"] = share(predictions.correct(TOP))
+    values["per_class"] = []
+    for label, (wnid, name) in enumerate(zip(class_ids, class_names, strict=True)):
+        mine = first[predictions.labels == label]
+        if len(mine):
+            counted = share(mine)
+            top1 = counted.pop("value")
+            values["per_class"].append({"wnid": wnid, "name": name, "top1": top1, **counted})
+    return values
+
+
+def share(correct: np.ndarray) -> dict[str, Any]:
+    """Share of True in bool[N], N, and its 95% interval (Wilson 1927)."""
+    from scipy.stats import binomtest
+
+    test = binomtest(int(correct.sum()), len(correct))
+    interval = test.proportion_ci(CONFIDENCE, method="wilson")
+    return {
+        "value": float(test.statistic),
+        "n": len(correct),
+        "interval": [float(interval.low), float(interval.high)],
+    }

@@ -1,0 +1,157 @@
+"""Data specs RELEASE[:CONFIG[:SPLIT]]: what a classifier is trained and tested on, checked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from builder.manifest import Manifest, read_manifest
+from generation.errors import UserError
+from generation.image_sets import PSEUDO_SPLITS, LabelledImages, load_images, split_files
+
+TRAIN_PARTS = frozenset(PSEUDO_SPLITS)  # fit and tuning together are train
+
+
+@dataclass(frozen=True)
+class Source:
+    """One split of one configuration of a release; its images are not read yet.
+
+    per_class: at most so many images of each class, the first by image id; None for all.
+    """
+
+    path: Path
+    config: str
+    split: str
+    manifest: Manifest
+    per_class: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.config}:{self.split}"
+
+    @property
+    def class_ids(self) -> tuple[str, ...]:
+        return tuple(entry.wnid for entry in self.manifest.classes)
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """The disjoint splits this one is made of."""
+        return TRAIN_PARTS if self.split == "train" else frozenset({self.split})
+
+
+def open_source(
+    spec: str, resolution: int, split: str = "train", per_class: int | None = None
+) -> Source:
+    """Read the manifest that `spec` names.
+
+    CONFIG is by default `resolution`, SPLIT is by default `split`. UserError for a spec of another
+    form, a release that is not finished, or a configuration or split it does not have.
+    """
+    fields = spec.split(":")
+    if len(fields) > 3 or not all(fields):
+        raise UserError(f"{spec!r} is not RELEASE[:CONFIG[:SPLIT]], such as releases/mine:32:train")
+    path, config, split = (*fields, *("", str(resolution), split)[len(fields) :])
+    manifest = read_manifest(Path(path))
+    split_files(Path(path), config, split)
+    return Source(Path(path), config, split, manifest, per_class)
+
+
+def check_sources(train: Sequence[Source], test: Source) -> None:
+    """Raise UserError for a pairing that would not measure what it seems to.
+
+    Refused: class lists that differ; a test set that is not real; real test images that are also
+    trained on, whether from the same release or from another import of the same data set.
+    """
+    if test.manifest.kind != "real":
+        raise UserError(f"--test {test} is not real: accuracy is measured on real images")
+    for source in train:
+        if source.class_ids != test.class_ids:
+            raise UserError(
+                f"--train {source} and --test {test} have different class lists: "
+                f"{_first_difference(source.class_ids, test.class_ids)}"
+            )
+        same = source.manifest.content_sha256 == test.manifest.content_sha256 or (
+            source.manifest.kind == "real" and source.manifest.dataset == test.manifest.dataset
+        )
+        if same and source.parts & test.parts:
+            raise UserError(f"--test {test} is also in training, as --train {source}")
+
+
+def load_source(source: Source, resolution: int) -> LabelledImages:
+    """Decode the images, uint8[N,resolution,resolution,3].
+
+    UserError for an image that cannot be decoded, a size other than `resolution`, a label out of
+    range, or contents that are not what the manifest says.
+    """
+    data = load_images(source.path, source.config, source.split)
+    if data.class_ids != source.class_ids:
+        raise UserError(f"{source}: its files and its manifest have different class lists")
+    stated = source.manifest.rows(source.config, source.split)
+    if source.split not in PSEUDO_SPLITS and len(data) != stated:
+        raise UserError(f"{source}: {len(data)} images, but its manifest says {stated}")
+    size = data.images.shape[1:3]
+    if size != (resolution, resolution):
+        raise UserError(
+            f"{source}: images of {size[1]}x{size[0]}, but the recipe takes "
+            f"{resolution}x{resolution}; name that configuration: {source.path}:{resolution}"
+        )
+    wrong = np.flatnonzero((data.labels < 0) | (data.labels >= len(data.class_ids)))
+    if len(wrong):
+        first = wrong[0]
+        raise UserError(
+            f"{source}: image {data.image_ids[first]} has label {data.labels[first]}, "
+            f"out of range 0 to {len(data.class_ids) - 1}"
+        )
+    return data if source.per_class is None else first_per_class(data, source.per_class)
+
+
+def first_per_class(data: LabelledImages, per_class: int) -> LabelledImages:
+    """At most `per_class` images of each class, the first by image id."""
+    rows = [np.flatnonzero(data.labels == c)[:per_class] for c in range(len(data.class_ids))]
+    keep = np.sort(np.concatenate(rows))
+    return replace(
+        data,
+        images=data.images[keep],
+        labels=data.labels[keep],
+        image_ids=tuple(data.image_ids[i] for i in keep),
+    )
+
+
+def join_images(parts: Sequence[LabelledImages]) -> LabelledImages:
+    """All parts one after the other; UserError if a class has no image in any of them."""
+    labels = np.concatenate([part.labels for part in parts])
+    class_ids = parts[0].class_ids
+    counts = np.bincount(labels, minlength=len(class_ids))
+    if not counts.all():
+        empty = class_ids[int(np.argmin(counts))]
+        raise UserError(f"--train has no image of class {empty!r}; build all classes")
+    return LabelledImages(
+        images=np.concatenate([part.images for part in parts]),
+        labels=labels,
+        image_ids=tuple(image_id for part in parts for image_id in part.image_ids),
+        class_ids=class_ids,
+        class_names=parts[0].class_names,
+    )
+
+
+def describe(source: Source, images: int) -> dict[str, Any]:
+    """What a result says of a set it used `images` images of."""
+    manifest = source.manifest
+    return {
+        "name": manifest.name,
+        "content_sha256": manifest.content_sha256,
+        "config": source.config,
+        "split": source.split,
+        "per_class": source.per_class,
+        "images": images,
+        "kind": manifest.kind,
+        "regime": manifest.regime,
+    }
+
+
+def _first_difference(a: tuple[str, ...], b: tuple[str, ...]) -> str:
+    if len(a) != len(b):
+        return f"{len(a)} and {len(b)} classes"
+    label = next(i for i, pair in enumerate(zip(a, b, strict=True)) if pair[0] != pair[1])
+    return f"label {label} is {a[label]!r} and {b[label]!r}"

@@ -1,0 +1,126 @@
+"""The command `train-classifier`."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from builder.results import Result
+from classifiers.experiment import Experiment, run_experiment, seed_paths
+from classifiers.recipe import load_recipe
+from classifiers.sources import check_sources, join_images, load_source, open_source
+from generation.command import run_command
+from generation.errors import UserError
+from generation.progress import progress_bar
+
+
+def main() -> None:
+    """Console entry point."""
+    run_command(train_classifier)
+
+
+def train_classifier(
+    train: Annotated[
+        list[str],
+        typer.Option(help="RELEASE[:CONFIG[:SPLIT]] to train on; repeat it to mix releases."),
+    ],
+    test: Annotated[str, typer.Option(help="RELEASE[:CONFIG[:SPLIT]] of real images to test on.")],
+    out: Annotated[
+        Path, typer.Option(help="The result file, .json; predictions go beside it as .parquet.")
+    ],
+    recipe: Annotated[
+        str, typer.Option(help="A built-in classifier recipe's name or a TOML file.")
+    ] = "fashion-mnist-small",
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Decides all randomness of the training; by default 0."),
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(help="Several seeds, such as 0,1,2: one training and one file each."),
+    ] = None,
+    per_class: Annotated[
+        int | None,
+        typer.Option(min=1, help="Images of each class and source, the first by image id."),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Optimiser steps, in place of the recipe's epochs."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON document, no progress.")
+    ] = False,
+) -> None:
+    """Train a classifier on releases, test it on real images, write the result.
+
+    CONFIG is by default the recipe's resolution; SPLIT is train for --train and test for --test.
+    Trained on generated images alone, the accuracy is the Classification Accuracy Score (CAS).
+    With --seeds the result files are OUT-seed0.json and so on.
+
+    Examples:
+
+      train-classifier --train releases/fashion-mnist-32 --test releases/fashion-mnist-real
+        --out results/cas.json
+
+      train-classifier --train releases/fashion-mnist-real:32:train --per-class 1000
+        --test releases/fashion-mnist-real:32:test --seeds 0,1,2 --out results/real-10000.json
+
+      train-classifier --train releases/fashion-mnist-real --train releases/fashion-mnist-32
+        --test releases/fashion-mnist-real --steps 4000 --out results/real-and-generated.json
+    """
+    if out.suffix != ".json":
+        raise UserError(f"--out {out}: give a file name that ends in .json")
+    chosen_seeds = _choose_seeds(seed, seeds)
+    chosen = load_recipe(recipe)
+    sources = tuple(open_source(spec, chosen.resolution, "train", per_class) for spec in train)
+    test_source = open_source(test, chosen.resolution, "test")
+    check_sources(sources, test_source)
+    parts = [load_source(source, chosen.resolution) for source in sources]
+    experiment = Experiment(
+        recipe=chosen,
+        steps=steps,
+        train=sources,
+        train_images=tuple(map(len, parts)),
+        training=join_images(parts),
+        test=test_source,
+        testing=load_source(test_source, chosen.resolution),
+    )
+    paths = seed_paths(out, chosen_seeds)
+    for number, path in paths.items():
+        experiment.require_free(path, number)
+    results = {}
+    for number, path in paths.items():
+        bar = partial(progress_bar, label=f"seed {number}", unit="images", quiet=as_json)
+        results[path] = run_experiment(experiment, number, path, bar)
+        if not as_json:
+            print(summary(results[path], path))
+    if as_json:
+        content = [{"path": str(path), **asdict(result)} for path, result in results.items()]
+        print(json.dumps({"results": content}, indent=2))
+
+
+def summary(result: Result, path: Path) -> str:
+    """One line: what was reached, on how many, and where it stands."""
+    top1 = result.values["top1"]
+    low, high = top1["interval"]
+    name = "CAS, top-1" if result.values["cas"] else "top-1"
+    return (
+        f"{name} {top1['value']:.2%} (95% {low:.2%} to {high:.2%}, n {top1['n']:,}), "
+        f"seed {result.seeds['classifier']}: {path}"
+    )
+
+
+def _choose_seeds(seed: int | None, seeds: str | None) -> Sequence[int]:
+    """Distinct, in the order given."""
+    if seeds is None:
+        return [seed or 0]
+    if seed is not None:
+        raise UserError("give --seed or --seeds, not both")
+    fields = [field.strip() for field in seeds.split(",")]
+    if not all(field.isdecimal() for field in fields):
+        raise UserError(f"--seeds {seeds!r}: give whole numbers, comma-separated, such as 0,1,2")
+    return list(dict.fromkeys(map(int, fields)))
