@@ -1,0 +1,54 @@
+"""The command `leaderboard`: what was measured, what was published, like with like."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from generation.command import run_command
+
+
+def leaderboard(
+    results: Annotated[Path, typer.Argument(help="folder of result files (*.json, any depth)")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="write index.html, leaderboard.md, .csv and .json to this folder"),
+    ] = None,
+    release: Annotated[
+        list[Path] | None, typer.Option(help="show sample images of this release; repeatable")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="print the board as JSON")] = False,
+) -> None:
+    """Rank what was measured; without --out, print the tables.
+
+    Only results on one data set, by one protocol and against one reference share a ranking.
+
+    leaderboard results
+
+    leaderboard results --out site --release releases/fashion-mnist
+    """
+    from cards.board import assemble_board
+    from cards.page import board_json, write_site
+    from cards.result_schema import read_results
+
+    facets = assemble_board(read_results(results), release or [])
+    written = write_site(facets, out) if out is not None else []
+    if json_:
+        files = [path.as_posix() for path in written]
+        print(json.dumps({"board": board_json(facets), "files": files}, ensure_ascii=False))
+    elif written:
+        print("\n".join(path.as_posix() for path in written))
+    else:
+        from cards.terminal import print_board
+
+        print_board(facets)
+
+
+def main() -> None:
+    """Console entry point."""
+    run_command(leaderboard)
+
+
+if __name__ == "__main__":
+    main()

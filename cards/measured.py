@@ -1,0 +1,233 @@
+"""From result files to rankings: runs of one measurement averaged over seeds, like with like.
+
+Two results may be ranked together only if they agree in everything but the subject: data set,
+model, recipe, protocol, reference; for distances also the number of images, since a Fréchet
+distance falls as n grows.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, Generic, TypeVar
+
+from builder.commit import canonical_json, sha256_text
+from cards.result_schema import (
+    AnyResult,
+    ClassifierResult,
+    ScoresResult,
+    Source,
+    Value,
+)
+from generation.errors import UserError
+
+Settings = dict[str, Any]
+T = TypeVar("T")
+R = TypeVar("R", ClassifierResult, ScoresResult)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number over `seeds` runs. std is None for one run; interval is that of a single run."""
+
+    mean: float
+    std: float | None
+    seeds: int
+    n: int | None
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """Accuracy within one class: mean over seeds of a share of the same n test images."""
+
+    wnid: str
+    name: str
+    n: int
+    top1: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """What classifiers learned from, and how well they did on the real test images.
+
+    arm: "real", "generated" or "real + generated". The accuracy of a generated arm is its CAS.
+    """
+
+    sources: tuple[Source, ...]
+    scores: dict[str, Score]
+    per_class: tuple[ClassScore, ...]
+    files: tuple[Path, ...]
+
+    @property
+    def arm(self) -> str:
+        kinds = {source.kind for source in self.sources}
+        if kinds == {"real"}:
+            return "real"
+        return "generated" if "real" not in kinds else "real + generated"
+
+    @property
+    def images(self) -> int:
+        return sum(source.images for source in self.sources)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One split of one release with its distances and Inception Score, by key of the result."""
+
+    source: Source
+    scores: dict[str, Score]
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Ranking(Generic[T]):
+    """Rows that may be ranked together. settings: all they share, flat; one ranking, one key."""
+
+    dataset: str
+    settings: Settings
+    rows: tuple[T, ...]
+
+    @property
+    def key(self) -> str:
+        return sha256_text(canonical_json([self.dataset, self.settings]))
+
+
+def classifier_rankings(results: Iterable[AnyResult]) -> list[Ranking[Training]]:
+    """Raises UserError if one run of one measurement stands in two files."""
+    chosen = [r for r in results if isinstance(r, ClassifierResult)]
+    return _rankings(chosen, _classifier_settings, _training_key, _training)
+
+
+def score_rankings(results: Iterable[AnyResult]) -> list[Ranking[Scored]]:
+    """Raises UserError if one measurement stands in two files."""
+    chosen = [r for r in results if isinstance(r, ScoresResult)]
+    return _rankings(chosen, _score_settings, lambda r: r.subject.model_dump_json(), _scored)
+
+
+def _rankings(
+    results: Sequence[R],
+    settings_of: Callable[[R], Settings],
+    row_key: Callable[[R], str],
+    row: Callable[[Sequence[R]], T],
+) -> list[Ranking[T]]:
+    found: dict[str, tuple[str, Settings, dict[str, list[R]]]] = {}
+    for result in results:
+        settings = settings_of(result)
+        dataset = result.result.dataset
+        key = canonical_json([dataset, settings])
+        rows = found.setdefault(key, (dataset, settings, {}))[2]
+        rows.setdefault(row_key(result), []).append(result)
+    return [
+        Ranking(dataset, settings, tuple(row(_distinct_runs(runs)) for runs in rows.values()))
+        for dataset, settings, rows in found.values()
+    ]
+
+
+def _distinct_runs(runs: Sequence[R]) -> Sequence[R]:
+    seen: dict[str, Path] = {}
+    for run in runs:
+        seeds = canonical_json(run.result.seeds)
+        if seeds in seen:
+            raise UserError(
+                f"{run.path} repeats {seen[seeds]}: same measurement, seeds {seeds}; remove one"
+            )
+        seen[seeds] = run.path
+    return runs
+
+
+def _classifier_settings(result: ClassifierResult) -> Settings:
+    return {
+        "model": result.subject.model,
+        "recipe": result.subject.recipe,
+        **flatten("protocol", result.result.protocol),
+        **flatten("test set", result.result.reference),
+    }
+
+
+def _score_settings(result: ScoresResult) -> Settings:
+    return {
+        "images": result.subject.images,
+        **flatten("protocol", result.result.protocol),
+        **flatten("reference", result.result.reference),
+        **{
+            f"values.{key}.reference_n": entry["reference_n"]
+            for key, entry in result.result.values.items()
+            if "reference_n" in entry
+        },
+    }
+
+
+def flatten(prefix: str, value: Any) -> Settings:
+    """Nested settings as one level: {"a": {"b": 1}} becomes {"a.b": 1}."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    flat: Settings = {}
+    for key, inner in value.items():
+        flat |= flatten(f"{prefix}.{key}", inner)
+    return flat
+
+
+def _training_key(result: ClassifierResult) -> str:
+    return canonical_json([source.model_dump() for source in result.subject.train])
+
+
+def _training(runs: Sequence[ClassifierResult]) -> Training:
+    scores = {"top1": _score([run.values.top1 for run in runs])}
+    top5 = [run.values.top5 for run in runs if run.values.top5 is not None]
+    if len(top5) == len(runs):
+        scores["top5"] = _score(top5)
+    return Training(
+        sources=runs[0].subject.train,
+        scores=scores,
+        per_class=_per_class(runs),
+        files=tuple(run.path for run in runs),
+    )
+
+
+def _scored(runs: Sequence[ScoresResult]) -> Scored:
+    keys = [key for key in runs[0].values if all(key in run.values for run in runs)]
+    return Scored(
+        source=runs[0].subject,
+        scores={key: _score([run.values[key] for run in runs]) for key in keys},
+        files=tuple(run.path for run in runs),
+    )
+
+
+def _score(values: Sequence[Value]) -> Score:
+    numbers = [v.value for v in values]
+    return Score(
+        mean=fmean(numbers),
+        std=stdev(numbers) if len(numbers) > 1 else None,
+        seeds=len(numbers),
+        n=values[0].n,
+        interval=values[0].interval if len(values) == 1 else None,
+    )
+
+
+def _per_class(runs: Sequence[ClassifierResult]) -> tuple[ClassScore, ...]:
+    first = runs[0].values.per_class
+    columns = [{c.wnid: c.top1 for c in run.values.per_class} for run in runs]
+    for run, column in zip(runs, columns, strict=True):
+        if set(column) != {c.wnid for c in first}:
+            raise UserError(f"{run.path} has other classes per_class than {runs[0].path}")
+    return tuple(
+        ClassScore(c.wnid, c.name, c.n, fmean(column[c.wnid] for column in columns)) for c in first
+    )
+
+
+def differing_settings(rankings: Sequence[Ranking[T]]) -> list[str]:
+    """Names of the settings in which the rankings of one data set are not all alike."""
+    names = dict.fromkeys(name for ranking in rankings for name in ranking.settings)
+    return [
+        name for name in names if len({canonical_json(r.settings.get(name)) for r in rankings}) > 1
+    ]
+
+
+def baseline_of(ranking: Ranking[Training], row: Training) -> Training | None:
+    """The real-only run of the same recipe: as many images if there is one, else the largest."""
+    real = [other for other in ranking.rows if other.arm == "real"]
+    if not real:
+        return None
+    same = [other for other in real if other.images == row.images]
+    return same[0] if same else max(real, key=lambda other: other.images)

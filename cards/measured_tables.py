@@ -1,0 +1,285 @@
+"""Tables of what was measured: classifiers by training set, distances by release."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from cards.measured import (
+    Ranking,
+    Score,
+    Scored,
+    Settings,
+    Training,
+    baseline_of,
+    differing_settings,
+)
+from cards.result_schema import Source
+from cards.tables import (
+    EMPTY,
+    Cell,
+    Column,
+    Group,
+    Row,
+    Table,
+    count_cell,
+    decimals_for,
+    spread_cell,
+    text_cell,
+)
+
+TRAINING_COLUMNS = (
+    Column("rank", "Rank", help="among training sets of generated images only"),
+    Column("name", "Training set", numeric=False),
+    Column("arm", "Images are", numeric=False),
+    Column("regime", "Regime", numeric=False, help="what the generator saw of the real set"),
+    Column("config", "Resolution, px"),
+    Column("images", "Images"),
+    Column("top1", "Top-1, %", better="higher", help="on real test images; CAS if generated"),
+    Column("top5", "Top-5, %", better="higher", help="on real test images; CAS if generated"),
+    Column("seeds", "Runs", help="training runs with different seeds"),
+    Column("real_top1", "Real only, %", better="higher", help="same recipe on real images"),
+    Column("ratio", "Of real", better="higher", help="top-1 over the real-only top-1"),
+)
+SOURCE_COLUMNS = (
+    Column("name", "Release", numeric=False),
+    Column("kind", "Images are", numeric=False),
+    Column("regime", "Regime", numeric=False, help="what the generator saw of the real set"),
+    Column("config", "Resolution, px"),
+    Column("images", "Images"),
+)
+SCORE_NAMES = {
+    "fd_train": ("FD to train", "lower"),
+    "fd_test": ("FD to test", "lower"),
+    "inception_score": ("Inception-style score", "higher"),
+}
+REGIMES = (
+    "Regime A: the generator never saw the real set. B: it was trained or fine-tuned on it. "
+    "C: it is conditioned on real images while sampling."
+)
+SPREAD = (
+    "± is the standard deviation over runs; square brackets are the 95% interval of a single run."
+)
+
+
+def training_table(
+    dataset: str, rankings: Sequence[Ranking[Training]], scores: Sequence[Ranking[Scored]]
+) -> Table:
+    """One group a (model, recipe, protocol, test set); scores of the same releases beside."""
+    names = names_of(source for r in rankings for row in r.rows for source in row.sources)
+    joined = _joined_ranking(rankings, scores)
+    keys = _score_keys([joined] if joined else [])
+    differing = differing_settings(rankings)
+    groups = []
+    for ranking in rankings:
+        rows = sorted(ranking.rows, key=lambda row: -row.scores["top1"].mean)
+        ranks = {id(r): i for i, r in enumerate((r for r in rows if r.arm == "generated"), 1)}
+        cells = [
+            {**_training_cells(ranking, row, names), **_joined_cells(joined, row, keys)}
+            | ({"rank": count_cell(ranks[id(row)])} if id(row) in ranks else {})
+            for row in rows
+        ]
+        groups.append(
+            Group(
+                f"{ranking.settings['model']}, recipe {ranking.settings['recipe']}",
+                tuple(
+                    Row(c, r.arm == "real", _file_names(r.files))
+                    for c, r in zip(cells, rows, strict=True)
+                ),
+                note=apart_note(ranking.settings, differing),
+                settings=ranking.settings,
+            )
+        )
+    caption = "Classifiers trained on each set, all tested on the same real test images."
+    footnotes = [SPREAD, _real_note(rankings), REGIMES]
+    if joined:
+        footnotes.append(
+            f"FD and Inception-style score are those of {_scores_title(joined.settings)}; releases "
+            "scored otherwise have none here and stand in the table of distances."
+        )
+    return Table(
+        f"{dataset}-classifiers",
+        "Which training set is worth most",
+        (*TRAINING_COLUMNS, *(_score_column(key) for key in keys)),
+        tuple(groups),
+        caption=caption,
+        footnotes=tuple(footnotes),
+    )
+
+
+def _real_note(rankings: Sequence[Ranking[Training]]) -> str:
+    rows = [(r, row) for r in rankings for row in r.rows if row.arm != "real"]
+    others = [b for r, row in rows if (b := baseline_of(r, row)) and b.images != row.images]
+    note = "Real only: the same recipe on as many real images"
+    return (
+        f"{note}; where there is no such run, on the number in brackets." if others else f"{note}."
+    )
+
+
+def _training_cells(
+    ranking: Ranking[Training], row: Training, names: dict[tuple[str, str], str]
+) -> dict[str, Cell]:
+    top1 = row.scores["top1"]
+    parts = [names[s.name, s.content_sha256] for s in row.sources]
+    regimes = sorted({s.regime for s in row.sources if s.regime})
+    configs = list(dict.fromkeys(s.config for s in row.sources))
+    content = ", ".join(f"{s.content_sha256[:12]} {s.config}/{s.split}" for s in row.sources)
+    cells = {
+        "name": Cell(" + ".join(parts), " + ".join(parts), note=content),
+        "arm": text_cell(row.arm),
+        "regime": text_cell(", ".join(regimes)),
+        "config": Cell(", ".join(configs), int(configs[0]) if configs[0].isdigit() else configs[0]),
+        "images": count_cell(row.images),
+        "top1": _percent_cell(top1),
+        "seeds": count_cell(top1.seeds),
+    }
+    if "top5" in row.scores:
+        cells["top5"] = _percent_cell(row.scores["top5"])
+    baseline = baseline_of(ranking, row)
+    if baseline is not None and row.arm != "real":
+        real = baseline.scores["top1"]
+        same = baseline.images == row.images
+        text = f"{100 * real.mean:.2f}" + ("" if same else f" ({baseline.images:,})")
+        note = f"{baseline.images:,} real images, {real.seeds} runs"
+        cells["real_top1"] = Cell(text, 100 * real.mean, note=note)
+        cells["ratio"] = Cell(f"{top1.mean / real.mean:.3f}", top1.mean / real.mean)
+    return cells
+
+
+def _percent_cell(score: Score) -> Cell:
+    std = None if score.std is None else 100 * score.std
+    interval = score.interval and (100 * score.interval[0], 100 * score.interval[1])
+    return spread_cell(100 * score.mean, std, interval, 2, _runs_note(score))
+
+
+def _runs_note(score: Score) -> str:
+    n = f"n = {score.n:,}" if score.n else ""
+    runs = f"{score.seeds} runs" if score.seeds > 1 else "1 run"
+    return ", ".join(part for part in (n, runs) if part)
+
+
+def scores_table(dataset: str, rankings: Sequence[Ranking[Scored]]) -> Table:
+    """One group a (extractor, protocol, number of images)."""
+    names = names_of(row.source for r in rankings for row in r.rows)
+    keys = _score_keys(rankings)
+    differing = differing_settings(rankings)
+    groups = tuple(
+        Group(
+            _scores_title(r.settings),
+            tuple(
+                Row(
+                    {**_source_cells(row.source, names), **_score_cells(r, row, keys)},
+                    baseline=row.source.kind == "real",
+                    files=_file_names(row.files),
+                )
+                for row in sorted(r.rows, key=lambda row: _first_score(row, keys))
+            ),
+            note=apart_note(r.settings, differing),
+            settings=r.settings,
+        )
+        for r in rankings
+    )
+    return Table(
+        f"{dataset}-scores",
+        "Distance to the real images",
+        (*SOURCE_COLUMNS, *(_score_column(key) for key in keys)),
+        groups,
+        caption="Fréchet distance (FD) and Inception-style score on the features named.",
+        footnotes=(SPREAD, REGIMES),
+    )
+
+
+def _file_names(files: Iterable[Path]) -> tuple[str, ...]:
+    return tuple(path.as_posix() for path in files)
+
+
+def _first_score(row: Scored, keys: Sequence[str]) -> float:
+    known = [row.scores[key].mean for key in keys if key in row.scores]
+    return known[0] if known else float("inf")
+
+
+def _source_cells(source: Source, names: dict[tuple[str, str], str]) -> dict[str, Cell]:
+    split = "" if source.split == "train" else f", {source.split}"
+    name = names[source.name, source.content_sha256] + split
+    config = int(source.config) if source.config.isdigit() else source.config
+    return {
+        "name": Cell(
+            name, name, note=f"{source.content_sha256[:12]} {source.config}/{source.split}"
+        ),
+        "kind": text_cell("real" if source.kind == "real" else "generated"),
+        "regime": text_cell(source.regime or ""),
+        "config": Cell(source.config, config),
+        "images": count_cell(source.images),
+    }
+
+
+def _score_cells(ranking: Ranking[Scored], row: Scored, keys: Sequence[str]) -> dict[str, Cell]:
+    cells = {}
+    for key in keys:
+        if key not in row.scores:
+            continue
+        score = row.scores[key]
+        digits = decimals_for([r.scores[key].mean for r in ranking.rows if key in r.scores])
+        cells[key] = spread_cell(score.mean, score.std, score.interval, digits, _runs_note(score))
+    return cells
+
+
+def _joined_ranking(
+    rankings: Sequence[Ranking[Training]], scores: Sequence[Ranking[Scored]]
+) -> Ranking[Scored] | None:
+    """The ranking of distances that covers most of the training sets; None if none does."""
+    rows = [row for ranking in rankings for row in ranking.rows]
+    counts = [sum(find_scored(r, row) is not None for row in rows) for r in scores]
+    return scores[counts.index(max(counts))] if any(counts) else None
+
+
+def find_scored(ranking: Ranking[Scored], row: Training) -> Scored | None:
+    """The scores of exactly the images that `row` was trained on."""
+    if len(row.sources) != 1:
+        return None
+    return next((s for s in ranking.rows if s.source == row.sources[0]), None)
+
+
+def _joined_cells(
+    joined: Ranking[Scored] | None, row: Training, keys: Sequence[str]
+) -> dict[str, Cell]:
+    scored = find_scored(joined, row) if joined else None
+    if joined is None or scored is None:
+        return dict.fromkeys(keys, EMPTY)
+    return _score_cells(joined, scored, keys)
+
+
+def _score_keys(rankings: Sequence[Ranking[Scored]]) -> list[str]:
+    found = dict.fromkeys(key for r in rankings for row in r.rows for key in row.scores)
+    return [k for k in SCORE_NAMES if k in found] + [k for k in found if k not in SCORE_NAMES]
+
+
+def _score_column(key: str) -> Column:
+    label, better = SCORE_NAMES.get(key, (key.replace("_", " "), ""))
+    return Column(key, label, better=better)
+
+
+def _scores_title(settings: Settings) -> str:
+    extractor = settings.get("protocol.extractor", "features of an unnamed extractor")
+    return f"{extractor}, {settings['images']:,} images"
+
+
+def apart_note(settings: Settings, differing: Sequence[str]) -> str:
+    """Why this group is not ranked with the others: its values of all that differs."""
+    if not differing:
+        return ""
+    shown = (f"{name} {_short(settings.get(name))}" for name in differing)
+    return "Apart from the other groups: " + "; ".join(shown)
+
+
+def _short(value: object) -> str:
+    text = "none" if value is None else str(value)
+    is_hash = len(text) == 64 and all(c in "0123456789abcdef" for c in text)
+    return text[:12] if is_hash else text
+
+
+def names_of(sources: Iterable[Source]) -> dict[tuple[str, str], str]:
+    """Shown name by (name, content hash): two releases of one name get their hash behind it."""
+    known: dict[str, set[str]] = {}
+    pairs = {(s.name, s.content_sha256) for s in sources}
+    for name, content in pairs:
+        known.setdefault(name, set()).add(content)
+    return {(n, c): n if len(known[n]) == 1 else f"{n} ({c[:8]})" for n, c in pairs}

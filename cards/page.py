@@ -1,0 +1,170 @@
+"""Writing the leaderboard: one self-contained HTML page, Markdown, CSV and JSON."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from builder.commit import write_atomically
+from cards.board import Facet
+from cards.charts import vega_bundle
+from cards.tables import Cell, Column, Row, Table
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def template_environment(autoescape: bool) -> jinja2.Environment:
+    """Templates of this package; an unknown name in one is an error."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=autoescape,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def write_site(facets: Sequence[Facet], out: Path) -> list[Path]:
+    """index.html, leaderboard.md, .csv and .json in `out`; returns their paths."""
+    contents = {
+        "index.html": render_html(facets),
+        "leaderboard.md": render_markdown(facets),
+        "leaderboard.csv": render_csv(facets),
+        "leaderboard.json": render_json(facets),
+    }
+    for name, content in contents.items():
+        write_atomically(out / name, content.encode())
+    return [out / name for name in contents]
+
+
+def render_html(facets: Sequence[Facet]) -> str:
+    """The page; it loads nothing from anywhere."""
+    environment = template_environment(autoescape=True)
+    environment.globals["padding"] = decimal_padding
+    return environment.get_template("page.html").render(
+        facets=facets, data=_script_json(_page_data(facets)), vega=vega_bundle()
+    )
+
+
+def decimal_padding(table: Table, column: Column, cell: Cell) -> str:
+    """Figure spaces behind a number so that the decimal points of a column stand in line."""
+    if not column.numeric or not isinstance(cell.value, int | float):
+        return ""
+    longest = max((_decimals(row.cell(column.key)) for row in table.rows), default=0)
+    missing = longest - _decimals(cell)
+    if not missing or " " in cell.text:
+        return ""
+    point = "\N{PUNCTUATION SPACE}" if missing == longest else ""
+    return point + "\N{FIGURE SPACE}" * (missing - 1 if missing == longest else missing)
+
+
+def _decimals(cell: Cell) -> int:
+    """Characters from the decimal point on: 3 in "1.25"."""
+    if not isinstance(cell.value, int | float):
+        return 0
+    number = cell.text.split(" ")[0]
+    return len(number) - number.index(".") if "." in number else 0
+
+
+def _page_data(facets: Sequence[Facet]) -> dict[str, Any]:
+    return {
+        facet.key: {
+            "views": {view.key: view.spec for view in facet.views},
+            "classSpec": facet.class_spec if facet.class_views else None,
+            "classViews": [view.packed() for view in facet.class_views],
+        }
+        for facet in facets
+    }
+
+
+def _script_json(content: Any) -> str:
+    """JSON that may stand inside a script element."""
+    return json.dumps(content, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
+
+
+def render_markdown(facets: Sequence[Facet]) -> str:
+    """Every table as Markdown, one a group."""
+    environment = template_environment(autoescape=False)
+    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")
+    return environment.get_template("leaderboard.md").render(facets=facets)
+
+
+def render_csv(facets: Sequence[Facet]) -> str:
+    """All rows of all tables, one column a quantity, with its std, low and high where known."""
+    rows = [
+        {
+            "dataset": facet.key,
+            "table": table.key,
+            "group": group.title,
+            "published": str(table.published).lower(),
+            "baseline": str(row.baseline).lower(),
+            **_flat_cells(row),
+        }
+        for facet in facets
+        for table in facet.tables
+        for group in table.groups
+        for row in group.rows
+    ]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _flat_cells(row: Row) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, cell in row.cells.items():
+        if cell.value is None:
+            continue
+        flat[key] = cell.value
+        if cell.std is not None:
+            flat[f"{key}_std"] = cell.std
+        if cell.interval is not None:
+            flat[f"{key}_low"], flat[f"{key}_high"] = cell.interval
+    return flat
+
+
+def render_json(facets: Sequence[Facet]) -> str:
+    """All tables with the settings of each group and the files each row comes from."""
+    return json.dumps(board_json(facets), indent=1, ensure_ascii=False) + "\n"
+
+
+def board_json(facets: Sequence[Facet]) -> list[dict[str, Any]]:
+    """The board as plain values."""
+    return [
+        {
+            "dataset": facet.key,
+            "title": facet.title,
+            "tables": [_table_json(table) for table in facet.tables],
+        }
+        for facet in facets
+    ]
+
+
+def _table_json(table: Table) -> dict[str, Any]:
+    return {
+        "key": table.key,
+        "title": table.title,
+        "published": table.published,
+        "columns": {c.key: {"label": c.label, "better": c.better} for c in table.columns},
+        "footnotes": list(table.footnotes),
+        "groups": [
+            {
+                "title": group.title,
+                "note": group.note,
+                "settings": group.settings,
+                "rows": [
+                    {"baseline": row.baseline, "files": list(row.files), **_flat_cells(row)}
+                    for row in group.rows
+                ],
+            }
+            for group in table.groups
+        ],
+    }

@@ -1,0 +1,131 @@
+"""What the leaderboard needs of a result file, checked where it is read."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from builder.results import Result, read_result
+from generation.errors import UserError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Interval = tuple[float, float]
+
+
+class Source(BaseModel):
+    """One split of one release: what was scored, or a part of what a classifier learned from."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    content_sha256: str
+    config: str
+    split: str
+    images: int
+    kind: str
+    regime: str | None = None
+
+
+class ClassifierSubject(BaseModel):
+    """model: timm's name; recipe: the training recipe's name."""
+
+    model_config = ConfigDict(frozen=True)
+
+    train: Annotated[tuple[Source, ...], Field(min_length=1)]
+    model: str
+    recipe: str
+
+
+class Value(BaseModel):
+    """A number with the count it was taken over and, where it has one, its 95% interval."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    value: float
+    n: int | None = None
+    interval: Interval | None = None
+
+
+class Accuracy(Value):
+    """A share in [0, 1] of n test images."""
+
+    value: Share
+    n: int
+
+
+class ClassAccuracy(BaseModel):
+    """Top-1 within one class."""
+
+    model_config = ConfigDict(frozen=True)
+
+    wnid: str
+    name: str
+    n: int
+    top1: Share
+
+
+class ClassifierValues(BaseModel):
+    """top5 and per_class may be missing: a set of two classes has no top-5."""
+
+    model_config = ConfigDict(frozen=True)
+
+    top1: Accuracy
+    top5: Accuracy | None = None
+    per_class: tuple[ClassAccuracy, ...] = ()
+
+
+class ClassifierResult(BaseModel):
+    """A "classifier" result: accuracy on real test images."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    path: Path
+    result: Result
+    subject: ClassifierSubject
+    values: ClassifierValues
+
+
+class ScoresResult(BaseModel):
+    """A "scores" result: distances and Inception Score on one extractor's features."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    path: Path
+    result: Result
+    subject: Source
+    values: dict[str, Value]
+
+
+AnyResult = ClassifierResult | ScoresResult
+
+
+def read_results(folder: Path) -> list[AnyResult]:
+    """Every *.json below `folder`; UserError for a missing folder or one that is no result."""
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder of result files")
+    return [parse_result(path, read_result(path)) for path in sorted(folder.rglob("*.json"))]
+
+
+def parse_result(path: Path, result: Result) -> AnyResult:
+    """UserError names the field that is missing or out of range."""
+    model: type[AnyResult]
+    if result.kind == "classifier":
+        model = ClassifierResult
+    elif result.kind == "scores":
+        model = ScoresResult
+    else:
+        raise UserError(
+            f"{path}: unknown kind of result {result.kind!r}; known: classifier, scores"
+        )
+    content: dict[str, Any] = {
+        "path": path,
+        "result": result,
+        "subject": result.subject,
+        "values": result.values,
+    }
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path}: {where}: {first['msg']}") from None

@@ -1,0 +1,155 @@
+"use strict";
+const board = JSON.parse(document.getElementById("board").textContent);
+const chartOptions = { actions: false, renderer: "svg", tooltip: { theme: "custom" } };
+
+/* Data sets: one shown at a time, named in the address so that a link leads there. */
+function showFacet(key) {
+  for (const section of document.querySelectorAll(".facet")) section.hidden = section.id !== key;
+  for (const tab of document.querySelectorAll(".tab"))
+    tab.setAttribute("aria-pressed", String(tab.dataset.facet === key));
+  const section = document.getElementById(key);
+  for (const chart of section.querySelectorAll(".chart[data-view]:empty"))
+    vegaEmbed(chart, board[key].views[chart.dataset.view], chartOptions);
+  const classes = section.querySelector(".classes");
+  if (classes && !classes.dataset.ready) startClasses(classes, board[key]);
+}
+
+/* Sorting: inside each group; rows without a value stay last either way. */
+function compare(a, b) {
+  return typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b));
+}
+function cellValue(row, index) {
+  const value = row.cells[index].dataset.value;
+  if (value === undefined) return null;
+  return value.trim() === "" || isNaN(value) ? value : Number(value);
+}
+function sortRows(table, index, direction) {
+  for (const body of table.tBodies) {
+    const rows = [...body.rows].filter(row => !row.classList.contains("group"));
+    const keyed = rows.map(row => [cellValue(row, index), row]);
+    keyed.sort(([a], [b]) => {
+      if (a === null || b === null) return (a === null) - (b === null);
+      return direction === "ascending" ? compare(a, b) : -compare(a, b);
+    });
+    body.append(...keyed.map(([, row]) => row));
+  }
+}
+function startSorting(table) {
+  const headings = [...table.tHead.rows[0].cells];
+  headings.forEach((heading, index) => {
+    heading.querySelector("button").addEventListener("click", () => {
+      const first = heading.dataset.better === "higher" ? "descending" : "ascending";
+      const other = first === "ascending" ? "descending" : "ascending";
+      const direction = heading.getAttribute("aria-sort") === first ? other : first;
+      for (const each of headings) each.removeAttribute("aria-sort");
+      heading.setAttribute("aria-sort", direction);
+      sortRows(table, index, direction);
+    });
+  });
+}
+
+/* Filtering: rows whose text has every word; groups without a row left disappear. */
+function startFilter(article) {
+  const words = article.querySelector(".filter");
+  const group = article.querySelector(".group-choice");
+  const bodies = [...article.querySelector("table").tBodies];
+  function apply() {
+    const wanted = words.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    bodies.forEach((body, index) => {
+      const chosen = !group || group.value === "" || Number(group.value) === index;
+      let left = 0;
+      for (const row of body.rows) {
+        if (row.classList.contains("group")) continue;
+        const text = row.textContent.toLowerCase();
+        row.hidden = !wanted.every(word => text.includes(word));
+        if (!row.hidden) left += 1;
+      }
+      body.hidden = !chosen || left === 0;
+      if (!body.hidden) shown += left;
+    });
+    article.querySelector(".count").textContent = shown === 1 ? "1 row" : `${shown} rows`;
+  }
+  words.addEventListener("input", apply);
+  if (group) group.addEventListener("change", apply);
+}
+
+/* Classes: a chart and a table of the same numbers, for one training set at a time. */
+const verdicts = ["not told apart", "helped", "harmed"];
+function signed(number) {
+  return (number > 0 ? "+" : number < 0 ? "\u2212" : "") + Math.abs(number).toFixed(1);
+}
+function classRecord([name, n, real, other, low, high, verdict]) {
+  return {
+    name, n, real, other, low, high, verdict: verdicts[verdict], picked: false,
+    difference: Number((other - real).toFixed(1)), interval: `${signed(low)} to ${signed(high)}`,
+  };
+}
+function classRow(record) {
+  const row = document.createElement("tr");
+  const cells = [
+    [record.name, record.name, ""],
+    [record.real.toFixed(1), record.real, "number"],
+    [record.other.toFixed(1), record.other, "number"],
+    [signed(record.difference), record.difference, "number"],
+    [record.interval, record.low, "number"],
+    [record.verdict === "not told apart" ? "" : record.verdict, record.verdict, ""],
+  ];
+  for (const [text, value, style] of cells) {
+    const cell = row.insertCell();
+    cell.textContent = text;
+    cell.dataset.value = value;
+    cell.className = style;
+  }
+  return row;
+}
+function startClasses(article, data) {
+  article.dataset.ready = "yes";
+  const [choice, verdict] = [".class-view", ".verdict"].map(name => article.querySelector(name));
+  const find = article.querySelector(".find-class");
+  const table = article.querySelector("table");
+  const chart = vegaEmbed(article.querySelector(".class-chart"), data.classSpec, chartOptions);
+  let records = [];
+  let rows = new Map();
+  function filter() {
+    const word = find.value.trim().toLowerCase();
+    let shown = 0;
+    for (const record of records) {
+      const found = record.name.toLowerCase().includes(word);
+      record.picked = word !== "" && found;
+      const row = rows.get(record);
+      row.hidden = !found || (verdict.value !== "" && record.verdict !== verdict.value);
+      row.classList.toggle("picked", record.picked);
+      shown += !row.hidden;
+    }
+    const marked = records.filter(record => record.picked);
+    if (marked.length > 12) for (const record of marked) record.picked = false;
+    article.querySelector(".count").textContent =
+      `${shown} of ${records.length} classes; against ${data.classViews[choice.value].baseline}`;
+    const drawn = records.filter(r => verdict.value === "" || r.verdict === verdict.value);
+    chart.then(({ view }) => view.data("classes", drawn.map(r => ({ ...r }))).runAsync());
+  }
+  function load() {
+    records = data.classViews[choice.value].rows.map(classRecord);
+    rows = new Map(records.map(record => [record, classRow(record)]));
+    table.tBodies[0].replaceChildren(...rows.values());
+    const sorted = table.querySelector("[aria-sort]");
+    sortRows(table, sorted.cellIndex, sorted.getAttribute("aria-sort"));
+    filter();
+  }
+  choice.addEventListener("change", load);
+  verdict.addEventListener("change", filter);
+  find.addEventListener("input", filter);
+  load();
+}
+
+for (const table of document.querySelectorAll("table.data")) startSorting(table);
+for (const article of document.querySelectorAll(".ranking")) startFilter(article);
+for (const tab of document.querySelectorAll(".tab"))
+  tab.addEventListener("click", () => { location.hash = tab.dataset.facet; });
+function followAddress() {
+  const key = decodeURIComponent(location.hash.slice(1));
+  showFacet(key in board ? key : Object.keys(board)[0]);
+}
+window.addEventListener("hashchange", followAddress);
+followAddress();

@@ -1,0 +1,45 @@
+"""The leaderboard on a terminal."""
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from cards.board import Facet
+from cards.tables import Group, Table
+
+
+def print_board(facets: Sequence[Facet]) -> None:
+    """Every table, one a group, on standard output."""
+    console = Console()
+    for facet in facets:
+        console.rule(Text(facet.title, style="bold"))
+        for table in facet.tables:
+            console.print(Text(table.title, style="bold"))
+            for group in table.groups:
+                console.print(rich_table(table, group))
+            for note in table.footnotes:
+                console.print(Text(note, style="dim"))
+            console.print()
+
+
+def rich_table(table: Table, group: Group) -> RichTable:
+    """One group; columns in which it has nothing are left out."""
+    rich = RichTable(
+        title=Text(group.title), title_justify="left", caption_justify="left", box=SIMPLE_HEAD
+    )
+    if group.note:
+        rich.caption = Text(group.note)
+    columns = [c for c in table.columns if any(r.cell(c.key).value is not None for r in group.rows)]
+    for column in columns:
+        rich.add_column(
+            Text(column.heading),
+            justify="right" if column.numeric else "left",
+            no_wrap=column.numeric,
+        )
+    for row in group.rows:
+        cells = [Text(row.cell(c.key).text) for c in columns]
+        rich.add_row(*cells, style="dim" if row.baseline else None)
+    return rich
