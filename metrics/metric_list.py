@@ -7,11 +7,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from scipy.stats import t as student_t
+
 from generation.errors import unknown_name
+from metrics.diversity import vendi_score
 from metrics.features import ShardFeatures
 from metrics.frechet import GaussianReference, Moments, bucket_moments
 from metrics.inception_score import ADM_CHUNK, SPLITS, InceptionScoreState, mean_score
-from metrics.intervals import Estimate, jackknife
+from metrics.intervals import CONFIDENCE, Estimate, jackknife
+from metrics.kernel_distance import (
+    CMMD_SIGMA,
+    KID_BLOCK,
+    bucket_unit_moments,
+    cmmd,
+    kid_blocks,
+)
+from metrics.manifold import DENSITY_NEIGHBOURS, PRECISION_NEIGHBOURS, manifold_scores
+from metrics.sample import SAMPLE_IMAGES, Sample
 from metrics.states import BUCKETS, Groups
 
 DEFAULT_METRICS = "fd,is"
@@ -49,6 +62,13 @@ FAMILIES = {
     "moments": StateFamily(
         lambda shard, _: bucket_moments(shard.features, shard.keys), reference=Moments
     ),
+    "unit_moments": StateFamily(
+        lambda shard, _: bucket_unit_moments(shard.features, shard.keys), reference=Moments
+    ),
+    "sample": StateFamily(
+        lambda shard, _: Sample.of(shard.keys, shard.features, shard.images.labels),
+        reference=Sample,
+    ),
     "scores": StateFamily(
         lambda shard, n: InceptionScoreState.from_logits(shard.logits, shard.keys, shard.first, n)
     ),
@@ -74,6 +94,45 @@ def inception_score_values(images: InceptionScoreState) -> Values:
     }
 
 
+def kid_values(images: Sample, reference: Sample) -> Values:
+    """kid: mean over blocks of a sample of both sets, 0 is best, unbiased."""
+    blocks = kid_blocks(images.features, reference.features)
+    n = min(images.n, reference.n)
+    interval = _mean_interval(blocks) if len(blocks) > 1 else None
+    return {"kid": {"value": float(blocks.mean()), "n": n, "interval": interval}}
+
+
+def cmmd_values(images: Groups[Moments], reference: Moments) -> Values:
+    """cmmd: 0 is best; the published one is on CLIP features."""
+    return {"cmmd": _value(jackknife(images, lambda m: cmmd(m, reference)), lower=0.0)}
+
+
+def vendi_values(images: Groups[Moments]) -> Values:
+    """vendi: the effective number of different images."""
+    return {"vendi": _value(jackknife(images, vendi_score), lower=1.0)}
+
+
+def manifold_values(images: Sample, reference: Sample) -> Values:
+    """precision, recall, density, coverage: of samples of both sets."""
+    scores = manifold_scores(images.features, reference.features)
+    return {
+        name: {
+            "value": float(per_image.mean()),
+            "n": images.n,
+            "interval": _mean_interval(per_image) if len(per_image) > 1 else None,
+        }
+        for name, per_image in vars(scores).items()
+    }
+
+
+def _mean_interval(values: np.ndarray) -> list[float]:
+    """Student's 95% interval of the mean of independent values."""
+    low, high = student_t.interval(
+        CONFIDENCE, len(values) - 1, values.mean(), values.std(ddof=1) / len(values) ** 0.5
+    )
+    return [float(low), float(high)] if low < high else [float(values.mean())] * 2
+
+
 def _value(estimate: Estimate, lower: float) -> Value:
     interval = estimate.interval and [max(lower, end) for end in estimate.interval]
     return {
@@ -84,8 +143,18 @@ def _value(estimate: Estimate, lower: float) -> Value:
     }
 
 
+SAMPLED = {"sample": SAMPLE_IMAGES, "interval": "mean over blocks or images, 95%"}
 METRICS = {
     "fd": Metric("moments", frechet_values, settings=JACKKNIFE),
+    "kid": Metric("sample", kid_values, settings=SAMPLED | {"block": KID_BLOCK}),
+    "cmmd": Metric("unit_moments", cmmd_values, settings=JACKKNIFE | {"sigma": CMMD_SIGMA}),
+    "prdc": Metric(
+        "sample",
+        manifold_values,
+        settings=SAMPLED
+        | {"neighbours": PRECISION_NEIGHBOURS, "density_neighbours": DENSITY_NEIGHBOURS},
+    ),
+    "vendi": Metric("unit_moments", vendi_values, against_reference=False, settings=JACKKNIFE),
     "is": Metric(
         "scores",
         inception_score_values,

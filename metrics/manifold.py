@@ -1,0 +1,70 @@
+"""Precision, recall, density, coverage: which images lie among those of the other set."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+PRECISION_NEIGHBOURS = 3  # Kynkäänniemi et al. 2019, and the ADM evaluator
+DENSITY_NEIGHBOURS = 5  # Naeem et al. 2020
+CHUNK_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class ManifoldScores:
+    """One number an image, whose means are the scores.
+
+    precision, density float64[N] of the generated images; recall, coverage float64[M] of the
+    real ones.
+    """
+
+    precision: np.ndarray
+    recall: np.ndarray
+    density: np.ndarray
+    coverage: np.ndarray
+
+
+def manifold_scores(images: np.ndarray, real: np.ndarray) -> ManifoldScores:
+    """Of float[N,D] generated and float[M,D] real features.
+
+    The ball of an image reaches to its k-th neighbour in its own set. precision: a generated
+    image lies in some real ball; recall: a real image lies in some generated ball (k = 3);
+    density: real balls a generated image lies in, over k; coverage: a real ball holds some
+    generated image (k = 5).
+    """
+    images, real = images.astype(np.float64), real.astype(np.float64)
+    narrow, wide = _radii(real, (PRECISION_NEIGHBOURS, DENSITY_NEIGHBOURS))
+    (own,) = _radii(images, (PRECISION_NEIGHBOURS,))
+    precision, density = np.zeros(len(images)), np.zeros(len(images))
+    recall, nearest = np.zeros(len(real)), np.full(len(real), np.inf)
+    for start in range(0, len(images), CHUNK_ROWS):
+        rows = slice(start, start + CHUNK_ROWS)
+        distances = _squared_distances(images[rows], real)
+        precision[rows] = (distances <= narrow).any(axis=1)
+        density[rows] = (distances <= wide).sum(axis=1) / DENSITY_NEIGHBOURS
+        recall = np.maximum(recall, (distances <= own[rows, None]).any(axis=0))
+        nearest = np.minimum(nearest, distances.min(axis=0))
+    return ManifoldScores(precision, recall, density, (nearest <= wide).astype(np.float64))
+
+
+def _radii(x: np.ndarray, neighbours: tuple[int, ...]) -> list[np.ndarray]:
+    """Squared distance of each image to its k-th neighbour, float64[N] for each k.
+
+    In a set of k images or fewer, to the furthest one.
+    """
+    places = [min(k, len(x) - 1) for k in neighbours]
+    radii = [np.empty(len(x)) for _ in neighbours]
+    for start in range(0, len(x), CHUNK_ROWS):
+        rows = slice(start, start + CHUNK_ROWS)
+        distances = _squared_distances(x[rows], x)
+        # an image is its own neighbour at distance 0: place k counts it
+        distances[np.arange(len(distances)), np.arange(start, start + len(distances))] = 0.0
+        smallest = np.partition(distances, sorted(set(places)), axis=1)
+        for radius, place in zip(radii, places, strict=True):
+            radius[rows] = smallest[:, place]
+    return radii
+
+
+def _squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """float64[N,M]; in float64 the products cancel to about 1e-15 of |x|² + |y|²."""
+    squares = (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1)[None, :]
+    return np.asarray((squares - 2 * (x @ y.T)).clip(min=0))

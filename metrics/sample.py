@@ -1,0 +1,44 @@
+"""A uniform sample of a split's images that shards can add up to: those with the lowest keys."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+SAMPLE_IMAGES = 10_000  # as many as the ADM evaluator's precision and recall read
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The (at most SAMPLE_IMAGES) images with the lowest keys, in the order of their keys.
+
+    keys uint64[N], features float32[N,D], labels int64[N]. The order is random with regard to
+    what the images show, so a stretch of it is a random subset.
+    """
+
+    keys: np.ndarray
+    features: np.ndarray
+    labels: np.ndarray
+
+    @classmethod
+    def of(cls, keys: np.ndarray, features: np.ndarray, labels: np.ndarray) -> "Sample":
+        """Of the images of one shard."""
+        order = np.argsort(keys, kind="stable")[:SAMPLE_IMAGES]
+        return cls(keys[order], features[order], labels[order])
+
+    def merge(self, other: "Sample") -> "Sample":
+        """Of both sets."""
+        return Sample.of(
+            np.concatenate([self.keys, other.keys]),
+            np.concatenate([self.features, other.features]),
+            np.concatenate([self.labels, other.labels]),
+        )
+
+    @property
+    def n(self) -> int:
+        """Images in the sample."""
+        return len(self.keys)
+
+    @property
+    def total(self) -> "Sample":
+        """Itself: there are no groups."""
+        return self
