@@ -46,8 +46,8 @@ def local_cluster(workers: int | None, most: int) -> Iterator["Client"]:
         "distributed.scheduler.worker-ttl": None,  # a long C call may hold the GIL
         "distributed.worker.memory.terminate": False,
         # The command tells what a user should know; in workers only the environment is early enough
-        "logging": {"distributed": "error"},
-        "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "error",
+        "logging": {"distributed": "critical"},
+        "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
     }
     with dask.config.set(settings):
         from distributed import Client, Nanny, Scheduler, SpecCluster  # reads its log level once

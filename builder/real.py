@@ -161,8 +161,10 @@ def _row(job: ImportJob, source: RealSource, i: int) -> dict[str, Any]:
             else:
                 pixels = make_view(image, int(job.config), job.crop_rule)
                 stored = encode_image(pixels, "webp-lossless", synthetic=False)
-    except OSError as error:
-        raise UserError(f"{job.source}, {job.split} {data.key(i)}: {error}") from None
+    except OSError:
+        raise UserError(
+            f"{job.source}: image {data.key(i)} of {job.split} cannot be decoded; remove or mend it"
+        ) from None
     label = data.labels[i]
     return {
         "image": stored,

@@ -17,7 +17,7 @@ BUILD = ["build-dataset", "--recipe"]
         ([*BUILD, "absent.toml"], "recipe absent.toml does not exist"),
         ([*BUILD, "fashion-mnist", "--res", "64"], "no stage at --res 64; it has 16, 32"),
         ([*BUILD, "fashion-mnist", "--per-class", "0"], "--per-class 0: give at least 1"),
-        ([*BUILD, "fashion-mnist", "--per-class", "many"], "'many' is not a valid int"),
+        ([*BUILD, "fashion-mnist", "--per-class", "many"], "should be a valid integer"),
         ([*BUILD, "fashion-mnist", "--classes", "sock"], "unknown class 'sock'; known: ankle-boot"),
         ([*BUILD, "fashion-mnist", "--workers", "0"], "--workers 0: give at least 1"),
         (["build-dataset", "--real", "no/such"], "real data 'no/such' is not at hand"),
