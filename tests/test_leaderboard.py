@@ -1,0 +1,447 @@
+"""The leaderboard: like with like, the paper's numbers as printed, one page that loads nothing."""
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from builder.results import Result
+from cards.board import assemble_board
+from cards.page import render_csv, render_html, render_json, render_markdown, write_site
+from cards.published import FOLDER, TABLES, read_published
+from cards.result_schema import read_results
+from cards.tables import MISSING
+from generation.errors import UserError
+
+PROTOCOL = {"resolution": 32, "epochs": 10, "test_split": "test"}
+SCORE_PROTOCOL = {"extractor": "efficientnet-lite0-64", "input_size": 64, "resize": "bilinear"}
+
+
+def a_source(name: str, images: int, kind: str = "synthetic") -> dict[str, Any]:
+    return {
+        "name": name,
+        "content_sha256": f"{name}-content",
+        "config": "32",
+        "split": "train",
+        "images": images,
+        "kind": kind,
+        "regime": "B" if kind == "synthetic" else None,
+    }
+
+
+def a_classifier_result(
+    train: Sequence[dict[str, Any]],
+    top1: float,
+    seed: int,
+    *,
+    dataset: str = "fixture",
+    protocol: dict[str, Any] | None = None,
+    per_class: Sequence[tuple[str, float]] = (),
+    test_n: int = 500,
+) -> Result:
+    classes = [
+        {"wnid": f"n{i:04d}", "name": name, "n": test_n, "top1": share, "interval": [0.0, 1.0]}
+        for i, (name, share) in enumerate(per_class)
+    ]
+    return Result(
+        kind="classifier",
+        dataset=dataset,
+        subject={"train": list(train), "model": "resnet10t", "recipe": "small"},
+        protocol=protocol or PROTOCOL,
+        reference={"name": "real", "content_sha256": "r" * 64, "config": "32", "split": "test"},
+        values={
+            "top1": {"value": top1, "n": 10_000, "interval": [top1 - 0.01, top1 + 0.01]},
+            "top5": {"value": 0.99, "n": 10_000, "interval": [0.985, 0.995]},
+            "per_class": classes,
+        },
+        seeds={"classifier": seed},
+    )
+
+
+def a_scores_result(source: dict[str, Any], fd: float, *, dataset: str = "fixture") -> Result:
+    return Result(
+        kind="scores",
+        dataset=dataset,
+        subject=source,
+        protocol=SCORE_PROTOCOL,
+        reference={},
+        values={
+            "fd_train": {
+                "value": fd,
+                "n": 1000,
+                "reference_n": 60_000,
+                "interval": [fd - 1, fd + 1],
+            },
+            "fd_test": {"value": fd + 1, "n": 1000, "reference_n": 10_000},
+            "inception_score": {"value": 4.2, "n": 1000, "interval": [4.1, 4.3]},
+        },
+    )
+
+
+def write_all(folder: Path, results: Sequence[Result]) -> Path:
+    for number, result in enumerate(results):
+        result.write(folder / f"{number}.json")
+    return folder
+
+
+@pytest.fixture
+def measured(tmp_path: Path) -> Path:
+    """Two generated sets with two runs each, real ones of 1,000 and 5,000 images, a mixed one."""
+    good, bad = a_source("good", 1000), a_source("bad", 1000)
+    real, more = a_source("real", 1000, "real"), a_source("real", 5000, "real")
+    classes = [("shirt", 0.6), ("bag", 0.9)]
+    trained = [
+        ([good], 0.80, [("shirt", 0.75), ("bag", 0.88)]),
+        ([bad], 0.60, [("shirt", 0.30), ("bag", 0.9)]),
+        ([real], 0.85, classes),
+        ([more], 0.90, classes),
+        ([more, good], 0.92, classes),
+    ]
+    results = [
+        a_classifier_result(train, top1 + 0.02 * seed, seed, per_class=per_class)
+        for train, top1, per_class in trained
+        for seed in (0, 1)
+    ]
+    results += [a_scores_result(good, 20.0), a_scores_result(bad, 40.0)]
+    return write_all(tmp_path / "results", results)
+
+
+def board_of(folder: Path) -> Any:
+    return json.loads(render_json(assemble_board(read_results(folder), [])))
+
+
+def table_of(board: Any, dataset: str, key: str) -> Any:
+    facet = next(f for f in board if f["dataset"] == dataset)
+    return next(t for t in facet["tables"] if t["key"] == key)
+
+
+class TableReader(HTMLParser):
+    """Rows of every table of data, as texts, by the id of the article around it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tables: dict[str, list[list[str]]] = {}
+        self.article = ""
+        self.in_cell = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "article":
+            self.article = dict(attrs).get("id") or ""
+        elif tag == "tr":
+            self.tables.setdefault(self.article, []).append([])
+        elif tag == "td":
+            self.in_cell = True
+            self.tables[self.article][-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "td":
+            self.in_cell = False
+
+    def handle_data(self, data: str) -> None:
+        if self.in_cell:
+            self.tables[self.article][-1][-1] += data
+
+
+def tables_in(html: str) -> dict[str, list[list[str]]]:
+    reader = TableReader()
+    reader.feed(html)
+    return {
+        key: [[cell.strip() for cell in row] for row in rows if row]
+        for key, rows in reader.tables.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def published_page() -> dict[str, list[list[str]]]:
+    return tables_in(render_html(assemble_board([], [])))
+
+
+def shown(mean: str, std: str = "") -> str:
+    return f"{mean} ± {std}" if std else mean or MISSING
+
+
+def test_page_shows_every_published_generator_cell(
+    published_page: dict[str, list[list[str]]],
+) -> None:
+    cas = {(r["training_data"], r["resolution"]): r for r in read_published("cas_resnet50")}
+    expected = []
+    for r in read_published("generators"):
+        top = cas.pop((r["system"], r["resolution"]), {"top1": "", "top5": ""})
+        scores = [shown(r["fid_train"]), shown(r["fid_val"]), shown(r["is_mean"], r["is_std"])]
+        expected.append([r["system"], *scores, shown(top["top1"]), shown(top["top5"]), r["source"]])
+    expected += [
+        [r["training_data"], MISSING, MISSING, MISSING, r["top1"], r["top5"], r["source"]]
+        for r in cas.values()
+    ]
+    assert len(expected) == 22
+    assert sorted(published_page["published-systems"]) == sorted(expected)
+
+
+def test_page_shows_every_published_classifier_and_scaling_cell(
+    published_page: dict[str, list[list[str]]],
+) -> None:
+    classifiers = [list(row.values())[1:] for row in read_published("classifiers")]
+    assert published_page["published-classifiers"] == classifiers
+    scaling = [
+        [r["train_set_m"]]
+        + [shown(r[f"res{side}_top1"], r[f"res{side}_std"]) for side in (256, 1024)]
+        for r in read_published("scaling_resnet50")
+    ]
+    assert published_page["published-scaling"] == scaling
+
+
+def test_groups_put_each_published_system_at_its_resolution() -> None:
+    table = table_of(
+        json.loads(render_json(assemble_board([], []))), "imagenet-1k", "published-systems"
+    )
+    found = {(g["title"].split(" ")[0], r["system"]) for g in table["groups"] for r in g["rows"]}
+    printed = {(r["resolution"], r["system"]) for r in read_published("generators")}
+    assert found == printed | {("1024", "Imagen (fine-tuned)"), ("Real", "Real")}
+
+
+def test_every_published_file_is_there() -> None:
+    assert {p.stem for p in FOLDER.glob("*.csv")} == set(TABLES)
+
+
+def test_runs_are_averaged_and_ranked(measured: Path) -> None:
+    (group,) = table_of(board_of(measured), "fixture", "fixture-classifiers")["groups"]
+    rows = {(r["name"], r["images"]): r for r in group["rows"]}
+    good = rows["good", 1000]
+    assert good["top1"] == pytest.approx(81.0)
+    assert good["top1_std"] == pytest.approx(np.std([80, 82], ddof=1))
+    assert (good["seeds"], good["rank"], rows["bad", 1000]["rank"]) == (2, 1, 2)
+    assert "rank" not in rows["real", 1000]
+    assert "rank" not in rows["real + good", 6000]
+    assert [r["top1"] for r in group["rows"]] == sorted(
+        (r["top1"] for r in group["rows"]), reverse=True
+    )
+
+
+def test_baseline_has_as_many_images_or_is_the_largest(measured: Path) -> None:
+    (group,) = table_of(board_of(measured), "fixture", "fixture-classifiers")["groups"]
+    rows = {(r["name"], r["images"]): r for r in group["rows"]}
+    assert rows["good", 1000]["real_top1"] == pytest.approx(86.0)  # 1,000 real images
+    assert rows["good", 1000]["ratio"] == pytest.approx(81 / 86)
+    assert rows["real + good", 6000]["real_top1"] == pytest.approx(91.0)  # 5,000: the largest
+    assert "real_top1" not in rows["real", 1000]
+
+
+def test_scores_stand_beside_the_same_release_only(measured: Path) -> None:
+    (group,) = table_of(board_of(measured), "fixture", "fixture-classifiers")["groups"]
+    distances = {r["name"]: r.get("fd_train") for r in group["rows"]}
+    assert distances == {"good": 20.0, "bad": 40.0, "real": None, "real + good": None}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"protocol": {**PROTOCOL, "epochs": 20}}, "protocol.epochs"),
+        ({"reference": {"name": "other", "content_sha256": "x", "config": "32"}}, "test set.name"),
+        (
+            {"subject": {"train": [a_source("good", 1000)], "model": "vit", "recipe": "small"}},
+            "model",
+        ),
+    ],
+)
+def test_what_differs_is_not_ranked_together(
+    tmp_path: Path, change: dict[str, Any], reason: str
+) -> None:
+    first = a_classifier_result([a_source("good", 1000)], 0.8, 0)
+    second = Result(**{**first.__dict__, "seeds": {"classifier": 1}, **change})
+    board = board_of(write_all(tmp_path / "results", [first, second]))
+    groups = table_of(board, "fixture", "fixture-classifiers")["groups"]
+    assert [[r["rank"] for r in g["rows"]] for g in groups] == [[1], [1]]
+    assert all(reason in g["note"] for g in groups)
+
+
+def test_other_data_set_is_another_facet(tmp_path: Path) -> None:
+    results = [
+        a_classifier_result([a_source("good", 1000)], 0.8, 0, dataset=name)
+        for name in ("one", "two")
+    ]
+    board = board_of(write_all(tmp_path / "results", results))
+    assert [facet["dataset"] for facet in board] == ["one", "two", "imagenet-1k"]
+    assert all(len(table_of(board, n, f"{n}-classifiers")["groups"]) == 1 for n in ("one", "two"))
+
+
+def test_measured_imagenet_rows_share_no_table_with_published_ones(tmp_path: Path) -> None:
+    result = a_classifier_result([a_source("dit", 1000)], 0.6, 0, dataset="imagenet-1k")
+    board = board_of(write_all(tmp_path / "results", [result]))
+    tables = next(f for f in board if f["dataset"] == "imagenet-1k")["tables"]
+    assert [t["published"] for t in tables] == [False, True, True, True]
+
+
+def test_distances_of_other_sample_sizes_stand_apart(tmp_path: Path) -> None:
+    results = [a_scores_result(a_source("good", n), 20.0) for n in (1000, 2000)]
+    board = board_of(write_all(tmp_path / "results", results))
+    groups = table_of(board, "fixture", "fixture-scores")["groups"]
+    assert len(groups) == 2
+    assert "images 1000" in groups[0]["note"]
+
+
+def test_two_releases_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    twin = {**a_source("good", 1000), "content_sha256": "f00dcafe" + "0" * 56}
+    results = [a_classifier_result([s], 0.8, 0) for s in (a_source("good", 1000), twin)]
+    board = board_of(write_all(tmp_path / "results", results))
+    (group,) = table_of(board, "fixture", "fixture-classifiers")["groups"]
+    assert {r["name"] for r in group["rows"]} == {"good (good-con)", "good (f00dcafe)"}
+
+
+def tamper(folder: Path, change: dict[str, Any]) -> Path:
+    path = next(iter(sorted(folder.glob("*.json"))))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"protocol": {"epochs": 1}}, "protocol was changed"),
+        ({"kind": "guess"}, "unknown kind of result 'guess'"),
+        ({"values": {}}, "values.top1: Field required"),
+        ({"values": {"top1": {"value": 86.1, "n": 10}}}, "values.top1.value"),
+        ({"values": {"top1": {"value": float("nan"), "n": 10}}}, "values.top1.value"),
+        ({"subject": {"train": [], "model": "m", "recipe": "r"}}, "subject.train"),
+    ],
+)
+def test_broken_result_is_refused_by_name(
+    measured: Path, change: dict[str, Any], message: str
+) -> None:
+    path = tamper(measured, change)
+    with pytest.raises(UserError, match=re.escape(message)) as refused:
+        read_results(measured)
+    assert str(path) in str(refused.value)
+
+
+def test_one_run_in_two_files_is_refused(tmp_path: Path) -> None:
+    result = a_classifier_result([a_source("good", 1000)], 0.8, 0)
+    folder = write_all(tmp_path / "results", [result, result])
+    with pytest.raises(UserError, match=r"1\.json repeats .*0\.json"):
+        assemble_board(read_results(folder), [])
+
+
+def test_other_files_are_left_alone(measured: Path) -> None:
+    (measured / "0.parquet").write_bytes(b"predictions")
+    (measured / "notes.md").write_text("notes")
+    assert len(read_results(measured)) == 12
+
+
+def test_command_refuses_tampered_result_with_one_line(measured: Path) -> None:
+    path = tamper(measured, {"protocol": {"epochs": 1}})
+    run = subprocess.run(
+        [sys.executable, "-m", "cards.leaderboard", str(measured)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr == f"error: {path}: the protocol was changed after the result was written\n"
+
+
+def test_command_writes_the_site_and_one_json_document(measured: Path, tmp_path: Path) -> None:
+    out = tmp_path / "site"
+    run = subprocess.run(
+        [sys.executable, "-m", "cards.leaderboard", str(measured), "--out", str(out), "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    document = json.loads(run.stdout)
+    names = ["index.html", "leaderboard.md", "leaderboard.csv", "leaderboard.json"]
+    assert [Path(f).name for f in document["files"]] == names
+    assert json.loads((out / "leaderboard.json").read_text()) == document["board"]
+
+
+def test_command_prints_tables_on_the_terminal(measured: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "cards.leaderboard", str(measured)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"COLUMNS": "200", "PYTHONUTF8": "1"},
+    )
+    lines = [row for row in run.stdout.splitlines() if re.search(r"\bgood +generated", row)]
+    assert "81.00 ± 1.41" in lines[0]
+    assert "239.18 ± 1.14" in run.stdout
+
+
+def test_csv_and_markdown_have_the_same_numbers_as_the_page(measured: Path) -> None:
+    facets = assemble_board(read_results(measured), [])
+    rows = list(csv.DictReader(io.StringIO(render_csv(facets))))
+    good = next(r for r in rows if r["name"] == "good" and r["table"] == "fixture-classifiers")
+    assert (float(good["top1"]), float(good["fd_train_low"])) == (pytest.approx(81.0), 19.0)
+    (shown_row,) = [
+        r for r in tables_in(render_html(facets))["fixture-classifiers"] if r[1] == "good"
+    ]
+    assert "| " + " | ".join(shown_row) + " |" in render_markdown(facets)
+
+
+def test_page_loads_nothing_and_is_the_same_each_time(measured: Path, tmp_path: Path) -> None:
+    facets = assemble_board(read_results(measured), [])
+    write_site(facets, tmp_path / "a")
+    write_site(facets, tmp_path / "b")
+    page = (tmp_path / "a" / "index.html").read_text()
+    assert page == (tmp_path / "b" / "index.html").read_text()
+    markup = re.sub(r"<script[^>]*>.*?</script>", "", page, flags=re.S)
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)[^"']*["']""", markup)
+    assert '<link rel="stylesheet"' not in markup
+    assert not re.search(r"@import|url\(", markup)
+    assert not re.search(r"<script[^>]+src=", page)
+
+
+def labelled_fixture(folder: Path, classes: int, rows: int) -> Path:
+    """Made-up numbers, never committed as a result: `rows` sets, `classes` classes."""
+    random = np.random.default_rng(0)
+    names = [f"made-up class number {i}" for i in range(classes)]
+
+    def accuracies(mean: float) -> list[tuple[str, float]]:
+        shares = random.binomial(50, mean, classes) / 50
+        return list(zip(names, shares.tolist(), strict=True))
+
+    real = a_classifier_result(
+        [a_source("made-up real", 1000, "real")], 0.76, 0, per_class=accuracies(0.76), test_n=50
+    )
+    generated = [
+        a_classifier_result(
+            [a_source(f"made-up set {i}", 1000)],
+            0.5 + i / 100,
+            0,
+            per_class=accuracies(0.5 + i / 100),
+            test_n=50,
+        )
+        for i in range(rows - 1)
+    ]
+    scores = [
+        a_scores_result(a_source(f"made-up set {i}", 1000), 30.0 - i / 2) for i in range(rows - 1)
+    ]
+    return write_all(folder, [real, *generated, *scores])
+
+
+def test_page_of_1000_classes_and_30_rows_is_under_3_mb(tmp_path: Path) -> None:
+    folder = labelled_fixture(tmp_path / "results", classes=1000, rows=30)
+    page = render_html(assemble_board(read_results(folder), []))
+    assert len(page.encode()) < 3_000_000
+    data = json.loads(re.search(r'id="board">(.*?)</script>', page, re.S)[1])  # type: ignore[index]
+    assert [len(v["rows"]) for v in data["fixture"]["classViews"]] == [1000] * 29
+
+
+def test_text_from_results_cannot_become_markup(tmp_path: Path) -> None:
+    source = a_source("<script>alert(1)</script>", 1000)
+    per_class = [("</script><b>", 0.5)]
+    results = [
+        a_classifier_result([source], 0.8, 0, per_class=per_class),
+        a_classifier_result([a_source("real", 1000, "real")], 0.8, 0, per_class=per_class),
+    ]
+    facets = assemble_board(read_results(write_all(tmp_path / "results", results)), [])
+    page = render_html(facets)
+    assert "<script>alert" not in page
+    assert "</script><b>" not in page
