@@ -63,14 +63,17 @@ def train_classifier(
 
     Examples:
 
-      train-classifier --train releases/fashion-mnist-32 --test releases/fashion-mnist-real
-        --out results/cas.json
+    \b
+      train-classifier --train releases/fashion-mnist-32 \\
+        --test releases/fashion-mnist-real --out results/cas.json
 
-      train-classifier --train releases/fashion-mnist-real:32:train --per-class 1000
-        --test releases/fashion-mnist-real:32:test --seeds 0,1,2 --out results/real-10000.json
+    \b
+      train-classifier --train releases/fashion-mnist-real:32:train --per-class 1000 \\
+        --test releases/fashion-mnist-real:32:test --seeds 0,1,2 --out results/real.json
 
-      train-classifier --train releases/fashion-mnist-real --train releases/fashion-mnist-32
-        --test releases/fashion-mnist-real --steps 4000 --out results/real-and-generated.json
+    \b
+      train-classifier --train releases/fashion-mnist-real --train releases/fashion-mnist-32 \\
+        --test releases/fashion-mnist-real --steps 4000 --out results/mixed.json
     """
     if out.suffix != ".json":
         raise UserError(f"--out {out}: give a file name that ends in .json")
