@@ -3,9 +3,11 @@
 Two distances can be compared only if all three agree; `FeatureProtocol` says which they were.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -118,25 +120,29 @@ def concatenate(parts: list[Features]) -> Features:
 class ExtractorEntry:
     """How a name is understood: an example of it, what it is, its loader.
 
-    The loader gets what follows the entry's prefix and returns the network and its protocol.
+    The loader gets the name, what follows the entry's prefix in it, and a weights file or None.
     """
 
     example: str
     description: str
-    load: Callable[[str, str], tuple["Network", FeatureProtocol]]
+    load: Callable[[str, str, Path | None], tuple["Network", FeatureProtocol]]
 
 
 def load_extractor(name: str, device: str = "auto", batch: int = 64) -> Extractor:
-    """The extractor `name`; raises UserError if it is unknown or its weights are not at hand.
+    """The extractor NAME or NAME@PATH, with its weights in the file PATH.
 
-    device: "auto" (a GPU if there is one), "cpu" or a torch device name.
+    Raises UserError if it is unknown or its weights are not at hand. device: "auto" (a GPU if
+    there is one), "cpu" or a torch device name.
     """
+    name, _, path = name.partition("@")
     entry, argument = _find_entry(name)
+    if path and not Path(path).is_file():
+        raise UserError(f"extractor {name!r}: no weights at {path}")
     import torch
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    network, protocol = entry.load(name, argument)
+    network, protocol = entry.load(name, argument, Path(path) if path else None)
     network = network.to(device).to(memory_format=torch.channels_last).eval()
     return Extractor(protocol, network.requires_grad_(False), torch.device(device), batch)
 
@@ -148,24 +154,85 @@ def _find_entry(name: str) -> tuple[ExtractorEntry, str]:
     raise unknown_name("extractor", name, [entry.example for entry in EXTRACTORS.values()])
 
 
-def _load_efficientnet(name: str, argument: str) -> tuple["Network", FeatureProtocol]:
+def _efficientnet(
+    name: str, argument: str, weights: Path | None
+) -> tuple["Network", FeatureProtocol]:
     if not argument.isdigit() or int(argument) < 32 or int(argument) % 32:
         raise UserError(
             f"extractor {name!r}: the size must be a multiple of 32, as in {DEFAULT_EXTRACTOR}"
         )
-    from metrics.networks import EFFICIENTNET_SHA256, efficientnet_lite0
+    from metrics.networks import efficientnet_lite0
 
-    protocol = FeatureProtocol(
-        name, EFFICIENTNET_SHA256, int(argument), "clean", (127.0,) * 3, (128.0,) * 3
+    network, sha256 = efficientnet_lite0(weights)
+    return network, FeatureProtocol(
+        name, sha256, int(argument), "clean", (127.0,) * 3, (128.0,) * 3
     )
-    return efficientnet_lite0(), protocol
 
+
+def _inception(name: str, argument: str, weights: Path | None) -> tuple["Network", FeatureProtocol]:
+    from metrics.inception import INPUT_SIZE, inception_v3
+
+    rule = argument or "adm"
+    if rule not in ("adm", "clean"):
+        raise unknown_name("resize rule of inception-v3", rule, ["adm", "clean"])
+    network, sha256 = inception_v3(weights)
+    return network, FeatureProtocol(name, sha256, INPUT_SIZE, rule, (128.0,) * 3, (128.0,) * 3)
+
+
+def _dinov2(name: str, _: str, weights: Path | None) -> tuple["Network", FeatureProtocol]:
+    from metrics.networks import dinov2_vitl14
+
+    network, sha256 = dinov2_vitl14(weights)
+    return network, FeatureProtocol(name, sha256, 224, "dinov2", IMAGENET_MEAN, IMAGENET_STD)
+
+
+def _clip(name: str, _: str, weights: Path | None) -> tuple["Network", FeatureProtocol]:
+    from timm.data import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+    from metrics.networks import clip_vitl14_336
+
+    network, sha256 = clip_vitl14_336(weights)
+    mean, std = _grey_levels(OPENAI_CLIP_MEAN), _grey_levels(OPENAI_CLIP_STD)
+    return network, FeatureProtocol(name, sha256, 336, "clean", mean, std)
+
+
+def _timm(name: str, argument: str, weights: Path | None) -> tuple["Network", FeatureProtocol]:
+    import timm
+    from timm.data.config import resolve_model_data_config
+
+    from metrics.networks import timm_network
+
+    if not timm.is_model(argument):
+        close = get_close_matches(argument, timm.list_models(), n=5) or ["resnet50"]
+        raise unknown_name("timm model", argument, close)
+    network, sha256 = timm_network(argument, weights)
+    data = resolve_model_data_config(network.model)
+    mean, std = _grey_levels(data["mean"]), _grey_levels(data["std"])
+    return network, FeatureProtocol(name, sha256, data["input_size"][1], "clean", mean, std)
+
+
+def _grey_levels(shares: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = (255.0 * share for share in shares)
+    return red, green, blue
+
+
+IMAGENET_MEAN = _grey_levels((0.485, 0.456, 0.406))
+IMAGENET_STD = _grey_levels((0.229, 0.224, 0.225))
 
 # A key that ends in "-" or ":" is a prefix.
 EXTRACTORS = {
     "efficientnet-lite0-": ExtractorEntry(
         DEFAULT_EXTRACTOR,
         "ImageNet EfficientNet-Lite0 from a PyPI package, no download; ends in the input size",
-        _load_efficientnet,
+        _efficientnet,
     ),
+    "inception-v3": ExtractorEntry(
+        "inception-v3", "FID's network, resized as the ADM evaluator and EDM2 do", _inception
+    ),
+    "inception-v3-": ExtractorEntry(
+        "inception-v3-clean", "FID's network, resized as clean-fid does", _inception
+    ),
+    "dinov2-vitl14": ExtractorEntry("dinov2-vitl14", "for FD-DINOv2", _dinov2),
+    "clip-vitl14-336": ExtractorEntry("clip-vitl14-336", "for CMMD", _clip),
+    "timm:": ExtractorEntry("timm:resnet50.a1_in1k", "any timm model", _timm),
 }

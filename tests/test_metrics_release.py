@@ -159,7 +159,7 @@ def test_features_do_not_depend_on_the_batch(extractor):
 def test_weights_that_were_changed_are_refused(tmp_path):
     path = tmp_path / "weights.pth"
     path.write_bytes(b"other")
-    with pytest.raises(UserError, match="must have 5793"):
+    with pytest.raises(UserError, match="starts with 5793"):
         networks.require_hash(path, networks.EFFICIENTNET_SHA256)
 
 
@@ -297,6 +297,33 @@ def test_scoring_again_gives_the_same_result(releases, scored, tmp_path, capsys)
     assert next(iter(printed.values()))["values"] == again.values
 
 
+def test_every_metric_of_one_command(releases, tmp_path, capsys):
+    score_release(
+        [f"{releases}/shapes-16:16"],
+        real=releases / "shapes-real",
+        out=tmp_path,
+        cache=tmp_path / "cache",
+        metrics="all",
+        device="cpu",
+        batch=BATCH,
+        as_json=True,
+    )
+    (result,) = json.loads(capsys.readouterr().out).values()
+    measured = ["fd", "kid", "cmmd", "precision", "recall", "density", "coverage"]
+    against = {f"{name}_{split}" for name in measured for split in ("train", "test")}
+    own = {"inception_score", "inception_score_splits", "inception_score_adm", "vendi"}
+    assert set(result["values"]) == against | own
+    for key, value in result["values"].items():
+        assert np.isfinite(value["value"]), key
+        assert value["settings"]
+        if value.get("interval"):
+            low, high = value["interval"]
+            assert low <= value["value"] <= high, key
+    assert result["values"]["cmmd_train"]["interval"]
+    assert result["values"]["precision_test"]["reference_n"] == 40
+    assert len(list((tmp_path / "cache/references").glob("*.npz"))) == 6
+
+
 def test_the_table_names_the_extractor(releases, tmp_path, capsys):
     score_release(
         [f"{releases}/shapes-16:16"],
@@ -325,7 +352,7 @@ def test_bad_input(releases, tmp_path):
     refuse("not a finished release", release=f"{tmp_path}/none:16")
     refuse("unknown configuration .*known: 16", release=f"{real}:32")
     refuse("unknown split .*known: test, train", release=f"{real}:16:validation")
-    refuse("unknown metric 'fid'; known: all, fd, is", metrics="fid")
+    refuse("unknown metric 'fid'; known: all, cmmd, fd, ", metrics="fid")
     refuse("unknown metric ''", metrics="")
     refuse("is a synthetic release", real=releases / "shapes-16")
     refuse("class lists", real=other)
