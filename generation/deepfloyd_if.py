@@ -147,7 +147,7 @@ class DeepFloydIF:
                 )
             image = enlarge(image, size)
         schedule, _ = noise_schedule(self._folder / self._family.parent_schedule)
-        level = round(settings.noise_augmentation * schedule.num_steps)
+        level = min(round(settings.noise_augmentation * schedule.num_steps), schedule.num_steps - 1)
         most = json.loads((self._folder / INDEX).read_text()).get("max_noise_level")
         if most is not None and level > most:
             raise UserError(
@@ -232,13 +232,10 @@ def load_text_encoder(
         tokens = tokenizer(plain, padding="max_length", max_length=length)
         for text, ids in zip(texts, tokens.input_ids, strict=True):
             if len(ids) > length:
-                raise UserError(
-                    f"prompt {text[:40]!r}… is longer than {folder} reads: {length} tokens"
-                )
+                raise UserError(f"prompt {text[:40]!r}… is over {length} tokens long")
+        ids = torch.tensor(tokens.input_ids, device=device)
         mask = torch.tensor(tokens.attention_mask, device=device) if masked else None
-        hidden: Tensor = model(torch.tensor(tokens.input_ids, device=device), attention_mask=mask)[
-            0
-        ]
+        hidden: Tensor = model(ids, attention_mask=mask)[0]
         return hidden
 
     return encode

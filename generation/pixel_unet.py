@@ -5,7 +5,7 @@ upsampled and concatenated (Saharia et al. 2022, section 2.4), after Gaussian no
 augmentation level s has been mixed in, and is told s.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,8 @@ class StageConfig(BaseModel):
 
     patch: side of the pixel blocks the U-Net sees as channels (space to depth).
     low_resolution: side of the parent image, None for a base stage.
+    variance: learned, the network says after its prediction, in as many channels, where between
+    its bounds the log-variance of DDPM lies (Nichol & Dhariwal 2021, eq. 15).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,6 +38,7 @@ class StageConfig(BaseModel):
     patch: Annotated[int, Field(ge=1)] = 1
     low_resolution: int | None = None
     prediction: Prediction = "v"
+    variance: Literal["fixed", "learned"] = "fixed"
     schedule: ScheduleConfig = ScheduleConfig()
     text_encoder: str
     prompts: tuple[str, ...]
@@ -48,7 +51,9 @@ class StageConfig(BaseModel):
 
     @property
     def output_channels(self) -> int:
-        return self.channels * self.patch**2
+        """Channels the U-Net writes: pixel blocks of the prediction and of a learned variance."""
+        parts = 2 if self.variance == "learned" else 1
+        return parts * self.channels * self.patch**2
 
     @property
     def conditioning_width(self) -> int:
@@ -84,7 +89,8 @@ class PixelUNet(nn.Module):
         augmentation: Tensor | None = None,
     ) -> Tensor:
         """x float[N,C,H,W]; t [N]; prompt int64[N]; parent float[N,C,h,w] as augmented;
-        augmentation [N], its table index. Returns float[N,C,H,W].
+        augmentation [N], its table index. Returns float[N,C,H,W], or float[N,2C,H,W] of a
+        prediction and v where the variance is learned.
         """
         pooled = self.prompt_pooled[prompt]
         planes = _normalized(x, self.config.schedule)
@@ -140,12 +146,19 @@ def augment(parent: Tensor, noise: Tensor, level: float | Tensor) -> Tensor:
     return keep * parent + add * noise
 
 
+def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
+    """A network's output as its prediction, float[N,C,H,W], and v of that shape if it learns it."""
+    v = output[:, channels:]
+    return output[:, :channels], v if v.shape[1] > 0 else None
+
+
 def guided_denoiser(
     network: PixelUNet, prompt: Tensor, guidance: float, parent: Tensor | None, level: float
 ) -> Denoiser:
     """Bind conditioning and classifier-free guidance, Imagen's w: uncond + w*(cond - uncond).
 
-    Both halves run as one batch; w = 1 runs the conditional half alone.
+    Both halves run as one batch; w = 1 runs the conditional half alone. A learned variance is the
+    conditional half's.
     """
     n = len(prompt)
     both = guidance != 1
@@ -161,10 +174,11 @@ def guided_denoiser(
         times = torch.full((copies,), t, device=x.device)
         # guidance is arithmetic on differences: in x's precision, whatever the network's
         out = network(inputs, times, prompts, parents, augmentation).to(x.dtype)
+        conditional, v = split_variance(out[:n], x.shape[1])
         if not both:
-            return out, None
-        conditional, unconditional = out.chunk(2)
-        return unconditional + guidance * (conditional - unconditional), None
+            return conditional, v
+        unconditional, _ = split_variance(out[n:], x.shape[1])
+        return unconditional + guidance * (conditional - unconditional), v
 
     return denoise
 

@@ -22,7 +22,7 @@ class Denoiser(Protocol):
     """A network with its conditioning bound, guidance already applied.
 
     Called with x float[N,C,H,W] and the table index t; returns the prediction, same shape, and
-    (for networks that learn their variance) v in [-1, 1] of the same shape, else None.
+    (for networks that learn their variance) v, about in [-1, 1], of the same shape, else None.
     """
 
     def __call__(self, x: Tensor, t: int) -> tuple[Tensor, Tensor | None]: ...
@@ -41,12 +41,17 @@ def sampling_steps(schedule: NoiseSchedule, config: SamplerConfig) -> list[int]:
     return [int(p) for p in np.round(points)[: config.steps]]
 
 
-def predicted_x0(prediction: Tensor, kind: Prediction, x: Tensor, abar: float) -> Tensor:
-    """x0 from the network's output. epsilon: Ho et al. 2020; v: Salimans & Ho 2022, app. D."""
+def predicted_x0(
+    prediction: Tensor, kind: Prediction, x: Tensor, signal: float | Tensor, noise: float | Tensor
+) -> Tensor:
+    """x0 from the network's output, with signal = sqrt(abar_t) and noise = sqrt(1 - abar_t).
+
+    epsilon: Ho et al. 2020; v: Salimans & Ho 2022, app. D.
+    """
     if kind == "epsilon":
-        return (x - sqrt(1 - abar) * prediction) / sqrt(abar)
+        return (x - noise * prediction) / signal
     if kind == "v":
-        return sqrt(abar) * x - sqrt(1 - abar) * prediction
+        return signal * x - noise * prediction
     return prediction
 
 
@@ -82,7 +87,8 @@ def sample(
         abar_t = float(table[t])
         abar_s = float(table[steps[i + 1]]) if i + 1 < len(steps) else 1.0
         prediction, v = denoise(x, t)
-        x0 = predicted_x0(prediction, kind, x, abar_t) / schedule.input_scale
+        x0 = predicted_x0(prediction, kind, x, sqrt(abar_t), sqrt(1 - abar_t))
+        x0 = x0 / schedule.input_scale
         x0 = apply_threshold(x0, config) * schedule.input_scale
         if abar_s == 1.0:  # what every method's update comes to after the last step
             x = x0

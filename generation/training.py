@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from generation.errors import UserError
-from generation.pixel_unet import PixelUNet, augment
+from generation.hybrid_loss import hybrid_term
+from generation.pixel_unet import PixelUNet, augment, split_variance
+from generation.sampler import predicted_x0
 from generation.sampler_config import Prediction
 from generation.schedule import NoiseSchedule
 from generation.training_config import TrainingConfig
@@ -53,7 +55,10 @@ def training_loss(
     size: int,
     device: torch.device,
 ) -> Tensor:
-    """Mean squared error of one batch drawn from `rng`, which decides all its randomness."""
+    """The loss of one batch drawn from `rng`, which decides all its randomness.
+
+    Mean squared error, and the hybrid term where the network gives its variance.
+    """
     rows = torch.from_numpy(rng.integers(len(data.images), size=size))
     x0 = _to_signal(data.images[rows]) * schedule.input_scale
     if config.flip:
@@ -62,8 +67,9 @@ def training_loss(
     t = torch.from_numpy(rng.integers(schedule.num_steps, size=size))
     noise = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32))
     abar = torch.from_numpy(schedule.alphas_cumprod)[t].float().view(-1, 1, 1, 1)
-    x = abar.sqrt() * x0 + (1 - abar).sqrt() * noise
-    target = {"epsilon": noise, "x0": x0, "v": abar.sqrt() * noise - (1 - abar).sqrt() * x0}
+    signal, spread = abar.sqrt(), (1 - abar).sqrt()
+    x = signal * x0 + spread * noise
+    target = {"epsilon": noise, "x0": x0, "v": signal * noise - spread * x0}[data.prediction]
     prompt = data.prompts[rows].clone()
     prompt[torch.from_numpy(rng.random(size) < config.caption_dropout)] = data.null_prompt
     inputs = [x, t, prompt]
@@ -74,8 +80,14 @@ def training_loss(
         level = torch.from_numpy(rng.random(size) * config.max_augmentation)
         dirt = torch.from_numpy(rng.standard_normal(parent.shape, dtype=np.float32))
         inputs += [augment(parent, dirt, level), (level * schedule.num_steps).float()]
-    out = network(*(tensor.to(device) for tensor in inputs))
-    return F.mse_loss(out.float(), target[data.prediction].to(device))
+    out = network(*(tensor.to(device) for tensor in inputs)).float()
+    prediction, v = split_variance(out, x0.shape[1])
+    loss = F.mse_loss(prediction, target.to(device))
+    if v is None:
+        return loss
+    x0, x, t, signal, spread = (tensor.to(device) for tensor in (x0, x, t, signal, spread))
+    estimate = predicted_x0(prediction, data.prediction, x, signal, spread)
+    return loss + hybrid_term(v, estimate, x0, t, schedule)
 
 
 @dataclass
@@ -108,10 +120,10 @@ def train_stage(
     if config.batch % share:
         raise UserError(f"batch = {config.batch} does not divide over {share} parts")
     network = network.train().requires_grad_(True).to(memory_format=torch.channels_last)
-    average = copy.deepcopy(network).requires_grad_(False).to(accelerator.device)
+    average = copy.deepcopy(network).eval().requires_grad_(False).to(accelerator.device)
     optimizer = OPTIMIZERS[config.optimizer](network.parameters(), lr=config.learning_rate)
     model, optimizer = accelerator.prepare(network, optimizer)
-    state = _load_state(folder / STATE_FILE, network, average, optimizer)
+    state = _load_state(folder / STATE_FILE, accelerator, network, average, optimizer)
     schedule = NoiseSchedule(network.config.schedule)
     on_progress(state.step)
     while state.step < config.steps:
@@ -122,7 +134,7 @@ def train_stage(
         on_progress(1)
         last = state.step == config.steps
         if accelerator.is_main_process and (last or state.step % config.save_every == 0):
-            _save_state(folder / STATE_FILE, network, average, optimizer, state)
+            _save_state(folder / STATE_FILE, accelerator, network, average, optimizer, state)
             if not last:
                 on_save(average, state.losses)
     return average, state.losses
@@ -145,6 +157,8 @@ def _optimizer_step(
     for part in range(config.accumulation):
         counter = [0, 0, accelerator.process_index, part]
         rng = np.random.Generator(np.random.Philox(key=[config.seed, step], counter=counter))
+        dropout_seed = np.random.SeedSequence([config.seed, step, *counter]).generate_state(1)
+        torch.manual_seed(int(dropout_seed[0]))
         with accelerator.accumulate(model):
             loss = training_loss(model, data, schedule, config, rng, size, accelerator.device)
             accelerator.backward(loss)
@@ -162,6 +176,7 @@ def _update_average(average: nn.Module, network: nn.Module, decay: float) -> Non
 
 def _save_state(
     path: Path,
+    accelerator: Accelerator,
     network: PixelUNet,
     average: PixelUNet,
     optimizer: torch.optim.Optimizer,
@@ -171,6 +186,7 @@ def _save_state(
         "network": network.state_dict(),
         "average": average.state_dict(),
         "optimizer": optimizer.state_dict(),
+        "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,  # fp16 alone
         "step": state.step,
         "losses": torch.tensor(state.losses, dtype=torch.float64),
     }
@@ -181,7 +197,11 @@ def _save_state(
 
 
 def _load_state(
-    path: Path, network: PixelUNet, average: PixelUNet, optimizer: torch.optim.Optimizer
+    path: Path,
+    accelerator: Accelerator,
+    network: PixelUNet,
+    average: PixelUNet,
+    optimizer: torch.optim.Optimizer,
 ) -> TrainingState:
     """The saved state, loaded into the arguments; a fresh one where nothing was saved."""
     if not path.exists():
@@ -190,6 +210,8 @@ def _load_state(
     network.load_state_dict(content["network"])
     average.load_state_dict(content["average"])
     optimizer.load_state_dict(content["optimizer"])
+    if accelerator.scaler:
+        accelerator.scaler.load_state_dict(content["scaler"])
     return TrainingState(content["step"], content["losses"].tolist())
 
 

@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -24,6 +24,7 @@ class StageRecipe(BaseModel):
     patch: Annotated[int, Field(ge=1)] = 1
     low_resolution: int | None = None
     prediction: Prediction = "v"
+    variance: Literal["fixed", "learned"] = "fixed"
     schedule: ScheduleConfig = ScheduleConfig()
 
 

@@ -1,0 +1,338 @@
+"""Cards and sample grids: every fact from manifest and results, the load contract untouched."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from builder.commit import sha256_bytes
+from builder.encode import encode_image
+from builder.manifest import Manifest, ShardRecord, read_manifest
+from builder.parquet import encode_table, image_features, table_schema
+from builder.readme import write_readme
+from builder.results import Result
+from cards.class_changes import class_changes, newcombe_interval, wilson_interval
+from cards.measured import ClassScore
+from cards.render_card import card_body, load_contract
+from cards.sample_grid import CELL, GAP, draw_grid, fit, read_samples, row_png, spread
+from cards.tables import MISSING
+from generation.classes import ClassEntry
+from generation.errors import UserError
+
+CLASSES = tuple(
+    ClassEntry(i, wnid, name, name.lower())
+    for i, (wnid, name) in enumerate([("bag", "Bag"), ("boot", "Ankle boot"), ("coat", "Coat")])
+)
+COLUMNS = {"class_id": "string", "image_id": "string", "index": "int32"}
+ORIGIN: dict[str, Any] = {
+    "recipe": {"description": "Three garments", "seed": 7, "license_note": "For tests only."},
+    "stages": [
+        {
+            "resolution": 16,
+            "generator": "pixel-unet",
+            "checkpoint": "builtin:tiny-16",
+            "checkpoint_sha256": "c" * 64,
+            "sampler": {"method": "dpm-solver++", "steps": 12},
+            "fingerprint": "f" * 64,
+        }
+    ],
+    "requests": [{"classes": ["bag", "boot", "coat"], "per_class": 4}],
+}
+
+
+def a_picture(label: int, index: int) -> np.ndarray:
+    """uint8[16,16,3]: label and index can be read off the first pixel."""
+    picture = np.zeros((16, 16, 3), np.uint8)
+    picture[0, 0] = (50 + label, index, 0)
+    return picture
+
+
+def write_shard(release: Path, start: int, stop: int, last_first: bool) -> ShardRecord:
+    indices = list(range(start, stop))
+    cells = [(c, i) for i in (reversed(indices) if last_first else indices) for c in CLASSES]
+    columns: dict[str, list[Any]] = {
+        "image": [encode_image(a_picture(c.label, i), "png", synthetic=True) for c, i in cells],
+        "label": [c.label for c, _ in cells],
+        "class_id": [c.wnid for c, _ in cells],
+        "image_id": [f"{c.wnid}-{i:06d}" for c, i in cells],
+        "index": [i for _, i in cells],
+    }
+    content = encode_table(table_schema(image_features(CLASSES, COLUMNS), CLASSES), columns)
+    path = f"16/train-{stop:06d}.parquet"
+    (release / path).parent.mkdir(parents=True, exist_ok=True)
+    (release / path).write_bytes(content)
+    counts = {c.wnid: stop - start for c in CLASSES}
+    return ShardRecord(path, len(cells), len(content), sha256_bytes(content), "f" * 64, counts)
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    """Two shards; the file that is read first holds the higher indices, backwards."""
+    folder = tmp_path / "garments"
+    shards = (write_shard(folder, 2, 3, True), write_shard(folder, 0, 2, True))
+    shards = (*shards, write_shard(folder, 3, 6, False))
+    manifest = Manifest(
+        name="garments",
+        kind="synthetic",
+        dataset="fashion-mnist",
+        regime="B",
+        license="mit",
+        classes=CLASSES,
+        origin=ORIGIN,
+        shards=shards,
+    )
+    write_readme(folder, manifest)
+    manifest.write(folder)
+    return folder
+
+
+def a_result(release: Path, top1: float, seed: int = 0, **source: Any) -> Result:
+    manifest = read_manifest(release)
+    train = {
+        "name": manifest.name,
+        "content_sha256": manifest.content_sha256,
+        "config": "16",
+        "split": "train",
+        "images": 18,
+        "kind": "synthetic",
+        "regime": "B",
+        **source,
+    }
+    return Result(
+        kind="classifier",
+        dataset="fashion-mnist",
+        subject={"train": [train], "model": "resnet10t", "recipe": "small"},
+        protocol={"epochs": 3},
+        reference={"name": "real", "n": 3000},
+        values={
+            "top1": {"value": top1, "n": 3000, "interval": [top1 - 0.02, top1 + 0.02]},
+            "per_class": [
+                {"wnid": c.wnid, "name": c.name, "n": 1000, "top1": top1 - 0.1 * c.label}
+                for c in CLASSES
+            ],
+        },
+        seeds={"classifier": seed},
+    )
+
+
+def render(release: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cards.render_card", str(release), *options],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def body_of(release: Path, results: Path | None = None, repo: str | None = None) -> str:
+    return card_body(read_manifest(release), read_samples(release), results, repo)
+
+
+def test_samples_are_the_first_of_each_class_whatever_the_files_order(release: Path) -> None:
+    samples = read_samples(release, per_class=4)
+    found = [[tuple(image[0, 0]) for image in row] for row in samples.images]
+    assert found == [[(50 + label, index, 0) for index in range(4)] for label in range(3)]
+    assert samples.caption.startswith("The first 4 images of each class")
+
+
+def test_grid_enlarges_whole_pixels_without_blending(release: Path) -> None:
+    samples = read_samples(release, per_class=2)
+    picture = np.asarray(draw_grid(samples))
+    assert picture.shape[0] == 3 * (CELL + GAP) + GAP
+    left = picture.shape[1] - 2 * (CELL + GAP)
+    first = picture[GAP : GAP + CELL, left : left + CELL]
+    assert np.array_equal(first, a_picture(0, 0).repeat(4, 0).repeat(4, 1))
+
+
+def test_large_images_shrink_and_keep_their_shape() -> None:
+    assert fit(np.zeros((300, 200, 3), np.uint8), 96).size == (64, 96)
+
+
+def test_row_of_a_class_holds_its_images_as_they_are(release: Path, tmp_path: Path) -> None:
+    row = read_samples(release, per_class=3).images[1]
+    (tmp_path / "row.png").write_bytes(row_png(row, 3))
+    with Image.open(tmp_path / "row.png") as image:
+        pixels = np.asarray(image)
+    assert pixels.shape == (16, 3 * 17 - 1, 4)
+    assert pixels[0, [0, 17, 34], 1].tolist() == [0, 1, 2]
+
+
+def test_many_classes_are_thinned_at_equal_steps() -> None:
+    classes = [ClassEntry(i, f"n{i}", f"{i}", f"{i}") for i in range(1000)]
+    assert [c.label for c in spread(classes, 4)] == [0, 250, 500, 750]
+
+
+@pytest.mark.parametrize(("config", "split"), [("64", "train"), ("16", "test")])
+def test_unknown_configuration_or_split_names_what_there_is(
+    release: Path, config: str, split: str
+) -> None:
+    with pytest.raises(UserError, match="known: 16/train"):
+        read_samples(release, config, split)
+
+
+def test_card_keeps_the_load_contract_byte_for_byte(release: Path) -> None:
+    before = load_contract(release / "README.md")
+    for _ in range(2):
+        run = render(release)
+        assert run.returncode == 0, run.stderr
+        text = (release / "README.md").read_text()
+        assert text.startswith(before)
+        assert text.count("# garments") == 1
+    assert yaml.safe_load(before.strip("-\n"))["configs"][0]["config_name"] == "16"
+    assert (release / "samples.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_card_states_the_chain_the_counts_and_the_licence(release: Path) -> None:
+    body = body_of(release)
+    assert (
+        f"| 16 | pixel-unet | builtin:tiny-16 | `{'c' * 64}` | method dpm-solver++, steps 12 |"
+        in body
+    )
+    assert "| `16` | train | 18 | 3 | 6 |" in body
+    assert "`mit`. For tests only." in body
+    assert "regime B" in body
+    assert "release seed 7" in body
+    assert read_manifest(release).content_sha256 in body
+    assert "What was measured" not in body
+
+
+def test_snippet_loads_the_release_as_printed(release: Path, tmp_path: Path) -> None:
+    assert render(release).returncode == 0
+    (snippet,) = re.findall(r"```python\n(.*?)```", (release / "README.md").read_text(), re.S)
+    check = (
+        "\nassert (images['train'].num_rows, images['train'][0]['image'].size) == (18, (16, 16))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", snippet + check],
+        cwd=release,
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"},
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_snippet_names_the_repository(release: Path) -> None:
+    assert 'load_dataset("someone/garments", "16")' in body_of(release, repo="someone/garments")
+
+
+def test_card_passes_the_hubs_own_reading(release: Path) -> None:
+    from huggingface_hub import DatasetCard
+
+    assert render(release).returncode == 0
+    card = DatasetCard((release / "README.md").read_text())
+    assert card.data.license == "mit"
+    assert card.text.strip().startswith("# garments")
+
+
+def test_card_shows_every_number_of_its_results(release: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    a_result(release, 0.80).write(results / "0.json")
+    a_result(release, 0.84, seed=1).write(results / "1.json")
+    real = {"name": "real", "content_sha256": "r", "kind": "real", "regime": None}
+    a_result(release, 0.9, **real).write(results / "2.json")
+    a_result(release, 0.3, name="other", content_sha256="other").write(results / "3.json")
+    body = body_of(release, results)
+    measured = f"16 | 18 | 2 | 82.00 ± 2.83 | {MISSING} | 90.00 [88.00, 92.00] | 18 | 3,000"
+    assert f"| resnet10t | small | {measured} |" in body
+    assert "Lowest top-1 (resnet10t): Coat 62.0%, Ankle boot 72.0%, Bag 82.0%." in body
+    assert body.count("| resnet10t |") == 1
+
+
+def test_results_of_another_build_of_the_release_are_refused(release: Path, tmp_path: Path) -> None:
+    a_result(release, 0.8, content_sha256="0" * 64).write(tmp_path / "results" / "0.json")
+    with pytest.raises(UserError, match=r"is about another garments .*score it again"):
+        body_of(release, tmp_path / "results")
+
+
+def test_missing_scores_are_refused(release: Path, tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    with pytest.raises(UserError, match="run score-release and train-classifier on it first"):
+        body_of(release, tmp_path / "results")
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [
+        ((), "recipe"),
+        ((), "stages"),
+        (("recipe",), "seed"),
+        (("recipe",), "license_note"),
+        (("stages", 0), "checkpoint_sha256"),
+        (("stages", 0), "sampler"),
+    ],
+)
+def test_missing_fact_fails_by_name(release: Path, where: tuple[Any, ...], name: str) -> None:
+    origin = json.loads(json.dumps(ORIGIN))
+    part = origin
+    for key in where:
+        part = part[key]
+    del part[name]
+    manifest = replace(read_manifest(release), origin=origin)
+    with pytest.raises(UserError, match=rf"lacks origin.*\b{name}\b"):
+        card_body(manifest, read_samples(release), None, None)
+
+
+def test_tampered_manifest_is_refused_and_readme_left_alone(release: Path) -> None:
+    path = release / "manifest.json"
+    content = json.loads(path.read_text())
+    content["shards"][0]["sha256"] = "0" * 64
+    path.write_text(json.dumps(content))
+    before = (release / "README.md").read_bytes()
+    run = render(release)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr.count("\n") == 1
+    assert "was changed after it was written" in run.stderr
+    assert (release / "README.md").read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["# no contract\n", "---\nnever: closed\n", ""])
+def test_readme_without_contract_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "README.md").write_text(text)
+    with pytest.raises(UserError, match="between two lines of ---"):
+        load_contract(tmp_path / "README.md")
+
+
+def test_newcombe_interval_equals_the_published_example() -> None:
+    """Newcombe 1998, table II, (a), method 10: 56/70 against 48/80."""
+    low, high = newcombe_interval(48 / 80, 80, 56 / 70, 70, 0.05)
+    assert (round(low, 4), round(high, 4)) == (0.0524, 0.3339)
+
+
+def test_wilson_interval_equals_scipys() -> None:
+    from scipy.stats import binomtest
+
+    expected = binomtest(41, 50).proportion_ci(0.95, method="wilson")
+    assert wilson_interval(41 / 50, 50, 0.05) == pytest.approx((expected.low, expected.high))
+
+
+def test_chance_differences_are_not_called_harm() -> None:
+    """1000 classes of 50 images, the same true accuracy: no class may be named but by a fluke."""
+    random = np.random.default_rng(0)
+
+    def scores() -> list[ClassScore]:
+        return [
+            ClassScore(f"n{i}", f"n{i}", 50, k / 50)
+            for i, k in enumerate(random.binomial(50, 0.7, 1000))
+        ]
+
+    changes = class_changes(scores(), scores())
+    assert sum(change.verdict != "" for change in changes) <= 1
+    assert sum(change.low > 0 or change.high < 0 for change in changes) > 10
+
+
+def test_clear_harm_and_help_are_named_most_harmed_first() -> None:
+    before = [ClassScore(w, w, 1000, 0.8) for w in ("a", "b", "c")]
+    after = [ClassScore(w, w, 1000, x) for w, x in (("a", 0.9), ("b", 0.5), ("c", 0.8))]
+    changes = class_changes(before, after)
+    assert [(c.wnid, c.verdict) for c in changes] == [("b", "harmed"), ("c", ""), ("a", "helped")]

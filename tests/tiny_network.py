@@ -1,0 +1,37 @@
+"""A stage small enough to sample and train in a test: a real diffusers U-Net, untrained."""
+
+import torch
+
+from generation.pixel_unet import PixelUNet, StageConfig, build_unet
+from generation.schedule import ScheduleConfig
+from generation.text import PromptEmbeddings
+
+PROMPTS = ("bag", "coat", "")
+SHAPE = {
+    "block_out_channels": (16, 16),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    "layers_per_block": 1,
+    "cross_attention_dim": 16,
+    "attention_head_dim": 4,
+    "norm_num_groups": 8,
+}
+
+
+def tiny_network(
+    low_resolution: int | None = None, dropout: float = 0.0, **stage: object
+) -> PixelUNet:
+    """A base stage of 8 pixels, or a super-resolution stage from `low_resolution` to its double."""
+    torch.manual_seed(0)
+    tokens, pooled = torch.randn(3, 4, 8), torch.randn(3, 8)
+    embeddings = PromptEmbeddings(PROMPTS, tokens, torch.ones(3, 4), pooled)
+    settings = {
+        "resolution": 8 if low_resolution is None else 2 * low_resolution,
+        "low_resolution": low_resolution,
+        "text_encoder": "none",
+        "prompts": PROMPTS,
+        "schedule": ScheduleConfig(num_steps=100),
+    }
+    config = StageConfig.model_validate(settings | stage)
+    network = build_unet(config, embeddings, SHAPE | {"dropout": dropout})
+    return network.eval().requires_grad_(False)
