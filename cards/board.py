@@ -1,7 +1,7 @@
 """The leaderboard's content: one facet a data set, each with its tables, views and samples."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,14 @@ from cards.measured import (
     classifier_rankings,
     score_rankings,
 )
-from cards.measured_tables import SCORE_NAMES, find_scored, names_of, scores_table, training_table
+from cards.measured_tables import (
+    SCORE_NAMES,
+    extractor_name,
+    find_scored,
+    names_of,
+    scores_table,
+    training_table,
+)
 from cards.published import DATASET, published_tables, read_published
 from cards.result_schema import AnyResult
 from cards.sample_grid import read_samples, row_png
@@ -44,11 +51,11 @@ class ClassView:
     baseline: str
     changes: tuple[ClassChange, ...]
 
-    def packed(self) -> dict[str, Any]:
-        """For the page: a row a class, percentages to one decimal."""
+    def packed(self, number: Mapping[str, int]) -> dict[str, Any]:
+        """For the page: a row a class, its name by number, percentages to one decimal."""
         rows = [
             [
-                c.name,
+                number[c.name],
                 c.n,
                 *(round(100 * share, 1) for share in (c.real, c.other, c.low, c.high)),
                 VERDICTS.index(c.verdict),
@@ -155,7 +162,7 @@ def distance_views(
                         f"{dataset}-{key}-{len(views)}",
                         f"CAS against {distance}",
                         f"{ranking.settings['model']}, recipe {ranking.settings['recipe']}; "
-                        f"{scored.settings.get('protocol.extractor')}.",
+                        f"{extractor_name(scored.settings)}.",
                         distance_chart(points, distance),
                     )
                 )

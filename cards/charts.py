@@ -20,9 +20,15 @@ def distance_chart(points: Sequence[Record], distance: str) -> Spec:
     """CAS against a distance. points: name, distance, top1 (%), label; a point's name beside it."""
     import altair as alt
 
+    padded = alt.Scale(zero=False, padding=24)
     base = alt.Chart(alt.Data(values=list(points))).encode(
-        x=alt.X("distance:Q", title=f"{distance}, lower is better", scale=alt.Scale(zero=False)),
-        y=alt.Y("top1:Q", title="CAS top-1, %", scale=alt.Scale(zero=False)),
+        x=alt.X(
+            "distance:Q",
+            title=f"{distance}, lower is better",
+            scale=padded,
+            axis=alt.Axis(tickCount=8),
+        ),
+        y=alt.Y("top1:Q", title="CAS top-1, %", scale=padded),
         tooltip=[
             alt.Tooltip("name:N", title="training set"),
             alt.Tooltip("distance:Q", title=distance, format=".2f"),
@@ -40,6 +46,7 @@ def scaling_chart(points: Sequence[Record]) -> Spec:
     colour = alt.Color(
         "series:N",
         title=None,
+        sort=list(dict.fromkeys(p["series"] for p in points)),
         scale=alt.Scale(range=[BLUE, ORANGE]),
         legend=alt.Legend(orient="top"),
     )
@@ -66,10 +73,10 @@ def class_chart() -> Spec:
     """
     import altair as alt
 
-    share = alt.Scale(domain=[0, 100])
+    share, axis = alt.Scale(domain=[0, 100]), alt.Axis(values=list(range(0, 101, 20)))
     points = alt.Chart(alt.NamedData("classes")).encode(
-        x=alt.X("real:Q", title="trained on real images, %", scale=share),
-        y=alt.Y("other:Q", title="trained on this set, %", scale=share),
+        x=alt.X("real:Q", title="trained on real images, %", scale=share, axis=axis),
+        y=alt.Y("other:Q", title="trained on this set, %", scale=share, axis=axis),
         tooltip=[
             alt.Tooltip("name:N", title="class"),
             alt.Tooltip("real:Q", title="real, %", format=".1f"),
@@ -99,7 +106,11 @@ def class_chart() -> Spec:
 
 def _spec(chart: "alt.LayerChart", height: int) -> Spec:
     styled = chart.properties(width="container", height=height, background="transparent")
-    styled = styled.configure_view(stroke=None).configure_axis(labelFontSize=12, titleFontSize=12)
+    styled = (
+        styled.configure(font="sans-serif")
+        .configure_view(stroke=None)
+        .configure_axis(labelFontSize=12, titleFontSize=12)
+    )
     return styled.configure_legend(labelFontSize=12).to_dict()  # type: ignore[no-any-return]
 
 

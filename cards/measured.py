@@ -102,7 +102,26 @@ def classifier_rankings(results: Iterable[AnyResult]) -> list[Ranking[Training]]
 def score_rankings(results: Iterable[AnyResult]) -> list[Ranking[Scored]]:
     """Raises UserError if one measurement stands in two files."""
     chosen = [r for r in results if isinstance(r, ScoresResult)]
-    return _rankings(chosen, _score_settings, lambda r: r.subject.model_dump_json(), _scored)
+    varied = _varied_values(chosen)
+    return _rankings(
+        chosen,
+        lambda r: _score_settings(r, varied),
+        lambda r: r.subject.model_dump_json(),
+        _scored,
+    )
+
+
+def _varied_values(results: Iterable[ScoresResult]) -> set[str]:
+    """Names of the values that were not taken by one and the same metric settings throughout."""
+    settings: dict[str, set[str]] = {}
+    for result in results:
+        for key, entry in result.result.values.items():
+            settings.setdefault(key, set()).add(_metric_settings(entry))
+    return {key for key, found in settings.items() if len(found) > 1}
+
+
+def _metric_settings(entry: Settings) -> str:
+    return canonical_json([entry.get("settings"), entry.get("reference_n")])
 
 
 def _rankings(
@@ -145,15 +164,15 @@ def _classifier_settings(result: ClassifierResult) -> Settings:
     }
 
 
-def _score_settings(result: ScoresResult) -> Settings:
+def _score_settings(result: ScoresResult, varied: set[str]) -> Settings:
     return {
         "images": result.subject.images,
         **flatten("protocol", result.result.protocol),
         **flatten("reference", result.result.reference),
         **{
-            f"values.{key}.reference_n": entry["reference_n"]
+            f"metric settings of {key}": _metric_settings(entry)
             for key, entry in result.result.values.items()
-            if "reference_n" in entry
+            if key in varied
         },
     }
 

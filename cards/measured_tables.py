@@ -1,6 +1,7 @@
 """Tables of what was measured: classifiers by training set, distances by release."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cards.measured import (
@@ -31,7 +32,7 @@ TRAINING_COLUMNS = (
     Column("name", "Training set", numeric=False),
     Column("arm", "Images are", numeric=False),
     Column("regime", "Regime", numeric=False, help="what the generator saw of the real set"),
-    Column("config", "Resolution, px"),
+    Column("config", "Size, px"),
     Column("images", "Images"),
     Column("top1", "Top-1, %", better="higher", help="on real test images; CAS if generated"),
     Column("top5", "Top-5, %", better="higher", help="on real test images; CAS if generated"),
@@ -43,7 +44,7 @@ SOURCE_COLUMNS = (
     Column("name", "Release", numeric=False),
     Column("kind", "Images are", numeric=False),
     Column("regime", "Regime", numeric=False, help="what the generator saw of the real set"),
-    Column("config", "Resolution, px"),
+    Column("config", "Size, px"),
     Column("images", "Images"),
 )
 SCORE_NAMES = {
@@ -66,7 +67,7 @@ def training_table(
     """One group a (model, recipe, protocol, test set); scores of the same releases beside."""
     names = names_of(source for r in rankings for row in r.rows for source in row.sources)
     joined = _joined_ranking(rankings, scores)
-    keys = _score_keys([joined] if joined else [])
+    keys = [key for key in _score_keys([joined] if joined else []) if key in SCORE_NAMES]
     differing = differing_settings(rankings)
     groups = []
     for ranking in rankings:
@@ -79,7 +80,8 @@ def training_table(
         ]
         groups.append(
             Group(
-                f"{ranking.settings['model']}, recipe {ranking.settings['recipe']}",
+                f"{ranking.settings['model']}, recipe {ranking.settings['recipe']}, "
+                f"tested on {rows[0].scores['top1'].n:,} real images",
                 tuple(
                     Row(c, r.arm == "real", _file_names(r.files))
                     for c, r in zip(cells, rows, strict=True)
@@ -92,8 +94,8 @@ def training_table(
     footnotes = [SPREAD, _real_note(rankings), REGIMES]
     if joined:
         footnotes.append(
-            f"FD and Inception-style score are those of {_scores_title(joined.settings)}; releases "
-            "scored otherwise have none here and stand in the table of distances."
+            f"FD and Inception-style score are those of {_scores_title(joined.settings)}; their "
+            "intervals, and releases scored otherwise, stand in the table of distances."
         )
     return Table(
         f"{dataset}-classifiers",
@@ -128,11 +130,11 @@ def _training_cells(
         "regime": text_cell(", ".join(regimes)),
         "config": Cell(", ".join(configs), int(configs[0]) if configs[0].isdigit() else configs[0]),
         "images": count_cell(row.images),
-        "top1": _percent_cell(top1),
+        "top1": percent_cell(top1),
         "seeds": count_cell(top1.seeds),
     }
     if "top5" in row.scores:
-        cells["top5"] = _percent_cell(row.scores["top5"])
+        cells["top5"] = percent_cell(row.scores["top5"])
     baseline = baseline_of(ranking, row)
     if baseline is not None and row.arm != "real":
         real = baseline.scores["top1"]
@@ -144,7 +146,8 @@ def _training_cells(
     return cells
 
 
-def _percent_cell(score: Score) -> Cell:
+def percent_cell(score: Score) -> Cell:
+    """A share in percent, with its spread."""
     std = None if score.std is None else 100 * score.std
     interval = score.interval and (100 * score.interval[0], 100 * score.interval[1])
     return spread_cell(100 * score.mean, std, interval, 2, _runs_note(score))
@@ -244,7 +247,8 @@ def _joined_cells(
     scored = find_scored(joined, row) if joined else None
     if joined is None or scored is None:
         return dict.fromkeys(keys, EMPTY)
-    return _score_cells(joined, scored, keys)
+    cells = _score_cells(joined, scored, keys)
+    return {key: replace(cell, text=cell.text.split(" ")[0]) for key, cell in cells.items()}
 
 
 def _score_keys(rankings: Sequence[Ranking[Scored]]) -> list[str]:
@@ -253,13 +257,22 @@ def _score_keys(rankings: Sequence[Ranking[Scored]]) -> list[str]:
 
 
 def _score_column(key: str) -> Column:
-    label, better = SCORE_NAMES.get(key, (key.replace("_", " "), ""))
-    return Column(key, label, better=better)
+    return Column(key, score_name(key), better=SCORE_NAMES[key][1] if key in SCORE_NAMES else "")
+
+
+def score_name(key: str) -> str:
+    """The value's name as people read it."""
+    return SCORE_NAMES[key][0] if key in SCORE_NAMES else key.replace("_", " ")
 
 
 def _scores_title(settings: Settings) -> str:
-    extractor = settings.get("protocol.extractor", "features of an unnamed extractor")
-    return f"{extractor}, {settings['images']:,} images"
+    return f"{extractor_name(settings)}, {settings['images']:,} images"
+
+
+def extractor_name(settings: Settings) -> str:
+    """Name of the extractor whose features were compared, wherever the protocol holds it."""
+    names = [str(v) for key, v in settings.items() if key.endswith(".extractor")]
+    return names[0] if names else "features of an unnamed extractor"
 
 
 def apart_note(settings: Settings, differing: Sequence[str]) -> str:

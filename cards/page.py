@@ -72,13 +72,17 @@ def _decimals(cell: Cell) -> int:
 
 
 def _page_data(facets: Sequence[Facet]) -> dict[str, Any]:
+    return {facet.key: _facet_data(facet) for facet in facets}
+
+
+def _facet_data(facet: Facet) -> dict[str, Any]:
+    names = list(dict.fromkeys(c.name for view in facet.class_views for c in view.changes))
+    number = {name: i for i, name in enumerate(names)}
     return {
-        facet.key: {
-            "views": {view.key: view.spec for view in facet.views},
-            "classSpec": facet.class_spec if facet.class_views else None,
-            "classViews": [view.packed() for view in facet.class_views],
-        }
-        for facet in facets
+        "views": {view.key: view.spec for view in facet.views},
+        "classSpec": facet.class_spec if facet.class_views else None,
+        "classNames": names,
+        "classViews": [view.packed(number) for view in facet.class_views],
     }
 
 

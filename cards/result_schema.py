@@ -84,6 +84,11 @@ class ClassifierResult(BaseModel):
     subject: ClassifierSubject
     values: ClassifierValues
 
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The releases it is about."""
+        return self.subject.train
+
 
 class ScoresResult(BaseModel):
     """A "scores" result: distances and Inception Score on one extractor's features."""
@@ -94,6 +99,11 @@ class ScoresResult(BaseModel):
     result: Result
     subject: Source
     values: dict[str, Value]
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The releases it is about."""
+        return (self.subject,)
 
 
 AnyResult = ClassifierResult | ScoresResult

@@ -10,16 +10,21 @@ from rich.text import Text
 from cards.board import Facet
 from cards.tables import Group, Table
 
+TEXT_WIDTH = 24  # a name is not broken into pieces shorter than this
+
 
 def print_board(facets: Sequence[Facet]) -> None:
     """Every table, one a group, on standard output."""
     console = Console()
+    wide = console.options.update(max_width=1000)
     for facet in facets:
         console.rule(Text(facet.title, style="bold"))
         for table in facet.tables:
             console.print(Text(table.title, style="bold"))
             for group in table.groups:
-                console.print(rich_table(table, group))
+                rich = rich_table(table, group)
+                least = rich.__rich_measure__(console, wide).minimum
+                console.print(rich, width=max(console.width, least), crop=False)
             for note in table.footnotes:
                 console.print(Text(note, style="dim"))
             console.print()
@@ -34,10 +39,12 @@ def rich_table(table: Table, group: Group) -> RichTable:
         rich.caption = Text(group.note)
     columns = [c for c in table.columns if any(r.cell(c.key).value is not None for r in group.rows)]
     for column in columns:
+        widest = max(len(row.cell(column.key).text) for row in group.rows)
+        shown = widest if column.numeric else min(widest, TEXT_WIDTH)
         rich.add_column(
             Text(column.heading),
             justify="right" if column.numeric else "left",
-            no_wrap=column.numeric,
+            min_width=max([shown, *map(len, column.heading.split())]),
         )
     for row in group.rows:
         cells = [Text(row.cell(c.key).text) for c in columns]

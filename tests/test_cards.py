@@ -133,8 +133,8 @@ def render(release: Path, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def body_of(release: Path, results: Path | None = None, repo: str | None = None) -> str:
-    return card_body(read_manifest(release), read_samples(release), results, repo)
+def body_of(release: Path, results: Path | None = None, location: str = "./garments") -> str:
+    return card_body(read_manifest(release), read_samples(release), results, location)
 
 
 def test_samples_are_the_first_of_each_class_whatever_the_files_order(release: Path) -> None:
@@ -213,7 +213,7 @@ def test_snippet_loads_the_release_as_printed(release: Path, tmp_path: Path) -> 
     )
     run = subprocess.run(
         [sys.executable, "-c", snippet + check],
-        cwd=release,
+        cwd=release.parent,
         check=False,
         capture_output=True,
         text=True,
@@ -223,7 +223,7 @@ def test_snippet_loads_the_release_as_printed(release: Path, tmp_path: Path) -> 
 
 
 def test_snippet_names_the_repository(release: Path) -> None:
-    assert 'load_dataset("someone/garments", "16")' in body_of(release, repo="someone/garments")
+    assert 'load_dataset("someone/garments", "16")' in body_of(release, location="someone/garments")
 
 
 def test_card_passes_the_hubs_own_reading(release: Path) -> None:
@@ -280,7 +280,7 @@ def test_missing_fact_fails_by_name(release: Path, where: tuple[Any, ...], name:
     del part[name]
     manifest = replace(read_manifest(release), origin=origin)
     with pytest.raises(UserError, match=rf"lacks origin.*\b{name}\b"):
-        card_body(manifest, read_samples(release), None, None)
+        card_body(manifest, read_samples(release), None, "./garments")
 
 
 def test_tampered_manifest_is_refused_and_readme_left_alone(release: Path) -> None:

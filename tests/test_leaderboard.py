@@ -23,7 +23,7 @@ from cards.tables import MISSING
 from generation.errors import UserError
 
 PROTOCOL = {"resolution": 32, "epochs": 10, "test_split": "test"}
-SCORE_PROTOCOL = {"extractor": "efficientnet-lite0-64", "input_size": 64, "resize": "bilinear"}
+SCORE_PROTOCOL = {"features": {"extractor": "efficientnet-lite0-64", "input_size": 64}}
 
 
 def a_source(name: str, images: int, kind: str = "synthetic") -> dict[str, Any]:

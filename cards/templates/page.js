@@ -4,10 +4,10 @@ const chartOptions = { actions: false, renderer: "svg", tooltip: { theme: "custo
 
 /* Data sets: one shown at a time, named in the address so that a link leads there. */
 function showFacet(key) {
-  for (const section of document.querySelectorAll(".facet")) section.hidden = section.id !== key;
+  for (const section of document.querySelectorAll(".facet")) section.hidden = section.dataset.facet !== key;
   for (const tab of document.querySelectorAll(".tab"))
     tab.setAttribute("aria-pressed", String(tab.dataset.facet === key));
-  const section = document.getElementById(key);
+  const section = document.getElementById(`facet-${key}`);
   for (const chart of section.querySelectorAll(".chart[data-view]:empty"))
     vegaEmbed(chart, board[key].views[chart.dataset.view], chartOptions);
   const classes = section.querySelector(".classes");
@@ -79,9 +79,9 @@ const verdicts = ["not told apart", "helped", "harmed"];
 function signed(number) {
   return (number > 0 ? "+" : number < 0 ? "\u2212" : "") + Math.abs(number).toFixed(1);
 }
-function classRecord([name, n, real, other, low, high, verdict]) {
+function classRecord(names, [index, n, real, other, low, high, verdict]) {
   return {
-    name, n, real, other, low, high, verdict: verdicts[verdict], picked: false,
+    name: names[index], n, real, other, low, high, verdict: verdicts[verdict], picked: false,
     difference: Number((other - real).toFixed(1)), interval: `${signed(low)} to ${signed(high)}`,
   };
 }
@@ -130,7 +130,7 @@ function startClasses(article, data) {
     chart.then(({ view }) => view.data("classes", drawn.map(r => ({ ...r }))).runAsync());
   }
   function load() {
-    records = data.classViews[choice.value].rows.map(classRecord);
+    records = data.classViews[choice.value].rows.map(row => classRecord(data.classNames, row));
     rows = new Map(records.map(record => [record, classRow(record)]));
     table.tBodies[0].replaceChildren(...rows.values());
     const sorted = table.querySelector("[aria-sort]");

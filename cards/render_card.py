@@ -1,0 +1,143 @@
+"""The command `render-card`: the README of a release, from its manifest and result files."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from builder.commit import sha256_file, write_atomically
+from builder.manifest import Manifest, read_manifest
+from generation.command import run_command
+from generation.errors import UserError
+
+if TYPE_CHECKING:
+    from cards.sample_grid import Samples
+
+README = "README.md"
+PICTURE = "samples.png"
+FENCE = "---\n"
+SNIPPET = """```python
+from datasets import load_dataset
+images = load_dataset("{location}", "{config}")  # {counts}
+```"""
+LOWEST = 5  # classes named as the hardest
+
+
+def render_card(
+    release: Annotated[Path, typer.Argument(help="folder of a release")],
+    results: Annotated[
+        Path | None, typer.Option(help="folder of result files; those about this release are shown")
+    ] = None,
+    repo: Annotated[
+        str | None, typer.Option(help="owner/name on the Hub, for the loading snippets")
+    ] = None,
+    per_class: Annotated[int, typer.Option(help="images of each class in the picture")] = 10,
+    json_: Annotated[bool, typer.Option("--json", help="print what was written as JSON")] = False,
+) -> None:
+    """Write the body of a release's README.md and its picture; the YAML on top stays as it is.
+
+    render-card releases/fashion-mnist --results results
+    """
+    from cards.sample_grid import draw_grid, png_bytes, read_samples
+
+    if per_class < 1:
+        raise UserError(f"--per-class must be at least 1, not {per_class}")
+    manifest = read_manifest(release)
+    contract = load_contract(release / README)
+    samples = read_samples(release, per_class=per_class)
+    body = card_body(manifest, samples, results, repo or f"./{release.resolve().name}")
+    write_atomically(release / PICTURE, png_bytes(draw_grid(samples)))
+    write_atomically(release / README, (contract + body).encode())
+    written = {name: sha256_file(release / name) for name in (README, PICTURE)}
+    if json_:
+        print(json.dumps({"release": release.as_posix(), "sha256": written}))
+    else:
+        print("\n".join((release / name).as_posix() for name in written))
+
+
+def load_contract(readme: Path) -> str:
+    """The YAML at the top of a release's README, fences included, as the builder wrote it."""
+    if not readme.is_file():
+        raise UserError(f"{readme} is missing; build-dataset writes it, run it again")
+    text = readme.read_bytes().decode()
+    end = text.find("\n" + FENCE, len(FENCE) - 1)
+    if not text.startswith(FENCE) or end < 0:
+        raise UserError(f"{readme} does not start with YAML between two lines of ---")
+    return text[: end + 1 + len(FENCE)]
+
+
+def card_body(manifest: Manifest, samples: "Samples", results: Path | None, location: str) -> str:
+    """All below the YAML. Raises UserError for a fact that is missing."""
+    from cards.card_facts import limits, require, split_facts, stage_facts
+    from cards.page import template_environment
+    from cards.release_results import results_about
+
+    trainings, scores = results_about(manifest, results) if results else ([], [])
+    facts: dict[str, Any] = {"stages": [], "description": "", "seed": None, "license_note": ""}
+    if manifest.kind == "synthetic":
+        recipe = require(manifest, manifest.origin, "recipe", "origin")
+        facts["stages"] = stage_facts(manifest)
+        for name in ("description", "seed", "license_note"):
+            facts[name] = require(manifest, recipe, name, "origin.recipe")
+    else:
+        for name in ("source", "crop_rule", "tuning_rule"):
+            require(manifest, manifest.origin, name, "origin")
+    environment = template_environment(autoescape=False)
+    environment.globals.update(_formats())
+    return environment.get_template("card.md").render(
+        manifest=manifest,
+        samples=samples,
+        picture=PICTURE,
+        location=location,
+        snippets=load_snippets(manifest, location),
+        splits=split_facts(manifest),
+        limits=limits(manifest),
+        trainings=trainings,
+        scores=scores,
+        **facts,
+    )
+
+
+def load_snippets(manifest: Manifest, location: str) -> list[str]:
+    """Python that loads each configuration from `location`, with what is in it."""
+    return [
+        SNIPPET.format(
+            location=location,
+            config=config,
+            counts=", ".join(f"{split} {manifest.rows(config, split):,}" for split in splits),
+        )
+        for config, splits in manifest.splits().items()
+    ]
+
+
+def _formats() -> dict[str, Any]:
+    """What the template needs to write numbers as the leaderboard does."""
+    from cards.measured import Score, Training
+    from cards.measured_tables import extractor_name, percent_cell, score_name
+    from cards.tables import MISSING, decimals_for, spread_cell
+
+    def number(score: Score) -> str:
+        digits = decimals_for([score.mean])
+        return spread_cell(score.mean, score.std, score.interval, digits, "").text
+
+    def lowest(row: Training) -> list[Any]:
+        return sorted(row.per_class, key=lambda c: (c.top1, c.wnid))[:LOWEST]
+
+    return {
+        "percent": lambda score: percent_cell(score).text,
+        "number": number,
+        "lowest": lowest,
+        "extractor": extractor_name,
+        "score_name": score_name,
+        "missing": MISSING,
+    }
+
+
+def main() -> None:
+    """Console entry point."""
+    run_command(render_card)
+
+
+if __name__ == "__main__":
+    main()
