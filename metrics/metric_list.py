@@ -127,10 +127,10 @@ def manifold_values(images: Sample, reference: Sample) -> Values:
 
 def _mean_interval(values: np.ndarray) -> list[float]:
     """Student's 95% interval of the mean of independent values."""
-    low, high = student_t.interval(
-        CONFIDENCE, len(values) - 1, values.mean(), values.std(ddof=1) / len(values) ** 0.5
-    )
-    return [float(low), float(high)] if low < high else [float(values.mean())] * 2
+    quantile = student_t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
+    half = float(quantile * values.std(ddof=1) / len(values) ** 0.5)
+    mean = float(values.mean())
+    return [mean - half, mean + half]
 
 
 def _value(estimate: Estimate, lower: float) -> Value:
