@@ -1,7 +1,7 @@
 """The command `train-classifier`."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -12,9 +12,10 @@ import typer
 from builder.results import Result
 from classifiers.experiment import Experiment, run_experiment, seed_paths
 from classifiers.recipe import load_recipe
-from classifiers.sources import check_sources, join_images, load_source, open_source
+from classifiers.sources import Source, check_sources, join_images, load_source, open_source
 from generation.command import run_command
 from generation.errors import UserError
+from generation.image_sets import LabelledImages
 from generation.progress import progress_bar
 
 
@@ -82,7 +83,10 @@ def train_classifier(
     sources = tuple(open_source(spec, chosen.resolution, "train", per_class) for spec in train)
     test_source = open_source(test, chosen.resolution, "test")
     check_sources(sources, test_source)
-    parts = [load_source(source, chosen.resolution) for source in sources]
+    with progress_bar(len(sources) + 1, "reading", "sets", quiet=as_json) as advance:
+        *parts, testing = [
+            _read(source, chosen.resolution, advance) for source in (*sources, test_source)
+        ]
     experiment = Experiment(
         recipe=chosen,
         steps=steps,
@@ -90,7 +94,7 @@ def train_classifier(
         train_images=tuple(map(len, parts)),
         training=join_images(parts),
         test=test_source,
-        testing=load_source(test_source, chosen.resolution),
+        testing=testing,
     )
     paths = seed_paths(out, chosen_seeds)
     for number, path in paths.items():
@@ -115,6 +119,12 @@ def summary(result: Result, path: Path) -> str:
         f"{name} {top1['value']:.2%} (95% {low:.2%} to {high:.2%}, n {top1['n']:,}), "
         f"seed {result.seeds['classifier']}: {path}"
     )
+
+
+def _read(source: Source, resolution: int, advance: Callable[[int], None]) -> LabelledImages:
+    images = load_source(source, resolution)
+    advance(1)
+    return images
 
 
 def _choose_seeds(seed: int | None, seeds: str | None) -> Sequence[int]:
