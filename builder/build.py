@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.commit import remove_temporaries, write_atomically
+from builder.commit import make_release_folder, remove_temporaries, write_atomically
 from builder.engine import Job, local_cluster, run_jobs
 from builder.manifest import Manifest, ShardRecord
 from builder.plan import (
@@ -111,7 +111,10 @@ def _earlier_requests(release: Path, stages: Sequence[StagePlan]) -> tuple[Build
         if release.is_dir() and any(release.iterdir()):
             raise UserError(f"{release} is not empty and holds no release; name another --out")
         return ()
-    content = json.loads(state.read_text())
+    try:
+        content = json.loads(state.read_text())
+    except ValueError as error:
+        raise UserError(f"{state} cannot be read: {error}; restore it or remove it") from None
     ours = {str(s.recipe.resolution): s.fingerprint for s in stages}
     for resolution, fingerprint in content["stages"].items():
         if ours.get(resolution, fingerprint) != fingerprint:
@@ -124,6 +127,7 @@ def _earlier_requests(release: Path, stages: Sequence[StagePlan]) -> tuple[Build
 
 def write_state(plan: BuildPlan) -> None:
     """Say what the folder is going to hold, before the first shard is made."""
+    make_release_folder(plan.release)
     path = plan.release / STATE_FILE
     known = json.loads(path.read_text())["stages"] if path.exists() else {}
     content = {

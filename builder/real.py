@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from builder.build import finish_release, run_missing
-from builder.commit import canonical_json, sha256_bytes, sha256_text
+from builder.build import STATE_FILE, finish_release, run_missing
+from builder.commit import canonical_json, make_release_folder, sha256_bytes, sha256_text
 from builder.encode import encode_image
 from builder.manifest import Manifest, ShardRecord
 from builder.markers import commit_shard, committed_record
@@ -86,6 +86,9 @@ def import_real(
 ) -> Manifest:
     """Import every split of `name` into `release`; rerun it to go on."""
     source = open_source(name)
+    if (release / STATE_FILE).exists():
+        raise UserError(f"{release} holds a synthetic release; name another --out")
+    make_release_folder(release)
     jobs = plan_import(name, source, release, views, crop_rule)
     records = run_missing(jobs, workers, on_done)
     manifest = Manifest(

@@ -1,5 +1,6 @@
 """A generator that needs no torch: each image is a flat colour that follows from its seed."""
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -30,6 +31,8 @@ class StandIn:
     def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray:  # noqa: ARG002
         time.sleep(float(os.environ.get("STAND_IN_SECONDS", "0")))
         side = self._resolution
+        if os.environ.get("STAND_IN_DISK_FULL") == str(side):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         colours = [
             np.random.Generator(np.random.Philox(seed)).integers(256, size=3)
             for seed in batch.seeds

@@ -33,6 +33,29 @@ def test_one_line_and_exit_code_two(arguments: list[str], expected: str, tmp_pat
     assert not (tmp_path / "release").exists()
 
 
+@pytest.mark.parametrize("kind", [["--recipe", "fashion-mnist"], ["--real", "fashion-mnist"]])
+def test_an_output_that_cannot_be_a_folder(kind: list[str], tmp_path: Path):
+    (tmp_path / "file").write_text("mine")
+    result = run(["build-dataset", *kind, "--out", tmp_path / "file", "--json"])
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1), result.stderr
+    assert "cannot be made: File exists" in result.stderr
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_no_space_left_is_one_line_and_rerunning_goes_on(stand_in_recipe: Path, tmp_path: Path):
+    release = tmp_path / "release"
+    build = [*BUILD, stand_in_recipe, "--per-class", "4", "--out", release, "--json"]
+    full = run(build, STAND_IN_DISK_FULL="32")
+    assert full.returncode == 2
+    assert "No space left on device: what is finished is kept" in full.stderr
+    assert "Traceback" not in full.stderr
+    kept = list(release.glob("markers/*/*.json"))
+    assert kept
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    assert run(build).returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in kept} == before
+
+
 def changed(recipe: Path, folder: Path, before: str, after: str) -> Path:
     """A copy of `recipe` with one thing changed."""
     path = folder / "changed.toml"
