@@ -60,7 +60,7 @@ def test_guidance_is_imagens() -> None:
     for w in (0.0, 1.0, 1.25, 5.0):
         guided, v = guided_denoiser(network, prompt, w, None, 0.0)(x, 50)
         expected = unconditional + w * (conditional - unconditional)
-        torch.testing.assert_close(guided, expected, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(guided, expected, atol=1e-5, rtol=1e-4)
         assert v is None
 
 
@@ -72,10 +72,10 @@ def test_a_learned_variance_is_the_conditional_halfs() -> None:
     assert conditional.shape == (2, 2, 8, 8)
     guided, v = guided_denoiser(network, prompt, 3.0, None, 0.0)(x, 50)
     expected = unconditional[:, :1] + 3 * (conditional[:, :1] - unconditional[:, :1])
-    torch.testing.assert_close(guided, expected, atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(v, conditional[:, 1:], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(guided, expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(v, conditional[:, 1:], atol=1e-5, rtol=1e-4)
     _, unguided_v = guided_denoiser(network, prompt, 1.0, None, 0.0)(x, 50)
-    torch.testing.assert_close(unguided_v, v, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(unguided_v, v, atol=1e-5, rtol=1e-4)
 
 
 STAGES = {
