@@ -30,15 +30,15 @@ from cards.tables import (
 TRAINING_COLUMNS = (
     Column("rank", "Rank", help="among training sets of generated images only"),
     Column("name", "Training set", numeric=False),
-    Column("arm", "Images are", numeric=False),
-    Column("regime", "Regime", numeric=False, help="what the generator saw of the real set"),
-    Column("config", "Size, px"),
-    Column("images", "Images"),
     Column("top1", "Top-1, %", better="higher", help="on real test images; CAS if generated"),
     Column("top5", "Top-5, %", better="higher", help="on real test images; CAS if generated"),
     Column("seeds", "Runs", help="training runs with different seeds"),
     Column("real_top1", "Real only, %", better="higher", help="same recipe on real images"),
     Column("ratio", "Of real", better="higher", help="top-1 over the real-only top-1"),
+    Column("arm", "Images are", numeric=False),
+    Column("regime", "Regime", numeric=False, help="what the generator saw of the real set"),
+    Column("config", "Size, px"),
+    Column("images", "Images"),
 )
 SOURCE_COLUMNS = (
     Column("name", "Release", numeric=False),
@@ -51,7 +51,10 @@ SCORE_NAMES = {
     "fd_train": ("FD to train", "lower"),
     "fd_test": ("FD to test", "lower"),
     "inception_score": ("Inception-style score", "higher"),
+    "inception_score_splits": ("the same, mean of splits", "higher"),
+    "inception_score_adm": ("the same, ADM's chunks", "higher"),
 }
+JOINED = ("fd_train", "fd_test", "inception_score")  # shown beside the accuracies
 REGIMES = (
     "Regime A: the generator never saw the real set. B: it was trained or fine-tuned on it. "
     "C: it is conditioned on real images while sampling."
@@ -67,7 +70,7 @@ def training_table(
     """One group a (model, recipe, protocol, test set); scores of the same releases beside."""
     names = names_of(source for r in rankings for row in r.rows for source in row.sources)
     joined = _joined_ranking(rankings, scores)
-    keys = [key for key in _score_keys([joined] if joined else []) if key in SCORE_NAMES]
+    keys = [key for key in _score_keys([joined] if joined else []) if key in JOINED]
     differing = differing_settings(rankings)
     groups = []
     for ranking in rankings:
