@@ -1,12 +1,11 @@
 """Building a release: from a recipe to finished shards, manifest and README."""
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.commit import make_release_folder, remove_temporaries, write_atomically
+from builder.commit import remove_temporaries
 from builder.engine import Job, local_cluster, run_jobs
 from builder.manifest import Manifest, ShardRecord
 from builder.plan import (
@@ -19,11 +18,10 @@ from builder.plan import (
 )
 from builder.recipe import Recipe, StageRecipe
 from builder.shard import ShardJob
+from builder.state import SyntheticState, read_state, write_state
 from generation.classes import ClassEntry, load_classes
 from generation.errors import UserError
 from generation.generators import generator_source
-
-STATE_FILE = "build.json"  # what the folder is a release of; written before the first shard
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class BuildPlan:
     recipe: Recipe
     classes: tuple[ClassEntry, ...]
     stages: tuple[StagePlan, ...]
-    requests: tuple[BuildRequest, ...]
+    state: SyntheticState
     shards: tuple[ShardPlan, ...]
     checkpoints: tuple[Path, ...]
     release: Path
@@ -86,63 +84,66 @@ def plan_build(
     Raises UserError if the folder holds another release.
     """
     classes = load_classes(recipe.classes)
+    earlier = read_state(release, SyntheticState)
+    chain = _keep_stages(recipe, chain, earlier)
     folders, hashes = locate_checkpoints(chain)
     stages = plan_stages(recipe, chain, classes, hashes)
     request = BuildRequest(tuple(c.wnid for c in wanted), per_class)
-    requests = _earlier_requests(release, stages)
+    requests = earlier.requests if earlier else ()
     if request not in requests:
         requests = (*requests, request)
+    state = SyntheticState(
+        name=recipe.name,
+        seed=recipe.seed,
+        shard=recipe.shard.model_dump(),
+        stages={str(s.recipe.resolution): s.fingerprint for s in stages},
+        requests=requests,
+    )
+    if earlier:
+        _require_same_release(release, earlier, state)
     blocks = plan_blocks(recipe, classes, requests)
     return BuildPlan(
         recipe=recipe,
         classes=classes,
         stages=stages,
-        requests=requests,
+        state=state,
         shards=tuple(plan_shards(stages, blocks)),
         checkpoints=tuple(folders),
         release=release,
     )
 
 
-def _earlier_requests(release: Path, stages: Sequence[StagePlan]) -> tuple[BuildRequest, ...]:
-    """The requests the folder was built for; UserError if it holds something else."""
-    state = release / STATE_FILE
-    if not state.exists():
-        if release.is_dir() and any(release.iterdir()):
-            raise UserError(f"{release} is not empty and holds no release; name another --out")
-        return ()
-    try:
-        content = json.loads(state.read_text())
-    except ValueError as error:
-        raise UserError(f"{state} cannot be read: {error}; restore it or remove it") from None
-    ours = {str(s.recipe.resolution): s.fingerprint for s in stages}
-    for resolution, fingerprint in content["stages"].items():
-        if ours.get(resolution, fingerprint) != fingerprint:
-            raise UserError(
-                f"{release} holds another release: {content['name']}, whose stage {resolution} "
-                "was made with other settings; name another --out or use the same recipe"
-            )
-    return tuple(BuildRequest(tuple(r["classes"]), r["per_class"]) for r in content["requests"])
+def _keep_stages(
+    recipe: Recipe, chain: Sequence[StageRecipe], state: SyntheticState | None
+) -> Sequence[StageRecipe]:
+    """`chain`, made as long as the release already is: what it has is kept and grows with it."""
+    if state is None:
+        return chain
+    highest = max(int(resolution) for resolution in state.stages)
+    longest = [stage for stage in recipe.stages if stage.resolution <= highest]
+    return longest if len(longest) > len(chain) else chain
 
 
-def write_state(plan: BuildPlan) -> None:
-    """Say what the folder is going to hold, before the first shard is made."""
-    make_release_folder(plan.release)
-    path = plan.release / STATE_FILE
-    known = json.loads(path.read_text())["stages"] if path.exists() else {}
-    content = {
-        "name": plan.recipe.name,
-        "stages": known | {str(s.recipe.resolution): s.fingerprint for s in plan.stages},
-        "requests": [asdict(request) for request in plan.requests],
-    }
-    write_atomically(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+def _require_same_release(release: Path, old: SyntheticState, new: SyntheticState) -> None:
+    """UserError unless `old`, what the folder holds, can grow into `new`."""
+    changed = [r for r, print_ in old.stages.items() if new.stages.get(r) != print_]
+    if changed:
+        raise UserError(
+            f"{release} holds another release: {old.name}, whose stage {changed[0]} was made with "
+            "other settings; name another --out or use the same recipe"
+        )
+    if old.shard != new.shard:
+        raise UserError(
+            f"{release} was built with shards of {old.shard}; the recipe now says {new.shard}: "
+            "name another --out or restore it"
+        )
 
 
 def build_release(
     plan: BuildPlan, workers: int | None, on_done: Callable[[ShardRecord], None]
 ) -> Manifest:
     """Make what is missing, then write README and manifest. Rerun it to go on."""
-    write_state(plan)
+    write_state(plan.release, plan.state)
     records = run_missing(plan.jobs(), workers, on_done)
     manifest = Manifest(
         name=plan.release.resolve().name,
@@ -199,5 +200,7 @@ def _origin(plan: BuildPlan) -> dict[str, Any]:
             }
             for s in plan.stages
         ],
-        "requests": [{"classes": list(r.classes), "per_class": r.per_class} for r in plan.requests],
+        "requests": [
+            {"classes": list(r.classes), "per_class": r.per_class} for r in plan.state.requests
+        ],
     }

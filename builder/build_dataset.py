@@ -11,6 +11,7 @@ from builder.build import build_release, plan_build
 from builder.manifest import Manifest
 from builder.plan import BuildRequest, plan_blocks
 from builder.recipe import Recipe, load_recipe
+from builder.state import claimed
 from generation.classes import ClassEntry, load_classes, select_classes
 from generation.command import run_command
 from generation.errors import UserError
@@ -88,9 +89,10 @@ def build_dataset(
         return
     chain = chosen.chain(res)
     release = out or Path("releases") / f"{chosen.name}-{chain[-1].resolution}"
-    plan = plan_build(chosen, chain, wanted, per_class, release)
-    with progress_bar(plan.images, chosen.name, "images", quiet=as_json) as advance:
-        manifest = build_release(plan, workers, lambda record: advance(record.rows))
+    with claimed(release):
+        plan = plan_build(chosen, chain, wanted, per_class, release)
+        with progress_bar(plan.images, chosen.name, "images", quiet=as_json) as advance:
+            manifest = build_release(plan, workers, lambda record: advance(record.rows))
     _report(manifest, release, as_json)
 
 
@@ -106,7 +108,7 @@ def _import_real(
     from generation.real_sources import open_source
 
     try:
-        resolutions = [int(view) for view in views.split(",")]
+        resolutions = sorted({int(view) for view in views.split(",")})
     except ValueError:
         raise UserError(
             f"--views {views!r}: give numbers, comma-separated, such as 64,256"
@@ -117,7 +119,10 @@ def _import_real(
     release = out or Path("releases") / f"{source.name}-real"
     rule: CropRule = crop or ("pad" if source.name == "fashion-mnist" else "center-crop")
     total = sum(len(s.labels) for s in source.splits.values()) * (1 + len(resolutions))
-    with progress_bar(total, source.name, "images", quiet=as_json) as advance:
+    with (
+        claimed(release),
+        progress_bar(total, source.name, "images", quiet=as_json) as advance,
+    ):
         manifest = import_real(
             name, release, resolutions, rule, workers, lambda record: advance(record.rows)
         )

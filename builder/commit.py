@@ -7,8 +7,6 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from generation.errors import UserError
-
 TEMPORARY = ".tmp"
 
 
@@ -25,17 +23,6 @@ def write_atomically(path: Path, content: bytes) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
-
-
-def make_release_folder(release: Path) -> None:
-    """Create the folder; UserError if that cannot be done or it cannot be written to."""
-    try:
-        release.mkdir(parents=True, exist_ok=True)
-        writable = os.access(release, os.W_OK)
-    except OSError as error:
-        raise UserError(f"--out {release} cannot be made: {error.strerror}") from None
-    if not writable:
-        raise UserError(f"--out {release} cannot be written to; name another folder")
 
 
 def remove_temporaries(folder: Path) -> None:

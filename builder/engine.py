@@ -3,7 +3,7 @@
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,6 +27,10 @@ class Job(Protocol):
     def run(self) -> ShardRecord: ...
 
 
+# One torch thread; no memory limit: Dask would pause a worker for good that holds a large model.
+WORKER = {"nthreads": 1, "host": "127.0.0.1", "memory_limit": 0}
+
+
 @contextmanager
 def local_cluster(workers: int | None, most: int) -> Iterator["Client"]:
     """`workers` processes, at most `most`; by default one a GPU, else one a core.
@@ -35,16 +39,16 @@ def local_cluster(workers: int | None, most: int) -> Iterator["Client"]:
     listen on this machine alone.
     """
     import dask
+    from dask.system import CPU_COUNT  # of this container, not of its host
 
     gpus = _visible_gpus()
-    count = min(workers or len(gpus) or os.cpu_count() or 1, most)
+    count = min(workers or len(gpus) or CPU_COUNT, most)
     environments = [
         {"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {} for i in range(count)
     ]
     settings = {
         "distributed.scheduler.worker-saturation": 1.0,  # a waiting task stays with the scheduler
         "distributed.scheduler.worker-ttl": None,  # a long C call may hold the GIL
-        "distributed.worker.memory.terminate": False,
         # The command tells what a user should know; in workers only the environment is early enough
         "logging": {"distributed": "critical"},
         "distributed.nanny.pre-spawn-environ": {
@@ -66,11 +70,18 @@ def local_cluster(workers: int | None, most: int) -> Iterator["Client"]:
             "options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"},
         }
         specs = {
-            i: {"cls": Nanny, "options": {"nthreads": 1, "host": "127.0.0.1", "env": env}}
+            i: {"cls": Nanny, "options": {"env": env} | WORKER}
             for i, env in enumerate(environments)
         }
-        with SpecCluster(workers=specs, scheduler=scheduler) as cluster, Client(cluster) as client:
-            yield client
+        cluster = SpecCluster(workers=specs, scheduler=scheduler)
+        try:
+            with Client(cluster) as client:
+                yield client
+        finally:
+            # On a busy machine workers can take longer to end than Dask waits for them; what they
+            # made is committed, and they are daemons: they end with this process.
+            with suppress(TimeoutError):
+                cluster.close()
 
 
 def run_jobs(client: "Client", jobs: Sequence[Job]) -> Iterator[ShardRecord]:
@@ -110,7 +121,8 @@ def run_job(job: Job) -> ShardRecord:
 def _visible_gpus() -> list[str]:
     """Indices of the GPUs this process may use, without importing torch when there is no driver."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") is not None:
-        return [g for g in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if g.strip()]
+        names = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
+        return [name for name in names if name.strip() and not name.strip().startswith("-")]
     if not Path("/dev/nvidiactl").exists():
         return []
     import torch

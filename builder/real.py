@@ -4,7 +4,7 @@ import hashlib
 import io
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from builder.build import STATE_FILE, finish_release, run_missing
-from builder.commit import canonical_json, make_release_folder, sha256_bytes, sha256_text
+from builder.build import finish_release, run_missing
+from builder.commit import canonical_json, sha256_bytes, sha256_text
 from builder.encode import encode_image
 from builder.manifest import Manifest, ShardRecord
 from builder.markers import commit_shard, committed_record
 from builder.parquet import encode_table, image_features, table_schema
 from builder.plan import FORMAT
+from builder.state import RealState, read_state, write_state
 from generation.errors import UserError
 from generation.real_sources import RealSource, RealSplit, open_source
 from generation.views import CropRule, make_view
@@ -86,10 +87,9 @@ def import_real(
 ) -> Manifest:
     """Import every split of `name` into `release`; rerun it to go on."""
     source = open_source(name)
-    if (release / STATE_FILE).exists():
-        raise UserError(f"{release} holds a synthetic release; name another --out")
-    make_release_folder(release)
-    jobs = plan_import(name, source, release, views, crop_rule)
+    state = _plan_state(name, source, release, views, crop_rule)
+    write_state(release, state)
+    jobs = plan_import(name, source, release, state.views, crop_rule)
     records = run_missing(jobs, workers, on_done)
     manifest = Manifest(
         name=release.resolve().name,
@@ -103,6 +103,25 @@ def import_real(
     )
     finish_release(release, manifest)
     return manifest
+
+
+def _plan_state(
+    name: str, source: RealSource, release: Path, views: Sequence[int], crop_rule: CropRule
+) -> RealState:
+    """What the folder is going to hold, earlier views included; UserError if it has other data."""
+    content = [
+        [split, [[data.key(i), label] for i, label in enumerate(data.labels)]]
+        for split, data in source.splits.items()
+    ]
+    images_sha256 = sha256_text(canonical_json(content))
+    earlier = read_state(release, RealState)
+    if earlier is None:
+        return RealState(name, crop_rule, images_sha256, tuple(sorted(views)))
+    if (earlier.source, earlier.images_sha256) != (name, images_sha256):
+        raise UserError(f"{release} holds other images, of {earlier.source}; name another --out")
+    if earlier.crop_rule != crop_rule:
+        raise UserError(f"{release} has views by --crop {earlier.crop_rule}; name another --out")
+    return replace(earlier, views=tuple(sorted({*earlier.views, *views})))
 
 
 def plan_import(
@@ -164,7 +183,7 @@ def _row(job: ImportJob, source: RealSource, i: int) -> dict[str, Any]:
             else:
                 pixels = make_view(image, int(job.config), job.crop_rule)
                 stored = encode_image(pixels, "webp-lossless", synthetic=False)
-    except OSError:
+    except (OSError, SyntaxError, Image.DecompressionBombError):  # as Pillow refuses an image
         raise UserError(
             f"{job.source}: image {data.key(i)} of {job.split} cannot be decoded; remove or mend it"
         ) from None

@@ -1,13 +1,13 @@
 """A recipe: the whole of what decides a release's images, as its author writes it (TOML)."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from generation.errors import UserError, unknown_name
+from generation.errors import UserError
 from generation.sampler_config import SamplerConfig
+from generation.toml_recipes import load_toml
 
 BUILTIN = Path(__file__).parent / "recipes"
 Encoding = Literal["webp-lossless", "png", "jpeg"]
@@ -45,7 +45,7 @@ class Recipe(BaseModel):
     classes: a built-in class list or a CSV. dataset: the real data set those classes come from.
     regime: A, the generator never saw that set; B, it was fine-tuned on it; C, it is conditioned
     on real images. license: of the images, with what the model's licence says of sharing them.
-    encoding: of the resolution asked for; the stages before it are always lossless.
+    encoding: of the last stage; the stages before it are always lossless.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -83,16 +83,4 @@ class Recipe(BaseModel):
 
 def load_recipe(source: str) -> Recipe:
     """A built-in recipe by name, or a TOML file; UserError names what is wrong in it."""
-    path = Path(source) if source.endswith(".toml") else BUILTIN / f"{source}.toml"
-    if not path.is_file():
-        if source.endswith(".toml"):
-            raise UserError(f"recipe {source} does not exist")
-        raise unknown_name("recipe", source, (p.stem for p in BUILTIN.glob("*.toml")))
-    try:
-        return Recipe.model_validate(tomllib.loads(path.read_text()))
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"recipe {path} is not valid TOML: {error}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "recipe"
-        raise UserError(f"recipe {path}: {where}: {first['msg']}") from None
+    return load_toml(Recipe, "recipe", BUILTIN, source)

@@ -165,7 +165,14 @@ def _sampled_batches(
             seeds=[rows[i]["seed"] for i in padded],
             parents=None if parents is None else np.stack([decode(parents[i]) for i in padded]),
         )
-        yield generator.sample(batch, stage.sampler)[: len(numbers)]
+        images = generator.sample(batch, stage.sampler)
+        wanted = (stage.batch, stage.resolution, stage.resolution, 3)
+        if images.shape != wanted:
+            raise UserError(
+                f"checkpoint {stage.checkpoint} makes images of {images.shape[1]} px, its stage in "
+                f"the recipe has resolution {stage.resolution}"
+            )
+        yield images[: len(numbers)]
 
 
 def _parent_bytes(job: ShardJob) -> list[bytes] | None:

@@ -3,7 +3,7 @@
 config.json, diffusion_pytorch_model.safetensors   the U-Net, as diffusers saves it
 stage.json                                         StageConfig
 prompts.safetensors                                embeddings of the stage's prompts
-training.json, loss.csv, loss.png, samples.png     how it was made; not part of the hash
+training.json, loss.csv, loss.png                  how it was made; not part of the hash
 """
 
 from pathlib import Path

@@ -23,22 +23,22 @@ class ClassEntry:
 def load_classes(source: str) -> tuple[ClassEntry, ...]:
     """A built-in list by name, or a CSV with the columns id, wnid, name, prompt.
 
-    Raises UserError for an unknown name, a missing column, ids that are not 0, 1, 2 …, or a wnid
-    or prompt that stands twice.
+    Raises UserError for an unknown name, a missing column, ids that are not 0, 1, 2 …, or a wnid,
+    name or prompt that stands twice.
     """
     path = Path(source) if source.endswith(".csv") else BUILTIN / f"{source}.csv"
     if not path.is_file():
         if source.endswith(".csv"):
             raise UserError(f"class list {source} does not exist")
         raise unknown_name("class list", source, (p.stem for p in BUILTIN.glob("*.csv")))
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     missing = [c for c in COLUMNS if not rows or rows[0].get(c) is None]
     if missing:
         raise UserError(f"class list {path}: no column {missing[0]!r}; need {', '.join(COLUMNS)}")
     if [row["id"] for row in rows] != [str(i) for i in range(len(rows))]:
         raise UserError(f"class list {path}: ids must count 0, 1, 2 … in order")
-    for column in ("wnid", "prompt"):
+    for column in ("wnid", "name", "prompt"):
         _require_distinct(path, column, [row[column] for row in rows])
     return tuple(ClassEntry(int(r["id"]), r["wnid"], r["name"], r["prompt"]) for r in rows)
 

@@ -59,6 +59,8 @@ def finetune_generator(
         chosen = chosen.model_copy(update={"training": changed})
     if split not in ("train", "fit"):
         raise UserError(f"--split {split!r}: a generator learns from 'fit' or 'train' alone")
+    if threads is not None and threads < 1:
+        raise UserError(f"--threads {threads}: give at least 1")
     images, parents = _load_data(chosen, data, split)
     if threads is not None:
         import torch
@@ -100,9 +102,10 @@ def _network(recipe: TrainingRecipe, start: str | None) -> "PixelUNet":
 
     if start is not None:
         network = load_checkpoint(resolve_checkpoint(start))
-        found, wanted = network.config.resolution, recipe.stage.resolution
-        if found != wanted:
-            raise UserError(f"--from {start} is a stage of {found} px, the recipe's has {wanted}")
+        for field, wanted in recipe.stage.model_dump().items():
+            found = network.config.model_dump()[field]
+            if found != wanted:
+                raise UserError(f"--from {start} has {field} {found}, the recipe's stage {wanted}")
         return network
     prompts = encode_prompts([c.prompt for c in load_classes(recipe.classes)])
     stage = recipe.stage.model_dump()

@@ -60,11 +60,24 @@ def split_files(release: Path, config: str, split: str) -> list[Path]:
             raise UserError(f"{release} is not a release: no Parquet files; see build-dataset")
         raise unknown_name(f"configuration of {release}", config, options)
     stored = "train" if split in PSEUDO_SPLITS else split
-    files = sorted(folder.glob(f"{stored}-*.parquet"))
+    files = [path for path in _listed_files(release, folder) if path.name.startswith(f"{stored}-")]
     if not files:
         options = sorted({p.name.split("-")[0] for p in folder.glob("*.parquet")})
         raise unknown_name(f"split of {folder}", split, options)
     return files
+
+
+def _listed_files(release: Path, folder: Path) -> list[Path]:
+    """The files of a configuration that the manifest lists: while a release grows there are more.
+
+    A release being selected from or made by other tools may have no manifest: then all there are.
+    """
+    manifest = release / "manifest.json"
+    if not manifest.is_file():
+        return sorted(folder.glob("*.parquet"))
+    shards = json.loads(manifest.read_text())["shards"]
+    paths = (release / shard["path"] for shard in shards)
+    return sorted(path for path in paths if path.parent == folder)
 
 
 def iterate_tables(

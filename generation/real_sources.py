@@ -6,6 +6,7 @@ its original bytes, so that any stretch of it can be read by any process.
 
 import gzip
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -113,11 +114,13 @@ class FolderSplit:
 
 
 def _folder(root: Path) -> RealSource:
-    splits = sorted(p for p in root.iterdir() if p.is_dir())
+    splits = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     names = sorted({c.name for split in splits for c in split.iterdir() if c.is_dir()})
     if not names:
         raise UserError(f"{root} is no image folder: images must stand in {root}/SPLIT/CLASS/")
     classes = tuple(ClassEntry(i, name, name, name) for i, name in enumerate(names))
+    for split in splits:
+        _require_plain_name(split.name)
     found = {split.name: _folder_split(split, classes) for split in splits}
     return RealSource(root.resolve().name, "unknown", classes, found)
 
@@ -170,9 +173,19 @@ def _hub(path: str, name: str) -> RealSource:
     names = features[label].names
     builtin = load_classes("fashion-mnist") if name == "fashion-mnist" else None
     classes = builtin or tuple(ClassEntry(i, n, n, n) for i, n in enumerate(names))
-    splits = {
-        split: HubSplit(data.cast_column(image, ImageFeature(decode=False)), image, label)
-        for split, data in dataset.items()
-    }
+    splits = {}
+    for split, data in dataset.items():
+        _require_plain_name(split)
+        if min(data[label], default=0) >= 0:  # a split without labels (-1) is no use: left out
+            undecoded = data.cast_column(image, ImageFeature(decode=False))
+            splits[split] = HubSplit(undecoded, image, label)
     license_name = next(iter(dataset.values())).info.license or "unknown"
     return RealSource(name, license_name, classes, splits)
+
+
+def _require_plain_name(split: str) -> None:
+    """A release's files are SPLIT-*.parquet, so a split's name holds no hyphen."""
+    if not re.fullmatch(r"\w+", split):
+        raise UserError(
+            f"split {split!r}: its name may hold letters, digits and _ alone; rename it"
+        )

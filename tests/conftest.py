@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-# As in the builder's workers: with several threads a row's last bit depends on its place in a batch.
+# As in the builder's workers: with more threads a row's last bit depends on its place in a batch.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 ROOT = Path(__file__).parent.parent

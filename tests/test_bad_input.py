@@ -97,9 +97,27 @@ def test_another_release_is_not_touched(stand_in_recipe: Path, tmp_path: Path):
     assert release_bytes(release) == before
 
 
-def test_a_folder_of_other_files_is_not_touched(stand_in_recipe: Path, tmp_path: Path):
+def test_shards_of_another_size_are_refused(stand_in_recipe: Path, tmp_path: Path):
+    release = tmp_path / "release"
+    assert run([*BUILD, stand_in_recipe, "--per-class", "2", "--out", release]).returncode == 0
+    other = changed(stand_in_recipe, tmp_path, "indices = 4", "indices = 3")
+    result = run([*BUILD, other, "--per-class", "2", "--out", release])
+    assert result.returncode == 2
+    assert "was built with shards of" in result.stderr
+
+
+def test_a_stage_whose_checkpoint_makes_another_size(stand_in_recipe: Path, tmp_path: Path):
+    other = changed(stand_in_recipe, tmp_path, 'checkpoint = "16"', 'checkpoint = "24"')
+    result = run([*BUILD, other, "--per-class", "2", "--out", tmp_path / "release", "--json"])
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1), result.stderr
+    assert "checkpoint 24 makes images of 24 px, its stage in the recipe has" in result.stderr
+
+
+@pytest.mark.parametrize("kind", ["synthetic", "real"])
+def test_a_folder_of_other_files_is_not_touched(stand_in_recipe: Path, tmp_path: Path, kind: str):
     (tmp_path / "notes.txt").write_text("mine")
-    result = run([*BUILD, stand_in_recipe, "--out", tmp_path])
+    source = ["--real", "fashion-mnist"] if kind == "real" else ["--recipe", stand_in_recipe]
+    result = run(["build-dataset", *source, "--out", tmp_path])
     assert result.returncode == 2
     assert "is not empty and holds no release" in result.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]

@@ -17,6 +17,8 @@ import pytest
 from datasets import load_dataset
 from PIL import Image
 
+from builder.state import claimed
+from generation.image_sets import load_images
 from tests.conftest import ROOT, release_bytes, run
 
 PER_CLASS = 10
@@ -108,6 +110,31 @@ def test_extending_leaves_finished_shards_alone(
     assert parquet == {
         k: v for k, v in release_bytes(undisturbed).items() if k.endswith(".parquet")
     }
+
+
+def test_a_shorter_chain_keeps_the_stages_that_are_there(stand_in_recipe: Path, tmp_path: Path):
+    release = tmp_path / "release"
+    assert run(command(stand_in_recipe, release, per_class=2)).returncode == 0
+    shorter = [*command(stand_in_recipe, release, per_class=4), "--res", "8"]
+    rows = json.loads(run(shorter).stdout)["rows"]
+    assert rows == {r: {"train": 12} for r in ("8", "16", "32")}
+
+
+def test_an_unfinished_extension_is_not_read(stand_in_recipe: Path, tmp_path: Path):
+    release = tmp_path / "release"
+    assert run(command(stand_in_recipe, release, per_class=4)).returncode == 0
+    manifest = (release / "manifest.json").read_bytes()
+    assert run(command(stand_in_recipe, release, per_class=8)).returncode == 0
+    (release / "manifest.json").write_bytes(manifest)  # as if the extension had not come so far
+    assert len(load_images(release, "32", "train")) == 12
+
+
+def test_two_builds_in_one_folder_do_not_meet(stand_in_recipe: Path, tmp_path: Path):
+    release = tmp_path / "release"
+    with claimed(release):
+        result = run(command(stand_in_recipe, release))
+    assert result.returncode == 2
+    assert "another build is at work" in result.stderr
 
 
 @pytest.mark.parametrize("harm", ["truncate", "delete marker", "foreign marker"])

@@ -80,6 +80,10 @@ class PixelUNetGenerator:
 
         config = self._network.config
         if config.low_resolution is None:
+            if batch.parents is not None:
+                raise UserError(
+                    "a base checkpoint cannot follow another stage: it takes no parents"
+                )
             return None
         if batch.parents is None or batch.parents.shape[1] != config.low_resolution:
             given = "none" if batch.parents is None else f"{batch.parents.shape[1]} px"

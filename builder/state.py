@@ -1,0 +1,98 @@
+"""build.json: what a folder is a release of, written before its first shard."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from builder.commit import write_atomically
+from builder.plan import BuildRequest
+from generation.errors import UserError
+
+STATE_FILE = "build.json"
+
+
+@dataclass(frozen=True)
+class SyntheticState:
+    """A synthetic release: fingerprints of its stages by resolution, and all it was asked for."""
+
+    name: str
+    seed: int
+    shard: dict[str, int]
+    stages: dict[str, str]
+    requests: tuple[BuildRequest, ...]
+
+
+@dataclass(frozen=True)
+class RealState:
+    """An import: where from, by which rule, a hash of its keys and labels, views so far."""
+
+    source: str
+    crop_rule: str
+    images_sha256: str
+    views: tuple[int, ...]
+
+
+KINDS: dict[type, str] = {SyntheticState: "synthetic", RealState: "real"}
+State = TypeVar("State", SyntheticState, RealState)
+
+
+def read_state(release: Path, kind: type[State]) -> State | None:
+    """What the folder holds, None if it is new; UserError if it is no release of `kind`."""
+    path = release / STATE_FILE
+    if not path.is_file():
+        if release.is_dir() and any(release.iterdir()):
+            raise UserError(f"{release} is not empty and holds no release; name another --out")
+        return None
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+        found = content.pop("kind")
+        if found != KINDS[kind]:
+            raise UserError(f"{release} holds another release, a {found} one; name another --out")
+        if kind is SyntheticState:
+            content["requests"] = tuple(
+                BuildRequest(tuple(r["classes"]), r["per_class"]) for r in content["requests"]
+            )
+        else:
+            content["views"] = tuple(content["views"])
+        return kind(**content)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path} cannot be read: restore it, or name another --out") from None
+
+
+def write_state(release: Path, state: SyntheticState | RealState) -> None:
+    """Say what the folder is going to hold."""
+    content = {"kind": KINDS[type(state)], **asdict(state)}
+    text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    write_atomically(release / STATE_FILE, text.encode())
+
+
+@contextmanager
+def claimed(release: Path) -> Iterator[None]:
+    """Make the folder and hold it for this process alone, on this machine.
+
+    Raises UserError if it cannot be made or written to, or another build is at work in it. The
+    system lets go of the lock when the process ends, however it ends.
+    """
+    try:
+        release.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {release} cannot be made: {error.strerror}") from None
+    if not os.access(release, os.W_OK):
+        raise UserError(f"--out {release} cannot be written to; name another folder")
+    descriptor = os.open(release, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UserError(f"another build is at work in {release}; wait for it to end") from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+        if not any(release.iterdir()):  # bad input was found before anything was made
+            release.rmdir()
