@@ -34,7 +34,7 @@ def load(folder: Path) -> Generator:
     from generation.checkpoint import load_checkpoint
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = load_checkpoint(folder).to(device, memory_format=torch.channels_last)
+    network = load_checkpoint(folder).to(device).to(memory_format=torch.channels_last)
     return PixelUNetGenerator(network)
 
 
