@@ -2,9 +2,9 @@
 
     python benchmarks/fault_campaign.py --out results/fault_campaign.json
 
-Each trial builds the same release, kills one worker or the whole command at a moment drawn from
-its seed, reruns the command where it died, and compares Parquet files, markers, manifest and
-README with an undisturbed build by one worker.
+Each trial builds the same release of 8 shards, waits until as many are committed as its seed says
+and up to two seconds more, kills one worker or the whole command, reruns the command where it
+died, and compares Parquet files, markers, manifest and README with an undisturbed build.
 """
 
 import argparse
@@ -21,10 +21,12 @@ from pathlib import Path
 import psutil
 from rich.progress import track
 
+from builder.recipe import BUILTIN
 from builder.results import environment
 
 MOMENTS = 5
-PER_CLASS = 50
+PER_CLASS = 20
+SHARDS = 8
 
 
 def main() -> None:
@@ -32,7 +34,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        undisturbed = Path(folder) / "undisturbed"
+        (Path(folder) / "recipe.toml").write_text(small_shards())
+        undisturbed = Path(folder) / "one" / "undisturbed"
         started = time.monotonic()
         run(undisturbed, workers=1).wait()
         one_worker = time.monotonic() - started
@@ -42,13 +45,14 @@ def main() -> None:
         two_workers = time.monotonic() - started
         same_at_two = release_bytes(Path(folder) / "two" / "undisturbed") == expected
         trials = [
-            trial(Path(folder) / f"{victim}-{seed}", victim, seed, two_workers, expected)
+            trial(Path(folder) / f"{victim}-{seed}", victim, seed, expected)
             for victim, seed in track(
                 [(v, s) for v in ("worker", "command") for s in range(MOMENTS)], "killing"
             )
         ]
     content = {
         "recipe": "fashion-mnist",
+        "shards": SHARDS,
         "images": 10 * PER_CLASS * 2,
         "seconds_undisturbed": {"one_worker": one_worker, "two_workers": two_workers},
         "identical_for_one_and_two_workers": same_at_two,
@@ -61,22 +65,30 @@ def main() -> None:
     print(json.dumps({k: content[k] for k in ("all_identical", "seconds_undisturbed")}))
 
 
+def small_shards() -> str:
+    """The embedded recipe with shards of 50 images in place of 250."""
+    text = (BUILTIN / "fashion-mnist.toml").read_text()
+    return text.replace("indices = 25", "indices = 5")
+
+
 def run(release: Path, workers: int) -> subprocess.Popen[bytes]:
     """Start the build, its output thrown away."""
     program = Path(sys.executable).parent / "build-dataset"
-    command = [program, "--recipe", "fashion-mnist", "--per-class", PER_CLASS, "--json"]
+    recipe = release.parent.parent / "recipe.toml"
+    command = [program, "--recipe", recipe, "--per-class", PER_CLASS, "--json"]
     command += ["--out", release, "--workers", workers]
     return subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)
 
 
-def trial(
-    release: Path, victim: str, seed: int, duration: float, expected: dict[str, bytes]
-) -> dict[str, object]:
-    """Kill at a moment between 10% and 95% of an undisturbed build's time, then rerun."""
+def trial(release: Path, victim: str, seed: int, expected: dict[str, bytes]) -> dict[str, object]:
+    """Kill when a seeded number of shards is committed and a seeded time has passed; rerun."""
     release = release / "undisturbed"  # the name stands in the README
-    moment = random.Random(f"{victim}/{seed}").uniform(0.1, 0.95) * duration
+    chance = random.Random(f"{victim}/{seed}")
+    awaited, pause = chance.randrange(SHARDS), chance.uniform(0, 2)
     building = run(release, workers=2)
-    time.sleep(moment)
+    while len(list(release.glob("markers/*/*.json"))) < awaited and building.poll() is None:
+        time.sleep(0.02)
+    time.sleep(pause)
     killed = kill(building, victim)
     finished = {str(p.relative_to(release)) for p in release.glob("markers/*/*.json")}
     if victim == "command":
@@ -86,7 +98,8 @@ def trial(
     return {
         "victim": victim,
         "seed": seed,
-        "moment_s": round(moment, 2),
+        "shards_awaited": awaited,
+        "seconds_after": round(pause, 2),
         "processes_killed": killed,
         "shards_finished_before": len(finished),
         "identical": release_bytes(release) == expected,
@@ -95,6 +108,8 @@ def trial(
 
 def kill(building: subprocess.Popen[bytes], victim: str) -> int:
     """SIGKILL the youngest worker, or the command with all it started; how many were killed."""
+    if building.poll() is not None:
+        return 0
     everyone = psutil.Process(building.pid).children(recursive=True)
     workers = [p for p in everyone if "spawn_main" in " ".join(p.cmdline())]
     victims = workers[-1:] if victim == "worker" else [psutil.Process(building.pid), *everyone]
