@@ -26,7 +26,7 @@ def leaderboard(
 
     leaderboard results
 
-    leaderboard results --out site --release releases/fashion-mnist
+    leaderboard results --out site --release releases/fashion-mnist-32
     """
     from cards.board import assemble_board
     from cards.page import board_json, write_site

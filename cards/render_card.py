@@ -37,7 +37,7 @@ def render_card(
 ) -> None:
     """Write the body of a release's README.md and its picture; the YAML on top stays as it is.
 
-    render-card releases/fashion-mnist --results results
+    render-card releases/fashion-mnist-32 --results results
     """
     from cards.sample_grid import draw_grid, png_bytes, read_samples
 

@@ -177,7 +177,7 @@ def draw_sample_grid(
 ) -> None:
     """Draw the first images of each class of a release as one labelled picture.
 
-    python -m cards.sample_grid releases/fashion-mnist --out samples.png
+    python -m cards.sample_grid releases/fashion-mnist-32 --out samples.png
     """
     if per_class < 1:
         raise UserError(f"--per-class must be at least 1, not {per_class}")

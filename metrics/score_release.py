@@ -55,9 +55,11 @@ def score_release(
 
     Examples:
 
-      score-release releases/fashion-mnist-32:32 --real releases/fashion-mnist-real
-
-      score-release releases/fashion-mnist-32:16 --real releases/fashion-mnist-real --metrics all
+    \b
+      score-release releases/fashion-mnist-32:32 \\
+        --real releases/fashion-mnist-real
+      score-release releases/fashion-mnist-32:16 \\
+        --real releases/fashion-mnist-real --metrics all
     """
     if batch < 1:
         raise UserError(f"--batch {batch}: give at least 1")
