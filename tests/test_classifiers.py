@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -523,8 +524,9 @@ def test_bad_content_is_named(tmp_path: Path) -> None:
 
 def test_images_that_the_manifest_does_not_count_are_refused(tmp_path: Path) -> None:
     folder = write_release(tmp_path / "r", {"train": make_images(1, 0)})
-    stray = folder / str(SIZE) / "train-00000006.parquet"
-    stray.write_bytes((folder / str(SIZE) / "train-00000000.parquet").read_bytes())
+    path = folder / str(SIZE) / "train-00000000.parquet"
+    table = pq.read_table(path)
+    pq.write_table(pa.concat_tables([table, table]), path)
     with pytest.raises(UserError, match="12 images, but its manifest says 6"):
         load_source(open_source(str(folder), SIZE), SIZE)
 
