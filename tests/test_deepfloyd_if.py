@@ -36,6 +36,7 @@ from generation.diffusers_folder import noise_schedule
 from generation.errors import UserError
 from generation.generators import Generator, ImageBatch, generator_source
 from generation.image_sets import decode
+from generation.prompt_cache import PromptCache
 from generation.sampler import sample
 from generation.sampler_config import SamplerConfig
 from tests.conftest import run
@@ -174,14 +175,21 @@ def test_prompts_are_encoded_once_for_every_stage_with_the_encoder(
     np.testing.assert_array_equal(load(models / "if-1").sample(batch, BASE), images[0])
 
 
-def test_an_embedding_does_not_depend_on_what_was_encoded_with_it(
-    models: Path, images: list[np.ndarray]
-) -> None:
-    for prompt in PROMPTS[2:0:-1]:  # two prompts first and alone, then the rest
-        alone = ImageBatch([prompt] * 4, [0] * 4, SEEDS, None)
-        load(models / "if-1").sample(alone, BASE)
-    batch = ImageBatch(PROMPTS, range(4), SEEDS, None)
-    np.testing.assert_array_equal(load(models / "if-1").sample(batch, BASE), images[0])
+def test_prompts_are_encoded_in_batches_of_one_shape_whatever_is_missing() -> None:
+    seen: list[int] = []
+
+    def encode(texts: list[str]) -> torch.Tensor:
+        seen.append(len(texts))
+        return torch.tensor([[[float(len(text))]] for text in texts])
+
+    cache = PromptCache("encoder")
+    cache.fill(["a", "bb"], encode)
+    wanted = ["a" * n for n in range(1, 12)] + ["bb", "a"]
+    assert cache.missing(wanted) == ["a" * n for n in range(2, 12)]
+    cache.fill(cache.missing(wanted), encode)
+    assert cache.load(wanted).flatten().tolist() == [*range(1, 12), 2, 1]
+    assert seen == [8, 8, 8]
+    assert PromptCache("another encoder").missing(["a"]) == ["a"]
 
 
 def test_a_prompt_too_long_for_the_encoder_is_refused(models: Path) -> None:
