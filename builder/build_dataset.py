@@ -1,7 +1,7 @@
 """The command `build-dataset`."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +10,7 @@ import typer
 from builder.build import build_release, plan_build
 from builder.manifest import Manifest
 from builder.plan import BuildRequest, plan_blocks
-from builder.recipe import Recipe, load_recipe
+from builder.recipe import REGIMES, Recipe, StageRecipe, load_recipe
 from builder.state import claimed
 from generation.classes import ClassEntry, load_classes, select_classes
 from generation.command import run_command
@@ -144,6 +144,7 @@ def _print_plan(
         "images": images,
         "shards_per_stage": len(blocks),
         "license": recipe.license,
+        "regime": recipe.regime,
         "stages": [
             {
                 "resolution": stage.resolution,
@@ -151,6 +152,11 @@ def _print_plan(
                 "checkpoint": stage.checkpoint,
                 "network_evaluations": stage.sampler.network_evaluations,
                 "images": images,
+                "model": stage.model and stage.model.model_dump(),
+                "regime": stage.regime or recipe.regime,
+                "cost": stage.cost and stage.cost.model_dump(),
+                "device_hours": stage.cost and images * stage.cost.seconds / 3600,
+                "published": [score.model_dump() for score in stage.published],
             }
             for stage in chain
         ],
@@ -165,7 +171,33 @@ def _print_plan(
             f"{stage.sampler.method}, {stage.sampler.network_evaluations} evaluations an image, "
             f"{len(blocks):,} shards"
         )
+        for line in _model_lines(stage, images):
+            print(f"    {line}")
+    print(f"  regime {recipe.regime}: {REGIMES[recipe.regime]}")
     print(f"  licence: {recipe.license}. {recipe.license_note}".rstrip())
+
+
+def _model_lines(stage: StageRecipe, images: int) -> Iterator[str]:
+    """What the recipe says of the stage's model, cost and published scores."""
+    if stage.model is not None:
+        model = stage.model
+        yield f"model: {model.name}, {model.source}"
+        yield f"licence: {model.license}. Images: {model.images}"
+    if stage.cost is not None:
+        cost = stage.cost
+        hours = images * cost.seconds / 3600
+        yield (
+            f"cost: {cost.seconds:g} s an image, {hours:,.1f} h in all on {cost.hardware}, "
+            f"{cost.memory_gib:g} GiB of its memory ({cost.source})"
+        )
+    if stage.regime is not None:
+        yield f"regime {stage.regime}: {REGIMES[stage.regime]}"
+    if stage.sampler_source:
+        yield f"sampler: {stage.sampler_source}"
+    for score in stage.published:
+        values = {"FID": score.fid, "IS": score.inception_score}
+        numbers = ", ".join(f"{name} {value:g}" for name, value in values.items() if value)
+        yield f"published: {numbers}; {score.settings} ({score.source})"
 
 
 def _report(manifest: Manifest, release: Path, as_json: bool) -> None:

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from builder.commit import canonical_json, sha256_text
 from builder.recipe import Recipe, StageRecipe
@@ -74,7 +75,7 @@ def plan_stages(
     for position, (stage, checkpoint) in enumerate(zip(chain, checkpoint_hashes, strict=True)):
         last = position == len(recipe.stages) - 1
         encoding = recipe.encoding if last else "webp-lossless"
-        content = {
+        content: dict[str, Any] = {
             "format": FORMAT,
             "seed": recipe.seed,
             "classes": class_list,
@@ -86,6 +87,8 @@ def plan_stages(
             "encoding": encoding,
             "parent": stages[-1].fingerprint if stages else None,
         }
+        if stage.compile:  # named only where set: a release built before there was a choice goes on
+            content["compile"] = True
         fingerprint = sha256_text(canonical_json(content))
         stages.append(StagePlan(stage, encoding, checkpoint, fingerprint))
     return tuple(stages)

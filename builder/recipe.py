@@ -5,19 +5,29 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from builder.model_facts import ModelFacts, PublishedScore, StageCost
 from generation.errors import UserError
 from generation.sampler_config import SamplerConfig
 from generation.toml_recipes import load_toml
 
 BUILTIN = Path(__file__).parent / "recipes"
 Encoding = Literal["webp-lossless", "png", "jpeg"]
+Regime = Literal["A", "B", "C"]
 Positive = Annotated[int, Field(gt=0)]
+REGIMES = {
+    "A": "the generator never saw the data set",
+    "B": "the generator was trained or fine-tuned on the data set",
+    "C": "the generator is conditioned on real images of the data set",
+}
 
 
 class StageRecipe(BaseModel):
     """One stage of the chain. sha256: the checkpoint's hash, refused if another is found.
 
     batch: images the network sees at once; fixed, so that pixels do not depend on grouping.
+    compile: run the networks compiled, faster after minutes of warming up; pixels differ slightly.
+    For people, deciding no pixel and no fingerprint: regime, of this stage's model where it differs
+    from the recipe's; sampler_source, model, cost, published.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -28,6 +38,12 @@ class StageRecipe(BaseModel):
     sha256: str | None = None
     sampler: SamplerConfig = SamplerConfig()
     batch: Positive = 50
+    compile: bool = False
+    regime: Regime | None = None
+    sampler_source: str = ""
+    model: ModelFacts | None = None
+    cost: StageCost | None = None
+    published: tuple[PublishedScore, ...] = ()
 
 
 class ShardRecipe(BaseModel):
@@ -43,8 +59,8 @@ class Recipe(BaseModel):
     """A release's recipe.
 
     classes: a built-in class list or a CSV. dataset: the real data set those classes come from.
-    regime: A, the generator never saw that set; B, it was fine-tuned on it; C, it is conditioned
-    on real images. license: of the images, with what the model's licence says of sharing them.
+    regime: a key of REGIMES. license: of the images, with what the model's licence says of sharing
+    them.
     encoding: of the last stage; the stages before it are always lossless.
     """
 
@@ -54,7 +70,7 @@ class Recipe(BaseModel):
     description: str
     classes: str
     dataset: str
-    regime: Literal["A", "B", "C"]
+    regime: Regime
     license: str
     license_note: str = ""
     seed: Annotated[int, Field(ge=0, lt=2**53)] = 2023
@@ -67,6 +83,16 @@ class Recipe(BaseModel):
         resolutions = [stage.resolution for stage in self.stages]
         if resolutions != sorted(set(resolutions)):
             raise ValueError(f"the stages' resolutions must rise, not {resolutions}")
+        return self
+
+    @model_validator(mode="after")
+    def _regime_covers_the_stages(self) -> "Recipe":
+        for stage in self.stages:
+            if stage.regime is not None and stage.regime > self.regime:
+                raise ValueError(
+                    f"regime {self.regime} cannot hold for a chain whose stage at "
+                    f"{stage.resolution} px is regime {stage.regime}"
+                )
         return self
 
     def chain(self, resolution: int | None) -> tuple[StageRecipe, ...]:

@@ -73,7 +73,7 @@ def build_shard(job: ShardJob) -> ShardRecord:
     """Make the shard and commit it."""
     started = time.time()
     stage = job.plan.stage
-    generator = load_generator(stage.recipe.generator, job.checkpoint, stage.checkpoint_sha256)
+    generator = load_generator(stage, job.checkpoint)
     rows = _rows(job)
     images = _sample_and_encode(job, generator, rows)
     features = image_features(job.classes, COLUMNS)
@@ -85,12 +85,12 @@ def build_shard(job: ShardJob) -> ShardRecord:
 
 
 @lru_cache(maxsize=1)  # a worker holds one stage's model at a time
-def load_generator(name: str, checkpoint: Path, sha256: str) -> Generator:
+def load_generator(stage: StagePlan, checkpoint: Path) -> Generator:
     """The model, loaded once a process; a changed checkpoint is refused, not mixed in."""
-    source = generator_source(name)
-    if source.sha256(checkpoint) != sha256:
+    source = generator_source(stage.recipe.generator)
+    if source.sha256(checkpoint) != stage.checkpoint_sha256:
         raise UserError(f"checkpoint {checkpoint} was changed after the build was planned")
-    return source.load(checkpoint)
+    return source.load(checkpoint, stage.recipe.compile)
 
 
 def _rows(job: ShardJob) -> list[dict[str, Any]]:

@@ -70,6 +70,23 @@ def stage_facts(manifest: Manifest) -> list[StageFacts]:
     ]
 
 
+def model_lines(manifest: Manifest) -> list[str]:
+    """What the recipe says of each stage's model: its terms, and where its regime is another."""
+    recipe = require(manifest, manifest.origin, "recipe", "origin")
+    lines = []
+    for stage in recipe.get("stage", []):
+        if str(stage["resolution"]) not in manifest.splits():
+            continue
+        if model := stage.get("model"):
+            lines.append(
+                f"{stage['resolution']} px: {model['name']}, {model['license']}. {model['images']}"
+            )
+        if regime := stage.get("regime"):
+            fact = REGIMES[regime].format(dataset=manifest.dataset)
+            lines.append(f"{stage['resolution']} px alone: {fact}")
+    return lines
+
+
 def require(manifest: Manifest, content: dict[str, Any], name: str, where: str) -> Any:
     """content[name]; UserError if it is missing."""
     if name not in content:

@@ -23,6 +23,7 @@ from generation.diffusers_folder import (
 from generation.errors import UserError
 from generation.generators import ImageBatch
 from generation.noise import ahead_of_need, image_noise
+from generation.placement import Placement
 from generation.prompt_cache import Encoder, PromptCache
 from generation.sampler import Denoiser, sample
 from generation.sampler_config import SamplerConfig
@@ -57,10 +58,11 @@ FAMILIES = {
 class DeepFloydIF:
     """Samples one stage of the cascade. The text encoder and the networks take turns in memory."""
 
-    def __init__(self, folder: Path, device: str, dtype: torch.dtype) -> None:
+    def __init__(self, folder: Path, placement: Placement) -> None:
         self._folder = folder
-        self._device = device
-        self._dtype = dtype
+        self._placement = placement
+        self._device = device = placement.device
+        self._dtype = dtype = placement.dtype
         self._family = FAMILIES[pipeline_class(folder)]
         self._unet: Any = None
         self._vae: Any = None
@@ -114,12 +116,12 @@ class DeepFloydIF:
         from diffusers import AutoencoderKL, UNet2DConditionModel
 
         if self._unet is None:
-            self._unet = _load(UNet2DConditionModel, self._folder / "unet", self._dtype)
-            self._unet.to(self._device, memory_format=torch.channels_last)
+            unet = _load(UNet2DConditionModel, self._folder / "unet", self._dtype)
+            self._unet = self._placement.place(unet)
         if self._family.latent and self._vae is None:
             # bfloat16's steps are wider than a pixel's: decode in float32
-            self._vae = _load(AutoencoderKL, self._folder / "vae", torch.float32)
-            self._vae.to(self._device)
+            vae = _load(AutoencoderKL, self._folder / "vae", torch.float32)
+            self._vae = vae.to(self._device)
 
     def _unload(self) -> None:
         self._unet = self._vae = None

@@ -19,7 +19,7 @@ def sha256(folder: Path) -> str:
     return f"{folder.name:0<64}"
 
 
-def load(folder: Path) -> "StandIn":
+def load(folder: Path, compiled: bool) -> "StandIn":  # noqa: ARG001
     """`folder`'s name is the resolution."""
     return StandIn(int(folder.name))
 

@@ -36,6 +36,7 @@ from generation.diffusers_folder import noise_schedule
 from generation.errors import UserError
 from generation.generators import Generator, ImageBatch, generator_source
 from generation.image_sets import decode
+from generation.placement import Placement
 from generation.prompt_cache import PromptCache
 from generation.sampler import sample
 from generation.sampler_config import SamplerConfig
@@ -68,7 +69,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 def load(folder: Path) -> Generator:
     source = generator_source("deepfloyd-if")
-    return source.load(source.locate(str(folder)))
+    return source.load(source.locate(str(folder)), compiled=False)
 
 
 def run_chain(models: Path, seeds: Sequence[int] = SEEDS) -> list[np.ndarray]:
@@ -152,7 +153,9 @@ def test_bfloat16_runs_through_the_chain_and_stays_close(
     """The GPU's precision, on the CPU: types agree everywhere, and the images are the same ones."""
     for i, stage in enumerate(STAGES):
         batch = ImageBatch(PROMPTS, range(4), SEEDS, images[i - 1] if i else None)
-        half = DeepFloydIF(models / stage, "cpu", torch.bfloat16).sample(batch, SETTINGS[i])
+        half = DeepFloydIF(models / stage, Placement("cpu", torch.bfloat16)).sample(
+            batch, SETTINGS[i]
+        )
         difference = np.abs(half.astype(int) - images[i]).mean()
         assert 0 < difference < 4
 
@@ -228,7 +231,7 @@ def t5_parts(folder: Path) -> dict[str, Any]:
 def our_text(folder: Path, guidance: float) -> torch.Tensor:
     """The adapter's own embeddings, conditional half first."""
     batch = ImageBatch(PROMPTS[:2], range(2), SEEDS[:2], None)
-    generator = DeepFloydIF(folder, "cpu", torch.float32)
+    generator = DeepFloydIF(folder, Placement("cpu", torch.float32))
     return generator._text(batch, SamplerConfig(guidance=guidance))
 
 

@@ -36,11 +36,12 @@ class GeneratorSource(Protocol):
     """A generator's module: finds the model's files, hashes them, loads them.
 
     `locate` raises UserError, in one line that says what to do, if the model is out of reach.
+    `compiled`: run the networks through torch.compile, whose pixels differ a little.
     """
 
     def locate(self, checkpoint: str) -> Path: ...
     def sha256(self, folder: Path) -> str: ...
-    def load(self, folder: Path) -> Generator: ...
+    def load(self, folder: Path, compiled: bool) -> Generator: ...
 
 
 MODULES = {

@@ -41,12 +41,9 @@ def sha256(folder: Path) -> str:
     return model_sha256(folder, LAYOUTS[pipeline_class(folder)])
 
 
-def load(folder: Path) -> Generator:
+def load(folder: Path, compiled: bool) -> Generator:
     """The stage on the GPU if there is one, else on the CPU; networks load when first used."""
-    import torch
-
     from generation.deepfloyd_if import DeepFloydIF
+    from generation.placement import best_placement
 
-    if torch.cuda.is_available():
-        return DeepFloydIF(folder, "cuda", torch.bfloat16)
-    return DeepFloydIF(folder, "cpu", torch.float32)
+    return DeepFloydIF(folder, best_placement(compiled))

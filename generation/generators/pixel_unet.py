@@ -27,15 +27,15 @@ def sha256(folder: Path) -> str:
     return checkpoint_sha256(folder)
 
 
-def load(folder: Path) -> Generator:
-    """The stage's network on the GPU if there is one, else on the CPU."""
+def load(folder: Path, compiled: bool) -> Generator:
+    """The stage's network on the GPU if there is one, else on the CPU; float32 on both."""
     import torch
 
     from generation.checkpoint import load_checkpoint
+    from generation.placement import best_placement
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = load_checkpoint(folder).to(device).to(memory_format=torch.channels_last)
-    return PixelUNetGenerator(network)
+    network = load_checkpoint(folder)
+    return PixelUNetGenerator(best_placement(compiled).place(network, torch.float32))
 
 
 class PixelUNetGenerator:

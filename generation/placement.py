@@ -1,0 +1,34 @@
+"""Where a stage's networks run and in what precision: one answer for every generator."""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """device, the networks' dtype, and whether they run compiled for their one fixed shape."""
+
+    device: str
+    dtype: torch.dtype
+    compile: bool = False
+
+    def place(self, network: Network, dtype: torch.dtype | None = None) -> Network:
+        """`network` ready to run, in `dtype` if it needs another one: frozen, channels_last."""
+        network.eval().requires_grad_(False)
+        network.to(self.device, dtype or self.dtype)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.compile:
+            network.compile(dynamic=False)
+        return network
+
+
+def best_placement(compiled: bool) -> Placement:
+    """bfloat16 on the GPU if there is one, else float32 on the CPU."""
+    if torch.cuda.is_available():
+        return Placement("cuda", torch.bfloat16, compiled)
+    return Placement("cpu", torch.float32, compiled)

@@ -1,0 +1,109 @@
+"""What a recipe says of its models: printed, written into the manifest and card, in no pixel."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from builder.plan import plan_stages
+from builder.recipe import BUILTIN, load_recipe
+from generation.classes import load_classes
+from generation.errors import UserError
+from tests.conftest import run
+
+FACTS = """
+sampler_source = "tried on three images"
+
+[stage.model]
+name = "Flat Colours"
+license = "made-up-1.0"
+images = "Images may be shared under a blue moon."
+source = "this test"
+
+[stage.cost]
+seconds = 9.0
+hardware = "one slow machine"
+memory_gib = 2
+source = "a guess"
+
+[[stage.published]]
+fid = 2.5
+settings = "3 images"
+source = "nobody"
+"""
+
+
+@pytest.fixture
+def with_facts(stand_in_recipe: Path, tmp_path: Path) -> Path:
+    """The stand-in chain; its last stage has facts, and never saw the data the others learned."""
+    text = stand_in_recipe.read_text().replace('regime = "A"', 'regime = "B"')
+    path = tmp_path / "facts.toml"
+    path.write_text(text + '\nregime = "A"' + FACTS)
+    return path
+
+
+def test_facts_decide_no_fingerprint_but_compiling_does(
+    stand_in_recipe: Path, with_facts: Path, tmp_path: Path
+) -> None:
+    classes = load_classes(load_recipe(str(stand_in_recipe)).classes)
+
+    def fingerprints(path: Path) -> list[str]:
+        recipe = load_recipe(str(path))
+        stages = plan_stages(recipe, recipe.stages, classes, ["a" * 64] * 3)
+        return [stage.fingerprint for stage in stages]
+
+    plain = fingerprints(stand_in_recipe)
+    assert fingerprints(with_facts) == plain
+    compiled = tmp_path / "compiled.toml"
+    compiled.write_text(stand_in_recipe.read_text() + "\ncompile = true\n")
+    assert fingerprints(compiled)[:2] == plain[:2]
+    assert fingerprints(compiled)[2] != plain[2]
+
+
+def test_the_dry_run_prints_them(with_facts: Path, tmp_path: Path) -> None:
+    command = ["build-dataset", "--recipe", with_facts, "--per-class", "400", "--dry-run"]
+    text = run(command).stdout
+    for fact in (
+        "Flat Colours",
+        "made-up-1.0. Images: Images may be shared under a blue moon.",
+        "9 s an image, 3.0 h in all on one slow machine",
+        "tried on three images",
+        "FID 2.5; 3 images (nobody)",
+        "regime A: the generator never saw",
+        "regime B: the generator was trained",
+    ):
+        assert fact in text
+    stage = json.loads(run([*command, "--json"]).stdout)["stages"][2]
+    assert (stage["regime"], stage["device_hours"]) == ("A", 3.0)
+    assert stage["cost"]["memory_gib"] == 2
+    assert not (tmp_path / "release").exists()
+
+
+def test_the_card_says_under_what_terms_and_which_stage_never_saw_the_data(
+    with_facts: Path, tmp_path: Path
+) -> None:
+    release = tmp_path / "release"
+    build = ["build-dataset", "--recipe", with_facts, "--per-class", "1", "--out", release]
+    assert run(build).returncode == 0
+    assert run(["render-card", release]).returncode == 0
+    card = (release / "README.md").read_text()
+    assert "32 px: Flat Colours, made-up-1.0. Images may be shared under a blue moon." in card
+    assert "32 px alone: The generator never saw the real images of test (regime A)." in card
+    assert "trained or fine-tuned on real images of test (regime B)" in card
+
+
+def test_a_chain_is_of_no_better_regime_than_its_stages(
+    stand_in_recipe: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(stand_in_recipe.read_text() + '\nregime = "B"\n')
+    with pytest.raises(UserError, match="regime A cannot hold for a chain whose stage at 32 px"):
+        load_recipe(str(path))
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in BUILTIN.glob("imagenet-*.toml")))
+def test_every_imagenet_recipe_states_its_models_cost_and_sampler(name: str) -> None:
+    for stage in load_recipe(name).stages:
+        assert stage.model is not None
+        assert stage.cost is not None
+        assert stage.sampler_source
