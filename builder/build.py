@@ -1,12 +1,11 @@
 """Building a release: from a recipe to finished shards, manifest and README."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from builder.commit import remove_temporaries
-from builder.engine import Job, local_cluster, run_jobs
 from builder.manifest import Manifest, ShardRecord
 from builder.plan import (
     BuildRequest,
@@ -17,8 +16,9 @@ from builder.plan import (
     plan_stages,
 )
 from builder.recipe import Recipe, StageRecipe
+from builder.run import Outcome, RunSettings, run_missing
 from builder.shard import ShardJob
-from builder.state import SyntheticState, read_state, write_state
+from builder.state import SyntheticState, read_state
 from generation.classes import ClassEntry, load_classes
 from generation.errors import UserError
 from generation.generators import generator_source
@@ -49,7 +49,7 @@ class BuildPlan:
                 release_seed=self.recipe.seed,
                 classes=self.classes,
                 checkpoint=checkpoint[shard.stage.fingerprint],
-                release=self.release,
+                release=self.release.absolute(),
             )
             for shard in self.shards
         ]
@@ -98,6 +98,7 @@ def plan_build(
         shard=recipe.shard.model_dump(),
         stages={str(s.recipe.resolution): s.fingerprint for s in stages},
         requests=requests,
+        environments=earlier.environments if earlier else (),
     )
     if earlier:
         _require_same_release(release, earlier, state)
@@ -140,11 +141,12 @@ def _require_same_release(release: Path, old: SyntheticState, new: SyntheticStat
 
 
 def build_release(
-    plan: BuildPlan, workers: int | None, on_done: Callable[[ShardRecord], None]
-) -> Manifest:
+    plan: BuildPlan, settings: RunSettings, on_done: Callable[[ShardRecord], None]
+) -> Outcome:
     """Make what is missing, then write README and manifest. Rerun it to go on."""
-    write_state(plan.release, plan.state)
-    records = run_missing(plan.jobs(), workers, on_done)
+    outcome = run_missing(plan.release, plan.state, plan.jobs(), settings, on_done)
+    if not outcome.records:
+        return outcome
     manifest = Manifest(
         name=plan.release.resolve().name,
         kind="synthetic",
@@ -152,27 +154,11 @@ def build_release(
         regime=plan.recipe.regime,
         license=plan.recipe.license,
         classes=plan.classes,
-        origin=_origin(plan),
-        shards=records,
+        origin=_origin(plan) | outcome.origin(),
+        shards=outcome.records,
     )
     finish_release(plan.release, manifest)
-    return manifest
-
-
-def run_missing(
-    jobs: Sequence[Job], workers: int | None, on_done: Callable[[ShardRecord], None]
-) -> tuple[ShardRecord, ...]:
-    """Do the jobs that no earlier run has committed; records of all, in the order of `jobs`."""
-    done = {job.path: record for job in jobs if (record := job.committed()) is not None}
-    for record in done.values():
-        on_done(record)
-    missing = [job for job in jobs if job.path not in done]
-    if missing:
-        with local_cluster(workers, most=len(missing)) as client:
-            for record in run_jobs(client, missing):
-                done[record.path] = record
-                on_done(record)
-    return tuple(done[job.path] for job in jobs)
+    return replace(outcome, manifest=manifest)
 
 
 def finish_release(release: Path, manifest: Manifest) -> None:

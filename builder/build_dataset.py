@@ -1,16 +1,19 @@
 """The command `build-dataset`."""
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from builder.build import build_release, plan_build
+from builder.cluster import ClusterOptions
 from builder.manifest import Manifest
 from builder.plan import BuildRequest, plan_blocks
 from builder.recipe import REGIMES, Recipe, StageRecipe, load_recipe
+from builder.run import Outcome, RunSettings
 from builder.state import claimed
 from generation.classes import ClassEntry, load_classes, select_classes
 from generation.command import run_command
@@ -19,6 +22,7 @@ from generation.progress import progress_bar
 from generation.views import CropRule
 
 DEFAULT_RECIPE = "imagenet-if"
+EXIT_QUARANTINED = 3  # the rest is done
 
 
 def main() -> None:
@@ -43,6 +47,29 @@ def build_dataset(
     workers: Annotated[
         int | None, typer.Option(help="Processes; by default one a GPU, else one a core.")
     ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="Address of a Dask cluster that runs already: tcp://… or tls://…"),
+    ] = None,
+    scheduler_file: Annotated[
+        Path | None, typer.Option(help="The file in which that scheduler left its address.")
+    ] = None,
+    tls_ca: Annotated[
+        Path | None, typer.Option(help="With --scheduler: the certificate authority (PEM).")
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="With --scheduler: this client's certificate (PEM).")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(help="With --scheduler: this client's key (PEM).")
+    ] = None,
+    allow_mixed: Annotated[
+        bool,
+        typer.Option(
+            "--allow-mixed",
+            help="Go on with other package versions, or another kind of device, than before.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan, make nothing.")
     ] = False,
@@ -61,10 +88,14 @@ def build_dataset(
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON document, no progress.")
     ] = False,
-) -> None:
+) -> int:
     """Build a synthetic release with a recipe, or import real data as one.
 
-    Rerun the same command to go on after an interruption; a higher --per-class extends.
+    Rerun the same command to go on after an interruption; a higher --per-class extends. Ctrl-C
+    once drops the shards in hand and ends cleanly.
+
+    Exit codes: 0 done; 2 bad input, or something outside ended it, as the one line says;
+    3 finished, but some shards kept failing (see OUT/quarantine); 130 interrupted.
 
     Examples:
 
@@ -73,12 +104,15 @@ def build_dataset(
       build-dataset --recipe fashion-mnist --res 32 --per-class 200
       build-dataset --real fashion-mnist
       build-dataset --res 1024 --per-class 1200 --dry-run
+      build-dataset --recipe fashion-mnist --scheduler tcp://127.0.0.1:8786
     """
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers {workers}: give at least 1")
+    settings = RunSettings(
+        ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key),
+        allow_mixed,
+        (lambda _: None) if as_json else _remark,
+    )
     if real is not None:
-        _import_real(real, out, views, crop, workers, as_json)
-        return
+        return _import_real(real, out, views, crop, settings, as_json)
     if per_class < 1:
         raise UserError(f"--per-class {per_class}: give at least 1")
     chosen = load_recipe(recipe)
@@ -86,14 +120,14 @@ def build_dataset(
     wanted = select_classes(everything, classes) if classes is not None else everything
     if dry_run:
         _print_plan(chosen, res, wanted, per_class, as_json)
-        return
+        return 0
     chain = chosen.chain(res)
     release = out or Path("releases") / f"{chosen.name}-{chain[-1].resolution}"
     with claimed(release):
         plan = plan_build(chosen, chain, wanted, per_class, release)
         with progress_bar(plan.images, chosen.name, "images", quiet=as_json) as advance:
-            manifest = build_release(plan, workers, lambda record: advance(record.rows))
-    _report(manifest, release, as_json)
+            outcome = build_release(plan, settings, lambda record: advance(record.rows))
+    return _report(outcome, release, as_json)
 
 
 def _import_real(
@@ -101,9 +135,9 @@ def _import_real(
     out: Path | None,
     views: str,
     crop: CropRule | None,
-    workers: int | None,
+    settings: RunSettings,
     as_json: bool,
-) -> None:
+) -> int:
     from builder.real import import_real
     from generation.real_sources import open_source
 
@@ -123,10 +157,10 @@ def _import_real(
         claimed(release),
         progress_bar(total, source.name, "images", quiet=as_json) as advance,
     ):
-        manifest = import_real(
-            name, release, resolutions, rule, workers, lambda record: advance(record.rows)
+        outcome = import_real(
+            name, release, resolutions, rule, settings, lambda record: advance(record.rows)
         )
-    _report(manifest, release, as_json)
+    return _report(outcome, release, as_json)
 
 
 def _print_plan(
@@ -200,19 +234,42 @@ def _model_lines(stage: StageRecipe, images: int) -> Iterator[str]:
         yield f"published: {numbers}; {score.settings} ({score.source})"
 
 
-def _report(manifest: Manifest, release: Path, as_json: bool) -> None:
-    """Where the release is, and the two lines of Python that load it."""
-    configs = manifest.splits()
+def _remark(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _report(outcome: Outcome, release: Path, as_json: bool) -> int:
+    """Where the release is and how to load it, what is quarantined; the exit code."""
     if as_json:
-        rows = {c: {s: manifest.rows(c, s) for s in splits} for c, splits in configs.items()}
-        content = {
-            "release": str(release),
-            "kind": manifest.kind,
-            "content_sha256": manifest.content_sha256,
-            "rows": rows,
-        }
-        print(json.dumps(content, indent=2))
-        return
+        print(json.dumps(_summary(outcome, release), indent=2))
+    elif outcome.manifest is not None:
+        _print_how_to_load(outcome.manifest, release)
+    if not outcome.quarantined:
+        return 0
+    first = outcome.quarantined[0]
+    _remark(
+        f"quarantined: {len(outcome.quarantined)} shards, {len(outcome.waiting)} more wait on "
+        f"them; the rest is done. {first.path}: {first.reason} (see {release / 'quarantine'}; "
+        "rerun the same command to try again)"
+    )
+    return EXIT_QUARANTINED
+
+
+def _summary(outcome: Outcome, release: Path) -> dict[str, Any]:
+    manifest = outcome.manifest
+    configs = manifest.splits() if manifest else {}
+    return {
+        "release": str(release),
+        "kind": manifest and manifest.kind,
+        "content_sha256": manifest and manifest.content_sha256,
+        "rows": {c: {s: manifest.rows(c, s) for s in configs[c]} for c in configs if manifest},
+        "quarantined": {failure.path: failure.reason for failure in outcome.quarantined},
+        "waiting": list(outcome.waiting),
+    }
+
+
+def _print_how_to_load(manifest: Manifest, release: Path) -> None:
+    configs = manifest.splits()
     config = next(reversed(configs))
     split = configs[config][0]
     rows_text = "; ".join(

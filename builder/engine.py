@@ -1,130 +1,182 @@
-"""The cluster: running jobs on Dask, each ending in one committed shard."""
+"""Doing jobs on a cluster: which comes next, what failed for good, and how to stop."""
 
-import os
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+import heapq
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from queue import Empty
+from typing import TYPE_CHECKING
 
-from builder.manifest import ShardRecord
+from builder.cluster import Cluster
+from builder.environment import Environment, own_environment
+from builder.interrupt import Events
+from builder.stopping import stop_run
+from builder.worker import Done, Failure, Job, Terms, run_job
 from generation.errors import UserError
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Future
+
+ATTEMPTS = 3
+AHEAD = 2  # shards at the scheduler for each worker: none of them waits for the client
+LOOK_SECONDS = 5.0  # how often to look for workers that came or went
 
 
-class Job(Protocol):
-    """Something that ends in one committed shard, at `path` in its release."""
-
-    @property
-    def path(self) -> str: ...
-    @property
-    def after(self) -> str | None: ...
-    @property
-    def priority(self) -> int: ...
-    def committed(self) -> ShardRecord | None: ...
-    def run(self) -> ShardRecord: ...
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C; what was in hand is dropped or committed."""
 
 
-# One torch thread; no memory limit: Dask would pause a worker for good that holds a large model.
-WORKER = {"nthreads": 1, "host": "127.0.0.1", "memory_limit": 0}
+class _Agenda:
+    """Jobs not begun: those that can be, best first, and those that wait for their parent.
 
-
-@contextmanager
-def local_cluster(workers: int | None, most: int) -> Iterator["Client"]:
-    """`workers` processes, at most `most`; by default one a GPU, else one a core.
-
-    Each has one torch thread, so bits do not depend on how many there are. Scheduler and dashboard
-    listen on this machine alone.
+    Children start when their parent is committed, no barrier between stages; ShardJob.priority
+    says why earlier stages come first.
     """
-    import dask
-    from dask.system import CPU_COUNT  # of this container, not of its host
 
-    gpus = _visible_gpus()
-    count = min(workers or len(gpus) or CPU_COUNT, most)
-    environments = [
-        {"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {} for i in range(count)
-    ]
-    settings = {
-        "distributed.scheduler.worker-saturation": 1.0,  # a waiting task stays with the scheduler
-        "distributed.scheduler.worker-ttl": None,  # a long C call may hold the GIL
-        # The command tells what a user should know; in workers only the environment is early enough
-        "logging": {"distributed": "critical"},
-        "distributed.nanny.pre-spawn-environ": {
-            "DASK_LOGGING__DISTRIBUTED": "critical",
-            "OMP_NUM_THREADS": 1,
-            "MKL_NUM_THREADS": 1,
-            "OPENBLAS_NUM_THREADS": 1,
-            # Dask's own trim threshold hands each tensor's memory back to the kernel at once, which
-            # costs a third of the time of sampling on a CPU.
-            "MALLOC_TRIM_THRESHOLD_": 512 << 20,
-            "MALLOC_MMAP_THRESHOLD_": 32 << 20,
-        },
-    }
-    with dask.config.set(settings):
-        from distributed import Client, Nanny, Scheduler, SpecCluster  # reads its log level once
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._ready: list[tuple[int, int, Job]] = []
+        self._waiting: dict[str, list[Job]] = defaultdict(list)
+        self._suspects: list[Job] = []
+        self._count = 0
+        planned = {job.path for job in jobs}
+        for job in jobs:
+            if job.after is not None and job.after in planned:
+                self._waiting[job.after].append(job)
+            else:
+                self.add(job)
 
-        scheduler = {
-            "cls": Scheduler,
-            "options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"},
-        }
-        specs = {
-            i: {"cls": Nanny, "options": {"env": env} | WORKER}
-            for i, env in enumerate(environments)
-        }
-        cluster = SpecCluster(workers=specs, scheduler=scheduler)
+    def add(self, job: Job) -> None:
+        self._count += 1
+        heapq.heappush(self._ready, (-job.priority, self._count, job))
+
+    def add_suspect(self, job: Job) -> None:
+        """To be tried alone, when all else is done."""
+        self._suspects.append(job)
+
+    def release_children(self, path: str) -> None:
+        for child in self._waiting.pop(path, []):
+            self.add(child)
+
+    def next(self, in_flight: int, window: int) -> Job | None:
+        """A job to begin now, with `in_flight` of at most `window` begun already."""
+        if self._ready and in_flight < window:
+            return heapq.heappop(self._ready)[2]
+        return self._suspects.pop() if self._suspects and not in_flight else None
+
+
+def run_jobs(
+    cluster: Cluster, jobs: Sequence[Job], terms: Terms, events: Events
+) -> Iterator[Done | Failure]:
+    """Do every job; yields what was made, and what failed for good, as they come.
+
+    A job waits for the one it comes after, and is left out if that failed. Raises UserError for
+    what would stop every job, Interrupted after Ctrl-C.
+    """
+    agenda = _Agenda(jobs)
+    failures: Counter[str] = Counter()
+    in_flight: dict[str, Job] = {}
+    window, looked = 0, float("-inf")
+    interrupted = False
+    while True:
+        if time.monotonic() - looked > LOOK_SECONDS:
+            window, looked = AHEAD * max(1, cluster.threads()), time.monotonic()
+        while not interrupted and (job := agenda.next(len(in_flight), window)) is not None:
+            key = f"{terms.run}/{failures[job.path]}/{job.path}"
+            future = cluster.client.submit(run_job, job, terms, key=key, pure=False)
+            in_flight[key] = job
+            future.add_done_callback(events.put)
+        if not in_flight:
+            break
         try:
-            with Client(cluster) as client:
-                yield client
-        finally:
-            # On a busy machine workers can take longer to end than Dask waits for them; what they
-            # made is committed, and they are daemons: they end with this process.
-            with suppress(TimeoutError):
-                cluster.close()
+            future = events.get(timeout=LOOK_SECONDS)
+        except Empty:
+            continue
+        if future is None:
+            interrupted = True
+            _stop_workers(cluster, terms)
+            continue
+        job = in_flight.pop(future.key)
+        result = _result(cluster, future, job, interrupted)
+        if isinstance(result, Done):
+            agenda.release_children(job.path)
+            yield result
+        elif result is not None and not interrupted:
+            failures[job.path] += 1
+            if not _tried_again(cluster, agenda, job, result, failures[job.path]):
+                yield result
+    if interrupted:
+        raise Interrupted
 
 
-def run_jobs(client: "Client", jobs: Sequence[Job]) -> Iterator[ShardRecord]:
-    """Do every job, yielding records as they come; a job waits for the one it comes after."""
-    from distributed import KilledWorker, as_completed
+def first_environment(cluster: Cluster, events: Events, say: Callable[[str], None]) -> Environment:
+    """What the first worker of a running cluster has; waits for one if there is none yet."""
+    if not cluster.threads():
+        say(f"no workers at {cluster.address} yet: waiting for the first")
+    future = cluster.client.submit(own_environment, pure=False)
+    future.add_done_callback(events.put)
+    if events.get() is None:
+        raise Interrupted
+    try:
+        environment: Environment = future.result()
+    except CancelledError:
+        raise _scheduler_lost(cluster) from None
+    except Exception as error:  # whatever it is that importing the project there ends in
+        raise UserError(
+            f"the workers at {cluster.address} cannot run this project: install the same version "
+            f"there ({type(error).__name__}: {error})"
+        ) from None
+    return environment
 
-    waiting: dict[str, list[Job]] = defaultdict(list)
-    planned = {job.path for job in jobs}
-    ready: list[Job] = []
-    for job in jobs:
-        after = job.after
-        (waiting[after] if after is not None and after in planned else ready).append(job)
-    running = as_completed([_submit(client, job) for job in ready])
-    for future in running:
-        try:
-            record = future.result()
-        except KilledWorker:
-            raise UserError(
-                f"shard {future.key} ended its worker several times (out of memory?); finished "
-                "shards are kept: rerun with fewer --workers"
-            ) from None
-        for child in waiting.pop(record.path, []):
-            running.add(_submit(client, child))
+
+def _result(
+    cluster: Cluster, future: "Future", job: Job, interrupted: bool
+) -> Done | Failure | None:
+    from distributed import KilledWorker
+
+    try:
+        result: Done | Failure | None = future.result()
+    except KilledWorker as error:
+        times = error.allowed_failures + 1
+        reason = f"its worker's process ended {times} times while making it (out of memory?)"
+        return Failure(job.path, "killed", reason)
+    except CancelledError:
+        if interrupted:
+            return None
+        raise _scheduler_lost(cluster) from None
+    finally:
         future.release()
-        yield record
+    return result
 
 
-def _submit(client: "Client", job: Job) -> "Future":
-    return client.submit(run_job, job, key=job.path, pure=False, priority=job.priority)
+def _tried_again(
+    cluster: Cluster, agenda: _Agenda, job: Job, failure: Failure, failures: int
+) -> bool:
+    """Whether the job is given another chance."""
+    if failure.kind == "killed":
+        # A cluster with settings of its own may hold two shards on one worker, and blame both.
+        if not cluster.foreign or failures > 1:
+            return False
+        agenda.add_suspect(job)
+        return True
+    if failures >= ATTEMPTS:
+        return False
+    if failure.kind == "memory":  # a worker that has no nanny cannot be restarted, and goes on
+        with suppress(ValueError, TimeoutError):
+            cluster.client.restart_workers([failure.worker])
+    agenda.add(job)
+    return True
 
 
-def run_job(job: Job) -> ShardRecord:
-    """What a worker does: nothing, if the shard is there already."""
-    return job.committed() or job.run()
+def _stop_workers(cluster: Cluster, terms: Terms) -> None:
+    """Tell every worker to drop what it has in hand of this build."""
+    if cluster.threads():
+        cluster.client.run(stop_run, terms.run, on_error="ignore")
 
 
-def _visible_gpus() -> list[str]:
-    """Indices of the GPUs this process may use, without importing torch when there is no driver."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") is not None:
-        names = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
-        return [name for name in names if name.strip() and not name.strip().startswith("-")]
-    if not Path("/dev/nvidiactl").exists():
-        return []
-    import torch
-
-    return [str(i) for i in range(torch.cuda.device_count())]
+def _scheduler_lost(cluster: Cluster) -> UserError:
+    return UserError(
+        f"the scheduler at {cluster.address} is gone: what is finished is kept; start it again and "
+        "rerun the same command to go on"
+    )

@@ -10,12 +10,11 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 
 from builder.commit import canonical_json, sha256_bytes, write_atomically
+from builder.environment import own_environment
 from builder.manifest import ShardRecord
-from builder.results import PACKAGES
 
 
 def marker_path(release: Path, shard: str) -> Path:
@@ -57,6 +56,11 @@ def commit_shard(
     sidecar = {"host": socket.gethostname(), "started": started, "seconds": time.time() - started}
     sidecar_path = release / "sidecars" / Path(shard).with_suffix(".json")
     write_atomically(sidecar_path, canonical_json(sidecar).encode())
-    marker = {"shard": asdict(record), "versions": {name: version(name) for name in PACKAGES}}
+    environment = own_environment()
+    marker = {
+        "shard": asdict(record),
+        "device": environment.device,
+        "versions": dict(environment.versions),
+    }
     write_atomically(marker_path(release, shard), canonical_json(marker).encode())
     return record

@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from builder.build import finish_release, run_missing
+from builder.build import finish_release
 from builder.commit import canonical_json, sha256_bytes, sha256_text
 from builder.encode import encode_image
 from builder.manifest import Manifest, ShardRecord
 from builder.markers import commit_shard, committed_record
 from builder.parquet import encode_table, image_features, table_schema
 from builder.plan import FORMAT
-from builder.state import RealState, read_state, write_state
+from builder.run import Outcome, RunSettings, run_missing
+from builder.state import RealState, read_state
 from generation.errors import UserError
 from generation.real_sources import RealSource, RealSplit, open_source
 from generation.views import CropRule, make_view
@@ -82,15 +83,16 @@ def import_real(
     release: Path,
     views: Sequence[int],
     crop_rule: CropRule,
-    workers: int | None,
+    settings: RunSettings,
     on_done: Callable[[ShardRecord], None],
-) -> Manifest:
+) -> Outcome:
     """Import every split of `name` into `release`; rerun it to go on."""
     source = open_source(name)
     state = _plan_state(name, source, release, views, crop_rule)
-    write_state(release, state)
-    jobs = plan_import(name, source, release, state.views, crop_rule)
-    records = run_missing(jobs, workers, on_done)
+    jobs = plan_import(name, source, release.absolute(), state.views, crop_rule)
+    outcome = run_missing(release, state, jobs, settings, on_done)
+    if not outcome.records:
+        return outcome
     manifest = Manifest(
         name=release.resolve().name,
         kind="real",
@@ -98,11 +100,16 @@ def import_real(
         regime=None,
         license=source.license,
         classes=source.classes,
-        origin={"source": name, "crop_rule": crop_rule, "tuning_rule": TUNING_RULE},
-        shards=records,
+        origin={
+            "source": name,
+            "crop_rule": crop_rule,
+            "tuning_rule": TUNING_RULE,
+            **outcome.origin(),
+        },
+        shards=outcome.records,
     )
     finish_release(release, manifest)
-    return manifest
+    return replace(outcome, manifest=manifest)
 
 
 def _plan_state(

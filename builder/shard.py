@@ -17,6 +17,7 @@ from builder.manifest import ShardRecord
 from builder.markers import commit_shard, committed_record
 from builder.parquet import encode_table, image_features, table_schema
 from builder.plan import ShardPlan, StagePlan, image_id, image_seed
+from builder.stopping import raise_if_stopped
 from generation.classes import ClassEntry
 from generation.errors import UserError
 from generation.generators import Generator, ImageBatch, generator_source
@@ -157,6 +158,7 @@ def _sampled_batches(
     stage = job.plan.stage.recipe
     parents = _parent_bytes(job)
     for first in range(0, len(rows), stage.batch):
+        raise_if_stopped()
         numbers = range(len(rows))[first : first + stage.batch]
         padded = [*numbers, *[numbers[-1]] * (stage.batch - len(numbers))]
         batch = ImageBatch(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from builder.commit import write_atomically
+from builder.environment import Environment
 from builder.plan import BuildRequest
 from generation.errors import UserError
 
@@ -18,13 +19,15 @@ STATE_FILE = "build.json"
 
 @dataclass(frozen=True)
 class SyntheticState:
-    """A synthetic release: fingerprints of its stages by resolution, and all it was asked for."""
+    """A synthetic release: fingerprints of its stages by resolution, all it was asked for, and what
+    its shards were made with: one environment, unless mixing was allowed."""
 
     name: str
     seed: int
     shard: dict[str, int]
     stages: dict[str, str]
     requests: tuple[BuildRequest, ...]
+    environments: tuple[Environment, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class RealState:
     crop_rule: str
     images_sha256: str
     views: tuple[int, ...]
+    environments: tuple[Environment, ...] = ()
 
 
 KINDS: dict[type, str] = {SyntheticState: "synthetic", RealState: "real"}
@@ -59,6 +63,10 @@ def read_state(release: Path, kind: type[State]) -> State | None:
             )
         else:
             content["views"] = tuple(content["views"])
+        content["environments"] = tuple(
+            Environment(e["device"], tuple((name, found) for name, found in e["versions"]))
+            for e in content.get("environments", ())
+        )
         return kind(**content)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path} cannot be read: restore it, or name another --out") from None

@@ -1,0 +1,39 @@
+"""Ctrl-C during a build: once stops it cleanly, twice ends it at once."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+from types import FrameType
+from typing import Any
+
+from generation.command import EXIT_INTERRUPTED
+
+# What the client waits for: a future that is done, or None for Ctrl-C. SimpleQueue's put is safe
+# inside a signal handler.
+Events = SimpleQueue[Any]
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # a batch system sends the second before its time is up
+
+
+@contextmanager
+def interruptible() -> Iterator[Events]:
+    """The first signal puts None in the queue, the second ends this process and its workers."""
+    events: Events = SimpleQueue()
+    stopping = False
+
+    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        nonlocal stopping
+        if stopping:
+            os.write(2, b"ended at once: rerun the same command to go on\n")
+            os._exit(EXIT_INTERRUPTED)
+        stopping = True
+        os.write(2, b"stopping after the batch in hand; Ctrl-C again ends at once\n")
+        events.put(None)
+
+    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    try:
+        yield events
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

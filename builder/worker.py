@@ -1,0 +1,146 @@
+"""What runs on a worker: one shard at a time, on one thread, as the client's terms say."""
+
+import errno
+import os
+import signal
+import socket
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from builder.commit import sha256_bytes
+from builder.environment import Environment, own_environment
+from builder.manifest import ShardRecord
+from builder.shard import load_generator
+from builder.state import STATE_FILE
+from builder.stopping import Stopped, begin_job
+from generation.errors import UserError
+
+if TYPE_CHECKING:
+    from distributed import Worker
+
+MEMORY_ERRORS = ("MemoryError", "_ArrayMemoryError", "OutOfMemoryError", "AcceleratorError")
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+class Job(Protocol):
+    """Something that ends in one committed shard, at `path` in its release."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def after(self) -> str | None: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def release(self) -> Path: ...
+    def committed(self) -> ShardRecord | None: ...
+    def run(self) -> ShardRecord: ...
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the client asks of every worker.
+
+    run: this build's own name. environment: what the worker must have; None: anything goes.
+    state_sha256: of the release's state file, which the worker must see.
+    """
+
+    run: str
+    environment: Environment | None
+    state_sha256: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """A committed shard, and what it was made with."""
+
+    record: ShardRecord
+    environment: Environment
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A shard that could not be made. reason: one line; detail: the traceback, where there is one.
+
+    kind: an exception; an exception for want of memory, after which the process is not to be
+    trusted with another shard; the end of the worker's process.
+    """
+
+    path: str
+    kind: Literal["exception", "memory", "killed"]
+    reason: str
+    detail: str = ""
+    worker: str = ""
+    host: str = ""
+
+
+def run_job(job: Job, terms: Terms) -> Done | Failure | None:
+    """Make the shard unless it is there already; None if the build was told to stop.
+
+    What no other shard would fare better with is raised: bad input (UserError), a full disk.
+    """
+    try:
+        begin_job(terms.run)
+        _keep_terms(job, terms)
+        use_one_thread()
+        return Done(job.committed() or job.run(), own_environment())
+    except Stopped:
+        return None
+    except UserError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(error.errno, error.strerror) from None  # plain: it has to travel
+        return _failure(job, error)
+
+
+def use_one_thread() -> None:
+    """With more, a row's last bit depends on its place in the batch; also on foreign workers."""
+    os.environ.update(ONE_THREAD)  # for a torch that is not imported yet
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+def _keep_terms(job: Job, terms: Terms) -> None:
+    from distributed import get_worker
+
+    worker = get_worker()
+    if worker.state.nthreads != 1:
+        raise UserError(
+            f"worker {worker.address} has {worker.state.nthreads} threads; start workers with "
+            "--nthreads 1, one for each GPU or core"
+        )
+    difference = terms.environment and terms.environment.difference(own_environment())
+    if difference:
+        raise UserError(
+            f"worker {worker.address} has {difference} as here or in the release: images would "
+            "differ; make them the same or allow it with --allow-mixed"
+        )
+    state = job.release / STATE_FILE
+    if not state.is_file() or sha256_bytes(state.read_bytes()) != terms.state_sha256:
+        raise UserError(
+            f"worker {worker.address} does not see this release at {job.release}: --out must be "
+            "on storage that client and workers share"
+        )
+
+
+def _failure(job: Job, error: Exception) -> Failure:
+    from distributed import get_worker
+
+    load_generator.cache_clear()  # a model that failed half-way is loaded anew
+    return Failure(
+        path=job.path,
+        kind="memory" if type(error).__name__ in MEMORY_ERRORS else "exception",
+        reason=" ".join(f"{type(error).__name__}: {error}".split()),
+        detail=traceback.format_exc(),
+        worker=get_worker().address,
+        host=socket.gethostname(),
+    )
+
+
+def dask_setup(worker: "Worker") -> None:  # noqa: ARG001 - Dask's name for what a preload does
+    """Leave Ctrl-C to the client; importing this module imported what each shard needs."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
