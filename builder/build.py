@@ -5,14 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from builder.accept import LocatedRule, StageFacts, locate_rule
 from builder.commit import remove_temporaries
 from builder.manifest import Manifest, ShardRecord
 from builder.plan import (
     BuildRequest,
     ShardPlan,
     StagePlan,
-    accept_identity,
     plan_blocks,
     plan_shards,
     plan_stages,
@@ -74,22 +72,6 @@ def locate_checkpoints(chain: Sequence[StageRecipe]) -> tuple[list[Path], list[s
     return folders, hashes
 
 
-def locate_rules(
-    chain: Sequence[StageRecipe], checkpoints: Sequence[Path], class_ids: tuple[str, ...]
-) -> list[LocatedRule | None]:
-    """Each stage's accept rule, None where there is none; UserError for one that does not fit."""
-    return [
-        locate_rule(
-            stage.accept.rule,
-            stage.accept.settings,
-            StageFacts(stage.resolution, class_ids, checkpoint),
-        )
-        if stage.accept and stage.accept.rule
-        else None
-        for stage, checkpoint in zip(chain, checkpoints, strict=True)
-    ]
-
-
 def plan_build(
     recipe: Recipe,
     chain: Sequence[StageRecipe],
@@ -105,8 +87,7 @@ def plan_build(
     earlier = read_state(release, SyntheticState)
     chain = _keep_stages(recipe, chain, earlier)
     folders, hashes = locate_checkpoints(chain)
-    rules = locate_rules(chain, folders, tuple(c.wnid for c in classes))
-    stages = plan_stages(recipe, chain, classes, hashes, rules)
+    stages = plan_stages(recipe, chain, classes, hashes)
     request = BuildRequest(tuple(c.wnid for c in wanted), per_class)
     requests = earlier.requests if earlier else ()
     if request not in requests:
@@ -202,7 +183,6 @@ def _origin(plan: BuildPlan) -> dict[str, Any]:
                 "checkpoint_sha256": s.checkpoint_sha256,
                 "sampler": s.recipe.sampler.model_dump(),
                 "fingerprint": s.fingerprint,
-                **accept_identity(s.recipe, s.rule),
             }
             for s in plan.stages
         ],

@@ -126,7 +126,7 @@ def build_dataset(
     with claimed(release):
         plan = plan_build(chosen, chain, wanted, per_class, release)
         with progress_bar(plan.images, chosen.name, "images", quiet=as_json) as advance:
-            outcome = build_release(plan, settings, lambda record: advance(record.planned))
+            outcome = build_release(plan, settings, lambda record: advance(record.rows))
     return _report(outcome, release, as_json)
 
 
@@ -263,11 +263,6 @@ def _summary(outcome: Outcome, release: Path) -> dict[str, Any]:
         "kind": manifest and manifest.kind,
         "content_sha256": manifest and manifest.content_sha256,
         "rows": {c: {s: manifest.rows(c, s) for s in configs[c]} for c in configs if manifest},
-        "empty_slots": {
-            c: {s: manifest.quarantined(c, s).total() for s in configs[c]}
-            for c in configs
-            if manifest
-        },
         "quarantined": {failure.path: failure.reason for failure in outcome.quarantined},
         "waiting": list(outcome.waiting),
     }
@@ -282,10 +277,6 @@ def _print_how_to_load(manifest: Manifest, release: Path) -> None:
         for c, splits in configs.items()
     )
     print(f"release {release}  ({rows_text} images)")
-    empty = {c: manifest.quarantined(c, s).total() for c, splits in configs.items() for s in splits}
-    if any(empty.values()):
-        counts = ", ".join(f"{c}: {count:,}" for c, count in empty.items() if count)
-        print(f"slots left empty ({counts}): no attempt was accepted; reasons in rejections/")
     print("load it with:")
     print("  from datasets import load_dataset")
     print(f'  images = load_dataset("{release}", "{config}", split="{split}")')

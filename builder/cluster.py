@@ -148,9 +148,11 @@ def _local_cluster(options: ClusterOptions, most: int) -> Iterator[Cluster]:
     environments = [
         {"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {} for i in range(count)
     ]
+    with dask.config.set({"logging": SETTINGS["logging"]}):
+        # Reads its log level once. Imported within its own settings it would lose all of them when
+        # these end, and a second cluster could not open.
+        from distributed import Client, Nanny, Scheduler, SpecCluster
     with dask.config.set(SETTINGS):
-        from distributed import Client, Nanny, Scheduler, SpecCluster  # reads its log level once
-
         scheduler = {
             "cls": Scheduler,
             "options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"},

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,11 +15,7 @@ MANIFEST_FILE = "manifest.json"
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """One committed Parquet file; `per_class` counts its rows by class id.
-
-    rejected: images that were made and not kept, by class id. quarantined: slots that stay empty.
-    rejections_bytes, rejections_sha256: of the file that says why, 0 and "" if there is none.
-    """
+    """One committed Parquet file; `per_class` counts its rows by class id."""
 
     path: str  # relative to the release: CONFIG/SPLIT-*.parquet
     rows: int
@@ -27,20 +23,6 @@ class ShardRecord:
     sha256: str
     fingerprint: str
     per_class: dict[str, int]
-    rejected: dict[str, int] = field(default_factory=dict)
-    quarantined: dict[str, int] = field(default_factory=dict)
-    rejections_bytes: int = 0
-    rejections_sha256: str = ""
-
-    @property
-    def planned(self) -> int:
-        """Slots of the shard: written and quarantined."""
-        return self.rows + sum(self.quarantined.values())
-
-    @property
-    def rejections_path(self) -> str:
-        """Where the file of rejected attempts stands, if there is one."""
-        return f"rejections/{self.path}"
 
     @property
     def config(self) -> str:
@@ -79,21 +61,10 @@ class Manifest:
 
     def per_class(self, config: str, split: str) -> Counter[str]:
         """Rows by class id."""
-        return self._count(config, split, "per_class")
-
-    def rejected(self, config: str, split: str) -> Counter[str]:
-        """Images made and not kept, by class id."""
-        return self._count(config, split, "rejected")
-
-    def quarantined(self, config: str, split: str) -> Counter[str]:
-        """Slots that stay empty, by class id."""
-        return self._count(config, split, "quarantined")
-
-    def _count(self, config: str, split: str, name: str) -> Counter[str]:
         counts: Counter[str] = Counter()
         for shard in self.shards:
             if (shard.config, shard.split) == (config, split):
-                counts.update(getattr(shard, name))
+                counts.update(shard.per_class)
         return counts
 
     def splits(self) -> dict[str, list[str]]:

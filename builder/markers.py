@@ -9,9 +9,8 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from builder.commit import canonical_json, sha256_bytes, write_atomically
 from builder.environment import own_environment
@@ -23,38 +22,15 @@ def marker_path(release: Path, shard: str) -> Path:
     return release / "markers" / Path(shard).with_suffix(".json")
 
 
-@dataclass(frozen=True)
-class RejectedAttempts:
-    """What a shard says of images it did not keep: a file, and counts by class id."""
-
-    content: bytes
-    rejected: dict[str, int]
-    quarantined: dict[str, int]
-
-
-def committed_record(
-    release: Path, shard: str, fingerprint: str, planned: int
-) -> ShardRecord | None:
-    """The record of a finished shard; None if its marker is missing, foreign or does not fit.
-
-    planned: rows it was to have; those that are not there must be accounted for.
-    """
+def committed_record(release: Path, shard: str, fingerprint: str, rows: int) -> ShardRecord | None:
+    """The record of a finished shard; None if its marker is missing, foreign or does not fit."""
     try:
         record = ShardRecord(**json.loads(marker_path(release, shard).read_text())["shard"])
         size = (release / shard).stat().st_size
-        rejections = 0
-        if record.rejections_sha256:
-            rejections = (release / record.rejections_path).stat().st_size
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    wanted = (shard, fingerprint, planned, size, rejections)
-    found = (
-        record.path,
-        record.fingerprint,
-        record.planned,
-        record.bytes,
-        record.rejections_bytes,
-    )
+    wanted = (shard, fingerprint, rows, size)
+    found = (record.path, record.fingerprint, record.rows, record.bytes)
     return record if found == wanted else None
 
 
@@ -65,12 +41,8 @@ def commit_shard(
     content: bytes,
     class_ids: Iterable[str],
     started: float,
-    rejections: RejectedAttempts | None = None,
 ) -> ShardRecord:
-    """Write file, sidecar and marker, each whole or not at all. class_ids: one for each row.
-
-    rejections: what was not kept, None if everything was; its file is written first.
-    """
+    """Write file, sidecar and marker, each whole or not at all. class_ids: one for each row."""
     per_class = Counter(class_ids)
     record = ShardRecord(
         path=shard,
@@ -79,10 +51,7 @@ def commit_shard(
         sha256=sha256_bytes(content),
         fingerprint=fingerprint,
         per_class=dict(sorted(per_class.items())),
-        **(_rejection_facts(rejections) if rejections else {}),
     )
-    if rejections:
-        write_atomically(release / record.rejections_path, rejections.content)
     write_atomically(release / shard, content)
     sidecar = {"host": socket.gethostname(), "started": started, "seconds": time.time() - started}
     sidecar_path = release / "sidecars" / Path(shard).with_suffix(".json")
@@ -95,12 +64,3 @@ def commit_shard(
     }
     write_atomically(marker_path(release, shard), canonical_json(marker).encode())
     return record
-
-
-def _rejection_facts(rejections: RejectedAttempts) -> dict[str, Any]:
-    return {
-        "rejected": rejections.rejected,
-        "quarantined": rejections.quarantined,
-        "rejections_bytes": len(rejections.content),
-        "rejections_sha256": sha256_bytes(rejections.content),
-    }

@@ -35,6 +35,7 @@ _SAME: dict[str, Callable[[Result, str], Any]] = {
         k: v for k, v in result.reference.items() if k in ("content_sha256", "config", "split")
     },
     "metric settings": lambda result, value: result.values[value].get("settings"),
+    "reference file": lambda result, value: result.values[value].get("reference_sha256"),
     "reference n": lambda result, value: result.values[value].get("reference_n"),
     "n": lambda result, value: result.values[value].get("n"),
 }

@@ -11,6 +11,6 @@ def vendi_score(unit: Moments) -> float:
 
     They are those of the n·n kernel matrix over n, but for zeros.
     """
-    eigenvalues = linalg.eigvalsh(unit.outer / unit.n)
+    eigenvalues = linalg.eigvalsh(unit.mean_outer)
     shares = eigenvalues[eigenvalues > 0] / eigenvalues[eigenvalues > 0].sum()
     return float(np.exp(-(shares * np.log(shares)).sum()))

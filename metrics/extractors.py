@@ -4,7 +4,7 @@ Two distances can be compared only if all three agree; `FeatureProtocol` says wh
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -44,10 +44,14 @@ class FeatureProtocol:
 
 @dataclass(frozen=True)
 class Features:
-    """Per image: features float32[N,D], class logits float32[N,C] (C = 0: the network has none)."""
+    """Per image: features float32[N,D], class logits float32[N,C], spatial features float32[N,E].
+
+    C = 0 or E = 0: the network has none.
+    """
 
     features: np.ndarray
     logits: np.ndarray
+    spatial: np.ndarray
 
     def __len__(self) -> int:
         return len(self.features)
@@ -66,6 +70,16 @@ class Extractor:
     device: "torch.device"
     batch: int = 64
 
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Ids of the classes that the logits stand for; None if there are none or unknown."""
+        return self.network.classes
+
+    @cached_property
+    def sample(self) -> Features:
+        """Features of one black image: their widths tell what the network gives."""
+        return replace(self, batch=1).extract(np.zeros((1, 32, 32, 3), np.uint8))
+
     def extract(self, images: np.ndarray) -> Features:
         """uint8[N,H,W,3], all of one size, to their features."""
         parts = [
@@ -80,9 +94,10 @@ class Extractor:
         padded = np.zeros((self.batch, *images.shape[1:]), dtype=np.uint8)
         padded[: len(images)] = images
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            features, logits = self.network(self._prepare(torch.from_numpy(padded)))
+            found = self.network(self._prepare(torch.from_numpy(padded)))
         n = len(images)
-        return Features(features[:n].cpu().numpy(), logits[:n].cpu().numpy())
+        features, logits, spatial = (matrix[:n].float().cpu().numpy() for matrix in found)
+        return Features(features, logits, spatial)
 
     def _prepare(self, images: "torch.Tensor") -> "torch.Tensor":
         """uint8[N,H,W,3] to the network's float32[N,3,S,S], channels last."""
@@ -113,6 +128,7 @@ def concatenate(parts: list[Features]) -> Features:
     return Features(
         np.concatenate([part.features for part in parts]),
         np.concatenate([part.logits for part in parts]),
+        np.concatenate([part.spatial for part in parts]),
     )
 
 
@@ -173,8 +189,8 @@ def _inception(name: str, argument: str, weights: Path | None) -> tuple["Network
     from metrics.inception import INPUT_SIZE, inception_v3
 
     rule = argument or "adm"
-    if rule not in ("adm", "clean"):
-        raise unknown_name("resize rule of inception-v3", rule, ["adm", "clean"])
+    if rule not in ("adm", "clean", "edm2"):
+        raise unknown_name("resize rule of inception-v3", rule, ["adm", "clean", "edm2"])
     network, sha256 = inception_v3(weights)
     return network, FeatureProtocol(name, sha256, INPUT_SIZE, rule, (128.0,) * 3, (128.0,) * 3)
 
@@ -211,6 +227,23 @@ def _timm(name: str, argument: str, weights: Path | None) -> tuple["Network", Fe
     return network, FeatureProtocol(name, sha256, data["input_size"][1], "clean", mean, std)
 
 
+def _classifier(name: str, _: str, weights: Path | None) -> tuple["Network", FeatureProtocol]:
+    from metrics.networks import saved_classifier
+
+    if weights is None:
+        raise UserError(f"extractor {name!r}: give the file, classifier@FILE.safetensors")
+    network, recipe, sha256 = saved_classifier(weights)
+    mean, std = _three(recipe.mean), _three(recipe.std)
+    return network, FeatureProtocol(
+        f"{name}:{recipe.name}", sha256, recipe.resolution, "clean", mean, std
+    )
+
+
+def _three(shares: Sequence[float]) -> tuple[float, float, float]:
+    """Grey levels of three channels; a recipe in grey has one."""
+    return _grey_levels(list(shares) * (3 // len(shares)))
+
+
 def _grey_levels(shares: Sequence[float]) -> tuple[float, float, float]:
     red, green, blue = (255.0 * share for share in shares)
     return red, green, blue
@@ -234,5 +267,10 @@ EXTRACTORS = {
     ),
     "dinov2-vitl14": ExtractorEntry("dinov2-vitl14", "for FD-DINOv2", _dinov2),
     "clip-vitl14-336": ExtractorEntry("clip-vitl14-336", "for CMMD", _clip),
+    "classifier": ExtractorEntry(
+        "classifier@weights.safetensors",
+        "one that train-classifier saved; it knows the classes (agreement)",
+        _classifier,
+    ),
     "timm:": ExtractorEntry("timm:resnet50.a1_in1k", "any timm model", _timm),
 }

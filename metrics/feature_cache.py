@@ -1,10 +1,11 @@
 """Features on disk, keyed by the hash of the encoded image, so that each image is read once.
 
 CACHE/images/SHARD.parquet              the images of a release's file (see image_lists)
-CACHE/features/PROTOCOL/BATCH.parquet   image_sha256, features, logits
+CACHE/features/PROTOCOL/BATCH.parquet   image_sha256, features, logits, spatial
 """
 
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from builder.commit import sha256_bytes, write_atomically
-from metrics.extractors import FeatureProtocol, Features
+from metrics.extractors import FeatureProtocol, Features, concatenate
 
+_MATRICES = tuple(field.name for field in fields(Features))
 _PLACE = np.dtype([("key", np.uint64), ("file", np.int32), ("row", np.int32)])
 
 
@@ -22,6 +24,7 @@ class FeatureCache:
     """The features of one protocol under one cache folder."""
 
     def __init__(self, folder: Path, protocol: FeatureProtocol):
+        self.root = folder
         self.folder = folder / "features" / protocol.sha256[:16]
         self._files = sorted(self.folder.glob("*.parquet"))
 
@@ -54,30 +57,22 @@ class FeatureCache:
     def read(self, hashes: Sequence[bytes]) -> Features:
         """Features of images that are all there, in the order asked for."""
         places = self._index[self._find(hashes)]
-        features: np.ndarray | None = None
-        logits: np.ndarray | None = None
+        parts, order = [], []
         for number in np.unique(places["file"]):
-            table = pq.read_table(self._files[number], columns=["features", "logits"])
-            wanted = places["file"] == number
-            rows = places["row"][wanted]
-            stored = Features(_matrix(table["features"])[rows], _matrix(table["logits"])[rows])
-            if features is None or logits is None:
-                features = np.empty((len(places), stored.features.shape[1]), np.float32)
-                logits = np.empty((len(places), stored.logits.shape[1]), np.float32)
-            features[wanted], logits[wanted] = stored.features, stored.logits
-        if features is None or logits is None:
-            raise ValueError("no image asked for")
-        return Features(features, logits)
+            wanted = np.flatnonzero(places["file"] == number)
+            parts.append(_read_rows(self._files[number], places["row"][wanted]))
+            order.append(wanted)
+        together = concatenate(parts)
+        back = np.argsort(np.concatenate(order))
+        return Features(*(getattr(together, name)[back] for name in _MATRICES))
 
     def write(self, hashes: Sequence[bytes], features: Features) -> None:
         """Add the features of new images as one file."""
-        table = pa.table(
-            {
-                "image_sha256": pa.array(hashes, pa.binary(32)),
-                "features": _column(features.features),
-                "logits": _column(features.logits),
-            }
-        )
+        columns = {"image_sha256": pa.array(hashes, pa.binary(32))}
+        for name in _MATRICES:
+            if getattr(features, name).shape[1]:
+                columns[name] = _column(getattr(features, name))
+        table = pa.table(columns)
         sink = pa.BufferOutputStream()
         # random mantissas do not compress, and reading is where the time goes
         pq.write_table(table, sink, compression="none", use_dictionary=False)
@@ -98,6 +93,16 @@ def _column(matrix: np.ndarray) -> pa.FixedSizeListArray:
     values = pa.array(np.ascontiguousarray(matrix).ravel())
     kind = pa.list_(pa.float32(), matrix.shape[1])
     return pa.FixedSizeListArray.from_buffers(kind, len(matrix), [None], children=[values])
+
+
+def _read_rows(path: Path, rows: np.ndarray) -> Features:
+    """A matrix that the network does not have is no column, and comes back with width 0."""
+    file = pq.ParquetFile(path)
+    table = file.read([name for name in _MATRICES if name in file.schema_arrow.names])
+    none = np.zeros((len(rows), 0), np.float32)
+    return Features(
+        *(_matrix(table[name])[rows] if name in table.column_names else none for name in _MATRICES)
+    )
 
 
 def _matrix(column: pa.ChunkedArray) -> np.ndarray:

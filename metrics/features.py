@@ -33,6 +33,7 @@ class ShardFeatures:
     keys: np.ndarray
     features: np.ndarray
     logits: np.ndarray
+    spatial: np.ndarray
 
     def __len__(self) -> int:
         return len(self.images)
@@ -54,25 +55,24 @@ def iterate_features(
         images = read_image_list(image_set, shard, cache)
         if not len(images):
             continue
-        new = np.flatnonzero(feature_cache.missing(images.sha256))
-        on_images(len(images) - len(new))
-        _extract_new(image_set, shard, images, new, extractor, feature_cache, on_images)
+        new = extract_shard(image_set, shard, extractor, feature_cache, on_images)
+        on_images(len(images) - new)
         found = feature_cache.read(images.sha256)
         keys = sampling_keys(images.image_ids)
-        yield ShardFeatures(first, images, keys, found.features, found.logits)
+        yield ShardFeatures(first, images, keys, found.features, found.logits, found.spatial)
         first += len(images)
 
 
-def _extract_new(
+def extract_shard(
     image_set: ImageSet,
     shard: ShardRecord,
-    images: ImageList,
-    new: np.ndarray,
     extractor: Extractor,
     cache: FeatureCache,
-    on_images: Callable[[int], None],
-) -> None:
-    """Put the features of images[new] into the cache."""
+    on_images: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Put the features of the shard's images into the cache; how many were not there."""
+    images = read_image_list(image_set, shard, cache.root)
+    new = np.flatnonzero(cache.missing(images.sha256))
     hashes: list[bytes] = []
     parts: list[Features] = []
     batches = np.split(new, range(extractor.batch, len(new), extractor.batch)) if len(new) else []
@@ -84,6 +84,7 @@ def _extract_new(
         if len(hashes) >= CHUNK_ROWS or batch is batches[-1]:
             cache.write(hashes, concatenate(parts))
             hashes, parts = [], []
+    return len(new)
 
 
 def _decode_ahead(path: Path, batches: list[np.ndarray]) -> Iterator[np.ndarray]:

@@ -57,6 +57,15 @@ class ImageSet:
             return sum(shard.rows for shard in self.shards())
         return sum(len(read_image_list(self, shard, cache)) for shard in self.shards())
 
+    def count_per_class(self, cache: Path) -> np.ndarray:
+        """int64[C]: images of each class, by label."""
+        classes = self.manifest.classes
+        if self.split not in PSEUDO_SPLITS:
+            counts = self.manifest.per_class(self.config, self.split)
+            return np.array([counts[entry.wnid] for entry in classes], np.int64)
+        labels = [read_image_list(self, shard, cache).labels for shard in self.shards()]
+        return np.bincount(np.concatenate(labels), minlength=len(classes))
+
     def with_split(self, split: str) -> "ImageSet":
         """Another split of the same release and configuration."""
         return ImageSet(self.release, self.config, split, self.manifest)
@@ -85,9 +94,18 @@ class ImageList:
         return len(self.rows)
 
 
+def is_listed(shard: ShardRecord, cache: Path) -> bool:
+    """Whether the images of this very file are in the cache's lists."""
+    return _list_path(shard, cache).is_file()
+
+
+def _list_path(shard: ShardRecord, cache: Path) -> Path:
+    return cache / "images" / f"{shard.sha256}.parquet"
+
+
 def read_image_list(image_set: ImageSet, shard: ShardRecord, cache: Path) -> ImageList:
     """From the cache if this very file was listed before, else by reading the file."""
-    path = cache / "images" / f"{shard.sha256}.parquet"
+    path = _list_path(shard, cache)
     if not path.is_file():
         sink = pa.BufferOutputStream()
         pq.write_table(_list_images(image_set.release / shard.path), sink)

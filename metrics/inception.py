@@ -44,8 +44,15 @@ class PooledAsTensorFlow(nn.Module):
         return torch.cat([*branches, self.convolution(self.pool(x))], dim=1)
 
 
+SPATIAL_CHANNELS = 7  # of mixed_6/conv, 17 by 17: 2023 numbers
+
+
 class InceptionV3(Network):
-    """pool3 features (D = 2048) and logits without the bias (C = 1008), as IS is defined."""
+    """pool3 features (D = 2048), logits without the bias (C = 1008) as IS is defined, and sFID's.
+
+    sFID (Nash et al. 2021) as in the ADM evaluator reads mixed_6/conv, the 1x1 branch of the block
+    that torchvision calls Mixed_6d: the first channels of that block's output.
+    """
 
     def __init__(self, weights: dict[str, Tensor]):
         super().__init__()
@@ -61,13 +68,18 @@ class InceptionV3(Network):
             setattr(network, f"Mixed_{name}", PooledAsTensorFlow(block, _average))
         network.Mixed_7c = PooledAsTensorFlow(network.Mixed_7c, _maximum)
         self.classifier = network.fc.weight
-        network.fc = nn.Identity()
-        self.network = network
+        layers = dict(network.named_children())
+        del layers["fc"]
+        middle = list(layers).index("Mixed_6d") + 1
+        self.to_middle = nn.Sequential(*list(layers.values())[:middle])
+        self.to_pool = nn.Sequential(*list(layers.values())[middle:], nn.Flatten())
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """float32[N,3,299,299] in -1 … 1 to (float32[N,2048], float32[N,1008])."""
-        features = self.network(images)
-        return features, features @ self.classifier.T
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """float32[N,3,299,299] in -1 … 1 to float32[N,2048], [N,1008] and [N,2023]."""
+        middle = self.to_middle(images)
+        features = self.to_pool(middle)
+        spatial = middle[:, :SPATIAL_CHANNELS].flatten(1)
+        return features, features @ self.classifier.T, spatial
 
 
 def inception_v3(path: Path | None) -> tuple[Network, str]:

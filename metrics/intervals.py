@@ -27,6 +27,14 @@ class Estimate:
     interval: tuple[float, float] | None
     extrapolated: float | None
 
+    @property
+    def around_extrapolated(self) -> tuple[float, float] | None:
+        """The same interval around the extrapolated value: its error is the jackknife's too."""
+        if self.interval is None or self.extrapolated is None:
+            return None
+        half = (self.interval[1] - self.interval[0]) / 2
+        return self.extrapolated - half, self.extrapolated + half
+
 
 def jackknife(buckets: Groups[S], value_of: Callable[[S], float]) -> Estimate:
     """The value of all buckets together and its delete-m_j jackknife (Busing et al. 1999).
@@ -48,3 +56,16 @@ def jackknife(buckets: Groups[S], value_of: Callable[[S], float]) -> Estimate:
     variance = float(((pseudo - extrapolated) ** 2 / (h - 1)).mean())
     half = float(student_t.ppf((1 + CONFIDENCE) / 2, g - 1)) * variance**0.5
     return Estimate(value, total.n, (value - half, value + half), extrapolated)
+
+
+def mean_interval(values: np.ndarray) -> list[float] | None:
+    """Student's 95% interval of the mean of independent values; None for fewer than two."""
+    if len(values) < 2:
+        return None
+    return around(float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5), len(values))
+
+
+def around(value: float, error: float, n: int) -> list[float]:
+    """The 95% interval of a value with its standard error from n independent parts."""
+    half = float(student_t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
+    return [value - half, value + half]

@@ -1,7 +1,10 @@
 """KID and CMMD: distances between means in a kernel's feature space."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from generation.errors import UserError
 from metrics.frechet import Moments
 from metrics.states import Groups, buckets_of
 
@@ -24,14 +27,66 @@ def kid_blocks(images: np.ndarray, reference: np.ndarray, size: int = KID_BLOCK)
 
 def kid(x: np.ndarray, y: np.ndarray) -> float:
     """Unbiased squared MMD of float[N,D] and float[M,D], kernel (x·y/D + 1)³; may be negative."""
-    x, y = x.astype(np.float64), y.astype(np.float64)
-    return _mean_off_diagonal(x) + _mean_off_diagonal(y) - 2 * float(_cubic(x, y).mean())
+    return _KernelSums.of(x, y).value()
 
 
-def _mean_off_diagonal(x: np.ndarray) -> float:
+def kid_with_error(x: np.ndarray, y: np.ndarray) -> tuple[float, float | None]:
+    """KID and its standard error by leaving out every image of both sets in turn.
+
+    None with fewer than three images on a side. The jackknife of a two-sample U-statistic
+    (Arvesen 1969): the variances over x and over y add up.
+    """
+    sums = _KernelSums.of(x, y)
+    if min(len(x), len(y)) < 3:
+        return sums.value(), None
+    variance = _jackknife_variance(sums.without_each()) + _jackknife_variance(
+        sums.swapped().without_each()
+    )
+    return sums.value(), variance**0.5
+
+
+@dataclass(frozen=True)
+class _KernelSums:
+    """Sums of k(x_i, ·) over the other x and over the y (float64[N]), and the same for y."""
+
+    x_own: np.ndarray
+    x_other: np.ndarray
+    y_own: np.ndarray
+    y_other: np.ndarray
+
+    @classmethod
+    def of(cls, x: np.ndarray, y: np.ndarray) -> "_KernelSums":
+        x, y = x.astype(np.float64), y.astype(np.float64)
+        cross = _cubic(x, y)
+        return cls(_row_sums(x), cross.sum(axis=1), _row_sums(y), cross.sum(axis=0))
+
+    def swapped(self) -> "_KernelSums":
+        return _KernelSums(self.y_own, self.y_other, self.x_own, self.x_other)
+
+    def value(self) -> float:
+        n, m = len(self.x_own), len(self.y_own)
+        if min(n, m) < 2:
+            raise UserError(f"KID needs at least 2 images on both sides, got {n} and {m}")
+        own = self.x_own.sum() / (n * (n - 1)) + self.y_own.sum() / (m * (m - 1))
+        return float(own - 2 * self.x_other.sum() / (n * m))
+
+    def without_each(self) -> np.ndarray:
+        """float64[N]: the value without x_i, for each i."""
+        n, m = len(self.x_own), len(self.y_own)
+        own = (self.x_own.sum() - 2 * self.x_own) / ((n - 1) * (n - 2))
+        other = (self.x_other.sum() - self.x_other) / ((n - 1) * m)
+        return np.asarray(own + self.y_own.sum() / (m * (m - 1)) - 2 * other)
+
+
+def _jackknife_variance(values: np.ndarray) -> float:
+    n = len(values)
+    return float((n - 1) / n * ((values - values.mean()) ** 2).sum())
+
+
+def _row_sums(x: np.ndarray) -> np.ndarray:
+    """float64[N]: sums of the kernel of each row with all others."""
     kernel = _cubic(x, x)
-    n = len(x)
-    return float((kernel.sum() - np.trace(kernel)) / (n * (n - 1)))
+    return np.asarray(kernel.sum(axis=1) - kernel.diagonal())
 
 
 def _cubic(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -58,6 +113,6 @@ def cmmd(images: Moments, reference: Moments) -> float:
     pooled = (images.total + reference.total) / (images.n + reference.n)
     c = pooled @ pooled
     first = images.mean - reference.mean
-    second = images.outer / images.n - reference.outer / reference.n
+    second = images.mean_outer - reference.mean_outer
     value = (a - a**2 * c) * (first @ first) + a**2 / 2 * (second**2).sum()
     return float(CMMD_SCALE * np.exp(a * (c - 1)) * value)

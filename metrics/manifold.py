@@ -6,7 +6,7 @@ import numpy as np
 
 PRECISION_NEIGHBOURS = 3  # Kynkäänniemi et al. 2019, and the ADM evaluator
 DENSITY_NEIGHBOURS = 5  # Naeem et al. 2020
-CHUNK_ROWS = 1000
+BLOCK = 1000  # images a side whose distances are held at a time: 8 MB
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,20 @@ def manifold_scores(images: np.ndarray, real: np.ndarray) -> ManifoldScores:
     density: real balls a generated image lies in, over k; coverage: a real ball holds some
     generated image (k = 5).
     """
-    images, real = images.astype(np.float64), real.astype(np.float64)
     narrow, wide = _radii(real, (PRECISION_NEIGHBOURS, DENSITY_NEIGHBOURS))
     (own,) = _radii(images, (PRECISION_NEIGHBOURS,))
     precision, density = np.zeros(len(images)), np.zeros(len(images))
     recall, nearest = np.zeros(len(real)), np.full(len(real), np.inf)
-    for start in range(0, len(images), CHUNK_ROWS):
-        rows = slice(start, start + CHUNK_ROWS)
-        distances = _squared_distances(images[rows], real)
-        precision[rows] = (distances <= narrow).any(axis=1)
-        density[rows] = (distances <= wide).sum(axis=1) / DENSITY_NEIGHBOURS
-        recall = np.maximum(recall, (distances <= own[rows, None]).any(axis=0))
-        nearest = np.minimum(nearest, distances.min(axis=0))
+    for rows in _blocks(len(images)):
+        x = images[rows].astype(np.float64)
+        for columns in _blocks(len(real)):
+            distances = _squared_distances(x, real[columns].astype(np.float64))
+            inside = (distances <= narrow[columns]).any(axis=1)
+            precision[rows] = np.maximum(precision[rows], inside)
+            density[rows] += (distances <= wide[columns]).sum(axis=1) / DENSITY_NEIGHBOURS
+            reached = (distances <= own[rows, None]).any(axis=0)
+            recall[columns] = np.maximum(recall[columns], reached)
+            nearest[columns] = np.minimum(nearest[columns], distances.min(axis=0))
     return ManifoldScores(precision, recall, density, (nearest <= wide).astype(np.float64))
 
 
@@ -53,15 +55,27 @@ def _radii(x: np.ndarray, neighbours: tuple[int, ...]) -> list[np.ndarray]:
     """
     places = [min(k, len(x) - 1) for k in neighbours]
     radii = [np.empty(len(x)) for _ in neighbours]
-    for start in range(0, len(x), CHUNK_ROWS):
-        rows = slice(start, start + CHUNK_ROWS)
-        distances = _squared_distances(x[rows], x)
-        # an image is its own neighbour at distance 0: place k counts it
-        distances[np.arange(len(distances)), np.arange(start, start + len(distances))] = 0.0
-        smallest = np.partition(distances, sorted(set(places)), axis=1)
+    for rows in _blocks(len(x)):
+        block = x[rows].astype(np.float64)
+        smallest = np.empty((len(block), 0))
+        for columns in _blocks(len(x)):
+            distances = _squared_distances(block, x[columns].astype(np.float64))
+            if columns == rows:  # an image is its own neighbour at distance 0: place k counts it
+                np.fill_diagonal(distances, 0.0)
+            both = np.concatenate([smallest, distances], axis=1)
+            smallest = np.sort(_smallest(both, max(places) + 1), axis=1)
         for radius, place in zip(radii, places, strict=True):
             radius[rows] = smallest[:, place]
     return radii
+
+
+def _smallest(values: np.ndarray, k: int) -> np.ndarray:
+    """float64[N,min(k,M)]: the smallest of each row of float64[N,M], in any order."""
+    return values if values.shape[1] <= k else np.partition(values, k - 1, axis=1)[:, :k]
+
+
+def _blocks(n: int) -> list[slice]:
+    return [slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
 
 
 def _squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -3,31 +3,38 @@
 To add one: write its state and value in a file of its own, and an entry here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
-from scipy.stats import t as student_t
 
+from generation.classes import ClassEntry
 from generation.errors import unknown_name
+from metrics.agreement import AgreementCounts, agreement_values, logit_columns
+from metrics.copies import QUANTILE, copy_values
 from metrics.diversity import vendi_score
+from metrics.extractors import Extractor
 from metrics.features import ShardFeatures
-from metrics.frechet import GaussianReference, Moments, bucket_moments
+from metrics.frechet import GaussianReference, Moments, bucket_moments, frechet_bias
 from metrics.inception_score import ADM_CHUNK, SPLITS, InceptionScoreState, mean_score
-from metrics.intervals import CONFIDENCE, Estimate, jackknife
+from metrics.intervals import Estimate, around, jackknife, mean_interval
 from metrics.kernel_distance import (
     CMMD_SIGMA,
     KID_BLOCK,
     bucket_unit_moments,
     cmmd,
     kid_blocks,
+    kid_with_error,
 )
 from metrics.manifold import DENSITY_NEIGHBOURS, PRECISION_NEIGHBOURS, manifold_scores
+from metrics.per_class import CLASS_IMAGES, ClassReference, ClassState, class_values
 from metrics.sample import SAMPLE_IMAGES, Sample
 from metrics.states import BUCKETS, Groups
 
 DEFAULT_METRICS = "fd,is"
+PER_CLASS = ("classes", "agreement")
 JACKKNIFE = {"interval": f"jackknife over {BUCKETS} buckets, 95%"}
 
 Value = dict[str, Any]
@@ -35,71 +42,131 @@ Values = dict[str, Value]
 
 
 @dataclass(frozen=True)
+class WholeSet:
+    """What a shard's state needs to know of the set it belongs to.
+
+    n images, per_class int64[C] of them; sample: how many make a sample; logit_columns int64[C]:
+    the extractor's logit of each class, None where it does not know them.
+    """
+
+    n: int
+    per_class: np.ndarray
+    sample: int
+    logit_columns: np.ndarray | None
+
+
+@dataclass(frozen=True)
 class StateFamily:
     """A kind of state that several metrics may read.
 
-    of_shard: state of one shard's features, given the number of images in the whole split.
+    of_shard: state of one shard's features, given what is known of the whole set.
     reference: type of the state's `total` if metrics measure against it: a dataclass of arrays
-    and numbers, kept on disk for the real splits.
+    and numbers, kept on disk for the real splits. prepare: what metrics get of it.
     """
 
-    of_shard: Callable[[ShardFeatures, int], Any]
+    of_shard: Callable[[ShardFeatures, WholeSet], Any]
     reference: type | None = None
+    prepare: Callable[[Any], Any] = lambda total: total
 
 
 @dataclass(frozen=True)
 class Metric:
-    """values: from the state of the images and, if `against_reference`, from the reference's."""
+    """values: from the state of the images and, if measured against something, from that one's.
+
+    against: every real split, the nearest images of the real train split, or nothing.
+    needs: what of the extractor it reads besides its features.
+    """
 
     family: str
     values: Callable[..., Values]
-    against_reference: bool = True
-    needs_logits: bool = False
+    against: Literal["references", "train", "nothing"] = "references"
+    needs: Literal["logits", "classes", "spatial"] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
 
 FAMILIES = {
     "moments": StateFamily(
-        lambda shard, _: bucket_moments(shard.features, shard.keys), reference=Moments
+        lambda shard, _: bucket_moments(shard.features, shard.keys),
+        reference=Moments,
+        prepare=GaussianReference.from_moments,
+    ),
+    "spatial_moments": StateFamily(
+        lambda shard, _: bucket_moments(shard.spatial, shard.keys),
+        reference=Moments,
+        prepare=GaussianReference.from_moments,
     ),
     "unit_moments": StateFamily(
         lambda shard, _: bucket_unit_moments(shard.features, shard.keys), reference=Moments
     ),
     "sample": StateFamily(
-        lambda shard, _: Sample.of(shard.keys, shard.features, shard.images.labels),
+        lambda shard, whole: Sample.of(
+            shard.keys, shard.features, shard.images.labels, whole.sample
+        ),
         reference=Sample,
     ),
+    "classes": StateFamily(
+        lambda shard, whole: ClassState.of(
+            shard.features, shard.keys, shard.images.labels, whole.per_class
+        ),
+        reference=ClassReference,
+    ),
     "scores": StateFamily(
-        lambda shard, n: InceptionScoreState.from_logits(shard.logits, shard.keys, shard.first, n)
+        lambda shard, whole: InceptionScoreState.from_logits(
+            shard.logits, shard.keys, shard.first, whole.n
+        )
+    ),
+    "agreement": StateFamily(
+        lambda shard, whole: AgreementCounts.from_logits(
+            shard.logits, shard.images.labels, whole.logit_columns
+        )
     ),
 }
 
 
-def frechet_values(images: Groups[Moments], reference: Moments) -> Values:
-    """fd: squared distance, 0 is best; `extrapolated` is what is known as FD∞."""
-    target = GaussianReference.from_moments(reference)
+def frechet_values(images: Groups[Moments], target: GaussianReference, name: str = "fd") -> Values:
+    """fd: squared distance, 0 is best; fd_infinity: extrapolated to infinitely many images.
+
+    bias: by how much so few images overstate it, as their own covariance predicts.
+    """
     estimate = jackknife(images, target.distance)
-    return {"fd": _value(estimate, lower=0.0)}
+    values = {name: _value(estimate, lower=0.0)}
+    values[name]["bias"] = frechet_bias(images.total, estimate.n)
+    if estimate.extrapolated is not None:
+        values[f"{name}_infinity"] = {
+            "value": estimate.extrapolated,
+            "n": estimate.n,
+            "interval": estimate.around_extrapolated,
+        }
+    return values
 
 
 def inception_score_values(images: InceptionScoreState) -> Values:
     """inception_score over all images together; mean and std of splits; the ADM evaluator's."""
     estimate = jackknife(images.buckets, lambda sums: sums.value)
-    usual, usual_std = mean_score(images.splits)
-    adm, adm_std = mean_score(images.chunks)
-    return {
-        "inception_score": _value(estimate, lower=1.0),
-        "inception_score_splits": {"value": usual, "n": estimate.n, "std": usual_std},
-        "inception_score_adm": {"value": adm, "n": estimate.n, "std": adm_std},
-    }
+    whole = _value(estimate, lower=1.0)
+    values = {"inception_score": whole}
+    for name, groups in (("splits", images.splits), ("adm", images.chunks)):
+        mean, std = mean_score(groups)
+        g = len(groups.by_key)
+        values[f"inception_score_{name}"] = {
+            "value": mean,
+            "n": estimate.n,
+            "std": std,
+            # of the mean of g groups; one group is the whole set
+            "interval": around(mean, std / (g - 1) ** 0.5, g) if g > 1 else whole["interval"],
+        }
+    return values
 
 
 def kid_values(images: Sample, reference: Sample) -> Values:
     """kid: mean over blocks of a sample of both sets, 0 is best, unbiased."""
-    blocks = kid_blocks(images.features, reference.features)
     n = min(images.n, reference.n)
-    interval = _mean_interval(blocks) if len(blocks) > 1 else None
-    return {"kid": {"value": float(blocks.mean()), "n": n, "interval": interval}}
+    blocks = kid_blocks(images.features, reference.features)
+    value, interval = float(blocks.mean()), mean_interval(blocks)
+    if len(blocks) == 1:
+        value, error = kid_with_error(images.features[:n], reference.features[:n])
+        interval = None if error is None else around(value, error, n)
+    return {"kid": {"value": value, "n": n, "interval": interval}}
 
 
 def cmmd_values(images: Groups[Moments], reference: Moments) -> Values:
@@ -119,18 +186,10 @@ def manifold_values(images: Sample, reference: Sample) -> Values:
         name: {
             "value": float(per_image.mean()),
             "n": images.n,
-            "interval": _mean_interval(per_image) if len(per_image) > 1 else None,
+            "interval": mean_interval(per_image),
         }
         for name, per_image in vars(scores).items()
     }
-
-
-def _mean_interval(values: np.ndarray) -> list[float]:
-    """Student's 95% interval of the mean of independent values."""
-    quantile = student_t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
-    half = float(quantile * values.std(ddof=1) / len(values) ** 0.5)
-    mean = float(values.mean())
-    return [mean - half, mean + half]
 
 
 def _value(estimate: Estimate, lower: float) -> Value:
@@ -146,6 +205,12 @@ def _value(estimate: Estimate, lower: float) -> Value:
 SAMPLED = {"sample": SAMPLE_IMAGES, "interval": "mean over blocks or images, 95%"}
 METRICS = {
     "fd": Metric("moments", frechet_values, settings=JACKKNIFE),
+    "sfid": Metric(
+        "spatial_moments",
+        partial(frechet_values, name="sfid"),
+        needs="spatial",
+        settings=JACKKNIFE,
+    ),
     "kid": Metric("sample", kid_values, settings=SAMPLED | {"block": KID_BLOCK}),
     "cmmd": Metric("unit_moments", cmmd_values, settings=JACKKNIFE | {"sigma": CMMD_SIGMA}),
     "prdc": Metric(
@@ -154,15 +219,41 @@ METRICS = {
         settings=SAMPLED
         | {"neighbours": PRECISION_NEIGHBOURS, "density_neighbours": DENSITY_NEIGHBOURS},
     ),
-    "vendi": Metric("unit_moments", vendi_values, against_reference=False, settings=JACKKNIFE),
+    "vendi": Metric("unit_moments", vendi_values, against="nothing", settings=JACKKNIFE),
     "is": Metric(
         "scores",
         inception_score_values,
-        against_reference=False,
-        needs_logits=True,
+        against="nothing",
+        needs="logits",
         settings=JACKKNIFE | {"splits": SPLITS, "adm_chunk": ADM_CHUNK},
     ),
+    "copies": Metric(
+        "sample",
+        copy_values,
+        against="train",
+        settings=SAMPLED | {"quantile": QUANTILE},
+    ),
+    "agreement": Metric("agreement", agreement_values, against="nothing", needs="classes"),
+    "classes": Metric(
+        "classes",
+        class_values,
+        settings={"sample_per_class": CLASS_IMAGES, "interval": "mean over classes, 95%"},
+    ),
 }
+
+
+NEEDS = {
+    "logits": "class logits",
+    "spatial": "spatial features (inception-v3)",
+    "classes": "logits of this release's classes (classifier@FILE)",
+}
+
+
+def is_possible(metric: Metric, extractor: Extractor, classes: Sequence[ClassEntry]) -> bool:
+    """Whether the extractor gives what the metric reads, for a release of these classes."""
+    if metric.needs == "classes":
+        return logit_columns(extractor.classes, [entry.wnid for entry in classes]) is not None
+    return metric.needs is None or getattr(extractor.sample, metric.needs).shape[1] > 0
 
 
 def parse_metrics(names: str) -> dict[str, Metric]:
@@ -174,3 +265,13 @@ def parse_metrics(names: str) -> dict[str, Metric]:
         if name not in METRICS:
             raise unknown_name("metric", name, [*METRICS, "all"])
     return {name: METRICS[name] for name in dict.fromkeys(wanted)}
+
+
+def choose_metrics(
+    names: str, per_class: bool, extractor: Extractor, classes: Sequence[ClassEntry]
+) -> dict[str, Metric]:
+    """Those named; "all" and `per_class` mean those that this extractor makes possible."""
+    wanted = parse_metrics(names)
+    hoped = METRICS if names == "all" else {n: METRICS[n] for n in PER_CLASS if per_class}
+    named = {} if names == "all" else wanted
+    return named | {n: m for n, m in hoped.items() if is_possible(m, extractor, classes)}

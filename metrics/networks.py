@@ -1,6 +1,7 @@
 """The networks behind the extractors, each loaded from hashed weights.
 
-Every network maps float32[N,3,S,S] to (features float32[N,D], logits float32[N,C]).
+Every network maps float32[N,3,S,S] to features float32[N,D], logits float32[N,C] and spatial
+features float32[N,E]; C and E may be 0.
 """
 
 import hashlib
@@ -9,37 +10,43 @@ from typing import Any
 
 import timm
 import torch
+from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from builder.commit import sha256_file
+from classifiers.checkpoint import load_classifier
+from classifiers.recipe import ClassifierRecipe
 from generation.errors import UserError
 
 EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
 class Network(nn.Module):
-    """Features and logits of a batch."""
+    """classes: ids of what the logits stand for, where they are known."""
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """float32[N,3,S,S] to (float32[N,D], float32[N,C])."""
+    classes: tuple[str, ...] | None = None
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """float32[N,3,S,S] to float32[N,D], float32[N,C] and float32[N,E]."""
         raise NotImplementedError
 
 
 class TimmNetwork(Network):
     """Any timm model: its pooled features, and its logits if it has a classifier."""
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Any, classes: tuple[str, ...] | None = None):
         super().__init__()
         self.model = model
+        self.classes = classes
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features before the classifier (float32[N,D]), logits (float32[N,C], C may be 0)."""
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features before the classifier, its logits (C is 0 without one)."""
         features = self.model.forward_head(self.model.forward_features(images), pre_logits=True)
         classifier = self.model.get_classifier()
-        if isinstance(classifier, nn.Identity):
-            return features, features.new_zeros(len(features), 0)
-        return features, classifier(features)
+        none = features.new_zeros(len(features), 0)
+        logits = none if isinstance(classifier, nn.Identity) else classifier(features)
+        return features, logits, none
 
 
 def efficientnet_lite0(path: Path | None = None) -> tuple[Network, str]:
@@ -56,7 +63,7 @@ def efficientnet_lite0(path: Path | None = None) -> tuple[Network, str]:
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     names = model.state_dict().keys()
     model.load_state_dict(dict(zip(names, weights.values(), strict=True)))
-    return TimmNetwork(model), sha256
+    return TimmNetwork(model, tuple(ImageNetInfo().label_names())), sha256
 
 
 def timm_network(name: str, weights: Path | None) -> tuple[TimmNetwork, str]:
@@ -73,7 +80,13 @@ def timm_network(name: str, weights: Path | None) -> tuple[TimmNetwork, str]:
         ) from None
     except RuntimeError as error:
         raise UserError(f"timm's {name}: {error}") from None
-    return TimmNetwork(model), state_sha256(model)
+    return TimmNetwork(model, _imagenet_classes(model)), state_sha256(model)
+
+
+def _imagenet_classes(model: Any) -> tuple[str, ...] | None:
+    """Wnids of a model's logits, where timm knows that it tells ImageNet's classes apart."""
+    subset = infer_imagenet_subset(model)
+    return tuple(ImageNetInfo(subset).label_names()) if subset else None
 
 
 def dinov2_vitl14(weights: Path | None) -> tuple[Network, str]:
@@ -107,10 +120,11 @@ class EmbeddingNetwork(Network):
         super().__init__()
         self.model = model
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """float32[N,3,S,S] to (float32[N,D], float32[N,0])."""
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """float32[N,3,S,S] to float32[N,D] and nothing else."""
         embedding = self.model(images)
-        return embedding, embedding.new_zeros(len(embedding), 0)
+        none = embedding.new_zeros(len(embedding), 0)
+        return embedding, none, none
 
 
 def clip_vitl14_336(weights: Path | None) -> tuple[Network, str]:
@@ -134,3 +148,29 @@ def require_hash(path: Path, start: str) -> str:
     if not found.startswith(start):
         raise UserError(f"{path}: SHA-256 is {found}, that of these weights starts with {start}")
     return found
+
+
+class GreyNetwork(Network):
+    """A network of one channel behind three: luma as ITU-R 601 has it."""
+
+    def __init__(self, network: TimmNetwork):
+        super().__init__()
+        self.network = network
+        self.classes = network.classes
+        self.register_buffer("luma", torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """float32[N,3,S,S] to what the network makes of float32[N,1,S,S]."""
+        grey = (images * self.get_buffer("luma")).sum(dim=1, keepdim=True)
+        return self.network(grey)  # type: ignore[no-any-return]
+
+
+def saved_classifier(weights: Path) -> tuple[Network, ClassifierRecipe, str]:
+    """A classifier that this project trained: network, recipe, SHA-256 of the file."""
+    model, recipe, class_ids = load_classifier(weights)
+    network = TimmNetwork(model, class_ids)
+    return (
+        network if recipe.channels == 3 else GreyNetwork(network),
+        recipe,
+        sha256_file(weights),
+    )

@@ -9,7 +9,7 @@ SAMPLE_IMAGES = 10_000  # as many as the ADM evaluator's precision and recall re
 
 @dataclass(frozen=True)
 class Sample:
-    """The (at most SAMPLE_IMAGES) images with the lowest keys, in the order of their keys.
+    """The (at most `most`) images with the lowest keys, in the order of their keys.
 
     keys uint64[N], features float32[N,D], labels int64[N]. The order is random with regard to
     what the images show, so a stretch of it is a random subset.
@@ -18,12 +18,15 @@ class Sample:
     keys: np.ndarray
     features: np.ndarray
     labels: np.ndarray
+    most: int
 
     @classmethod
-    def of(cls, keys: np.ndarray, features: np.ndarray, labels: np.ndarray) -> "Sample":
+    def of(
+        cls, keys: np.ndarray, features: np.ndarray, labels: np.ndarray, most: int = SAMPLE_IMAGES
+    ) -> "Sample":
         """Of the images of one shard."""
-        order = np.argsort(keys, kind="stable")[:SAMPLE_IMAGES]
-        return cls(keys[order], features[order], labels[order])
+        order = np.argsort(keys, kind="stable")[:most]
+        return cls(keys[order], features[order], labels[order], most)
 
     def merge(self, other: "Sample") -> "Sample":
         """Of both sets."""
@@ -31,6 +34,7 @@ class Sample:
             np.concatenate([self.keys, other.keys]),
             np.concatenate([self.features, other.features]),
             np.concatenate([self.labels, other.labels]),
+            self.most,
         )
 
     @property

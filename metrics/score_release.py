@@ -2,22 +2,31 @@
 
 import json
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import platformdirs
 import typer
 
+from builder.cluster import ClusterOptions
 from builder.manifest import read_manifest
 from builder.results import Result
 from generation.command import run_command
 from generation.errors import UserError
 from generation.image_sets import PSEUDO_SPLITS
 from generation.progress import progress_bar
+from metrics.extraction import plan_extraction, run_extraction
 from metrics.extractors import DEFAULT_EXTRACTOR, EXTRACTORS, load_extractor
 from metrics.image_lists import ImageSet, open_image_set
-from metrics.metric_list import DEFAULT_METRICS, METRICS, parse_metrics
+from metrics.metric_list import DEFAULT_METRICS, METRICS, choose_metrics, parse_metrics
+from metrics.pair_picture import draw_closest_pairs
+from metrics.reference_files import FIELDS, read_reference_file, write_reference_file
+from metrics.sample import SAMPLE_IMAGES
+
+if TYPE_CHECKING:
+    from metrics.scoring import Scorer
 
 CACHE = Path(platformdirs.user_cache_dir("synthetic-imagenet")) / "metrics"
 _EXTRACTOR_HELP = "; ".join(f"{e.example}: {e.description}" for e in EXTRACTORS.values())
@@ -41,9 +50,34 @@ def score_release(
     metrics: Annotated[
         str, typer.Option(help=f"Comma-separated, or all: {', '.join(METRICS)}.")
     ] = DEFAULT_METRICS,
+    per_class: Annotated[
+        bool, typer.Option("--per-class", help="Add the metric classes, and agreement if known.")
+    ] = False,
+    sample: Annotated[
+        int,
+        typer.Option(min=2, help="Images a set for kid, prdc and copies; part of the protocol."),
+    ] = SAMPLE_IMAGES,
+    reference: Annotated[
+        list[Path] | None,
+        typer.Option(help="npz of ADM, EDM or pytorch-fid, of this extractor's features."),
+    ] = None,
+    export_reference: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the real splits' statistics, as those tools read them."),
+    ] = None,
     cache: Annotated[Path, typer.Option(help="Features and reference statistics.")] = CACHE,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
     batch: Annotated[int, typer.Option(help="Images the network sees at once.")] = 64,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that extract features; by default one a GPU or core."),
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask cluster to extract features on.")
+    ] = None,
+    scheduler_file: Annotated[
+        Path | None, typer.Option(help="The file in which that scheduler left its address.")
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON document, no progress.")
     ] = False,
@@ -59,11 +93,15 @@ def score_release(
       score-release releases/fashion-mnist-32:32 \\
         --real releases/fashion-mnist-real
       score-release releases/fashion-mnist-32:16 \\
-        --real releases/fashion-mnist-real --metrics all
+        --real releases/fashion-mnist-real --metrics all --per-class
+      score-release releases/fashion-mnist-32:32 releases/fashion-mnist-32:16 \\
+        --real releases/fashion-mnist-real --export-reference statistics
     """
     if batch < 1:
         raise UserError(f"--batch {batch}: give at least 1")
-    wanted = parse_metrics(metrics)
+    cluster = ClusterOptions(workers, scheduler, scheduler_file)
+    parse_metrics(metrics)  # a wrong name is told before anything is loaded
+    files = [read_reference_file(path) for path in reference or []]
     subjects = [parse_image_set(text) for text in releases]
     references = {s.config: open_references(real, s.config) for s in subjects}
     written: list[tuple[Path, Result]] = []
@@ -72,14 +110,26 @@ def score_release(
         from metrics.scoring import Scorer  # after the extractor's own error messages
 
         sets = {s.label: s for s in [*subjects, *(r for rs in references.values() for r in rs)]}
+        tasks = plan_extraction(list(sets.values()), loaded.protocol, name, device, batch, cache)
+        rows = sum(task.images for task in tasks)
+        with progress_bar(rows, f"{name}, features", "images", quiet=as_json) as advance:
+            say = (lambda _: None) if as_json else _remark
+            run_extraction(tasks, cluster, say, lambda task: advance(task.images))
         total = sum(s.count(cache) for s in sets.values())
-        with progress_bar(total, name, "images", quiet=as_json) as advance:
-            scorer = Scorer(loaded, wanted, cache, advance)
+        with progress_bar(total, f"{name}, scores", "images", quiet=as_json) as advance:
+            chosen = choose_metrics(metrics, per_class, loaded, subjects[0].manifest.classes)
+            scorer = Scorer(loaded, chosen, cache, advance, sample, files)
             for subject in subjects:
                 result = scorer.score(subject, references[subject.config])
                 path = out / f"{_file_name(subject.label)}-{_file_name(name)}.json"
                 result.write(path)
                 written.append((path, result))
+                if "nearest_train" in result.values:
+                    picture = path.with_name(f"{path.stem}-nearest.png")
+                    train = next(r for r in references[subject.config] if r.split == "train")
+                    draw_closest_pairs(picture, result, subject, train, cache)
+            if export_reference:
+                export_references(scorer, references.values(), export_reference)
     if as_json:
         print(json.dumps({str(path): asdict(result) for path, result in written}, indent=1))
     else:
@@ -101,6 +151,24 @@ def open_references(real: Path, config: str) -> list[ImageSet]:
         raise UserError(f"--real {real} is a synthetic release; see build-dataset --real")
     splits = manifest.splits().get(config, ["train"])  # opening it names what there is instead
     return [open_image_set(real, config, s) for s in splits if s not in PSEUDO_SPLITS]
+
+
+def export_references(
+    scorer: "Scorer", references: Iterable[Sequence[ImageSet]], folder: Path
+) -> None:
+    """One npz a real split: mean and covariance of the features the metrics asked for."""
+    for reference in (r for splits in references for r in splits):
+        states = scorer.reference_states(reference)
+        gaussians = {family: states[family] for family in FIELDS if family in states}
+        if not gaussians:
+            raise UserError("--export-reference writes what fd and sfid measure against: add fd")
+        protocol = scorer.extractor.protocol
+        name = f"{_file_name(reference.label)}-{_file_name(protocol.extractor)}.npz"
+        write_reference_file(folder / name, gaussians, protocol.sha256)
+
+
+def _remark(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def _file_name(text: str) -> str:

@@ -16,10 +16,17 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
+from generation.errors import UserError
 from metrics.diversity import vendi_score
 from metrics.frechet import GaussianReference, Moments
 from metrics.inception_score import InceptionScoreState, mean_score
-from metrics.kernel_distance import bucket_unit_moments, cmmd, kid, kid_blocks
+from metrics.kernel_distance import (
+    bucket_unit_moments,
+    cmmd,
+    kid,
+    kid_blocks,
+    kid_with_error,
+)
 from metrics.manifold import manifold_scores
 from metrics.sample import Sample
 from metrics.states import merge_all, sampling_keys
@@ -117,6 +124,18 @@ def test_kid_is_zero_on_average_for_one_distribution():
     assert blocks.min() < 0
     apart = kid_blocks(pool[:2000], features(9, 2000), 100)
     assert apart.mean() > 4 * blocks.std(ddof=1)
+
+
+def test_error_of_one_block_is_that_of_leaving_out_each_image():
+    x, y = X[:12].astype(np.float64), Y[:9].astype(np.float64)
+    value, error = kid_with_error(x, y)
+    without_x = np.array([kid(np.delete(x, i, axis=0), y) for i in range(12)])
+    without_y = np.array([kid(x, np.delete(y, i, axis=0)) for i in range(9)])
+    variance = 11 * without_x.var() + 8 * without_y.var()
+    assert value == pytest.approx(kid(x, y))
+    assert error == pytest.approx(variance**0.5)
+    with pytest.raises(UserError, match="at least 2 images"):
+        kid(x[:1], y)
 
 
 def test_small_sets_are_one_block():
@@ -221,14 +240,13 @@ def test_vendi_score_counts_different_images():
 # -------------------------------------------------------------------------------- sample
 
 
-def test_the_sample_does_not_depend_on_the_shards(monkeypatch):
-    monkeypatch.setattr("metrics.sample.SAMPLE_IMAGES", 300)
+def test_the_sample_does_not_depend_on_the_shards():
     keys, labels = sampling_keys([str(i) for i in range(900)]), np.arange(900)
-    whole = Sample.of(keys, X, labels)
+    whole = Sample.of(keys, X, labels, 300)
     assert whole.n == 300
     assert (np.sort(keys)[:300] == whole.keys).all()
     for parts in (2, 5, 90):
         pieces = np.array_split(np.arange(900), parts)
-        merged = merge_all([Sample.of(keys[p], X[p], labels[p]) for p in pieces])
+        merged = merge_all([Sample.of(keys[p], X[p], labels[p], 300) for p in pieces])
         assert (merged.labels == whole.labels).all()
         assert (merged.features == whole.features).all()

@@ -92,7 +92,10 @@ def test_inception_equals_torch_fidelity(inception_weights, size):
     theirs = FeatureExtractorInceptionV3(
         "inception", ["2048", "logits_unbiased"], str(inception_weights)
     )
+    middle = []
+    theirs.Mixed_6d.branch1x1.register_forward_hook(lambda *call: middle.append(call[-1]))
     features, logits = theirs(channels_first(images))
+    spatial = middle[0][:, :7].flatten(1)  # "mixed_6/conv:0" of the ADM evaluator, 7 channels
     network = InceptionV3(torch.load(inception_weights, weights_only=True))
     protocol = FeatureProtocol("inception-v3", "", INPUT_SIZE, "adm", (128.0,) * 3, (128.0,) * 3)
     network = network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
@@ -100,6 +103,9 @@ def test_inception_equals_torch_fidelity(inception_weights, size):
     assert features.std() > 0.01
     assert ours.features.shape == (2, 2048)
     assert ours.logits.shape == (2, 1008)
+    assert ours.spatial.shape == (2, 2023)
+    scale = spatial.abs().max()
+    assert float((torch.from_numpy(ours.spatial) - spatial).abs().max() / scale) < 1e-4
     scale = features.abs().max()
     assert float((torch.from_numpy(ours.features) - features).abs().max() / scale) < 1e-4
     scale = logits.abs().max()
@@ -111,7 +117,7 @@ def test_other_inception_weights_are_refused(inception_weights):
         inception_v3(inception_weights)
     with pytest.raises(UserError, match="no weights at"):
         load_extractor("inception-v3@none.pth")
-    with pytest.raises(UserError, match="known: adm, clean"):
+    with pytest.raises(UserError, match="known: adm, clean, edm2"):
         load_extractor("inception-v3-legacy")
 
 

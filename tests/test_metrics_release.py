@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from pytorch_fid.fid_score import compute_statistics_of_path
 from scipy import linalg
 from sklearn.datasets import load_sample_images
 
@@ -25,9 +26,12 @@ from generation.classes import ClassEntry
 from generation.errors import UserError
 from metrics import networks
 from metrics.comparability import require_comparable
+from metrics.extraction import plan_extraction
 from metrics.extractors import load_extractor
-from metrics.features import iterate_features
+from metrics.feature_cache import FeatureCache
+from metrics.features import extract_shard, iterate_features
 from metrics.image_lists import open_image_set
+from metrics.reference_files import read_reference_file
 from metrics.score_release import open_references, print_table, score_release
 
 BATCH = 16
@@ -125,6 +129,7 @@ def scored(releases, tmp_path_factory) -> dict[str, Result]:
         out=out,
         cache=out / "cache",
         device="cpu",
+        workers=1,
         batch=BATCH,
     )
     return {path.stem: read_result(path) for path in out.glob("*.json")}
@@ -288,6 +293,7 @@ def test_scoring_again_gives_the_same_result(releases, scored, tmp_path, capsys)
         out=tmp_path,
         cache=tmp_path / "cache",
         device="cpu",
+        workers=1,
         batch=BATCH,
         as_json=True,
     )
@@ -295,6 +301,41 @@ def test_scoring_again_gives_the_same_result(releases, scored, tmp_path, capsys)
     again = read_result(next(tmp_path.glob("*.json")))
     assert again.values == scored["shapes-16-16-train-efficientnet-lite0-64"].values
     assert next(iter(printed.values()))["values"] == again.values
+
+
+def test_the_bits_are_the_same_at_any_number_of_workers(releases, scored, tmp_path):
+    """Five shards on two and on four processes, each with an empty cache."""
+    for workers in (2, 4):
+        score_release(
+            [f"{releases}/shapes-16:16"],
+            real=releases / "shapes-real",
+            out=tmp_path / str(workers),
+            cache=tmp_path / str(workers),
+            device="cpu",
+            workers=workers,
+            batch=BATCH,
+            as_json=True,
+        )
+        again = read_result(next((tmp_path / str(workers)).glob("*.json")))
+        assert again.values == scored["shapes-16-16-train-efficientnet-lite0-64"].values
+
+
+def test_only_shards_with_new_images_are_planned(releases, tmp_path):
+    """A shard is planned as long as one of its images has no features."""
+    name = "efficientnet-lite0-64"
+    extractor = load_extractor(name, device="cpu", batch=BATCH)
+    image_set = open_image_set(releases / "shapes-real", "16", "train")
+
+    def planned() -> list[str]:
+        tasks = plan_extraction([image_set], extractor.protocol, name, "cpu", BATCH, tmp_path)
+        return [task.image_set.manifest.shards[0].path for task in tasks]
+
+    assert planned() == ["16/train-00000.parquet", "16/train-00001.parquet"]
+    first, _ = image_set.shards()
+    cache = FeatureCache(tmp_path, extractor.protocol)
+    assert extract_shard(image_set, first, extractor, cache) == 40
+    assert extract_shard(image_set, first, extractor, cache) == 0
+    assert planned() == ["16/train-00001.parquet"]
 
 
 def test_every_metric_of_one_command(releases, tmp_path, capsys):
@@ -305,12 +346,15 @@ def test_every_metric_of_one_command(releases, tmp_path, capsys):
         cache=tmp_path / "cache",
         metrics="all",
         device="cpu",
+        workers=1,
         batch=BATCH,
         as_json=True,
     )
     (result,) = json.loads(capsys.readouterr().out).values()
-    measured = ["fd", "kid", "cmmd", "precision", "recall", "density", "coverage"]
+    measured = ["fd", "fd_infinity", "kid", "class_kid", "cmmd"]
+    measured += ["precision", "recall", "density", "coverage"]
     against = {f"{name}_{split}" for name in measured for split in ("train", "test")}
+    against |= {"nearest_train", "copies_train"}  # agreement: the extractor knows other classes
     own = {"inception_score", "inception_score_splits", "inception_score_adm", "vendi"}
     assert set(result["values"]) == against | own
     for key, value in result["values"].items():
@@ -321,14 +365,58 @@ def test_every_metric_of_one_command(releases, tmp_path, capsys):
             assert low <= value["value"] <= high, key
     assert result["values"]["cmmd_train"]["interval"]
     assert result["values"]["precision_test"]["reference_n"] == 40
-    assert len(list((tmp_path / "cache/references").glob("*.npz"))) == 6
+    assert len(list((tmp_path / "cache/references").glob("*.npz"))) == 2 * 4 + 1
+    for row in result["values"]["class_kid_test"]["per_class"]:
+        assert row["wnid"].startswith("c")
+        assert row["fd_refused"].endswith("1280 dimensions need 6400 on both sides")
+    pairs = result["values"]["nearest_train"]["pairs"]
+    assert {pair["nearest"].split("-")[0] for pair in pairs} == {"train"}
+    with Image.open(next(tmp_path.glob("*-nearest.png"))) as picture:
+        assert picture.width > 500
+
+
+def test_statistics_of_another_tool(releases, tmp_path, capsys):
+    """Exported, the train split's statistics give the same distance; other features' do not."""
+    options = {"real": releases / "shapes-real", "out": tmp_path, "cache": tmp_path / "cache"}
+    options |= {"device": "cpu", "workers": 1, "batch": BATCH, "as_json": True, "metrics": "fd"}
+    subject = [f"{releases}/shapes-16:16"]
+    score_release(subject, **options, export_reference=tmp_path / "statistics")
+    (exported,) = (tmp_path / "statistics").glob("shapes-real-16-train-*.npz")
+    pytorch_fid_mean, _ = compute_statistics_of_path(str(exported), None, 1, 1, "cpu")
+    assert pytorch_fid_mean.shape == (1280,)
+    capsys.readouterr()
+    score_release(subject, **options, reference=[exported])
+    (result,) = json.loads(capsys.readouterr().out).values()
+    values, key = result["values"], f"fd_{re.sub('[^a-z0-9]', '_', exported.stem)}"
+    assert values[key]["value"] == pytest.approx(values["fd_train"]["value"], rel=1e-9)
+    assert values[key]["reference_n"] == 80
+    assert values[key]["reference_sha256"] == sha256_file(exported)
+    with np.load(exported) as stored:
+        other = {name: stored[name] for name in stored.files} | {"protocol_sha256": "0" * 64}
+    np.savez(tmp_path / "other.npz", **other)
+    with pytest.raises(UserError, match="other holds features of protocol 000000000000"):
+        score_release(subject, **options, reference=[tmp_path / "other.npz"])
+
+
+def test_broken_statistics_are_refused(tmp_path):
+    def refuse(match: str, **arrays) -> None:
+        np.savez(tmp_path / "file.npz", **arrays)
+        with pytest.raises(UserError, match=match):
+            read_reference_file(tmp_path / "file.npz")
+
+    refuse("no mu and sigma", arr_0=np.zeros((2, 4, 4, 3)))
+    refuse("mean of shape", mu=np.zeros(3), sigma=np.zeros((2, 2)))
+    refuse("not finite", mu=np.full(2, np.nan), sigma=np.eye(2))
+    refuse("not an npz file of numbers", mu=np.array([{}], dtype=object), sigma=np.eye(1))
+    with pytest.raises(UserError, match="no such file"):
+        read_reference_file(tmp_path / "none.npz")
 
 
 def test_the_table_names_the_extractor(scored, capsys):
     print_table([(Path(f"{name}.json"), result) for name, result in scored.items()])
     table = capsys.readouterr().out
     rows = re.findall(r".*(?:fd_|inception_score).*", table)
-    assert len(rows) == 3 + 2 + 3 + 1
+    assert len(rows) == 3 + 4 + 3 + 2
     for row in rows:
         assert "efficientnet-lite0-64" in row
     assert "FID" not in table
@@ -339,7 +427,13 @@ def test_bad_input(releases, tmp_path):
     write_release(other, {"train": [random_images(1, 8)]}, kind="real", dataset="others")
 
     def refuse(match: str, release: str = f"{releases}/shapes-16:16", **options) -> None:
-        settings = {"real": real, "out": tmp_path, "cache": tmp_path, "device": "cpu"} | options
+        settings = {
+            "real": real,
+            "out": tmp_path,
+            "cache": tmp_path,
+            "device": "cpu",
+            "workers": 1,
+        } | options
         with pytest.raises(UserError, match=match):
             score_release([release], **settings)
 
@@ -347,7 +441,7 @@ def test_bad_input(releases, tmp_path):
     refuse("not a finished release", release=f"{tmp_path}/none:16")
     refuse("unknown configuration .*known: 16", release=f"{real}:32")
     refuse("unknown split .*known: test, train", release=f"{real}:16:validation")
-    refuse("unknown metric 'fid'; known: all, cmmd, fd, ", metrics="fid")
+    refuse("unknown metric 'fid'; known: agreement, all, classes, cmmd, ", metrics="fid")
     refuse("unknown metric ''", metrics="")
     refuse("is a synthetic release", real=releases / "shapes-16")
     refuse("class lists", real=other)

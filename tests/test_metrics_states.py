@@ -9,9 +9,11 @@ from scipy import linalg
 from scipy.special import log_softmax, softmax
 
 from generation.errors import UserError
+from metrics.diversity import vendi_score
 from metrics.frechet import GaussianReference, Moments, bucket_moments, frechet_bias
 from metrics.inception_score import InceptionScoreState, ScoreSums, mean_score
 from metrics.intervals import jackknife
+from metrics.kernel_distance import bucket_unit_moments, cmmd
 from metrics.states import Groups, buckets_of, merge_all, sampling_keys
 
 
@@ -113,7 +115,7 @@ def test_bias_of_few_images():
     reference = GaussianReference(10**9, np.zeros(6), np.diag(spread**2))
     draws = [Moments.from_features(rng.normal(size=(200, 6)) * spread) for _ in range(300)]
     simulated = np.mean([reference.distance(moments) for moments in draws])
-    truth = Moments(2, np.zeros(6), np.diag(spread**2))  # n - 1 = 1: covariance = outer
+    truth = Moments(2, np.zeros(6), np.diag(spread**2))  # n - 1 = 1: covariance = scatter
     assert frechet_bias(truth, 200) == pytest.approx(simulated, rel=0.1)
 
 
@@ -131,7 +133,7 @@ def test_merging_in_plan_order_gives_the_same_bits_at_any_number_of_workers():
     one, two, four = (shard_states(x, workers) for workers in (1, 2, 4))
     for other in (two, four):
         assert one.total.tobytes() == other.total.tobytes()
-        assert one.outer.tobytes() == other.outer.tobytes()
+        assert one.scatter.tobytes() == other.scatter.tobytes()
 
 
 def test_merging_equals_a_single_pass():
@@ -140,8 +142,34 @@ def test_merging_equals_a_single_pass():
         merged = merge_all([Moments.from_features(p) for p in np.array_split(x, parts)])
         assert merged.n == single.n
         np.testing.assert_allclose(merged.total, single.total, rtol=1e-12)
-        np.testing.assert_allclose(merged.outer, single.outer, rtol=1e-12)
-        np.testing.assert_allclose(merged.covariance, single.covariance, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(merged.mean_outer, single.mean_outer, rtol=1e-12)
+        np.testing.assert_allclose(merged.covariance, single.covariance, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("parts", [2, 4, 37])
+def test_values_of_merged_states_are_those_of_a_single_pass(parts):
+    n, spread = 3000, np.linspace(1, 3, 48)
+    x, y = (np.random.default_rng(s).normal(size=(n, 48)) * spread + 9 + s / 9 for s in (1, 2))
+    reference = GaussianReference.from_moments(Moments.from_features(y))
+    unit_reference = bucket_unit_moments(y, keys(n)).total
+    rows = np.array_split(np.arange(n), parts)
+    moments, unit, scores = (
+        merge_all([of(x[r], keys(n)[r], r[0]) for r in rows])
+        for of in (
+            lambda f, k, _: bucket_moments(f, k),
+            lambda f, k, _: bucket_unit_moments(f, k),
+            lambda f, k, first: InceptionScoreState.from_logits(f, k, first, n),
+        )
+    )
+    single, single_unit = bucket_moments(x, keys(n)), bucket_unit_moments(x, keys(n))
+    whole = InceptionScoreState.from_logits(x, keys(n), 0, n)
+    for merged, direct in (
+        (reference.distance(moments.total), reference.distance(single.total)),
+        (cmmd(unit.total, unit_reference), cmmd(single_unit.total, unit_reference)),
+        (vendi_score(unit.total), vendi_score(single_unit.total)),
+        (scores.buckets.total.value, whole.buckets.total.value),
+    ):
+        assert merged == pytest.approx(direct, rel=1e-12)
 
 
 def test_groups_merge_key_by_key():
@@ -155,7 +183,9 @@ def test_groups_merge_key_by_key():
         rows = buckets_of(image_keys) == bucket
         assert state.n == rows.sum()
         np.testing.assert_allclose(state.total, x[rows].astype(np.float64).sum(axis=0))
-    np.testing.assert_allclose(merged.total.outer, merged.without(3).merge(merged.by_key[3]).outer)
+    np.testing.assert_allclose(
+        merged.total.scatter, merged.without(3).merge(merged.by_key[3]).scatter
+    )
 
 
 def test_an_image_keeps_its_bucket_whatever_is_added():
@@ -183,7 +213,7 @@ def test_jackknife_removes_a_bias_of_one_over_n():
     """The plug-in variance of 40 draws is 1 - 1/40 on average; extrapolated it is 1."""
 
     def plug_in(state: Moments) -> float:
-        return float(state.outer[0, 0] / state.n - state.mean[0] ** 2)
+        return float(state.scatter[0, 0] / state.n)
 
     draws = np.random.default_rng(1).normal(size=(3000, 40, 1))
     estimates = [jackknife(bucket_moments(x, keys(40)), plug_in) for x in draws]
