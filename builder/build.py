@@ -1,11 +1,12 @@
 """Building a release: from a recipe to finished shards, manifest and README."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from builder.commit import remove_temporaries
+from builder.estimate import StageEstimate, as_lines, estimate, measured_cost, stated_cost
 from builder.manifest import Manifest, ShardRecord
 from builder.plan import (
     BuildRequest,
@@ -22,6 +23,8 @@ from builder.state import SyntheticState, read_state
 from generation.classes import ClassEntry, load_classes
 from generation.errors import UserError
 from generation.generators import generator_source
+
+SIDECARS_READ = 50  # enough to tell what a shard takes
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,12 @@ def build_release(
     plan: BuildPlan, settings: RunSettings, on_done: Callable[[ShardRecord], None]
 ) -> Outcome:
     """Make what is missing, then write README and manifest. Rerun it to go on."""
-    outcome = run_missing(plan.release, plan.state, plan.jobs(), settings, on_done)
+
+    def announce(done: Mapping[str, ShardRecord]) -> None:
+        for line in as_lines(estimate_rest(plan, done)):
+            settings.say(line)
+
+    outcome = run_missing(plan.release, plan.state, plan.jobs(), settings, on_done, announce)
     if not outcome.records:
         return outcome
     manifest = Manifest(
@@ -159,6 +167,18 @@ def build_release(
     )
     finish_release(plan.release, manifest)
     return replace(outcome, manifest=manifest)
+
+
+def estimate_rest(plan: BuildPlan, done: Mapping[str, ShardRecord]) -> list[StageEstimate]:
+    """What is left, at the cost of what is done, else at the recipe's stated cost."""
+    costs = {}
+    for stage in plan.stages:
+        config = str(stage.recipe.resolution)
+        made = [r for r in done.values() if r.config == config][-SIDECARS_READ:]
+        costs[stage.recipe.resolution] = measured_cost(plan.release, made) or stated_cost(
+            plan.recipe, stage.recipe, "--dry-run measures it"
+        )
+    return estimate([s for s in plan.shards if s.path not in done], costs)
 
 
 def finish_release(release: Path, manifest: Manifest) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,12 +9,12 @@ import typer
 
 from builder.build import build_release, plan_build
 from builder.cluster import ClusterOptions
+from builder.dry_run import print_plan
 from builder.manifest import Manifest
-from builder.plan import BuildRequest, plan_blocks
-from builder.recipe import REGIMES, Recipe, StageRecipe, load_recipe
+from builder.recipe import load_recipe
 from builder.run import Outcome, RunSettings
 from builder.state import claimed
-from generation.classes import ClassEntry, load_classes, select_classes
+from generation.classes import load_classes, select_classes
 from generation.command import run_command
 from generation.errors import UserError
 from generation.progress import progress_bar
@@ -118,11 +117,11 @@ def build_dataset(
     chosen = load_recipe(recipe)
     everything = load_classes(chosen.classes)
     wanted = select_classes(everything, classes) if classes is not None else everything
-    if dry_run:
-        _print_plan(chosen, res, wanted, per_class, as_json)
-        return 0
     chain = chosen.chain(res)
     release = out or Path("releases") / f"{chosen.name}-{chain[-1].resolution}"
+    if dry_run:
+        print_plan(chosen, chain, wanted, per_class, release, as_json)
+        return 0
     with claimed(release):
         plan = plan_build(chosen, chain, wanted, per_class, release)
         with progress_bar(plan.images, chosen.name, "images", quiet=as_json) as advance:
@@ -161,77 +160,6 @@ def _import_real(
             name, release, resolutions, rule, settings, lambda record: advance(record.rows)
         )
     return _report(outcome, release, as_json)
-
-
-def _print_plan(
-    recipe: Recipe, res: int | None, wanted: Sequence[ClassEntry], per_class: int, as_json: bool
-) -> None:
-    """The plan without a look at weights or disk: nothing is loaded, nothing is made."""
-    chain = recipe.chain(res)
-    request = BuildRequest(tuple(c.wnid for c in wanted), per_class)
-    blocks = plan_blocks(recipe, wanted, [request])
-    images = len(wanted) * per_class
-    plan = {
-        "recipe": recipe.name,
-        "classes": len(wanted),
-        "per_class": per_class,
-        "images": images,
-        "shards_per_stage": len(blocks),
-        "license": recipe.license,
-        "regime": recipe.regime,
-        "stages": [
-            {
-                "resolution": stage.resolution,
-                "generator": stage.generator,
-                "checkpoint": stage.checkpoint,
-                "network_evaluations": stage.sampler.network_evaluations,
-                "images": images,
-                "model": stage.model and stage.model.model_dump(),
-                "regime": stage.regime or recipe.regime,
-                "cost": stage.cost and stage.cost.model_dump(),
-                "device_hours": stage.cost and images * stage.cost.seconds / 3600,
-                "published": [score.model_dump() for score in stage.published],
-            }
-            for stage in chain
-        ],
-    }
-    if as_json:
-        print(json.dumps(plan, indent=2))
-        return
-    print(f"{recipe.name}: {len(wanted):,} classes x {per_class:,} = {images:,} images a stage")
-    for position, stage in enumerate(chain, start=1):
-        print(
-            f"  stage {position}: {stage.resolution:>4} px  {stage.generator}  {stage.checkpoint}  "
-            f"{stage.sampler.method}, {stage.sampler.network_evaluations} evaluations an image, "
-            f"{len(blocks):,} shards"
-        )
-        for line in _model_lines(stage, images):
-            print(f"    {line}")
-    print(f"  regime {recipe.regime}: {REGIMES[recipe.regime]}")
-    print(f"  licence: {recipe.license}. {recipe.license_note}".rstrip())
-
-
-def _model_lines(stage: StageRecipe, images: int) -> Iterator[str]:
-    """What the recipe says of the stage's model, cost and published scores."""
-    if stage.model is not None:
-        model = stage.model
-        yield f"model: {model.name}, {model.source}"
-        yield f"licence: {model.license}. Images: {model.images}"
-    if stage.cost is not None:
-        cost = stage.cost
-        hours = images * cost.seconds / 3600
-        yield (
-            f"cost: {cost.seconds:g} s an image, {hours:,.1f} h in all on {cost.hardware}, "
-            f"{cost.memory_gib:g} GiB of its memory ({cost.source})"
-        )
-    if stage.regime is not None:
-        yield f"regime {stage.regime}: {REGIMES[stage.regime]}"
-    if stage.sampler_source:
-        yield f"sampler: {stage.sampler_source}"
-    for score in stage.published:
-        values = {"FID": score.fid, "IS": score.inception_score}
-        numbers = ", ".join(f"{name} {value:g}" for name, value in values.items() if value)
-        yield f"published: {numbers}; {score.settings} ({score.source})"
 
 
 def _remark(text: str) -> None:

@@ -3,37 +3,44 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from generation.classes import ClassEntry
 
-if TYPE_CHECKING:
-    from datasets import Features
-
 ROW_GROUP_BYTES = 64 << 20  # the Hub's viewer wants row groups under 100 MB
 
 
-def image_features(classes: Sequence[ClassEntry], columns: Mapping[str, str]) -> "Features":
-    """Features of a release: image, label, then `columns` (name: dtype)."""
-    from datasets import ClassLabel, Features, Image, Value
+def image_features(
+    classes: Sequence[ClassEntry], columns: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """Features of a release as `datasets` writes them: image, label, then `columns` (name: dtype).
 
-    return Features(
-        {
-            "image": Image(),
-            "label": ClassLabel(names=[c.name for c in classes]),
-            **{name: Value(dtype) for name, dtype in columns.items()},
-        }
-    )
+    Written out, since importing `datasets` takes a worker longer than a small shard does.
+    """
+    return {
+        "image": {"_type": "Image"},
+        "label": {"names": [c.name for c in classes], "_type": "ClassLabel"},
+        **{name: {"dtype": dtype, "_type": "Value"} for name, dtype in columns.items()},
+    }
 
 
-def table_schema(features: "Features", classes: Sequence[ClassEntry]) -> pa.Schema:
+def table_schema(features: dict[str, dict[str, Any]], classes: Sequence[ClassEntry]) -> pa.Schema:
     """The Arrow schema, with the class list beside the features that `datasets` reads."""
-    schema = features.arrow_schema
     entries = json.dumps([asdict(c) for c in classes], ensure_ascii=False)
-    return schema.with_metadata({**schema.metadata, b"classes": entries.encode()})
+    fields = [(name, _arrow_type(feature)) for name, feature in features.items()]
+    metadata = {"huggingface": json.dumps({"info": {"features": features}}), "classes": entries}
+    return pa.schema(fields, metadata=metadata)
+
+
+def _arrow_type(feature: dict[str, Any]) -> pa.DataType:
+    if feature["_type"] == "Image":
+        return pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    if feature["_type"] == "ClassLabel":
+        return pa.int64()
+    return pa.type_for_alias(feature["dtype"])
 
 
 def encode_table(schema: pa.Schema, columns: dict[str, list[Any]]) -> bytes:

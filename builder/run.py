@@ -1,7 +1,7 @@
 """Running what a release lacks: which shards are missing, on what they may be made, what failed."""
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -69,9 +69,11 @@ def run_missing(
     jobs: Sequence[Job],
     settings: RunSettings,
     on_done: Callable[[ShardRecord], None],
+    before: Callable[[Mapping[str, ShardRecord]], None] = lambda _: None,
 ) -> Outcome:
     """Do the jobs that no earlier run has committed, those in quarantine included.
 
+    before: called with the records of what is done, if anything is missing.
     Raises UserError if they would be made with other versions, or on another kind of device, than
     the rest of the release; Interrupted after Ctrl-C.
     """
@@ -86,6 +88,7 @@ def run_missing(
     for record in run.done.values():
         on_done(record)
     if missing:
+        before(run.done)
         clear_quarantine(release)
         with interruptible() as events:
             _run_on_cluster(run, missing, events, on_done)
