@@ -21,7 +21,7 @@ from builder.recipe import Recipe, StageRecipe
 from builder.worker import use_one_thread
 from generation.classes import ClassEntry
 from generation.errors import UserError
-from generation.generators import ImageBatch, generator_source
+from generation.generators import ImageBatch, Screened, generator_source
 
 WARM_SECONDS = 20  # a first batch quicker than this is repeated warm: it also paid for warming up
 
@@ -155,10 +155,11 @@ def _sample_a_batch(
     seconds = float("inf")
     for _ in range(2):
         started = time.perf_counter()
-        images = generator.sample(batch, stage.sampler)
+        sampled = generator.sample(batch, stage.sampler)
         seconds = min(seconds, time.perf_counter() - started)
         if seconds > WARM_SECONDS:
             break
+    images = sampled.images if isinstance(sampled, Screened) else sampled
     started = time.perf_counter()
     encoded = [encode_image(i, stage_encoding(recipe, stage), synthetic=True) for i in images]
     # Encoding runs beside sampling, so an image takes the longer of the two
