@@ -21,7 +21,7 @@ from builder.recipe import Recipe, StageRecipe
 from builder.worker import use_one_thread
 from generation.classes import ClassEntry
 from generation.errors import UserError
-from generation.generators import ImageBatch, Screened, generator_source
+from generation.generators import ImageBatch, generator_source
 
 WARM_SECONDS = 20  # a first batch quicker than this is repeated warm: it also paid for warming up
 
@@ -159,7 +159,7 @@ def _sample_a_batch(
         seconds = min(seconds, time.perf_counter() - started)
         if seconds > WARM_SECONDS:
             break
-    images = sampled.images if isinstance(sampled, Screened) else sampled
+    images: np.ndarray = getattr(sampled, "images", sampled)  # beside them, why some are refused
     started = time.perf_counter()
     encoded = [encode_image(i, stage_encoding(recipe, stage), synthetic=True) for i in images]
     # Encoding runs beside sampling, so an image takes the longer of the two
