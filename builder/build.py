@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from builder.commit import remove_temporaries
+from builder.commit import remove_temporaries, sha256_file
 from builder.estimate import StageEstimate, as_lines, estimate, measured_cost, stated_cost
 from builder.manifest import Manifest, ShardRecord
 from builder.plan import (
@@ -184,12 +184,13 @@ def estimate_rest(plan: BuildPlan, done: Mapping[str, ShardRecord]) -> list[Stag
 def finish_release(release: Path, manifest: Manifest) -> None:
     """Write README, then manifest, unless they stand there already; leave no litter."""
     remove_temporaries(release)
-    if (release / "README.md").is_file() and manifest.is_written(release):
+    readme = release / "README.md"
+    if readme.is_file() and manifest.is_written(release):
         return
     from builder.readme import write_readme
 
     write_readme(release, manifest)
-    manifest.write(release)
+    replace(manifest, documents={readme.name: sha256_file(readme)}).write(release)
 
 
 def _origin(plan: BuildPlan) -> dict[str, Any]:

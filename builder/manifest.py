@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +40,7 @@ class Manifest:
     dataset: the real data set whose classes these are. regime: A, the generator never saw that
     set; B, it was fine-tuned on it; C, it is conditioned on real images; None for real images.
     origin: the recipe and the build requests, or the source and crop rule of real images.
+    documents: SHA-256 of what is written for people (README.md and its picture), by name.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Manifest:
     classes: tuple[ClassEntry, ...]
     origin: dict[str, Any]
     shards: tuple[ShardRecord, ...]
+    documents: dict[str, str] = field(default_factory=dict)
 
     @property
     def content_sha256(self) -> str:
@@ -80,9 +82,13 @@ class Manifest:
         write_atomically(release / MANIFEST_FILE, self._text().encode())
 
     def is_written(self, release: Path) -> bool:
-        """Whether the very same manifest stands in `release`."""
+        """Whether this manifest stands in `release`, whatever documents it has been given there."""
         path = release / MANIFEST_FILE
-        return path.is_file() and path.read_text() == self._text()
+        try:
+            standing = read_manifest(release)
+        except UserError:
+            return False
+        return path.read_text() == replace(self, documents=standing.documents)._text()
 
     def _text(self) -> str:
         content = {**asdict(self), "content_sha256": self.content_sha256}

@@ -1,6 +1,7 @@
 """The command `render-card`: the README of a release, from its manifest and result files."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,6 +51,7 @@ def render_card(
     write_atomically(release / PICTURE, png_bytes(draw_grid(samples)))
     write_atomically(release / README, (contract + body).encode())
     written = {name: sha256_file(release / name) for name in (README, PICTURE)}
+    replace(manifest, documents=manifest.documents | written).write(release)
     if json_:
         print(json.dumps({"release": release.as_posix(), "sha256": written}))
     else:

@@ -2,21 +2,43 @@
 
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import typer
 
 from generation.errors import UserError
 
+EXIT_FOUND_WANTING = 1  # the command did its work, and what it looked at is not as it should be
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130  # as shells count a process that SIGINT ended
 
 
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
 def run_command(function: Callable[..., Any]) -> NoReturn:
     """Run `function` as a console command; its docstring is the help, shown as written."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command(context_settings={"help_option_names": ["-h", "--help"]})(function)
+    app = _new_app()
+    app.command(context_settings=HELP)(function)
+    _run(app)
+
+
+def run_commands(functions: Sequence[Callable[..., Any]], description: str) -> NoReturn:
+    """Run one console command whose first argument names one of `functions`."""
+    app = _new_app()
+    app.callback(help=description)(lambda: None)
+    for function in functions:
+        app.command(context_settings=HELP)(function)
+    app.info.context_settings = HELP
+    _run(app)
+
+
+def _new_app() -> typer.Typer:
+    return typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+def _run(app: typer.Typer) -> NoReturn:
     try:
         sys.exit(app(standalone_mode=False))
     except UserError as error:

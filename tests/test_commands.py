@@ -9,7 +9,8 @@ import pytest
 from tests.conftest import ROOT, run
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-COMMANDS = sorted(PROJECT["scripts"])
+RELEASE = [f"release {name}" for name in ("verify",)]
+COMMANDS = sorted([*PROJECT["scripts"], *RELEASE])
 
 
 def examples(command: str, text: str) -> list[list[str]]:
@@ -20,7 +21,7 @@ def examples(command: str, text: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_shows_examples_whose_options_exist(command: str):
-    text = run([command, "--help"]).stdout
+    text = run([*command.split(), "--help"]).stdout
     assert "--json" in text
     shown = examples(command, text)
     assert shown, f"{command} --help has no example"
@@ -31,7 +32,7 @@ def test_help_shows_examples_whose_options_exist(command: str):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_unknown_option_is_one_line(command: str, tmp_path: Path):
-    result = run([command, "--no-such-option", str(tmp_path)])
+    result = run([*command.split(), "--no-such-option", str(tmp_path)])
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1, result.stderr
     assert "Traceback" not in result.stderr

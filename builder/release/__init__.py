@@ -1,0 +1,1 @@
+"""What is done to a finished release: verified, repaired, extended, reproduced, published."""

@@ -1,0 +1,41 @@
+"""What a verification finds."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is not as it should be. path: the file within the release."""
+
+    path: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """A verified release; `quarantined` images were planned and are absent with a stated reason."""
+
+    shards: int
+    images: int
+    bytes: int
+    problems: tuple[Problem, ...]
+
+    @property
+    def intact(self) -> bool:
+        return not self.problems
+
+    def damaged(self) -> list[str]:
+        """Paths of what has problems, each once, in order."""
+        return list(dict.fromkeys(problem.path for problem in self.problems))
+
+
+def differing(what: str, names: Sequence[str], found: Iterable, wanted: Iterable) -> list[str]:
+    """One line if `found` differs from `wanted` in any row; it names the first of them."""
+    rows = [i for i, (f, w) in enumerate(zip(found, wanted, strict=True)) if f != w]
+    if not rows:
+        return []
+    return [f"{what} in {len(rows)} of {len(names)} rows, the first {names[rows[0]]}"]

@@ -1,0 +1,56 @@
+"""The plan of a finished synthetic release, from its manifest alone: no weights, no class file."""
+
+from dataclasses import dataclass, replace
+
+from builder.manifest import Manifest
+from builder.plan import BuildRequest, ShardPlan, StagePlan, plan_blocks, plan_shards, plan_stages
+from builder.recipe import Recipe
+from generation.errors import UserError
+
+
+@dataclass(frozen=True)
+class PlannedRelease:
+    """What the manifest's recipe and requests ask for.
+
+    stages: with the fingerprints that the manifest states; derived: as they follow from the recipe.
+    """
+
+    recipe: Recipe
+    stages: tuple[StagePlan, ...]
+    derived: tuple[str, ...]
+    requests: tuple[BuildRequest, ...]
+    shards: tuple[ShardPlan, ...]
+
+    def per_class(self) -> dict[str, int]:
+        """Images asked for at each stage, by class id."""
+        wanted: dict[str, int] = {}
+        for request in self.requests:
+            for wnid in request.classes:
+                wanted[wnid] = max(wanted.get(wnid, 0), request.per_class)
+        return wanted
+
+
+def planned_release(manifest: Manifest) -> PlannedRelease:
+    """Plan again what the manifest says it holds; UserError if its origin does not say enough."""
+    try:
+        recipe = Recipe.model_validate(manifest.origin["recipe"])
+        made = manifest.origin["stages"]
+        chain = [s for s in recipe.stages if s.resolution in {m["resolution"] for m in made}]
+        hashes = [str(stage["checkpoint_sha256"]) for stage in made]
+        derived = plan_stages(recipe, chain, manifest.classes, hashes)
+        requests = tuple(
+            BuildRequest(tuple(r["classes"]), r["per_class"]) for r in manifest.origin["requests"]
+        )
+        stages = tuple(
+            replace(stage, fingerprint=str(m["fingerprint"]))
+            for stage, m in zip(derived, made, strict=True)
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"the manifest of {manifest.name} does not hold the recipe of a synthetic release: "
+            f"{' '.join(str(error).split())}"
+        ) from None
+    blocks = plan_blocks(recipe, manifest.classes, requests)
+    shards = tuple(plan_shards(stages, blocks))
+    fingerprints = tuple(stage.fingerprint for stage in derived)
+    return PlannedRelease(recipe, stages, fingerprints, requests, shards)

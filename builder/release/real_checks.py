@@ -1,0 +1,109 @@
+"""What each shard of a real release ought to be: original bytes kept, views that belong to them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.commit import sha256_bytes
+from builder.manifest import Manifest, ShardRecord
+from builder.parquet import image_features, table_schema
+from builder.real import COLUMNS, ORIGINAL
+from builder.release.findings import Problem, differing
+from builder.release.shard_checks import (
+    Columns,
+    ImageRow,
+    ShardCheck,
+    is_marked_synthetic,
+    read_columns,
+)
+from builder.state import STATE_FILE, RealState, read_state
+from generation.errors import UserError
+
+SHARED = ("image_id", "label", "class_id", "original_sha256", "width", "height", "tuning")
+
+
+def import_checks(release: Path, manifest: Manifest) -> tuple[list[ShardCheck], list[Problem]]:
+    """A check of each shard, and what is wrong with the list of them."""
+    schema = table_schema(image_features(manifest.classes, COLUMNS), manifest.classes)
+    originals = {_stretch(r): r.path for r in manifest.shards if r.config == ORIGINAL}
+    crop_rule = str(manifest.origin.get("crop_rule"))
+    wnids = [entry.wnid for entry in manifest.classes]
+    checks = []
+    problems = _state_problems(release, manifest)
+    for record in manifest.shards:
+        original = originals.get(_stretch(record))
+        if original is None:
+            problems.append(Problem(record.path, "has no shard of original images"))
+            continue
+        view = None if record.config == ORIGINAL else int(record.config)
+        rows = _RowCheck(wnids, crop_rule if view else "none", release / original if view else None)
+        checks.append(ShardCheck(record, schema, rows, _ImageCheck(view)))
+    return checks, problems
+
+
+def _stretch(record: ShardRecord) -> str:
+    """SPLIT-START: which images of the source the shard holds."""
+    return record.path.split("/")[1].rsplit("-", 1)[0]
+
+
+@dataclass(frozen=True)
+class _RowCheck:
+    """Rows of one shard: labels, crop rule, and for a view the rows of its `original`."""
+
+    wnids: Sequence[str]
+    crop_rule: str
+    original: Path | None
+
+    def __call__(self, columns: Columns) -> list[str]:
+        names = columns["image_id"]
+        classes = [self.wnids[label] for label in columns["label"]]
+        rules = [self.crop_rule] * len(names)
+        found = [
+            *differing("class_id is not the label's", names, columns["class_id"], classes),
+            *differing("crop_rule is another", names, columns["crop_rule"], rules),
+        ]
+        if len(set(names)) != len(names):
+            found.append("image_ids stand twice")
+        theirs = read_columns(self.original, SHARED) if self.original else None
+        if theirs is None:
+            return found  # an original, or one whose own check says that it cannot be read
+        if len(theirs["image_id"]) != len(names):
+            return [*found, "has other rows than its originals"]
+        for name in SHARED:
+            text = f"{name} is not that of the original"
+            found += differing(text, names, columns[name], theirs[name])
+        return found
+
+
+@dataclass(frozen=True)
+class _ImageCheck:
+    """The bytes as they came if `view` is None, else an image of `view` pixels; never marked."""
+
+    view: int | None
+
+    def __call__(self, row: ImageRow) -> str | None:
+        if is_marked_synthetic(row.image):
+            return "carries the mark of synthetic media"
+        if self.view is not None:
+            width, height = row.image.size
+            fits = (width, height) == (self.view, self.view)
+            return None if fits else f"is {width} x {height}, not {self.view} x {self.view}"
+        if sha256_bytes(row.content) != row.columns["original_sha256"]:
+            return "is not the original: its SHA-256 is another"
+        if row.image.size != (row.columns["width"], row.columns["height"]):
+            return "has another size than width and height say"
+        return None
+
+
+def _state_problems(release: Path, manifest: Manifest) -> list[Problem]:
+    try:
+        state = read_state(release, RealState)
+    except UserError:
+        return [Problem(STATE_FILE, "cannot be read")]
+    if state is None:
+        return [Problem(STATE_FILE, "is missing")]
+    views = {config for config in manifest.splits() if config != ORIGINAL}
+    named = (state.source, state.crop_rule, {str(view) for view in state.views})
+    if named != (manifest.origin.get("source"), manifest.origin.get("crop_rule"), views):
+        return [Problem(STATE_FILE, "is of another release than the manifest")]
+    return []

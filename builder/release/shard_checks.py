@@ -1,0 +1,159 @@
+"""The checks of one shard: its bytes, its marker, its rows against the plan, its images."""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from builder.commit import sha256_file
+from builder.manifest import ShardRecord
+from builder.markers import marker_path
+from builder.release.findings import Problem
+
+SYNTHETIC_MARK = b"trainedAlgorithmicMedia"
+# What Pillow raises for bytes that are no image; SyntaxError is its word for a broken PNG chunk.
+NO_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+Columns = dict[str, list[Any]]
+RowCheck = Callable[[Columns], list[str]]
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """One image of a shard, decoded; `columns` are its other columns."""
+
+    image: Image.Image
+    content: bytes
+    columns: dict[str, Any]
+
+
+ImageCheck = Callable[[ImageRow], str | None]
+
+
+@dataclass(frozen=True)
+class ShardCheck:
+    """How one shard ought to be. rows: a check of all columns but the image; image: of each."""
+
+    record: ShardRecord
+    schema: pa.Schema
+    rows: RowCheck
+    image: ImageCheck
+
+
+def check_shard(release: Path, check: ShardCheck) -> list[Problem]:
+    """Every problem of the shard; what is inside is looked at only if its bytes are the wanted."""
+    record = check.record
+    problems = _marker_problems(release, record)
+    damage = _damage(release / record.path, record)
+    if damage is not None:
+        return [*problems, Problem(record.path, damage)]
+    with (release / record.path).open("rb") as file:
+        try:
+            problems += [Problem(record.path, text) for text in _content_problems(file, check)]
+        except (pa.ArrowException, OSError) as error:
+            text = f"cannot be read as Parquet: {' '.join(str(error).split())}"
+            problems.append(Problem(record.path, text))
+    return problems
+
+
+def _damage(path: Path, record: ShardRecord) -> str | None:
+    if not path.is_file():
+        return "is missing"
+    size = path.stat().st_size
+    if size != record.bytes:
+        return f"has {size:,} bytes, the manifest says {record.bytes:,}"
+    found = sha256_file(path)
+    if found != record.sha256:
+        return f"has SHA-256 {found[:12]}…, the manifest says {record.sha256[:12]}…"
+    return None
+
+
+def _marker_problems(release: Path, record: ShardRecord) -> list[Problem]:
+    path = marker_path(release, record.path)
+    name = path.relative_to(release).as_posix()
+    try:
+        content = json.loads(path.read_text())
+        found, versions = content["shard"], content["versions"]
+    except FileNotFoundError:
+        return [Problem(name, "is missing")]
+    except (ValueError, KeyError, TypeError):
+        return [Problem(name, "cannot be read")]
+    wanted = asdict(record)
+    wrong = [key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key]]
+    if wrong or not isinstance(versions, dict):
+        return [Problem(name, f"differs from the manifest in {', '.join(wrong) or 'versions'}")]
+    return []
+
+
+def _content_problems(file: Any, check: ShardCheck) -> Iterator[str]:
+    parquet = pq.ParquetFile(file)
+    if not parquet.schema_arrow.equals(check.schema, check_metadata=True):
+        yield _schema_problem(parquet.schema_arrow, check.schema)
+        return
+    others = [name for name in check.schema.names if name != "image"]
+    columns: Columns = parquet.read(columns=others).to_pydict()
+    rows = parquet.metadata.num_rows
+    if rows != check.record.rows:
+        yield f"has {rows} rows, the manifest says {check.record.rows}"
+    if Counter(columns["class_id"]) != check.record.per_class:
+        yield "its images of each class are not as many as the manifest says"
+    yield from check.rows(columns)
+    yield from _image_problems(parquet, columns, check.image)
+
+
+def _schema_problem(found: pa.Schema, wanted: pa.Schema) -> str:
+    for name in dict.fromkeys([*wanted.names, *found.names]):
+        theirs = found.field(name).type if name in found.names else "none"
+        ours = wanted.field(name).type if name in wanted.names else "none"
+        if theirs != ours:
+            return f"column {name} is {theirs}, not {ours}"
+    if found.names != wanted.names:
+        return f"columns are {', '.join(found.names)}, not {', '.join(wanted.names)}"
+    return "features or class list in the schema are not those of the manifest"
+
+
+def _image_problems(parquet: pq.ParquetFile, columns: Columns, check: ImageCheck) -> Iterator[str]:
+    """One line for each way in which images fail; a row group is in memory at a time."""
+    failed: dict[str, list[str]] = {}
+    row = 0
+    for group in range(parquet.num_row_groups):
+        images = parquet.read_row_group(group, columns=["image"])["image"].combine_chunks()
+        for content in images.field("bytes"):
+            own = {name: values[row] for name, values in columns.items()}
+            text = _image_problem(content.as_py(), own, check)
+            if text is not None:
+                failed.setdefault(text, []).append(own["image_id"])
+            row += 1
+    for text, names in failed.items():
+        yield f"image {text}: {len(names)} of {row}, the first {names[0]}"
+
+
+def _image_problem(content: bytes | None, columns: dict[str, Any], check: ImageCheck) -> str | None:
+    try:
+        with Image.open(io.BytesIO(content or b"")) as image:
+            image.load()
+            return check(ImageRow(image, content or b"", columns))
+    except NO_IMAGE:
+        return "cannot be decoded"
+
+
+def is_marked_synthetic(image: Image.Image) -> bool:
+    """Whether the image carries IPTC's mark of synthetic media."""
+    xmp = image.info.get("xmp", b"")
+    return SYNTHETIC_MARK in (xmp.encode() if isinstance(xmp, str) else xmp)
+
+
+def read_columns(path: Path, names: Sequence[str]) -> Columns | None:
+    """Some columns of a shard, None if it cannot be read: that is a problem of its own."""
+    try:
+        with path.open("rb") as file:
+            return pq.read_table(file, columns=list(names)).to_pydict()  # type: ignore[no-any-return]
+    except (pa.ArrowException, OSError):
+        return None

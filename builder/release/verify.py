@@ -1,0 +1,113 @@
+"""Verifying a release: every shard rehashed and compared with plan, marker and manifest."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import pyarrow as pa
+import yaml
+
+from builder.commit import sha256_file
+from builder.manifest import Manifest, ShardRecord
+from builder.readme import load_contract
+from builder.release.findings import Problem, Report
+from builder.release.shard_checks import ShardCheck, check_shard
+
+README_FILE = "README.md"
+
+
+def verify_release(
+    release: Path,
+    manifest: Manifest,
+    threads: int,
+    on_shard: Callable[[ShardRecord], None],
+    only: frozenset[str] | None = None,
+) -> Report:
+    """Check the whole release, or of its shards only those at the paths `only`.
+
+    threads: shards looked at side by side; hashing and decoding let go of the interpreter's lock.
+    """
+    checks, problems = plan_checks_of(release, manifest)
+    chosen = [check for check in checks if only is None or check.record.path in only]
+    problems += [*_stray_problems(release, manifest), *_document_problems(release, manifest)]
+    problems += _check_shards(release, chosen, threads, on_shard)
+    order = {record.path: position for position, record in enumerate(manifest.shards)}
+    return Report(
+        shards=len(chosen),
+        images=sum(check.record.rows for check in chosen),
+        bytes=sum(check.record.bytes for check in chosen),
+        problems=tuple(sorted(problems, key=lambda p: (order.get(p.path, -1), p.path))),
+    )
+
+
+def plan_checks_of(release: Path, manifest: Manifest) -> tuple[list[ShardCheck], list[Problem]]:
+    """A check of each shard, and the problems that need no look into one."""
+    if manifest.kind == "real":
+        from builder.release.real_checks import import_checks
+
+        return import_checks(release, manifest)
+    from builder.release.synthetic_checks import plan_checks
+
+    return plan_checks(release, manifest)
+
+
+def _check_shards(
+    release: Path,
+    checks: Sequence[ShardCheck],
+    threads: int,
+    on_shard: Callable[[ShardRecord], None],
+) -> list[Problem]:
+    problems: list[Problem] = []
+    with ThreadPoolExecutor(threads, thread_name_prefix="verify") as pool:
+        futures = {pool.submit(check_shard, release, check): check for check in checks}
+        try:
+            for future in as_completed(futures):
+                problems += future.result()
+                on_shard(futures[future].record)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the shards in hand alone
+            raise
+    return problems
+
+
+def _stray_problems(release: Path, manifest: Manifest) -> list[Problem]:
+    """Files that `load_dataset` would read as part of the release, and that are not."""
+    listed = {record.path for record in manifest.shards}
+    strays = [
+        path.relative_to(release).as_posix()
+        for config in manifest.splits()
+        for path in sorted((release / config).glob("*.parquet"))
+    ]
+    return [Problem(path, "is not in the manifest") for path in strays if path not in listed]
+
+
+def _document_problems(release: Path, manifest: Manifest) -> list[Problem]:
+    """README and pictures against their hashes, and the load contract against the manifest."""
+    found = []
+    for name, sha256 in sorted(manifest.documents.items()):
+        if not (release / name).is_file():
+            found.append(Problem(name, "is missing"))
+        elif sha256_file(release / name) != sha256:
+            found.append(Problem(name, "was changed: its SHA-256 is not the manifest's"))
+    if README_FILE not in manifest.documents:
+        found.append(Problem(README_FILE, "has no hash in the manifest"))
+    if (release / README_FILE).is_file():
+        found += [Problem(README_FILE, text) for text in _contract_problems(release, manifest)]
+    return found
+
+
+def _contract_problems(release: Path, manifest: Manifest) -> list[str]:
+    text = (release / README_FILE).read_text(errors="replace")
+    try:
+        wanted = load_contract(release, manifest)
+    except (pa.ArrowException, OSError):
+        return ["its load contract cannot be checked while a first shard cannot be read"]
+    try:
+        found = yaml.safe_load(text.split("---\n")[1])
+    except (IndexError, yaml.YAMLError):
+        return ["its load contract, the YAML on top, cannot be read"]
+    if found == wanted:
+        return []
+    keys = found.keys() if isinstance(found, dict) else ()
+    wrong = [key for key in wanted if key not in keys or found[key] != wanted[key]]
+    return [f"its load contract is not the manifest's in {', '.join(wrong) or 'other keys'}"]
