@@ -149,7 +149,9 @@ def test_the_mark_is_found_in_every_encoding(release: Path, encoding: str):
 def test_a_column_of_another_type(release: Path):
     path = first_shard(release)
     table = pq.read_table(release / path)
-    cast = table.set_column(table.schema.get_field_index("seed"), "seed", table["seed"].cast("int32", safe=False))
+    cast = table.set_column(
+        table.schema.get_field_index("seed"), "seed", table["seed"].cast("int32", safe=False)
+    )
     pq.write_table(cast.replace_schema_metadata(table.schema.metadata), release / path)
     manifest = read_manifest(release)
     new = tuple(
@@ -189,7 +191,9 @@ def test_what_stands_beside_the_shards(release: Path, harm: str, expected: str):
     if harm in ("body", "contract"):
         readme = release / "README.md"
         text = readme.read_text()
-        readme.write_text(text + "x" if harm == "body" else text.replace("license: mit", "license: x"))
+        readme.write_text(
+            text + "x" if harm == "body" else text.replace("license: mit", "license: x")
+        )
     elif harm == "state":
         (release / "build.json").unlink()
     else:
@@ -217,6 +221,16 @@ def test_a_real_release(tmp_path: Path):
     assert run(real).returncode == 0
     assert problems(out) == []
     path = first_shard(out, "original")
-    rewrite(out, path, set_first("image", encode_image(
-        decode(pq.read_table(out / path)["image"][0].as_py()["bytes"]), "png", synthetic=True)))
+    rewrite(
+        out,
+        path,
+        set_first(
+            "image",
+            encode_image(
+                decode(pq.read_table(out / path)["image"][0].as_py()["bytes"]),
+                "png",
+                synthetic=True,
+            ),
+        ),
+    )
     assert any("carries the mark of synthetic media: 1 of 24" in line for line in problems(out))

@@ -96,12 +96,13 @@ class _ImageCheck:
 
 
 def _state_problems(release: Path, manifest: Manifest) -> list[Problem]:
+    if not (release / STATE_FILE).is_file():
+        return [Problem(STATE_FILE, "is missing")]
     try:
         state = read_state(release, RealState)
     except UserError:
         return [Problem(STATE_FILE, "cannot be read")]
-    if state is None:
-        return [Problem(STATE_FILE, "is missing")]
+    assert state is not None
     views = {config for config in manifest.splits() if config != ORIGINAL}
     named = (state.source, state.crop_rule, {str(view) for view in state.views})
     if named != (manifest.origin.get("source"), manifest.origin.get("crop_rule"), views):

@@ -157,12 +157,13 @@ def _balance_problems(manifest: Manifest, planned: PlannedRelease) -> list[Probl
 
 def _state_problems(release: Path, planned: PlannedRelease) -> list[Problem]:
     """Whether build.json, by which the release grows, is of this release."""
+    if not (release / STATE_FILE).is_file():
+        return [Problem(STATE_FILE, "is missing")]
     try:
         state = read_state(release, SyntheticState)
     except UserError:
         return [Problem(STATE_FILE, "cannot be read")]
-    if state is None:
-        return [Problem(STATE_FILE, "is missing")]
+    assert state is not None
     stages = {str(s.recipe.resolution): s.fingerprint for s in planned.stages}
     if (state.stages, state.seed) != (stages, planned.recipe.seed):
         return [Problem(STATE_FILE, "is of another release than the manifest")]
