@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import ROOT, run
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-RELEASE = [f"release {name}" for name in ("verify",)]
+RELEASE = [f"release {name}" for name in ("verify", "publish")]
 COMMANDS = sorted([*PROJECT["scripts"], *RELEASE])
 
 

@@ -50,7 +50,7 @@ class ShardCheck:
 def check_shard(release: Path, check: ShardCheck) -> list[Problem]:
     """Every problem of the shard; what is inside is looked at only if its bytes are the wanted."""
     record = check.record
-    problems = _marker_problems(release, record)
+    problems = marker_problems(release, record)
     damage = _damage(release / record.path, record)
     if damage is not None:
         return [*problems, Problem(record.path, damage)]
@@ -75,7 +75,8 @@ def _damage(path: Path, record: ShardRecord) -> str | None:
     return None
 
 
-def _marker_problems(release: Path, record: ShardRecord) -> list[Problem]:
+def marker_problems(release: Path, record: ShardRecord) -> list[Problem]:
+    """Whether the shard's marker is there and says what the manifest says."""
     path = marker_path(release, record.path)
     name = path.relative_to(release).as_posix()
     try:

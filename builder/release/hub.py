@@ -1,0 +1,166 @@
+"""A data set's repository on the Hub: listing, committing and tagging, whatever goes wrong between.
+
+huggingface_hub retries some calls itself (preupload, the batch call, each PUT) and others not at
+all (creating, committing, tagging). Here every step is tried again, after asking what is there
+already: a commit whose answer was lost is not made twice, an upload that is complete not repeated.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import httpx2
+from huggingface_hub import CommitOperationAdd, HfApi, RepoFile
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import logging
+from huggingface_hub.utils.sha import git_hash
+from huggingface_hub.utils.tqdm import disable_progress_bars
+
+from builder.commit import sha256_bytes
+from generation.errors import UserError
+
+TRANSIENT = (408, 429, 500, 502, 503, 504)
+RETRIES = 6
+LONGEST_WAIT = 32.0  # seconds, where the Hub does not say how long
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """One file to publish. path: in the repository; sha256: of its content, by the manifest."""
+
+    path: str
+    source: Path
+    size: int
+    sha256: str
+
+
+class Repository:
+    """One data set on the Hub, by the login of this machine. say: what to do with remarks."""
+
+    def __init__(self, name: str, say: Callable[[str], None]) -> None:
+        logging.set_verbosity_error()  # it would tell of each retry, and so do we
+        disable_progress_bars()
+        self.name = name
+        self._api = HfApi()
+        self._say = say
+
+    def create(self, *, private: bool) -> None:
+        """Make the repository if there is none."""
+        self._persist(
+            lambda: self._api.create_repo(
+                self.name, repo_type="dataset", private=private or None, exist_ok=True
+            )
+        )
+
+    def files(self, revision: str = "main") -> dict[str, RepoFile]:
+        """What is in the repository, by path."""
+        tree = self._persist(
+            lambda: list(
+                self._api.list_repo_tree(
+                    self.name, recursive=True, revision=revision, repo_type="dataset"
+                )
+            )
+        )
+        return {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
+
+    def commit(self, files: Sequence[LocalFile], message: str) -> None:
+        """Upload `files` and commit them at once; those that are there are left alone."""
+        tried = False
+
+        def attempt() -> None:
+            nonlocal tried
+            missing = lacking(files, self.files()) if tried else list(files)
+            tried = True
+            if missing:
+                self._api.create_commit(
+                    self.name,
+                    [CommitOperationAdd(file.path, str(file.source)) for file in missing],
+                    commit_message=message,
+                    repo_type="dataset",
+                )
+
+        self._persist(attempt)
+
+    def tag(self, tag: str, manifest: LocalFile) -> None:
+        """Name the present state; UserError if the name is given to one with another manifest."""
+        self._persist(
+            lambda: self._api.create_tag(self.name, tag=tag, repo_type="dataset", exist_ok=True)
+        )
+        if lacking([manifest], self.files(tag)):
+            raise UserError(f"{self.name} has a tag {tag} already, of other content: name another")
+
+    def _persist(self, call: Callable[[], Value]) -> Value:
+        """Call until it succeeds, fails for good, or has failed RETRIES times in passing."""
+        for retry in range(RETRIES):
+            try:
+                return call()
+            except Exception as error:
+                wait = seconds_to_wait(error, retry)
+                if wait is None:
+                    raise
+                self._say(f"{reason(error)}: trying again in {wait:.0f} s")
+                time.sleep(wait)
+        return call()
+
+
+@contextmanager
+def hub_failures_in_a_line(release: Path, name: str) -> Iterator[None]:
+    """Turn what the Hub refuses, or fails for good, into a UserError that says how to go on."""
+    try:
+        yield
+    except (HfHubHTTPError, httpx2.HTTPError, RuntimeError, ConnectionError, TimeoutError) as error:
+        status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+        if status in (401, 403):
+            raise UserError(
+                f"no right to write {name}: {reason(error)}; log in with `hf auth login` or set "
+                "HF_TOKEN to a token that may"
+            ) from None
+        raise UserError(
+            f"publishing stopped: {reason(error)}; what is uploaded is kept: go on with "
+            f"`release publish {release} {name}`"
+        ) from None
+
+
+def lacking(files: Sequence[LocalFile], there: dict[str, RepoFile]) -> list[LocalFile]:
+    """Those of `files` that are not `there` with the same content."""
+    return [f for f in files if f.path not in there or not _is_same(f, there[f.path])]
+
+
+def _is_same(local: LocalFile, remote: RepoFile) -> bool:
+    if remote.lfs is not None:
+        return remote.lfs.sha256 == local.sha256
+    return remote.size == local.size and remote.blob_id == git_hash(local.source.read_bytes())
+
+
+def local_file(folder: Path, path: str) -> LocalFile:
+    """A small file of the release."""
+    content = (folder / path).read_bytes()
+    return LocalFile(path, folder / path, len(content), sha256_bytes(content))
+
+
+def seconds_to_wait(error: BaseException, retry: int) -> float | None:
+    """How long to wait before trying again, None if that would not help."""
+    backoff = min(LONGEST_WAIT, 2.0**retry)
+    if isinstance(error, HfHubHTTPError):
+        if error.response.status_code not in TRANSIENT:
+            return None
+        stated = error.response.headers.get("Retry-After", "")
+        return max(float(stated), backoff) if stated.isdigit() else backoff
+    if isinstance(error, httpx2.TransportError | ConnectionError | TimeoutError):
+        return backoff
+    # An upload that failed comes wrapped, its own exception as the cause.
+    return seconds_to_wait(error.__cause__, retry) if error.__cause__ is not None else None
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong, in a few words."""
+    if isinstance(error, HfHubHTTPError):
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return f"the Hub answers {error.response.status_code} ({lines[0] if lines else ''})"
+    cause = error.__cause__
+    own = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"{error} {reason(cause)}" if cause is not None else own

@@ -1,0 +1,139 @@
+"""Publishing a release on the Hub: shards first, README and manifest last, then a tag."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.commit import sha256_file
+from builder.manifest import MANIFEST_FILE, Manifest
+from builder.markers import marker_path
+from builder.release.findings import Problem
+from builder.release.hub import LocalFile, Repository, lacking, local_file
+from builder.release.shard_checks import marker_problems
+from builder.state import STATE_FILE
+from generation.errors import UserError
+
+BATCH_FILES = 100  # files in a commit, shards and markers
+BATCH_BYTES = 4 << 30
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Published:
+    """uploaded: files that were not there before."""
+
+    repository: str
+    tag: str
+    files: int
+    uploaded: int
+
+
+def refuse_unpublishable(release: Path, manifest: Manifest) -> None:
+    """UserError if the release is real, unfinished, or its files do not have the stated sizes."""
+    if manifest.kind == "real":
+        raise UserError(
+            f"{release} holds real images: they are not yours to publish; `release publish` takes "
+            "synthetic releases"
+        )
+    problems = [*quick_problems(release, manifest)]
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise UserError(
+            f"{release} is damaged or unfinished: {problems[0]}{more}; see `release verify`, "
+            "mend it with `release repair`, then publish"
+        )
+
+
+def quick_problems(release: Path, manifest: Manifest) -> Iterator[Problem]:
+    """What markers, sizes and the hashes of the documents tell, without reading a shard."""
+    for record in manifest.shards:
+        yield from marker_problems(release, record)
+        path = release / record.path
+        if not path.is_file():
+            yield Problem(record.path, "is missing")
+        elif path.stat().st_size != record.bytes:
+            yield Problem(record.path, f"has not the {record.bytes:,} bytes of the manifest")
+    if not manifest.documents:
+        yield Problem(MANIFEST_FILE, "notes no README")
+    for name, sha256 in manifest.documents.items():
+        if not (release / name).is_file() or sha256_file(release / name) != sha256:
+            yield Problem(name, "is missing or was changed after it was noted")
+
+
+def published_files(release: Path, manifest: Manifest) -> tuple[list[LocalFile], list[LocalFile]]:
+    """What is published: shards with their markers, then what makes a release of them.
+
+    Sidecars are not: they name hosts and times.
+    """
+    data = []
+    for record in manifest.shards:
+        marker = marker_path(release, record.path).relative_to(release).as_posix()
+        shard = LocalFile(record.path, release / record.path, record.bytes, record.sha256)
+        data += [shard, local_file(release, marker)]
+    last = [STATE_FILE, *sorted(manifest.documents), MANIFEST_FILE]
+    return data, [local_file(release, name) for name in last]
+
+
+def publish_release(
+    release: Path,
+    manifest: Manifest,
+    repository: Repository,
+    tag: str | None,
+    private: bool,
+    advance: Advance,
+) -> Published:
+    """Upload what the repository lacks; rerun it to go on. advance: told of bytes that are there.
+
+    README and manifest are one commit, made only when every shard is there with the manifest's
+    hash: what a reader finds is a whole release. The tag names that commit.
+    """
+    data, last = published_files(release, manifest)
+    repository.create(private=private)
+    there = repository.files()
+    _refuse_other_data(repository.name, data, list(there))
+    missing = lacking(data, there)
+    advance(sum(f.size for f in data) - sum(f.size for f in missing))
+    for batch in _batches(missing):
+        repository.commit(batch, f"Add shards of {manifest.name}")
+        advance(sum(file.size for file in batch))
+    wrong = lacking(data, repository.files()) if missing else []
+    if wrong:
+        raise UserError(
+            f"{wrong[0].path} has other bytes than the manifest says, on the Hub too: run "
+            "`release repair`, then publish again"
+        )
+    documents = lacking(last, there)
+    if documents:
+        repository.commit(documents, f"Release {manifest.name}")
+    tag = tag or f"manifest-{last[-1].sha256[:12]}"
+    repository.tag(tag, last[-1])
+    return Published(
+        repository=repository.name,
+        tag=tag,
+        files=len(data) + len(last),
+        uploaded=len(missing) + len(documents),
+    )
+
+
+def _refuse_other_data(name: str, data: Sequence[LocalFile], there: Sequence[str]) -> None:
+    """UserError if the repository holds Parquet files of another release: they would be mixed."""
+    own = {file.path for file in data}
+    others = [path for path in there if path.endswith(".parquet") and path not in own]
+    if others:
+        raise UserError(
+            f"{name} holds {others[0]}, which is not of this release ({len(others)} such files): "
+            "publish under another name, or delete them there"
+        )
+
+
+def _batches(files: Sequence[LocalFile]) -> Iterator[list[LocalFile]]:
+    batch: list[LocalFile] = []
+    for file in files:
+        if batch and (
+            len(batch) == BATCH_FILES or sum(f.size for f in batch) + file.size > BATCH_BYTES
+        ):
+            yield batch
+            batch = []
+        batch.append(file)
+    if batch:
+        yield batch
