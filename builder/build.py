@@ -7,6 +7,7 @@ from typing import Any
 
 from builder.commit import remove_temporaries, sha256_file
 from builder.estimate import StageEstimate, as_lines, estimate, measured_cost, stated_cost
+from builder.gpu_memory import require_memory
 from builder.manifest import Manifest, ShardRecord
 from builder.plan import (
     BuildRequest,
@@ -89,6 +90,7 @@ def plan_build(
     classes = load_classes(recipe.classes)
     earlier = read_state(release, SyntheticState)
     chain = _keep_stages(recipe, chain, earlier)
+    require_memory(chain)
     folders, hashes = locate_checkpoints(chain)
     stages = plan_stages(recipe, chain, classes, hashes)
     request = BuildRequest(tuple(c.wnid for c in wanted), per_class)

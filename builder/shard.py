@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from builder.commit import canonical_json
 from builder.encode import encode_image
+from builder.gpu_memory import require_memory
 from builder.manifest import ShardRecord
 from builder.markers import commit_shard, committed_record
 from builder.parquet import encode_table, image_features, table_schema
@@ -91,6 +92,7 @@ def load_generator(stage: StagePlan, checkpoint: Path) -> Generator:
     source = generator_source(stage.recipe.generator)
     if source.sha256(checkpoint) != stage.checkpoint_sha256:
         raise UserError(f"checkpoint {checkpoint} was changed after the build was planned")
+    require_memory([stage.recipe])
     return source.load(checkpoint, stage.recipe.compile)
 
 
@@ -166,6 +168,7 @@ def _sampled_batches(
             labels=[rows[i]["label"] for i in padded],
             seeds=[rows[i]["seed"] for i in padded],
             parents=None if parents is None else np.stack([decode(parents[i]) for i in padded]),
+            resolution=stage.resolution,
         )
         images = generator.sample(batch, stage.sampler)
         wanted = (stage.batch, stage.resolution, stage.resolution, 3)

@@ -1,6 +1,5 @@
 """Sampling one stage of DeepFloyd IF or of the x4 upscaler; see generators/deepfloyd_if.py."""
 
-import gc
 import hashlib
 import json
 from dataclasses import dataclass
@@ -18,12 +17,12 @@ from generation.diffusers_folder import (
     model_sha256,
     noise_schedule,
     pipeline_class,
-    variant,
 )
 from generation.errors import UserError
 from generation.generators import ImageBatch
 from generation.noise import ahead_of_need, image_noise
 from generation.placement import Placement
+from generation.pretrained import decode_latents, free_memory, load_component, to_uint8
 from generation.prompt_cache import Encoder, PromptCache
 from generation.sampler import Denoiser, sample
 from generation.sampler_config import SamplerConfig
@@ -82,8 +81,8 @@ class DeepFloydIF:
             shape = self._sampled_shape(parent)
             with ahead_of_need(image_noise(batch.seeds, shape)) as noise:
                 x0 = sample(denoise, schedule, kind, settings, lambda: self._tensor(noise()))
-            images = decode(self._vae, x0) if self._family.latent else x0
-        return _to_uint8(images)
+            images = decode_latents(self._vae, x0) if self._family.latent else x0
+        return to_uint8(images)
 
     def _check(self, batch: ImageBatch, settings: SamplerConfig) -> None:
         if self._family.parent_schedule is None:
@@ -106,8 +105,8 @@ class DeepFloydIF:
         if missing:
             self._unload()
             self._prompts.fill(missing, self._text_encoder())
-            _free_memory()
-        return self._prompts.load(prompts).to(self._device, self._dtype)
+            free_memory()
+        return self._prompts.load(prompts)["tokens"].to(self._device, self._dtype)
 
     def _text_encoder(self) -> Encoder:
         return load_text_encoder(self._folder, self._family.text, self._device, self._dtype)
@@ -116,16 +115,16 @@ class DeepFloydIF:
         from diffusers import AutoencoderKL, UNet2DConditionModel
 
         if self._unet is None:
-            unet = _load(UNet2DConditionModel, self._folder / "unet", self._dtype)
+            unet = load_component(UNet2DConditionModel, self._folder / "unet", self._dtype)
             self._unet = self._placement.place(unet)
         if self._family.latent and self._vae is None:
             # bfloat16's steps are wider than a pixel's: decode in float32
-            vae = _load(AutoencoderKL, self._folder / "vae", torch.float32)
+            vae = load_component(AutoencoderKL, self._folder / "vae", torch.float32)
             self._vae = vae.to(self._device)
 
     def _unload(self) -> None:
         self._unet = self._vae = None
-        _free_memory()
+        free_memory()
 
     def _sampled_shape(self, parent: Tensor | None) -> tuple[int, int, int]:
         config = self._unet.config
@@ -200,12 +199,6 @@ def guided_denoiser(
     return denoise
 
 
-def decode(vae: Any, latents: Tensor) -> Tensor:
-    """float32[N,3,H,W] from latents [N,C,h,w], one at a time: at 1024 px memory is the limit."""
-    scaled = (latents / vae.config.scaling_factor).float()
-    return torch.cat([vae.decode(one, return_dict=False)[0] for one in scaled.split(1)])
-
-
 def load_text_encoder(
     folder: Path, kind: Literal["t5", "clip"], device: str, dtype: torch.dtype
 ) -> Encoder:
@@ -224,12 +217,12 @@ def load_text_encoder(
     }
     model_class, tokenizer_class = classes[kind]
     tokenizer = tokenizer_class.from_pretrained(folder / "tokenizer")
-    model = _load(model_class, folder / "text_encoder", dtype).to(device)
+    model = load_component(model_class, folder / "text_encoder", dtype).to(device)
     length = IF_TOKENS if kind == "t5" else tokenizer.model_max_length
     masked = kind == "t5" or getattr(model.config, "use_attention_mask", False)
 
     @torch.inference_mode()
-    def encode(texts: list[str]) -> Tensor:
+    def encode(texts: list[str]) -> dict[str, Tensor]:
         plain = [text.lower().strip() for text in texts] if kind == "t5" else texts
         tokens = tokenizer(plain, padding="max_length", max_length=length)
         for text, ids in zip(texts, tokens.input_ids, strict=True):
@@ -237,28 +230,6 @@ def load_text_encoder(
                 raise UserError(f"prompt {text[:40]!r}… is over {length} tokens long")
         ids = torch.tensor(tokens.input_ids, device=device)
         mask = torch.tensor(tokens.attention_mask, device=device) if masked else None
-        hidden: Tensor = model(ids, attention_mask=mask)[0]
-        return hidden
+        return {"tokens": model(ids, attention_mask=mask)[0]}
 
     return encode
-
-
-def _load(model_class: Any, component: Path, dtype: torch.dtype) -> Any:
-    """A diffusers or transformers model from safetensors, for inference."""
-    precision = "dtype" if model_class.__module__.startswith("transformers") else "torch_dtype"
-    model = model_class.from_pretrained(
-        component, variant=variant(component), use_safetensors=True, **{precision: dtype}
-    )
-    return model.eval().requires_grad_(False)
-
-
-def _free_memory() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def _to_uint8(images: Tensor) -> np.ndarray:
-    """float[N,3,H,W] in [-1, 1] => uint8[N,H,W,3], rounded to the nearest level."""
-    levels = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()

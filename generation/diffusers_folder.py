@@ -1,7 +1,8 @@
 """Models in diffusers' folder layout, local or in the Hub's cache: found, checked and hashed.
 
 Nothing here imports torch. Of each weight file one precision is used: float16 where the model has
-it (half the download, and finer than the bfloat16 it runs in), else what is there.
+it (half the download, and finer than the bfloat16 it runs in), else what is there. Safetensors come
+first; a pickle (.bin) is read where there is nothing else, its weights alone.
 """
 
 import hashlib
@@ -9,6 +10,8 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 from generation.errors import UserError
@@ -17,19 +20,25 @@ from generation.schedule import NoiseSchedule, ScheduleConfig
 
 INDEX = "model_index.json"
 VARIANTS = ("fp16", None)
-WEIGHTS = ("diffusion_pytorch_model", "model")
+WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_model")
+SUFFIXES = (".safetensors", ".bin")
 CONFIGS = (
     "config.json",
     "scheduler_config.json",
     "added_tokens.json",
+    "chat_template.jinja",
+    "generation_config.json",
     "merges.txt",
+    "preprocessor_config.json",
     "special_tokens_map.json",
     "spiece.model",
     "tokenizer.json",
+    "tokenizer.model",
     "tokenizer_config.json",
     "vocab.json",
 )
-NO_WEIGHTS = ("scheduler", "tokenizer")  # components whose names end so have configs only
+# Components whose names end so, a number apart, have configs only.
+NO_WEIGHTS = ("scheduler", "tokenizer", "processor", "feature_extractor")
 HUB_NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 LFS_BLOB = re.compile(r"[0-9a-f]{64}")
 OTHERWISE = (
@@ -37,10 +46,13 @@ OTHERWISE = (
     "`--recipe fashion-mnist` needs no download"
 )
 
+LEFT_OUT = ("safety_checker", "watermarker", "image_encoder", "feature_extractor")
+
 SCHEDULES = {"linear": "linear", "scaled_linear": "scaled-linear", "squaredcos_cap_v2": "cosine"}
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
 
-Layouts = Mapping[str, Sequence[str]]  # pipeline class in model_index.json => folders it is made of
+# Pipeline class in model_index.json => folders it is made of; None: any class, as the index says.
+Layouts = Mapping[str, Sequence[str]] | None
 
 
 def locate_model(checkpoint: str, layouts: Layouts) -> Path:
@@ -63,8 +75,7 @@ def locate_model(checkpoint: str, layouts: Layouts) -> Path:
     cached = _cached(name["repo"], name["revision"])
     if cached is not None and _gap(cached, layouts) is None:
         return cached
-    components = sorted({component for layout in layouts.values() for component in layout})
-    fetched = _fetch(name["repo"], name["revision"], components)
+    fetched = _fetch(name["repo"], name["revision"], layouts)
     gap = _gap(fetched, layouts)
     if gap is not None:
         raise UserError(f"the Hub's copy of {checkpoint} has no {gap}: fetch it again, {OTHERWISE}")
@@ -76,29 +87,64 @@ def pipeline_class(folder: Path) -> str:
     return str(json.loads((folder / INDEX).read_text())["_class_name"])
 
 
+def index_components(folder: Path) -> list[str]:
+    """The folders that model_index.json names, less what screens or marks images afterwards.
+
+    Raises UserError if one of them is of a class that is in neither diffusers nor transformers:
+    its code would come with the model.
+    """
+    index = json.loads((folder / INDEX).read_text())
+    named = {
+        name: value
+        for name, value in index.items()
+        if not name.startswith("_") and isinstance(value, list) and value[0] is not None
+    }
+    foreign = [name for name, (library, _) in named.items() if not _is_library(library)]
+    if not isinstance(index.get("_class_name"), str) or foreign:
+        what = f"{foreign[0]} is of {named[foreign[0]]}" if foreign else "its pipeline is its own"
+        raise UserError(
+            f"{folder} needs code that comes with the model ({what}), which is never run here: "
+            "use a model whose classes are diffusers' and transformers' own"
+        )
+    return [name for name in named if name not in LEFT_OUT]
+
+
+def _is_library(name: str) -> bool:
+    """diffusers, transformers, or the name of one of diffusers' own pipelines."""
+    if name in ("diffusers", "transformers"):
+        return True
+    spec = find_spec("diffusers")
+    roots = spec.submodule_search_locations or [] if spec else []
+    return name.isidentifier() and any((Path(r) / "pipelines" / name).is_dir() for r in roots)
+
+
+def has_weights(component: str) -> bool:
+    """Whether a component of that name is a network."""
+    return not component.rstrip("_0123456789").endswith(NO_WEIGHTS)
+
+
 def weights(component: Path) -> tuple[str | None, list[Path]] | None:
     """The variant to load and its files, index first; None if there is no complete set."""
-    for variant in VARIANTS:
+    for suffix, variant, stem in product(SUFFIXES, VARIANTS, WEIGHTS):
         infix = f".{variant}" if variant else ""
-        for stem in WEIGHTS:
-            whole = component / f"{stem}{infix}.safetensors"
-            if whole.is_file():
-                return variant, [whole]
-            index = component / f"{stem}.safetensors.index{infix}.json"
-            if index.is_file():
-                shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-                files = [component / shard for shard in shards]
-                if all(file.is_file() for file in files):
-                    return variant, [index, *files]
+        whole = component / f"{stem}{infix}{suffix}"
+        if whole.is_file():
+            return variant, [whole]
+        index = component / f"{stem}{suffix}.index{infix}.json"
+        if index.is_file():
+            shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+            files = [component / shard for shard in shards]
+            if all(file.is_file() for file in files):
+                return variant, [index, *files]
     return None
 
 
-def variant(component: Path) -> str | None:
-    """The variant that `from_pretrained` is to load."""
+def weight_files(component: Path) -> tuple[str | None, list[Path]]:
+    """As `weights`; UserError if there is no complete set."""
     found = weights(component)
     if found is None:
-        raise UserError(f"{component} has no complete safetensors weights")
-    return found[0]
+        raise UserError(f"{component} has no complete weights")
+    return found
 
 
 def noise_schedule(component: Path) -> tuple[NoiseSchedule, Prediction]:
@@ -157,15 +203,21 @@ def _gap(folder: Path, layouts: Layouts) -> str | None:
     """The first thing missing in `folder`, None if it is complete."""
     if not (folder / INDEX).is_file():
         return INDEX
+    for component in _components(folder, layouts):
+        if not any((folder / component / name).is_file() for name in CONFIGS):
+            return f"{component}/ with its config"
+        if has_weights(component) and weights(folder / component) is None:
+            return f"complete weights in {component}/"
+    return None
+
+
+def _components(folder: Path, layouts: Layouts) -> Sequence[str]:
+    if layouts is None:
+        return index_components(folder)
     kind = pipeline_class(folder)
     if kind not in layouts:
         raise UserError(f"{folder} is a {kind}; the generator reads {', '.join(sorted(layouts))}")
-    for component in layouts[kind]:
-        if not any((folder / component / name).is_file() for name in CONFIGS):
-            return f"{component}/ with its config"
-        if not component.endswith(NO_WEIGHTS) and weights(folder / component) is None:
-            return f"complete safetensors weights in {component}/"
-    return None
+    return layouts[kind]
 
 
 def _cached(repo: str, revision: str | None) -> Path | None:
@@ -175,7 +227,7 @@ def _cached(repo: str, revision: str | None) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None
 
 
-def _fetch(repo: str, revision: str | None, components: Sequence[str]) -> Path:
+def _fetch(repo: str, revision: str | None, layouts: Layouts) -> Path:
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -186,17 +238,18 @@ def _fetch(repo: str, revision: str | None, components: Sequence[str]) -> Path:
     )
 
     page = f"{constants.ENDPOINT}/{repo}"
-    small = [INDEX, *(f"{c}/{name}" for c in components for name in CONFIGS)]
-    index = [f"{c}/*.safetensors.index*.json" for c in components]
-    half = [f"{c}/*.fp16*.safetensors" for c in components]
     try:
-        folder = Path(
-            snapshot_download(repo, revision=revision, allow_patterns=small + index + half)
-        )
-        lacking = [c for c in components if (folder / c).is_dir() and not c.endswith(NO_WEIGHTS)]
-        full = [f"{c}/*.safetensors" for c in lacking if weights(folder / c) is None]
-        if full:
-            snapshot_download(repo, revision=folder.name, allow_patterns=full)
+        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=[INDEX]))
+        components = _components(folder, layouts) if (folder / INDEX).is_file() else ()
+        small = [f"{c}/{name}" for c in components for name in CONFIGS]
+        index = [f"{c}/*.safetensors.index*.json" for c in components]
+        half = [f"{c}/*.fp16*.safetensors" for c in components]
+        snapshot_download(repo, revision=folder.name, allow_patterns=small + index + half)
+        lacking = [c for c in components if (folder / c).is_dir() and has_weights(c)]
+        for suffix in SUFFIXES:
+            full = [f"{c}/*{suffix}*" for c in lacking if weights(folder / c) is None]
+            if full:
+                snapshot_download(repo, revision=folder.name, allow_patterns=full)
     except GatedRepoError:
         raise UserError(
             f"{repo} is gated: accept its licence at {page} and run `hf auth login`, {OTHERWISE}"

@@ -21,6 +21,10 @@ class Placement:
         """`network` ready to run, in `dtype` if it needs another one: frozen, channels_last."""
         network.eval().requires_grad_(False)
         network.to(self.device, dtype or self.dtype)
+        return self.arrange(network)
+
+    def arrange(self, network: Network) -> Network:
+        """`network`, which is on its device in its dtype, in channels_last; compiled if wanted."""
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.compile:
             network.compile(dynamic=False)

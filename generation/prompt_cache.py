@@ -16,7 +16,8 @@ from torch import Tensor
 
 ENCODER_BATCH = 8  # fixed: an embedding must not depend on what else was left to encode
 
-Encoder = Callable[[list[str]], Tensor]  # ENCODER_BATCH texts => [ENCODER_BATCH, L, D]
+# ENCODER_BATCH texts => named tensors [ENCODER_BATCH, …], such as tokens [ENCODER_BATCH, L, D]
+Encoder = Callable[[list[str]], dict[str, Tensor]]
 
 
 class PromptCache:
@@ -36,19 +37,22 @@ class PromptCache:
         for first in range(0, len(prompts), ENCODER_BATCH):
             texts = list(prompts[first : first + ENCODER_BATCH])
             padded = texts + [""] * (ENCODER_BATCH - len(texts))
-            for text, tokens in zip(texts, encode(padded), strict=False):
-                self._store(text, tokens)
+            encoded = encode(padded)
+            for row, text in enumerate(texts):
+                self._store(text, {name: tensor[row] for name, tensor in encoded.items()})
 
-    def load(self, prompts: Sequence[str]) -> Tensor:
-        """[N, L, D] on the CPU, in the precision it was encoded in."""
-        return torch.stack([load_file(self._file(p))["tokens"] for p in prompts])
+    def load(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """Each tensor as [N, …] on the CPU, in the precision it was encoded in."""
+        rows = [load_file(self._file(prompt)) for prompt in prompts]
+        return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 
     def _file(self, prompt: str) -> Path:
         name = hashlib.sha256(prompt.encode()).hexdigest()[:32]
         return self._folder / f"{name}.safetensors"
 
-    def _store(self, prompt: str, tokens: Tensor) -> None:
-        content = save({"tokens": tokens.cpu().contiguous()}, metadata={"prompt": prompt})
+    def _store(self, prompt: str, tensors: dict[str, Tensor]) -> None:
+        own = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        content = save(own, metadata={"prompt": prompt})
         with NamedTemporaryFile(dir=self._folder, delete=False) as file:
             file.write(content)
         Path(file.name).replace(self._file(prompt))

@@ -33,6 +33,8 @@ def sampling_steps(schedule: NoiseSchedule, config: SamplerConfig) -> list[int]:
 
     A solver that ends on x0 gains nothing from evaluating t = 0, so its last point is dropped.
     """
+    if config.method in ("native", "truncation"):
+        raise UserError(f"method {config.method} belongs to other generators, not to this one")
     extra = 1 if config.method == "dpm-solver++" else 0
     if config.steps + extra > schedule.num_steps:
         most = schedule.num_steps - extra

@@ -1,8 +1,15 @@
 """Sampler settings, apart from the sampler so that reading a recipe needs no torch."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 Prediction = Literal["epsilon", "v", "x0"]
 
@@ -11,7 +18,9 @@ class SamplerConfig(BaseModel):
     """Sampler settings, named as in Azizi et al. 2023 and Saharia et al. 2022.
 
     method: "ddpm" is ancestral sampling (Ho et al. 2020), "ddim" Song et al. 2021 with `eta`,
-    "dpm-solver++" the second-order multistep solver 2M of Lu et al. 2022 (algorithm 2).
+    "dpm-solver++" the second-order multistep solver 2M of Lu et al. 2022 (algorithm 2). Two are not
+    ours: "native" is a diffusers pipeline's own scheduler with `steps` and `guidance`, "truncation"
+    one pass of a GAN whose noise is scaled by `truncation` (Brock et al. 2019, section 3.1).
     guidance: w in uncond + w * (cond - uncond); w = 1 runs no unconditional pass.
     gamma: log-variance coefficient, logvar = gamma*log(beta) + (1 - gamma)*log(beta~).
     noise_augmentation: how much noise the low-resolution input gets, in [0, 1), as a share of T.
@@ -19,7 +28,7 @@ class SamplerConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    method: Literal["ddpm", "ddim", "dpm-solver++"] = "ddpm"
+    method: Literal["ddpm", "ddim", "dpm-solver++", "native", "truncation"] = "ddpm"
     steps: Annotated[int, Field(gt=0)] = 1000
     guidance: Annotated[float, Field(ge=0)] = 1.0
     gamma: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -27,6 +36,7 @@ class SamplerConfig(BaseModel):
     threshold: Literal["none", "static", "dynamic"] = "static"
     dynamic_percentile: Annotated[float, Field(gt=0, le=1)] = 0.995
     noise_augmentation: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    truncation: Annotated[float, Field(gt=0, le=1)] | None = None
 
     @model_validator(mode="after")
     def _every_setting_has_an_effect(self) -> Self:
@@ -34,9 +44,21 @@ class SamplerConfig(BaseModel):
             raise ValueError(f"gamma = {self.gamma} has no effect on {self.method}, only on ddpm")
         if self.eta != 0 and self.method != "ddim":
             raise ValueError(f"eta = {self.eta} has no effect on {self.method}, only on ddim")
+        if (self.truncation is not None) != (self.method == "truncation"):
+            raise ValueError("truncation goes with method = 'truncation', and only with it")
         return self
+
+    @model_serializer(mode="wrap")
+    def _truncation_where_set(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Named only where set: a release built before there was a choice keeps its fingerprint."""
+        content: dict[str, Any] = dump(self)
+        if self.truncation is None:
+            del content["truncation"]
+        return content
 
     @property
     def network_evaluations(self) -> int:
         """Network evaluations an image takes, the unconditional ones included."""
+        if self.method == "truncation":
+            return 1
         return self.steps * (1 if self.guidance == 1 else 2)

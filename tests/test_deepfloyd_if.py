@@ -181,16 +181,16 @@ def test_prompts_are_encoded_once_for_every_stage_with_the_encoder(
 def test_prompts_are_encoded_in_batches_of_one_shape_whatever_is_missing() -> None:
     seen: list[int] = []
 
-    def encode(texts: list[str]) -> torch.Tensor:
+    def encode(texts: list[str]) -> dict[str, torch.Tensor]:
         seen.append(len(texts))
-        return torch.tensor([[[float(len(text))]] for text in texts])
+        return {"tokens": torch.tensor([[[float(len(text))]] for text in texts])}
 
     cache = PromptCache("encoder")
     cache.fill(["a", "bb"], encode)
     wanted = ["a" * n for n in range(1, 12)] + ["bb", "a"]
     assert cache.missing(wanted) == ["a" * n for n in range(2, 12)]
     cache.fill(cache.missing(wanted), encode)
-    assert cache.load(wanted).flatten().tolist() == [*range(1, 12), 2, 1]
+    assert cache.load(wanted)["tokens"].flatten().tolist() == [*range(1, 12), 2, 1]
     assert seen == [8, 8, 8]
     assert PromptCache("another encoder").missing(["a"]) == ["a"]
 

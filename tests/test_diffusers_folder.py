@@ -169,7 +169,7 @@ def test_a_folder_that_lacks_something_names_it(models: Path, tmp_path: Path) ->
         assert f"{component}/" in located(str(folder))
     folder = copied(models / "if-2", tmp_path)
     (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
-    assert "complete safetensors weights in unet/" in located(str(folder))
+    assert "complete weights in unet/" in located(str(folder))
     write_index(folder, "FluxPipeline")
     assert "is a FluxPipeline; the generator reads IFPipeline" in located(str(folder))
     assert "neither a folder" in located("no such model")

@@ -17,13 +17,15 @@ class ImageBatch:
     """What a generator is asked for: N images, each decided by its own row alone.
 
     prompts str[N]; labels int64[N]; seeds int[N], 53 bits; parents uint8[N,h,w,3], the images of
-    the stage before, None for a first stage. N is the same for every batch of a stage.
+    the stage before, None for a first stage. N is the same for every batch of a stage. resolution:
+    the side wanted, for models that make any; the others make their own.
     """
 
     prompts: Sequence[str]
     labels: Sequence[int]
     seeds: Sequence[int]
     parents: np.ndarray | None
+    resolution: int | None = None
 
 
 class Generator(Protocol):
@@ -45,7 +47,10 @@ class GeneratorSource(Protocol):
 
 
 MODULES = {
+    "biggan": "generation.generators.biggan",
     "deepfloyd-if": "generation.generators.deepfloyd_if",
+    "diffusers": "generation.generators.diffusers",
+    "dit": "generation.generators.dit",
     "pixel-unet": "generation.generators.pixel_unet",
 }
 

@@ -1,0 +1,53 @@
+"""Files of public models that are not on the Hub: fetched once into a cache."""
+
+import os
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from generation.errors import UserError
+from generation.progress import progress_bar
+
+PIECE = 1 << 20
+TIMEOUT_S = 30
+
+
+def model_cache() -> Path:
+    """CACHE/synthetic-imagenet/models, CACHE being $XDG_CACHE_HOME or ~/.cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "synthetic-imagenet" / "models"
+
+
+def download(address: str, target: Path) -> None:
+    """Fetch `address` to `target` unless it is there; it appears by rename, complete.
+
+    Raises UserError, one line, if the network does not give it.
+    """
+    if target.is_file():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = None
+    try:
+        with (
+            urlopen(address, timeout=TIMEOUT_S) as response,
+            NamedTemporaryFile(dir=target.parent, delete=False) as file,
+        ):
+            temporary = Path(file.name)
+            size = int(response.headers.get("Content-Length", 0))
+            with progress_bar(size, target.name, "bytes", quiet=False) as advance:
+                while piece := response.read(PIECE):
+                    file.write(piece)
+                    advance(len(piece))
+        if size and temporary.stat().st_size != size:
+            raise OSError("the connection ended early")
+        temporary.replace(target)
+    except OSError as error:  # URLError and time-outs are ones
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        reason = error.reason if isinstance(error, URLError) else error
+        raise UserError(
+            f"{address} cannot be fetched ({reason}): put the file at {target} yourself, name a "
+            "local folder as the stage's checkpoint, or use `--recipe fashion-mnist`, which needs "
+            "no download"
+        ) from None

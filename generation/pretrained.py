@@ -1,0 +1,43 @@
+"""What adapters to pretrained networks share: loading components, decoding latents, bytes."""
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from generation.diffusers_folder import weight_files
+
+
+def load_component(model_class: Any, component: Path, dtype: torch.dtype) -> Any:
+    """A diffusers or transformers model, for inference, from safetensors or weights alone."""
+    variant, files = weight_files(component)
+    precision = "dtype" if model_class.__module__.startswith("transformers") else "torch_dtype"
+    model = model_class.from_pretrained(
+        component,
+        variant=variant,
+        use_safetensors=files[-1].suffix == ".safetensors",
+        **{precision: dtype},
+    )
+    return model.eval().requires_grad_(False)
+
+
+def decode_latents(vae: Any, latents: Tensor) -> Tensor:
+    """float32[N,3,H,W] from latents [N,C,h,w], one at a time: at 1024 px memory is the limit."""
+    scaled = (latents / vae.config.scaling_factor).float()
+    return torch.cat([vae.decode(one, return_dict=False)[0] for one in scaled.split(1)])
+
+
+def free_memory() -> None:
+    """Give back what dropped networks held."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """float[N,3,H,W] in [-1, 1] => uint8[N,H,W,3], rounded to the nearest level."""
+    levels = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -1,0 +1,198 @@
+"""Tiny untrained models of the published classes, in the layouts they are published in."""
+
+import json
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, DiTTransformer2DModel
+
+from generation.biggan import BigGAN, BigGANConfig
+from tests.tiny_deepfloyd import save_clip, save_t5
+
+CLASSES = 3
+BIGGAN = {
+    "output_dim": 16,
+    "z_dim": 8,
+    "class_embed_dim": 8,
+    "channel_width": 8,
+    "num_classes": CLASSES,
+    "layers": [[False, 4, 4], [True, 4, 2], [True, 2, 1]],
+    "attention_layer_position": 2,
+    "eps": 1e-4,
+    "n_stats": 51,
+}
+
+
+def randomize(module: torch.nn.Module, scale: float = 0.3) -> None:
+    """Every parameter random: fresh networks have zeros that hide what multiplies them."""
+    for parameter in module.parameters():
+        parameter.data.normal_(0, scale)
+
+
+def save_vae(folder: Path, channels: int = 4, factor_blocks: int = 2) -> None:
+    AutoencoderKL(
+        block_out_channels=(8,) * factor_blocks,
+        down_block_types=("DownEncoderBlock2D",) * factor_blocks,
+        up_block_types=("UpDecoderBlock2D",) * factor_blocks,
+        latent_channels=channels,
+        norm_num_groups=4,
+        scaling_factor=0.18215,
+    ).save_pretrained(folder)
+
+
+def tiny_dit() -> DiTTransformer2DModel:
+    """Two blocks, 2x2 patches of 4x4 latents; as published, every block has the same embedder."""
+    transformer = DiTTransformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=8,
+        in_channels=4,
+        out_channels=8,
+        num_layers=2,
+        sample_size=4,
+        patch_size=2,
+        num_embeds_ada_norm=CLASSES,
+    )
+    randomize(transformer, 0.15)
+    first, *others = (block.norm1.emb for block in transformer.transformer_blocks)
+    for other in others:
+        other.load_state_dict(first.state_dict())
+    return transformer.eval()
+
+
+def save_dit(folder: Path) -> Path:
+    torch.manual_seed(0)
+    tiny_dit().save_pretrained(folder / "transformer")
+    save_vae(folder / "vae")
+    DDIMScheduler(beta_schedule="linear", clip_sample=False).save_pretrained(folder / "scheduler")
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "DiTPipeline"}))
+    return folder
+
+
+def biggan_weights() -> dict[str, torch.Tensor]:
+    """As published: for each normalised W its `_orig`, `_u` and `_v`, not the quotient."""
+    network = BigGAN(BigGANConfig.model_validate(BIGGAN))
+    randomize(network)
+    stored = {}
+    for name, value in network.state_dict().items():
+        if name.endswith(("running_means", "running_vars")):
+            stored[name] = torch.rand_like(value) + 0.5
+        elif value.ndim < 2 or name == "embeddings.weight":
+            stored[name] = value
+        else:
+            u = torch.nn.functional.normalize(torch.randn(len(value)), dim=0)
+            v = torch.nn.functional.normalize(u @ value.flatten(1), dim=0)
+            stored |= {f"{name}_orig": value, f"{name}_u": u, f"{name}_v": v}
+    return stored
+
+
+def save_biggan(folder: Path) -> Path:
+    torch.manual_seed(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(biggan_weights(), folder / "pytorch_model.bin")
+    (folder / "config.json").write_text(json.dumps(BIGGAN))
+    return folder
+
+
+# ---------------------------------------------------------------- text-to-image pipelines
+
+
+def save_pixart(folder: Path) -> Path:
+    """T5, masks, a transformer that learns its variance."""
+    from diffusers import DPMSolverMultistepScheduler, PixArtAlphaPipeline, PixArtTransformer2DModel
+    from transformers import T5EncoderModel, T5Tokenizer
+
+    torch.manual_seed(0)
+    save_t5(folder)
+    save_vae(folder / "vae")
+    transformer = PixArtTransformer2DModel(
+        sample_size=8,
+        num_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        in_channels=4,
+        out_channels=8,
+        cross_attention_dim=16,
+        caption_channels=16,
+    )
+    randomize(transformer)
+    PixArtAlphaPipeline(
+        tokenizer=T5Tokenizer.from_pretrained(folder / "tokenizer"),
+        text_encoder=T5EncoderModel.from_pretrained(folder / "text_encoder"),
+        vae=AutoencoderKL.from_pretrained(folder / "vae"),
+        transformer=transformer,
+        scheduler=DPMSolverMultistepScheduler(),
+    ).save_pretrained(folder)
+    return folder
+
+
+def save_sdxl(folder: Path) -> Path:
+    """Two CLIP encoders, one of them pooled."""
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+    from transformers import (
+        CLIPTextConfig,
+        CLIPTextModel,
+        CLIPTextModelWithProjection,
+        CLIPTokenizer,
+    )
+
+    torch.manual_seed(0)
+    save_clip(folder)
+    save_vae(folder / "vae")
+    shape = CLIPTextConfig.from_pretrained(folder / "text_encoder", projection_dim=16)
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=(2, 4),
+        cross_attention_dim=32,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=64,
+        norm_num_groups=4,
+    )
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    StableDiffusionXLPipeline(
+        vae=AutoencoderKL.from_pretrained(folder / "vae"),
+        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder"),
+        text_encoder_2=CLIPTextModelWithProjection(shape),
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        unet=unet,
+        scheduler=EulerDiscreteScheduler(),
+        add_watermarker=False,
+    ).save_pretrained(folder)
+    return folder
+
+
+def save_lcm(folder: Path) -> Path:
+    """A pipeline whose prompts are not cached, and whose sampler adds noise at each step."""
+    from diffusers import LatentConsistencyModelPipeline, LCMScheduler, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    torch.manual_seed(0)
+    save_clip(folder)
+    save_vae(folder / "vae")
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=4,
+        cross_attention_dim=16,
+        time_cond_proj_dim=8,
+        norm_num_groups=4,
+    )
+    LatentConsistencyModelPipeline(
+        vae=AutoencoderKL.from_pretrained(folder / "vae"),
+        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder"),
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        unet=unet,
+        scheduler=LCMScheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+    return folder
