@@ -1,0 +1,188 @@
+"""Public models through recipes: releases of tiny checkpoints, what is printed, what is refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import builder.gpu_memory
+from builder.build import plan_build
+from builder.gpu_memory import require_memory
+from builder.plan import image_seed
+from builder.recipe import BUILTIN, load_recipe
+from generation.classes import load_classes
+from generation.errors import UserError
+from generation.generators import ImageBatch, generator_source
+from generation.image_sets import decode
+from tests.conftest import release_bytes, run
+from tests.tiny_models import save_biggan, save_dit, save_pixart
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute"),
+    pytest.mark.filterwarnings("ignore:__array__ implementation"),  # diffusers with numpy 2
+]
+
+RECIPE = """
+name = "tiny"
+description = "tiny"
+classes = "{classes}"
+dataset = "test"
+regime = "B"
+license = "other"
+
+[shard]
+classes = 2
+indices = 4
+
+[[stage]]
+resolution = {resolution}
+generator = "{generator}"
+checkpoint = "{checkpoint}"
+batch = 3
+sampler = {{ {sampler} }}
+"""
+ADAPTERS: dict[str, tuple[Callable[[Path], Path], int, str]] = {
+    "biggan": (save_biggan, 16, 'method = "truncation", truncation = 0.7'),
+    "diffusers": (save_pixart, 16, 'method = "native", steps = 2, guidance = 3.0'),
+    "dit": (save_dit, 8, 'steps = 3, guidance = 1.5, threshold = "none"'),
+}
+IMAGENET = sorted(path.stem for path in BUILTIN.glob("imagenet-*.toml"))
+# What a person has to do for want of a network, by generator.
+ADVICE = {
+    "biggan": "put the file at",
+    "deepfloyd-if": "hf auth login",
+    "diffusers": "hf auth login",
+    "dit": "hf auth login",
+}
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_a_release_is_the_same_from_one_process_and_from_two(
+    name: str, class_list: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three classes by four images: every file's bytes, and every row's image by its own seed."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    save, resolution, sampler = ADAPTERS[name]
+    checkpoint = save(tmp_path / "model")
+    path = tmp_path / "tiny.toml"
+    text = RECIPE.format(
+        classes=class_list,
+        resolution=resolution,
+        generator=name,
+        checkpoint=checkpoint,
+        sampler=sampler,
+    )
+    path.write_text(text)
+    two = tmp_path / "two"
+    command = ["build-dataset", "--recipe", path, "--per-class", "4", "--out", two]
+    result = run([*command, "--workers", "2", "--json"])
+    assert result.returncode == 0, result.stderr
+
+    recipe = load_recipe(str(path))
+    one = tmp_path / "one"
+    plan = plan_build(recipe, recipe.stages, load_classes(recipe.classes), 4, one)
+    for job in plan.jobs():
+        job.run()
+    made = {name: data for name, data in release_bytes(one).items() if name.endswith(".parquet")}
+    assert len(made) == 2
+    assert {n: d for n, d in release_bytes(two).items() if n.endswith(".parquet")} == made
+
+    rows = pq.read_table(two / str(resolution)).to_pylist()
+    assert len(rows) == 12
+    assert len({row["image"]["bytes"] for row in rows}) == 12
+    source = generator_source(name)
+    generator = source.load(source.locate(str(checkpoint)), compiled=False)
+    batch = ImageBatch(
+        [rows[i]["prompt"] for i in (7, 7, 2)],
+        [rows[i]["label"] for i in (7, 7, 2)],
+        [rows[7]["seed"], image_seed(1, 1, "another", 0, 0), rows[2]["seed"]],
+        None,
+        resolution,
+    )
+    again, reseeded, other = generator.sample(batch, recipe.stages[0].sampler)
+    np.testing.assert_array_equal(again, decode(rows[7]["image"]["bytes"]))
+    np.testing.assert_array_equal(other, decode(rows[2]["image"]["bytes"]))
+    assert (reseeded != again).any()
+
+
+@pytest.mark.parametrize("name", IMAGENET)
+def test_the_dry_run_of(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from builder.build_dataset import build_dataset
+
+    build_dataset(recipe=name, per_class=1200, dry_run=True)
+    text = capsys.readouterr().out
+    recipe = load_recipe(name)
+    assert "1,000 classes x 1,200 = 1,200,000 images" in text
+    for stage in recipe.stages:
+        assert stage.model is not None
+        assert stage.cost is not None
+        for fact in (
+            stage.checkpoint,
+            f"licence: {stage.model.license}. Images: {stage.model.images}",
+            f"cost: {stage.cost.seconds:g} s an image, "
+            f"{1_200_000 * stage.cost.seconds / 3600:,.1f} h in all on {stage.cost.hardware}",
+            f"{stage.cost.memory_gib:g} GiB",
+            stage.sampler_source,
+        ):
+            assert fact in text
+    assert f"regime {recipe.regime}" in text
+
+
+def test_the_dry_run_as_a_user_runs_it() -> None:
+    result = run(["build-dataset", "--res", "1024", "--per-class", "1200", "--dry-run", "--json"])
+    assert result.returncode == 0, result.stderr
+    plan = json.loads(result.stdout)
+    assert plan["images"] == 1_200_000
+    assert [stage["resolution"] for stage in plan["stages"]] == [64, 256, 1024]
+    assert all(stage["model"]["license"] and stage["device_hours"] for stage in plan["stages"])
+
+
+@pytest.mark.parametrize("name", IMAGENET)
+def test_without_a_network_the_model_is_one_line_that_says_what_to_do(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for proxy in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(proxy, "http://127.0.0.1:9")  # nobody listens there
+    recipe = load_recipe(name)
+    with pytest.raises(UserError) as error:
+        plan_build(recipe, recipe.stages, load_classes(recipe.classes), 1, tmp_path / "release")
+    line = str(error.value)
+    assert "\n" not in line
+    assert recipe.stages[0].checkpoint in line
+    assert ADVICE[recipe.stages[0].generator] in line
+    assert "--recipe fashion-mnist" in line
+
+
+def test_the_command_without_a_network_ends_in_one_line(tmp_path: Path) -> None:
+    build = ["build-dataset", "--recipe", "imagenet-dit-256", "--out", tmp_path / "release"]
+    result = run(build, HF_HUB_CACHE=str(tmp_path), HF_HUB_OFFLINE="1")
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert "facebook/DiT-XL-2-256 is not on this machine" in result.stderr
+
+
+def test_a_gpu_too_small_is_refused_before_anything_is_fetched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stages = load_recipe("imagenet-if").stages
+    monkeypatch.setattr(builder.gpu_memory, "gpu_memory_gib", lambda: [79.2, 15.8])
+    with pytest.raises(UserError, match=r"stage at 1024 px needs 22 GiB .* has 15\.8: hide it"):
+        require_memory(stages)
+    require_memory(stages[:2])
+    monkeypatch.setattr(builder.gpu_memory, "gpu_memory_gib", lambda: [23.6])
+    require_memory(stages)
+    monkeypatch.setattr(builder.gpu_memory, "gpu_memory_gib", list)
+    require_memory(stages)
+
+
+def test_every_1024_px_stage_fits_a_card_of_24_gb() -> None:
+    for name in IMAGENET:
+        for stage in load_recipe(name).stages:
+            assert stage.cost is not None
+            assert stage.cost.memory_gib <= 23.5
