@@ -130,8 +130,9 @@ class Attention(nn.Module):
         key = F.max_pool2d(self.snconv1x1_phi(x), 2).flatten(2).mT
         value = F.max_pool2d(self.snconv1x1_g(x), 2).flatten(2).mT
         mixed = F.scaled_dot_product_attention(query, key, value, scale=1.0)
-        side = (x.shape[2], x.shape[3])
-        return x + self.gamma * self.snconv1x1_o_conv(mixed.mT.unflatten(2, side))
+        mixed = mixed.mT.unflatten(2, (x.shape[2], x.shape[3]))
+        out: Tensor = self.gamma * self.snconv1x1_o_conv(mixed)
+        return x + out
 
 
 class Generator(nn.Module):
@@ -158,8 +159,8 @@ class Generator(nn.Module):
         for layer in self.layers:
             x = layer(x) if isinstance(layer, Attention) else layer(x, condition, truncation)
         x = self.bn(x, truncation).relu()
-        rgb = F.conv2d(x, self.conv_to_rgb.weight[:3], self.conv_to_rgb.bias[:3], padding=1)
-        return rgb.tanh()
+        weight, bias = self.conv_to_rgb.parameters()
+        return F.conv2d(x, weight[:3], bias[:3], padding=1).tanh()
 
 
 class BigGAN(nn.Module):

@@ -186,3 +186,15 @@ def test_every_1024_px_stage_fits_a_card_of_24_gb() -> None:
         for stage in load_recipe(name).stages:
             assert stage.cost is not None
             assert stage.cost.memory_gib <= 23.5
+
+
+def test_the_guide_lists_every_recipe_with_its_regime() -> None:
+    guide = (Path(__file__).parent.parent / "docs" / "generators.md").read_text().splitlines()
+    for name in IMAGENET:
+        rows = [line.split("|") for line in guide if line.startswith(f"| `{name}` |")]
+        assert len(rows) == 1, name
+        recipe = load_recipe(name)
+        assert rows[0][2].strip() == ", ".join(str(s.resolution) for s in recipe.stages)
+        assert rows[0][5].strip() == recipe.regime
+        published = recipe.stages[-1].published
+        assert rows[0][6].strip() == (f"{published[0].fid:g}" if published else "none")

@@ -1,0 +1,81 @@
+"""A chain of a base that finetune-generator made and an upscaler that nobody fine-tuned."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from builder.build import plan_build
+from builder.recipe import load_recipe
+from generation.checkpoint import save_checkpoint
+from generation.classes import load_classes
+from generation.image_sets import decode
+from tests.tiny_deepfloyd import save_super_resolution, save_upscaler
+from tests.tiny_network import tiny_network
+
+pytestmark = pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute")
+
+RECIPE = """
+name = "fine-tuned"
+description = "a fine-tuned base, upscalers as published"
+classes = "{folder}/two.csv"
+dataset = "test"
+regime = "B"
+license = "other"
+
+[shard]
+classes = 2
+indices = 2
+
+[[stage]]
+resolution = 8
+generator = "pixel-unet"
+checkpoint = "{folder}/base"
+batch = 3
+sampler = {{ steps = 3, guidance = 1.5 }}
+
+[[stage]]
+resolution = 32
+regime = "A"
+generator = "deepfloyd-if"
+checkpoint = "{folder}/if-2"
+batch = 3
+sampler = {{ steps = 3, threshold = "dynamic" }}
+
+[[stage]]
+resolution = 128
+regime = "A"
+generator = "deepfloyd-if"
+checkpoint = "{folder}/x4"
+batch = 2
+sampler = {{ method = "ddim", steps = 2, threshold = "none" }}
+"""
+
+
+def test_every_stage_follows_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """8 to 32 to 128 px, the factors of 64 to 256 to 1024; the base is of one channel, even."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    save_checkpoint(tiny_network(), tmp_path / "base", torch.float16)
+    torch.manual_seed(0)
+    save_super_resolution(tmp_path / "if-2")
+    save_upscaler(tmp_path / "x4")
+    (tmp_path / "two.csv").write_text("id,wnid,name,prompt\n0,b,Bag,bag\n1,c,Coat,coat\n")
+    path = tmp_path / "chain.toml"
+    path.write_text(RECIPE.format(folder=tmp_path))
+    recipe = load_recipe(str(path))
+    release = tmp_path / "release"
+    plan = plan_build(recipe, recipe.stages, load_classes(recipe.classes), 2, release)
+    for job in plan.jobs():
+        job.run()
+    before: dict[str | None, np.ndarray] = {}
+    for side in (8, 32, 128):
+        rows = pq.read_table(release / str(side)).to_pylist()
+        assert len(rows) == 4
+        images = {row["image_id"]: decode(row["image"]["bytes"]) for row in rows}
+        assert {image.shape for image in images.values()} == {(side, side, 3)}
+        assert len({image.tobytes() for image in images.values()}) == 4
+        parents = {row["parent_image_id"] for row in rows}
+        assert parents == (set(before) if before else {None})
+        before = images
