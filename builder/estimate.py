@@ -151,6 +151,7 @@ def _sample_a_batch(
             for i, entry in enumerate(entries)
         ],
         parents=repeated,
+        resolution=stage.resolution,
     )
     seconds = float("inf")
     for _ in range(2):

@@ -11,6 +11,7 @@ from generation.progress import progress_bar
 
 PIECE = 1 << 20
 TIMEOUT_S = 30
+OFFLINE = ("1", "true", "yes", "on")  # as huggingface_hub reads it: one switch for all models
 
 
 def model_cache() -> Path:
@@ -26,6 +27,12 @@ def download(address: str, target: Path) -> None:
     """
     if target.is_file():
         return
+    elsewhere = (
+        f"put the file at {target} yourself, name a local folder as the stage's checkpoint, or use "
+        "`--recipe fashion-mnist`, which needs no download"
+    )
+    if os.environ.get("HF_HUB_OFFLINE", "0").lower() in OFFLINE:
+        raise UserError(f"{address} may not be fetched, HF_HUB_OFFLINE is set: {elsewhere}")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = None
     try:
@@ -46,8 +53,4 @@ def download(address: str, target: Path) -> None:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
         reason = error.reason if isinstance(error, URLError) else error
-        raise UserError(
-            f"{address} cannot be fetched ({reason}): put the file at {target} yourself, name a "
-            "local folder as the stage's checkpoint, or use `--recipe fashion-mnist`, which needs "
-            "no download"
-        ) from None
+        raise UserError(f"{address} cannot be fetched ({reason}): {elsewhere}") from None

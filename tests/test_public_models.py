@@ -109,9 +109,14 @@ def test_a_release_is_the_same_from_one_process_and_from_two(
 
 
 @pytest.mark.parametrize("name", IMAGENET)
-def test_the_dry_run_of(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_dry_run_of(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from builder.build_dataset import build_dataset
 
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # what a dry run sets for itself
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     build_dataset(recipe=name, per_class=1200, dry_run=True)
     text = capsys.readouterr().out
     recipe = load_recipe(name)
