@@ -89,6 +89,8 @@ def _model_lines(stage: StageRecipe, images: int) -> Iterator[str]:
         model = stage.model
         yield f"model: {model.name}, {model.source}"
         yield f"licence: {model.license}. Images: {model.images}"
+        if model.left_out:
+            yield f"not applied: {model.left_out}"
     if stage.cost is not None:
         cost = stage.cost
         hours = images * cost.seconds / 3600

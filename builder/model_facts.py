@@ -8,13 +8,17 @@ Amount = Annotated[float, Field(gt=0)]
 
 
 class ModelFacts(BaseModel):
-    """A model and its terms. images: what the licence says of distributing produced images."""
+    """A model and its terms. images: what the licence says of distributing produced images.
+
+    left_out: what the published pipeline does to images and is not done here: checkers, watermarks.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     license: str
     images: str
+    left_out: str = ""
     source: str  # the model's page or paper
 
 

@@ -81,6 +81,8 @@ def model_lines(manifest: Manifest) -> list[str]:
             lines.append(
                 f"{stage['resolution']} px: {model['name']}, {model['license']}. {model['images']}"
             )
+            if model.get("left_out"):
+                lines.append(f"{stage['resolution']} px, not applied: {model['left_out']}")
         if regime := stage.get("regime"):
             fact = REGIMES[regime].format(dataset=manifest.dataset)
             lines.append(f"{stage['resolution']} px alone: {fact}")

@@ -20,7 +20,10 @@ class Placement:
     def place(self, network: Network, dtype: torch.dtype | None = None) -> Network:
         """`network` ready to run, in `dtype` if it needs another one: frozen, channels_last."""
         network.eval().requires_grad_(False)
-        network.to(self.device, dtype or self.dtype)
+        network.to(self.device)
+        wanted = dtype or self.dtype
+        if next(network.parameters()).dtype != wanted:  # diffusers warns of any cast, needed or not
+            network.to(wanted)
         return self.arrange(network)
 
     def arrange(self, network: Network) -> Network:

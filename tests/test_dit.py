@@ -218,6 +218,22 @@ def test_bfloat16_stays_close(folder: Path) -> None:
     assert 0 < np.abs(half - full).mean() < 8
 
 
+def test_compiling_is_asked_for_the_one_shape(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The compiler itself is not run here: it takes longer than all these tests."""
+    asked: list[tuple[str, dict[str, object]]] = []
+
+    def compile_it(network: torch.nn.Module, **settings: object) -> None:
+        asked.append((type(network).__name__, settings))
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_it)
+    generator_source("dit").load(folder, compiled=False)
+    assert asked == []
+    generator_source("dit").load(folder, compiled=True)
+    assert asked == [("DiTTransformer2DModel", {"dynamic": False})]
+
+
 def test_pickled_weights_are_read_and_their_code_is_not(folder: Path, tmp_path: Path) -> None:
     """As the Hub has DiT: diffusion_pytorch_model.bin alone."""
     old = shutil.copytree(folder, tmp_path / "old")

@@ -18,6 +18,7 @@ sampler_source = "tried on three images"
 name = "Flat Colours"
 license = "made-up-1.0"
 images = "Images may be shared under a blue moon."
+left_out = "the moon's watermark"
 source = "this test"
 
 [stage.cost]
@@ -66,6 +67,7 @@ def test_the_dry_run_prints_them(with_facts: Path, tmp_path: Path) -> None:
     for fact in (
         "Flat Colours",
         "made-up-1.0. Images: Images may be shared under a blue moon.",
+        "not applied: the moon's watermark",
         "9 s an image, 3.0 h in all on one slow machine",
         "tried on three images",
         "FID 2.5; 3 images (nobody)",
@@ -88,6 +90,7 @@ def test_the_card_says_under_what_terms_and_which_stage_never_saw_the_data(
     assert run(["render-card", release]).returncode == 0
     card = (release / "README.md").read_text()
     assert "32 px: Flat Colours, made-up-1.0. Images may be shared under a blue moon." in card
+    assert "32 px, not applied: the moon's watermark" in card
     assert "32 px alone: The generator never saw the real images of test (regime A)." in card
     assert "trained or fine-tuned on real images of test (regime B)" in card
 
