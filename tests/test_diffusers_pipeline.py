@@ -1,4 +1,4 @@
-"""Any text-to-image pipeline of diffusers: three kinds, tiny, through one adapter."""
+"""Any text-to-image pipeline of diffusers: four kinds, tiny, through one adapter."""
 
 import gc
 import json
@@ -9,20 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import PixArtAlphaPipeline, StableDiffusionXLPipeline
+from diffusers import Flux2KleinPipeline, PixArtAlphaPipeline, StableDiffusionXLPipeline
 from transformers import CLIPTextModel, T5EncoderModel
 
 from generation.errors import UserError
 from generation.generators import Generator, ImageBatch, generator_source
 from generation.sampler_config import SamplerConfig
 from tests.tiny_deepfloyd import PROMPTS
-from tests.tiny_models import save_lcm, save_pixart, save_sdxl
+from tests.tiny_models import save_flux2_klein, save_lcm, save_pixart, save_sdxl
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute"),
     pytest.mark.filterwarnings("ignore:__array__ implementation"),
 ]
 SAVE: dict[str, Callable[[Path], Path]] = {
+    "flux2-klein": save_flux2_klein,
     "lcm": save_lcm,
     "pixart": save_pixart,
     "sdxl": save_sdxl,
@@ -65,7 +66,12 @@ def test_an_image_depends_on_its_own_row_alone(models: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("pixart", PixArtAlphaPipeline), ("sdxl", StableDiffusionXLPipeline)]
+    ("name", "kind"),
+    [
+        ("flux2-klein", Flux2KleinPipeline),
+        ("pixart", PixArtAlphaPipeline),
+        ("sdxl", StableDiffusionXLPipeline),
+    ],
 )
 @torch.no_grad()
 def test_cached_prompts_make_the_pipelines_own_images(models: Path, name: str, kind: type) -> None:
@@ -73,7 +79,7 @@ def test_cached_prompts_make_the_pipelines_own_images(models: Path, name: str, k
     pipeline.set_progress_bar_config(disable=True)
     extra = {"use_resolution_binning": False} if name == "pixart" else {}
     own = pipeline(
-        list(PROMPTS[:3]),
+        prompt=list(PROMPTS[:3]),
         num_inference_steps=2,
         guidance_scale=3.0,
         height=16,

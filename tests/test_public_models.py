@@ -11,8 +11,10 @@ import pytest
 import builder.gpu_memory
 from builder.build import plan_build
 from builder.gpu_memory import require_memory
+from builder.manifest import read_manifest
 from builder.plan import image_seed
 from builder.recipe import BUILTIN, load_recipe
+from builder.release.verify import verify_release
 from generation.classes import load_classes
 from generation.errors import UserError
 from generation.generators import ImageBatch, generator_source
@@ -80,6 +82,7 @@ def test_a_release_is_the_same_from_one_process_and_from_two(
     command = ["build-dataset", "--recipe", path, "--per-class", "4", "--out", two]
     result = run([*command, "--workers", "2", "--json"])
     assert result.returncode == 0, result.stderr
+    assert verify_release(two, read_manifest(two), 1, lambda _: None).problems == ()
 
     recipe = load_recipe(str(path))
     one = tmp_path / "one"
