@@ -157,6 +157,11 @@ def build_release(
     outcome = run_missing(plan.release, plan.state, plan.jobs(), settings, on_done, announce)
     if not outcome.records:
         return outcome
+    return replace(outcome, manifest=write_release(plan, outcome))
+
+
+def write_release(plan: BuildPlan, outcome: Outcome) -> Manifest:
+    """README and manifest of the release that `plan` made, as far as `outcome` says."""
     manifest = Manifest(
         name=plan.release.resolve().name,
         kind="synthetic",
@@ -168,7 +173,7 @@ def build_release(
         shards=outcome.records,
     )
     finish_release(plan.release, manifest)
-    return replace(outcome, manifest=manifest)
+    return manifest
 
 
 def estimate_rest(plan: BuildPlan, done: Mapping[str, ShardRecord]) -> list[StageEstimate]:

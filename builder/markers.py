@@ -22,6 +22,11 @@ def marker_path(release: Path, shard: str) -> Path:
     return release / "markers" / Path(shard).with_suffix(".json")
 
 
+def sidecar_path(shard: str) -> Path:
+    """Where the sidecar of `shard` stands in its release: host and time of its making."""
+    return Path("sidecars") / Path(shard).with_suffix(".json")
+
+
 def committed_record(release: Path, shard: str, fingerprint: str, rows: int) -> ShardRecord | None:
     """The record of a finished shard; None if its marker is missing, foreign or does not fit."""
     try:
@@ -54,8 +59,7 @@ def commit_shard(
     )
     write_atomically(release / shard, content)
     sidecar = {"host": socket.gethostname(), "started": started, "seconds": time.time() - started}
-    sidecar_path = release / "sidecars" / Path(shard).with_suffix(".json")
-    write_atomically(sidecar_path, canonical_json(sidecar).encode())
+    write_atomically(release / sidecar_path(shard), canonical_json(sidecar).encode())
     environment = own_environment()
     marker = {
         "shard": asdict(record),

@@ -18,11 +18,13 @@ from builder.manifest import ShardRecord
 from builder.markers import commit_shard, committed_record
 from builder.parquet import encode_table, image_features, table_schema
 from builder.plan import ShardPlan, StagePlan, image_id, image_seed
+from builder.recipe import StageRecipe
 from builder.stopping import raise_if_stopped
 from generation.classes import ClassEntry
 from generation.errors import UserError
 from generation.generators import Generator, ImageBatch, generator_source
 from generation.image_sets import decode
+from generation.sampler_config import SamplerConfig
 
 COLUMNS = {
     "class_id": "string",
@@ -75,7 +77,9 @@ def build_shard(job: ShardJob) -> ShardRecord:
     """Make the shard and commit it."""
     started = time.time()
     stage = job.plan.stage
-    generator = load_generator(stage, job.checkpoint)
+    # the sampler decides no weights: stages that differ in it alone share the loaded model
+    model = stage.recipe.model_copy(update={"sampler": SamplerConfig()})
+    generator = load_generator(model, job.checkpoint, stage.checkpoint_sha256)
     rows = _rows(job)
     images = _sample_and_encode(job, generator, rows)
     features = image_features(job.classes, COLUMNS)
@@ -87,13 +91,13 @@ def build_shard(job: ShardJob) -> ShardRecord:
 
 
 @lru_cache(maxsize=1)  # a worker holds one stage's model at a time
-def load_generator(stage: StagePlan, checkpoint: Path) -> Generator:
+def load_generator(stage: StageRecipe, checkpoint: Path, sha256: str) -> Generator:
     """The model, loaded once a process; a changed checkpoint is refused, not mixed in."""
-    source = generator_source(stage.recipe.generator)
-    if source.sha256(checkpoint) != stage.checkpoint_sha256:
+    source = generator_source(stage.generator)
+    if source.sha256(checkpoint) != sha256:
         raise UserError(f"checkpoint {checkpoint} was changed after the build was planned")
-    require_memory([stage.recipe])
-    return source.load(checkpoint, stage.recipe.compile)
+    require_memory([stage])
+    return source.load(checkpoint, stage.compile)
 
 
 def _rows(job: ShardJob) -> list[dict[str, Any]]:

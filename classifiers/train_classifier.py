@@ -133,7 +133,12 @@ def _choose_seeds(seed: int | None, seeds: str | None) -> Sequence[int]:
         return [seed or 0]
     if seed is not None:
         raise UserError("give --seed or --seeds, not both")
+    return parse_seeds(seeds)
+
+
+def parse_seeds(seeds: str) -> tuple[int, ...]:
+    """Distinct whole numbers of a comma-separated list, in the order given."""
     fields = [field.strip() for field in seeds.split(",")]
     if not all(field.isdecimal() for field in fields):
         raise UserError(f"--seeds {seeds!r}: give whole numbers, comma-separated, such as 0,1,2")
-    return list(dict.fromkeys(map(int, fields)))
+    return tuple(dict.fromkeys(map(int, fields)))

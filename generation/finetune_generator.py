@@ -38,6 +38,10 @@ def finetune_generator(
         str, typer.Option(help="fit is train less its tuning tenth; train is all of it.")
     ] = "fit",
     steps: Annotated[int | None, typer.Option(help="Train so long, not as the recipe.")] = None,
+    keep_every: Annotated[
+        int | None,
+        typer.Option(help="Keep a checkpoint every so many steps, for select-checkpoint."),
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; by default one a core.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document only.")] = False,
 ) -> None:
@@ -45,18 +49,19 @@ def finetune_generator(
 
     Rerun the same command to go on after an interruption: the result is the same.
 
-    Example (build-dataset --real fashion-mnist makes the release):
+    With --keep-every its checkpoints on the way stay, as OUT/checkpoints/STEP.
+
+    Examples (build-dataset --real fashion-mnist makes the release):
 
     \b
       finetune-generator --recipe fashion-mnist-16 \\
         --data releases/fashion-mnist-real --out runs/fashion-mnist-16
+      finetune-generator --recipe fashion-mnist-16 --steps 2000 --keep-every 500 \\
+        --from builtin:fashion-mnist-16 --data releases/fashion-mnist-real --out runs/longer
     """
     chosen = load_training_recipe(recipe)
-    if steps is not None:
-        if steps < 1:
-            raise UserError(f"--steps {steps}: give at least 1")
-        changed = chosen.training.model_copy(update={"steps": steps})
-        chosen = chosen.model_copy(update={"training": changed})
+    chosen = _changed(chosen, "steps", steps)
+    chosen = _changed(chosen, "keep_every", keep_every)
     if split not in ("train", "fit"):
         raise UserError(f"--split {split!r}: a generator learns from 'fit' or 'train' alone")
     if threads is not None and threads < 1:
@@ -72,6 +77,16 @@ def finetune_generator(
     _train(network, _training_set(network, chosen, images, parents), chosen, out, as_json)
     answer = {"checkpoint": str(out / "checkpoint"), "steps": chosen.training.steps}
     print(json.dumps(answer) if as_json else f"checkpoint: {answer['checkpoint']}")
+
+
+def _changed(recipe: TrainingRecipe, field: str, value: int | None) -> TrainingRecipe:
+    """The recipe with a training setting from the command line, if one was given."""
+    if value is None:
+        return recipe
+    if value < 1:
+        raise UserError(f"--{field.replace('_', '-')} {value}: give at least 1")
+    training = recipe.training.model_copy(update={field: value})
+    return recipe.model_copy(update={"training": training})
 
 
 def _load_data(
@@ -146,7 +161,8 @@ def _record(
     from generation.checkpoint_files import checkpoint_sha256, resolve_checkpoint
 
     return {
-        "recipe": recipe.model_dump(mode="json"),
+        # what is kept on the way decides no weights: a run may go on with another keep_every
+        "recipe": recipe.model_dump(mode="json", exclude={"training": {"keep_every"}}),
         "data": {
             "release": data.resolve().name,
             "split": split,
@@ -188,8 +204,16 @@ def _train(
         draw_losses(losses, out / "loss.png")
         draw_samples(average, data, out / f"samples-{len(losses):06d}.png")
 
+    def keep(average: "PixelUNet", step: int) -> None:
+        folder = out / "checkpoints" / str(step)
+        temporary = folder.with_name(f".{step}.tmp")
+        save_checkpoint(average, temporary, torch.float16)
+        (temporary / "training.json").write_bytes((out / "training.json").read_bytes())
+        if not folder.exists():  # a run killed since wrote the same one
+            temporary.rename(folder)
+
     with progress_bar(recipe.training.steps, recipe.name, "steps", quiet=quiet) as advance:
-        average, losses = train_stage(network, data, recipe.training, out, advance, save)
+        average, losses = train_stage(network, data, recipe.training, out, advance, save, keep)
     save(average, losses)
     folder = out / "checkpoint"
     save_checkpoint(average, folder, torch.float16)

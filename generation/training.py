@@ -105,13 +105,15 @@ def train_stage(
     folder: Path,
     on_progress: Callable[[int], None],
     on_save: Callable[[PixelUNet, list[float]], None],
+    keep: Callable[[PixelUNet, int], None] = lambda _, __: None,
 ) -> tuple[PixelUNet, list[float]]:
     """Train `network` (in place), saving state to `folder` every `save_every` steps.
 
     Rerun with the same arguments it goes on from the last state, and ends with the weights of an
     uninterrupted run. Returns the network with its averaged (EMA) weights. `on_progress` gets the
     number of steps done since it was last called, `on_save` the averaged network and all losses
-    at each save but the last, whose two are returned.
+    at each save but the last, whose two are returned; `keep` the averaged network and the step
+    every `keep_every` steps, before that step is saved, so that no kill can leave one out.
     """
     accelerator = Accelerator(
         mixed_precision=config.precision, gradient_accumulation_steps=config.accumulation
@@ -133,6 +135,9 @@ def train_stage(
         state.losses.append(loss)
         on_progress(1)
         last = state.step == config.steps
+        due = config.keep_every and state.step % config.keep_every == 0
+        if due and accelerator.is_main_process:
+            keep(average, state.step)
         if accelerator.is_main_process and (last or state.step % config.save_every == 0):
             _save_state(folder / STATE_FILE, accelerator, network, average, optimizer, state)
             if not last:

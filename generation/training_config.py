@@ -12,6 +12,7 @@ class TrainingConfig(BaseModel):
     learning_rate rises over `warmup` steps, then falls to zero along a half cosine.
     caption_dropout: share of images that see the null prompt (classifier-free guidance).
     max_augmentation: a super-resolution stage's augmentation level is uniform up to this.
+    keep_every: steps between the averaged checkpoints that stay, to select from; 0 for none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -29,3 +30,4 @@ class TrainingConfig(BaseModel):
     precision: Literal["no", "fp16", "bf16"] = "no"
     seed: int = 2023
     save_every: Annotated[int, Field(gt=0)] = 500
+    keep_every: Annotated[int, Field(ge=0)] = 0

@@ -103,12 +103,13 @@ def run_extraction(
             on_shard(task)
     elif tasks:
         with open_cluster(options, len(tasks), say) as cluster:
-            _run_on(cluster.client, tasks, on_shard)
+            extract_on(cluster.client, tasks, on_shard)
 
 
-def _run_on(
+def extract_on(
     client: "Client", tasks: Sequence[ShardTask], on_shard: Callable[[ShardTask], None]
 ) -> None:
+    """Do all tasks on the workers of `client`, one torch thread each."""
     from distributed import KilledWorker, as_completed
 
     by_key = {task.key: task for task in tasks}

@@ -1,0 +1,209 @@
+"""Several releases built on one live cluster, sharing what they have in common."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from builder.build import BuildPlan, write_release
+from builder.cluster import Cluster, ClusterOptions, open_cluster
+from builder.commit import sha256_file
+from builder.engine import run_jobs
+from builder.environment import own_environment
+from builder.interrupt import interruptible
+from builder.manifest import ShardRecord
+from builder.markers import committed_record, marker_path, sidecar_path
+from builder.quarantine import clear_quarantine, quarantine_shard
+from builder.run import Outcome
+from builder.shard import ShardJob
+from builder.state import STATE_FILE, write_state
+from builder.worker import Failure, Terms, use_one_thread
+from generation.errors import UserError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Errand:
+    """A shard of one of the releases below `release`, the folder whose state workers must see."""
+
+    job: ShardJob
+    release: Path
+
+    @property
+    def path(self) -> str:
+        return self.job.path
+
+    @property
+    def after(self) -> str | None:
+        return self.job.after
+
+    @property
+    def priority(self) -> int:
+        return self.job.priority
+
+    def committed(self) -> ShardRecord | None:
+        return self.job.committed()
+
+    def run(self) -> ShardRecord:
+        return self.job.run()
+
+
+class _Site:
+    """One of the releases: its jobs, and which of them are done."""
+
+    def __init__(self, plan: BuildPlan) -> None:
+        self.plan = plan
+        self.jobs = plan.jobs()
+        committed = {job.path: job.committed() for job in self.jobs}
+        self.done = {path: record for path, record in committed.items() if record is not None}
+
+    def missing(self) -> list[ShardJob]:
+        return [job for job in self.jobs if job.path not in self.done]
+
+    def finish_if_whole(self) -> None:
+        """README and manifest as soon as the last shard is there."""
+        if len(self.done) == len(self.jobs):
+            records = tuple(self.done[job.path] for job in self.jobs)
+            write_release(self.plan, Outcome(records, (), (), (own_environment(),)))
+
+
+class Workshop:
+    """A cluster that starts with the first thing there is to do, and stays for all that follows.
+
+    Its workers keep the model they loaded, so releases of one checkpoint load it once a worker.
+    folder: holds the releases and a state file of its own.
+    """
+
+    def __init__(self, stack: ExitStack, folder: Path, workers: int | None, most: int) -> None:
+        self._stack, self._folder = stack, folder.absolute()
+        self._workers, self._most = workers, most
+        self._started: Cluster | None = None
+
+    @property
+    def cluster(self) -> Cluster:
+        """Started now, if it was not."""
+        if self._started is None:
+            opened = open_cluster(ClusterOptions(self._workers), self._most, lambda _: None)
+            self._started = self._stack.enter_context(opened)
+        return self._started
+
+    @property
+    def client(self) -> "Client":
+        return self.cluster.client
+
+    def call(self, function: Callable[..., T], *arguments: object) -> T:
+        """function(*arguments) on a worker, one torch thread as for a shard."""
+        answer: T = self.client.submit(_on_one_thread, function, *arguments, pure=False).result()
+        return answer
+
+    def build(self, plans: Sequence[BuildPlan], on_done: Callable[[ShardRecord], None]) -> None:
+        """Finish every release of `plans`: all their missing shards are one list of jobs.
+
+        Rerun it to go on. UserError if a release was made with other versions or on another kind
+        of device, or if a shard kept failing, after all others are made.
+        """
+        for plan in plans:
+            _take_up(plan)
+        sites = [_Site(plan) for plan in plans]
+        for site in sites:
+            for record in site.done.values():
+                on_done(record)
+            site.finish_if_whole()
+        owner = {job.path: site for site in sites for job in site.missing()}
+        errands = [_Errand(job, self._folder) for site in sites for job in site.missing()]
+        if len(owner) < len(errands):
+            raise ValueError("two of the releases would make the same shard: share their parent")
+        if errands:
+            failures = self._run(errands, owner, on_done)
+            if failures:
+                raise UserError(
+                    f"{len(failures)} shards kept failing; {failures[0].path} in "
+                    f"{owner[failures[0].path].plan.release}: {failures[0].reason}; "
+                    "the others are done: rerun to try again"
+                )
+
+    def _run(
+        self,
+        errands: Sequence[_Errand],
+        owner: dict[str, _Site],
+        on_done: Callable[[ShardRecord], None],
+    ) -> list[Failure]:
+        failures = []
+        state = sha256_file(self._folder / STATE_FILE)
+        terms = Terms(uuid.uuid4().hex, own_environment(), state)
+        with interruptible() as events:
+            for result in run_jobs(self.cluster, errands, terms, events):
+                if isinstance(result, Failure):
+                    failures.append(result)
+                    quarantine_shard(owner[result.path].plan.release, result)
+                    continue
+                site = owner[result.record.path]
+                site.done[result.record.path] = result.record
+                on_done(result.record)
+                site.finish_if_whole()
+        return failures
+
+
+@contextmanager
+def workshop(folder: Path, workers: int | None, most: int) -> Iterator[Workshop]:
+    """A Workshop of at most `most` processes on this machine."""
+    with ExitStack() as stack:
+        yield Workshop(stack, folder, workers, most)
+
+
+def adopt_shards(source: Path, plan: BuildPlan) -> int:
+    """Link into `plan`'s release those of its shards that the release `source` has finished.
+
+    A shard's name holds the hash of all that decides its bytes, so what has the name and the
+    fingerprint is the very shard. Returns how many there were. The marker comes last.
+    """
+    _take_up(plan)
+    adopted = 0
+    for shard in plan.shards:
+        wanted = (shard.path, shard.stage.fingerprint, shard.block.rows)
+        if committed_record(plan.release, *wanted) is not None:
+            continue
+        if committed_record(source, *wanted) is None:
+            continue
+        for path in (Path(shard.path), sidecar_path(shard.path), marker_path(Path(), shard.path)):
+            _link(source / path, plan.release / path)
+        adopted += 1
+    return adopted
+
+
+def _take_up(plan: BuildPlan) -> None:
+    """Say what the folder is going to hold, and with what it is made: this environment alone."""
+    own = own_environment()
+    for earlier in plan.state.environments:
+        if difference := earlier.difference(own):
+            raise UserError(
+                f"{plan.release} was not made with what is here: {difference}; go on where it was "
+                "begun, or name another --out"
+            )
+    clear_quarantine(plan.release)
+    write_state(plan.release, replace(plan.state, environments=(own,)))
+
+
+def _on_one_thread(function: Callable[..., T], *arguments: object) -> T:
+    use_one_thread()
+    return function(*arguments)
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for the file; a copy where the file system has no such links."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError:
+        shutil.copyfile(source, temporary)
+    temporary.replace(target)

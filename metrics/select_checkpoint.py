@@ -1,0 +1,134 @@
+"""The command `select-checkpoint`."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from builder.recipe import Recipe, load_recipe
+from builder.state import claimed
+from generation.checkpoint_files import resolve_checkpoint
+from generation.command import run_command
+from generation.errors import UserError
+from metrics.extractors import DEFAULT_EXTRACTOR
+from metrics.score_release import CACHE
+from metrics.selecting import Course
+from metrics.selection import SPLIT, Point, Selection, require_tuning, require_tuning_unseen
+from metrics.selection_report import (
+    print_outcome,
+    reason,
+    selection_document,
+    write_document,
+    write_recipe,
+)
+from metrics.sweep import with_stage
+
+
+def main() -> None:
+    """Console entry point."""
+    run_command(select_checkpoint)
+
+
+def select_checkpoint(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders of finetune-generator runs with --keep-every.")
+    ],
+    recipe: Annotated[
+        str, typer.Option(help="The recipe whose stage gets each checkpoint: name or TOML file.")
+    ],
+    real: Annotated[Path, typer.Option(help="The real release; its tuning split is the judge.")],
+    out: Annotated[Path, typer.Option(help="Folder of the selection: points, results, picture.")],
+    per_class: Annotated[
+        int, typer.Option(min=1, help="Images of each class and checkpoint.")
+    ] = 100,
+    extractor: Annotated[str, typer.Option(help="See score-release.")] = DEFAULT_EXTRACTOR,
+    cache: Annotated[Path, typer.Option(help="Features and reference statistics.")] = CACHE,
+    device: Annotated[str, typer.Option(help="Of the extractor: auto, cpu, cuda …")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; by default one a GPU, else one a core.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="tuning; any other is refused.")] = SPLIT,
+    test: Annotated[str | None, typer.Option(help="Refused.", hidden=True)] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure the cost, stop.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON document, no progress.")
+    ] = False,
+) -> None:
+    """Choose among a training's checkpoints by Fréchet distance to the tuning split.
+
+    Each checkpoint takes the place of the recipe's stage of its resolution and makes a small
+    release with that stage's sampler; all are built on one cluster. The tuning split is a tenth of
+    train that no generator learned from. The best one is named and written into
+    OUT/RECIPE-selected.toml. Rerun the same command to go on, also with more checkpoints.
+
+    Example (build-dataset --real fashion-mnist makes the real release):
+
+    \b
+      finetune-generator --recipe fashion-mnist-16 --steps 400 --keep-every 100 \\
+        --data releases/fashion-mnist-real --out runs/base
+      select-checkpoint runs/base --recipe fashion-mnist \\
+        --real releases/fashion-mnist-real --per-class 20 --out selections/base
+    """
+    require_tuning(split if test is None else test)
+    chosen = load_recipe(recipe)
+    folders = [folder for run in runs for folder in kept_checkpoints(run)]
+    resolution = _common_resolution(folders)
+    points = [_point(chosen, resolution, folder) for folder in folders]
+    if len({point.name for point in points}) < len(points):
+        raise UserError("several RUN folders have one name: rename one")
+    selection = Selection(chosen, resolution, real, per_class, extractor, out)
+    require_tuning_unseen([*selection.parents, *(p.recipe.chain(resolution)[-1] for p in points)])
+    with claimed(out):
+        selection.claim("checkpoint")
+        course = Course(selection, points, None, 0, workers, cache, device, as_json)
+        cost, outcome = course.run(dry_run=dry_run)
+        if outcome is None:
+            if as_json:
+                print(json.dumps({"points": len(points), "cost": cost.as_json()}, indent=1))
+            return
+        document = selection_document(course, "checkpoint-selection", outcome)
+        write_document(document, out / "result.json")
+        from metrics.selection_pictures import draw_checkpoints
+
+        draw_checkpoints(document, out / "curve.png")
+        best = next(point for point in points if point.name == outcome["chosen"])
+        path = out / f"{chosen.name}-selected.toml"
+        changes = {"checkpoint": best.recipe.chain(resolution)[-1].checkpoint, "sha256": None}
+        name = f"{chosen.name}-selected"
+        write_recipe(recipe, name, resolution, changes, reason(course, outcome), path)
+    if as_json:
+        print(json.dumps({**document, "recipe_file": str(path)}, indent=1))
+    else:
+        print_outcome(document, [path, out / "result.json", out / "curve.png"])
+
+
+def kept_checkpoints(run: Path) -> list[Path]:
+    """RUN/checkpoints/STEP, by step; UserError if there is none."""
+    found = [path for path in (run / "checkpoints").glob("*") if path.name.isdecimal()]
+    if not found:
+        raise UserError(
+            f"{run} keeps no checkpoints: train it with finetune-generator --keep-every"
+        )
+    return sorted(found, key=lambda path: int(path.name))
+
+
+def _common_resolution(folders: Sequence[Path]) -> int:
+    """Of the stage that all checkpoints are of; UserError if they are of several."""
+    resolutions = {}
+    for folder in folders:
+        stage = json.loads((resolve_checkpoint(str(folder)) / "stage.json").read_text())
+        resolutions[int(stage["resolution"])] = folder
+    if len(resolutions) > 1:
+        listed = ", ".join(f"{folder} ({r} px)" for r, folder in sorted(resolutions.items()))
+        raise UserError(f"checkpoints of several stages: {listed}; select for one stage at a time")
+    return next(iter(resolutions))
+
+
+def _point(recipe: Recipe, resolution: int, folder: Path) -> Point:
+    run, step = folder.parent.parent.resolve().name, int(folder.name)
+    changes = {"checkpoint": str(folder.resolve()), "sha256": None, "generator": "pixel-unet"}
+    recipe.chain(resolution)  # names the stages there are, if not this one
+    changed = with_stage(recipe, resolution, changes)
+    return Point(f"{run}-{step:06d}", {"run": run, "step": step}, changed)

@@ -1,0 +1,146 @@
+"""The course of a selection: cost, releases, distances, short list, CAS."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from builder.workshop import Workshop, workshop
+from generation.progress import progress_bar
+from metrics.selection import Point, Selection, build_points, distance, score_points
+from metrics.selection_cas import (
+    CasSettings,
+    build_cas_releases,
+    mean_accuracy,
+    plan_cas,
+    rank_correlation,
+    regret,
+    train_on_points,
+)
+from metrics.selection_cost import Cost, Work, cost_of, measure, missing_work, total
+
+
+@dataclass(frozen=True)
+class Course:
+    """A selection with what it takes. short_list: so many points get a CAS; cas None: none does."""
+
+    selection: Selection
+    points: Sequence[Point]
+    cas: CasSettings | None
+    short_list: int
+    workers: int | None
+    cache: Path
+    device: str
+    quiet: bool
+
+    def run(self, *, dry_run: bool) -> tuple[Cost, dict[str, Any] | None]:
+        """Print the cost, then do what is missing; a dry run has no outcome."""
+        lacking = self.selection.without_distance(self.points)
+        plans = [self.selection.plan(point) for point in lacking]
+        parent = self.selection.plan_parent(self.selection.per_class) if lacking else None
+        jobs = [job for plan in plans for job in plan.jobs()]
+        own = [job for job in jobs if job.plan.stage.recipe.resolution == self.selection.resolution]
+        parts = [missing_work(own), missing_work(parent.jobs()) if parent else {}]
+        work = total([*parts, self._cas_work()])
+        most = max(1, sum(w.images for w in work.values()))
+        with workshop(self.selection.out, self.workers, most) as shop:
+            cost = self._cost(shop, work)
+            if not self.quiet:
+                print(f"{len(self.points)} points, {len(lacking)} of them to do")
+                print(cost.line())
+            if dry_run:
+                return cost, None
+            images = sum(shard.block.rows for plan in plans for shard in plan.shards)
+            images += parent.images if parent else 0
+            with progress_bar(images, "points", "images", quiet=self.quiet) as advance:
+                build_points(self.selection, shop, lacking, lambda record: advance(record.rows))
+            count = len(lacking) * self.selection.per_class * len(self.selection.classes)
+            with progress_bar(count, "distance", "images", quiet=self.quiet) as advance:
+                results = score_points(
+                    self.selection, self.points, shop, self.cache, self.device, advance
+                )
+            distances = {name: distance(result) for name, result in results.items()}
+            chosen = self._short_list(distances)
+            accuracies = self._accuracies(shop, chosen)
+        return cost, self._outcome(distances, accuracies)
+
+    def _cost(self, shop: Workshop, work: dict[int, Work]) -> Cost:
+        if not work:
+            return Cost(0, 0, 0, 0.0, 0.0)
+        speeds = measure(shop, self.points[0].recipe, max(work))
+        return cost_of(work, speeds, shop.cluster.threads())
+
+    def _cas_work(self) -> dict[int, Work]:
+        """At most so much: what a short list's releases need beyond the points' own images."""
+        if self.cas is None or not self.short_list:
+            return {}
+        counted = self.cas.missing(self.selection, self.points)[: self.short_list]
+        if not counted:
+            return {}
+        classes, stage = len(self.selection.classes), self.selection.resolution
+        more = max(0, self.cas.per_class - self.selection.per_class) * classes
+        work: list[dict[int, Work]] = []
+        for number, point in enumerate(counted):
+            for s in point.recipe.chain(self.cas.classifier.resolution):
+                images = more if s.resolution <= stage else self.cas.per_class * classes
+                if (s.resolution >= stage or number == 0) and images:
+                    work.append(
+                        {s.resolution: Work(images, images * s.sampler.network_evaluations)}
+                    )
+        return total(work)
+
+    def _short_list(self, distances: dict[str, dict[str, Any]]) -> list[Point]:
+        """The best by distance, best first."""
+        ranked = sorted(self.points, key=lambda point: distances[point.name]["value"])
+        return ranked[: self.short_list]
+
+    def _accuracies(self, shop: Workshop, chosen: Sequence[Point]) -> dict[str, dict[str, Any]]:
+        """CAS of the short list, by name."""
+        if self.cas is None or not chosen:
+            return {}
+        missing = self.cas.missing(self.selection, chosen)
+        plans = [plan_cas(self.selection, point, self.cas) for point in missing]
+        images = sum(plan.images for plan in plans)
+        with progress_bar(images, "CAS releases", "images", quiet=self.quiet) as advance:
+            build_cas_releases(
+                self.selection, shop, missing, self.cas, lambda record: advance(record.rows)
+            )
+        train_on_points(
+            self.selection,
+            missing,
+            self.cas,
+            lambda label: partial(progress_bar, label=label, unit="images", quiet=self.quiet),
+        )
+        return {point.name: mean_accuracy(self.cas.read(self.selection, point)) for point in chosen}
+
+    def _outcome(
+        self, distances: dict[str, dict[str, Any]], accuracies: dict[str, dict[str, Any]]
+    ) -> dict[str, Any]:
+        """What was found, by point, and which one is chosen: by CAS where it was measured."""
+        winner = min(distances, key=lambda name: distances[name]["value"])
+        outcome: dict[str, Any] = {
+            "points": [
+                {
+                    "name": point.name,
+                    "settings": point.settings,
+                    "fd": distances[point.name],
+                    "cas": accuracies.get(point.name),
+                }
+                for point in self.points
+            ],
+            "chosen": winner,
+            "chosen_by": "fd",
+        }
+        if accuracies:
+            found = regret(accuracies, winner)
+            outcome |= {
+                "chosen": found["cas_winner"],
+                "chosen_by": "cas",
+                "regret_of_fd": found,
+                "correlation_fd_cas": rank_correlation(
+                    [distances[name]["value"] for name in accuracies],
+                    [accuracies[name]["value"] for name in accuracies],
+                ),
+            }
+        return outcome

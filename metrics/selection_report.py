@@ -1,0 +1,127 @@
+"""What a selection leaves behind: result.json, the chosen recipe, the lines on the screen."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+
+from builder.commit import write_atomically
+from builder.recipe import BUILTIN
+from builder.results import environment
+from metrics.selecting import Course
+from metrics.selection import SPLIT
+
+
+def selection_document(course: Course, kind: str, outcome: dict[str, Any]) -> dict[str, Any]:
+    """The outcome with all it takes to know what it means."""
+    selection, cas = course.selection, course.cas
+    return {
+        "kind": kind,
+        "recipe": selection.recipe.name,
+        "stage": selection.resolution,
+        "split": SPLIT,
+        "reference": selection.reference(selection.resolution).identity,
+        "extractor": selection.extractor,
+        "per_class": selection.per_class,
+        "cas_protocol": None
+        if cas is None
+        else {
+            "classifier": cas.classifier.name,
+            "settings": cas.classifier.protocol(),
+            "per_class": cas.per_class,
+            "seeds": list(cas.seeds),
+        },
+        **outcome,
+        "environment": environment(),
+    }
+
+
+def write_document(document: dict[str, Any], path: Path) -> None:
+    """As JSON."""
+    write_atomically(path, (json.dumps(document, indent=1, sort_keys=True) + "\n").encode())
+
+
+def write_recipe(
+    source: str, name: str, resolution: int, changes: dict[str, Any], why: str, path: Path
+) -> None:
+    """The recipe's own file with fields of one stage replaced and a comment saying why."""
+    original = Path(source) if source.endswith(".toml") else BUILTIN / f"{source}.toml"
+    content = tomlkit.parse(original.read_text(encoding="utf-8"))
+    content["name"] = name
+    for stage in content["stage"]:  # type: ignore[union-attr]
+        if stage["resolution"] == resolution:
+            for field, value in changes.items():
+                if value is None:
+                    stage.pop(field, None)
+                else:
+                    stage[field] = _inline(value) if isinstance(value, dict) else value
+    text = "".join(f"# {line}\n" for line in why.splitlines()) + tomlkit.dumps(content)
+    write_atomically(path, text.encode())
+
+
+def _inline(values: dict[str, Any]) -> Any:
+    table = tomlkit.inline_table()
+    table.update(values)
+    return table
+
+
+def reason(course: Course, outcome: dict[str, Any]) -> str:
+    """How the choice was made, in a few short lines."""
+    selection = course.selection
+    point = next(p for p in outcome["points"] if p["name"] == outcome["chosen"])
+    lines = [
+        f"Chosen among {len(outcome['points'])} points at stage {selection.resolution}: "
+        f"{point['name']}.",
+        f"Frechet distance {point['fd']['value']:.4g} ({selection.extractor}, {SPLIT} split, "
+        f"n = {point['fd']['n']:,} against {point['fd']['reference_n']:,}).",
+    ]
+    if outcome["chosen_by"] == "cas" and course.cas is not None:
+        lines.append(
+            f"CAS {point['cas']['value']:.2%} ({course.cas.classifier.name}, {SPLIT} split, "
+            f"{course.cas.per_class:,} images a class, seeds "
+            f"{', '.join(map(str, course.cas.seeds))}): the best of the short list of "
+            f"{outcome['regret_of_fd']['points']} by distance."
+        )
+    return "\n".join(lines)
+
+
+def print_outcome(document: dict[str, Any], paths: Sequence[Path]) -> None:
+    """The points, best distance first; what the choice rests on; where everything stands."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for column in ("point", "FD", "95% interval", "n", "CAS", "95% interval"):
+        table.add_column(column, justify="left" if column == "point" else "right")
+    for row in sorted(document["points"], key=lambda row: row["fd"]["value"]):
+        fd, cas = row["fd"], row["cas"]
+        table.add_row(
+            row["name"] + (" (chosen)" if row["name"] == document["chosen"] else ""),
+            f"{fd['value']:.4g}",
+            _interval(fd, "{:.4g}"),
+            f"{fd['n']:,}",
+            "" if cas is None else f"{cas['value']:.2%}",
+            "" if cas is None else _interval(cas, "{:.2%}"),
+        )
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    if "regret_of_fd" in document:
+        found, rank = document["regret_of_fd"], document["correlation_fd_cas"]
+        spearman = "not defined" if rank["spearman"] is None else f"{rank['spearman']:.2f}"
+        print(
+            f"regret of choosing by distance: {found['value']:.2%} CAS "
+            f"({_interval(found, '{:.2%}')}) over {found['points']} points and "
+            f"{found['seeds']} seeds; rank correlation FD-CAS {spearman} (n = {rank['n']})"
+        )
+    print(f"chosen by {document['chosen_by'].upper()}: {document['chosen']}")
+    for path in paths:
+        print(path)
+
+
+def _interval(value: dict[str, Any], number: str) -> str:
+    if value["interval"] is None:
+        return ""
+    low, high = value["interval"]
+    return f"{number.format(low)} … {number.format(high)}"
