@@ -55,11 +55,8 @@ class Course:
             images += parent.images if parent else 0
             with progress_bar(images, "points", "images", quiet=self.quiet) as advance:
                 build_points(self.selection, shop, lacking, lambda record: advance(record.rows))
-            count = len(lacking) * self.selection.per_class * len(self.selection.classes)
-            with progress_bar(count, "distance", "images", quiet=self.quiet) as advance:
-                results = score_points(
-                    self.selection, self.points, shop, self.cache, self.device, advance
-                )
+            bar = partial(progress_bar, label="features", unit="images", quiet=self.quiet)
+            results = score_points(self.selection, self.points, shop, self.cache, self.device, bar)
             distances = {name: distance(result) for name, result in results.items()}
             chosen = self._short_list(distances)
             accuracies = self._accuracies(shop, chosen)

@@ -13,6 +13,7 @@ OUT/results/NAME/fd.json  its distance; a point that has it is not built again
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +33,7 @@ from metrics.extraction import extract_on, plan_extraction
 from metrics.image_lists import ImageSet, open_image_set
 
 SPLIT = "tuning"
+Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 
 
 def require_tuning(split: str) -> None:
@@ -175,7 +177,7 @@ def score_points(
     shop: Workshop,
     cache: Path,
     device: str,
-    on_images: Callable[[int], None],
+    progress: Progress,
 ) -> dict[str, Result]:
     """Each point's distance to the tuning images, by name: computed once, then read.
 
@@ -200,7 +202,8 @@ def score_points(
             extractor.batch,
             cache,
         )
-        extract_on(shop.client, tasks, lambda task: on_images(task.images))
+        with progress(sum(task.images for task in tasks)) as advance:
+            extract_on(shop.client, tasks, lambda task: advance(task.images))
         scorer = Scorer(extractor, {"fd": METRICS["fd"]}, cache)
         for point, subject in subjects.items():
             scorer.score(subject, [reference]).write(selection.distance_path(point))

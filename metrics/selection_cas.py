@@ -5,7 +5,6 @@ OUT/results/NAME/cas-RECIPE-PER_CLASS-seedS.json   one classifier's result
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,7 @@ from classifiers.experiment import Experiment, run_experiment
 from classifiers.recipe import ClassifierRecipe
 from classifiers.sources import check_sources, load_source, open_source
 from generation.errors import UserError
-from metrics.selection import SPLIT, Point, Selection
-
-Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
+from metrics.selection import SPLIT, Point, Progress, Selection
 
 
 @dataclass(frozen=True)
