@@ -23,7 +23,7 @@ from metrics.selection_report import (
     write_document,
     write_recipe,
 )
-from metrics.sweep import parse_grid, sweep_points
+from metrics.sweep import parse_grid, sampler_settings, sweep_points
 
 
 def main() -> None:
@@ -126,8 +126,7 @@ def select_sampler(
         pictures = draw_sweep(document, grid, out)
         best = next(point for point in points if point.name == outcome["chosen"])
         path = out / f"{chosen.name}-selected.toml"
-        sampler = best.recipe.chain(resolution)[-1].sampler.model_dump(exclude_defaults=True)
-        changes = {"sampler": {"method": grid.method} | sampler}
+        changes = {"sampler": sampler_settings(best.recipe.chain(resolution)[-1].sampler)}
         write_recipe(
             recipe, f"{chosen.name}-selected", resolution, changes, reason(course, outcome), path
         )

@@ -40,11 +40,15 @@ class Cost:
         """As a person reads it."""
         return (
             f"to make: {self.images:,} images, {self.network_evaluations:,} network evaluations, "
-            f"about {self.hours:.2f} hours on {self.workers} workers, {self.megabytes:,.1f} MB"
+            f"about {_duration(self.hours)} on {self.workers} workers, {self.megabytes:,.1f} MB"
         )
 
     def as_json(self) -> dict[str, float]:
         return asdict(self)
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
 
 
 def missing_work(jobs: Sequence[ShardJob]) -> dict[int, Work]:

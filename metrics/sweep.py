@@ -88,6 +88,16 @@ def sweep_points(recipe: Recipe, resolution: int, grid: Grid) -> list[Point]:
     return points
 
 
+def sampler_settings(sampler: SamplerConfig) -> dict[str, Any]:
+    """As its author would write it: method and steps, and what is not as by default."""
+    default = SamplerConfig().model_dump()
+    return {
+        field: value
+        for field, value in sampler.model_dump().items()
+        if field in ("method", "steps") or value != default.get(field)
+    }
+
+
 def with_sampler(recipe: Recipe, resolution: int, sampler: SamplerConfig) -> Recipe:
     """The recipe with one stage's sampler replaced."""
     return with_stage(recipe, resolution, {"sampler": sampler})
