@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from builder.accept import LocatedRule, StageFacts, locate_rule
 from builder.commit import remove_temporaries, sha256_file
 from builder.estimate import StageEstimate, as_lines, estimate, measured_cost, stated_cost
 from builder.gpu_memory import require_memory
@@ -13,6 +14,7 @@ from builder.plan import (
     BuildRequest,
     ShardPlan,
     StagePlan,
+    accept_identity,
     plan_blocks,
     plan_shards,
     plan_stages,
@@ -24,6 +26,7 @@ from builder.state import SyntheticState, read_state
 from generation.classes import ClassEntry, load_classes
 from generation.errors import UserError
 from generation.generators import generator_source
+from generation.storage import ReleasePath, exists, release_name
 
 SIDECARS_READ = 50  # enough to tell what a shard takes
 
@@ -38,7 +41,7 @@ class BuildPlan:
     state: SyntheticState
     shards: tuple[ShardPlan, ...]
     checkpoints: tuple[Path, ...]
-    release: Path
+    release: ReleasePath
 
     @property
     def images(self) -> int:
@@ -76,12 +79,28 @@ def locate_checkpoints(chain: Sequence[StageRecipe]) -> tuple[list[Path], list[s
     return folders, hashes
 
 
+def locate_rules(
+    chain: Sequence[StageRecipe], checkpoints: Sequence[Path], class_ids: tuple[str, ...]
+) -> list[LocatedRule | None]:
+    """Each stage's accept rule, None where there is none; UserError for one that does not fit."""
+    return [
+        locate_rule(
+            stage.accept.rule,
+            stage.accept.settings,
+            StageFacts(stage.resolution, class_ids, checkpoint),
+        )
+        if stage.accept and stage.accept.rule
+        else None
+        for stage, checkpoint in zip(chain, checkpoints, strict=True)
+    ]
+
+
 def plan_build(
     recipe: Recipe,
     chain: Sequence[StageRecipe],
     wanted: Sequence[ClassEntry],
     per_class: int,
-    release: Path,
+    release: ReleasePath,
 ) -> BuildPlan:
     """Plan the release in `release`, on top of what earlier requests made there.
 
@@ -92,7 +111,8 @@ def plan_build(
     chain = _keep_stages(recipe, chain, earlier)
     require_memory(chain)
     folders, hashes = locate_checkpoints(chain)
-    stages = plan_stages(recipe, chain, classes, hashes)
+    rules = locate_rules(chain, folders, tuple(c.wnid for c in classes))
+    stages = plan_stages(recipe, chain, classes, hashes, rules)
     request = BuildRequest(tuple(c.wnid for c in wanted), per_class)
     requests = earlier.requests if earlier else ()
     if request not in requests:
@@ -130,7 +150,7 @@ def _keep_stages(
     return longest if len(longest) > len(chain) else chain
 
 
-def _require_same_release(release: Path, old: SyntheticState, new: SyntheticState) -> None:
+def _require_same_release(release: ReleasePath, old: SyntheticState, new: SyntheticState) -> None:
     """UserError unless `old`, what the folder holds, can grow into `new`."""
     changed = [r for r, print_ in old.stages.items() if new.stages.get(r) != print_]
     if changed:
@@ -163,7 +183,7 @@ def build_release(
 def write_release(plan: BuildPlan, outcome: Outcome) -> Manifest:
     """README and manifest of the release that `plan` made, as far as `outcome` says."""
     manifest = Manifest(
-        name=plan.release.resolve().name,
+        name=release_name(plan.release),
         kind="synthetic",
         dataset=plan.recipe.dataset,
         regime=plan.recipe.regime,
@@ -188,11 +208,11 @@ def estimate_rest(plan: BuildPlan, done: Mapping[str, ShardRecord]) -> list[Stag
     return estimate([s for s in plan.shards if s.path not in done], costs)
 
 
-def finish_release(release: Path, manifest: Manifest) -> None:
+def finish_release(release: ReleasePath, manifest: Manifest) -> None:
     """Write README, then manifest, unless they stand there already; leave no litter."""
     remove_temporaries(release)
     readme = release / "README.md"
-    if readme.is_file() and manifest.is_written(release):
+    if exists(readme) and manifest.is_written(release):
         return
     from builder.readme import write_readme
 
@@ -211,6 +231,7 @@ def _origin(plan: BuildPlan) -> dict[str, Any]:
                 "checkpoint_sha256": s.checkpoint_sha256,
                 "sampler": s.recipe.sampler.model_dump(),
                 "fingerprint": s.fingerprint,
+                **accept_identity(s.recipe, s.rule),
             }
             for s in plan.stages
         ],

@@ -18,6 +18,7 @@ from generation.classes import load_classes, select_classes
 from generation.command import run_command
 from generation.errors import UserError
 from generation.progress import progress_bar
+from generation.storage import ReleasePath, release_path
 from generation.views import CropRule
 
 DEFAULT_RECIPE = "imagenet-if"
@@ -41,7 +42,8 @@ def build_dataset(
         str | None, typer.Option(help="Only these classes, comma-separated ids or names.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The release's folder; by default releases/RECIPE-RES.")
+        str | None,
+        typer.Option(help="Its folder or URL; by default releases/RECIPE-RES."),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Processes; by default one a GPU, else one a core.")
@@ -118,20 +120,20 @@ def build_dataset(
     everything = load_classes(chosen.classes)
     wanted = select_classes(everything, classes) if classes is not None else everything
     chain = chosen.chain(res)
-    release = out or Path("releases") / f"{chosen.name}-{chain[-1].resolution}"
+    release = release_path(out or f"releases/{chosen.name}-{chain[-1].resolution}")
     if dry_run:
         print_plan(chosen, chain, wanted, per_class, release, as_json)
         return 0
     with claimed(release):
         plan = plan_build(chosen, chain, wanted, per_class, release)
         with progress_bar(plan.images, chosen.name, "images", quiet=as_json) as advance:
-            outcome = build_release(plan, settings, lambda record: advance(record.rows))
+            outcome = build_release(plan, settings, lambda record: advance(record.planned))
     return _report(outcome, release, as_json)
 
 
 def _import_real(
     name: str,
-    out: Path | None,
+    out: str | None,
     views: str,
     crop: CropRule | None,
     settings: RunSettings,
@@ -149,7 +151,7 @@ def _import_real(
     if min(resolutions) < 1:
         raise UserError(f"--views {views!r}: resolutions are at least 1")
     source = open_source(name)
-    release = out or Path("releases") / f"{source.name}-real"
+    release = release_path(out or f"releases/{source.name}-real")
     rule: CropRule = crop or ("pad" if source.name == "fashion-mnist" else "center-crop")
     total = sum(len(s.labels) for s in source.splits.values()) * (1 + len(resolutions))
     with (
@@ -166,7 +168,7 @@ def _remark(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _report(outcome: Outcome, release: Path, as_json: bool) -> int:
+def _report(outcome: Outcome, release: ReleasePath, as_json: bool) -> int:
     """Where the release is and how to load it, what is quarantined; the exit code."""
     if as_json:
         print(json.dumps(_summary(outcome, release), indent=2))
@@ -183,7 +185,7 @@ def _report(outcome: Outcome, release: Path, as_json: bool) -> int:
     return EXIT_QUARANTINED
 
 
-def _summary(outcome: Outcome, release: Path) -> dict[str, Any]:
+def _summary(outcome: Outcome, release: ReleasePath) -> dict[str, Any]:
     manifest = outcome.manifest
     configs = manifest.splits() if manifest else {}
     return {
@@ -191,12 +193,17 @@ def _summary(outcome: Outcome, release: Path) -> dict[str, Any]:
         "kind": manifest and manifest.kind,
         "content_sha256": manifest and manifest.content_sha256,
         "rows": {c: {s: manifest.rows(c, s) for s in configs[c]} for c in configs if manifest},
+        "empty_slots": {
+            c: {s: manifest.quarantined(c, s).total() for s in configs[c]}
+            for c in configs
+            if manifest
+        },
         "quarantined": {failure.path: failure.reason for failure in outcome.quarantined},
         "waiting": list(outcome.waiting),
     }
 
 
-def _print_how_to_load(manifest: Manifest, release: Path) -> None:
+def _print_how_to_load(manifest: Manifest, release: ReleasePath) -> None:
     configs = manifest.splits()
     config = next(reversed(configs))
     split = configs[config][0]
@@ -205,6 +212,14 @@ def _print_how_to_load(manifest: Manifest, release: Path) -> None:
         for c, splits in configs.items()
     )
     print(f"release {release}  ({rows_text} images)")
+    empty = {c: manifest.quarantined(c, s).total() for c, splits in configs.items() for s in splits}
+    if any(empty.values()):
+        counts = ", ".join(f"{c}: {count:,}" for c, count in empty.items() if count)
+        print(f"slots left empty ({counts}): no attempt was accepted; reasons in rejections/")
     print("load it with:")
     print("  from datasets import load_dataset")
-    print(f'  images = load_dataset("{release}", "{config}", split="{split}")')
+    if isinstance(release, Path):
+        print(f'  images = load_dataset("{release}", "{config}", split="{split}")')
+        return
+    files = f"{release}/{config}/{split}-*.parquet"
+    print(f'  images = load_dataset("parquet", data_files="{files}", split="train")')

@@ -3,15 +3,31 @@
 import hashlib
 import json
 import os
+import shutil
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from generation.errors import UserError
+from generation.storage import ReleasePath, reaching
+
 TEMPORARY = ".tmp"
+PIECE = 8 << 20  # bytes read at a time
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Hidden temporary file, fsync, rename, fsync of the folder."""
+def write_atomically(path: ReleasePath, content: bytes) -> None:
+    """In a folder: hidden temporary file, fsync, rename, fsync of the folder. Behind a URL: a PUT.
+
+    When it returns the content is durable; until then readers see what was there before.
+    """
+    if not isinstance(path, Path):
+        try:
+            with reaching(path):
+                path.fs.pipe_file(path.path, content)
+        except FileNotFoundError as error:
+            raise UserError(f"{path} cannot be written: {error}") from None
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}"
     try:
@@ -25,10 +41,21 @@ def write_atomically(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Delete what killed processes were writing below `folder`."""
+def remove_temporaries(folder: ReleasePath) -> None:
+    """Delete what killed processes were writing below `folder`; a URL has no such files."""
+    if not isinstance(folder, Path):
+        return
     for path in folder.rglob(f".*{TEMPORARY}"):
         path.unlink(missing_ok=True)
+
+
+def delete_folder(folder: ReleasePath) -> None:
+    """Delete the folder and all below it, if there is one."""
+    if isinstance(folder, Path):
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    with reaching(folder), suppress(FileNotFoundError):
+        folder.fs.rm(folder.path, recursive=True)
 
 
 def sync_folder(folder: Path) -> None:
@@ -55,7 +82,10 @@ def sha256_bytes(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def sha256_file(path: Path) -> str:
+def sha256_file(path: ReleasePath) -> str:
     """Hex digest of the file's content, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    with reaching(path), path.open("rb") as file:
+        while block := file.read(PIECE):
+            digest.update(block)
+    return digest.hexdigest()

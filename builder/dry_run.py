@@ -4,15 +4,16 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from builder.build import plan_build
 from builder.estimate import as_json as estimate_as_json
 from builder.estimate import as_lines, calibrate, estimate
+from builder.markers import committed_records
 from builder.plan import BuildRequest, ShardPlan, plan_blocks, plan_shards, plan_stages
 from builder.recipe import REGIMES, Recipe, StageRecipe
 from builder.state import STATE_FILE
 from generation.classes import ClassEntry
+from generation.storage import ReleasePath, exists
 
 
 def print_plan(
@@ -20,7 +21,7 @@ def print_plan(
     chain: Sequence[StageRecipe],
     wanted: Sequence[ClassEntry],
     per_class: int,
-    release: Path,
+    release: ReleasePath,
     as_json: bool,
 ) -> None:
     """What a build would make and take; at most a batch a stage is sampled, nothing is written.
@@ -113,12 +114,13 @@ def _left_to_make(
     chain: Sequence[StageRecipe],
     wanted: Sequence[ClassEntry],
     per_class: int,
-    release: Path,
+    release: ReleasePath,
 ) -> list[ShardPlan]:
     """All shards, less those that `release` has already."""
-    if (release / STATE_FILE).is_file():
+    if exists(release / STATE_FILE):
         plan = plan_build(recipe, chain, wanted, per_class, release)
-        return [job.plan for job in plan.jobs() if job.committed() is None]
+        done = committed_records(release, plan.jobs())
+        return [shard for shard in plan.shards if shard.path not in done]
     request = BuildRequest(tuple(c.wnid for c in wanted), per_class)
     stages = plan_stages(recipe, chain, wanted, [""] * len(chain))  # hashes: only counts are asked
     return plan_shards(stages, plan_blocks(recipe, wanted, [request]))

@@ -16,12 +16,14 @@ import numpy as np
 from builder.encode import encode_image
 from builder.environment import device_kind
 from builder.manifest import ShardRecord
+from builder.markers import sidecar_name
 from builder.plan import ShardPlan, image_seed
 from builder.recipe import Recipe, StageRecipe
 from builder.worker import use_one_thread
 from generation.classes import ClassEntry
 from generation.errors import UserError
-from generation.generators import ImageBatch, generator_source
+from generation.generators import ImageBatch, Screened, generator_source
+from generation.storage import ReleasePath, read_files
 
 WARM_SECONDS = 20  # a first batch quicker than this is repeated warm: it also paid for warming up
 
@@ -89,15 +91,15 @@ def stated_cost(recipe: Recipe, stage: StageRecipe, otherwise: str) -> ImageCost
     return ImageCost(stage.cost.seconds, size, basis)
 
 
-def measured_cost(release: Path, made: Sequence[ShardRecord]) -> ImageCost | None:
+def measured_cost(release: ReleasePath, made: Sequence[ShardRecord]) -> ImageCost | None:
     """What finished shards took, by their sidecars; None if none can tell."""
     seconds = images = size = 0.0
-    for record in made:
-        path = (release / "sidecars" / record.path).with_suffix(".json")
+    names = {sidecar_name(record.path): record for record in made}
+    for name, content in read_files(release, names).items():
+        record = names[name]
         try:
-            sidecar = json.loads(path.read_text())
-            seconds += sidecar["seconds"]
-        except (OSError, ValueError, KeyError):
+            seconds += json.loads(content)["seconds"]
+        except (ValueError, KeyError):
             continue
         images += record.rows
         size += record.bytes
@@ -160,7 +162,7 @@ def _sample_a_batch(
         seconds = min(seconds, time.perf_counter() - started)
         if seconds > WARM_SECONDS:
             break
-    images: np.ndarray = getattr(sampled, "images", sampled)  # beside them, why some are refused
+    images = sampled.images if isinstance(sampled, Screened) else sampled
     started = time.perf_counter()
     encoded = [encode_image(i, stage_encoding(recipe, stage), synthetic=True) for i in images]
     # Encoding runs beside sampling, so an image takes the longer of the two

@@ -3,19 +3,24 @@
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from builder.commit import canonical_json, sha256_text, write_atomically
 from generation.classes import ClassEntry
 from generation.errors import UserError
+from generation.shard_files import shard_split
+from generation.storage import ReleasePath, read_text
 
 MANIFEST_FILE = "manifest.json"
 
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """One committed Parquet file; `per_class` counts its rows by class id."""
+    """One committed Parquet file; `per_class` counts its rows by class id.
+
+    rejected: images that were made and not kept, by class id. quarantined: slots that stay empty.
+    rejections_bytes, rejections_sha256: of the file that says why, 0 and "" if there is none.
+    """
 
     path: str  # relative to the release: CONFIG/SPLIT-*.parquet
     rows: int
@@ -23,6 +28,20 @@ class ShardRecord:
     sha256: str
     fingerprint: str
     per_class: dict[str, int]
+    rejected: dict[str, int] = field(default_factory=dict)
+    quarantined: dict[str, int] = field(default_factory=dict)
+    rejections_bytes: int = 0
+    rejections_sha256: str = ""
+
+    @property
+    def planned(self) -> int:
+        """Slots of the shard: written and quarantined."""
+        return self.rows + sum(self.quarantined.values())
+
+    @property
+    def rejections_path(self) -> str:
+        """Where the file of rejected attempts stands, if there is one."""
+        return f"rejections/{self.path}"
 
     @property
     def config(self) -> str:
@@ -30,7 +49,7 @@ class ShardRecord:
 
     @property
     def split(self) -> str:
-        return self.path.split("/")[1].split("-")[0]
+        return shard_split(self.path)
 
 
 @dataclass(frozen=True)
@@ -63,10 +82,21 @@ class Manifest:
 
     def per_class(self, config: str, split: str) -> Counter[str]:
         """Rows by class id."""
+        return self._count(config, split, "per_class")
+
+    def rejected(self, config: str, split: str) -> Counter[str]:
+        """Images made and not kept, by class id."""
+        return self._count(config, split, "rejected")
+
+    def quarantined(self, config: str, split: str) -> Counter[str]:
+        """Slots that stay empty, by class id."""
+        return self._count(config, split, "quarantined")
+
+    def _count(self, config: str, split: str, name: str) -> Counter[str]:
         counts: Counter[str] = Counter()
         for shard in self.shards:
             if (shard.config, shard.split) == (config, split):
-                counts.update(shard.per_class)
+                counts.update(getattr(shard, name))
         return counts
 
     def splits(self) -> dict[str, list[str]]:
@@ -78,30 +108,32 @@ class Manifest:
                 names.append(shard.split)
         return found
 
-    def write(self, release: Path) -> None:
+    def write(self, release: ReleasePath) -> None:
         write_atomically(release / MANIFEST_FILE, self._text().encode())
 
-    def is_written(self, release: Path) -> bool:
+    def is_written(self, release: ReleasePath) -> bool:
         """Whether this manifest stands in `release`, whatever documents it has been given there."""
-        path = release / MANIFEST_FILE
         try:
             standing = read_manifest(release)
         except UserError:
             return False
-        return path.read_text() == replace(self, documents=standing.documents)._text()
+        text = read_text(release / MANIFEST_FILE)
+        return text == replace(self, documents=standing.documents)._text()
 
     def _text(self) -> str:
         content = {**asdict(self), "content_sha256": self.content_sha256}
         return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def read_manifest(release: Path) -> Manifest:
+def read_manifest(release: ReleasePath) -> Manifest:
     """Raises UserError if `release` has no manifest or one that does not fit its own hash."""
     path = release / MANIFEST_FILE
-    if not path.is_file():
-        raise UserError(f"{release} is not a finished release: no {MANIFEST_FILE} there")
     try:
-        content = json.loads(path.read_text())
+        text = read_text(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{release} is not a finished release: no {MANIFEST_FILE} there") from None
+    try:
+        content = json.loads(text)
         stated = content.pop("content_sha256")
         content["classes"] = tuple(ClassEntry(**entry) for entry in content["classes"])
         content["shards"] = tuple(ShardRecord(**shard) for shard in content["shards"])

@@ -8,46 +8,112 @@ import json
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
+from typing import Any, Protocol
 
 from builder.commit import canonical_json, sha256_bytes, write_atomically
 from builder.environment import own_environment
 from builder.manifest import ShardRecord
+from generation.storage import ReleasePath, file_size, list_files, read_files, read_text
 
 
-def marker_path(release: Path, shard: str) -> Path:
+class PlannedShard(Protocol):
+    """What a finished shard's marker must say.
+
+    path: within the release. planned: its slots; those without a row must be accounted for.
+    """
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def planned(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class RejectedAttempts:
+    """What a shard says of images it did not keep: a file, and counts by class id."""
+
+    content: bytes
+    rejected: dict[str, int]
+    quarantined: dict[str, int]
+
+
+def marker_path(release: ReleasePath, shard: str) -> ReleasePath:
     """Where the marker of `shard` (a path within the release) stands."""
-    return release / "markers" / Path(shard).with_suffix(".json")
+    return release / marker_name(shard)
 
 
-def sidecar_path(shard: str) -> Path:
-    """Where the sidecar of `shard` stands in its release: host and time of its making."""
-    return Path("sidecars") / Path(shard).with_suffix(".json")
+def marker_name(shard: str) -> str:
+    """Where the marker of `shard` stands within the release."""
+    return f"markers/{PurePosixPath(shard).with_suffix('.json')}"
 
 
-def committed_record(release: Path, shard: str, fingerprint: str, rows: int) -> ShardRecord | None:
+def sidecar_name(shard: str) -> str:
+    """Where the sidecar of `shard` stands within the release."""
+    return f"sidecars/{PurePosixPath(shard).with_suffix('.json')}"
+
+
+def committed_record(release: ReleasePath, shard: PlannedShard) -> ShardRecord | None:
     """The record of a finished shard; None if its marker is missing, foreign or does not fit."""
     try:
-        record = ShardRecord(**json.loads(marker_path(release, shard).read_text())["shard"])
-        size = (release / shard).stat().st_size
-    except (OSError, ValueError, TypeError, KeyError):
+        record = _parse_marker(read_text(marker_path(release, shard.path)))
+        names = _files_of(record) if record else []
+        sizes = {name: file_size(release / name) for name in names}
+    except FileNotFoundError:
         return None
-    wanted = (shard, fingerprint, rows, size)
-    found = (record.path, record.fingerprint, record.rows, record.bytes)
-    return record if found == wanted else None
+    return record if record and _fits(record, shard, sizes) else None
+
+
+def committed_records(
+    release: ReleasePath, shards: Sequence[PlannedShard]
+) -> dict[str, ShardRecord]:
+    """The records of those of `shards` that are finished, by path; the release is listed once."""
+    sizes = list_files(release)
+    names = {marker_name(shard.path): shard for shard in shards}
+    found = {}
+    for name, content in read_files(release, [name for name in names if name in sizes]).items():
+        record, shard = _parse_marker(content), names[name]
+        if record and _fits(record, shard, sizes):
+            found[shard.path] = record
+    return found
+
+
+def _parse_marker(content: str | bytes) -> ShardRecord | None:
+    try:
+        return ShardRecord(**json.loads(content)["shard"])
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _files_of(record: ShardRecord) -> list[str]:
+    return [record.path, *([record.rejections_path] if record.rejections_sha256 else [])]
+
+
+def _fits(record: ShardRecord, shard: PlannedShard, sizes: Mapping[str, int]) -> bool:
+    """Whether `record` is that of `shard` and its files have the bytes it says."""
+    found = (record.path, record.fingerprint, record.planned)
+    written = [sizes.get(name) for name in _files_of(record)]
+    stated = [record.bytes, record.rejections_bytes][: len(written)]
+    return found == (shard.path, shard.fingerprint, shard.planned) and written == stated
 
 
 def commit_shard(
-    release: Path,
+    release: ReleasePath,
     shard: str,
     fingerprint: str,
     content: bytes,
     class_ids: Iterable[str],
     started: float,
+    rejections: RejectedAttempts | None = None,
 ) -> ShardRecord:
-    """Write file, sidecar and marker, each whole or not at all. class_ids: one for each row."""
+    """Write file, sidecar and marker, each whole or not at all. class_ids: one for each row.
+
+    rejections: what was not kept, None if everything was; its file is written first.
+    """
     per_class = Counter(class_ids)
     record = ShardRecord(
         path=shard,
@@ -56,10 +122,13 @@ def commit_shard(
         sha256=sha256_bytes(content),
         fingerprint=fingerprint,
         per_class=dict(sorted(per_class.items())),
+        **(_rejection_facts(rejections) if rejections else {}),
     )
+    if rejections:
+        write_atomically(release / record.rejections_path, rejections.content)
     write_atomically(release / shard, content)
     sidecar = {"host": socket.gethostname(), "started": started, "seconds": time.time() - started}
-    write_atomically(release / sidecar_path(shard), canonical_json(sidecar).encode())
+    write_atomically(release / sidecar_name(shard), canonical_json(sidecar).encode())
     environment = own_environment()
     marker = {
         "shard": asdict(record),
@@ -68,3 +137,12 @@ def commit_shard(
     }
     write_atomically(marker_path(release, shard), canonical_json(marker).encode())
     return record
+
+
+def _rejection_facts(rejections: RejectedAttempts) -> dict[str, Any]:
+    return {
+        "rejected": rejections.rejected,
+        "quarantined": rejections.quarantined,
+        "rejections_bytes": len(rejections.content),
+        "rejections_sha256": sha256_bytes(rejections.content),
+    }

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from builder.accept import LocatedRule
 from builder.commit import canonical_json, sha256_text
 from builder.recipe import Recipe, StageRecipe
 from generation.classes import ClassEntry
@@ -45,12 +46,18 @@ class Block:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """One stage with all that decides its images, and the hash of it."""
+    """One stage with all that decides its images, and the hash of it; rule: what keeps them."""
 
     recipe: StageRecipe
     encoding: str
     checkpoint_sha256: str
     fingerprint: str
+    rule: LocatedRule | None = None
+
+    @property
+    def attempts(self) -> int:
+        """Images that a slot may cost."""
+        return self.recipe.accept.attempts if self.recipe.accept else 1
 
 
 @dataclass(frozen=True)
@@ -62,17 +69,32 @@ class ShardPlan:
     path: str
     parent_path: str | None
 
+    @property
+    def fingerprint(self) -> str:
+        return self.stage.fingerprint
+
+    @property
+    def planned(self) -> int:
+        return self.block.rows
+
 
 def plan_stages(
     recipe: Recipe,
     chain: Sequence[StageRecipe],
     classes: Sequence[ClassEntry],
     checkpoint_hashes: Sequence[str],
+    rules: Sequence[LocatedRule | None] | None = None,
 ) -> tuple[StagePlan, ...]:
-    """Fingerprint each stage of `chain`; a stage's includes its parent's, none includes counts."""
+    """Fingerprint each stage of `chain`; a stage's includes its parent's, none includes counts.
+
+    checkpoint_hashes, rules: one a stage; a stage without an accept rule has None.
+    """
+    rules = rules if rules is not None else [None] * len(chain)
     class_list = sha256_text(canonical_json([[c.label, c.wnid, c.name, c.prompt] for c in classes]))
     stages: list[StagePlan] = []
-    for position, (stage, checkpoint) in enumerate(zip(chain, checkpoint_hashes, strict=True)):
+    for position, (stage, checkpoint, rule) in enumerate(
+        zip(chain, checkpoint_hashes, rules, strict=True)
+    ):
         last = position == len(recipe.stages) - 1
         encoding = recipe.encoding if last else "webp-lossless"
         content: dict[str, Any] = {
@@ -86,12 +108,20 @@ def plan_stages(
             "batch": stage.batch,
             "encoding": encoding,
             "parent": stages[-1].fingerprint if stages else None,
+            **accept_identity(stage, rule),
         }
         if stage.compile:  # named only where set: a release built before there was a choice goes on
             content["compile"] = True
         fingerprint = sha256_text(canonical_json(content))
-        stages.append(StagePlan(stage, encoding, checkpoint, fingerprint))
+        stages.append(StagePlan(stage, encoding, checkpoint, fingerprint, rule))
     return tuple(stages)
+
+
+def accept_identity(stage: StageRecipe, rule: LocatedRule | None) -> dict[str, Any]:
+    """What decides which images are kept; nothing for a stage that keeps all of them."""
+    if stage.accept is None:
+        return {}
+    return {"accept": {"attempts": stage.accept.attempts} | (rule.identity() if rule else {})}
 
 
 def plan_blocks(

@@ -4,17 +4,17 @@ What differs from run to run (worker, host, time, traceback) is in the sidecar o
 """
 
 import json
-import shutil
 import time
-from pathlib import Path
+from pathlib import PurePosixPath
 
-from builder.commit import canonical_json, write_atomically
+from builder.commit import canonical_json, delete_folder, write_atomically
 from builder.worker import Failure
+from generation.storage import ReleasePath
 
 FOLDER = "quarantine"
 
 
-def quarantine_shard(release: Path, failure: Failure) -> None:
+def quarantine_shard(release: ReleasePath, failure: Failure) -> None:
     """Record that the shard at `failure.path` could not be made."""
     content = {"shard": failure.path, "kind": failure.kind, "reason": failure.reason}
     write_atomically(_record(release, failure.path), (canonical_json(content) + "\n").encode())
@@ -28,15 +28,19 @@ def quarantine_shard(release: Path, failure: Failure) -> None:
     write_atomically(_sidecar(release, failure.path), text.encode())
 
 
-def clear_quarantine(release: Path) -> None:
+def clear_quarantine(release: ReleasePath) -> None:
     """Forget what was quarantined: it is about to be tried again."""
     for folder in (release / FOLDER, release / "sidecars" / FOLDER):
-        shutil.rmtree(folder, ignore_errors=True)
+        delete_folder(folder)
 
 
-def _record(release: Path, path: str) -> Path:
-    return release / FOLDER / Path(path).with_suffix(".json")
+def _record(release: ReleasePath, path: str) -> ReleasePath:
+    return release / FOLDER / _json(path)
 
 
-def _sidecar(release: Path, path: str) -> Path:
-    return release / "sidecars" / FOLDER / Path(path).with_suffix(".json")
+def _sidecar(release: ReleasePath, path: str) -> ReleasePath:
+    return release / "sidecars" / FOLDER / _json(path)
+
+
+def _json(path: str) -> str:
+    return str(PurePosixPath(path).with_suffix(".json"))

@@ -1,13 +1,13 @@
 """The README of a release: the YAML by which `load_dataset` and the Hub know what is in it."""
 
-from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import yaml
 
 from builder.commit import write_atomically
 from builder.manifest import Manifest
+from generation.shard_files import shard_schema
+from generation.storage import ReleasePath
 
 SIZE_CATEGORIES = (
     ("n<1K", 10**3),
@@ -17,13 +17,13 @@ SIZE_CATEGORIES = (
 )
 
 
-def write_readme(release: Path, manifest: Manifest) -> None:
+def write_readme(release: ReleasePath, manifest: Manifest) -> None:
     """Write README.md: the load contract and a few lines; `render-card` writes a body."""
     contract = yaml.safe_dump(load_contract(release, manifest), sort_keys=False, allow_unicode=True)
     write_atomically(release / "README.md", f"---\n{contract}---\n\n{_body(manifest)}".encode())
 
 
-def load_contract(release: Path, manifest: Manifest) -> dict[str, Any]:
+def load_contract(release: ReleasePath, manifest: Manifest) -> dict[str, Any]:
     """The YAML's content: a configuration for each resolution, the highest one the default."""
     configs = manifest.splits()
     default = max(configs, key=lambda name: int(name) if name.isdigit() else 0)
@@ -52,12 +52,12 @@ def load_contract(release: Path, manifest: Manifest) -> dict[str, Any]:
 
 
 def _dataset_info(
-    release: Path, manifest: Manifest, config: str, splits: list[str]
+    release: ReleasePath, manifest: Manifest, config: str, splits: list[str]
 ) -> dict[str, Any]:
     from datasets import Features
 
     first = next(s for s in manifest.shards if s.config == config)
-    features = Features.from_arrow_schema(pq.read_schema(release / first.path))
+    features = Features.from_arrow_schema(shard_schema(release / first.path))
     sizes = {
         split: sum(s.bytes for s in manifest.shards if (s.config, s.split) == (config, split))
         for split in splits

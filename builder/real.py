@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from builder.run import Outcome, RunSettings, run_missing
 from builder.state import RealState, read_state
 from generation.errors import UserError
 from generation.real_sources import RealSource, RealSplit, open_source
+from generation.storage import ReleasePath, release_name
 from generation.views import CropRule, make_view
 
 ORIGINAL = "original"
@@ -52,7 +52,7 @@ class ImportJob:
     start: int
     stop: int
     fingerprint: str
-    release: Path
+    release: ReleasePath
     after: str | None = None
     priority: int = 0
 
@@ -61,10 +61,13 @@ class ImportJob:
         name = f"{self.split}-{self.start:08d}-{self.fingerprint[:10]}"
         return f"{self.config}/{name}.parquet"
 
+    @property
+    def planned(self) -> int:
+        return self.stop - self.start
+
     def committed(self) -> ShardRecord | None:
         """The record of the file if it is finished."""
-        rows = self.stop - self.start
-        return committed_record(self.release, self.path, self.fingerprint, rows)
+        return committed_record(self.release, self)
 
     def run(self) -> ShardRecord:
         """Read, view, encode, commit."""
@@ -80,7 +83,7 @@ class ImportJob:
 
 def import_real(
     name: str,
-    release: Path,
+    release: ReleasePath,
     views: Sequence[int],
     crop_rule: CropRule,
     settings: RunSettings,
@@ -94,7 +97,7 @@ def import_real(
     if not outcome.records:
         return outcome
     manifest = Manifest(
-        name=release.resolve().name,
+        name=release_name(release),
         kind="real",
         dataset=source.name,
         regime=None,
@@ -113,7 +116,7 @@ def import_real(
 
 
 def _plan_state(
-    name: str, source: RealSource, release: Path, views: Sequence[int], crop_rule: CropRule
+    name: str, source: RealSource, release: ReleasePath, views: Sequence[int], crop_rule: CropRule
 ) -> RealState:
     """What the folder is going to hold, earlier views included; UserError if it has other data."""
     content = [
@@ -132,7 +135,7 @@ def _plan_state(
 
 
 def plan_import(
-    name: str, source: RealSource, release: Path, views: Sequence[int], crop_rule: CropRule
+    name: str, source: RealSource, release: ReleasePath, views: Sequence[int], crop_rule: CropRule
 ) -> list[ImportJob]:
     """One job a file: the original bytes, then each view, of each stretch of each split."""
     jobs = []

@@ -1,7 +1,7 @@
 """A recipe: the whole of what decides a release's images, as its author writes it (TOML)."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -21,10 +21,36 @@ REGIMES = {
 }
 
 
+class AcceptRecipe(BaseModel):
+    """Which images of a stage are kept; the others are tried again from seeds of their own.
+
+    rule: a built-in accept rule or a dotted module; all other fields are that rule's own. Without
+    one only images that the generator itself refuses are rejected. attempts: images a slot may
+    cost before it stays empty (quarantined).
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    rule: str | None = None
+    attempts: Annotated[int, Field(ge=1, le=2**15)] = 8
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The rule's own fields."""
+        return self.model_extra or {}
+
+    @model_validator(mode="after")
+    def _settings_have_a_rule(self) -> "AcceptRecipe":
+        if self.rule is None and self.settings:
+            raise ValueError(f"{next(iter(self.settings))} is a rule's setting: name the rule")
+        return self
+
+
 class StageRecipe(BaseModel):
     """One stage of the chain. sha256: the checkpoint's hash, refused if another is found.
 
     batch: images the network sees at once; fixed, so that pixels do not depend on grouping.
+    accept: the rule by which images are kept; by default all are.
     compile: run the networks compiled, faster after minutes of warming up; pixels differ slightly.
     For people, deciding no pixel and no fingerprint: regime, of this stage's model where it differs
     from the recipe's; sampler_source, model, cost, published.
@@ -38,6 +64,7 @@ class StageRecipe(BaseModel):
     sha256: str | None = None
     sampler: SamplerConfig = SamplerConfig()
     batch: Positive = 50
+    accept: AcceptRecipe | None = None
     compile: bool = False
     regime: Regime | None = None
     sampler_source: str = ""

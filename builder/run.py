@@ -3,7 +3,6 @@
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from builder.cluster import Cluster, ClusterOptions, open_cluster
@@ -12,10 +11,12 @@ from builder.engine import first_environment, run_jobs
 from builder.environment import Environment, distinct, own_environment
 from builder.interrupt import Events, interruptible
 from builder.manifest import Manifest, ShardRecord
+from builder.markers import committed_records
 from builder.quarantine import clear_quarantine, quarantine_shard
 from builder.state import STATE_FILE, RealState, SyntheticState, write_state
 from builder.worker import Failure, Job, Terms
 from generation.errors import UserError
+from generation.storage import ReleasePath
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Outcome:
 class _Run:
     """A run under way."""
 
-    release: Path
+    release: ReleasePath
     state: SyntheticState | RealState
     settings: RunSettings
     done: dict[str, ShardRecord]
@@ -64,7 +65,7 @@ class _Run:
 
 
 def run_missing(
-    release: Path,
+    release: ReleasePath,
     state: SyntheticState | RealState,
     jobs: Sequence[Job],
     settings: RunSettings,
@@ -77,10 +78,7 @@ def run_missing(
     Raises UserError if they would be made with other versions, or on another kind of device, than
     the rest of the release; Interrupted after Ctrl-C.
     """
-    run = _Run(release, state, settings, {})
-    for job in jobs:
-        if (record := job.committed()) is not None:
-            run.done[job.path] = record
+    run = _Run(release, state, settings, committed_records(release, jobs))
     missing = [job for job in jobs if job.path not in run.done]
     if missing and not settings.cluster.foreign:
         _require_agreement(run, own_environment())

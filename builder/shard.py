@@ -1,30 +1,27 @@
 """One shard, from plan to committed file: the task that runs on a worker."""
 
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
-
+from builder.accept import AcceptRule, LocatedRule
 from builder.commit import canonical_json
-from builder.encode import encode_image
 from builder.gpu_memory import require_memory
 from builder.manifest import ShardRecord
 from builder.markers import commit_shard, committed_record
 from builder.parquet import encode_table, image_features, table_schema
-from builder.plan import ShardPlan, StagePlan, image_id, image_seed
+from builder.plan import ShardPlan, image_id, image_seed
 from builder.recipe import StageRecipe
-from builder.stopping import raise_if_stopped
+from builder.rejections import rejected_attempts
+from builder.slots import Cell, Slots, fill_slots
 from generation.classes import ClassEntry
 from generation.errors import UserError
-from generation.generators import Generator, ImageBatch, generator_source
-from generation.image_sets import decode
+from generation.generators import Generator, generator_source
 from generation.sampler_config import SamplerConfig
+from generation.shard_files import read_shard
+from generation.storage import ReleasePath
 
 COLUMNS = {
     "class_id": "string",
@@ -48,11 +45,19 @@ class ShardJob:
     release_seed: int
     classes: tuple[ClassEntry, ...]
     checkpoint: Path
-    release: Path
+    release: ReleasePath
 
     @property
     def path(self) -> str:
         return self.plan.path
+
+    @property
+    def fingerprint(self) -> str:
+        return self.plan.stage.fingerprint
+
+    @property
+    def planned(self) -> int:
+        return self.plan.block.rows
 
     @property
     def after(self) -> str | None:
@@ -65,8 +70,7 @@ class ShardJob:
 
     def committed(self) -> ShardRecord | None:
         """The record of the shard if it is finished."""
-        fingerprint, rows = self.plan.stage.fingerprint, self.plan.block.rows
-        return committed_record(self.release, self.path, fingerprint, rows)
+        return committed_record(self.release, self)
 
     def run(self) -> ShardRecord:
         """Make the shard and commit it."""
@@ -74,19 +78,36 @@ class ShardJob:
 
 
 def build_shard(job: ShardJob) -> ShardRecord:
-    """Make the shard and commit it."""
+    """Make the shard and commit it: every planned slot is written or quarantined."""
     started = time.time()
     stage = job.plan.stage
     # the sampler decides no weights: stages that differ in it alone share the loaded model
     model = stage.recipe.model_copy(update={"sampler": SamplerConfig()})
     generator = load_generator(model, job.checkpoint, stage.checkpoint_sha256)
-    rows = _rows(job)
-    images = _sample_and_encode(job, generator, rows)
+    rule = load_rule(stage.rule) if stage.rule else None
+    cells = _cells(job)
+    slots = Slots(len(cells), stage.attempts)
+    images = fill_slots(slots, cells, job.release_seed, stage, generator, rule)
+    written = sorted(images)
+    rows = [_row(job, cells[slot], slots.accepted[slot]) for slot in written]
     features = image_features(job.classes, COLUMNS)
-    columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in rows[0]}
-    content = encode_table(table_schema(features, job.classes), {**columns, "image": images})
+    columns: dict[str, list[Any]] = {
+        name: [row[name] for row in rows] for name in features if name != "image"
+    }
+    columns["image"] = [images[slot] for slot in written]
+    content = encode_table(table_schema(features, job.classes), columns)
+    rejections = rejected_attempts(slots.rejections, cells, job.release_seed, stage)
+    empty = sum(rejections.quarantined.values()) if rejections else 0
+    if len(written) + empty != len(cells):
+        raise RuntimeError(f"{len(cells)} planned, {len(written)} written, {empty} quarantined")
     return commit_shard(
-        job.release, job.path, stage.fingerprint, content, columns["class_id"], started
+        job.release,
+        job.path,
+        stage.fingerprint,
+        content,
+        columns["class_id"],
+        started,
+        rejections,
     )
 
 
@@ -100,92 +121,43 @@ def load_generator(stage: StageRecipe, checkpoint: Path, sha256: str) -> Generat
     return source.load(checkpoint, stage.compile)
 
 
-def _rows(job: ShardJob) -> list[dict[str, Any]]:
-    """Every column but the image, a row for each image of the block."""
+@lru_cache(maxsize=1)
+def load_rule(rule: LocatedRule) -> AcceptRule:
+    """The stage's accept rule, loaded once a process."""
+    return rule.load()
+
+
+def _cells(job: ShardJob) -> list[Cell]:
+    """The slots of the block; a later stage's with the images they are made from."""
+    cells = job.plan.block.cells()
+    if job.plan.parent_path is None:
+        return [Cell(entry, index) for entry, index in cells]
+    columns = ["class_id", "index", "image_id", "image"]
+    table = read_shard(job.release / job.plan.parent_path, columns)
+    keys = zip(table["class_id"].to_pylist(), table["index"].to_pylist(), strict=True)
+    data = table["image"].combine_chunks().field("bytes").to_pylist()
+    parents = dict(zip(keys, zip(table["image_id"].to_pylist(), data, strict=True), strict=True))
+    absent = (None, None)
+    return [
+        Cell(entry, index, *parents.get((entry.wnid, index), absent), needs_parent=True)
+        for entry, index in cells
+    ]
+
+
+def _row(job: ShardJob, cell: Cell, attempt: int) -> dict[str, Any]:
+    """Every column but the image."""
     stage = job.plan.stage
-    resolution = stage.recipe.resolution
-    constant = {
-        "attempt": 0,
+    identity = (job.release_seed, stage.recipe.resolution, cell.entry.wnid, cell.index, attempt)
+    return {
+        "label": cell.entry.label,
+        "class_id": cell.entry.wnid,
+        "prompt": cell.entry.prompt,
+        "image_id": image_id(*identity),
+        "parent_image_id": cell.parent_id,
+        "seed": image_seed(*identity),
+        "index": cell.index,
+        "attempt": attempt,
         "generator": stage.recipe.generator,
         "checkpoint_sha256": stage.checkpoint_sha256,
         "sampler": canonical_json(stage.recipe.sampler.model_dump()),
     }
-    parents = _parent_ids(job)
-    return [
-        {
-            "label": entry.label,
-            "class_id": entry.wnid,
-            "prompt": entry.prompt,
-            "image_id": image_id(job.release_seed, resolution, entry.wnid, index, 0),
-            "parent_image_id": parent,
-            "seed": image_seed(job.release_seed, resolution, entry.wnid, index, 0),
-            "index": index,
-            **constant,
-        }
-        for (entry, index), parent in zip(job.plan.block.cells(), parents, strict=True)
-    ]
-
-
-def _parent_ids(job: ShardJob) -> list[str | None]:
-    if job.plan.parent_path is None:
-        return [None] * job.plan.block.rows
-    return _read_parent(job, "image_id").to_pylist()  # type: ignore[no-any-return]
-
-
-def _read_parent(job: ShardJob, column: str) -> Any:
-    assert job.plan.parent_path is not None
-    return pq.read_table(job.release / job.plan.parent_path, columns=[column])[column]
-
-
-def _sample_and_encode(
-    job: ShardJob, generator: Generator, rows: list[dict[str, Any]]
-) -> list[bytes]:
-    """Encode one batch in threads while the next is sampled; at most two batches in memory."""
-    encoded: list[bytes] = []
-    waiting: list[Future[list[bytes]]] = []
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode") as pool:
-        for images in _sampled_batches(job, generator, rows):
-            waiting.append(pool.submit(_encode_all, images, job.plan.stage))
-            if len(waiting) > 1:
-                encoded += waiting.pop(0).result()
-        for future in waiting:
-            encoded += future.result()
-    return encoded
-
-
-def _encode_all(images: np.ndarray, stage: StagePlan) -> list[bytes]:
-    return [encode_image(image, stage.encoding, synthetic=True) for image in images]
-
-
-def _sampled_batches(
-    job: ShardJob, generator: Generator, rows: list[dict[str, Any]]
-) -> Iterator[np.ndarray]:
-    """uint8[n,H,W,3] a batch. The last batch is padded to the fixed shape, then cut."""
-    stage = job.plan.stage.recipe
-    parents = _parent_bytes(job)
-    for first in range(0, len(rows), stage.batch):
-        raise_if_stopped()
-        numbers = range(len(rows))[first : first + stage.batch]
-        padded = [*numbers, *[numbers[-1]] * (stage.batch - len(numbers))]
-        batch = ImageBatch(
-            prompts=[rows[i]["prompt"] for i in padded],
-            labels=[rows[i]["label"] for i in padded],
-            seeds=[rows[i]["seed"] for i in padded],
-            parents=None if parents is None else np.stack([decode(parents[i]) for i in padded]),
-            resolution=stage.resolution,
-        )
-        images = generator.sample(batch, stage.sampler)
-        wanted = (stage.batch, stage.resolution, stage.resolution, 3)
-        if images.shape != wanted:
-            raise UserError(
-                f"checkpoint {stage.checkpoint} makes images of {images.shape[1]} px, its stage in "
-                f"the recipe has resolution {stage.resolution}"
-            )
-        yield images[: len(numbers)]
-
-
-def _parent_bytes(job: ShardJob) -> list[bytes] | None:
-    if job.plan.parent_path is None:
-        return None
-    images = _read_parent(job, "image").combine_chunks()
-    return images.field("bytes").to_pylist()  # type: ignore[no-any-return]

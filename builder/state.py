@@ -13,6 +13,7 @@ from builder.commit import write_atomically
 from builder.environment import Environment
 from builder.plan import BuildRequest
 from generation.errors import UserError
+from generation.storage import ReleasePath, list_files, read_text
 
 STATE_FILE = "build.json"
 
@@ -45,15 +46,19 @@ KINDS: dict[type, str] = {SyntheticState: "synthetic", RealState: "real"}
 State = TypeVar("State", SyntheticState, RealState)
 
 
-def read_state(release: Path, kind: type[State]) -> State | None:
+def read_state(release: ReleasePath, kind: type[State]) -> State | None:
     """What the folder holds, None if it is new; UserError if it is no release of `kind`."""
     path = release / STATE_FILE
-    if not path.is_file():
-        if release.is_dir() and any(release.iterdir()):
-            raise UserError(f"{release} is not empty and holds no release; name another --out")
+    try:
+        text = read_text(path)
+    except FileNotFoundError:
+        if list_files(release):
+            raise UserError(
+                f"{release} is not empty and holds no release; name another --out"
+            ) from None
         return None
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(text)
         found = content.pop("kind")
         if found != KINDS[kind]:
             raise UserError(f"{release} holds another release, a {found} one; name another --out")
@@ -72,7 +77,7 @@ def read_state(release: Path, kind: type[State]) -> State | None:
         raise UserError(f"{path} cannot be read: restore it, or name another --out") from None
 
 
-def write_state(release: Path, state: SyntheticState | RealState) -> None:
+def write_state(release: ReleasePath, state: SyntheticState | RealState) -> None:
     """Say what the folder is going to hold."""
     content = {"kind": KINDS[type(state)], **asdict(state)}
     text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
@@ -80,12 +85,15 @@ def write_state(release: Path, state: SyntheticState | RealState) -> None:
 
 
 @contextmanager
-def claimed(release: Path) -> Iterator[None]:
+def claimed(release: ReleasePath) -> Iterator[None]:
     """Make the folder and hold it for this process alone, on this machine.
 
     Raises UserError if it cannot be made or written to, or another build is at work in it. The
     system lets go of the lock when the process ends, however it ends.
     """
+    if not isinstance(release, Path):
+        yield
+        return
     try:
         release.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -7,16 +7,16 @@ import socket
 import sys
 import traceback
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from builder.commit import sha256_bytes
+from builder.commit import sha256_file
 from builder.environment import Environment, own_environment
 from builder.manifest import ShardRecord
 from builder.shard import load_generator
 from builder.state import STATE_FILE
 from builder.stopping import Stopped, begin_job
 from generation.errors import UserError
+from generation.storage import ReleasePath
 
 if TYPE_CHECKING:
     from distributed import Worker
@@ -31,11 +31,15 @@ class Job(Protocol):
     @property
     def path(self) -> str: ...
     @property
+    def fingerprint(self) -> str: ...
+    @property
+    def planned(self) -> int: ...
+    @property
     def after(self) -> str | None: ...
     @property
     def priority(self) -> int: ...
     @property
-    def release(self) -> Path: ...
+    def release(self) -> ReleasePath: ...
     def committed(self) -> ShardRecord | None: ...
     def run(self) -> ShardRecord: ...
 
@@ -119,8 +123,11 @@ def _keep_terms(job: Job, terms: Terms) -> None:
             f"worker {worker.address} has {difference} as here or in the release: images would "
             "differ; make them the same or allow it with --allow-mixed"
         )
-    state = job.release / STATE_FILE
-    if not state.is_file() or sha256_bytes(state.read_bytes()) != terms.state_sha256:
+    try:
+        seen = sha256_file(job.release / STATE_FILE)
+    except FileNotFoundError:
+        seen = None
+    if seen != terms.state_sha256:
         raise UserError(
             f"worker {worker.address} does not see this release at {job.release}: --out must be "
             "on storage that client and workers share"

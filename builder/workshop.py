@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 from builder.build import BuildPlan, write_release
 from builder.cluster import Cluster, ClusterOptions, open_cluster
-from builder.commit import sha256_file
+from builder.commit import sha256_file, write_atomically
 from builder.engine import run_jobs
 from builder.environment import own_environment
 from builder.interrupt import interruptible
 from builder.manifest import ShardRecord
-from builder.markers import committed_record, marker_path, sidecar_path
+from builder.markers import committed_records, marker_name, sidecar_name
 from builder.quarantine import clear_quarantine, quarantine_shard
 from builder.run import Outcome
 from builder.shard import ShardJob
 from builder.state import STATE_FILE, write_state
 from builder.worker import Failure, Terms, use_one_thread
 from generation.errors import UserError
+from generation.storage import ReleasePath, read_bytes
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -40,6 +41,14 @@ class _Errand:
     @property
     def path(self) -> str:
         return self.job.path
+
+    @property
+    def fingerprint(self) -> str:
+        return self.job.fingerprint
+
+    @property
+    def planned(self) -> int:
+        return self.job.planned
 
     @property
     def after(self) -> str | None:
@@ -62,8 +71,7 @@ class _Site:
     def __init__(self, plan: BuildPlan) -> None:
         self.plan = plan
         self.jobs = plan.jobs()
-        committed = {job.path: job.committed() for job in self.jobs}
-        self.done = {path: record for path, record in committed.items() if record is not None}
+        self.done = committed_records(plan.release, self.jobs)
 
     def missing(self) -> list[ShardJob]:
         return [job for job in self.jobs if job.path not in self.done]
@@ -159,24 +167,23 @@ def workshop(folder: Path, workers: int | None, most: int) -> Iterator[Workshop]
         yield Workshop(stack, folder, workers, most)
 
 
-def adopt_shards(source: Path, plan: BuildPlan) -> int:
+def adopt_shards(source: ReleasePath, plan: BuildPlan) -> int:
     """Link into `plan`'s release those of its shards that the release `source` has finished.
 
     A shard's name holds the hash of all that decides its bytes, so what has the name and the
     fingerprint is the very shard. Returns how many there were. The marker comes last.
     """
     _take_up(plan)
-    adopted = 0
-    for shard in plan.shards:
-        wanted = (shard.path, shard.stage.fingerprint, shard.block.rows)
-        if committed_record(plan.release, *wanted) is not None:
-            continue
-        if committed_record(source, *wanted) is None:
-            continue
-        for path in (Path(shard.path), sidecar_path(shard.path), marker_path(Path(), shard.path)):
-            _link(source / path, plan.release / path)
-        adopted += 1
-    return adopted
+    have = committed_records(plan.release, plan.shards)
+    offered = committed_records(source, plan.shards)
+    wanted = [path for path in offered if path not in have]
+    for path in wanted:
+        names = [path, sidecar_name(path), marker_name(path)]
+        if offered[path].rejections_sha256:
+            names.insert(0, offered[path].rejections_path)
+        for name in names:
+            _link(source / name, plan.release / name)
+    return len(wanted)
 
 
 def _take_up(plan: BuildPlan) -> None:
@@ -197,8 +204,11 @@ def _on_one_thread(function: Callable[..., T], *arguments: object) -> T:
     return function(*arguments)
 
 
-def _link(source: Path, target: Path) -> None:
+def _link(source: ReleasePath, target: ReleasePath) -> None:
     """A second name for the file; a copy where the file system has no such links."""
+    if not (isinstance(source, Path) and isinstance(target, Path)):
+        write_atomically(target, read_bytes(source))
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from cards.charts import Spec, class_chart, distance_chart, scaling_chart
@@ -28,6 +27,7 @@ from cards.published import DATASET, published_tables, read_published
 from cards.result_schema import AnyResult
 from cards.sample_grid import read_samples, row_png
 from cards.tables import Table
+from generation.storage import ReleasePath
 
 TITLES = {DATASET: "ImageNet-1k", "fashion-mnist": "Fashion-MNIST", "digits": "Digits"}
 VERDICTS = ("", "helped", "harmed")
@@ -88,7 +88,9 @@ class Facet:
     samples: tuple[SampleFigure, ...]
 
 
-def assemble_board(results: Sequence[AnyResult], releases: Sequence[Path]) -> tuple[Facet, ...]:
+def assemble_board(
+    results: Sequence[AnyResult], releases: Sequence[ReleasePath]
+) -> tuple[Facet, ...]:
     """Facets of what was measured, by name, then ImageNet-1k's with the published figures."""
     trainings = classifier_rankings(results)
     scores = score_rankings(results)
@@ -232,7 +234,7 @@ def class_views(trainings: Sequence[Ranking[Training]]) -> list[ClassView]:
     return views
 
 
-def sample_figure(release: Path) -> tuple[str, SampleFigure]:
+def sample_figure(release: ReleasePath) -> tuple[str, SampleFigure]:
     """Data set of the release, and its first images of each class."""
     samples = read_samples(release)
     rows = [(c.name, row) for c, row in zip(samples.classes, samples.images, strict=True) if row]

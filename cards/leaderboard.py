@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from generation.command import run_command
+from generation.storage import release_path
 
 
 def leaderboard(
@@ -16,7 +17,7 @@ def leaderboard(
         typer.Option(help="write index.html, leaderboard.md, .csv and .json to this folder"),
     ] = None,
     release: Annotated[
-        list[Path] | None, typer.Option(help="show sample images of this release; repeatable")
+        list[str] | None, typer.Option(help="show sample images of this release; repeatable")
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="print the board as JSON")] = False,
 ) -> None:
@@ -32,7 +33,7 @@ def leaderboard(
     from cards.page import board_json, write_site
     from cards.result_schema import read_results
 
-    facets = assemble_board(read_results(results), release or [])
+    facets = assemble_board(read_results(results), [release_path(r) for r in release or []])
     written = write_site(facets, out) if out is not None else []
     if json_:
         files = [path.as_posix() for path in written]

@@ -11,6 +11,7 @@ from builder.commit import sha256_file, write_atomically
 from builder.manifest import Manifest, read_manifest
 from generation.command import run_command
 from generation.errors import UserError
+from generation.storage import ReleasePath, read_text, release_name, release_path
 
 if TYPE_CHECKING:
     from cards.sample_grid import Samples
@@ -26,7 +27,7 @@ LOWEST = 5  # classes named as the hardest
 
 
 def render_card(
-    release: Annotated[Path, typer.Argument(help="folder of a release")],
+    release: Annotated[str, typer.Argument(help="folder or URL of a release")],
     results: Annotated[
         Path | None, typer.Option(help="folder of result files; those about this release are shown")
     ] = None,
@@ -44,25 +45,27 @@ def render_card(
 
     if per_class < 1:
         raise UserError(f"--per-class must be at least 1, not {per_class}")
-    manifest = read_manifest(release)
-    contract = load_contract(release / README)
-    samples = read_samples(release, per_class=per_class)
-    body = card_body(manifest, samples, results, repo or f"./{release.resolve().name}")
-    write_atomically(release / PICTURE, png_bytes(draw_grid(samples)))
-    write_atomically(release / README, (contract + body).encode())
-    written = {name: sha256_file(release / name) for name in (README, PICTURE)}
-    replace(manifest, documents=manifest.documents | written).write(release)
+    folder = release_path(release)
+    manifest = read_manifest(folder)
+    contract = load_contract(folder / README)
+    samples = read_samples(folder, per_class=per_class)
+    body = card_body(manifest, samples, results, repo or f"./{release_name(folder)}")
+    write_atomically(folder / PICTURE, png_bytes(draw_grid(samples)))
+    write_atomically(folder / README, (contract + body).encode())
+    written = {name: sha256_file(folder / name) for name in (README, PICTURE)}
+    replace(manifest, documents=manifest.documents | written).write(folder)
     if json_:
-        print(json.dumps({"release": release.as_posix(), "sha256": written}))
+        print(json.dumps({"release": str(folder), "sha256": written}))
     else:
-        print("\n".join((release / name).as_posix() for name in written))
+        print("\n".join(str(folder / name) for name in written))
 
 
-def load_contract(readme: Path) -> str:
+def load_contract(readme: ReleasePath) -> str:
     """The YAML at the top of a release's README, fences included, as the builder wrote it."""
-    if not readme.is_file():
-        raise UserError(f"{readme} is missing; build-dataset writes it, run it again")
-    text = readme.read_bytes().decode()
+    try:
+        text = read_text(readme)
+    except FileNotFoundError:
+        raise UserError(f"{readme} is missing; build-dataset writes it, run it again") from None
     end = text.find("\n" + FENCE, len(FENCE) - 1)
     if not text.startswith(FENCE) or end < 0:
         raise UserError(f"{readme} does not start with YAML between two lines of ---")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 import typer
 from PIL import Image, ImageDraw, ImageFont
 
@@ -18,10 +18,13 @@ from generation.classes import ClassEntry
 from generation.command import run_command
 from generation.errors import UserError, unknown_name
 from generation.image_sets import decode, iterate_tables, split_files
+from generation.shard_files import iterate_shard, shard_schema
+from generation.storage import ReleasePath, release_path
 
 MAX_CLASSES = 20
 CELL = 64  # least side of an image in the picture, in pixels
 GAP = 4
+READ_ROWS = 256  # encoded images held at a time
 FONT_SIZE = 16
 INK, PAPER = (40, 40, 40), (255, 255, 255)
 
@@ -49,7 +52,7 @@ class Samples:
 
 
 def read_samples(
-    release: Path,
+    release: ReleasePath,
     config: str | None = None,
     split: str = "train",
     per_class: int = 10,
@@ -95,9 +98,9 @@ def spread(classes: Sequence[ClassEntry], most: int) -> list[ClassEntry]:
 
 
 def _first_ids(
-    release: Path, config: str, split: str, per_class: int, classes: Sequence[ClassEntry]
+    release: ReleasePath, config: str, split: str, per_class: int, classes: Sequence[ClassEntry]
 ) -> list[list[str]]:
-    names = pq.read_schema(split_files(release, config, split)[0]).names
+    names = shard_schema(split_files(release, config, split)[0]).names
     order = "index" if "index" in names else "image_id"
     columns = list(dict.fromkeys(["label", "image_id", order]))
     table = pa.concat_tables(iterate_tables(release, config, split, columns))
@@ -107,16 +110,15 @@ def _first_ids(
 
 
 def _read_images(
-    release: Path, config: str, split: str, wanted: Sequence[str]
+    release: ReleasePath, config: str, split: str, wanted: Sequence[str]
 ) -> dict[str, np.ndarray]:
     """Decoded images by id; files are read one after the other, only rows that are wanted."""
     found: dict[str, np.ndarray] = {}
     for path in split_files(release, config, split):
-        rows = pq.read_table(
-            path, columns=["image_id", "image"], filters=[("image_id", "in", list(wanted))]
-        )
-        for image_id, image in zip(rows["image_id"], rows["image"], strict=True):
-            found[image_id.as_py()] = decode(image["bytes"].as_py())
+        for batch in iterate_shard(path, ["image_id", "image"], READ_ROWS):
+            rows = batch.filter(pc.is_in(batch["image_id"], pa.array(wanted, pa.string())))
+            for image_id, image in zip(rows["image_id"], rows["image"], strict=True):
+                found[image_id.as_py()] = decode(image["bytes"].as_py())
     return found
 
 
@@ -169,7 +171,7 @@ def png_bytes(picture: Image.Image) -> bytes:
 
 
 def draw_sample_grid(
-    release: Annotated[Path, typer.Argument(help="folder of a release")],
+    release: Annotated[str, typer.Argument(help="folder or URL of a release")],
     out: Annotated[Path, typer.Option(help="PNG file to write")],
     config: Annotated[str | None, typer.Option(help="configuration; default: largest")] = None,
     split: Annotated[str, typer.Option(help="split")] = "train",
@@ -181,7 +183,7 @@ def draw_sample_grid(
     """
     if per_class < 1:
         raise UserError(f"--per-class must be at least 1, not {per_class}")
-    samples = read_samples(release, config, split, per_class)
+    samples = read_samples(release_path(release), config, split, per_class)
     write_atomically(out, png_bytes(draw_grid(samples)))
     typer.echo(f"{out}: {samples.caption}", err=True)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from builder.manifest import Manifest, read_manifest
 from generation.errors import UserError
 from generation.image_sets import PSEUDO_SPLITS, LabelledImages, load_images, split_files
+from generation.storage import ReleasePath, release_path, split_release
 
 TRAIN_PARTS = frozenset(PSEUDO_SPLITS)  # fit and tuning together are train
 
@@ -21,7 +21,7 @@ class Source:
     per_class: at most so many images of each class, the first by image id; None for all.
     """
 
-    path: Path
+    path: ReleasePath
     config: str
     split: str
     manifest: Manifest
@@ -48,13 +48,14 @@ def open_source(
     CONFIG is by default `resolution`, SPLIT is by default `split`. UserError for a spec of another
     form, a release that is not finished, or a configuration or split it does not have.
     """
-    fields = spec.split(":")
-    if len(fields) > 3 or not all(fields):
+    name, parts = split_release(spec)
+    if len(parts) > 2 or not all((name, *parts)):
         raise UserError(f"{spec!r} is not RELEASE[:CONFIG[:SPLIT]], such as releases/mine:32:train")
-    path, config, split = (*fields, *("", str(resolution), split)[len(fields) :])
-    manifest = read_manifest(Path(path))
-    split_files(Path(path), config, split)
-    return Source(Path(path), config, split, manifest, per_class)
+    config, split = (*parts, *(str(resolution), split)[len(parts) :])
+    path = release_path(name)
+    manifest = read_manifest(path)
+    split_files(path, config, split)
+    return Source(path, config, split, manifest, per_class)
 
 
 def check_sources(train: Sequence[Source], test: Source) -> None:

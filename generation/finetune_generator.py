@@ -12,6 +12,7 @@ from generation.command import run_command
 from generation.errors import UserError
 from generation.image_sets import PSEUDO_SPLITS, LabelledImages, load_images
 from generation.progress import progress_bar
+from generation.storage import ReleasePath, release_name, release_path
 from generation.training_recipe import TrainingRecipe, load_training_recipe
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def main() -> None:
 
 def finetune_generator(
     recipe: Annotated[str, typer.Option(help="A built-in training recipe or a TOML file.")],
-    data: Annotated[Path, typer.Option(help="A release with the stage's resolution.")],
+    data: Annotated[str, typer.Option(help="A release with the stage's resolution.")],
     out: Annotated[Path, typer.Option(help="Folder of the run: state, curves, checkpoint.")],
     start: Annotated[
         str | None,
@@ -66,13 +67,14 @@ def finetune_generator(
         raise UserError(f"--split {split!r}: a generator learns from 'fit' or 'train' alone")
     if threads is not None and threads < 1:
         raise UserError(f"--threads {threads}: give at least 1")
-    images, parents = _load_data(chosen, data, split)
+    release = release_path(data)
+    images, parents = _load_data(chosen, release, split)
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
     network = _network(chosen, start)
-    record = _record(chosen, images, data, split, start)
+    record = _record(chosen, images, release, split, start)
     _claim_folder(out, record)
     _train(network, _training_set(network, chosen, images, parents), chosen, out, as_json)
     answer = {"checkpoint": str(out / "checkpoint"), "steps": chosen.training.steps}
@@ -90,7 +92,7 @@ def _changed(recipe: TrainingRecipe, field: str, value: int | None) -> TrainingR
 
 
 def _load_data(
-    recipe: TrainingRecipe, data: Path, split: str
+    recipe: TrainingRecipe, data: ReleasePath, split: str
 ) -> tuple[LabelledImages, LabelledImages | None]:
     """The stage's images and, for super-resolution, their views at the parent's resolution."""
     images = load_images(data, str(recipe.stage.resolution), split)
@@ -155,7 +157,7 @@ def _training_set(
 
 
 def _record(
-    recipe: TrainingRecipe, images: LabelledImages, data: Path, split: str, start: str | None
+    recipe: TrainingRecipe, images: LabelledImages, data: ReleasePath, split: str, start: str | None
 ) -> dict[str, Any]:
     """training.json: all that decided the weights."""
     from generation.checkpoint_files import checkpoint_sha256, resolve_checkpoint
@@ -164,7 +166,7 @@ def _record(
         # what is kept on the way decides no weights: a run may go on with another keep_every
         "recipe": recipe.model_dump(mode="json", exclude={"training": {"keep_every"}}),
         "data": {
-            "release": data.resolve().name,
+            "release": release_name(data),
             "split": split,
             "images": len(images),
             "sha256": images.sha256,

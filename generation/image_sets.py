@@ -10,14 +10,14 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from generation.errors import UserError, unknown_name
+from generation.shard_files import is_shard, read_shard, shard_schema, shard_split
+from generation.storage import ReleasePath, list_files, read_text
 
 PSEUDO_SPLITS = {"fit": False, "tuning": True}  # value of the tuning column
 
@@ -47,55 +47,50 @@ class LabelledImages:
         return len(self.labels)
 
 
-def split_files(release: Path, config: str, split: str) -> list[Path]:
-    """The Parquet files of one split, sorted; UserError says what there is instead."""
-    folder = release / config
-    if not folder.is_dir():
-        options = (
-            [p.name for p in release.iterdir() if any(p.glob("*.parquet"))]
-            if (release.is_dir())
-            else []
-        )
-        if not options:
-            raise UserError(f"{release} is not a release: no Parquet files; see build-dataset")
-        raise unknown_name(f"configuration of {release}", config, options)
+def split_files(release: ReleasePath, config: str, split: str) -> list[ReleasePath]:
+    """The files of one split, sorted; UserError says what there is instead."""
+    names = _listed_files(release)
+    if not names:
+        raise UserError(f"{release} is not a release: no Parquet files; see build-dataset")
+    configs = {name.split("/")[0] for name in names}
+    if config not in configs:
+        raise unknown_name(f"configuration of {release}", config, configs)
+    splits = {name: shard_split(name) for name in names if name.split("/")[0] == config}
     stored = "train" if split in PSEUDO_SPLITS else split
-    files = [path for path in _listed_files(release, folder) if path.name.startswith(f"{stored}-")]
+    files = sorted(name for name, found in splits.items() if found == stored)
     if not files:
-        options = sorted({p.name.split("-")[0] for p in folder.glob("*.parquet")})
-        raise unknown_name(f"split of {folder}", split, options)
-    return files
+        raise unknown_name(f"split of {release / config}", split, set(splits.values()))
+    return [release / name for name in files]
 
 
-def _listed_files(release: Path, folder: Path) -> list[Path]:
-    """The files of a configuration that the manifest lists: while a release grows there are more.
+def _listed_files(release: ReleasePath) -> list[str]:
+    """Paths within of the files the manifest lists: while a release grows there are more.
 
     A release being selected from or made by other tools may have no manifest: then all there are.
     """
-    manifest = release / "manifest.json"
-    if not manifest.is_file():
-        return sorted(folder.glob("*.parquet"))
-    shards = json.loads(manifest.read_text())["shards"]
-    paths = (release / shard["path"] for shard in shards)
-    return sorted(path for path in paths if path.parent == folder)
+    try:
+        manifest = read_text(release / "manifest.json")
+    except (FileNotFoundError, NotADirectoryError):
+        return [name for name in list_files(release) if is_shard(name)]
+    return [shard["path"] for shard in json.loads(manifest)["shards"]]
 
 
 def iterate_tables(
-    release: Path, config: str, split: str, columns: list[str]
+    release: ReleasePath, config: str, split: str, columns: list[str]
 ) -> Iterator[pa.Table]:
     """One table a file, with `columns`, only the rows of `split`."""
     for path in split_files(release, config, split):
         if split not in PSEUDO_SPLITS:
-            yield pq.read_table(path, columns=columns)
+            yield read_shard(path, columns)
             continue
-        if "tuning" not in pq.read_schema(path).names:
+        if "tuning" not in shard_schema(path).names:
             raise UserError(f"{release} has no tuning rows, so no split {split!r}; use 'train'")
-        table = pq.read_table(path, columns=[*columns, "tuning"])
+        table = read_shard(path, [*columns, "tuning"])
         wanted = pa.compute.equal(table["tuning"], PSEUDO_SPLITS[split])
         yield table.filter(wanted).drop_columns(["tuning"])
 
 
-def load_images(release: Path, config: str, split: str) -> LabelledImages:
+def load_images(release: ReleasePath, config: str, split: str) -> LabelledImages:
     """Decode one split of one fixed-resolution configuration into memory.
 
     Raises UserError, naming the image, if one cannot be decoded, and if their sizes differ.
@@ -112,7 +107,7 @@ def load_images(release: Path, config: str, split: str) -> LabelledImages:
             raise UserError(f"{release}:{config}:{split}, image {image_id}: {error}") from None
         if pixels[-1].shape != pixels[0].shape:
             raise UserError(f"{release}:{config}: images of several sizes; name a view of one")
-    schema = pq.read_schema(split_files(release, config, split)[0])
+    schema = shard_schema(split_files(release, config, split)[0])
     ids, names = class_labels(schema)
     return LabelledImages(
         images=np.stack(pixels),

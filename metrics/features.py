@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from builder.manifest import ShardRecord
 from generation.errors import UserError
 from generation.image_sets import decode
+from generation.shard_files import iterate_shard
+from generation.storage import ReleasePath
 from metrics.extractors import Extractor, Features, concatenate
 from metrics.feature_cache import FeatureCache
 from metrics.image_lists import ImageList, ImageSet, read_image_list
@@ -87,7 +88,7 @@ def extract_shard(
     return len(new)
 
 
-def _decode_ahead(path: Path, batches: list[np.ndarray]) -> Iterator[np.ndarray]:
+def _decode_ahead(path: ReleasePath, batches: list[np.ndarray]) -> Iterator[np.ndarray]:
     """uint8[N,H,W,3] of each batch of rows (ascending); one batch is decoded ahead of need."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         waiting: list[list[Future[np.ndarray]]] = []
@@ -99,11 +100,11 @@ def _decode_ahead(path: Path, batches: list[np.ndarray]) -> Iterator[np.ndarray]
             yield _stack(path, waiting.pop(0))
 
 
-def _read_batches(path: Path, batches: list[np.ndarray]) -> Iterator[list[bytes]]:
+def _read_batches(path: ReleasePath, batches: list[np.ndarray]) -> Iterator[list[bytes]]:
     """Encoded images of each batch of rows, reading the file once from front to back."""
     if not batches:
         return
-    reader = pq.ParquetFile(path).iter_batches(1024, columns=["image"])
+    reader = iterate_shard(path, ["image"], 1024)
     start, block = 0, next(reader)
     for rows in batches:
         data: list[bytes] = []
@@ -115,7 +116,7 @@ def _read_batches(path: Path, batches: list[np.ndarray]) -> Iterator[list[bytes]
         yield data
 
 
-def _stack(path: Path, images: list[Future[np.ndarray]]) -> np.ndarray:
+def _stack(path: ReleasePath, images: list[Future[np.ndarray]]) -> np.ndarray:
     pixels = [image.result() for image in images]
     if len({p.shape for p in pixels}) > 1:
         raise UserError(

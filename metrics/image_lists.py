@@ -12,6 +12,8 @@ from builder.commit import sha256_bytes, write_atomically
 from builder.manifest import Manifest, ShardRecord, read_manifest
 from generation.errors import UserError
 from generation.image_sets import PSEUDO_SPLITS, split_files
+from generation.shard_files import iterate_shard, shard_schema
+from generation.storage import ReleasePath, list_files
 
 READ_ROWS = 1024  # encoded images held at a time
 
@@ -20,7 +22,7 @@ READ_ROWS = 1024  # encoded images held at a time
 class ImageSet:
     """One split of one fixed-resolution configuration of a release."""
 
-    release: Path
+    release: ReleasePath
     config: str
     split: str
     manifest: Manifest
@@ -42,11 +44,15 @@ class ImageSet:
 
     def shards(self) -> tuple[ShardRecord, ...]:
         """The records of the split's files, in plan order, which is that of their names."""
-        records = {record.path: record for record in self.manifest.shards}
+        records = {self.release / record.path: record for record in self.manifest.shards}
+        sizes = list_files(self.release / self.config)
         found = []
         for path in split_files(self.release, self.config, self.split):
-            record = records.get(f"{self.config}/{path.name}")
-            if record is None or path.stat().st_size != record.bytes:
+            record = records.get(path)
+            if (
+                record is None
+                or sizes.get(record.path.removeprefix(f"{self.config}/")) != record.bytes
+            ):
                 raise UserError(f"{path} is not the file that the manifest of its release names")
             found.append(record)
         return tuple(found)
@@ -71,7 +77,7 @@ class ImageSet:
         return ImageSet(self.release, self.config, split, self.manifest)
 
 
-def open_image_set(release: Path, config: str, split: str) -> ImageSet:
+def open_image_set(release: ReleasePath, config: str, split: str) -> ImageSet:
     """Raises UserError if there is no such release, configuration or split."""
     image_set = ImageSet(release, config, split, read_manifest(release))
     image_set.shards()
@@ -125,14 +131,13 @@ def read_image_list(image_set: ImageSet, shard: ShardRecord, cache: Path) -> Ima
     )
 
 
-def _list_images(path: Path) -> pa.Table:
+def _list_images(path: ReleasePath) -> pa.Table:
     """image_sha256, image_id, label, and tuning where the release marks such rows."""
-    file = pq.ParquetFile(path)
     names = ["image", "image_id", "label"]
-    names += ["tuning"] if "tuning" in file.schema_arrow.names else []
+    names += ["tuning"] if "tuning" in shard_schema(path).names else []
     hashes: list[bytes] = []
     others = []
-    for batch in file.iter_batches(READ_ROWS, columns=names):
+    for batch in iterate_shard(path, names, READ_ROWS):
         data = batch.column("image").field("bytes").to_pylist()
         hashes += [bytes.fromhex(sha256_bytes(content)) for content in data]
         others.append(batch.select(names[1:]))

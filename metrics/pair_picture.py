@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from builder.commit import write_atomically
 from builder.results import Result
 from generation.image_sets import decode
+from generation.shard_files import read_shard
 from metrics.image_lists import ImageSet, read_image_list
 
 PAIRS_A_ROW = 4
@@ -50,7 +50,7 @@ def _read(image_set: ImageSet, wanted: set[str], cache: Path) -> dict[str, np.nd
         rows = [i for i, name in enumerate(images.image_ids) if name in wanted]
         if not rows:
             continue
-        column = pq.read_table(image_set.release / shard.path, columns=["image"])["image"]
+        column = read_shard(image_set.release / shard.path, ["image"])["image"]
         for i in rows:
             data = column[int(images.rows[i])].as_py()["bytes"]
             found[images.image_ids[i]] = decode(data)

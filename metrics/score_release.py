@@ -17,6 +17,7 @@ from generation.command import run_command
 from generation.errors import UserError
 from generation.image_sets import PSEUDO_SPLITS
 from generation.progress import progress_bar
+from generation.storage import ReleasePath, release_path, split_release
 from metrics.extraction import plan_extraction, run_extraction
 from metrics.extractors import DEFAULT_EXTRACTOR, EXTRACTORS, load_extractor
 from metrics.image_lists import ImageSet, open_image_set
@@ -41,7 +42,7 @@ def score_release(
     releases: Annotated[
         list[str], typer.Argument(help="RELEASE:CONFIG or RELEASE:CONFIG:SPLIT (split: train).")
     ],
-    real: Annotated[Path, typer.Option(help="The real release: every split is a reference.")],
+    real: Annotated[str, typer.Option(help="The real release: every split is a reference.")],
     out: Annotated[Path, typer.Option(help="Folder for the result files.")] = Path("results"),
     extractor: Annotated[
         list[str] | None,
@@ -103,7 +104,7 @@ def score_release(
     parse_metrics(metrics)  # a wrong name is told before anything is loaded
     files = [read_reference_file(path) for path in reference or []]
     subjects = [parse_image_set(text) for text in releases]
-    references = {s.config: open_references(real, s.config) for s in subjects}
+    references = {s.config: open_references(release_path(real), s.config) for s in subjects}
     written: list[tuple[Path, Result]] = []
     for name in extractor or [DEFAULT_EXTRACTOR]:
         loaded = load_extractor(name, device, batch)
@@ -138,13 +139,13 @@ def score_release(
 
 def parse_image_set(text: str) -> ImageSet:
     """RELEASE:CONFIG or RELEASE:CONFIG:SPLIT; raises UserError for anything else."""
-    parts = text.split(":")
-    if len(parts) not in (2, 3) or not all(parts):
+    release, parts = split_release(text)
+    if len(parts) not in (1, 2) or not all((release, *parts)):
         raise UserError(f"{text!r}: give RELEASE:CONFIG, such as releases/fashion-mnist-32:32")
-    return open_image_set(Path(parts[0]), parts[1], parts[2] if len(parts) == 3 else "train")
+    return open_image_set(release_path(release), *parts, *["train"][: 2 - len(parts)])
 
 
-def open_references(real: Path, config: str) -> list[ImageSet]:
+def open_references(real: ReleasePath, config: str) -> list[ImageSet]:
     """Every split that `real` stores for `config`."""
     manifest = read_manifest(real)
     if manifest.kind != "real":

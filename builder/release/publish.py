@@ -6,7 +6,7 @@ from pathlib import Path
 
 from builder.commit import sha256_file
 from builder.manifest import MANIFEST_FILE, Manifest
-from builder.markers import marker_path
+from builder.markers import marker_name
 from builder.release.findings import Problem
 from builder.release.hub import LocalFile, Repository, lacking, local_file
 from builder.release.shard_checks import marker_problems
@@ -67,7 +67,7 @@ def published_files(release: Path, manifest: Manifest) -> tuple[list[LocalFile],
     """
     data = []
     for record in manifest.shards:
-        marker = marker_path(release, record.path).relative_to(release).as_posix()
+        marker = marker_name(record.path)
         shard = LocalFile(record.path, release / record.path, record.bytes, record.sha256)
         data += [shard, local_file(release, marker)]
     last = [STATE_FILE, *sorted(manifest.documents), MANIFEST_FILE]

@@ -14,7 +14,7 @@ from PIL import Image
 
 from builder.commit import sha256_file
 from builder.manifest import ShardRecord
-from builder.markers import marker_path
+from builder.markers import marker_name
 from builder.release.findings import Problem
 
 SYNTHETIC_MARK = b"trainedAlgorithmicMedia"
@@ -77,8 +77,8 @@ def _damage(path: Path, record: ShardRecord) -> str | None:
 
 def marker_problems(release: Path, record: ShardRecord) -> list[Problem]:
     """Whether the shard's marker is there and says what the manifest says."""
-    path = marker_path(release, record.path)
-    name = path.relative_to(release).as_posix()
+    name = marker_name(record.path)
+    path = release / name
     try:
         content = json.loads(path.read_text())
         found, versions = content["shard"], content["versions"]

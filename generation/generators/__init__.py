@@ -28,10 +28,21 @@ class ImageBatch:
     resolution: int | None = None
 
 
-class Generator(Protocol):
-    """One stage's model, loaded. Returns uint8[N,H,W,3]."""
+@dataclass(frozen=True)
+class Screened:
+    """Images of a pipeline that refuses some itself, uint8[N,H,W,3].
 
-    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray: ...
+    reasons: for each image why it is refused (its pixels are then of no use), None if it is not.
+    """
+
+    images: np.ndarray
+    reasons: Sequence[str | None]
+
+
+class Generator(Protocol):
+    """One stage's model, loaded. Returns uint8[N,H,W,3], or `Screened` if it may refuse images."""
+
+    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened: ...
 
 
 class GeneratorSource(Protocol):
