@@ -141,13 +141,8 @@ def _local_cluster(options: ClusterOptions, most: int) -> Iterator[Cluster]:
     """Each worker has one torch thread, so bits do not depend on how many there are. Scheduler and
     dashboard listen on this machine alone."""
     import dask
-    from dask.system import CPU_COUNT  # of this container, not of its host
 
-    gpus = visible_gpus()
-    count = min(options.workers or len(gpus) or CPU_COUNT, most)
-    environments = [
-        {"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {} for i in range(count)
-    ]
+    environments = worker_environments(options.workers, most)
     with dask.config.set({"logging": SETTINGS["logging"]}):
         # Reads its log level once. Imported within its own settings it would lose all of them when
         # these end, and a second cluster could not open.
@@ -170,3 +165,12 @@ def _local_cluster(options: ClusterOptions, most: int) -> Iterator[Cluster]:
             # made is committed, and they are daemons: they end with this process.
             with suppress(TimeoutError):
                 cluster.close()
+
+
+def worker_environments(workers: int | None, most: int) -> list[dict[str, str]]:
+    """One for each worker process, at most `most`: with GPUs, each sees one of them."""
+    from dask.system import CPU_COUNT  # of this container, not of its host
+
+    gpus = visible_gpus()
+    count = min(workers or len(gpus) or CPU_COUNT, most)
+    return [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {} for i in range(count)]
