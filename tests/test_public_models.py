@@ -54,10 +54,13 @@ ADAPTERS: dict[str, tuple[Callable[[Path], Path], int, str]] = {
 IMAGENET = sorted(path.stem for path in BUILTIN.glob("imagenet-*.toml"))
 # What a person has to do for want of a network, by generator.
 ADVICE = {
+    "adm-256": "put it at",
+    "adm-64": "put it at",
     "biggan": "put the file at",
     "deepfloyd-if": "hf auth login",
     "diffusers": "hf auth login",
     "dit": "hf auth login",
+    "iddpm": "put it at",
 }
 
 

@@ -58,10 +58,14 @@ class GeneratorSource(Protocol):
 
 
 MODULES = {
+    "adm-256": "generation.generators.adm_256",
+    "adm-64": "generation.generators.adm_64",
+    "adm-upsampler": "generation.generators.adm_upsampler",
     "biggan": "generation.generators.biggan",
     "deepfloyd-if": "generation.generators.deepfloyd_if",
     "diffusers": "generation.generators.diffusers",
     "dit": "generation.generators.dit",
+    "iddpm": "generation.generators.iddpm",
     "pixel-unet": "generation.generators.pixel_unet",
 }
 

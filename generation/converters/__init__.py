@@ -1,0 +1,1 @@
+"""Converters: a checkpoint in its authors' own layout becomes one of diffusers' networks."""

@@ -1,0 +1,53 @@
+"""Checkpoints that are one file in their authors' layout: found, read without running code."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from generation.downloads import model_cache
+from generation.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def locate_file(checkpoint: str, source: str) -> Path:
+    """The file named, or the one of that name in the model cache; UserError says where to get it.
+
+    source: where its authors offer it, in words.
+    """
+    named, cached = Path(checkpoint), model_cache() / Path(checkpoint).name
+    for file in (named, cached):
+        if file.is_file():
+            return file
+    raise UserError(
+        f"{checkpoint} is not on this machine: download it from {source} and put it at {cached}, "
+        "or name the file as the stage's checkpoint; `--recipe fashion-mnist` needs no download"
+    )
+
+
+def read_tensors(file: Path) -> "dict[str, Tensor]":
+    """The tensors of a .safetensors file or of a pickle, read as weights alone.
+
+    A training checkpoint's `state_dict` is taken. Raises UserError if there is anything that is no
+    weight, since loading that would run its code.
+    """
+    import pickle
+
+    import torch
+    from safetensors.torch import load_file
+
+    if file.suffix == ".safetensors":
+        return load_file(file)
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{file} cannot be read as weights alone ({reason}): give its tensors as a "
+            ".safetensors file"
+        ) from None
+    if isinstance(content, dict):
+        content = content.get("state_dict", content)
+    if not isinstance(content, dict) or not all(torch.is_tensor(v) for v in content.values()):
+        raise UserError(f"{file} holds no state dict: give the checkpoint as its authors saved it")
+    return content
