@@ -108,10 +108,10 @@ class GaussianReference:
             raise UserError("features are not finite: the distance is not defined")
         difference = self.mean - moments.mean
         traces = np.trace(self.covariance) + np.trace(covariance)
-        value = difference @ difference + traces - 2 * self._root_trace(covariance, moments.n - 1)
+        value = difference @ difference + traces - 2 * self.root_trace(covariance, moments.n - 1)
         return max(0.0, float(value))
 
-    def _root_trace(self, covariance: np.ndarray, rank: int) -> float:
+    def root_trace(self, covariance: np.ndarray, rank: int) -> float:
         """Trace of (Σ1 Σ2)^½ with Σ2 of at most `rank`."""
         product = self.root.T @ covariance @ self.root
         if not product.size:
