@@ -20,6 +20,10 @@ WORKER = {"nthreads": 1, "host": "127.0.0.1", "memory_limit": 0, "preload": ["bu
 SETTINGS: dict[str, Any] = {
     "distributed.scheduler.worker-saturation": 1.0,  # a waiting task stays with the scheduler
     "distributed.scheduler.worker-ttl": None,  # a long C call may hold the GIL
+    # Dask's watching of a worker takes 4% of a core each, and tells nothing of shards
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "2s",
+    "distributed.admin.system-monitor.interval": "5s",
     # The command tells what a user should know; in workers only the environment is early enough
     "logging": {"distributed": "critical"},
     "distributed.nanny.pre-spawn-environ": {
