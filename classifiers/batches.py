@@ -13,8 +13,7 @@ from torch import Tensor
 from classifiers.augmentation import mix_images, random_crops, random_erasing, random_flips
 from classifiers.recipe import ClassifierRecipe
 from generation.image_sets import LabelledImages
-
-LUMA = np.array([19595, 38470, 7471], dtype=np.uint32)  # ITU-R 601 times 2^16, Pillow's mode L
+from generation.timm_classifier import normalise, to_channels
 
 
 class ResidentBatches:
@@ -50,23 +49,6 @@ class ResidentBatches:
         if settings.mixup > 0 or settings.cutmix > 0:
             images, labels = mix_images(images, labels, self._classes, settings)
         return images.contiguous(memory_format=torch.channels_last), labels
-
-
-def normalise(images: Tensor, recipe: ClassifierRecipe) -> Tensor:
-    """uint8 [0, 255] => float32 of about mean 0 and variance 1, by the recipe's mean and std."""
-    mean = torch.tensor(recipe.mean, device=images.device).view(-1, 1, 1) * 255
-    scale = torch.tensor(recipe.std, device=images.device).view(-1, 1, 1) * 255
-    return (images.float() - mean) / scale
-
-
-def to_channels(images: np.ndarray, channels: int) -> np.ndarray:
-    """uint8[N,H,W,3] => uint8[N,channels,H,W]; with 1 channel as Pillow makes grey."""
-    if channels == 1:
-        # In blocks: a set of 60,000 images would otherwise pass through a copy of 32-bit integers.
-        blocks = np.array_split(images, max(1, len(images) // 4096))
-        grey = [(block @ LUMA + 0x8000 >> 16).astype(np.uint8) for block in blocks]
-        return np.concatenate(grey)[:, None]
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 
 def batch_rows(images: int, batch: int, seed: int, step: int) -> np.ndarray:

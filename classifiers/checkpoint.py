@@ -4,11 +4,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from builder.commit import write_atomically
 from classifiers.recipe import ClassifierRecipe
-from generation.errors import UserError
+from generation.timm_classifier import load_network, read_classifier, read_header
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,19 +28,7 @@ def load_classifier(path: Path) -> tuple["nn.Module", ClassifierRecipe, tuple[st
 
     Raises UserError if `path` is no file that `save_classifier` wrote.
     """
-    from safetensors import SafetensorError, safe_open
-
-    from classifiers.model import build_model
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        recipe = ClassifierRecipe.model_validate_json(header["recipe"])
-        class_ids = tuple(json.loads(header["class_ids"]))
-        model = build_model(recipe, len(class_ids))
-        model.load_state_dict(tensors)
-    except (OSError, SafetensorError, KeyError, ValidationError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} is not a classifier that this project saved: {reason}") from None
-    return model.eval(), recipe, class_ids
+    model = load_network(path)
+    _, class_ids = read_classifier(path)
+    recipe = ClassifierRecipe.model_validate_json(read_header(path)["recipe"])
+    return model, recipe, class_ids

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.results import Result, environment, read_result
+from classifiers.checkpoint import save_classifier
 from classifiers.predictions import Predictions, accuracy_values, predict
 from classifiers.recipe import ClassifierRecipe
 from classifiers.sources import Source, describe
@@ -79,8 +80,10 @@ class Experiment:
             raise UserError(f"--out {path} holds another result; give another name or remove it")
 
 
-def run_experiment(experiment: Experiment, seed: int, out: Path, progress: Progress) -> Result:
-    """Train, test, write the predictions beside `out` and then `out`.
+def run_experiment(
+    experiment: Experiment, seed: int, out: Path, progress: Progress, save: Path | None = None
+) -> Result:
+    """Train, test, write the predictions beside `out` and then `out`; the classifier to `save`.
 
     `progress` gets the number of images training will see; its context gets those just seen.
     """
@@ -109,13 +112,15 @@ def run_experiment(experiment: Experiment, seed: int, out: Path, progress: Progr
         "images_per_second": round(steps * recipe.batch / seconds, 1),
     }
     result = experiment.result(seed, values, spent)
+    if save is not None:
+        save_classifier(save, model, recipe, testing.class_ids)
     predictions.write(out.with_suffix(".parquet"))
     result.write(out)
     return result
 
 
 def seed_paths(out: Path, seeds: Sequence[int]) -> dict[int, Path]:
-    """Where each seed's result goes: `out` itself for one seed, else NAME-seedS.json."""
+    """Where each seed's file goes: `out` itself for one seed, else NAME-seedS.SUFFIX."""
     if len(seeds) == 1:
         return {seeds[0]: out}
-    return {seed: out.with_name(f"{out.stem}-seed{seed}.json") for seed in seeds}
+    return {seed: out.with_name(f"{out.stem}-seed{seed}{out.suffix}") for seed in seeds}

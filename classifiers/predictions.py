@@ -81,7 +81,7 @@ def _image_batches(
     """float32[B,C,H,W] on the model's device, normalised as in training."""
     import torch
 
-    from classifiers.batches import normalise, to_channels
+    from generation.timm_classifier import normalise, to_channels
 
     device = next(model.parameters()).device
     for start in range(0, len(data), BATCH):

@@ -7,12 +7,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from generation.errors import UserError, unknown_name
+from generation.timm_classifier import ClassifierModel, Positive
 
 BUILTIN = Path(__file__).parent / "recipes"
 
-Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-ModelArgument = bool | int | float | str | tuple[int, ...]
 
 
 class Augmentation(BaseModel):
@@ -34,31 +33,17 @@ class Augmentation(BaseModel):
     cutmix: Annotated[float, Field(ge=0)] = 0.0
 
 
-class ClassifierRecipe(BaseModel):
+class ClassifierRecipe(ClassifierModel):
     """A classifier and its training.
 
     description: where the recipe comes from; expected: its real-only accuracy and its cost, as
-    measured. model, model_args: timm's name and the arguments it takes. stem_stride, stem_pool:
-    stride of the first convolution and whether its max-pooling stays, for small images; by default
-    as timm has them. channels: 1 turns the images grey. mean, std: of pixels in [0, 1], one a
-    channel. warmup: share of all steps in which the learning rate rises. Weight decay spares
+    measured. warmup: share of all steps in which the learning rate rises. Weight decay spares
     biases and normalisation. ema: decay of the averaged weights, which are then the result; 0
     for none.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
     description: str
     expected: str = ""
-    model: str
-    model_args: dict[str, ModelArgument] = {}
-    stem_stride: Positive | None = None
-    stem_pool: bool = True
-    resolution: Positive
-    channels: Literal[1, 3] = 3
-    mean: tuple[float, ...]
-    std: tuple[Annotated[float, Field(gt=0)], ...]
     epochs: Annotated[float, Field(gt=0)]
     batch: Positive
     optimizer: Literal["sgd", "momentum", "adamw", "lamb"]
@@ -73,8 +58,6 @@ class ClassifierRecipe(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> "ClassifierRecipe":
-        if {len(self.mean), len(self.std)} != {self.channels}:
-            raise ValueError(f"mean and std need {self.channels} values each, one a channel")
         if self.augmentation.shift >= self.resolution:
             raise ValueError(f"augmentation.shift must be less than {self.resolution} pixels")
         return self

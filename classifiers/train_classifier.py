@@ -52,6 +52,10 @@ def train_classifier(
         int | None,
         typer.Option(min=1, help="Optimiser steps, in place of the recipe's epochs."),
     ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(help="File for the trained classifier, .safetensors; accept rules read it."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON document, no progress.")
     ] = False,
@@ -78,6 +82,8 @@ def train_classifier(
     """
     if out.suffix != ".json":
         raise UserError(f"--out {out}: give a file name that ends in .json")
+    if save is not None and save.suffix != ".safetensors":
+        raise UserError(f"--save {save}: give a file name that ends in .safetensors")
     chosen_seeds = _choose_seeds(seed, seeds)
     chosen = load_recipe(recipe)
     sources = tuple(open_source(spec, chosen.resolution, "train", per_class) for spec in train)
@@ -99,10 +105,11 @@ def train_classifier(
     paths = seed_paths(out, chosen_seeds)
     for number, path in paths.items():
         experiment.require_free(path, number)
+    saves = seed_paths(save, chosen_seeds) if save else {}
     results = {}
     for number, path in paths.items():
         bar = partial(progress_bar, label=f"seed {number}", unit="images", quiet=as_json)
-        results[path] = run_experiment(experiment, number, path, bar)
+        results[path] = run_experiment(experiment, number, path, bar, saves.get(number))
         if not as_json:
             print(summary(results[path], path))
     if as_json:

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from classifiers.batches import ResidentBatches
-from classifiers.model import build_model
 from classifiers.recipe import ClassifierRecipe
 from generation.errors import UserError
 from generation.image_sets import LabelledImages
+from generation.timm_classifier import build_model
 
 INITIALISATION = 0  # what numbers are drawn for, kept apart from those of step 0, 1, 2 …
 STEPS_BETWEEN_CHECKS = 50

@@ -20,8 +20,8 @@ from builder.manifest import Manifest, ShardRecord
 from builder.parquet import encode_table, image_features, table_schema
 from builder.results import read_result
 from classifiers.augmentation import mix_images, random_crops, random_erasing, random_flips
-from classifiers.batches import ResidentBatches, batch_rows, to_channels
-from classifiers.model import build_model
+from classifiers.batches import ResidentBatches, batch_rows
+from classifiers.checkpoint import load_classifier
 from classifiers.predictions import Predictions, accuracy_values, predict, share
 from classifiers.recipe import Augmentation, ClassifierRecipe, load_recipe, recipe_names
 from classifiers.sources import check_sources, join_images, load_source, open_source
@@ -30,6 +30,7 @@ from classifiers.training import learning_rate_at, seed_torch, total_steps, trai
 from generation.classes import ClassEntry
 from generation.errors import UserError
 from generation.image_sets import LabelledImages
+from generation.timm_classifier import build_model, to_channels
 
 SIZE = 16
 NAMES = ("left", "right", "top", "bottom", "middle", "checks")
@@ -545,7 +546,12 @@ def test_a_class_without_training_images_is_refused() -> None:
 def test_cas_and_its_files(real: Path, synthetic: Path, recipe_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "results" / "cas.json"
     train_classifier(
-        train=[str(synthetic)], test=str(real), out=out, recipe=str(recipe_file), seeds="0,2"
+        train=[str(synthetic)],
+        test=str(real),
+        out=out,
+        recipe=str(recipe_file),
+        seeds="0,2",
+        save=tmp_path / "saved" / "tiny.safetensors",
     )
     paths = sorted(path.name for path in out.parent.iterdir())
     assert paths == [f"cas-seed{s}.{kind}" for s in (0, 2) for kind in ("json", "parquet")]
@@ -570,6 +576,10 @@ def test_cas_and_its_files(real: Path, synthetic: Path, recipe_file: Path, tmp_p
     assert np.mean(hits) == result.values["top1"]["value"] > 0.8
     expected = load_source(open_source(str(real), SIZE, "test"), SIZE)
     assert tuple(table["image_id"].to_pylist()) == expected.image_ids
+    model, saved, class_ids = load_classifier(tmp_path / "saved" / "tiny-seed2.safetensors")
+    assert (saved, class_ids) == (load_recipe(str(recipe_file)), expected.class_ids)
+    again = predict(model, saved, expected)
+    assert np.allclose(again.probability, table["probability"].to_numpy(), atol=1e-5)
 
 
 def test_a_mix_at_equal_steps_is_not_cas_and_another_result_is_kept(

@@ -6,11 +6,11 @@ import torch
 from scipy.spatial.distance import cdist
 
 from classifiers.checkpoint import load_classifier, save_classifier
-from classifiers.model import build_model
 from classifiers.predictions import predict
 from classifiers.recipe import ClassifierRecipe
 from generation.errors import UserError
 from generation.image_sets import LabelledImages
+from generation.timm_classifier import build_model
 from metrics.agreement import AgreementCounts, agreement_values, logit_columns
 from metrics.copies import copy_values, nearest_images
 from metrics.extractors import load_extractor

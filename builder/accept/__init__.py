@@ -89,7 +89,11 @@ class LocatedRule:
         return source.load(self.place, settings)
 
 
-MODULES: dict[str, str] = {}
+MODULES = {
+    "classifier-confidence": "builder.accept.classifier_confidence",
+    "reference-distance": "builder.accept.reference_distance",
+    "safety-checker": "builder.accept.safety_checker",
+}
 
 
 def rule_source(name: str) -> RuleSource:
