@@ -26,6 +26,7 @@ from generation.classes import ClassEntry
 from generation.errors import UserError
 from metrics import networks
 from metrics.comparability import require_comparable
+from metrics.compare_scores import compare_scores
 from metrics.extraction import plan_extraction
 from metrics.extractors import load_extractor
 from metrics.feature_cache import FeatureCache
@@ -125,7 +126,7 @@ def scored(releases, tmp_path_factory) -> dict[str, Result]:
     names = [f"{releases}/shapes-16:16", f"{releases}/shapes-real:16:test"]
     score_release(
         names,
-        real=releases / "shapes-real",
+        real=f"{releases}/shapes-real",
         out=out,
         cache=out / "cache",
         device="cpu",
@@ -289,7 +290,7 @@ def test_scoring_again_gives_the_same_result(releases, scored, tmp_path, capsys)
     """Another cache, another batch of files beside it: not one bit changes."""
     score_release(
         [f"{releases}/shapes-16:16"],
-        real=releases / "shapes-real",
+        real=f"{releases}/shapes-real",
         out=tmp_path,
         cache=tmp_path / "cache",
         device="cpu",
@@ -308,7 +309,7 @@ def test_the_bits_are_the_same_at_any_number_of_workers(releases, scored, tmp_pa
     for workers in (2, 4):
         score_release(
             [f"{releases}/shapes-16:16"],
-            real=releases / "shapes-real",
+            real=f"{releases}/shapes-real",
             out=tmp_path / str(workers),
             cache=tmp_path / str(workers),
             device="cpu",
@@ -341,7 +342,7 @@ def test_only_shards_with_new_images_are_planned(releases, tmp_path):
 def test_every_metric_of_one_command(releases, tmp_path, capsys):
     score_release(
         [f"{releases}/shapes-16:16"],
-        real=releases / "shapes-real",
+        real=f"{releases}/shapes-real",
         out=tmp_path,
         cache=tmp_path / "cache",
         metrics="all",
@@ -377,7 +378,7 @@ def test_every_metric_of_one_command(releases, tmp_path, capsys):
 
 def test_statistics_of_another_tool(releases, tmp_path, capsys):
     """Exported, the train split's statistics give the same distance; other features' do not."""
-    options = {"real": releases / "shapes-real", "out": tmp_path, "cache": tmp_path / "cache"}
+    options = {"real": f"{releases}/shapes-real", "out": tmp_path, "cache": tmp_path / "cache"}
     options |= {"device": "cpu", "workers": 1, "batch": BATCH, "as_json": True, "metrics": "fd"}
     subject = [f"{releases}/shapes-16:16"]
     score_release(subject, **options, export_reference=tmp_path / "statistics")
@@ -423,7 +424,7 @@ def test_the_table_names_the_extractor(scored, capsys):
 
 
 def test_bad_input(releases, tmp_path):
-    real, other = releases / "shapes-real", tmp_path / "other"
+    real, other = f"{releases}/shapes-real", tmp_path / "other"
     write_release(other, {"train": [random_images(1, 8)]}, kind="real", dataset="others")
 
     def refuse(match: str, release: str = f"{releases}/shapes-16:16", **options) -> None:
@@ -443,8 +444,8 @@ def test_bad_input(releases, tmp_path):
     refuse("unknown split .*known: test, train", release=f"{real}:16:validation")
     refuse("unknown metric 'fid'; known: agreement, all, classes, cmmd, ", metrics="fid")
     refuse("unknown metric ''", metrics="")
-    refuse("is a synthetic release", real=releases / "shapes-16")
-    refuse("class lists", real=other)
+    refuse("is a synthetic release", real=f"{releases}/shapes-16")
+    refuse("class lists", real=str(other))
     refuse("give at least 1", batch=0)
     assert not list(tmp_path.glob("*.json"))
 
@@ -498,6 +499,30 @@ def test_only_comparable_results_are_compared(scored):
     require_comparable([result, replace(result, values=fewer)], "fd_train")
     refuse("data set shapes against others", dataset="others")
     refuse("no value 'kid'", value="kid")
+
+
+def test_two_results_side_by_side(scored, tmp_path, capsys):
+    """All values are compared that mean the same; of the others the reason is told."""
+    result = scored["shapes-16-16-train-efficientnet-lite0-64"]
+    fd = result.values["fd_test"]
+    other = fd | {"value": fd["value"] + 5, "interval": [end + 5 for end in fd["interval"]]}
+    fewer = result.values["fd_train"] | {"n": 50}
+    values = result.values | {"fd_test": other, "fd_train": fewer}
+    paths = [tmp_path / "first.json", tmp_path / "second.json"]
+    for path, content in zip(paths, (result, replace(result, values=values)), strict=True):
+        content.write(path)
+    compare_scores(*paths, as_json=True)
+    rows = json.loads(capsys.readouterr().out)
+    assert rows["fd_test"]["difference"] == pytest.approx(5)
+    low, high = rows["fd_test"]["interval"]
+    assert high - low == pytest.approx(2**0.5 * (fd["interval"][1] - fd["interval"][0]))
+    assert "n 70 against 50" in rows["fd_train"]["refused"]
+    compare_scores(*paths)
+    assert "fd_train: not compared: " in capsys.readouterr().out
+    with pytest.raises(UserError, match="n 70 against 50"):
+        compare_scores(*paths, value="fd_train")
+    with pytest.raises(UserError, match="unknown value of both results 'kid_test'"):
+        compare_scores(*paths, value="kid_test")
 
 
 def test_the_command_says_bad_input_in_one_line(releases):
