@@ -213,7 +213,7 @@ def torch_noise(streams: list[torch.Generator], *shape: int) -> torch.Tensor:
     return torch.cat([torch.randn(1, *shape, generator=stream) for stream in streams])
 
 
-THIRD_OF_A_LEVEL = 2 / 255 / 3  # diffusers' tables are float32, ours float64
+HALF_A_LEVEL = 1 / 255  # diffusers' tables are float32, ours float64; guidance makes more of it
 
 
 def t5_parts(folder: Path) -> dict[str, Any]:
@@ -263,7 +263,7 @@ def test_the_base_stage_is_ifpipeline_with_the_recipes_variance(
     schedule, kind = noise_schedule(folder / "scheduler")
     streams = generators()
     x0 = sample(denoise, schedule, kind, settings, lambda: torch_noise(streams, 3, 8, 8))
-    torch.testing.assert_close(x0, expected, atol=THIRD_OF_A_LEVEL, rtol=0)
+    torch.testing.assert_close(x0, expected, atol=HALF_A_LEVEL, rtol=0)
     assert x0.std() > 0.1
 
 
@@ -300,7 +300,7 @@ def test_super_resolution_is_ifsuperresolutionpipeline(models: Path, guidance: f
     schedule, kind = noise_schedule(folder / "scheduler")
     noise = chain([start], (torch_noise(streams, 3, 32, 32) for _ in range(2)))
     x0 = sample(denoise, schedule, kind, settings, lambda: next(noise))
-    torch.testing.assert_close(x0, expected, atol=THIRD_OF_A_LEVEL, rtol=0)
+    torch.testing.assert_close(x0, expected, atol=HALF_A_LEVEL, rtol=0)
     assert (x0.abs() < 0.99).float().mean() > 0.4  # a good part is not clipped
 
 
