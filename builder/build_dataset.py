@@ -128,7 +128,7 @@ def build_dataset(
         plan = plan_build(chosen, chain, wanted, per_class, release)
         with progress_bar(plan.images, chosen.name, "images", quiet=as_json) as advance:
             outcome = build_release(plan, settings, lambda record: advance(record.planned))
-    return _report(outcome, release, as_json)
+    return report_outcome(outcome, release, as_json)
 
 
 def _import_real(
@@ -161,14 +161,14 @@ def _import_real(
         outcome = import_real(
             name, release, resolutions, rule, settings, lambda record: advance(record.rows)
         )
-    return _report(outcome, release, as_json)
+    return report_outcome(outcome, release, as_json)
 
 
 def _remark(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _report(outcome: Outcome, release: ReleasePath, as_json: bool) -> int:
+def report_outcome(outcome: Outcome, release: ReleasePath, as_json: bool) -> int:
     """Where the release is and how to load it, what is quarantined; the exit code."""
     if as_json:
         print(json.dumps(_summary(outcome, release), indent=2))

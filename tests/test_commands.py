@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import ROOT, run
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-RELEASE = [f"release {name}" for name in ("verify", "publish")]
+RELEASE = [f"release {name}" for name in ("verify", "repair", "extend", "reproduce", "publish")]
 COMMANDS = sorted([*PROJECT["scripts"], *RELEASE])
 
 

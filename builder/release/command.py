@@ -4,14 +4,18 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from builder.cluster import ClusterOptions
 from builder.manifest import Manifest, read_manifest
 from builder.release.findings import Report
+from builder.run import RunSettings
+from builder.state import claimed
 from generation.command import EXIT_FOUND_WANTING, run_commands
 from generation.errors import UserError
 from generation.progress import progress_bar
@@ -26,10 +30,21 @@ Examples:
 \b
   release verify releases/fashion-mnist-32
   release publish releases/fashion-mnist-32 my-name/fashion-mnist-32
+  release reproduce releases/fashion-mnist-32 s2023-r32-dress-000000-0
   release verify --help
 """
+if TYPE_CHECKING:
+    from builder.release.reproduce import Comparison
+
 ReleaseFolder = Annotated[Path, typer.Argument(help="Folder of a finished release.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document, no progress.")]
+Workers = Annotated[
+    int | None, typer.Option(help="Processes; by default one a GPU, else one a core.")
+]
+Mixed = Annotated[
+    bool,
+    typer.Option("--allow-mixed", help="Also with other package versions, or another device."),
+]
 Threads = Annotated[
     int | None, typer.Option(help="Shards looked at side by side; by default one a core.")
 ]
@@ -37,7 +52,7 @@ Threads = Annotated[
 
 def main() -> None:
     """Console entry point."""
-    run_commands([verify, publish], HELP)
+    run_commands([verify, repair, extend, reproduce, publish], HELP)
 
 
 def verify(release: ReleaseFolder, threads: Threads = None, as_json: Json = False) -> None:
@@ -59,6 +74,128 @@ def verify(release: ReleaseFolder, threads: Threads = None, as_json: Json = Fals
     seconds = time.monotonic() - started
     _print_report(release, report, seconds, as_json)
     if not report.intact:
+        raise typer.Exit(EXIT_FOUND_WANTING)
+
+
+def repair(
+    release: ReleaseFolder,
+    workers: Workers = None,
+    allow_mixed: Mixed = False,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Make the damaged shards of a release again, and nothing else.
+
+    Verifies, makes again what has a problem (with the recipe in the manifest; a real release from
+    its source), and verifies that. A child of a shard that comes out as it was is left alone.
+    Exit code 1 if problems remain.
+
+    Examples:
+
+    \b
+      release repair releases/fashion-mnist-32
+      release repair releases/fashion-mnist-32 --json
+    """
+    from builder.release.repair import damaged_shards, repair_release
+
+    settings = _run_settings(workers, allow_mixed, as_json)
+    with claimed(_finished(release)):
+        manifest = read_manifest(release)
+        report = _verified(release, manifest, _threads(threads), as_json)
+        if report.intact:
+            _print_repair(release, (), (), report, as_json)
+            return
+        damaged = frozenset(damaged_shards(manifest, report))
+        images = sum(record.rows for record in manifest.shards)
+        with progress_bar(images, "repair", "images", quiet=as_json) as advance:
+            repaired = repair_release(
+                release, manifest, report, settings, lambda record: advance(record.rows)
+            )
+        chosen = damaged | set(repaired.again)
+        after = _verified(release, repaired.manifest, _threads(threads), as_json, chosen)
+    _print_repair(release, repaired.again, repaired.changed, after, as_json)
+    if not after.intact:
+        raise typer.Exit(EXIT_FOUND_WANTING)
+
+
+def extend(
+    release: ReleaseFolder,
+    per_class: Annotated[int, typer.Option(help="Images of each class, those there included.")],
+    workers: Workers = None,
+    allow_mixed: Mixed = False,
+    as_json: Json = False,
+) -> int:
+    """Add images to a synthetic release, with the recipe in its manifest.
+
+    As `build-dataset` with a higher --per-class: finished shards are left alone; rerun it to go on.
+
+    Examples:
+
+    \b
+      release extend releases/fashion-mnist-32 --per-class 200
+    """
+    from builder.build import build_release
+    from builder.build_dataset import report_outcome
+    from builder.release.repair import extension_plan
+
+    settings = _run_settings(workers, allow_mixed, as_json)
+    with claimed(_finished(release)):
+        plan = extension_plan(release, read_manifest(release), per_class)
+        with progress_bar(plan.images, "extend", "images", quiet=as_json) as advance:
+            outcome = build_release(plan, settings, lambda record: advance(record.rows))
+    return report_outcome(outcome, release, as_json)
+
+
+def reproduce(
+    release: ReleaseFolder,
+    image_id: Annotated[
+        str | None, typer.Argument(help="An image's image_id.", metavar="[IMAGE_ID]")
+    ] = None,
+    sample: Annotated[int | None, typer.Option(help="Instead: so many images at random.")] = None,
+    seed: Annotated[int, typer.Option(help="With --sample: which ones.")] = 0,
+    all_stages: Annotated[
+        bool, typer.Option("--all-stages", help="From the base on, not from the stored parent.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for PNGs: stored image left, made again right.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make single images of a release again, from their rows, and compare pixels and bytes.
+
+    Seed, prompt, sampler, checkpoint and parent come from the row. With the same package versions
+    on the same kind of device pixels are equal; where those differ, it says so. Exit code 1 if
+    pixels differ.
+
+    Examples:
+
+    \b
+      release reproduce releases/fashion-mnist-32 s2023-r32-dress-000000-0
+      release reproduce releases/fashion-mnist-32 --sample 20 --seed 0 --all-stages --out pairs
+    """
+    from builder.release.reproduce import Release
+
+    if (image_id is None) == (sample is None):
+        raise UserError("give an IMAGE_ID or --sample, one of them")
+    if sample is not None and sample < 1:
+        raise UserError(f"--sample {sample}: give at least 1")
+    source = Release(release, read_manifest(release))
+    images = (
+        source.draw(sample, seed, last_stage=all_stages)
+        if sample is not None
+        else [source.find(image_id or "")]
+    )
+    comparisons = []
+    with progress_bar(len(images), "reproduce", "images", quiet=as_json) as advance:
+        for image in images:
+            made = source.reproduce_chain(image) if all_stages else [source.reproduce(image)]
+            for comparison in made:
+                comparisons.append(comparison)
+                if out is not None:
+                    comparison.write_pair(out)
+            advance(1)
+    _print_comparisons(release, comparisons, as_json)
+    if not all(comparison.same_pixels for comparison in comparisons):
         raise typer.Exit(EXIT_FOUND_WANTING)
 
 
@@ -119,18 +256,82 @@ def publish(
     print(f'  images = load_dataset("{repository}", "{config}", revision="{published.tag}")')
 
 
-def _verified(release: Path, manifest: Manifest, threads: int, quiet: bool) -> Report:
+def _verified(
+    release: Path,
+    manifest: Manifest,
+    threads: int,
+    quiet: bool,
+    only: frozenset[str] | None = None,
+) -> Report:
+    """Verify the release, or only those shards of it that are named."""
     from builder.release.verify import verify_release
 
-    images = sum(record.rows for record in manifest.shards)
-    with progress_bar(images, "verify", "images", quiet=quiet) as advance:
-        return verify_release(release, manifest, threads, lambda record: advance(record.rows))
+    chosen = [r for r in manifest.shards if only is None or r.path in only]
+    with progress_bar(sum(r.rows for r in chosen), "verify", "images", quiet=quiet) as advance:
+        return verify_release(release, manifest, threads, lambda r: advance(r.rows), only)
+
+
+def _finished(release: Path) -> Path:
+    read_manifest(release)  # before anything is made or locked there
+    return release
+
+
+def _run_settings(workers: int | None, allow_mixed: bool, quiet: bool) -> RunSettings:
+    say = (lambda _: None) if quiet else (lambda text: print(text, file=sys.stderr))
+    return RunSettings(ClusterOptions(workers), allow_mixed, say)
 
 
 def _threads(threads: int | None) -> int:
     if threads is not None and threads < 1:
         raise UserError(f"--threads {threads}: give at least 1")
     return threads or len(os.sched_getaffinity(0))
+
+
+def _print_repair(
+    release: Path,
+    again: Sequence[str],
+    changed: Sequence[str],
+    report: Report,
+    as_json: bool,
+) -> None:
+    if as_json:
+        content = {
+            "release": str(release),
+            "intact": report.intact,
+            "made_again": list(again),
+            "changed": list(changed),
+            "problems": [{"path": p.path, "problem": p.text} for p in report.problems],
+        }
+        print(json.dumps(content, indent=2))
+        return
+    for path in again:
+        print(f"{path}: made again{', with other bytes' if path in changed else ''}")
+    for problem in report.problems:
+        print(problem)
+    state = f"{len(report.problems)} problems remain" if report.problems else "intact"
+    print(f"{release}: {state} ({len(again)} shards made again)")
+
+
+def _print_comparisons(release: Path, found: Sequence["Comparison"], as_json: bool) -> None:
+    if as_json:
+        images = [
+            {
+                "image_id": c.image_id,
+                "same_pixels": c.same_pixels,
+                "same_bytes": c.same_bytes,
+                "largest_difference": c.largest_difference,
+                "made_with": c.environment,
+            }
+            for c in found
+        ]
+        print(json.dumps({"release": str(release), "images": images}, indent=2))
+        return
+    for comparison in found:
+        print(comparison)
+    for difference in sorted({c.environment for c in found if c.environment is not None}):
+        print(f"made with {difference}: equal pixels are not promised")
+    same = sum(c.same_pixels for c in found)
+    print(f"{release}: {same} of {len(found)} images have the same pixels")
 
 
 def _print_report(release: Path, report: Report, seconds: float, as_json: bool) -> None:

@@ -12,12 +12,13 @@ from generation.errors import UserError
 class PlannedRelease:
     """What the manifest's recipe and requests ask for.
 
-    stages: with the fingerprints that the manifest states; derived: as they follow from the recipe.
+    stages: with the fingerprints that the manifest states; derived: as they follow from the recipe,
+    None from the first stage on whose accept rule would have to be at hand.
     """
 
     recipe: Recipe
     stages: tuple[StagePlan, ...]
-    derived: tuple[str, ...]
+    derived: tuple[str | None, ...]
     requests: tuple[BuildRequest, ...]
     shards: tuple[ShardPlan, ...]
 
@@ -52,5 +53,11 @@ def planned_release(manifest: Manifest) -> PlannedRelease:
         ) from None
     blocks = plan_blocks(recipe, manifest.classes, requests)
     shards = tuple(plan_shards(stages, blocks))
-    fingerprints = tuple(stage.fingerprint for stage in derived)
+    ruled = [
+        stage.recipe.accept is not None and bool(stage.recipe.accept.rule) for stage in derived
+    ]
+    fingerprints = tuple(
+        None if any(ruled[: position + 1]) else stage.fingerprint
+        for position, stage in enumerate(derived)
+    )
     return PlannedRelease(recipe, stages, fingerprints, requests, shards)

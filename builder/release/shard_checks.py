@@ -16,6 +16,7 @@ from builder.commit import sha256_file
 from builder.manifest import ShardRecord
 from builder.markers import marker_name
 from builder.release.findings import Problem
+from generation.shard_files import read_shard
 
 SYNTHETIC_MARK = b"trainedAlgorithmicMedia"
 # What Pillow raises for bytes that are no image; SyntaxError is its word for a broken PNG chunk.
@@ -54,12 +55,13 @@ def check_shard(release: Path, check: ShardCheck) -> list[Problem]:
     damage = _damage(release / record.path, record)
     if damage is not None:
         return [*problems, Problem(record.path, damage)]
-    with (release / record.path).open("rb") as file:
-        try:
+    try:
+        # By its path, not as a file object of Python's: Arrow reads from threads of its own.
+        with pq.ParquetFile(release / record.path) as file:
             problems += [Problem(record.path, text) for text in _content_problems(file, check)]
-        except (pa.ArrowException, OSError) as error:
-            text = f"cannot be read as Parquet: {' '.join(str(error).split())}"
-            problems.append(Problem(record.path, text))
+    except (pa.ArrowException, OSError) as error:
+        text = f"cannot be read as Parquet: {' '.join(str(error).split())}"
+        problems.append(Problem(record.path, text))
     return problems
 
 
@@ -93,8 +95,7 @@ def marker_problems(release: Path, record: ShardRecord) -> list[Problem]:
     return []
 
 
-def _content_problems(file: Any, check: ShardCheck) -> Iterator[str]:
-    parquet = pq.ParquetFile(file)
+def _content_problems(parquet: pq.ParquetFile, check: ShardCheck) -> Iterator[str]:
     if not parquet.schema_arrow.equals(check.schema, check_metadata=True):
         yield _schema_problem(parquet.schema_arrow, check.schema)
         return
@@ -154,7 +155,6 @@ def is_marked_synthetic(image: Image.Image) -> bool:
 def read_columns(path: Path, names: Sequence[str]) -> Columns | None:
     """Some columns of a shard, None if it cannot be read: that is a problem of its own."""
     try:
-        with path.open("rb") as file:
-            return pq.read_table(file, columns=list(names)).to_pydict()  # type: ignore[no-any-return]
+        return read_shard(path, names).to_pydict()  # type: ignore[no-any-return]
     except (pa.ArrowException, OSError):
         return None

@@ -32,7 +32,7 @@ def plan_checks(release: Path, manifest: Manifest) -> tuple[list[ShardCheck], li
         ShardCheck(
             record=record,
             schema=schema,
-            rows=_RowCheck(release, plans[record.path], seed),
+            rows=_RowCheck(release, record, plans[record.path], seed),
             image=_ImageCheck(plans[record.path].stage.recipe.resolution),
         )
         for record in manifest.shards
@@ -49,15 +49,19 @@ def plan_checks(release: Path, manifest: Manifest) -> tuple[list[ShardCheck], li
 class _RowCheck:
     """Rows of one shard against its plan: identity, seed, prompt, settings, parents."""
 
-    def __init__(self, release: Path, plan: ShardPlan, release_seed: int) -> None:
-        self._release, self._plan, self._seed = release, plan, release_seed
+    def __init__(self, release: Path, record: ShardRecord, plan: ShardPlan, seed: int) -> None:
+        self._release, self._plan, self._seed = release, plan, seed
+        self._planned = record.planned
 
     def __call__(self, columns: Columns) -> list[str]:
         plan = self._plan
-        cells = list(plan.block.cells())
+        written = set(zip(columns["class_id"], columns["index"], strict=True))
+        cells = [(e, index) for e, index in plan.block.cells() if (e.wnid, index) in written]
         wanted = [(entry.wnid, index) for entry, index in cells]
         if list(zip(columns["class_id"], columns["index"], strict=True)) != wanted:
             return ["its classes and indices are not the planned ones"]
+        if self._planned != plan.block.rows:
+            return [f"{plan.block.rows} images planned, {self._planned} written or quarantined"]
         stage = plan.stage
         resolution = stage.recipe.resolution
         names = columns["image_id"]
@@ -116,7 +120,7 @@ def _fingerprint_problems(planned: PlannedRelease, records: Sequence[ShardRecord
     found = []
     for stage, derived in zip(planned.stages, planned.derived, strict=True):
         name = str(stage.recipe.resolution)
-        if stage.fingerprint != derived:
+        if derived is not None and stage.fingerprint != derived:
             text = f"the fingerprint of stage {name} does not follow from the recipe"
             found.append(Problem(MANIFEST_FILE, text))
         if any(r.config == name and r.fingerprint != stage.fingerprint for r in records):
@@ -141,7 +145,7 @@ def _balance_problems(manifest: Manifest, planned: PlannedRelease) -> list[Probl
     found = []
     for stage in planned.stages:
         config = str(stage.recipe.resolution)
-        counts = manifest.per_class(config, "train")
+        counts = manifest.per_class(config, "train") + manifest.quarantined(config, "train")
         wrong = [w for w in wanted if counts[w] != wanted[w]]
         if wrong:
             first = wrong[0]

@@ -1,0 +1,218 @@
+"""Repairing and extending a release, with the recipe that its manifest holds."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from builder.build import BuildPlan, plan_build
+from builder.commit import remove_temporaries, sha256_file
+from builder.environment import Environment
+from builder.manifest import Manifest, ShardRecord
+from builder.readme import write_readme
+from builder.release.findings import Report
+from builder.release.planned import PlannedRelease, planned_release
+from builder.release.verify import README_FILE
+from builder.run import Outcome, RunSettings, run_missing
+from builder.state import STATE_FILE, RealState, SyntheticState, read_state, write_state
+from builder.worker import Job
+from generation.errors import UserError
+from generation.storage import ReleasePath
+from generation.views import CropRule
+
+OnDone = Callable[[ShardRecord], None]
+
+
+@dataclass(frozen=True)
+class Again:
+    """A job to do although its shard seems to be finished."""
+
+    job: Job
+
+    @property
+    def path(self) -> str:
+        return self.job.path
+
+    @property
+    def fingerprint(self) -> str:
+        """One that no marker carries: what stands there does not count."""
+        return ""
+
+    @property
+    def planned(self) -> int:
+        return self.job.planned
+
+    @property
+    def after(self) -> str | None:
+        return self.job.after
+
+    @property
+    def priority(self) -> int:
+        return self.job.priority
+
+    @property
+    def release(self) -> ReleasePath:
+        return self.job.release
+
+    def committed(self) -> ShardRecord | None:
+        return None
+
+    def run(self) -> ShardRecord:
+        return self.job.run()
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """The manifest afterwards, the shards made again, and which of them came out other."""
+
+    manifest: Manifest
+    again: tuple[str, ...]
+    changed: tuple[str, ...]
+
+
+def extension_plan(release: Path, manifest: Manifest, per_class: int) -> BuildPlan:
+    """The release with `per_class` images of each of its classes; UserError if it has them."""
+    planned = planned_release(manifest)
+    counts = planned.per_class()
+    if all(count >= per_class for count in counts.values()):
+        raise UserError(
+            f"--per-class {per_class}: {release} has {min(counts.values())} images of each class "
+            "already; give more"
+        )
+    return _plan(release, manifest, planned, tuple(counts), per_class)
+
+
+def _plan(
+    release: Path,
+    manifest: Manifest,
+    planned: PlannedRelease,
+    wnids: Sequence[str],
+    per_class: int,
+) -> BuildPlan:
+    chain = [stage.recipe for stage in planned.stages]
+    wanted = [entry for entry in manifest.classes if entry.wnid in set(wnids)]
+    return plan_build(planned.recipe, chain, wanted, per_class, release)
+
+
+def repair_release(
+    release: Path, manifest: Manifest, report: Report, settings: RunSettings, on_done: OnDone
+) -> Repaired:
+    """Make the damaged shards of `report` again, and the children of those that came out other.
+
+    Raises UserError if recipe, checkpoint or source are not at hand, or what is here would make
+    other bytes and mixing is not allowed.
+    """
+    damaged = damaged_shards(manifest, report)
+    state: SyntheticState | RealState
+    if manifest.kind == "real":
+        state, jobs = _import_jobs(release, manifest)
+    else:
+        state, jobs = _build_jobs(release, manifest)
+    by_path = {job.path: job for job in jobs}
+    lost = [path for path in damaged if path not in by_path]
+    if lost:
+        raise UserError(f"{lost[0]} does not follow from what is at hand: it cannot be made again")
+    old = {record.path: record for record in manifest.shards}
+    again: dict[str, ShardRecord] = {}
+    waiting = set(damaged)
+    environments: tuple[Environment, ...] = ()
+    while waiting:
+        todo: list[Job] = [
+            Again(job) if job.path in waiting else job for job in jobs if job.path in old
+        ]
+        outcome = run_missing(release, state, todo, settings, on_done)
+        _require_success(outcome)
+        environments = outcome.environments
+        made = {record.path: record for record in outcome.records if record.path in waiting}
+        again |= made
+        changed = {path for path, record in made.items() if record.sha256 != old[path].sha256}
+        waiting = {j.path for j in jobs if j.after in changed and j.path in old} - again.keys()
+    return Repaired(
+        manifest=_finish(release, manifest, report, again, environments),
+        again=tuple(again),
+        changed=tuple(path for path, record in again.items() if record != old[path]),
+    )
+
+
+def damaged_shards(manifest: Manifest, report: Report) -> list[str]:
+    """The shards with a problem of their own or of what stands beside them, parents first."""
+    stems = {PurePosixPath(path).with_suffix("") for path in report.damaged()}
+    beside = ("markers", "rejections")
+    return [
+        record.path
+        for record in manifest.shards
+        if (own := PurePosixPath(record.path).with_suffix("")) in stems
+        or any(folder / own in stems for folder in map(PurePosixPath, beside))
+    ]
+
+
+def _build_jobs(release: Path, manifest: Manifest) -> tuple[SyntheticState, list[Job]]:
+    planned = planned_release(manifest)
+    _mend_state(release, manifest, planned)
+    last = planned.requests[-1]
+    plan = _plan(release, manifest, planned, last.classes, last.per_class)
+    return plan.state, list(plan.jobs())
+
+
+def _mend_state(release: Path, manifest: Manifest, planned: PlannedRelease) -> None:
+    """Write build.json from the manifest if it is missing or cannot be read."""
+    try:
+        if (release / STATE_FILE).is_file() and read_state(release, SyntheticState):
+            return
+    except UserError:
+        pass
+    environments = tuple(
+        Environment(e["device"], tuple(sorted(e["versions"].items())))
+        for e in manifest.origin.get("environments", ())
+    )
+    stages = {str(s.recipe.resolution): s.fingerprint for s in planned.stages}
+    state = SyntheticState(
+        name=planned.recipe.name,
+        seed=planned.recipe.seed,
+        shard=planned.recipe.shard.model_dump(),
+        stages=stages,
+        requests=planned.requests,
+        environments=environments,
+    )
+    write_state(release, state)
+
+
+def _import_jobs(release: Path, manifest: Manifest) -> tuple[RealState, list[Job]]:
+    from builder.real import plan_import
+    from generation.real_sources import open_source
+
+    name = str(manifest.origin.get("source"))
+    state = read_state(release, RealState) if (release / STATE_FILE).is_file() else None
+    if state is None:
+        raise UserError(f"{release} has no {STATE_FILE}: run build-dataset --real {name} again")
+    source = open_source(name)
+    rule: CropRule = "pad" if state.crop_rule == "pad" else "center-crop"
+    return state, list(plan_import(name, source, release.absolute(), state.views, rule))
+
+
+def _require_success(outcome: Outcome) -> None:
+    if outcome.quarantined:
+        first = outcome.quarantined[0]
+        raise UserError(f"{first.path} could not be made again: {first.reason}")
+
+
+def _finish(
+    release: Path,
+    manifest: Manifest,
+    report: Report,
+    again: dict[str, ShardRecord],
+    environments: tuple[Environment, ...],
+) -> Manifest:
+    """Manifest and README as they ought to be now; both are left alone if they are right."""
+    remove_temporaries(release)
+    new = replace(manifest, shards=tuple(again.get(r.path, r) for r in manifest.shards))
+    if environments and manifest.kind == "synthetic":
+        made = [{"device": e.device, "versions": dict(e.versions)} for e in environments]
+        new = replace(new, origin=new.origin | {"environments": made})
+    gone = {name for name in new.documents if name in report.damaged()}
+    if new.shards != manifest.shards or README_FILE in report.damaged():
+        write_readme(release, new)
+        kept = {n: sha256 for n, sha256 in new.documents.items() if n not in gone}
+        new = replace(new, documents=kept | {README_FILE: sha256_file(release / README_FILE)})
+    if new != manifest:
+        new.write(release)
+    return new

@@ -1,0 +1,215 @@
+"""Making single images of a release again, from their rows, and comparing them with the stored."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from PIL import Image
+
+from builder.build import locate_checkpoints
+from builder.encode import encode_image
+from builder.environment import Environment, own_environment
+from builder.manifest import Manifest
+from builder.markers import marker_name
+from builder.plan import ShardPlan, StagePlan
+from builder.release.planned import planned_release
+from builder.shard import load_generator
+from builder.worker import ONE_THREAD
+from generation.errors import UserError
+from generation.generators import ImageBatch, Screened
+from generation.image_sets import decode
+from generation.sampler_config import SamplerConfig
+from generation.shard_files import read_shard
+
+IMAGE_ID = re.compile(r"s\d+-r(?P<resolution>\d+)-(?P<wnid>.+)-(?P<index>\d{6,})-\d+")
+GAP = 2  # pixels between the two images of a pair
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """One row of a shard and the plan of that shard."""
+
+    plan: ShardPlan
+    row: dict[str, Any]
+
+    @property
+    def image_id(self) -> str:
+        return str(self.row["image_id"])
+
+    @property
+    def content(self) -> bytes:
+        return bytes(self.row["image"]["bytes"])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A stored image beside the one made again.
+
+    largest_difference: of any value, in levels of 255. environment: the first thing the shard was
+    made with otherwise than this process, None if nothing.
+    """
+
+    image_id: str
+    stored: np.ndarray
+    again: np.ndarray
+    same_bytes: bool
+    environment: str | None
+
+    @property
+    def largest_difference(self) -> int:
+        return int(np.abs(self.stored.astype(int) - self.again.astype(int)).max())
+
+    @property
+    def same_pixels(self) -> bool:
+        return self.largest_difference == 0
+
+    def __str__(self) -> str:
+        if self.same_bytes:
+            return f"{self.image_id}: the same bytes"
+        if self.same_pixels:
+            return f"{self.image_id}: the same pixels, other bytes"
+        share = float((self.stored != self.again).any(axis=-1).mean())
+        return (
+            f"{self.image_id}: other pixels, {share:.1%} of them, by at most "
+            f"{self.largest_difference} of 255 levels"
+        )
+
+    def write_pair(self, folder: Path) -> None:
+        """A PNG: the stored image on the left, the one made again on the right."""
+        gap = np.full((len(self.stored), GAP, 3), 255, dtype=np.uint8)
+        pair = np.concatenate([self.stored, gap, self.again], axis=1)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pair).save(folder / f"{self.image_id}.png")
+
+
+class Release:
+    """A synthetic release whose images can be found and made again."""
+
+    def __init__(self, release: Path, manifest: Manifest) -> None:
+        if manifest.kind == "real":
+            raise UserError(f"{release} holds real images: nothing made them")
+        # As in the builder's workers: with more threads a last bit may differ.
+        os.environ.update({name: str(value) for name, value in ONE_THREAD.items()})
+        self._release = release
+        self._planned = planned_release(manifest)
+        listed = {record.path for record in manifest.shards}
+        self._plans = [plan for plan in self._planned.shards if plan.path in listed]
+        self._rows = {record.path: record.rows for record in manifest.shards}
+
+    def find(self, image_id: str) -> StoredImage:
+        """The image of that name; UserError if there is none."""
+        name = IMAGE_ID.fullmatch(image_id)
+        if name is not None:
+            resolution, index = int(name["resolution"]), int(name["index"])
+            for plan in self._plans:
+                block = plan.block
+                if (
+                    plan.stage.recipe.resolution == resolution
+                    and block.start <= index < block.stop
+                    and name["wnid"] in {entry.wnid for entry in block.classes}
+                ):
+                    found = self._read(plan, image_id)
+                    if found:
+                        return found[0]
+        example = self._read(self._plans[0])[0].image_id if self._plans else "none"
+        raise UserError(f"{self._release} has no image {image_id!r}; its names are as {example}")
+
+    def draw(self, count: int, seed: int, *, last_stage: bool) -> list[StoredImage]:
+        """`count` images at random, each at most once; of every stage, or of the last alone."""
+        highest = max(stage.recipe.resolution for stage in self._planned.stages)
+        plans = [p for p in self._plans if not last_stage or p.stage.recipe.resolution == highest]
+        starts = np.cumsum([0, *(self._rows[plan.path] for plan in plans)])
+        total = int(starts[-1])
+        chosen = np.random.default_rng(seed).choice(total, min(count, total), replace=False)
+        found = []
+        shards = np.searchsorted(starts, np.sort(chosen), side="right") - 1
+        for shard in dict.fromkeys(shards.tolist()):
+            images = self._read(plans[shard])
+            rows = np.sort(chosen)[shards == shard] - starts[shard]
+            found += [images[row] for row in rows]
+        return found
+
+    def chain(self, image: StoredImage) -> list[StoredImage]:
+        """The image and all it was made from, the base first."""
+        images = [image]
+        while (parent := images[0].row["parent_image_id"]) is not None:
+            images.insert(0, self.find(parent))
+        return images
+
+    def reproduce(self, image: StoredImage) -> Comparison:
+        """Make the image again, from its stored parent."""
+        parent = image.row["parent_image_id"]
+        pixels = decode(self.find(parent).content) if parent is not None else None
+        return self._compare(image, pixels)
+
+    def reproduce_chain(self, image: StoredImage) -> Iterator[Comparison]:
+        """Make the image and all it was made from again, each from the one just made."""
+        pixels: np.ndarray | None = None
+        for link in self.chain(image):
+            comparison = self._compare(link, pixels)
+            yield comparison
+            pixels = comparison.again
+
+    def _compare(self, image: StoredImage, parent: np.ndarray | None) -> Comparison:
+        pixels = _sample(image, parent)
+        content = encode_image(pixels, image.plan.stage.encoding, synthetic=True)
+        return Comparison(
+            image_id=image.image_id,
+            stored=decode(image.content),
+            again=decode(content),  # as stored: a JPEG's pixels are not the sampled ones
+            same_bytes=content == image.content,
+            environment=self._difference(image.plan.path),
+        )
+
+    def _read(self, plan: ShardPlan, image_id: str | None = None) -> list[StoredImage]:
+        table = read_shard(self._release / plan.path)
+        if image_id is not None:
+            table = table.filter(pc.equal(table["image_id"], image_id))
+        return [StoredImage(plan, row) for row in table.to_pylist()]
+
+    def _difference(self, shard: str) -> str | None:
+        """What the shard was made with, where this process has something else."""
+        try:
+            marker = json.loads((self._release / marker_name(shard)).read_text())
+            versions = marker["versions"]
+            made = Environment(
+                marker["device"],
+                tuple((name, versions[name]) for name, _ in own_environment().versions),
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return "unknown versions: its marker cannot be read"
+        return own_environment().difference(made)
+
+
+def _sample(image: StoredImage, parent: np.ndarray | None) -> np.ndarray:
+    """uint8[H,W,3] from the row alone, in a batch of the stage's fixed size."""
+    stage, row = image.plan.stage, image.row
+    wanted = row["checkpoint_sha256"]
+    generator = load_generator(stage.recipe, _checkpoint(stage, wanted), wanted)
+    size = stage.recipe.batch
+    batch = ImageBatch(
+        prompts=[row["prompt"]] * size,
+        labels=[row["label"]] * size,
+        seeds=[row["seed"]] * size,
+        parents=None if parent is None else np.stack([parent] * size),
+    )
+    sampled = generator.sample(batch, SamplerConfig.model_validate_json(row["sampler"]))
+    images: np.ndarray = sampled.images if isinstance(sampled, Screened) else sampled
+    pixels: np.ndarray = images[0]
+    return pixels
+
+
+def _checkpoint(stage: StagePlan, wanted: str) -> Path:
+    folders, hashes = locate_checkpoints([stage.recipe])
+    if hashes[0] != wanted:
+        raise UserError(
+            f"checkpoint {stage.recipe.checkpoint} here is {hashes[0][:12]}…, the image was made "
+            f"with {wanted[:12]}…: put that one in its place"
+        )
+    return folders[0]

@@ -1,0 +1,118 @@
+"""`release repair`, `extend` and `reproduce`: the same bytes again, and nothing else touched."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from builder.manifest import read_manifest
+from tests.conftest import release_bytes, run
+
+
+@pytest.fixture(scope="module")
+def built(stand_in_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    release = tmp_path_factory.mktemp("release") / "release"
+    build = ["build-dataset", "--recipe", stand_in_recipe, "--per-class", "5", "--out", release]
+    assert run(build).returncode == 0
+    return release
+
+
+@pytest.fixture
+def release(built: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(built, tmp_path / "release"))
+
+
+def paths(release: Path, config: str) -> list[str]:
+    return [s.path for s in read_manifest(release).shards if s.config == config]
+
+
+def test_repair_makes_what_is_damaged_and_nothing_else(release: Path, built: Path):
+    parent, child = paths(release, "8")[0], paths(release, "32")[1]
+    os.truncate(release / parent, 100)
+    (release / "markers" / child).with_suffix(".json").unlink()
+    (release / "README.md").write_text("---\nlicense: none\n---\n")
+    (release / "build.json").unlink()
+    untouched = {p: p.stat().st_mtime_ns for p in release.glob("*/*.parquet")}
+    result = run(["release", "repair", release, "--workers", "1", "--json"])
+    assert result.returncode == 0, result.stderr + result.stdout
+    report = json.loads(result.stdout)
+    assert (sorted(report["made_again"]), report["changed"]) == (sorted([parent, child]), [])
+    assert release_bytes(release) == release_bytes(built)
+    touched = {p for p, time in untouched.items() if p.stat().st_mtime_ns != time}
+    assert touched == {release / parent, release / child}
+
+
+def test_an_intact_release_is_left_alone(built: Path):
+    before = release_bytes(built)
+    result = run(["release", "repair", built])
+    assert (result.returncode, "intact (0 shards made again)" in result.stdout) == (0, True)
+    assert release_bytes(built) == before
+
+
+def test_repair_without_the_class_list_is_one_line(release: Path, stand_in_recipe: Path):
+    os.truncate(release / paths(release, "8")[0], 100)
+    listed = stand_in_recipe.parent / "three.csv"
+    away = listed.rename(listed.with_suffix(".away"))
+    try:
+        result = run(["release", "repair", release])
+    finally:
+        away.rename(listed)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].endswith("three.csv does not exist")
+
+
+def test_extend_is_the_build_of_more(release: Path):
+    result = run(["release", "extend", release, "--per-class", "7", "--workers", "1", "--json"])
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["rows"]["32"] == {"train": 21}
+    assert run(["release", "verify", release]).returncode == 0
+    less = run(["release", "extend", release, "--per-class", "6"])
+    assert (less.returncode, len(less.stderr.splitlines())) == (2, 1)
+    assert "has 7 images of each class already" in less.stderr
+
+
+def test_reproduce_gives_the_same_bytes(built: Path, tmp_path: Path):
+    image_id = pq.read_table(built / paths(built, "32")[0])["image_id"][0].as_py()
+    one = ["release", "reproduce", built, image_id, "--out", tmp_path / "pairs", "--json"]
+    result = run([*one, "--all-stages"])
+    assert result.returncode == 0, result.stderr
+    images = json.loads(result.stdout)["images"]
+    assert [image["image_id"].split("-")[1] for image in images] == ["r8", "r16", "r32"]
+    assert all(image["same_bytes"] and image["made_with"] is None for image in images)
+    with Image.open(tmp_path / "pairs" / f"{image_id}.png") as pair:
+        assert pair.size == (66, 32)
+    sampled = run(["release", "reproduce", built, "--sample", "20", "--seed", "0"])
+    assert "20 of 20 images have the same pixels" in sampled.stdout
+
+
+def test_reproduce_tells_what_differs(release: Path):
+    shard = paths(release, "8")[0]
+    marker = (release / "markers" / shard).with_suffix(".json")
+    content = json.loads(marker.read_text())
+    content["versions"]["torch"] = "1.0"
+    marker.write_text(json.dumps(content))
+    table = pq.read_table(release / shard)
+    seeds = [seed + 1 for seed in table["seed"].to_pylist()]
+    column = table.schema.get_field_index("seed")
+    pq.write_table(table.set_column(column, table.schema.field(column), [seeds]), release / shard)
+    result = run(["release", "reproduce", release, table["image_id"][0].as_py()])
+    assert result.returncode == 1
+    assert "other pixels, 100.0% of them" in result.stdout
+    assert "made with torch 1.0, not" in result.stdout
+    unknown = run(["release", "reproduce", release, "s7-r8-c9-000000-0"])
+    assert (unknown.returncode, len(unknown.stderr.splitlines())) == (2, 1)
+    assert "its names are as s7-r8-c0-000000-0" in unknown.stderr
+
+
+def test_reproduce_with_the_embedded_model(tmp_path: Path):
+    release = tmp_path / "release"
+    build = ["build-dataset", "--recipe", "fashion-mnist", "--per-class", "1"]
+    built = run([*build, "--classes", "dress,sandal", "--out", release, "--workers", "1"])
+    assert built.returncode == 0, built.stderr
+    again = ["release", "reproduce", release, "s2023-r32-dress-000000-0", "--all-stages", "--json"]
+    images = json.loads(run(again).stdout)["images"]
+    assert [image["same_bytes"] for image in images] == [True, True]
