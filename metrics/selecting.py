@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from builder.results import read_result
 from builder.workshop import Workshop, workshop
 from generation.progress import progress_bar
 from metrics.selection import Point, Selection, build_points, distance, score_points
@@ -72,7 +73,8 @@ class Course:
         """At most so much: what a short list's releases need beyond the points' own images."""
         if self.cas is None or not self.short_list:
             return {}
-        counted = self.cas.missing(self.selection, self.points)[: self.short_list]
+        lacking = self.cas.missing(self.selection, self._candidates())
+        counted = lacking[: self.short_list]
         if not counted:
             return {}
         classes, stage = len(self.selection.classes), self.selection.resolution
@@ -86,6 +88,13 @@ class Course:
                         {s.resolution: Work(images, images * s.sampler.network_evaluations)}
                     )
         return total(work)
+
+    def _candidates(self) -> Sequence[Point]:
+        """The short list once every distance is known; until then any point may be on it."""
+        if self.selection.without_distance(self.points):
+            return self.points
+        paths = {point.name: self.selection.distance_path(point) for point in self.points}
+        return self._short_list({name: distance(read_result(p)) for name, p in paths.items()})
 
     def _short_list(self, distances: dict[str, dict[str, Any]]) -> list[Point]:
         """The best by distance, best first."""

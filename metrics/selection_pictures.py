@@ -50,6 +50,7 @@ def _draw_curves(
             rows = _matching(document["points"], wanted)
             _error_bars(subplot, [row["settings"][axes[0]] for row in rows], rows, label)
         subplot.set(xlabel=LABELS[axes[0]], ylabel=_distance_label(document), title=_title(panel))
+        subplot.set_xticks(grid.values[axes[0]])
         if len(axes) > 1:
             subplot.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=130)
@@ -81,7 +82,7 @@ def _draw_heat_map(
             dark = table[i][j] > (low + high) / 2
             colour = "white" if dark else "black"
             subplot.text(
-                j, i, f"{table[i][j]:.3g}", ha="center", va="center", color=colour, fontsize=8
+                j, i, _short(table[i][j]), ha="center", va="center", color=colour, fontsize=8
             )
         subplot.set_xticks(range(len(columns)), [f"{x:g}" for x in columns])
         subplot.set_yticks(range(len(lines)), [f"{y:g}" for y in lines])
@@ -113,7 +114,9 @@ def draw_correlation(document: dict[str, Any], path: Path) -> None:
     subplot.set(
         xlabel=_distance_label(document),
         ylabel=f"CAS, {protocol['classifier']}, n = {rows[0]['cas']['n']:,}",
-        title=f"{len(rows)} points{rank}; mean of {len(protocol['seeds'])} seeds",
+    )
+    subplot.set_title(
+        f"{len(rows)} points{rank}; mean of {len(protocol['seeds'])} seeds", fontsize=9
     )
     figure.savefig(path, dpi=130)
 
@@ -164,6 +167,10 @@ def _bars(rows: Rows, key: str) -> np.ndarray | None:
     ends = np.array([row[key]["interval"] for row in rows])
     values = np.array([row[key]["value"] for row in rows])
     return np.asarray(np.abs(ends - values[:, None]).T)
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _matching(rows: Rows, wanted: dict[str, float]) -> list[dict[str, Any]]:

@@ -1,0 +1,287 @@
+"""select-sampler and select-checkpoint: the right point is chosen, and nothing is made twice."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.stats import spearmanr
+
+from builder.manifest import read_manifest
+from builder.recipe import load_recipe
+from builder.results import read_result
+from generation.errors import UserError
+from generation.sampler_config import SamplerConfig
+from metrics.select_sampler import select_sampler
+from metrics.selection import require_tuning_unseen
+from metrics.selection_cas import rank_correlation, regret
+from metrics.sweep import parse_grid, sampler_settings, sweep_points
+from tests.conftest import run
+from tests.painter import paint
+from tests.test_classifiers import RECIPE as CLASSIFIER
+from tests.test_metrics_release import CLASSES, write_release
+
+PER_CLASS = 6
+RECIPE = """# The painter's recipe.
+name = "painter"
+description = "bright quarters"
+classes = "{classes}"
+dataset = "shapes"
+regime = "A"
+license = "mit"
+
+[shard]
+classes = 4
+indices = 3
+
+[[stage]]
+resolution = 8
+generator = "tests.painter"
+checkpoint = "8"
+batch = 6
+sampler = {{ steps = 2, guidance = 1.25 }}
+
+[[stage]]
+resolution = 16
+generator = "tests.painter"
+checkpoint = "16"
+batch = 6
+sampler = {{ steps = 2 }}
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with real/, recipe.toml and classifier.toml."""
+    folder = tmp_path_factory.mktemp("selection")
+    for side in (8, 16):
+        images = [paint(i % 4, 10_000 + i, side, 10) for i in range(400)]
+        write_release(
+            folder / f"real{side}", {"train": [np.stack(images)]}, kind="real", dataset="shapes"
+        )
+    lines = ["id,wnid,name,prompt", *(f"{c.label},{c.wnid},{c.name},{c.prompt}" for c in CLASSES)]
+    (folder / "classes.csv").write_text("\n".join(lines) + "\n")
+    (folder / "recipe.toml").write_text(RECIPE.format(classes=folder / "classes.csv"))
+    settings = CLASSIFIER.model_dump(exclude={"augmentation", "model_args"}, exclude_none=True)
+    text = "\n".join(f"{key} = {json.dumps(value)}" for key, value in settings.items())
+    (folder / "classifier.toml").write_text(
+        text + "\n[model_args]\nchannels = [16, 16, 16, 16]\nstem_width = 8\n"
+    )
+    return folder
+
+
+def sweep(place: Path, *more: str | Path, out: str = "sweep", **environment: str) -> Any:
+    result = run(
+        ["select-sampler", "--recipe", place / "recipe.toml", "--real", place / "real16",
+         "--out", place / out, "--stage", "16", "--per-class", str(PER_CLASS),
+         "--classifier", place / "classifier.toml", "--seeds", "0,1", "--workers", "1",
+         "--cache", place / "cache", "--device", "cpu", "--json", *more],
+        **environment,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+GRID = ("--guidance", "1.25,2", "--noise-augmentation", "0,0.2", "--short-list", "2")
+
+
+@pytest.fixture(scope="module")
+def swept(place: Path) -> dict[str, Any]:
+    found: dict[str, Any] = sweep(
+        place, *GRID, "--cas-per-class", "12", PAINTER_LOG=str(place / "log")
+    )
+    return found
+
+
+def made(log: Path) -> Counter[str]:
+    """Images by resolution."""
+    counts: Counter[str] = Counter()
+    for line in log.read_text().splitlines():
+        kind, resolution, number = line.split()
+        if kind == "batch":
+            counts[resolution] += int(number)
+    return counts
+
+
+def test_the_settings_that_make_the_best_images_are_chosen(swept: dict[str, Any]) -> None:
+    assert swept["chosen"] == "ddpm-w1.25-g0-s2-a0"
+    assert swept["split"] == "tuning"
+    ranked = sorted(swept["points"], key=lambda row: row["fd"]["value"])
+    assert [row["settings"]["guidance"] for row in ranked] == [1.25, 1.25, 2, 2]
+    assert [row["cas"] is not None for row in ranked] == [True] * 2 + [False] * 2
+    for row in swept["points"]:
+        assert row["fd"]["n"] == 4 * PER_CLASS
+        assert row["fd"]["reference_n"] == 40
+    assert swept["regret_of_fd"]["seeds"] == 2
+    assert swept["correlation_fd_cas"]["n"] == 2
+    assert swept["cas_protocol"]["per_class"] == 12
+
+
+def test_each_image_is_made_once_and_each_model_loaded_once_a_worker(
+    place: Path,
+    swept: dict[str, Any],  # noqa: ARG001
+) -> None:
+    lines = (place / "log").read_text().splitlines()
+    loads = Counter(line for line in lines if line.startswith("load"))
+    assert made(place / "log") == {"8": 4 * 12 + 12, "16": 4 * 24 + 2 * 24 + 12}
+    # once for the calibration, then 8, 16 px for the points and 8, 16 px for CAS
+    assert max(loads.values()) <= 3
+
+
+def test_points_share_the_parents_files(place: Path, swept: dict[str, Any]) -> None:
+    parent = place / "sweep/parent/8"
+    for row in swept["points"]:
+        release = place / "sweep/points" / row["name"]
+        manifest = read_manifest(release)
+        assert manifest.rows("8", "train") == manifest.rows("16", "train") == 4 * PER_CLASS
+        for path in (release / "8").iterdir():
+            assert path.samefile(parent / path.name)
+
+
+def test_a_finished_sweep_makes_nothing_and_says_the_same(
+    place: Path, swept: dict[str, Any]
+) -> None:
+    log = place / "again.log"
+    log.touch()
+    assert sweep(place, *GRID, "--cas-per-class", "12", PAINTER_LOG=str(log)) == swept
+    assert log.read_text() == ""
+
+
+def test_pictures_and_the_recipe(place: Path, swept: dict[str, Any]) -> None:
+    for name in ("curves.png", "heat-map.png", "cas.png"):
+        with Image.open(place / "sweep" / name) as picture:
+            assert min(picture.size) > 300
+    path = Path(swept["recipe_file"])
+    chosen, original = load_recipe(str(path)), load_recipe(str(place / "recipe.toml"))
+    assert chosen.stages[0] == original.stages[0]
+    assert chosen.stages[1].sampler == SamplerConfig(steps=2, guidance=1.25)
+    assert chosen.model_copy(update={"name": original.name, "stages": ()}) == (
+        original.model_copy(update={"stages": ()})
+    )
+    text = path.read_text()
+    assert "# Chosen among 4 points" in text
+    assert "# The painter's recipe." in text
+
+
+def test_a_wider_grid_makes_only_what_is_new(place: Path, swept: dict[str, Any]) -> None:
+    log = place / "wider.log"
+    grid = ("--guidance", "1.25,2,3", "--noise-augmentation", "0,0.2", "--short-list", "0")
+    wider = sweep(place, *grid, PAINTER_LOG=str(log))
+    old = {row["name"]: row["fd"] for row in swept["points"]}
+    assert {row["name"]: row["fd"] for row in wider["points"] if row["name"] in old} == old
+    assert len(wider["points"]) == 6
+    assert made(log)["16"] == 2 * 24 + 12  # and a calibration batch, twice
+    assert wider["chosen_by"] == "fd"
+
+
+def test_cas_is_of_the_tuning_split(place: Path, swept: dict[str, Any]) -> None:
+    results = sorted((place / "sweep/results" / swept["chosen"]).glob("cas-*.json"))
+    assert [path.name for path in results] == [f"cas-tiny-12-seed{s}.json" for s in (0, 1)]
+    result = read_result(results[0])
+    assert result.reference["split"] == "tuning"
+    assert result.values["cas"]
+    assert result.subject["train"][0]["images"] == 4 * 12
+
+
+def test_a_dry_run_tells_the_cost_and_makes_nothing(place: Path) -> None:
+    answer = sweep(place, *GRID, "--dry-run", out="dry")
+    assert answer["points"] == 4
+    assert answer["cost"]["images"] == 24 + 4 * 24
+    assert answer["cost"]["network_evaluations"] > answer["cost"]["images"]
+    assert answer["cost"]["hours"] > 0
+    assert answer["cost"]["megabytes"] > 0
+    assert [path.name for path in (place / "dry").iterdir()] == ["build.json"]
+
+
+def refuse(place: Path, match: str, **changes: Any) -> None:
+    settings: dict[str, Any] = {
+        "recipe": str(place / "recipe.toml"),
+        "real": place / "real16",
+        "out": place / "refused",
+        "stage": 16,
+        "short_list": 0,
+    }
+    with pytest.raises(UserError, match=match):
+        select_sampler(**settings | changes)
+    assert not (place / "refused").exists()
+
+
+def test_bad_input(place: Path) -> None:
+    refuse(place, "'test' is refused", split="test")
+    refuse(place, "'x' is refused", test="x")
+    refuse(place, "no stage at --res 32", stage=32)
+    refuse(place, "first of the chain", stage=8, noise_augmentation="0.1")
+    refuse(place, "--guidance '1,b'", guidance="1,b")
+    refuse(place, "gamma = 0.3 has no effect on ddim", method="ddim", gamma="0.3")
+    refuse(place, "--gamma: ", gamma="1.5")
+    refuse(place, "--method: ", method="euler")
+    refuse(place, "32 px", short_list=1, classifier="fashion-mnist-small")
+    refuse(place, "synthetic", real=place / "sweep/parent")
+
+
+def test_another_selection_in_the_folder_is_refused(
+    place: Path,
+    swept: dict[str, Any],  # noqa: ARG001
+) -> None:
+    command = ["select-sampler", "--recipe", place / "recipe.toml", "--real", place / "real16"]
+    more = ["--out", place / "sweep", "--stage", "16", "--per-class", "7", "--short-list", "0"]
+    result = run([*command, *more])
+    assert result.returncode == 2
+    assert "per_class was 6, now 7" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_checkpoint_that_saw_the_tuning_images_is_refused(place: Path, tmp_path: Path) -> None:
+    stage = load_recipe(str(place / "recipe.toml")).stages[0]
+    stage = stage.model_copy(update={"checkpoint": str(tmp_path)})
+    require_tuning_unseen([stage])
+    (tmp_path / "training.json").write_text('{"data": {"tuning_left_out": true}}')
+    require_tuning_unseen([stage])
+    (tmp_path / "training.json").write_text('{"data": {"tuning_left_out": false}}')
+    with pytest.raises(UserError, match="--split fit"):
+        require_tuning_unseen([stage])
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def test_the_grid_is_every_combination_of_what_was_given(place: Path) -> None:
+    recipe = load_recipe(str(place / "recipe.toml"))
+    grid = parse_grid(recipe, 8, "ddpm", {"gamma": "1,0,0.3,0.3", "steps": "16,8"})
+    points = sweep_points(recipe, 8, grid)
+    assert [point.name for point in points] == [
+        f"ddpm-w1.25-g{g}-s{s}-a0" for g in ("0", "0.3", "1") for s in (8, 16)
+    ]
+    samplers = [point.recipe.stages[0].sampler for point in points]
+    assert samplers[3] == SamplerConfig(steps=16, guidance=1.25, gamma=0.3)
+    assert all(point.recipe.stages[1] == recipe.stages[1] for point in points)
+    assert sampler_settings(samplers[1]) == {"method": "ddpm", "steps": 16, "guidance": 1.25}
+
+
+def accuracies(**by_seed: list[float]) -> dict[str, dict[str, Any]]:
+    return {
+        name: {"value": float(np.mean(v)), "by_seed": {str(i): x for i, x in enumerate(v)}}
+        for name, v in by_seed.items()
+    }
+
+
+def test_regret_is_the_paired_difference_to_the_best() -> None:
+    found = regret(accuracies(a=[0.5, 0.6, 0.7], b=[0.6, 0.7, 0.9]), "a")
+    assert found["cas_winner"] == "b"
+    assert found["value"] == pytest.approx(0.4 / 3)
+    # t(2, 0.975) = 4.3027; deviation of 0.1, 0.1, 0.2 = 0.057735
+    half = 4.30265 * 0.0577350 / 3**0.5
+    assert found["interval"] == pytest.approx([0.4 / 3 - half, 0.4 / 3 + half], rel=1e-4)
+    same = regret(accuracies(a=[0.5], b=[0.5]), "a")
+    assert (same["value"], same["cas_winner"], same["interval"]) == (0, "a", None)
+
+
+def test_rank_correlation_needs_three_points() -> None:
+    x, y = [1.0, 2.0, 3.0, 5.0], [0.9, 0.8, 0.85, 0.1]
+    assert rank_correlation(x, y)["spearman"] == pytest.approx(spearmanr(x, y).statistic)
+    assert rank_correlation(x, y)["n"] == 4
+    assert rank_correlation(x[:2], y[:2]) == {"spearman": None, "p": None, "n": 2}
+    assert rank_correlation(x, [0.5] * 4)["spearman"] is None
