@@ -219,7 +219,8 @@ def test_bad_input(place: Path) -> None:
     refuse(place, "--gamma: ", gamma="1.5")
     refuse(place, "--method: ", method="euler")
     refuse(place, "32 px", short_list=1, classifier="fashion-mnist-small")
-    refuse(place, "synthetic", real=place / "sweep/parent")
+    made = write_release(place / "made", {"train": [np.zeros((4, 16, 16, 3), np.uint8)]})
+    refuse(place, "synthetic", real=made)
 
 
 def test_another_selection_in_the_folder_is_refused(
