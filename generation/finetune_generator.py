@@ -12,10 +12,13 @@ from generation.command import run_command
 from generation.errors import UserError
 from generation.image_sets import PSEUDO_SPLITS, LabelledImages, load_images
 from generation.progress import progress_bar
+from generation.starting_point import start_saw_tuning, starting_network, starting_sha256
 from generation.storage import ReleasePath, release_name, release_path
 from generation.training_recipe import TrainingRecipe, load_training_recipe
 
 if TYPE_CHECKING:
+    from accelerate import PartialState
+
     from generation.pixel_unet import PixelUNet
     from generation.training import TrainingSet
 
@@ -33,7 +36,10 @@ def finetune_generator(
     out: Annotated[Path, typer.Option(help="Folder of the run: state, curves, checkpoint.")],
     start: Annotated[
         str | None,
-        typer.Option("--from", help="Checkpoint to start from: builtin:NAME or a folder."),
+        typer.Option(
+            "--from",
+            help="Start from builtin:NAME, a folder of ours, or a U-Net in diffusers' layout.",
+        ),
     ] = None,
     split: Annotated[
         str, typer.Option(help="fit is train less its tuning tenth; train is all of it.")
@@ -73,10 +79,14 @@ def finetune_generator(
         import torch
 
         torch.set_num_threads(threads)
-    network = _network(chosen, start)
+    network = starting_network(chosen, start)
     record = _record(chosen, images, release, split, start)
-    _claim_folder(out, record)
+    processes = _processes()
+    with processes.main_process_first():
+        _claim_folder(out, record)
     _train(network, _training_set(network, chosen, images, parents), chosen, out, as_json)
+    if not processes.is_main_process:
+        return
     answer = {"checkpoint": str(out / "checkpoint"), "steps": chosen.training.steps}
     print(json.dumps(answer) if as_json else f"checkpoint: {answer['checkpoint']}")
 
@@ -108,29 +118,6 @@ def _load_data(
     return images, parents
 
 
-def _network(recipe: TrainingRecipe, start: str | None) -> "PixelUNet":
-    """A new network from the recipe's seed, or the one of checkpoint `start`."""
-    import torch
-
-    from generation.checkpoint import load_checkpoint
-    from generation.checkpoint_files import resolve_checkpoint
-    from generation.pixel_unet import StageConfig, build_unet
-    from generation.text import MINILM, encode_prompts
-
-    if start is not None:
-        network = load_checkpoint(resolve_checkpoint(start))
-        for field, wanted in recipe.stage.model_dump().items():
-            found = network.config.model_dump()[field]
-            if found != wanted:
-                raise UserError(f"--from {start} has {field} {found}, the recipe's stage {wanted}")
-        return network
-    prompts = encode_prompts([c.prompt for c in load_classes(recipe.classes)])
-    stage = recipe.stage.model_dump()
-    config = StageConfig(**stage, text_encoder=MINILM, prompts=prompts.prompts)
-    torch.manual_seed(recipe.training.seed)
-    return build_unet(config, prompts, recipe.network)
-
-
 def _training_set(
     network: "PixelUNet",
     recipe: TrainingRecipe,
@@ -160,8 +147,6 @@ def _record(
     recipe: TrainingRecipe, images: LabelledImages, data: ReleasePath, split: str, start: str | None
 ) -> dict[str, Any]:
     """training.json: all that decided the weights."""
-    from generation.checkpoint_files import checkpoint_sha256, resolve_checkpoint
-
     return {
         # what is kept on the way decides no weights: a run may go on with another keep_every
         "recipe": recipe.model_dump(mode="json", exclude={"training": {"keep_every"}}),
@@ -170,9 +155,9 @@ def _record(
             "split": split,
             "images": len(images),
             "sha256": images.sha256,
-            "tuning_left_out": split in PSEUDO_SPLITS,
+            "tuning_left_out": split in PSEUDO_SPLITS and not start_saw_tuning(start),
         },
-        "start_sha256": None if start is None else checkpoint_sha256(resolve_checkpoint(start)),
+        "start_sha256": starting_sha256(start),
         "versions": {name: version(name) for name in PACKAGES},
     }
 
@@ -185,6 +170,14 @@ def _claim_folder(out: Path, record: dict[str, Any]) -> None:
         raise UserError(f"{out} holds another training run; name another --out")
     out.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
+
+
+def _processes() -> "PartialState":
+    """Of the processes that accelerate launched; of this one alone without it."""
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # as its Accelerator does
 
 
 def _train(
@@ -208,16 +201,25 @@ def _train(
 
     def keep(average: "PixelUNet", step: int) -> None:
         folder = out / "checkpoints" / str(step)
+        if folder.exists():  # of a run killed since: the same one
+            return
         temporary = folder.with_name(f".{step}.tmp")
         save_checkpoint(average, temporary, torch.float16)
         (temporary / "training.json").write_bytes((out / "training.json").read_bytes())
-        if not folder.exists():  # a run killed since wrote the same one
-            temporary.rename(folder)
+        temporary.rename(folder)
 
+    main = _processes().is_main_process
+    quiet = quiet or not main
     with progress_bar(recipe.training.steps, recipe.name, "steps", quiet=quiet) as advance:
         average, losses = train_stage(network, data, recipe.training, out, advance, save, keep)
+    if not main:
+        return
     save(average, losses)
     folder = out / "checkpoint"
     save_checkpoint(average, folder, torch.float16)
     for name in ("training.json", "loss.csv", "loss.png"):
         (folder / name).write_bytes((out / name).read_bytes())
+
+
+if __name__ == "__main__":  # for accelerate launch -m
+    main()

@@ -1,0 +1,100 @@
+"""What a training starts from: nothing, a checkpoint of ours, or a U-Net in diffusers' layout."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from generation.checkpoint_files import (
+    HASHED_FILES,
+    checkpoint_sha256,
+    files_sha256,
+    resolve_checkpoint,
+)
+from generation.classes import load_classes
+from generation.errors import UserError
+from generation.training_recipe import TrainingRecipe
+
+if TYPE_CHECKING:
+    from generation.pixel_unet import PixelUNet
+
+UNET_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
+
+
+def starting_network(recipe: TrainingRecipe, start: str | None) -> "PixelUNet":
+    """The network to train; from nothing (None) its weights follow from the recipe's seed.
+
+    UserError if `start` is no checkpoint, or one of another stage or network than the recipe's.
+    """
+    if start is None:
+        return _new_network(recipe)
+    unet = _bare_unet(start)
+    if unet is not None:
+        return _with_weights_of(_new_network(recipe), unet, start)
+    from generation.checkpoint import load_checkpoint
+
+    network = load_checkpoint(resolve_checkpoint(start))
+    for field, wanted in recipe.stage.model_dump().items():
+        found = network.config.model_dump()[field]
+        if found != wanted:
+            raise UserError(f"--from {start} has {field} {found}, the recipe's stage {wanted}")
+    return network
+
+
+def starting_sha256(start: str | None) -> str | None:
+    """Hash of the files that decide the weights it starts with."""
+    if start is None:
+        return None
+    unet = _bare_unet(start)
+    if unet is not None:
+        return files_sha256(unet, UNET_FILES)
+    return checkpoint_sha256(resolve_checkpoint(start))
+
+
+def start_saw_tuning(start: str | None) -> bool:
+    """Whether the checkpoint says that it learned from the tuning images."""
+    if start is None or _bare_unet(start) is not None:
+        return False
+    record = resolve_checkpoint(start) / "training.json"
+    if not record.is_file():
+        return False
+    left_out: bool | None = json.loads(record.read_text()).get("data", {}).get("tuning_left_out")
+    return left_out is False
+
+
+def _bare_unet(start: str) -> Path | None:
+    """The folder of a U-Net as diffusers saves it, alone or in a pipeline; None if it is ours."""
+    for folder in (Path(start), Path(start) / "unet"):
+        has = {name for name in HASHED_FILES if (folder / name).is_file()}
+        if has == set(UNET_FILES):
+            return folder
+    return None
+
+
+def _new_network(recipe: TrainingRecipe) -> "PixelUNet":
+    import torch
+
+    from generation.pixel_unet import StageConfig, build_unet
+    from generation.text import MINILM, encode_prompts
+
+    prompts = encode_prompts([c.prompt for c in load_classes(recipe.classes)])
+    stage = recipe.stage.model_dump()
+    config = StageConfig(**stage, text_encoder=MINILM, prompts=prompts.prompts)
+    torch.manual_seed(recipe.training.seed)
+    return build_unet(config, prompts, recipe.network)
+
+
+def _with_weights_of(network: "PixelUNet", folder: Path, start: str) -> "PixelUNet":
+    """`network` with the U-Net's weights from `folder`, which must fit it tensor for tensor."""
+    from safetensors.torch import load_file
+
+    weights = load_file(folder / UNET_FILES[1])
+    own = network.unet.state_dict()
+    for name in sorted(own.keys() | weights.keys()):
+        shapes = [tuple(s[name].shape) if name in s else None for s in (weights, own)]
+        if shapes[0] != shapes[1]:
+            raise UserError(
+                f"--from {start}: its tensor {name} has shape {shapes[0]}, the recipe's "
+                f"{shapes[1]}: give the recipe the [network] and [stage] that the checkpoint has"
+            )
+    network.unet.load_state_dict(weights)
+    return network
