@@ -7,8 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from builder.build import plan_build
+from builder.build import plan_build, write_release
+from builder.markers import committed_records
 from builder.recipe import load_recipe
+from builder.run import Outcome
+from cards.card_facts import limits, model_lines
 from generation.checkpoint import save_checkpoint
 from generation.classes import load_classes
 from generation.image_sets import decode
@@ -79,3 +82,10 @@ def test_every_stage_follows_its_parent(tmp_path: Path, monkeypatch: pytest.Monk
         parents = {row["parent_image_id"] for row in rows}
         assert parents == (set(before) if before else {None})
         before = images
+    records = committed_records(release, plan.shards)
+    manifest = write_release(plan, Outcome(tuple(records.values()), (), (), ()))
+    assert "fine-tuned on real images of test (regime B)" in " ".join(limits(manifest))
+    assert model_lines(manifest) == [
+        f"{side} px alone: The generator never saw the real images of test (regime A)."
+        for side in (32, 128)
+    ]

@@ -7,14 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.stats import spearmanr
 
 from builder.manifest import read_manifest
 from builder.recipe import load_recipe
 from builder.results import read_result
+from generation.checkpoint import save_checkpoint
 from generation.errors import UserError
+from generation.image_sets import load_images
 from generation.sampler_config import SamplerConfig
+from metrics.select_checkpoint import select_checkpoint
 from metrics.select_sampler import select_sampler
 from metrics.selection import require_tuning_unseen
 from metrics.selection_cas import rank_correlation, regret
@@ -23,6 +27,7 @@ from tests.conftest import run
 from tests.painter import paint
 from tests.test_classifiers import RECIPE as CLASSIFIER
 from tests.test_metrics_release import CLASSES, write_release
+from tests.tiny_network import tiny_network
 
 PER_CLASS = 6
 RECIPE = """# The painter's recipe.
@@ -244,6 +249,67 @@ def test_a_checkpoint_that_saw_the_tuning_images_is_refused(place: Path, tmp_pat
     (tmp_path / "training.json").write_text('{"data": {"tuning_left_out": false}}')
     with pytest.raises(UserError, match="--split fit"):
         require_tuning_unseen([stage])
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+def test_the_checkpoint_nearest_to_the_tuning_images_is_chosen(place: Path) -> None:
+    """Steps 1 and 2 of two runs: their networks say x0 is 0.8, 0, 0.4 and -0.8 everywhere."""
+    levels = {("one", 1): 0.8, ("one", 2): 0.0, ("two", 1): 0.4, ("two", 2): -0.8}
+    prompts = (*(entry.prompt for entry in CLASSES), "")
+    for (name, step), level in levels.items():
+        network = tiny_network(prediction="x0", channels=3, prompts=prompts)
+        output = network.unet.conv_out
+        output.weight.data.zero_()
+        output.bias.data.fill_(level)
+        save_checkpoint(network, place / f"runs/{name}/checkpoints/{step}", torch.float16)
+    text = (place / "recipe.toml").read_text()
+    (place / "flat.toml").write_text(
+        text.replace("tests.painter", "pixel-unet", 1).replace(
+            'checkpoint = "8"', 'checkpoint = "none"\nsha256 = "0"'
+        )
+    )
+    command: list[str | Path] = [
+        "select-checkpoint", place / "runs/one", place / "runs/two", "--recipe",
+        place / "flat.toml", "--real", place / "real8", "--out", place / "chosen",
+        "--per-class", "3", "--workers", "1", "--cache", place / "cache", "--device", "cpu",
+        "--json",
+    ]  # fmt: skip
+    result = run(command)
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    mean = float(np.mean(load_images(place / "real8", "8", "tuning").images)) / 127.5 - 1
+    nearest = min(levels, key=lambda key: abs(levels[key] - mean))
+    assert found["chosen"] == "{}-{:06d}".format(*nearest)
+    assert [row["settings"] for row in found["points"]] == [
+        {"run": name, "step": step} for name, step in levels
+    ]
+    chosen = load_recipe(found["recipe_file"]).stages
+    assert chosen[0].checkpoint == str(place / "runs/{}/checkpoints/{}".format(*nearest))
+    assert chosen[0].sha256 is None
+    assert chosen[1] == load_recipe(str(place / "flat.toml")).stages[1]
+    with Image.open(place / "chosen/curve.png") as picture:
+        assert min(picture.size) > 300
+    again = run(command)
+    assert json.loads(again.stdout) == found
+
+
+def test_bad_runs(place: Path, tmp_path: Path) -> None:
+    def refuse_runs(match: str, runs: list[Path]) -> None:
+        with pytest.raises(UserError, match=match):
+            select_checkpoint(
+                runs,
+                recipe=str(place / "recipe.toml"),
+                real=place / "real8",
+                out=tmp_path / "out",
+            )
+
+    refuse_runs("keeps no checkpoints", [tmp_path])
+    for name, network in (("base", tiny_network()), ("sr", tiny_network(low_resolution=8))):
+        save_checkpoint(network, tmp_path / name / "checkpoints/1", torch.float16)
+    refuse_runs("several stages", [tmp_path / "base", tmp_path / "sr"])
+    refuse_runs("one name", [tmp_path / "base", tmp_path / "base"])
 
 
 # ---------------------------------------------------------------- numbers

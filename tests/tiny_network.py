@@ -19,17 +19,21 @@ SHAPE = {
 
 
 def tiny_network(
-    low_resolution: int | None = None, dropout: float = 0.0, **stage: object
+    low_resolution: int | None = None,
+    dropout: float = 0.0,
+    prompts: tuple[str, ...] = PROMPTS,
+    **stage: object,
 ) -> PixelUNet:
     """A base stage of 8 pixels, or a super-resolution stage from `low_resolution` to its double."""
     torch.manual_seed(0)
-    tokens, pooled = torch.randn(3, 4, 8), torch.randn(3, 8)
-    embeddings = PromptEmbeddings(PROMPTS, tokens, torch.ones(3, 4), pooled)
+    count = len(prompts)
+    tokens, pooled = torch.randn(count, 4, 8), torch.randn(count, 8)
+    embeddings = PromptEmbeddings(prompts, tokens, torch.ones(count, 4), pooled)
     settings = {
         "resolution": 8 if low_resolution is None else 2 * low_resolution,
         "low_resolution": low_resolution,
         "text_encoder": "none",
-        "prompts": PROMPTS,
+        "prompts": prompts,
         "schedule": ScheduleConfig(num_steps=100),
     }
     config = StageConfig.model_validate(settings | stage)
