@@ -39,6 +39,64 @@ class StageFacts:
     sampler: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class RejectionFacts:
+    """What a stage did not keep of one class; rate: rejected over all images made of it."""
+
+    resolution: int
+    wnid: str
+    name: str
+    kept: int
+    rejected: int
+    empty: int
+
+    @property
+    def rate(self) -> float:
+        made = self.kept + self.rejected
+        return self.rejected / made if made else 0.0
+
+
+@dataclass(frozen=True)
+class AcceptFacts:
+    """An accept rule and what came of it: all classes together, then each, highest rate first."""
+
+    resolution: int
+    rule: str
+    settings: dict[str, Any]
+    attempts: int
+    total: RejectionFacts
+    classes: list[RejectionFacts]
+
+
+def accept_facts(manifest: Manifest) -> list[AcceptFacts]:
+    """Every stage with an accept rule."""
+    stages = require(manifest, manifest.origin, "stages", "origin")
+    return [_accept_facts(manifest, stage) for stage in stages if "accept" in stage]
+
+
+def _accept_facts(manifest: Manifest, stage: dict[str, Any]) -> AcceptFacts:
+    resolution, accept = stage["resolution"], stage["accept"]
+    config = str(resolution)
+    kept = manifest.per_class(config, "train")
+    rejected = manifest.rejected(config, "train")
+    empty = manifest.quarantined(config, "train")
+    classes = [
+        RejectionFacts(resolution, c.wnid, c.name, kept[c.wnid], rejected[c.wnid], empty[c.wnid])
+        for c in manifest.classes
+        if kept[c.wnid] or rejected[c.wnid] or empty[c.wnid]
+    ]
+    return AcceptFacts(
+        resolution=resolution,
+        rule=accept.get("rule", "what the generator itself refuses"),
+        settings=accept.get("settings", {}),
+        attempts=accept["attempts"],
+        total=RejectionFacts(
+            resolution, "", "all classes", kept.total(), rejected.total(), empty.total()
+        ),
+        classes=sorted(classes, key=lambda c: (-c.rate, c.wnid)),
+    )
+
+
 def split_facts(manifest: Manifest) -> list[SplitFacts]:
     """Counts of every configuration and split."""
     facts = []
@@ -52,8 +110,8 @@ def split_facts(manifest: Manifest) -> list[SplitFacts]:
                     split=split,
                     images=manifest.rows(config, split),
                     classes=len(counts),
-                    least=min(counts.values()),
-                    most=max(counts.values()),
+                    least=min(counts.values(), default=0),
+                    most=max(counts.values(), default=0),
                     megabytes=size / 1e6,
                 )
             )

@@ -74,16 +74,30 @@ def load_contract(readme: ReleasePath) -> str:
 
 def card_body(manifest: Manifest, samples: "Samples", results: Path | None, location: str) -> str:
     """All below the YAML. Raises UserError for a fact that is missing."""
-    from cards.card_facts import limits, model_lines, require, split_facts, stage_facts
+    from cards.card_facts import (
+        accept_facts,
+        limits,
+        model_lines,
+        require,
+        split_facts,
+        stage_facts,
+    )
     from cards.page import template_environment
     from cards.release_results import results_about
 
     trainings, scores = results_about(manifest, results) if results else ([], [])
-    facts: dict[str, Any] = {"stages": [], "models": [], "description": "", "seed": None}
+    facts: dict[str, Any] = {
+        "stages": [],
+        "models": [],
+        "accepts": [],
+        "description": "",
+        "seed": None,
+    }
     facts["license_note"] = ""
     if manifest.kind == "synthetic":
         recipe = require(manifest, manifest.origin, "recipe", "origin")
         facts["stages"] = stage_facts(manifest)
+        facts["accepts"] = accept_facts(manifest)
         facts["models"] = model_lines(manifest)
         for name in ("description", "seed", "license_note"):
             facts[name] = require(manifest, recipe, name, "origin.recipe")

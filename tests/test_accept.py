@@ -18,6 +18,9 @@ from builder.recipe import load_recipe
 from builder.shard import load_rule
 from builder.slots import NO_PARENT, Slots
 from builder.state import write_state
+from cards.card_facts import accept_facts
+from cards.render_card import card_body
+from cards.sample_grid import read_samples
 from generation.classes import load_classes
 from generation.errors import UserError
 from tests.conftest import STAND_IN_RECIPE, release_bytes, run
@@ -62,6 +65,10 @@ def rows(release: Path, resolution: int) -> list[dict]:
 def shard_bytes(release: Path) -> dict[str, bytes]:
     """Images, rejections and markers; not what is said of the build as a whole."""
     return {name: data for name, data in release_bytes(release).items() if "/" in name}
+
+
+def sum_made(release: Path, resolution: int) -> int:
+    return sum(row["made"] for row in rejections(release, resolution))
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +170,13 @@ def test_the_command_makes_the_same_bytes_and_reports_what_stays_empty(
     assert json.loads(result.stdout)["empty_slots"]["32"] == {"train": missing}
     made = Counter(r["class_id"] for r in rejections(release, 16) if r["made"])
     assert manifest.rejected("16", "train") == made
+    (first, _) = accept_facts(manifest)
+    assert (first.total.kept, first.total.rejected) == (len(rows(release, 8)), sum_made(release, 8))
+    assert first.total.kept + first.total.empty == 3 * PER_CLASS
+    card = card_body(manifest, read_samples(release), None, "./release")
+    rate = 100 * first.total.rejected / (first.total.kept + first.total.rejected)
+    assert f"| all classes | {first.total.kept} | {first.total.rejected} | {rate:.1f} |" in card
+    assert all(f"| {name} | " in card for name in ("Apple", "Pear", "Plum"))
 
 
 def test_extending_keeps_slots_that_stay_empty(picky_recipe: Path, picky: Path, tmp_path: Path):
