@@ -72,7 +72,12 @@ def changed(recipe: Path, folder: Path, before: str, after: str) -> Path:
         ("seed = 7", "colour = 1", "colour: Extra inputs are not permitted"),
         ("seed = 7", "seed = ", "is not valid TOML"),
         ("resolution = 16", "resolution = 4", "the stages' resolutions must rise"),
-        ("tests.stand_in", "dalle", "unknown generator 'dalle'; known: adm-256, "),
+        (
+            "tests.stand_in",
+            "dalle",
+            "unknown generator 'dalle'; known: adm-256, adm-64, adm-upsampler, biggan, "
+            "deepfloyd-if, diffusers, dit, iddpm, pixel-unet",
+        ),
         ('"8"\nbatch = 3', '"8"\nsha256 = "beef"\nbatch = 3', "has the wrong hash"),
         ("three.csv", "four.csv", "does not exist"),
     ],
