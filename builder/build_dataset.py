@@ -17,12 +17,46 @@ from builder.state import claimed
 from generation.classes import load_classes, select_classes
 from generation.command import run_command
 from generation.errors import UserError
+from generation.options import Json, Scheduler, SchedulerFile, Workers
 from generation.progress import progress_bar
 from generation.storage import ReleasePath, release_path
 from generation.views import CropRule
 
 DEFAULT_RECIPE = "imagenet-if"
 EXIT_QUARANTINED = 3  # the rest is done
+
+RecipeName = Annotated[str, typer.Option(help="A built-in recipe's name or a TOML file.")]
+Resolution = Annotated[
+    int | None, typer.Option(help="Resolution to end at; by default the recipe's last.")
+]
+PerClass = Annotated[int, typer.Option(help="Images of each class.")]
+Classes = Annotated[
+    str | None, typer.Option(help="Only these classes, comma-separated ids or names.")
+]
+Out = Annotated[str | None, typer.Option(help="Its folder or URL; by default releases/RECIPE-RES.")]
+TlsCa = Annotated[
+    Path | None, typer.Option(help="With --scheduler: the certificate authority (PEM).")
+]
+TlsCert = Annotated[
+    Path | None, typer.Option(help="With --scheduler: this client's certificate (PEM).")
+]
+TlsKey = Annotated[Path | None, typer.Option(help="With --scheduler: this client's key (PEM).")]
+AllowMixed = Annotated[
+    bool,
+    typer.Option(
+        "--allow-mixed",
+        help="Go on with other package versions, or another kind of device, than before.",
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan, make nothing.")]
+Real = Annotated[
+    str | None,
+    typer.Option(help="Import real data: fashion-mnist, a folder SPLIT/CLASS/, a Hub data set."),
+]
+Views = Annotated[str, typer.Option(help="With --real: resolutions of the views, comma-separated.")]
+Crop = Annotated[
+    CropRule | None, typer.Option(help="With --real: pad (fashion-mnist) or center-crop.")
+]
 
 
 def main() -> None:
@@ -31,64 +65,23 @@ def main() -> None:
 
 
 def build_dataset(
-    recipe: Annotated[
-        str, typer.Option(help="A built-in recipe's name or a TOML file.")
-    ] = DEFAULT_RECIPE,
-    res: Annotated[
-        int | None, typer.Option(help="Resolution to end at; by default the recipe's last.")
-    ] = None,
-    per_class: Annotated[int, typer.Option(help="Images of each class.")] = 100,
-    classes: Annotated[
-        str | None, typer.Option(help="Only these classes, comma-separated ids or names.")
-    ] = None,
-    out: Annotated[
-        str | None,
-        typer.Option(help="Its folder or URL; by default releases/RECIPE-RES."),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes; by default one a GPU, else one a core.")
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(help="Address of a Dask cluster that runs already: tcp://… or tls://…"),
-    ] = None,
-    scheduler_file: Annotated[
-        Path | None, typer.Option(help="The file in which that scheduler left its address.")
-    ] = None,
-    tls_ca: Annotated[
-        Path | None, typer.Option(help="With --scheduler: the certificate authority (PEM).")
-    ] = None,
-    tls_cert: Annotated[
-        Path | None, typer.Option(help="With --scheduler: this client's certificate (PEM).")
-    ] = None,
-    tls_key: Annotated[
-        Path | None, typer.Option(help="With --scheduler: this client's key (PEM).")
-    ] = None,
-    allow_mixed: Annotated[
-        bool,
-        typer.Option(
-            "--allow-mixed",
-            help="Go on with other package versions, or another kind of device, than before.",
-        ),
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan, make nothing.")
-    ] = False,
-    real: Annotated[
-        str | None,
-        typer.Option(
-            help="Import real data: fashion-mnist, a folder SPLIT/CLASS/, a Hub data set."
-        ),
-    ] = None,
-    views: Annotated[
-        str, typer.Option(help="With --real: resolutions of the views, comma-separated.")
-    ] = "16,32",
-    crop: Annotated[
-        CropRule | None, typer.Option(help="With --real: pad (fashion-mnist) or center-crop.")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON document, no progress.")
-    ] = False,
+    recipe: RecipeName = DEFAULT_RECIPE,
+    res: Resolution = None,
+    per_class: PerClass = 100,
+    classes: Classes = None,
+    out: Out = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    scheduler_file: SchedulerFile = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    allow_mixed: AllowMixed = False,
+    dry_run: DryRun = False,
+    real: Real = None,
+    views: Views = "16,32",
+    crop: Crop = None,
+    as_json: Json = False,
 ) -> int:
     """Build a synthetic release with a recipe, or import real data as one.
 

@@ -45,6 +45,43 @@ class Job(Protocol):
 
 
 @dataclass(frozen=True)
+class WrappedJob:
+    """Another job under other circumstances: a subclass says which."""
+
+    job: Job
+
+    @property
+    def path(self) -> str:
+        return self.job.path
+
+    @property
+    def fingerprint(self) -> str:
+        return self.job.fingerprint
+
+    @property
+    def planned(self) -> int:
+        return self.job.planned
+
+    @property
+    def after(self) -> str | None:
+        return self.job.after
+
+    @property
+    def priority(self) -> int:
+        return self.job.priority
+
+    @property
+    def release(self) -> ReleasePath:
+        return self.job.release
+
+    def committed(self) -> ShardRecord | None:
+        return self.job.committed()
+
+    def run(self) -> ShardRecord:
+        return self.job.run()
+
+
+@dataclass(frozen=True)
 class Terms:
     """What the client asks of every worker.
 

@@ -21,7 +21,7 @@ from builder.quarantine import clear_quarantine, quarantine_shard
 from builder.run import Outcome
 from builder.shard import ShardJob
 from builder.state import STATE_FILE, write_state
-from builder.worker import Failure, Terms, use_one_thread
+from builder.worker import Failure, Terms, WrappedJob, use_one_thread
 from generation.errors import UserError
 from generation.storage import ReleasePath, read_bytes
 
@@ -32,37 +32,14 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class _Errand:
-    """A shard of one of the releases below `release`, the folder whose state workers must see."""
+class _Errand(WrappedJob):
+    """A shard of one of the releases below `folder`, whose state file workers must see."""
 
-    job: ShardJob
-    release: Path
-
-    @property
-    def path(self) -> str:
-        return self.job.path
+    folder: Path
 
     @property
-    def fingerprint(self) -> str:
-        return self.job.fingerprint
-
-    @property
-    def planned(self) -> int:
-        return self.job.planned
-
-    @property
-    def after(self) -> str | None:
-        return self.job.after
-
-    @property
-    def priority(self) -> int:
-        return self.job.priority
-
-    def committed(self) -> ShardRecord | None:
-        return self.job.committed()
-
-    def run(self) -> ShardRecord:
-        return self.job.run()
+    def release(self) -> ReleasePath:
+        return self.folder
 
 
 class _Site:

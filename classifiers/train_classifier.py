@@ -11,12 +11,42 @@ import typer
 
 from builder.results import Result
 from classifiers.experiment import Experiment, run_experiment, seed_paths
-from classifiers.recipe import load_recipe
+from classifiers.recipe import ClassifierRecipe, load_recipe
 from classifiers.sources import Source, check_sources, join_images, load_source, open_source
 from generation.command import run_command
 from generation.errors import UserError
 from generation.image_sets import LabelledImages
+from generation.options import Json
 from generation.progress import progress_bar
+
+Train = Annotated[
+    list[str],
+    typer.Option(help="RELEASE[:CONFIG[:SPLIT]] to train on; repeat it to mix releases."),
+]
+Test = Annotated[str, typer.Option(help="RELEASE[:CONFIG[:SPLIT]] of real images to test on.")]
+Out = Annotated[
+    Path, typer.Option(help="The result file, .json; predictions go beside it as .parquet.")
+]
+RecipeName = Annotated[
+    str, typer.Option(help="A built-in classifier recipe's name or a TOML file.")
+]
+Seed = Annotated[
+    int | None, typer.Option(min=0, help="Decides all randomness of the training; by default 0.")
+]
+Seeds = Annotated[
+    str | None, typer.Option(help="Several seeds, such as 0,1,2: one training and one file each.")
+]
+PerClass = Annotated[
+    int | None,
+    typer.Option(min=1, help="Images of each class and source, the first by image id."),
+]
+Steps = Annotated[
+    int | None, typer.Option(min=1, help="Optimiser steps, in place of the recipe's epochs.")
+]
+Save = Annotated[
+    Path | None,
+    typer.Option(help="File for the trained classifier, .safetensors; accept rules read it."),
+]
 
 
 def main() -> None:
@@ -25,40 +55,16 @@ def main() -> None:
 
 
 def train_classifier(
-    train: Annotated[
-        list[str],
-        typer.Option(help="RELEASE[:CONFIG[:SPLIT]] to train on; repeat it to mix releases."),
-    ],
-    test: Annotated[str, typer.Option(help="RELEASE[:CONFIG[:SPLIT]] of real images to test on.")],
-    out: Annotated[
-        Path, typer.Option(help="The result file, .json; predictions go beside it as .parquet.")
-    ],
-    recipe: Annotated[
-        str, typer.Option(help="A built-in classifier recipe's name or a TOML file.")
-    ] = "fashion-mnist-small",
-    seed: Annotated[
-        int | None,
-        typer.Option(min=0, help="Decides all randomness of the training; by default 0."),
-    ] = None,
-    seeds: Annotated[
-        str | None,
-        typer.Option(help="Several seeds, such as 0,1,2: one training and one file each."),
-    ] = None,
-    per_class: Annotated[
-        int | None,
-        typer.Option(min=1, help="Images of each class and source, the first by image id."),
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(min=1, help="Optimiser steps, in place of the recipe's epochs."),
-    ] = None,
-    save: Annotated[
-        Path | None,
-        typer.Option(help="File for the trained classifier, .safetensors; accept rules read it."),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON document, no progress.")
-    ] = False,
+    train: Train,
+    test: Test,
+    out: Out,
+    recipe: RecipeName = "fashion-mnist-small",
+    seed: Seed = None,
+    seeds: Seeds = None,
+    per_class: PerClass = None,
+    steps: Steps = None,
+    save: Save = None,
+    as_json: Json = False,
 ) -> None:
     """Train a classifier on releases, test it on real images, write the result.
 
@@ -89,23 +95,39 @@ def train_classifier(
     sources = tuple(open_source(spec, chosen.resolution, "train", per_class) for spec in train)
     test_source = open_source(test, chosen.resolution, "test")
     check_sources(sources, test_source)
-    with progress_bar(len(sources) + 1, "reading", "sets", quiet=as_json) as advance:
-        *parts, testing = [
-            _read(source, chosen.resolution, advance) for source in (*sources, test_source)
-        ]
-    experiment = Experiment(
-        recipe=chosen,
+    experiment = _read_experiment(chosen, steps, sources, test_source, as_json)
+    _run_seeds(experiment, chosen_seeds, out, save, as_json)
+
+
+def _read_experiment(
+    recipe: ClassifierRecipe,
+    steps: int | None,
+    train: tuple[Source, ...],
+    test: Source,
+    quiet: bool,
+) -> Experiment:
+    """What is trained and tested, its images read."""
+    with progress_bar(len(train) + 1, "reading", "sets", quiet=quiet) as advance:
+        *parts, testing = [_read(source, recipe.resolution, advance) for source in (*train, test)]
+    return Experiment(
+        recipe=recipe,
         steps=steps,
-        train=sources,
+        train=train,
         train_images=tuple(map(len, parts)),
         training=join_images(parts),
-        test=test_source,
+        test=test,
         testing=testing,
     )
-    paths = seed_paths(out, chosen_seeds)
+
+
+def _run_seeds(
+    experiment: Experiment, seeds: Sequence[int], out: Path, save: Path | None, as_json: bool
+) -> None:
+    """One training and one result file a seed, printed as they come."""
+    paths = seed_paths(out, seeds)
     for number, path in paths.items():
         experiment.require_free(path, number)
-    saves = seed_paths(save, chosen_seeds) if save else {}
+    saves = seed_paths(save, seeds) if save else {}
     results = {}
     for number, path in paths.items():
         bar = partial(progress_bar, label=f"seed {number}", unit="images", quiet=as_json)

@@ -2,8 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,14 +16,15 @@ from builder.results import Result
 from generation.command import run_command
 from generation.errors import UserError
 from generation.image_sets import PSEUDO_SPLITS
+from generation.options import Json, SchedulerFile
 from generation.progress import progress_bar
 from generation.storage import ReleasePath, release_path, split_release
 from metrics.extraction import plan_extraction, run_extraction
-from metrics.extractors import DEFAULT_EXTRACTOR, EXTRACTORS, load_extractor
+from metrics.extractors import DEFAULT_EXTRACTOR, EXTRACTORS, Extractor, load_extractor
 from metrics.image_lists import ImageSet, open_image_set
 from metrics.metric_list import DEFAULT_METRICS, METRICS, choose_metrics, parse_metrics
 from metrics.pair_picture import draw_closest_pairs
-from metrics.reference_files import FIELDS, read_reference_file, write_reference_file
+from metrics.reference_files import FIELDS, ReferenceFile, read_reference_file, write_reference_file
 from metrics.sample import SAMPLE_IMAGES
 
 if TYPE_CHECKING:
@@ -33,55 +34,82 @@ CACHE = Path(platformdirs.user_cache_dir("synthetic-imagenet")) / "metrics"
 _EXTRACTOR_HELP = "; ".join(f"{e.example}: {e.description}" for e in EXTRACTORS.values())
 
 
+Releases = Annotated[
+    list[str], typer.Argument(help="RELEASE:CONFIG or RELEASE:CONFIG:SPLIT (split: train).")
+]
+Real = Annotated[str, typer.Option(help="The real release: every split is a reference.")]
+Out = Annotated[Path, typer.Option(help="Folder for the result files.")]
+ExtractorNames = Annotated[
+    list[str] | None, typer.Option(help=f"May be given several times. {_EXTRACTOR_HELP}.")
+]
+MetricNames = Annotated[str, typer.Option(help=f"Comma-separated, or all: {', '.join(METRICS)}.")]
+PerClass = Annotated[
+    bool, typer.Option("--per-class", help="Add the metric classes, and agreement if known.")
+]
+SampleSize = Annotated[
+    int, typer.Option(min=2, help="Images a set for kid, prdc and copies; part of the protocol.")
+]
+ReferenceFiles = Annotated[
+    list[Path] | None,
+    typer.Option(help="npz of ADM, EDM or pytorch-fid, of this extractor's features."),
+]
+ExportFolder = Annotated[
+    Path | None,
+    typer.Option(help="Folder for the real splits' statistics, as those tools read them."),
+]
+Cache = Annotated[Path, typer.Option(help="Features and reference statistics.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
+Batch = Annotated[int, typer.Option(help="Images the network sees at once.")]
+SomeWorkers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes that extract features; by default one a GPU or core."),
+]
+ExtractionScheduler = Annotated[
+    str | None, typer.Option(help="Address of a Dask cluster to extract features on.")
+]
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What one command asks for, of every extractor."""
+
+    subjects: Sequence[ImageSet]
+    references: Mapping[str, Sequence[ImageSet]]  # by configuration
+    metrics: str
+    per_class: bool
+    sample: int
+    files: Sequence[ReferenceFile]
+    export_to: Path | None
+    cache: Path
+    device: str
+    batch: int
+    cluster: ClusterOptions
+    out: Path
+    quiet: bool
+
+
 def main() -> None:
     """Console entry point."""
     run_command(score_release)
 
 
 def score_release(
-    releases: Annotated[
-        list[str], typer.Argument(help="RELEASE:CONFIG or RELEASE:CONFIG:SPLIT (split: train).")
-    ],
-    real: Annotated[str, typer.Option(help="The real release: every split is a reference.")],
-    out: Annotated[Path, typer.Option(help="Folder for the result files.")] = Path("results"),
-    extractor: Annotated[
-        list[str] | None,
-        typer.Option(help=f"May be given several times. {_EXTRACTOR_HELP}."),
-    ] = None,
-    metrics: Annotated[
-        str, typer.Option(help=f"Comma-separated, or all: {', '.join(METRICS)}.")
-    ] = DEFAULT_METRICS,
-    per_class: Annotated[
-        bool, typer.Option("--per-class", help="Add the metric classes, and agreement if known.")
-    ] = False,
-    sample: Annotated[
-        int,
-        typer.Option(min=2, help="Images a set for kid, prdc and copies; part of the protocol."),
-    ] = SAMPLE_IMAGES,
-    reference: Annotated[
-        list[Path] | None,
-        typer.Option(help="npz of ADM, EDM or pytorch-fid, of this extractor's features."),
-    ] = None,
-    export_reference: Annotated[
-        Path | None,
-        typer.Option(help="Folder for the real splits' statistics, as those tools read them."),
-    ] = None,
-    cache: Annotated[Path, typer.Option(help="Features and reference statistics.")] = CACHE,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
-    batch: Annotated[int, typer.Option(help="Images the network sees at once.")] = 64,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Processes that extract features; by default one a GPU or core."),
-    ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Address of a Dask cluster to extract features on.")
-    ] = None,
-    scheduler_file: Annotated[
-        Path | None, typer.Option(help="The file in which that scheduler left its address.")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON document, no progress.")
-    ] = False,
+    releases: Releases,
+    real: Real,
+    out: Out = Path("results"),
+    extractor: ExtractorNames = None,
+    metrics: MetricNames = DEFAULT_METRICS,
+    per_class: PerClass = False,
+    sample: SampleSize = SAMPLE_IMAGES,
+    reference: ReferenceFiles = None,
+    export_reference: ExportFolder = None,
+    cache: Cache = CACHE,
+    device: Device = "auto",
+    batch: Batch = 64,
+    workers: SomeWorkers = None,
+    scheduler: ExtractionScheduler = None,
+    scheduler_file: SchedulerFile = None,
+    as_json: Json = False,
 ) -> None:
     """Score releases against the real train and test splits; one result file each.
 
@@ -105,36 +133,55 @@ def score_release(
     files = [read_reference_file(path) for path in reference or []]
     subjects = [parse_image_set(text) for text in releases]
     references = {s.config: open_references(release_path(real), s.config) for s in subjects}
-    written: list[tuple[Path, Result]] = []
-    for name in extractor or [DEFAULT_EXTRACTOR]:
-        loaded = load_extractor(name, device, batch)
-        from metrics.scoring import Scorer  # after the extractor's own error messages
-
-        sets = {s.label: s for s in [*subjects, *(r for rs in references.values() for r in rs)]}
-        tasks = plan_extraction(list(sets.values()), loaded.protocol, name, device, batch, cache)
-        rows = sum(task.images for task in tasks)
-        with progress_bar(rows, f"{name}, features", "images", quiet=as_json) as advance:
-            say = (lambda _: None) if as_json else _remark
-            run_extraction(tasks, cluster, say, lambda task: advance(task.images))
-        total = sum(s.count(cache) for s in sets.values())
-        with progress_bar(total, f"{name}, scores", "images", quiet=as_json) as advance:
-            chosen = choose_metrics(metrics, per_class, loaded, subjects[0].manifest.classes)
-            scorer = Scorer(loaded, chosen, cache, advance, sample, files)
-            for subject in subjects:
-                result = scorer.score(subject, references[subject.config])
-                path = out / f"{_file_name(subject.label)}-{_file_name(name)}.json"
-                result.write(path)
-                written.append((path, result))
-                if "nearest_train" in result.values:
-                    picture = path.with_name(f"{path.stem}-nearest.png")
-                    train = next(r for r in references[subject.config] if r.split == "train")
-                    draw_closest_pairs(picture, result, subject, train, cache)
-            if export_reference:
-                export_references(scorer, references.values(), export_reference)
+    order = _Order(
+        *(subjects, references, metrics, per_class, sample, files, export_reference),
+        *(cache, device, batch, cluster, out, as_json),
+    )
+    names = extractor or [DEFAULT_EXTRACTOR]
+    written = [pair for name in names for pair in _score_with(name, order)]
     if as_json:
         print(json.dumps({str(path): asdict(result) for path, result in written}, indent=1))
     else:
         print_table(written)
+
+
+def _score_with(name: str, order: _Order) -> list[tuple[Path, Result]]:
+    """Every subject by one extractor: features first, then scores, each written as it is there."""
+    loaded = load_extractor(name, order.device, order.batch)
+    from metrics.scoring import Scorer  # after the extractor's own error messages
+
+    real = [reference for splits in order.references.values() for reference in splits]
+    sets = {s.label: s for s in [*order.subjects, *real]}
+    _extract(name, loaded, list(sets.values()), order)
+    total = sum(s.count(order.cache) for s in sets.values())
+    written = []
+    with progress_bar(total, f"{name}, scores", "images", quiet=order.quiet) as advance:
+        classes = order.subjects[0].manifest.classes
+        chosen = choose_metrics(order.metrics, order.per_class, loaded, classes)
+        scorer = Scorer(loaded, chosen, order.cache, advance, order.sample, order.files)
+        for subject in order.subjects:
+            references = order.references[subject.config]
+            result = scorer.score(subject, references)
+            path = order.out / f"{_file_name(subject.label)}-{_file_name(name)}.json"
+            result.write(path)
+            written.append((path, result))
+            if "nearest_train" in result.values:
+                picture = path.with_name(f"{path.stem}-nearest.png")
+                train = next(r for r in references if r.split == "train")
+                draw_closest_pairs(picture, result, subject, train, order.cache)
+        if order.export_to:
+            export_references(scorer, order.references.values(), order.export_to)
+    return written
+
+
+def _extract(name: str, loaded: Extractor, sets: list[ImageSet], order: _Order) -> None:
+    """Features of every image that the cache lacks, on the cluster."""
+    protocol, device, batch = loaded.protocol, order.device, order.batch
+    tasks = plan_extraction(sets, protocol, name, device, batch, order.cache)
+    rows = sum(task.images for task in tasks)
+    with progress_bar(rows, f"{name}, features", "images", quiet=order.quiet) as advance:
+        say = (lambda _: None) if order.quiet else _remark
+        run_extraction(tasks, order.cluster, say, lambda task: advance(task.images))
 
 
 def parse_image_set(text: str) -> ImageSet:

@@ -3,27 +3,40 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from builder.recipe import Recipe, load_recipe
-from builder.state import claimed
 from generation.checkpoint_files import resolve_checkpoint
 from generation.command import run_command
 from generation.errors import UserError
+from generation.options import Json
 from metrics.extractors import DEFAULT_EXTRACTOR
 from metrics.score_release import CACHE
 from metrics.selecting import Course
 from metrics.selection import SPLIT, Point, Selection, require_tuning, require_tuning_unseen
-from metrics.selection_report import (
-    print_outcome,
-    reason,
-    selection_document,
-    write_document,
-    write_recipe,
+from metrics.selection_options import (
+    Cache,
+    Device,
+    DryRun,
+    ExtractorName,
+    Real,
+    SomeWorkers,
+    Split,
+    Test,
 )
+from metrics.selection_report import run_selection
 from metrics.sweep import with_stage
+
+Runs = Annotated[
+    list[Path], typer.Argument(help="Folders of finetune-generator runs with --keep-every.")
+]
+RecipeName = Annotated[
+    str, typer.Option(help="The recipe whose stage gets each checkpoint: name or TOML file.")
+]
+Out = Annotated[Path, typer.Option(help="Folder of the selection: points, results, picture.")]
+PerClass = Annotated[int, typer.Option(min=1, help="Images of each class and checkpoint.")]
 
 
 def main() -> None:
@@ -32,29 +45,19 @@ def main() -> None:
 
 
 def select_checkpoint(
-    runs: Annotated[
-        list[Path], typer.Argument(help="Folders of finetune-generator runs with --keep-every.")
-    ],
-    recipe: Annotated[
-        str, typer.Option(help="The recipe whose stage gets each checkpoint: name or TOML file.")
-    ],
-    real: Annotated[Path, typer.Option(help="The real release; its tuning split is the judge.")],
-    out: Annotated[Path, typer.Option(help="Folder of the selection: points, results, picture.")],
-    per_class: Annotated[
-        int, typer.Option(min=1, help="Images of each class and checkpoint.")
-    ] = 100,
-    extractor: Annotated[str, typer.Option(help="See score-release.")] = DEFAULT_EXTRACTOR,
-    cache: Annotated[Path, typer.Option(help="Features and reference statistics.")] = CACHE,
-    device: Annotated[str, typer.Option(help="Of the extractor: auto, cpu, cuda …")] = "auto",
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; by default one a GPU, else one a core.")
-    ] = None,
-    split: Annotated[str, typer.Option(help="tuning; any other is refused.")] = SPLIT,
-    test: Annotated[str | None, typer.Option(help="Refused.", hidden=True)] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure the cost, stop.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON document, no progress.")
-    ] = False,
+    runs: Runs,
+    recipe: RecipeName,
+    real: Real,
+    out: Out,
+    per_class: PerClass = 100,
+    extractor: ExtractorName = DEFAULT_EXTRACTOR,
+    cache: Cache = CACHE,
+    device: Device = "auto",
+    workers: SomeWorkers = None,
+    split: Split = SPLIT,
+    test: Test = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
 ) -> None:
     """Choose among a training's checkpoints by Fréchet distance to the tuning split.
 
@@ -80,28 +83,18 @@ def select_checkpoint(
         raise UserError("several RUN folders have one name: rename one")
     selection = Selection(chosen, resolution, real, per_class, extractor, out)
     require_tuning_unseen([*selection.parents, *(p.recipe.chain(resolution)[-1] for p in points)])
-    with claimed(out):
-        selection.claim("checkpoint")
-        course = Course(selection, points, None, 0, workers, cache, device, as_json)
-        cost, outcome = course.run(dry_run=dry_run)
-        if outcome is None:
-            if as_json:
-                print(json.dumps({"points": len(points), "cost": cost.as_json()}, indent=1))
-            return
-        document = selection_document(course, "checkpoint-selection", outcome)
-        write_document(document, out / "result.json")
+    course = Course(selection, points, None, 0, workers, cache, device, as_json)
+
+    def draw(document: dict[str, Any]) -> list[Path]:
         from metrics.selection_pictures import draw_checkpoints
 
         draw_checkpoints(document, out / "curve.png")
-        best = next(point for point in points if point.name == outcome["chosen"])
-        path = out / f"{chosen.name}-selected.toml"
-        changes = {"checkpoint": best.recipe.chain(resolution)[-1].checkpoint, "sha256": None}
-        name = f"{chosen.name}-selected"
-        write_recipe(recipe, name, resolution, changes, reason(course, outcome), path)
-    if as_json:
-        print(json.dumps({**document, "recipe_file": str(path)}, indent=1))
-    else:
-        print_outcome(document, [path, out / "result.json", out / "curve.png"])
+        return [out / "curve.png"]
+
+    def changes(best: Point) -> dict[str, Any]:
+        return {"checkpoint": best.recipe.chain(resolution)[-1].checkpoint, "sha256": None}
+
+    run_selection(course, "checkpoint", recipe, draw, changes, dry_run=dry_run)
 
 
 def kept_checkpoints(run: Path) -> list[Path]:

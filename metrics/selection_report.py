@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,46 @@ import tomlkit
 from builder.commit import write_atomically
 from builder.recipe import BUILTIN
 from builder.results import environment
+from builder.state import claimed
 from metrics.selecting import Course
-from metrics.selection import SPLIT
+from metrics.selection import SPLIT, Point
+
+
+def run_selection(
+    course: Course,
+    kind: str,
+    source: str,
+    draw: Callable[[dict[str, Any]], Sequence[Path]],
+    changes: Callable[[Point], dict[str, Any]],
+    *,
+    dry_run: bool,
+) -> None:
+    """Run the course; leave and print result.json, pictures and OUT/RECIPE-selected.toml.
+
+    source: the recipe as its author named it. draw: the document's pictures; changes: what the
+    chosen point changes in the recipe's stage.
+    """
+    selection = course.selection
+    with claimed(selection.out):
+        selection.claim(kind)
+        cost, outcome = course.run(dry_run=dry_run)
+        if outcome is None:
+            if course.quiet:
+                print(json.dumps({"points": len(course.points), "cost": cost.as_json()}, indent=1))
+            return
+        document = selection_document(course, f"{kind}-selection", outcome)
+        result = selection.out / "result.json"
+        write_document(document, result)
+        pictures = draw(document)
+        best = next(point for point in course.points if point.name == outcome["chosen"])
+        name = f"{selection.recipe.name}-selected"
+        path = selection.out / f"{name}.toml"
+        why = reason(course, outcome)
+        write_recipe(source, name, selection.resolution, changes(best), why, path)
+    if course.quiet:
+        print(json.dumps({**document, "recipe_file": str(path)}, indent=1))
+    else:
+        print_outcome(document, [path, result, *pictures])
 
 
 def selection_document(course: Course, kind: str, outcome: dict[str, Any]) -> dict[str, Any]:

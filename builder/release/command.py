@@ -18,6 +18,7 @@ from builder.run import RunSettings
 from builder.state import claimed
 from generation.command import EXIT_FOUND_WANTING, run_commands
 from generation.errors import UserError
+from generation.options import Json, Workers
 from generation.progress import progress_bar
 
 HELP = """What is done to a finished release. Each command has --help, and --json for scripts.
@@ -37,10 +38,6 @@ if TYPE_CHECKING:
     from builder.release.reproduce import Comparison
 
 ReleaseFolder = Annotated[Path, typer.Argument(help="Folder of a finished release.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document, no progress.")]
-Workers = Annotated[
-    int | None, typer.Option(help="Processes; by default one a GPU, else one a core.")
-]
 Mixed = Annotated[
     bool,
     typer.Option("--allow-mixed", help="Also with other package versions, or another device."),

@@ -14,50 +14,23 @@ from builder.release.planned import PlannedRelease, planned_release
 from builder.release.verify import README_FILE
 from builder.run import Outcome, RunSettings, run_missing
 from builder.state import STATE_FILE, RealState, SyntheticState, read_state, write_state
-from builder.worker import Job
+from builder.worker import Job, WrappedJob
 from generation.errors import UserError
-from generation.storage import ReleasePath
 from generation.views import CropRule
 
 OnDone = Callable[[ShardRecord], None]
 
 
-@dataclass(frozen=True)
-class Again:
+class Again(WrappedJob):
     """A job to do although its shard seems to be finished."""
-
-    job: Job
-
-    @property
-    def path(self) -> str:
-        return self.job.path
 
     @property
     def fingerprint(self) -> str:
         """One that no marker carries: what stands there does not count."""
         return ""
 
-    @property
-    def planned(self) -> int:
-        return self.job.planned
-
-    @property
-    def after(self) -> str | None:
-        return self.job.after
-
-    @property
-    def priority(self) -> int:
-        return self.job.priority
-
-    @property
-    def release(self) -> ReleasePath:
-        return self.job.release
-
     def committed(self) -> ShardRecord | None:
         return None
-
-    def run(self) -> ShardRecord:
-        return self.job.run()
 
 
 @dataclass(frozen=True)

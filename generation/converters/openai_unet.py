@@ -13,7 +13,7 @@ from torch import Tensor
 
 from generation.errors import UserError
 
-Kind = Literal["plain", "resnet", "attention", "transformer"]
+Kind = Literal["plain", "resnet", "attention"]
 GROUPS = 32  # of every group norm, so every width is a multiple
 RESNET = {
     "norm1": "in_layers.0",
@@ -96,7 +96,7 @@ def _upsampler(state: Mapping[str, Tensor], block: int) -> str | None:
     return None
 
 
-def modules(shape: Shape, attention: Kind) -> Iterator[tuple[str, str, Kind]]:
+def modules(shape: Shape) -> Iterator[tuple[str, str, Kind]]:
     """(diffusers' name, OpenAI's name, kind) of every module with weights."""
     updown: Kind = "resnet" if shape.resblock_updown else "plain"
     last = len(shape.widths) - 1
@@ -108,21 +108,21 @@ def modules(shape: Shape, attention: Kind) -> Iterator[tuple[str, str, Kind]]:
         for j in range(shape.blocks):
             yield f"down_blocks.{i}.resnets.{j}", f"input_blocks.{k}.0", "resnet"
             if attends:
-                yield f"down_blocks.{i}.attentions.{j}", f"input_blocks.{k}.1", attention
+                yield f"down_blocks.{i}.attentions.{j}", f"input_blocks.{k}.1", "attention"
             k += 1
         if i < last:
             ours, theirs = ("", "") if shape.resblock_updown else (".conv", ".op")
             yield f"down_blocks.{i}.downsamplers.0{ours}", f"input_blocks.{k}.0{theirs}", updown
             k += 1
     yield "mid_block.resnets.0", "middle_block.0", "resnet"
-    yield "mid_block.attentions.0", "middle_block.1", attention
+    yield "mid_block.attentions.0", "middle_block.1", "attention"
     yield "mid_block.resnets.1", "middle_block.2", "resnet"
     k = 0
     for i, attends in enumerate(reversed(shape.attends)):
         for j in range(shape.blocks + 1):
             yield f"up_blocks.{i}.resnets.{j}", f"output_blocks.{k}.0", "resnet"
             if attends:
-                yield f"up_blocks.{i}.attentions.{j}", f"output_blocks.{k}.1", attention
+                yield f"up_blocks.{i}.attentions.{j}", f"output_blocks.{k}.1", "attention"
             k += 1
         if i < last:
             end = "" if shape.resblock_updown else ".conv"
@@ -133,25 +133,20 @@ def modules(shape: Shape, attention: Kind) -> Iterator[tuple[str, str, Kind]]:
 
 
 def rename(
-    state: Mapping[str, Tensor], shape: Shape, attention: Kind, heads: Heads | None
+    state: Mapping[str, Tensor], shape: Shape, heads: Heads
 ) -> tuple[dict[str, Tensor], set[str]]:
     """The tensors by diffusers' keys, and the keys of `state` that were used."""
     found: dict[str, Tensor] = {}
     used: set[str] = set()
-    for ours, theirs, kind in modules(shape, attention):
+    for ours, theirs, kind in modules(shape):
         parts = {"": ""} if kind == "plain" else RESNET if kind == "resnet" else {}
         if kind == "attention":
             parts = {"group_norm": "norm", "to_out.0": "proj_out"}
-            assert heads is not None
             for leaf in ("weight", "bias"):
                 if (key := f"{theirs}.qkv.{leaf}") in state:
                     used.add(key)
                     for name, value in zip("qkv", split_qkv(state[key], heads), strict=True):
                         found[f"{ours}.to_{name}.{leaf}"] = value
-        if kind == "transformer":  # the same names inside
-            inside = [key for key in state if key.startswith(f"{theirs}.")]
-            found |= {f"{ours}.{key.removeprefix(f'{theirs}.')}": state[key] for key in inside}
-            used |= set(inside)
         for mine, its in parts.items():
             for leaf in ("weight", "bias"):
                 key = ".".join(filter(None, (theirs, its, leaf)))
@@ -214,7 +209,7 @@ def convert_unet(state: Mapping[str, Tensor], heads: Heads, name: str) -> Any:
             attn_norm_num_groups=GROUPS,
         )
     _set_heads(unet, heads, name)
-    found, used = rename(state, shape, "attention", heads)
+    found, used = rename(state, shape, heads)
     if shape.classes is not None:
         found["class_embedding.weight"] = state["label_emb.weight"]
         used.add("label_emb.weight")

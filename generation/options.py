@@ -1,0 +1,18 @@
+"""Options that several commands share, each told once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document, no progress.")]
+Workers = Annotated[
+    int | None, typer.Option(help="Processes; by default one a GPU, else one a core.")
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(help="Address of a Dask cluster that runs already: tcp://… or tls://…"),
+]
+SchedulerFile = Annotated[
+    Path | None, typer.Option(help="The file in which that scheduler left its address.")
+]

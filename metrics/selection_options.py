@@ -1,0 +1,17 @@
+"""Options that both selection commands have."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Real = Annotated[Path, typer.Option(help="The real release; its tuning split is the judge.")]
+ExtractorName = Annotated[str, typer.Option(help="See score-release.")]
+Cache = Annotated[Path, typer.Option(help="Features and reference statistics.")]
+Device = Annotated[str, typer.Option(help="Of the extractor: auto, cpu, cuda …")]
+SomeWorkers = Annotated[
+    int | None, typer.Option(min=1, help="Processes; by default one a GPU, else one a core.")
+]
+Split = Annotated[str, typer.Option(help="tuning; any other is refused.")]
+Test = Annotated[str | None, typer.Option(help="Refused.", hidden=True)]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Measure the cost, stop.")]
