@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from generation.errors import UserError
 from generation.generators import ImageBatch
 from generation.placement import Placement
-from generation.pretrained import to_uint8
+from generation.pretrained import require_first_stage, require_labels, to_uint8
 from generation.sampler_config import SamplerConfig
 
 WEIGHTS = "pytorch_model.bin"
@@ -189,15 +189,10 @@ class BigGANGenerator:
     def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray:
         """uint8[N,H,W,3]; UserError for settings, labels or parents that do not fit a GAN."""
         config = self._network.config
-        if batch.parents is not None:
-            raise UserError("BigGAN makes images from labels: it must be a first stage")
+        require_first_stage(batch, "BigGAN")
+        require_labels(batch, config.num_classes, "BigGAN")
         if settings.truncation is None:
             raise UserError('a GAN needs sampler = { method = "truncation", truncation = … }')
-        if max(batch.labels) >= config.num_classes:
-            raise UserError(
-                f"label {max(batch.labels)} is not among BigGAN's {config.num_classes} classes: "
-                "use the class list it was trained on"
-            )
         z = torch.from_numpy(truncated_noise(batch.seeds, config.z_dim, settings.truncation))
         labels = torch.tensor(list(batch.labels), device=self._device)
         with torch.inference_mode():

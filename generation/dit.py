@@ -20,7 +20,13 @@ from generation.errors import UserError
 from generation.generators import ImageBatch
 from generation.noise import ahead_of_need, image_noise
 from generation.placement import Placement
-from generation.pretrained import decode_latents, load_component, to_uint8
+from generation.pretrained import (
+    decode_latents,
+    load_component,
+    require_first_stage,
+    require_labels,
+    to_uint8,
+)
 from generation.sampler import Denoiser, sample
 from generation.sampler_config import SamplerConfig
 
@@ -60,14 +66,8 @@ class DiT:
             return to_uint8(decode_latents(self._vae, x0))
 
     def _check(self, batch: ImageBatch, settings: SamplerConfig) -> None:
-        classes = self._transformer.config.num_embeds_ada_norm
-        if batch.parents is not None:
-            raise UserError(f"{self._folder} makes images from labels: it must be a first stage")
-        if max(batch.labels) >= classes:
-            raise UserError(
-                f"label {max(batch.labels)} is not among the {classes} classes of {self._folder}: "
-                "use the class list it was trained on"
-            )
+        require_first_stage(batch, self._folder)
+        require_labels(batch, self._transformer.config.num_embeds_ada_norm, self._folder)
         if settings.gamma != 0:
             raise UserError(f"{self._folder} learned its variance: gamma has no effect, leave it 0")
         if settings.threshold != "none":

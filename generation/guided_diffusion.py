@@ -19,7 +19,7 @@ from generation.errors import UserError
 from generation.generators import ImageBatch
 from generation.noise import ahead_of_need, image_noise
 from generation.placement import Placement
-from generation.pretrained import to_uint8
+from generation.pretrained import require_first_stage, require_labels, to_uint8
 from generation.sampler import sample
 from generation.sampler_config import SamplerConfig
 from generation.schedule import NoiseSchedule, ScheduleConfig
@@ -96,13 +96,9 @@ class GuidedDiffusion:
             if given != side:
                 got = "none" if given is None else f"{given} px"
                 raise UserError(f"{self._file} enlarges images of {side} px, got {got}")
-        elif batch.parents is not None:
-            raise UserError(f"{self._file} makes images from labels: it must be a first stage")
-        if max(batch.labels) >= config.num_class_embeds:
-            raise UserError(
-                f"label {max(batch.labels)} is not among the {config.num_class_embeds} classes of "
-                f"{self._file}: use the class list it was trained on"
-            )
+        else:
+            require_first_stage(batch, self._file)
+        require_labels(batch, config.num_class_embeds, self._file)
         if settings.guidance != 1:
             raise UserError(f"{self._file} has no null class: guidance must stay 1")
         if settings.gamma != 0 and config.out_channels > 3:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from generation.diffusers_folder import weight_files
+from generation.errors import UserError
+from generation.generators import ImageBatch
 
 
 def load_component(model_class: Any, component: Path, dtype: torch.dtype) -> Any:
@@ -28,6 +30,21 @@ def decode_latents(vae: Any, latents: Tensor) -> Tensor:
     """float32[N,3,H,W] from latents [N,C,h,w], one at a time: at 1024 px memory is the limit."""
     scaled = (latents / vae.config.scaling_factor).float()
     return torch.cat([vae.decode(one, return_dict=False)[0] for one in scaled.split(1)])
+
+
+def require_first_stage(batch: ImageBatch, source: object) -> None:
+    """UserError if the batch has parents, for a model that makes images from labels alone."""
+    if batch.parents is not None:
+        raise UserError(f"{source} makes images from labels: it must be a first stage")
+
+
+def require_labels(batch: ImageBatch, classes: int, source: object) -> None:
+    """UserError if a label is none of the model's `classes`."""
+    if max(batch.labels) >= classes:
+        raise UserError(
+            f"label {max(batch.labels)} is not among the {classes} classes of {source}: "
+            "use the class list it was trained on"
+        )
 
 
 def free_memory() -> None:

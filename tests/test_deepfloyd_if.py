@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 from diffusers import (
@@ -30,12 +29,10 @@ from transformers import (
     T5Tokenizer,
 )
 
-from builder.recipe import load_recipe
 from generation.deepfloyd_if import DeepFloydIF, add_noise, enlarge, guided_denoiser
 from generation.diffusers_folder import noise_schedule
 from generation.errors import UserError
 from generation.generators import Generator, ImageBatch, generator_source
-from generation.image_sets import decode
 from generation.placement import Placement
 from generation.prompt_cache import PromptCache
 from generation.sampler import sample
@@ -396,67 +393,6 @@ def test_settings_that_do_not_fit_the_upscaler_are_refused(
     noisy = LATENT.model_copy(update={"noise_augmentation": 0.5})
     with pytest.raises(UserError, match=r"at most 0\.35"):
         load(models / "x4").sample(batch, noisy)
-
-
-# ---------------------------------------------------------------- through the recipe
-
-RECIPE = """
-name = "tiny-if"
-description = "the chain, tiny"
-classes = "{classes}"
-dataset = "test"
-regime = "A"
-license = "other"
-
-[shard]
-classes = 2
-indices = 4
-"""
-STAGE = """
-[[stage]]
-resolution = {resolution}
-generator = "deepfloyd-if"
-checkpoint = "{checkpoint}"
-batch = 3
-sampler = {{ {sampler} }}
-"""
-SAMPLERS = (
-    'method = "ddpm", steps = 3, guidance = 2.0, threshold = "dynamic"',
-    'method = "ddpm", steps = 3, gamma = 0.1, threshold = "dynamic"',
-    'method = "ddim", steps = 3, threshold = "none"',
-)
-
-
-def test_build_dataset_makes_the_images_the_generators_make_however_grouped(
-    models: Path, class_list: Path, cache: Path, tmp_path: Path
-) -> None:
-    """Two worker processes, shards of 4 and 8 rows; then here, last row first."""
-    text = RECIPE.format(classes=class_list)
-    for stage, resolution, sampler in zip(STAGES, (8, 32, 128), SAMPLERS, strict=True):
-        text += STAGE.format(resolution=resolution, checkpoint=models / stage, sampler=sampler)
-    recipe = tmp_path / "tiny-if.toml"
-    recipe.write_text(text)
-    command = ["build-dataset", "--recipe", recipe, "--per-class", "4", "--out", tmp_path / "out"]
-    result = run([*command, "--workers", "2", "--json"], XDG_CACHE_HOME=str(cache))
-    assert result.returncode == 0, result.stderr
-    parents: dict[str, np.ndarray] = {}
-    for stage, settings in zip(STAGES, load_recipe(str(recipe)).stages, strict=True):
-        table = pq.read_table(tmp_path / "out" / str(settings.resolution))
-        rows = sorted(table.to_pylist(), key=lambda row: str(row["image_id"]), reverse=True)
-        assert len(rows) == 12
-        generator, made = load(models / stage), {}
-        for three in (rows[i : i + 3] for i in range(0, 12, 3)):
-            before = [parents[row["parent_image_id"]] for row in three if parents]
-            batch = ImageBatch(
-                [row["prompt"] for row in three],
-                [row["label"] for row in three],
-                [row["seed"] for row in three],
-                np.stack(before) if before else None,
-            )
-            for row, image in zip(three, generator.sample(batch, settings.sampler), strict=True):
-                np.testing.assert_array_equal(image, decode(row["image"]["bytes"]))
-                made[row["image_id"]] = image
-        parents = made
 
 
 def test_the_default_recipe_without_weights_ends_in_one_line(tmp_path: Path) -> None:

@@ -1,20 +1,25 @@
-"""OpenAI's U-Net (Nichol & Dhariwal 2021; Dhariwal & Nichol 2021) as diffusers' UNet2DModel.
+"""OpenAI's U-Net (Nichol & Dhariwal 2021; Dhariwal & Nichol 2021) as one of diffusers' U-Nets.
 
-What shapes tell is read from them. What they cannot tell is the heads and the order of q, k, v in
-one matrix: networks that differ in them have the same keys and counts.
+With self-attention alone it becomes a UNet2DModel; with transformer blocks that look at a context
+(Rombach et al. 2022, appendix E.2.1) a UNet2DConditionModel. What shapes tell is read from them.
+What they cannot tell is the heads and the order of q, k, v in one matrix: networks that differ in
+them have the same keys and counts.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from generation.converters.loading import load_exactly
 from generation.errors import UserError
 
-Kind = Literal["plain", "resnet", "attention"]
+Kind = Literal["plain", "resnet", "attention", "transformer"]
 GROUPS = 32  # of every group norm, so every width is a multiple
+CONTEXT = "middle_block.1.transformer_blocks.{}.attn2.to_k.weight"
 RESNET = {
     "norm1": "in_layers.0",
     "conv1": "in_layers.2",
@@ -46,7 +51,11 @@ class Heads:
 
 @dataclass(frozen=True)
 class Shape:
-    """What is read from a state dict: channels a level, finest first, and what stands there."""
+    """What is read from a state dict: channels a level, finest first, and what stands there.
+
+    context: width of what the transformer blocks look at, None where attention is to itself alone;
+    depth: transformer blocks in a row.
+    """
 
     in_channels: int
     out_channels: int
@@ -56,6 +65,8 @@ class Shape:
     resblock_updown: bool
     scale_shift: bool
     classes: int | None
+    context: int | None
+    depth: int
 
 
 def read_shape(state: Mapping[str, Tensor], name: str) -> Shape:
@@ -67,12 +78,10 @@ def read_shape(state: Mapping[str, Tensor], name: str) -> Shape:
 
 
 def _read_shape(state: Mapping[str, Tensor]) -> Shape:
-    count = 0
-    while f"output_blocks.{count}.0.in_layers.0.weight" in state:
-        count += 1
-    ups = [u for k in range(count) if (u := _upsampler(state, k)) is not None]
+    up_blocks = next(k for k in count() if f"output_blocks.{k}.0.in_layers.0.weight" not in state)
+    ups = [u for k in range(up_blocks) if (u := _upsampler(state, k)) is not None]
     levels = len(ups) + 1
-    blocks = count // levels  # each level goes up through one more block than it came down
+    blocks = up_blocks // levels  # each level goes up through one more block than it came down
     firsts = [(levels - 1 - level) * blocks for level in range(levels)]
     widths = tuple(state[f"output_blocks.{k}.0.out_layers.3.weight"].shape[0] for k in firsts)
     emb = state["output_blocks.0.0.emb_layers.1.weight"].shape[0]
@@ -85,6 +94,8 @@ def _read_shape(state: Mapping[str, Tensor]) -> Shape:
         resblock_updown=any("in_layers" in up for up in ups),
         scale_shift=emb == 2 * widths[-1],
         classes=state["label_emb.weight"].shape[0] if "label_emb.weight" in state else None,
+        context=state[CONTEXT.format(0)].shape[1] if CONTEXT.format(0) in state else None,
+        depth=next(i for i in count() if CONTEXT.format(i) not in state),
     )
 
 
@@ -99,6 +110,7 @@ def _upsampler(state: Mapping[str, Tensor], block: int) -> str | None:
 def modules(shape: Shape) -> Iterator[tuple[str, str, Kind]]:
     """(diffusers' name, OpenAI's name, kind) of every module with weights."""
     updown: Kind = "resnet" if shape.resblock_updown else "plain"
+    attention: Kind = "attention" if shape.context is None else "transformer"
     last = len(shape.widths) - 1
     yield "time_embedding.linear_1", "time_embed.0", "plain"
     yield "time_embedding.linear_2", "time_embed.2", "plain"
@@ -108,21 +120,21 @@ def modules(shape: Shape) -> Iterator[tuple[str, str, Kind]]:
         for j in range(shape.blocks):
             yield f"down_blocks.{i}.resnets.{j}", f"input_blocks.{k}.0", "resnet"
             if attends:
-                yield f"down_blocks.{i}.attentions.{j}", f"input_blocks.{k}.1", "attention"
+                yield f"down_blocks.{i}.attentions.{j}", f"input_blocks.{k}.1", attention
             k += 1
         if i < last:
             ours, theirs = ("", "") if shape.resblock_updown else (".conv", ".op")
             yield f"down_blocks.{i}.downsamplers.0{ours}", f"input_blocks.{k}.0{theirs}", updown
             k += 1
     yield "mid_block.resnets.0", "middle_block.0", "resnet"
-    yield "mid_block.attentions.0", "middle_block.1", "attention"
+    yield "mid_block.attentions.0", "middle_block.1", attention
     yield "mid_block.resnets.1", "middle_block.2", "resnet"
     k = 0
     for i, attends in enumerate(reversed(shape.attends)):
         for j in range(shape.blocks + 1):
             yield f"up_blocks.{i}.resnets.{j}", f"output_blocks.{k}.0", "resnet"
             if attends:
-                yield f"up_blocks.{i}.attentions.{j}", f"output_blocks.{k}.1", "attention"
+                yield f"up_blocks.{i}.attentions.{j}", f"output_blocks.{k}.1", attention
             k += 1
         if i < last:
             end = "" if shape.resblock_updown else ".conv"
@@ -139,6 +151,11 @@ def rename(
     found: dict[str, Tensor] = {}
     used: set[str] = set()
     for ours, theirs, kind in modules(shape):
+        if kind == "transformer":  # diffusers' blocks are those of latent diffusion, by name too
+            own = [key for key in state if key.startswith(f"{theirs}.")]
+            used.update(own)
+            found |= {ours + key.removeprefix(theirs): state[key] for key in own}
+            continue
         parts = {"": ""} if kind == "plain" else RESNET if kind == "resnet" else {}
         if kind == "attention":
             parts = {"group_norm": "norm", "to_out.0": "proj_out"}
@@ -168,52 +185,58 @@ def split_qkv(qkv: Tensor, heads: Heads) -> tuple[Tensor, ...]:
     return tuple(by_head[:, i].reshape(channels, *rest) for i in range(3))
 
 
-def load_exactly(network: Any, found: dict[str, Tensor], left: set[str], name: str) -> Any:
-    """`network`, which is on the meta device, with its tensors; UserError names any odd key."""
-    wanted = network.state_dict()
-    missing = sorted(set(wanted) - set(found))
-    surplus = sorted(left) + sorted(set(found) - set(wanted))
-    if missing or surplus:
-        what = f"lacks {missing[0]}" if missing else f"has {surplus[0]}, which is not known"
-        raise UserError(f"{name} does not fit its generator: it {what}")
-    for key, value in wanted.items():
-        if value.shape != found[key].shape:
-            raise UserError(
-                f"{name} does not fit its generator: {key} is {tuple(found[key].shape)}, "
-                f"not {tuple(value.shape)}"
-            )
-    network.load_state_dict({k: v.float() for k, v in found.items()}, assign=True)
-    return network.eval().requires_grad_(False)
-
-
 def convert_unet(state: Mapping[str, Tensor], heads: Heads, name: str) -> Any:
-    """UNet2DModel in float32 from OpenAI's state dict; UserError names a missing or odd key."""
-    from diffusers import UNet2DModel
-
+    """A U-Net in float32 from OpenAI's state dict; UserError names a missing or odd key."""
     shape = read_shape(state, name)
     with torch.device("meta"):
-        unet = UNet2DModel(
-            sample_size=8 * 2 ** (len(shape.widths) - 1),  # all of them end at 8 x 8
-            in_channels=shape.in_channels,
-            out_channels=shape.out_channels,
-            block_out_channels=shape.widths,
-            layers_per_block=shape.blocks,
-            down_block_types=tuple(_block(a, "Down", shape) for a in shape.attends),
-            up_block_types=tuple(_block(a, "Up", shape) for a in reversed(shape.attends)),
-            downsample_type="resnet" if shape.resblock_updown else "conv",
-            upsample_type="resnet" if shape.resblock_updown else "conv",
-            resnet_time_scale_shift="scale_shift" if shape.scale_shift else "default",
-            num_class_embeds=shape.classes,
-            attention_head_dim=GROUPS,
-            norm_num_groups=GROUPS,
-            attn_norm_num_groups=GROUPS,
-        )
+        unet = _empty_unet(shape) if shape.context is None else _empty_conditional_unet(shape)
     _set_heads(unet, heads, name)
     found, used = rename(state, shape, heads)
     if shape.classes is not None:
         found["class_embedding.weight"] = state["label_emb.weight"]
         used.add("label_emb.weight")
     return load_exactly(unet, found, set(state) - used, name)
+
+
+def _empty_unet(shape: Shape) -> Any:
+    from diffusers import UNet2DModel
+
+    return UNet2DModel(
+        **_settings(shape),
+        down_block_types=tuple(_block(a, "Down", shape) for a in shape.attends),
+        up_block_types=tuple(_block(a, "Up", shape) for a in reversed(shape.attends)),
+        downsample_type="resnet" if shape.resblock_updown else "conv",
+        upsample_type="resnet" if shape.resblock_updown else "conv",
+        attention_head_dim=GROUPS,
+        attn_norm_num_groups=GROUPS,
+    )
+
+
+def _empty_conditional_unet(shape: Shape) -> Any:
+    from diffusers import UNet2DConditionModel
+
+    attends = ["CrossAttn" if a else "" for a in shape.attends]
+    return UNet2DConditionModel(
+        **_settings(shape),
+        down_block_types=tuple(f"{a}DownBlock2D" for a in attends),
+        up_block_types=tuple(f"{a}UpBlock2D" for a in reversed(attends)),
+        cross_attention_dim=shape.context,
+        transformer_layers_per_block=shape.depth,
+    )
+
+
+def _settings(shape: Shape) -> dict[str, Any]:
+    """What both of diffusers' U-Nets call by one name."""
+    return {
+        "sample_size": 8 * 2 ** (len(shape.widths) - 1),  # all of them end at 8 x 8
+        "in_channels": shape.in_channels,
+        "out_channels": shape.out_channels,
+        "block_out_channels": shape.widths,
+        "layers_per_block": shape.blocks,
+        "resnet_time_scale_shift": "scale_shift" if shape.scale_shift else "default",
+        "num_class_embeds": shape.classes,
+        "norm_num_groups": GROUPS,
+    }
 
 
 def _block(attends: bool, way: Literal["Down", "Up"], shape: Shape) -> str:

@@ -1,7 +1,7 @@
 """Checkpoints that are one file in their authors' layout: found, read without running code."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from generation.downloads import model_cache
 from generation.errors import UserError
@@ -28,8 +28,9 @@ def locate_file(checkpoint: str, source: str) -> Path:
 def read_tensors(file: Path) -> "dict[str, Tensor]":
     """The tensors of a .safetensors file or of a pickle, read as weights alone.
 
-    A training checkpoint's `state_dict` is taken. Raises UserError if there is anything that is no
-    weight, since loading that would run its code.
+    A training checkpoint's `state_dict` is taken; what else its pickle names (callbacks, an
+    optimiser's state) becomes inert placeholders, and no code of it runs. Raises UserError if the
+    state dict holds anything but tensors.
     """
     import pickle
 
@@ -39,7 +40,8 @@ def read_tensors(file: Path) -> "dict[str, Tensor]":
     if file.suffix == ".safetensors":
         return load_file(file)
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_placeholders(file)):
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
@@ -51,3 +53,24 @@ def read_tensors(file: Path) -> "dict[str, Tensor]":
     if not isinstance(content, dict) or not all(torch.is_tensor(v) for v in content.values()):
         raise UserError(f"{file} holds no state dict: give the checkpoint as its authors saved it")
     return content
+
+
+class Placeholder:
+    """Stands for an object of a class that a checkpoint names and nobody here needs."""
+
+    def __new__(cls, *_: object) -> "Placeholder":
+        return super().__new__(cls)
+
+    def __setstate__(self, _: object) -> None: ...
+
+
+def _placeholders(file: Path) -> list[Any]:
+    """For every class or function that torch would not load as weights, one that does nothing."""
+    from torch.serialization import get_unsafe_globals_in_checkpoint
+
+    try:
+        names = get_unsafe_globals_in_checkpoint(file)
+    except ValueError:  # torch's layout before 1.6, which it cannot look through
+        return []
+    # a class each: torch keeps the allowed ones by their last name
+    return [(type("Placeholder", (Placeholder,), {}), name) for name in names]

@@ -66,6 +66,7 @@ MODULES = {
     "diffusers": "generation.generators.diffusers",
     "dit": "generation.generators.dit",
     "iddpm": "generation.generators.iddpm",
+    "ldm": "generation.generators.ldm",
     "pixel-unet": "generation.generators.pixel_unet",
 }
 

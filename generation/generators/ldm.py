@@ -1,0 +1,27 @@
+"""LDM-4 on ImageNet (Rombach et al. 2022), class-conditional: one file in the authors' layout."""
+
+from pathlib import Path
+
+from generation.converters.source_files import locate_file
+from generation.diffusers_folder import file_sha256
+from generation.generators import Generator
+
+SOURCE = "the notebook latent_imagenet_diffusion of CompVis/latent-diffusion (model cin256-v2)"
+
+
+def locate(checkpoint: str) -> Path:
+    """The file named, or the one of that name in the model cache."""
+    return locate_file(checkpoint, SOURCE)
+
+
+def sha256(file: Path) -> str:
+    """The hash of the checkpoint file, as downloaded."""
+    return file_sha256(file)
+
+
+def load(file: Path, compiled: bool) -> Generator:
+    """bfloat16 on the GPU if there is one, else float32 on the CPU; decoded in float32."""
+    from generation.latent_diffusion import LatentDiffusion
+    from generation.placement import best_placement
+
+    return LatentDiffusion(file, best_placement(compiled))
