@@ -10,10 +10,10 @@ import typer
 from builder.build import build_release, plan_build
 from builder.cluster import ClusterOptions
 from builder.dry_run import print_plan
+from builder.lease import claimed
 from builder.manifest import Manifest
 from builder.recipe import load_recipe
 from builder.run import Outcome, RunSettings
-from builder.state import claimed
 from generation.classes import load_classes, select_classes
 from generation.command import run_command
 from generation.errors import UserError
@@ -117,7 +117,7 @@ def build_dataset(
     if dry_run:
         print_plan(chosen, chain, wanted, per_class, release, as_json)
         return 0
-    with claimed(release):
+    with claimed(release, settings.say):
         plan = plan_build(chosen, chain, wanted, per_class, release)
         with progress_bar(plan.images, chosen.name, "images", quiet=as_json) as advance:
             outcome = build_release(plan, settings, lambda record: advance(record.planned))
@@ -148,7 +148,7 @@ def _import_real(
     rule: CropRule = crop or ("pad" if source.name == "fashion-mnist" else "center-crop")
     total = sum(len(s.labels) for s in source.splits.values()) * (1 + len(resolutions))
     with (
-        claimed(release),
+        claimed(release, settings.say),
         progress_bar(total, source.name, "images", quiet=as_json) as advance,
     ):
         outcome = import_real(

@@ -7,10 +7,13 @@ import shutil
 import uuid
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from generation.errors import UserError
 from generation.storage import ReleasePath, reaching
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 TEMPORARY = ".tmp"
 PIECE = 8 << 20  # bytes read at a time
@@ -39,6 +42,55 @@ def write_atomically(path: ReleasePath, content: bytes) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def create_exclusively(path: ReleasePath, content: bytes) -> bool:
+    """Write a file that must not be there yet; False if it is. Of many at once, one succeeds.
+
+    So says POSIX of a folder, NFS included, and S3, GCS and Azure of a conditional PUT.
+    """
+    try:
+        if isinstance(path, Path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("xb") as file:
+                file.write(content)
+            return True
+        with reaching(path):
+            return _create_object(path, content)
+    except FileExistsError:
+        return False
+    except FileNotFoundError as error:
+        raise UserError(f"{path} cannot be written: {error}") from None
+
+
+def _create_object(path: "UPath", content: bytes) -> bool:
+    try:
+        path.fs.pipe_file(path.path, content, mode="create")
+    except OSError:  # the refusal of a conditional PUT has several names
+        if path.fs.exists(path.path):
+            return False
+        raise
+    return True
+
+
+def overwrite(path: ReleasePath, content: bytes) -> None:
+    """Give a small file another content in place: no temporary file, no more room on the disk.
+
+    FileNotFoundError for a folder's file that is not there.
+    """
+    if isinstance(path, Path):
+        with path.open("r+b") as file:
+            file.write(content)
+            file.truncate()
+        return
+    with reaching(path):
+        path.fs.pipe_file(path.path, content)
+
+
+def delete_file(path: ReleasePath) -> None:
+    """Delete the file if it is there."""
+    with reaching(path), suppress(FileNotFoundError):
+        path.unlink()
 
 
 def remove_temporaries(folder: ReleasePath) -> None:

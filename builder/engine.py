@@ -72,17 +72,17 @@ def run_jobs(
     """Do every job; yields what was made, and what failed for good, as they come.
 
     A job waits for the one it comes after, and is left out if that failed. Raises UserError for
-    what would stop every job, Interrupted after Ctrl-C.
+    what would stop every job, Interrupted after Ctrl-C; an error among the events ends it likewise.
     """
     agenda = _Agenda(jobs)
     failures: Counter[str] = Counter()
     in_flight: dict[str, Job] = {}
     window, looked = 0, float("-inf")
-    interrupted = False
+    ending: BaseException | None = None  # why no further job is begun
     while True:
         if time.monotonic() - looked > LOOK_SECONDS:
             window, looked = AHEAD * max(1, cluster.threads()), time.monotonic()
-        while not interrupted and (job := agenda.next(len(in_flight), window)) is not None:
+        while ending is None and (job := agenda.next(len(in_flight), window)) is not None:
             key = f"{terms.run}/{failures[job.path]}/{job.path}"
             future = cluster.client.submit(run_job, job, terms, key=key, pure=False)
             in_flight[key] = job
@@ -93,21 +93,21 @@ def run_jobs(
             future = events.get(timeout=LOOK_SECONDS)
         except Empty:
             continue
-        if future is None:
-            interrupted = True
+        if future is None or isinstance(future, UserError):
+            ending = ending or future or Interrupted()
             _stop_workers(cluster, terms)
             continue
         job = in_flight.pop(future.key)
-        result = _result(cluster, future, job, interrupted)
+        result = _result(cluster, future, job, ending is not None)
         if isinstance(result, Done):
             agenda.release_children(job.path)
             yield result
-        elif result is not None and not interrupted:
+        elif result is not None and ending is None:
             failures[job.path] += 1
             if not _tried_again(cluster, agenda, job, result, failures[job.path]):
                 yield result
-    if interrupted:
-        raise Interrupted
+    if ending is not None:
+        raise ending
 
 
 def first_environment(cluster: Cluster, events: Events, say: Callable[[str], None]) -> Environment:
@@ -116,8 +116,9 @@ def first_environment(cluster: Cluster, events: Events, say: Callable[[str], Non
         say(f"no workers at {cluster.address} yet: waiting for the first")
     future = cluster.client.submit(own_environment, pure=False)
     future.add_done_callback(events.put)
-    if events.get() is None:
-        raise Interrupted
+    event = events.get()
+    if event is None or isinstance(event, UserError):
+        raise event or Interrupted
     try:
         environment: Environment = future.result()
     except CancelledError:

@@ -9,10 +9,12 @@ from types import FrameType
 from typing import Any
 
 from generation.command import EXIT_INTERRUPTED
+from generation.errors import UserError
 
-# What the client waits for: a future that is done, or None for Ctrl-C. SimpleQueue's put is safe
-# inside a signal handler.
+# What the client waits for: a future that is done, None for Ctrl-C, an error that ends the build.
+# SimpleQueue's put is safe inside a signal handler.
 Events = SimpleQueue[Any]
+_listening: list[Events] = []
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # a batch system sends the second before its time is up
 
 
@@ -32,8 +34,16 @@ def interruptible() -> Iterator[Events]:
         events.put(None)
 
     before = {number: signal.signal(number, stop) for number in SIGNALS}
+    _listening.append(events)
     try:
         yield events
     finally:
+        _listening.remove(events)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def stop_builds(reason: UserError) -> None:
+    """End what this process builds: the shards in hand are dropped, `reason` is raised."""
+    for events in list(_listening):
+        events.put(reason)

@@ -1,16 +1,12 @@
 """build.json: what a folder is a release of, written before its first shard."""
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from builder.commit import write_atomically
 from builder.environment import Environment
+from builder.lease import FOLDER as LEASE_FOLDER
 from builder.plan import BuildRequest
 from generation.errors import UserError
 from generation.storage import ReleasePath, list_files, read_text
@@ -52,7 +48,7 @@ def read_state(release: ReleasePath, kind: type[State]) -> State | None:
     try:
         text = read_text(path)
     except FileNotFoundError:
-        if list_files(release):
+        if any(not name.startswith(f"{LEASE_FOLDER}/") for name in list_files(release)):
             raise UserError(
                 f"{release} is not empty and holds no release; name another --out"
             ) from None
@@ -82,33 +78,3 @@ def write_state(release: ReleasePath, state: SyntheticState | RealState) -> None
     content = {"kind": KINDS[type(state)], **asdict(state)}
     text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     write_atomically(release / STATE_FILE, text.encode())
-
-
-@contextmanager
-def claimed(release: ReleasePath) -> Iterator[None]:
-    """Make the folder and hold it for this process alone, on this machine.
-
-    Raises UserError if it cannot be made or written to, or another build is at work in it. The
-    system lets go of the lock when the process ends, however it ends.
-    """
-    if not isinstance(release, Path):
-        yield
-        return
-    try:
-        release.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {release} cannot be made: {error.strerror}") from None
-    if not os.access(release, os.W_OK):
-        raise UserError(f"--out {release} cannot be written to; name another folder")
-    descriptor = os.open(release, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise UserError(f"another build is at work in {release}; wait for it to end") from None
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-        if not any(release.iterdir()):  # bad input was found before anything was made
-            release.rmdir()

@@ -9,9 +9,9 @@ from typing import Any
 import tomlkit
 
 from builder.commit import write_atomically
+from builder.lease import claimed
 from builder.recipe import BUILTIN
 from builder.results import environment
-from builder.state import claimed
 from metrics.selecting import Course
 from metrics.selection import SPLIT, Point
 

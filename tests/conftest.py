@@ -4,15 +4,18 @@ import csv
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+
+from generation.storage import release_path
 
 # As in the builder's workers: with more threads a row's last bit depends on its place in a batch.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 ROOT = Path(__file__).parent.parent
+BUCKET = "bucket"
 STAND_IN_RECIPE = """
 name = "stand-in"
 description = "flat colours"
@@ -64,6 +67,31 @@ def stand_in_recipe(class_list: Path) -> Path:
     path = class_list.parent / "stand-in.toml"
     path.write_text(STAND_IN_RECIPE.format(classes=class_list))
     return path
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[dict[str, str]]:
+    """The environment by which a command, or this process, finds an S3 server with a bucket.
+
+    One for all tests of a process: file systems that were opened remember where the server was.
+    """
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    environment = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        release_path(f"s3://{BUCKET}/x").fs.mkdir(BUCKET)
+        yield environment
+    server.stop()
 
 
 def run(command: Sequence[str | Path], **environment: str) -> subprocess.CompletedProcess[str]:

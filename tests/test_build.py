@@ -17,7 +17,7 @@ import pytest
 from datasets import load_dataset
 from PIL import Image
 
-from builder.state import claimed
+from builder.lease import claimed
 from generation.image_sets import load_images
 from tests.conftest import ROOT, release_bytes, run
 

@@ -3,11 +3,9 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from builder.commit import remove_temporaries, write_atomically
 from builder.manifest import read_manifest
@@ -23,29 +21,7 @@ from generation.storage import (
     release_path,
     split_release,
 )
-from tests.conftest import ROOT, release_bytes, run
-
-BUCKET = "bucket"
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[dict[str, str]]:
-    """The environment by which a command, or this process, finds an S3 server with a bucket."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    environment = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        release_path(f"s3://{BUCKET}/x").fs.mkdir(BUCKET)
-        yield environment
-    server.stop()
+from tests.conftest import BUCKET, ROOT, release_bytes, run
 
 
 def build(recipe: Path, out: Path | str, per_class: int = 4) -> list[Path | str]:
@@ -173,4 +149,4 @@ def test_a_store_out_of_reach_is_one_line(stand_in_recipe: Path, s3: dict[str, s
 def test_a_bucket_that_does_not_exist_is_one_line(stand_in_recipe: Path, s3: dict[str, str]):
     result = run(build(stand_in_recipe, "s3://no-such-bucket/release"), **s3)
     assert (result.returncode, len(result.stderr.splitlines())) == (2, 1), result.stderr
-    assert "s3://no-such-bucket/release/build.json cannot be written: The" in result.stderr
+    assert "s3://no-such-bucket/release/lease/000001.json cannot be written: The" in result.stderr

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from builder.cluster import ClusterOptions
+from builder.lease import claimed
 from builder.manifest import Manifest, read_manifest
 from builder.release.findings import Report
 from builder.run import RunSettings
-from builder.state import claimed
 from generation.command import EXIT_FOUND_WANTING, run_commands
 from generation.errors import UserError
 from generation.options import Json, Workers
@@ -96,7 +96,7 @@ def repair(
     from builder.release.repair import damaged_shards, repair_release
 
     settings = _run_settings(workers, allow_mixed, as_json)
-    with claimed(_finished(release)):
+    with claimed(_finished(release), settings.say):
         manifest = read_manifest(release)
         report = _verified(release, manifest, _threads(threads), as_json)
         if report.intact:
@@ -136,7 +136,7 @@ def extend(
     from builder.release.repair import extension_plan
 
     settings = _run_settings(workers, allow_mixed, as_json)
-    with claimed(_finished(release)):
+    with claimed(_finished(release), settings.say):
         plan = extension_plan(release, read_manifest(release), per_class)
         with progress_bar(plan.images, "extend", "images", quiet=as_json) as advance:
             outcome = build_release(plan, settings, lambda record: advance(record.rows))
