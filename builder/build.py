@@ -7,7 +7,14 @@ from typing import Any
 
 from builder.accept import LocatedRule, StageFacts, locate_rule
 from builder.commit import remove_temporaries, sha256_file
-from builder.estimate import StageEstimate, as_lines, estimate, measured_cost, stated_cost
+from builder.estimate import (
+    StageEstimate,
+    as_lines,
+    estimate,
+    measured_cost,
+    stated_cost,
+    total_hours,
+)
 from builder.gpu_memory import require_memory
 from builder.manifest import Manifest, ShardRecord
 from builder.plan import (
@@ -18,6 +25,7 @@ from builder.plan import (
     plan_blocks,
     plan_shards,
     plan_stages,
+    stage_encodings,
 )
 from builder.recipe import Recipe, StageRecipe
 from builder.run import Outcome, RunSettings, run_missing
@@ -112,7 +120,8 @@ def plan_build(
     require_memory(chain)
     folders, hashes = locate_checkpoints(chain)
     rules = locate_rules(chain, folders, tuple(c.wnid for c in classes))
-    stages = plan_stages(recipe, chain, classes, hashes, rules)
+    encodings = _keep_encodings(release, recipe, chain, earlier)
+    stages = plan_stages(recipe, chain, classes, hashes, rules, encodings)
     request = BuildRequest(tuple(c.wnid for c in wanted), per_class)
     requests = earlier.requests if earlier else ()
     if request not in requests:
@@ -123,6 +132,7 @@ def plan_build(
         shard=recipe.shard.model_dump(),
         stages={str(s.recipe.resolution): s.fingerprint for s in stages},
         requests=requests,
+        encodings={str(s.recipe.resolution): s.encoding for s in stages},
         environments=earlier.environments if earlier else (),
     )
     if earlier:
@@ -150,6 +160,29 @@ def _keep_stages(
     return longest if len(longest) > len(chain) else chain
 
 
+def _keep_encodings(
+    release: ReleasePath,
+    recipe: Recipe,
+    chain: Sequence[StageRecipe],
+    state: SyntheticState | None,
+) -> list[str]:
+    """Each stage's encoding; what the release ended at stays as it is where it becomes a parent.
+
+    UserError if that is lossy.
+    """
+    encodings = list(stage_encodings(recipe, chain))
+    for position, stage in enumerate(chain[:-1]):
+        kept = state.encodings.get(str(stage.resolution)) if state else None
+        if kept == "jpeg":
+            raise UserError(
+                f"{release} ends at {stage.resolution} px in JPEG, and a parent must be lossless: "
+                f"build {chain[-1].resolution} px in another --out, or with encoding webp-lossless "
+                "or png from the start"
+            )
+        encodings[position] = kept or encodings[position]
+    return encodings
+
+
 def _require_same_release(release: ReleasePath, old: SyntheticState, new: SyntheticState) -> None:
     """UserError unless `old`, what the folder holds, can grow into `new`."""
     changed = [r for r, print_ in old.stages.items() if new.stages.get(r) != print_]
@@ -171,8 +204,10 @@ def build_release(
     """Make what is missing, then write README and manifest. Rerun it to go on."""
 
     def announce(done: Mapping[str, ShardRecord]) -> None:
-        for line in as_lines(estimate_rest(plan, done)):
-            settings.say(line)
+        rest = estimate_rest(plan, done)
+        if total_hours(rest) is not None:  # else the progress bar tells, as soon as it can
+            for line in as_lines(rest):
+                settings.say(line)
 
     outcome = run_missing(plan.release, plan.state, plan.jobs(), settings, on_done, announce)
     if not outcome.records:
@@ -203,7 +238,7 @@ def estimate_rest(plan: BuildPlan, done: Mapping[str, ShardRecord]) -> list[Stag
         config = str(stage.recipe.resolution)
         made = [r for r in done.values() if r.config == config][-SIDECARS_READ:]
         costs[stage.recipe.resolution] = measured_cost(plan.release, made) or stated_cost(
-            plan.recipe, stage.recipe, "--dry-run measures it"
+            stage.recipe, stage.encoding, "--dry-run measures it"
         )
     return estimate([s for s in plan.shards if s.path not in done], costs)
 
@@ -230,6 +265,7 @@ def _origin(plan: BuildPlan) -> dict[str, Any]:
                 "checkpoint": s.recipe.checkpoint,
                 "checkpoint_sha256": s.checkpoint_sha256,
                 "sampler": s.recipe.sampler.model_dump(),
+                "encoding": s.encoding,
                 "fingerprint": s.fingerprint,
                 **accept_identity(s.recipe, s.rule),
             }

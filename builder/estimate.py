@@ -17,7 +17,7 @@ from builder.encode import encode_image
 from builder.environment import device_kind
 from builder.manifest import ShardRecord
 from builder.markers import sidecar_name
-from builder.plan import ShardPlan, image_seed
+from builder.plan import ShardPlan, image_seed, stage_encodings
 from builder.recipe import Recipe, StageRecipe
 from builder.worker import use_one_thread
 from generation.classes import ClassEntry
@@ -77,14 +77,9 @@ def total_hours(stages: Sequence[StageEstimate]) -> float | None:
     return None if None in hours else sum(h for h in hours if h is not None)
 
 
-def stage_encoding(recipe: Recipe, stage: StageRecipe) -> str:
-    """A parent is always lossless."""
-    return recipe.encoding if stage == recipe.stages[-1] else "webp-lossless"
-
-
-def stated_cost(recipe: Recipe, stage: StageRecipe, otherwise: str) -> ImageCost:
+def stated_cost(stage: StageRecipe, encoding: str, otherwise: str) -> ImageCost:
     """What the recipe says, else unknown for the reason `otherwise`."""
-    size = BYTES_A_PIXEL[stage_encoding(recipe, stage)] * stage.resolution**2
+    size = BYTES_A_PIXEL[encoding] * stage.resolution**2
     if stage.cost is None:
         return ImageCost(None, size, f"time unknown: {otherwise}; bytes as photographs take")
     basis = f"stated by the recipe for {stage.cost.hardware}; bytes as photographs take"
@@ -117,25 +112,28 @@ def calibrate(
     """Cost of an image at each resolution, one worker: measured where the model is at hand."""
     costs: dict[int, ImageCost] = {}
     parents: np.ndarray | None = None
-    for position, stage in enumerate(chain):
+    for position, (stage, encoding) in enumerate(
+        zip(chain, stage_encodings(recipe, chain), strict=True)
+    ):
         if position and parents is None:  # the parent's model is not at hand: time depends on shape
             side = chain[position - 1].resolution
             parents = np.full((stage.batch, side, side, 3), 128, np.uint8)
         try:
             folder = generator_source(stage.generator).locate(stage.checkpoint)
         except UserError as error:
-            costs[stage.resolution] = stated_cost(recipe, stage, f"model not at hand ({error})")
+            costs[stage.resolution] = stated_cost(stage, encoding, f"model not at hand ({error})")
             parents = None
             continue
         say(f"calibrating {stage.resolution} px: one batch of {stage.batch}, thrown away")
-        cost, parents = _sample_a_batch(recipe, stage, folder, wanted, parents)
+        cost, parents = _sample_a_batch(recipe.seed, stage, encoding, folder, wanted, parents)
         costs[stage.resolution] = cost
     return costs
 
 
 def _sample_a_batch(
-    recipe: Recipe,
+    seed: int,
     stage: StageRecipe,
+    encoding: str,
     folder: Path,
     wanted: Sequence[ClassEntry],
     parents: np.ndarray | None,
@@ -149,8 +147,7 @@ def _sample_a_batch(
         prompts=[entry.prompt for entry in entries],
         labels=[entry.label for entry in entries],
         seeds=[
-            image_seed(recipe.seed, stage.resolution, entry.wnid, i, 0)
-            for i, entry in enumerate(entries)
+            image_seed(seed, stage.resolution, entry.wnid, i, 0) for i, entry in enumerate(entries)
         ],
         parents=repeated,
         resolution=stage.resolution,
@@ -164,7 +161,7 @@ def _sample_a_batch(
             break
     images = sampled.images if isinstance(sampled, Screened) else sampled
     started = time.perf_counter()
-    encoded = [encode_image(i, stage_encoding(recipe, stage), synthetic=True) for i in images]
+    encoded = [encode_image(i, encoding, synthetic=True) for i in images]
     # Encoding runs beside sampling, so an image takes the longer of the two
     seconds = max(seconds, time.perf_counter() - started)
     size = sum(map(len, encoded)) / stage.batch

@@ -12,7 +12,7 @@ from typing import Any
 
 from builder.accept import LocatedRule
 from builder.commit import canonical_json, sha256_text
-from builder.recipe import Recipe, StageRecipe
+from builder.recipe import PARENT_ENCODING, Recipe, StageRecipe
 from generation.classes import ClassEntry
 from generation.noise import SEED_BITS
 
@@ -84,19 +84,20 @@ def plan_stages(
     classes: Sequence[ClassEntry],
     checkpoint_hashes: Sequence[str],
     rules: Sequence[LocatedRule | None] | None = None,
+    encodings: Sequence[str] | None = None,
 ) -> tuple[StagePlan, ...]:
     """Fingerprint each stage of `chain`; a stage's includes its parent's, none includes counts.
 
-    checkpoint_hashes, rules: one a stage; a stage without an accept rule has None.
+    checkpoint_hashes, rules, encodings: one a stage; a stage without an accept rule has None.
+    encodings: by default those of `stage_encodings`.
     """
+    encodings = encodings or stage_encodings(recipe, chain)
     rules = rules if rules is not None else [None] * len(chain)
     class_list = sha256_text(canonical_json([[c.label, c.wnid, c.name, c.prompt] for c in classes]))
     stages: list[StagePlan] = []
-    for position, (stage, checkpoint, rule) in enumerate(
-        zip(chain, checkpoint_hashes, rules, strict=True)
+    for stage, checkpoint, rule, encoding in zip(
+        chain, checkpoint_hashes, rules, encodings, strict=True
     ):
-        last = position == len(recipe.stages) - 1
-        encoding = recipe.encoding if last else "webp-lossless"
         content: dict[str, Any] = {
             "format": FORMAT,
             "seed": recipe.seed,
@@ -115,6 +116,11 @@ def plan_stages(
         fingerprint = sha256_text(canonical_json(content))
         stages.append(StagePlan(stage, encoding, checkpoint, fingerprint, rule))
     return tuple(stages)
+
+
+def stage_encodings(recipe: Recipe, chain: Sequence[StageRecipe]) -> tuple[str, ...]:
+    """The recipe's encoding for the last stage of `chain`; a parent is always lossless."""
+    return (*[str(PARENT_ENCODING)] * (len(chain) - 1), recipe.encoding)
 
 
 def accept_identity(stage: StageRecipe, rule: LocatedRule | None) -> dict[str, Any]:

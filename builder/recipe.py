@@ -12,6 +12,7 @@ from generation.toml_recipes import load_toml
 
 BUILTIN = Path(__file__).parent / "recipes"
 Encoding = Literal["webp-lossless", "png", "jpeg"]
+PARENT_ENCODING: Encoding = "webp-lossless"
 Regime = Literal["A", "B", "C"]
 Positive = Annotated[int, Field(gt=0)]
 REGIMES = {
@@ -88,7 +89,7 @@ class Recipe(BaseModel):
     classes: a built-in class list or a CSV. dataset: the real data set those classes come from.
     regime: a key of REGIMES. license: of the images, with what the model's licence says of sharing
     them.
-    encoding: of the last stage; the stages before it are always lossless.
+    encoding: of the stage that a build ends at; those before it, its parents, are always lossless.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -121,6 +122,10 @@ class Recipe(BaseModel):
                     f"{stage.resolution} px is regime {stage.regime}"
                 )
         return self
+
+    def lossless(self) -> "Recipe":
+        """The recipe for a release that others are made from."""
+        return self.model_copy(update={"encoding": PARENT_ENCODING})
 
     def chain(self, resolution: int | None) -> tuple[StageRecipe, ...]:
         """The stages that lead to `resolution` (None: all); UserError if there is none."""

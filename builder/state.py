@@ -1,7 +1,7 @@
 """build.json: what a folder is a release of, written before its first shard."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from builder.commit import write_atomically
@@ -16,14 +16,15 @@ STATE_FILE = "build.json"
 
 @dataclass(frozen=True)
 class SyntheticState:
-    """A synthetic release: fingerprints of its stages by resolution, all it was asked for, and what
-    its shards were made with: one environment, unless mixing was allowed."""
+    """A synthetic release: fingerprints and encodings of its stages by resolution, all it was asked
+    for, and what its shards were made with: one environment, unless mixing was allowed."""
 
     name: str
     seed: int
     shard: dict[str, int]
     stages: dict[str, str]
     requests: tuple[BuildRequest, ...]
+    encodings: dict[str, str] = field(default_factory=dict)
     environments: tuple[Environment, ...] = ()
 
 

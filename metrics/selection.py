@@ -103,7 +103,7 @@ class Selection:
             return None
         suffix = "" if per_class == self.per_class else f"-{per_class}"
         folder = self.out / f"parent{suffix}"
-        return plan_build(self.recipe, self.parents, self.classes, per_class, folder)
+        return plan_build(self.recipe.lossless(), self.parents, self.classes, per_class, folder)
 
     def without_distance(self, points: Sequence[Point]) -> list[Point]:
         """The points that are still to be built and scored."""

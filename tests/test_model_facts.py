@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.estimate import BYTES_A_PIXEL
 from builder.plan import plan_stages
 from builder.recipe import BUILTIN, load_recipe
 from generation.classes import load_classes
@@ -110,3 +111,18 @@ def test_every_imagenet_recipe_states_its_models_cost_and_sampler(name: str) -> 
         assert stage.model is not None
         assert stage.cost is not None
         assert stage.sampler_source
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in BUILTIN.glob("imagenet-*.toml")))
+def test_files_of_every_imagenet_recipe_are_of_a_sensible_size(name: str) -> None:
+    """docs/recipes.md, sizes of shards: at 1,200 images of each of 1,000 classes."""
+    recipe = load_recipe(name)
+    rows = recipe.shard.classes * recipe.shard.indices
+    assert 1000 % recipe.shard.classes == 1200 % recipe.shard.indices == 0
+    assert 1_200_000 / rows < 10_000  # files a folder, as the Hub wants it
+    last = recipe.stages[-1]
+    size = rows * BYTES_A_PIXEL[recipe.encoding] * last.resolution**2
+    hours = [rows * stage.cost.seconds / 3600 for stage in recipe.stages if stage.cost]
+    assert size < 1.2e9
+    assert size > 250e6 or max(hours) > 0.25  # larger, unless a kill would cost too much
+    assert max(hours) < 5

@@ -3,7 +3,15 @@
 from dataclasses import dataclass, replace
 
 from builder.manifest import Manifest
-from builder.plan import BuildRequest, ShardPlan, StagePlan, plan_blocks, plan_shards, plan_stages
+from builder.plan import (
+    BuildRequest,
+    ShardPlan,
+    StagePlan,
+    plan_blocks,
+    plan_shards,
+    plan_stages,
+    stage_encodings,
+)
 from builder.recipe import Recipe
 from generation.errors import UserError
 
@@ -38,7 +46,11 @@ def planned_release(manifest: Manifest) -> PlannedRelease:
         made = manifest.origin["stages"]
         chain = [s for s in recipe.stages if s.resolution in {m["resolution"] for m in made}]
         hashes = [str(stage["checkpoint_sha256"]) for stage in made]
-        derived = plan_stages(recipe, chain, manifest.classes, hashes)
+        encodings = [
+            str(stage.get("encoding", encoding))
+            for stage, encoding in zip(made, stage_encodings(recipe, chain), strict=True)
+        ]
+        derived = plan_stages(recipe, chain, manifest.classes, hashes, encodings=encodings)
         requests = tuple(
             BuildRequest(tuple(r["classes"]), r["per_class"]) for r in manifest.origin["requests"]
         )

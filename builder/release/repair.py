@@ -144,6 +144,7 @@ def _mend_state(release: Path, manifest: Manifest, planned: PlannedRelease) -> N
         shard=planned.recipe.shard.model_dump(),
         stages=stages,
         requests=planned.requests,
+        encodings={str(s.recipe.resolution): s.encoding for s in planned.stages},
         environments=environments,
     )
     write_state(release, state)
