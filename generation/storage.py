@@ -82,7 +82,11 @@ def reaching(path: ReleasePath) -> Iterator[None]:
 def read_bytes(path: ReleasePath) -> bytes:
     """The file's content; FileNotFoundError if there is none."""
     with reaching(path):
-        return path.read_bytes()
+        if isinstance(path, Path):
+            return path.read_bytes()
+        # At one stroke: an opened object that is replaced meanwhile cannot be read on.
+        content: bytes = path.fs.cat_file(path.path)
+        return content
 
 
 def read_text(path: ReleasePath) -> str:
