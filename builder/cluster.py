@@ -1,6 +1,7 @@
 """The Dask cluster of a build: one on this machine, or one that runs already."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from builder.worker import ONE_THREAD
 from generation.errors import UserError
 
 if TYPE_CHECKING:
-    from distributed import Client, Security
+    from distributed import Client, Future, Security
 
 CONNECT_SECONDS = 20
 
@@ -81,15 +82,76 @@ class ClusterOptions:
 
 @dataclass(frozen=True)
 class Cluster:
-    """client: connected to it. foreign: it was running already and has settings of its own."""
+    """client: connected to it. foreign: it was running already and has settings of its own.
+
+    The methods raise UserError once the scheduler is gone, whatever the client makes of that.
+    """
 
     client: "Client"
     foreign: bool
     address: str
 
+    def dashboard(self) -> str:
+        """Where a browser sees the cluster at work."""
+        with self._reached():
+            return str(self.client.dashboard_link)
+
     def threads(self) -> int:
         """How many shards can be made at once now."""
-        return sum(self.client.nthreads().values())
+        with self._reached():
+            return sum(self.client.nthreads().values())
+
+    def submit(self, function: Callable[..., Any], *arguments: object, key: str) -> "Future":
+        """Have function(*arguments) done by a worker, as `key`."""
+        with self._reached():
+            return self.client.submit(function, *arguments, key=key, pure=False)
+
+    def result(self, future: "Future") -> Any:
+        """What the function of a future that is done returned; raises what it raised."""
+        if _erred(future):
+            raise future.exception()
+        with self._reached():
+            try:
+                return future.result()
+            except Exception as error:
+                if not _erred(future):
+                    raise
+                own = error  # its worker was lost with the result, and the next one failed
+        raise own
+
+    def run_everywhere(self, function: Callable[..., Any], *arguments: object) -> None:
+        """function(*arguments) on every worker there is, whatever some of them make of it."""
+        if self.threads():
+            with self._reached():
+                self.client.run(function, *arguments, on_error="ignore")
+
+    def restart(self, worker: str) -> None:
+        """Give the worker a new process; one that has no nanny, is gone or slow is left alone."""
+        with self._reached(), suppress(ValueError, KeyError, TimeoutError):
+            self.client.restart_workers([worker], raise_for_error=False)
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Any failure to reach the scheduler, and a client that has given it up, is its loss."""
+        try:
+            yield
+        except (OSError, CancelledError):
+            raise self._lost() from None
+        except Exception:  # of many kinds: what the client raises when it has been closed
+            if self.client.status == "running":
+                raise
+            raise self._lost() from None
+
+    def _lost(self) -> UserError:
+        return UserError(
+            f"the scheduler at {self.address} is gone: what is finished is kept; start it again "
+            "and rerun the same command to go on"
+        )
+
+
+def _erred(future: "Future") -> bool:
+    """Whether the function itself failed; a future that is done may still come to that."""
+    return future.status == "error"
 
 
 @contextmanager
@@ -102,7 +164,7 @@ def open_cluster(
     """
     opened = _running_cluster(options) if options.foreign else _local_cluster(options, most)
     with opened as cluster:
-        say(f"dashboard: {cluster.client.dashboard_link}")
+        say(f"dashboard: {cluster.dashboard()}")
         yield cluster
 
 
@@ -123,8 +185,11 @@ def _running_cluster(options: ClusterOptions) -> Iterator[Cluster]:
         except (OSError, TimeoutError, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(f"no scheduler answers at {options.address}: {reason}") from None
-    with client:
+    try:
         yield Cluster(client, foreign=True, address=options.address)
+    finally:
+        with suppress(OSError, CancelledError):  # the scheduler may be gone
+            client.close()
 
 
 def _security(options: ClusterOptions) -> "Security | None":

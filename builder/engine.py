@@ -2,10 +2,9 @@
 
 import heapq
 import time
+import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError
-from contextlib import suppress
 from queue import Empty
 from typing import TYPE_CHECKING
 
@@ -84,7 +83,7 @@ def run_jobs(
             window, looked = AHEAD * max(1, cluster.threads()), time.monotonic()
         while ending is None and (job := agenda.next(len(in_flight), window)) is not None:
             key = f"{terms.run}/{failures[job.path]}/{job.path}"
-            future = cluster.client.submit(run_job, job, terms, key=key, pure=False)
+            future = cluster.submit(run_job, job, terms, key=key)
             in_flight[key] = job
             future.add_done_callback(events.put)
         if not in_flight:
@@ -95,10 +94,10 @@ def run_jobs(
             continue
         if future is None or isinstance(future, UserError):
             ending = ending or future or Interrupted()
-            _stop_workers(cluster, terms)
+            cluster.run_everywhere(stop_run, terms.run)  # drop what is in hand of this build
             continue
         job = in_flight.pop(future.key)
-        result = _result(cluster, future, job, ending is not None)
+        result = _result(cluster, future, job)
         if isinstance(result, Done):
             agenda.release_children(job.path)
             yield result
@@ -114,15 +113,15 @@ def first_environment(cluster: Cluster, events: Events, say: Callable[[str], Non
     """What the first worker of a running cluster has; waits for one if there is none yet."""
     if not cluster.threads():
         say(f"no workers at {cluster.address} yet: waiting for the first")
-    future = cluster.client.submit(own_environment, pure=False)
+    future = cluster.submit(own_environment, key=f"environment/{uuid.uuid4().hex}")
     future.add_done_callback(events.put)
     event = events.get()
     if event is None or isinstance(event, UserError):
         raise event or Interrupted
     try:
-        environment: Environment = future.result()
-    except CancelledError:
-        raise _scheduler_lost(cluster) from None
+        environment: Environment = cluster.result(future)
+    except UserError:
+        raise
     except Exception as error:  # whatever it is that importing the project there ends in
         raise UserError(
             f"the workers at {cluster.address} cannot run this project: install the same version "
@@ -131,21 +130,15 @@ def first_environment(cluster: Cluster, events: Events, say: Callable[[str], Non
     return environment
 
 
-def _result(
-    cluster: Cluster, future: "Future", job: Job, interrupted: bool
-) -> Done | Failure | None:
+def _result(cluster: Cluster, future: "Future", job: Job) -> Done | Failure | None:
     from distributed import KilledWorker
 
     try:
-        result: Done | Failure | None = future.result()
+        result: Done | Failure | None = cluster.result(future)
     except KilledWorker as error:
         times = error.allowed_failures + 1
         reason = f"its worker's process ended {times} times while making it (out of memory?)"
         return Failure(job.path, "killed", reason)
-    except CancelledError:
-        if interrupted:
-            return None
-        raise _scheduler_lost(cluster) from None
     finally:
         future.release()
     return result
@@ -163,21 +156,7 @@ def _tried_again(
         return True
     if failures >= ATTEMPTS:
         return False
-    if failure.kind == "memory":  # a worker that has no nanny cannot be restarted, and goes on
-        with suppress(ValueError, TimeoutError):
-            cluster.client.restart_workers([failure.worker])
+    if failure.kind == "memory":
+        cluster.restart(failure.worker)
     agenda.add(job)
     return True
-
-
-def _stop_workers(cluster: Cluster, terms: Terms) -> None:
-    """Tell every worker to drop what it has in hand of this build."""
-    if cluster.threads():
-        cluster.client.run(stop_run, terms.run, on_error="ignore")
-
-
-def _scheduler_lost(cluster: Cluster) -> UserError:
-    return UserError(
-        f"the scheduler at {cluster.address} is gone: what is finished is kept; start it again and "
-        "rerun the same command to go on"
-    )

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from builder import cluster as cluster_module
 from builder.build import build_release, plan_build
+from builder.cluster import open_cluster
 from builder.engine import Interrupted
 from builder.recipe import load_recipe
 from builder.run import Outcome, RunSettings
@@ -196,6 +198,38 @@ def torch_version() -> str:
     from importlib.metadata import version
 
     return version("torch")
+
+
+def test_whatever_the_client_is_asked_a_lost_scheduler_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(cluster_module, "CONNECT_SECONDS", 5)
+    dask = DaskCluster(tmp_path / "dask", workers=1)
+    gone = r"scheduler at .* is gone: what is finished is kept"
+    try:
+        with open_cluster(dask.options, 1, lambda _: None) as cluster:
+            wait_until(lambda: cluster.threads() == 1)
+            future = cluster.submit(sum, [1, 2], key="three")
+            erred = cluster.submit(os.stat, "/no/such/file", key="absent")
+            wait_until(lambda: future.status == "finished" and erred.status == "error")
+            with pytest.raises(FileNotFoundError):  # the task's own, though it is an OSError
+                cluster.result(erred)
+            dask.scheduler.kill()
+            calls: list[Callable[[], object]] = [
+                lambda: cluster.result(future),  # what it returned is still to be fetched
+                cluster.threads,
+                lambda: cluster.run_everywhere(sum, [1]),
+                lambda: cluster.restart("tls://127.0.0.1:1"),
+            ]
+            for call in calls:
+                with pytest.raises(UserError, match=gone):
+                    call()
+            wait_until(lambda: cluster.client.status == "closed")
+            for call in (*calls, lambda: cluster.submit(sum, [1], key="one")):
+                with pytest.raises(UserError, match=gone):
+                    call()
+    finally:
+        dask.close()
 
 
 def test_a_lost_nanny_and_a_lost_scheduler(
