@@ -4,7 +4,8 @@ Features: n images as PNG files for torch-fidelity, the same bytes as a release 
 resize included, float32, the same random Inception weights, both on the same threads. Rounds are
 interleaved, medians compared; the features must agree within 1e-4 of their scale. Trace: that of
 (S1·S2)^½ in 2048 dimensions, scipy's sqrtm against ours, our root of S1 included. The last line is
-one JSON object: ratio (features), trace_ratio.
+one JSON object: ratio (features), trace_ratio; cpu_ratio is that of processor time, user and
+system, which other processes on the machine disturb less.
 
     python benchmarks/metrics_speed.py --n 2000 --rounds 3
 """
@@ -14,6 +15,7 @@ import io
 import json
 import os
 import platform
+import resource
 import statistics
 import tempfile
 import time
@@ -73,27 +75,46 @@ def features_report(arguments: argparse.Namespace) -> dict[str, Any]:
             "ours": lambda: our_features(where, weights, arguments.batch),
         }
         seconds: dict[str, list[float]] = {name: [] for name in loops}
+        cpu_seconds: dict[str, list[float]] = {name: [] for name in loops}
         found: dict[str, np.ndarray] = {}
         for round_ in range(arguments.rounds):
             for name, loop in loops.items():
-                started = time.perf_counter()
+                started, cpu_started = time.perf_counter(), cpu_time()
                 found[name] = loop()
                 seconds[name].append(time.perf_counter() - started)
+                cpu_seconds[name].append(cpu_time() - cpu_started)
                 rate = arguments.n / seconds[name][-1]
-                print(f"round {round_ + 1}: {name:15s} {rate:7.2f} images/s", flush=True)
+                cost = 1000 * cpu_seconds[name][-1] / arguments.n
+                print(
+                    f"round {round_ + 1}: {name:15s} {rate:7.2f} images/s, "
+                    f"{cost:6.1f} ms of processor time an image",
+                    flush=True,
+                )
     theirs, ours = found["torch-fidelity"], found["ours"]
     difference = float(np.abs(theirs - ours).max() / np.abs(theirs).max())
     if difference > 1e-4:
         raise SystemExit(f"features differ by {difference:.1e} of their scale")
     medians = {name: statistics.median(values) for name, values in seconds.items()}
+    cpu = {name: statistics.median(values) for name, values in cpu_seconds.items()}
     return {
         "ratio": medians["torch-fidelity"] / medians["ours"],
+        "cpu_ratio": cpu["torch-fidelity"] / cpu["ours"],
+        "cpu_ms_per_image": {name: 1000 * median / arguments.n for name, median in cpu.items()},
         "images_per_s": {name: arguments.n / median for name, median in medians.items()},
         "difference": difference,
         "n": arguments.n,
         "size": arguments.size,
         "rounds": arguments.rounds,
+        "batch": arguments.batch,
     }
+
+
+def cpu_time() -> float:
+    """Seconds of user and system time of this process and those it has waited for."""
+    own, children = (
+        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
 def their_features(images: Path, weights: Path, batch: int) -> np.ndarray:

@@ -4,13 +4,12 @@ torchvision's network differs from it in three points: the average pools of its 
 padding, its last block pools by average instead of maximum, and it has 1000 classes for 1008.
 """
 
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.inception import BasicConv2d, Inception3
 
@@ -24,27 +23,94 @@ WEIGHTS_URL = (
 WEIGHTS_SHA256_START = "6726825d"
 INPUT_SIZE = 299
 
-_average = partial(F.avg_pool2d, kernel_size=3, stride=1, padding=1, count_include_pad=False)
-_maximum = partial(F.max_pool2d, kernel_size=3, stride=1, padding=1)
+SPATIAL_CHANNELS = 7  # of mixed_6/conv, 17 by 17: 2023 numbers
+# Images at a time on a CPU, so that activations stay below 32 MB: above, the C library gives their
+# memory back after every layer, and a third of the time goes into clearing it again.
+STEM_IMAGES, BLOCK_IMAGES = 4, 16
 
 
-class PooledAsTensorFlow(nn.Module):
-    """A torchvision block with another pool in its pooling branch, which is its last."""
-
-    def __init__(self, block: Any, pool: "partial[Tensor]"):
-        super().__init__()
-        self.convolution = block.branch_pool
-        block.branch_pool = nn.Identity()  # what torchvision pools is computed and dropped: cheap
-        self.block = block
-        self.pool = pool
+class Branches(nn.ModuleList):
+    """What each branch makes of the same input, one after the other along the channels."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32[N,C,H,W] to float32[N,C',H,W]."""
-        branches = self.block._forward(x)[:-1]
-        return torch.cat([*branches, self.convolution(self.pool(x))], dim=1)
+        """float32[N,C,H,W] to float32[N,C',H',W']."""
+        return torch.cat([branch(x) for branch in self], dim=1)
 
 
-SPATIAL_CHANNELS = 7  # of mixed_6/conv, 17 by 17: 2023 numbers
+class ConvolutionReLU(nn.Module):
+    """A convolution with its batch normalisation folded in; `pool` before the ReLU."""
+
+    def __init__(self, layer: BasicConv2d, pool: nn.Module | None = None):
+        super().__init__()
+        self.convolution = fuse_conv_bn_eval(layer.conv, layer.bn)
+        self.pool = pool or nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32[N,C,H,W] to float32[N,C',H',W']."""
+        return self.pool(self.convolution(x)).relu_()  # type: ignore[no-any-return]
+
+
+def _average_branch(layer: BasicConv2d) -> nn.Module:
+    """The average of neighbours through a 1x1 convolution: the same averaged after it, cheaper.
+
+    Both are linear, and the average leaves the padding out, so that a bias passes through it.
+    """
+    return ConvolutionReLU(layer, nn.AvgPool2d(3, 1, 1, count_include_pad=False))
+
+
+def _maximum_branch(layer: BasicConv2d) -> nn.Module:
+    return nn.Sequential(nn.MaxPool2d(3, 1, 1), ConvolutionReLU(layer))
+
+
+def _chain(block: Any, *names: str) -> nn.Module:
+    return nn.Sequential(*(ConvolutionReLU(getattr(block, name)) for name in names))
+
+
+def _pair(block: Any, *names: str) -> nn.Module:
+    """A chain whose last two layers both read what is before them."""
+    ends = Branches(ConvolutionReLU(getattr(block, name)) for name in names[-2:])
+    return nn.Sequential(_chain(block, *names[:-2]), ends)
+
+
+def _block_5(block: Any) -> nn.Module:
+    """35 by 35."""
+    return Branches(
+        [
+            _chain(block, "branch1x1"),
+            _chain(block, "branch5x5_1", "branch5x5_2"),
+            _chain(block, "branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3"),
+            _average_branch(block.branch_pool),
+        ]
+    )
+
+
+def _block_6(block: Any) -> nn.Module:
+    """17 by 17."""
+    return Branches(
+        [
+            _chain(block, "branch1x1"),
+            _chain(block, *(f"branch7x7_{i}" for i in (1, 2, 3))),
+            _chain(block, *(f"branch7x7dbl_{i}" for i in (1, 2, 3, 4, 5))),
+            _average_branch(block.branch_pool),
+        ]
+    )
+
+
+def _block_7(block: Any, pool_branch: Callable[[BasicConv2d], nn.Module]) -> nn.Module:
+    """8 by 8."""
+    return Branches(
+        [
+            _chain(block, "branch1x1"),
+            _pair(block, *(f"branch3x3_{end}" for end in ("1", "2a", "2b"))),
+            _pair(block, *(f"branch3x3dbl_{end}" for end in ("1", "2", "3a", "3b"))),
+            pool_branch(block.branch_pool),
+        ]
+    )
+
+
+def _halving_block(block: Any, *chains: Sequence[str]) -> nn.Module:
+    """To half the side."""
+    return Branches([*(_chain(block, *names) for names in chains), nn.MaxPool2d(3, 2)])
 
 
 class InceptionV3(Network):
@@ -59,24 +125,43 @@ class InceptionV3(Network):
         network = Inception3(num_classes=1008, aux_logits=False, init_weights=False)
         network.load_state_dict(weights)
         network.eval()
-        for module in network.modules():
-            if isinstance(module, BasicConv2d):
-                module.conv = fuse_conv_bn_eval(module.conv, module.bn)
-                module.bn = nn.Identity()  # type: ignore[assignment]
-        for name in ("5b", "5c", "5d", "6b", "6c", "6d", "6e", "7b"):
-            block = getattr(network, f"Mixed_{name}")
-            setattr(network, f"Mixed_{name}", PooledAsTensorFlow(block, _average))
-        network.Mixed_7c = PooledAsTensorFlow(network.Mixed_7c, _maximum)
         self.classifier = network.fc.weight
-        layers = dict(network.named_children())
-        del layers["fc"]
-        middle = list(layers).index("Mixed_6d") + 1
-        self.to_middle = nn.Sequential(*list(layers.values())[:middle])
-        self.to_pool = nn.Sequential(*list(layers.values())[middle:], nn.Flatten())
+        self.stem = nn.Sequential(
+            _chain(network, "Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3"),
+            nn.MaxPool2d(3, 2),
+            _chain(network, "Conv2d_3b_1x1", "Conv2d_4a_3x3"),
+            nn.MaxPool2d(3, 2),
+        )
+        self.to_middle = nn.Sequential(
+            *(_block_5(getattr(network, f"Mixed_5{name}")) for name in "bcd"),
+            _halving_block(
+                network.Mixed_6a, ["branch3x3"], [f"branch3x3dbl_{i}" for i in (1, 2, 3)]
+            ),
+            *(_block_6(getattr(network, f"Mixed_6{name}")) for name in "bcd"),
+        )
+        self.to_pool = nn.Sequential(
+            _block_6(network.Mixed_6e),
+            _halving_block(
+                network.Mixed_7a,
+                [f"branch3x3_{i}" for i in (1, 2)],
+                [f"branch7x7x3_{i}" for i in (1, 2, 3, 4)],
+            ),
+            _block_7(network.Mixed_7b, _average_branch),
+            _block_7(network.Mixed_7c, _maximum_branch),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        )
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """float32[N,3,299,299] in -1 … 1 to float32[N,2048], [N,1008] and [N,2023]."""
-        middle = self.to_middle(images)
+        few = BLOCK_IMAGES if images.device.type == "cpu" else len(images)
+        parts = [self._forward_few(part) for part in images.split(few)]
+        features, logits, spatial = (torch.cat(matrix) for matrix in zip(*parts, strict=True))
+        return features, logits, spatial
+
+    def _forward_few(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        few = STEM_IMAGES if images.device.type == "cpu" else len(images)
+        middle = self.to_middle(torch.cat([self.stem(part) for part in images.split(few)]))
         features = self.to_pool(middle)
         spatial = middle[:, :SPATIAL_CHANNELS].flatten(1)
         return features, features @ self.classifier.T, spatial
