@@ -17,7 +17,7 @@ from builder.run import Outcome, RunSettings
 from generation.classes import load_classes, select_classes
 from generation.command import run_command
 from generation.errors import UserError
-from generation.options import Json, Scheduler, SchedulerFile, Workers
+from generation.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
 from generation.progress import progress_bar
 from generation.storage import ReleasePath, release_path
 from generation.views import CropRule
@@ -34,13 +34,6 @@ Classes = Annotated[
     str | None, typer.Option(help="Only these classes, comma-separated ids or names.")
 ]
 Out = Annotated[str | None, typer.Option(help="Its folder or URL; by default releases/RECIPE-RES.")]
-TlsCa = Annotated[
-    Path | None, typer.Option(help="With --scheduler: the certificate authority (PEM).")
-]
-TlsCert = Annotated[
-    Path | None, typer.Option(help="With --scheduler: this client's certificate (PEM).")
-]
-TlsKey = Annotated[Path | None, typer.Option(help="With --scheduler: this client's key (PEM).")]
 AllowMixed = Annotated[
     bool,
     typer.Option(

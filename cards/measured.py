@@ -15,11 +15,13 @@ from builder.commit import canonical_json, sha256_text
 from cards.result_schema import (
     AnyResult,
     ClassifierResult,
+    ClassValue,
     ScoresResult,
     Source,
     Value,
 )
 from generation.errors import UserError
+from metrics.comparability import require_comparable, value_settings
 
 Settings = dict[str, Any]
 T = TypeVar("T")
@@ -73,10 +75,14 @@ class Training:
 
 @dataclass(frozen=True)
 class Scored:
-    """One split of one release with its distances and Inception Score, by key of the result."""
+    """One split of one release with its distances and Inception Score, by key of the result.
+
+    per_class: of the values that were taken within each class too.
+    """
 
     source: Source
     scores: dict[str, Score]
+    per_class: dict[str, tuple[ClassValue, ...]]
     files: tuple[Path, ...]
 
 
@@ -112,16 +118,19 @@ def score_rankings(results: Iterable[AnyResult]) -> list[Ranking[Scored]]:
 
 
 def _varied_values(results: Iterable[ScoresResult]) -> set[str]:
-    """Names of the values that were not taken by one and the same metric settings throughout."""
+    """Names of the values that do not mean the same throughout, but for the number of images.
+
+    That number is a setting of the whole ranking.
+    """
     settings: dict[str, set[str]] = {}
     for result in results:
-        for key, entry in result.result.values.items():
-            settings.setdefault(key, set()).add(_metric_settings(entry))
+        for key in result.values:
+            settings.setdefault(key, set()).add(_metric_settings(result, key))
     return {key for key, found in settings.items() if len(found) > 1}
 
 
-def _metric_settings(entry: Settings) -> str:
-    return canonical_json([entry.get("settings"), entry.get("reference_n")])
+def _metric_settings(result: ScoresResult, key: str) -> str:
+    return canonical_json(value_settings(result.result, key) | {"n": None})
 
 
 def _rankings(
@@ -170,8 +179,8 @@ def _score_settings(result: ScoresResult, varied: set[str]) -> Settings:
         **flatten("protocol", result.result.protocol),
         **flatten("reference", result.result.reference),
         **{
-            f"metric settings of {key}": _metric_settings(entry)
-            for key, entry in result.result.values.items()
+            f"metric settings of {key}": _metric_settings(result, key)
+            for key in result.values
             if key in varied
         },
     }
@@ -206,9 +215,12 @@ def _training(runs: Sequence[ClassifierResult]) -> Training:
 
 def _scored(runs: Sequence[ScoresResult]) -> Scored:
     keys = [key for key in runs[0].values if all(key in run.values for run in runs)]
+    for key in keys:
+        require_comparable([run.result for run in runs], key)
     return Scored(
         source=runs[0].subject,
         scores={key: _score([run.values[key] for run in runs]) for key in keys},
+        per_class={key: rows for key in keys if (rows := runs[0].values[key].per_class)},
         files=tuple(run.path for run in runs),
     )
 

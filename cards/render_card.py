@@ -1,6 +1,7 @@
 """The command `render-card`: the README of a release, from its manifest and result files."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,7 @@ from generation.errors import UserError
 from generation.storage import ReleasePath, read_text, release_name, release_path
 
 if TYPE_CHECKING:
+    from cards.result_schema import ClassValue
     from cards.sample_grid import Samples
 
 README = "README.md"
@@ -23,7 +25,7 @@ SNIPPET = """```python
 from datasets import load_dataset
 images = load_dataset("{location}", "{config}")  # {counts}
 ```"""
-LOWEST = 5  # classes named as the hardest
+LOWEST = 5  # classes named as the worst
 
 
 def render_card(
@@ -145,7 +147,13 @@ def _formats() -> dict[str, Any]:
     def lowest(row: Training) -> list[Any]:
         return sorted(row.per_class, key=lambda c: (c.top1, c.wnid))[:LOWEST]
 
+    def worst(key: str, rows: "Sequence[ClassValue]") -> str:
+        share = key.startswith("agreement")
+        ordered = sorted(rows, key=lambda c: (c.value if share else -c.value, c.wnid))
+        return ", ".join(f"{c.name} {c.value:.3g}" for c in ordered[:LOWEST])
+
     return {
+        "worst": worst,
         "percent": lambda score: percent_cell(score).text,
         "number": number,
         "lowest": lowest,

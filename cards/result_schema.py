@@ -91,6 +91,20 @@ class ClassifierResult(BaseModel):
         return self.subject.train
 
 
+class ClassValue(Value):
+    """A score within one class."""
+
+    wnid: str
+    name: str
+    n: int
+
+
+class ScoredValue(Value):
+    """per_class: the score within each class, where the metric gives it."""
+
+    per_class: tuple[ClassValue, ...] = ()
+
+
 class ScoresResult(BaseModel):
     """A "scores" result: distances and Inception Score on one extractor's features."""
 
@@ -99,7 +113,7 @@ class ScoresResult(BaseModel):
     path: Path
     result: Result
     subject: Source
-    values: dict[str, Value]
+    values: dict[str, ScoredValue]
 
     @property
     def sources(self) -> tuple[Source, ...]:

@@ -16,3 +16,10 @@ Scheduler = Annotated[
 SchedulerFile = Annotated[
     Path | None, typer.Option(help="The file in which that scheduler left its address.")
 ]
+TlsCa = Annotated[
+    Path | None, typer.Option(help="With --scheduler: the certificate authority (PEM).")
+]
+TlsCert = Annotated[
+    Path | None, typer.Option(help="With --scheduler: this client's certificate (PEM).")
+]
+TlsKey = Annotated[Path | None, typer.Option(help="With --scheduler: this client's key (PEM).")]

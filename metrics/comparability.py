@@ -17,7 +17,7 @@ def require_comparable(results: Sequence[Result], value: str) -> None:
     for result in results:
         if value not in result.values:
             raise UserError(f"{_name(result)} has no value {value!r}")
-    for what, read in _SAME.items():
+    for what, read in (_OF_THE_RESULT | _OF_THE_VALUE).items():
         first = read(results[0], value)
         for other in results[1:]:
             if canonical_json(read(other, value)) != canonical_json(first):
@@ -27,13 +27,20 @@ def require_comparable(results: Sequence[Result], value: str) -> None:
                 )
 
 
-_SAME: dict[str, Callable[[Result, str], Any]] = {
+def value_settings(result: Result, value: str) -> dict[str, Any]:
+    """What two numbers called `value` must share beyond what their results say of all of theirs."""
+    return {what: read(result, value) for what, read in _OF_THE_VALUE.items()}
+
+
+_OF_THE_RESULT: dict[str, Callable[[Result, str], Any]] = {
     "kind": lambda result, _: result.kind,
     "data set": lambda result, _: result.dataset,
     "protocol": lambda result, _: result.protocol,
     "reference": lambda result, _: {
         k: v for k, v in result.reference.items() if k in ("content_sha256", "config", "split")
     },
+}
+_OF_THE_VALUE: dict[str, Callable[[Result, str], Any]] = {
     "metric settings": lambda result, value: result.values[value].get("settings"),
     "reference file": lambda result, value: result.values[value].get("reference_sha256"),
     "reference n": lambda result, value: result.values[value].get("reference_n"),

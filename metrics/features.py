@@ -1,6 +1,7 @@
 """One pass over a release's images: every metric is computed from what it yields."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -78,14 +79,38 @@ def extract_shard(
     parts: list[Features] = []
     batches = np.split(new, range(extractor.batch, len(new), extractor.batch)) if len(new) else []
     decoded = _decode_ahead(image_set.release / shard.path, [images.rows[b] for b in batches])
-    for batch, pixels in zip(batches, decoded, strict=True):
-        parts.append(extractor.extract(pixels))
+    for batch, found in zip(batches, _extract_side_by_side(extractor, decoded), strict=True):
+        parts.append(found)
         hashes += [images.sha256[i] for i in batch]
         on_images(len(batch))
         if len(hashes) >= CHUNK_ROWS or batch is batches[-1]:
             cache.write(hashes, concatenate(parts))
             hashes, parts = [], []
     return len(new)
+
+
+def _extract_side_by_side(
+    extractor: Extractor, batches: Iterator[np.ndarray]
+) -> Iterator[Features]:
+    """In order. Each of torch's threads has a batch of its own: they wait for each other less
+    than within one, and a feature's bits are those of one thread."""
+    import torch
+
+    threads = torch.get_num_threads()
+    if threads == 1 or extractor.device.type != "cpu":
+        yield from map(extractor.extract, batches)
+        return
+    waiting: deque[Future[Features]] = deque()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for batch in batches:
+                waiting.append(pool.submit(extractor.extract, batch))
+                if len(waiting) > threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _decode_ahead(path: ReleasePath, batches: list[np.ndarray]) -> Iterator[np.ndarray]:

@@ -16,7 +16,7 @@ from builder.results import Result
 from generation.command import run_command
 from generation.errors import UserError
 from generation.image_sets import PSEUDO_SPLITS
-from generation.options import Json, SchedulerFile
+from generation.options import Json, SchedulerFile, TlsCa, TlsCert, TlsKey
 from generation.progress import progress_bar
 from generation.storage import ReleasePath, release_path, split_release
 from metrics.extraction import plan_extraction, run_extraction
@@ -109,6 +109,9 @@ def score_release(
     workers: SomeWorkers = None,
     scheduler: ExtractionScheduler = None,
     scheduler_file: SchedulerFile = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     as_json: Json = False,
 ) -> None:
     """Score releases against the real train and test splits; one result file each.
@@ -128,7 +131,7 @@ def score_release(
     """
     if batch < 1:
         raise UserError(f"--batch {batch}: give at least 1")
-    cluster = ClusterOptions(workers, scheduler, scheduler_file)
+    cluster = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
     parse_metrics(metrics)  # a wrong name is told before anything is loaded
     files = [read_reference_file(path) for path in reference or []]
     subjects = [parse_image_set(text) for text in releases]

@@ -124,6 +124,24 @@ def a_result(release: Path, top1: float, seed: int = 0, **source: Any) -> Result
     )
 
 
+def a_score(release: Path, **kid: Any) -> Result:
+    """With the KID within each class, the first class's the largest."""
+    source = a_result(release, 0.5).subject["train"][0]
+    rows = [
+        {"wnid": c.wnid, "name": c.name, "n": 6, "value": 0.3 - 0.1 * c.label, "interval": None}
+        for c in CLASSES
+    ]
+    entry = {"value": 0.2, "n": 18, "reference_n": 3000, "per_class": rows, **kid}
+    return Result(
+        kind="scores",
+        dataset="fashion-mnist",
+        subject=source,
+        protocol={"features": {"extractor": "tiny"}},
+        reference={"name": "real"},
+        values={"class_kid_test": entry},
+    )
+
+
 def render(release: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "cards.render_card", str(release), *options],
@@ -253,6 +271,14 @@ def test_results_of_another_build_of_the_release_are_refused(release: Path, tmp_
     a_result(release, 0.8, content_sha256="0" * 64).write(tmp_path / "results" / "0.json")
     with pytest.raises(UserError, match=r"is about another garments .*score it again"):
         body_of(release, tmp_path / "results")
+
+
+def test_card_names_the_classes_that_score_worst(release: Path, tmp_path: Path) -> None:
+    a_score(release).write(tmp_path / "results" / "kid.json")
+    names = [c.name for c in sorted(CLASSES, key=lambda c: c.label)]
+    line = ", ".join(f"{name} {0.3 - 0.1 * i:.3g}" for i, name in enumerate(names))
+    body = body_of(release, tmp_path / "results")
+    assert f"Worst class kid test within a class (tiny, `16`): {line}." in body
 
 
 def test_missing_scores_are_refused(release: Path, tmp_path: Path) -> None:

@@ -288,6 +288,16 @@ def test_distances_of_other_sample_sizes_stand_apart(tmp_path: Path) -> None:
     assert "images 1000" in groups[0]["note"]
 
 
+def test_distances_to_other_statistics_stand_apart(tmp_path: Path) -> None:
+    """The same value, but of another reference file: what compare-scores refuses."""
+    results = [a_scores_result(a_source(name, 1000), 20.0) for name in ("good", "bad")]
+    results[1].values["fd_test"]["reference_sha256"] = "e" * 64
+    board = board_of(write_all(tmp_path / "results", results))
+    groups = table_of(board, "fixture", "fixture-scores")["groups"]
+    assert len(groups) == 2
+    assert "metric settings of fd_test" in groups[0]["note"]
+
+
 def test_two_releases_of_one_name_are_told_apart(tmp_path: Path) -> None:
     twin = {**a_source("good", 1000), "content_sha256": "f00dcafe" + "0" * 56}
     results = [a_classifier_result([s], 0.8, 0) for s in (a_source("good", 1000), twin)]

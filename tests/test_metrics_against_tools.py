@@ -1,15 +1,18 @@
 """The metrics on the same features as the tools they are known from.
 
-torch-fidelity, pytorch-fid, clean-fid, torchmetrics and prdc compute on the same arrays; where a
-tool works in float32, the tolerance is its own precision and is stated.
+torch-fidelity, pytorch-fid, clean-fid, torchmetrics and prdc compute on the same arrays: random
+ones, and those of EfficientNet-Lite0 on Fashion-MNIST. Where a tool works in float32, the tolerance
+is its own precision and is stated.
 """
 
+import io
 import warnings
 
 import numpy as np
 import prdc
 import pytest
 import torch
+from PIL import Image
 from scipy.spatial.distance import cdist
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
@@ -17,7 +20,10 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 from generation.errors import UserError
+from generation.real_sources import RealSplit, open_source
+from generation.views import make_view
 from metrics.diversity import vendi_score
+from metrics.extractors import Features, load_extractor
 from metrics.frechet import GaussianReference, Moments
 from metrics.inception_score import InceptionScoreState, mean_score
 from metrics.kernel_distance import (
@@ -40,6 +46,37 @@ def features(seed: int, n: int, d: int = 64) -> np.ndarray:
 
 
 X, Y = features(1, 900), features(2, 800)
+WIDTH = 128  # channels that a distance is compared on: sqrtm warns of a singular matrix beyond
+
+
+@pytest.fixture(scope="module", params=["random", "real"])
+def sets(request: pytest.FixtureRequest) -> tuple[Features, Features]:
+    """Features of 900 and of 800 images, with class logits."""
+    if request.param == "random":
+        none = np.zeros((900, 0), np.float32)
+        logits = np.random.default_rng(0).normal(size=(900, 50)).astype(np.float32) * 3
+        return Features(X, logits, none), Features(Y, logits[:800], none[:800])
+    extractor = load_extractor("efficientnet-lite0-32", device="cpu", batch=100)
+    splits = open_source("fashion-mnist").splits
+    return (
+        extractor.extract(images_of(splits["test"], 900)),
+        extractor.extract(images_of(splits["train"], 800)),
+    )
+
+
+def images_of(split: RealSplit, n: int) -> np.ndarray:
+    """uint8[n,32,32,3]: its first ones."""
+    found = []
+    for i in range(n):
+        with Image.open(io.BytesIO(split.read(i))) as image:
+            found.append(make_view(image.convert("RGB"), 32, "pad"))
+    return np.stack(found)
+
+
+def widest(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The (at most WIDTH) channels that vary most."""
+    channels = np.argsort(-np.concatenate([x, y]).var(axis=0))[:WIDTH]
+    return x[:, channels], y[:, channels]
 
 
 def distance(x: np.ndarray, y: np.ndarray) -> float:
@@ -50,15 +87,16 @@ def distance(x: np.ndarray, y: np.ndarray) -> float:
 # --------------------------------------------------------------------------- distance
 
 
-def test_frechet_distance_of_torch_fidelity():
+def test_frechet_distance_of_torch_fidelity(sets):
     """It takes the mean in float32: 1e-6."""
-    ours, theirs = (fid_features_to_statistics(torch.from_numpy(f)) for f in (X, Y))
+    x, y = widest(sets[0].features, sets[1].features)
+    ours, theirs = (fid_features_to_statistics(torch.from_numpy(f)) for f in (x, y))
     value = fid_statistics_to_metric(ours, theirs, False)["frechet_inception_distance"]
-    assert distance(X, Y) == pytest.approx(value, rel=1e-6)
+    assert distance(x, y) == pytest.approx(value, rel=1e-6)
 
 
 @pytest.mark.parametrize("tool", ["pytorch-fid", "clean-fid"])
-def test_frechet_distance_of_the_sqrtm_tools(tool, monkeypatch):
+def test_frechet_distance_of_the_sqrtm_tools(tool, sets, monkeypatch):
     """Both call scipy's sqrtm(disp=False), gone since scipy 1.18; its answer is (root, error)."""
     if tool == "pytorch-fid":
         from pytorch_fid import fid_score as module
@@ -70,26 +108,27 @@ def test_frechet_distance_of_the_sqrtm_tools(tool, monkeypatch):
         calculate = module.frechet_distance
     plain = module.linalg.sqrtm
     monkeypatch.setattr(module.linalg, "sqrtm", lambda a, disp=True: (plain(a), 0.0))  # noqa: ARG005
-    x, y = X.astype(np.float64), Y.astype(np.float64)
+    x, y = (f.astype(np.float64) for f in widest(sets[0].features, sets[1].features))
     statistics = x.mean(0), np.cov(x, rowvar=False), y.mean(0), np.cov(y, rowvar=False)
-    assert distance(X, Y) == pytest.approx(calculate(*statistics), rel=1e-9)
+    assert distance(x, y) == pytest.approx(calculate(*statistics), rel=1e-8)
 
 
-def test_frechet_distance_of_torchmetrics():
+def test_frechet_distance_of_torchmetrics(sets):
     from torchmetrics.image.fid import _compute_fid
 
-    x, y = torch.from_numpy(X).double(), torch.from_numpy(Y).double()
+    ours = widest(sets[0].features, sets[1].features)
+    x, y = (torch.from_numpy(f).double() for f in ours)
     value = _compute_fid(x.mean(0), x.T.cov(), y.mean(0), y.T.cov())
-    assert distance(X, Y) == pytest.approx(float(value), rel=1e-9)
+    assert distance(*ours) == pytest.approx(float(value), rel=1e-8)
 
 
 # -------------------------------------------------------------------- Inception Score
 
 
-def test_inception_score_of_torch_fidelity():
-    logits = np.random.default_rng(0).normal(size=(1003, 50)).astype(np.float32) * 3
-    keys = sampling_keys([str(i) for i in range(1003)])
-    state = InceptionScoreState.from_logits(logits, keys, 0, 1003)
+def test_inception_score_of_torch_fidelity(sets):
+    logits = sets[0].logits[:893]  # splits of 89 and of 90
+    keys = sampling_keys([str(i) for i in range(893)])
+    state = InceptionScoreState.from_logits(logits, keys, 0, 893)
     theirs = isc_features_to_metric(torch.from_numpy(logits), splits=10, shuffle=False)
     mean, std = mean_score(state.splits)
     assert mean == pytest.approx(theirs["inception_score_mean"], rel=1e-9)
@@ -99,21 +138,22 @@ def test_inception_score_of_torch_fidelity():
 # -------------------------------------------------------------------------------- KID
 
 
-def test_kid_of_torch_fidelity_on_the_same_blocks():
+def test_kid_of_torch_fidelity_on_the_same_blocks(sets):
     """One block of all images: its random choice is then only an order."""
     options = {"kid_subsets": 1, "kid_subset_size": 800, "kid_kernel": "poly", "rng_seed": 0}
     poly = {"kid_kernel_poly_degree": 3, "kid_kernel_poly_gamma": None, "kid_kernel_poly_coef0": 1}
-    x, y = (torch.from_numpy(f[:800]).double() for f in (X, Y))
+    ours = [s.features[:800] for s in sets]
+    x, y = (torch.from_numpy(f).double() for f in ours)
     theirs = kid_features_to_metric(x, y, **options, **poly, verbose=False)
-    ours = kid(X[:800], Y[:800])
-    assert ours == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-9)
+    assert kid(*ours) == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-9)
 
 
-def test_kid_of_torchmetrics():
+def test_kid_of_torchmetrics(sets):
     from torchmetrics.image.kid import poly_mmd
 
-    theirs = poly_mmd(torch.from_numpy(X[:800]).double(), torch.from_numpy(Y[:800]).double())
-    assert kid(X[:800], Y[:800]) == pytest.approx(float(theirs), rel=1e-9)
+    ours = [s.features[:800] for s in sets]
+    theirs = poly_mmd(*(torch.from_numpy(f).double() for f in ours))
+    assert kid(*ours) == pytest.approx(float(theirs), rel=1e-9)
 
 
 def test_kid_is_zero_on_average_for_one_distribution():
@@ -145,9 +185,9 @@ def test_small_sets_are_one_block():
 # ------------------------------------------------------------- precision … coverage
 
 
-def test_precision_and_recall_of_torch_fidelity():
-    ours = manifold_scores(X, Y)
-    x, y = torch.from_numpy(X), torch.from_numpy(Y)
+def test_precision_and_recall_of_torch_fidelity(sets):
+    ours = manifold_scores(*(s.features for s in sets))
+    x, y = (torch.from_numpy(s.features) for s in sets)
     options = {"prc_neighborhood": 3, "prc_batch_size": 300, "save_cpu_ram": False}
     theirs = prc_features_to_metric(x, y, **options, verbose=False)
     assert ours.precision.mean() == pytest.approx(theirs["precision"], abs=1e-7)
@@ -157,12 +197,13 @@ def test_precision_and_recall_of_torch_fidelity():
 @pytest.mark.parametrize(
     ("k", "names"), [(3, ["precision", "recall"]), (5, ["density", "coverage"])]
 )
-def test_scores_of_prdc(k, names, capsys):
+def test_scores_of_prdc(k, names, sets, capsys):
+    x, y = (s.features for s in sets)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn on its n_jobs
-        theirs = prdc.compute_prdc(Y.astype(np.float64), X.astype(np.float64), nearest_k=k)
+        theirs = prdc.compute_prdc(y.astype(np.float64), x.astype(np.float64), nearest_k=k)
     capsys.readouterr()
-    ours = manifold_scores(X, Y)
+    ours = manifold_scores(x, y)
     for name in names:
         assert theirs[name] > 0.02
         assert getattr(ours, name).mean() == pytest.approx(theirs[name], rel=1e-12)
@@ -219,6 +260,11 @@ def clip_like(seed: int, n: int) -> np.ndarray:
 def test_cmmd_equals_its_kernel_form(x, y, tolerance):
     ours = cmmd(unit_moments(x), unit_moments(y))
     assert ours == pytest.approx(direct_cmmd(x, y), rel=tolerance)
+
+
+def test_cmmd_equals_its_kernel_form_on_real_features(sets):
+    x, y = (s.features for s in sets)
+    assert cmmd(unit_moments(x), unit_moments(y)) == pytest.approx(direct_cmmd(x, y), rel=1e-5)
 
 
 def test_cmmd_of_one_set_is_zero():

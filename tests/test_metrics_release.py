@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 from pytorch_fid.fid_score import compute_statistics_of_path
 from scipy import linalg
@@ -196,6 +197,20 @@ def test_pseudo_splits(releases, extractor, tmp_path, split, n):
     rows = [i for i in range(40) if (i % 10 == 0) == (split == "tuning")]
     direct = extractor.extract(random_images(1, 40)[rows])
     assert (shards[0].features == direct.features).all()
+
+
+def test_threads_take_batches_of_their_own_and_change_no_bit(releases, extractor, tmp_path):
+    image_set = open_image_set(releases / "shapes-real", "16", "train")
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            shards = iterate_features(image_set, extractor, tmp_path / str(threads))
+            found.append(np.concatenate([shard.features for shard in shards]))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert (found[0] == found[1]).all()
 
 
 class Counting:
