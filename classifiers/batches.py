@@ -1,73 +1,244 @@
-"""Training batches of a set that lives on the device as one uint8 tensor.
+"""Training batches, augmented on the device; a batch follows from the seed and the step alone.
 
-A batch follows from the seed and the step alone, so a run can go on from any step.
+A set that fits lives on the device as one uint8 tensor. Any other is decoded, image by image, by
+processes that work ahead, and so are sets whose recipe augments images one by one. The two give
+the same batches.
 """
 
-from functools import lru_cache
-from typing import Literal
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from classifiers.augmentation import mix_images, random_crops, random_erasing, random_flips
+from classifiers.encoded import EncodedImages
+from classifiers.one_by_one import drawn_from, testing_function, training_function
+from classifiers.order import Visits, batch_rows
 from classifiers.recipe import ClassifierRecipe
+from generation.errors import UserError
 from generation.image_sets import LabelledImages
 from generation.timm_classifier import normalise, to_channels
+
+ImageData = LabelledImages | EncodedImages
+AHEAD = 4  # batches that each process has ready
+
+
+@dataclass(frozen=True)
+class Part:
+    """This process's share of each batch: every `of`-th image from `index` on."""
+
+    index: int = 0
+    of: int = 1
+
+
+class Batches(Protocol):
+    """float32[B,C,H,W] normalised, and labels int64[B], or float32[B,classes] if mixed."""
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]: ...
+
+
+def open_batches(
+    recipe: ClassifierRecipe,
+    data: ImageData,
+    visits: Visits,
+    seed: int,
+    device: torch.device,
+    steps: range,
+    part: Part = Part(),
+    loaders: int | None = None,
+) -> Batches:
+    """The batches of `steps`, which must be asked for in that order.
+
+    loaders: processes that decode, for sets that are not resident; by default one a core.
+    """
+    if isinstance(data, LabelledImages) and not recipe.augmentation.one_by_one:
+        return ResidentBatches(recipe, data, visits, seed, device, part)
+    return StreamedBatches(recipe, data, visits, seed, device, steps, part, loaders)
 
 
 class ResidentBatches:
     """All images of a training set on one device, augmented batch by batch."""
 
     def __init__(
-        self, recipe: ClassifierRecipe, data: LabelledImages, seed: int, device: torch.device
+        self,
+        recipe: ClassifierRecipe,
+        data: LabelledImages,
+        visits: Visits,
+        seed: int,
+        device: torch.device,
+        part: Part = Part(),
     ) -> None:
-        settings = recipe.augmentation
-        images = to_channels(data.images, recipe.channels)
-        shift = (settings.shift, settings.shift)
-        border = ((0, 0), (0, 0), shift, shift)
-        mode: Literal["constant", "reflect"] = (
-            "constant" if settings.border == "black" else "reflect"
-        )
-        self._padded = torch.from_numpy(np.pad(images, border, mode)).to(device)
+        images = _padded(to_channels(data.images, recipe.channels), recipe)
+        self._padded = torch.from_numpy(images).to(device)
         self._labels = torch.from_numpy(data.labels).to(device)
         self._classes = len(data.class_ids)
-        self._recipe = recipe
-        self._seed = seed
+        self._recipe, self._visits, self._seed, self._part = recipe, visits, seed, part
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """float32[B,C,H,W] normalised, and labels int64[B], or float32[B,classes] if mixed."""
-        recipe, settings = self._recipe, self._recipe.augmentation
-        chosen = batch_rows(len(self._labels), recipe.batch, self._seed, step)
+        """Of any step."""
+        chosen, _ = _share(self._recipe, self._visits, self._seed, step, self._part)
         rows = torch.from_numpy(chosen).to(self._padded.device)
-        images = random_crops(self._padded, rows, recipe.resolution)
-        if settings.flip:
-            images = random_flips(images)
-        images, labels = normalise(images, recipe), self._labels[rows]
-        if settings.erasing > 0:
-            images = random_erasing(images, settings.erasing)
-        if settings.mixup > 0 or settings.cutmix > 0:
-            images, labels = mix_images(images, labels, self._classes, settings)
-        return images.contiguous(memory_format=torch.channels_last), labels
+        return augmented(self._padded, rows, self._labels[rows], self._classes, self._recipe)
 
 
-def batch_rows(images: int, batch: int, seed: int, step: int) -> np.ndarray:
-    """int64[batch]: which images step `step` sees.
+class StreamedBatches:
+    """A training set read image by image, ahead of need."""
 
-    Epochs follow each other without a gap, each in its own random order, so every step is a full
-    batch and every image is seen equally often, give or take one.
+    def __init__(
+        self,
+        recipe: ClassifierRecipe,
+        data: ImageData,
+        visits: Visits,
+        seed: int,
+        device: torch.device,
+        steps: range,
+        part: Part = Part(),
+        loaders: int | None = None,
+    ) -> None:
+        keys = _Keys(recipe, visits, seed, steps, part)
+        self._images = iter(_loader(_Decoded(recipe, data, seed), keys, device, loaders))
+        self._labels = torch.from_numpy(data.labels)
+        self._classes = len(data.class_ids)
+        self._recipe, self._device, self._steps = recipe, device, iter(steps)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Of the next step."""
+        if step != next(self._steps, None):
+            raise ValueError(f"step {step} is asked for out of turn")
+        images, rows = _next(self._images)
+        labels = self._labels[rows].to(self._device, non_blocking=True)
+        pixels = images.to(self._device, non_blocking=True)
+        own = torch.arange(len(pixels), device=self._device)
+        return augmented(pixels, own, labels, self._classes, self._recipe)
+
+
+def views(recipe: ClassifierRecipe, data: EncodedImages, batch: int) -> Iterator[np.ndarray]:
+    """uint8[B,C,H,W] of all images in turn, each in the recipe's view."""
+    rows = np.arange(len(data))
+    keys = [list(zip(part, part, strict=True)) for part in np.split(rows, rows[batch::batch])]
+    batches = iter(_loader(_Decoded(recipe, data, None), keys, torch.device("cpu"), None))
+    for _ in keys:
+        yield _next(batches)[0].numpy()
+
+
+def augmented(
+    padded: Tensor, rows: Tensor, labels: Tensor, classes: int, recipe: ClassifierRecipe
+) -> tuple[Tensor, Tensor]:
+    """The images `rows` of uint8[N,C,P,P], cropped, mirrored, normalised, erased and mixed."""
+    settings = recipe.augmentation
+    images = random_crops(padded, rows, recipe.resolution)
+    if settings.flip:
+        images = random_flips(images)
+    images = normalise(images, recipe)
+    if settings.erasing > 0:
+        images = random_erasing(images, settings.erasing)
+    if settings.mixup > 0 or settings.cutmix > 0:
+        images, labels = mix_images(images, labels, classes, settings)
+    return images.contiguous(memory_format=torch.channels_last), labels
+
+
+def _padded(images: np.ndarray, recipe: ClassifierRecipe) -> np.ndarray:
+    """uint8[N,C,H,W] with a border to shift into."""
+    shift = (recipe.augmentation.shift, recipe.augmentation.shift)
+    mode: Literal["constant", "reflect"] = (
+        "constant" if recipe.augmentation.border == "black" else "reflect"
+    )
+    return np.pad(images, ((0, 0), (0, 0), shift, shift), mode)
+
+
+def _share(
+    recipe: ClassifierRecipe, visits: Visits, seed: int, step: int, part: Part
+) -> tuple[np.ndarray, np.ndarray]:
+    """What this process sees of one step: rows, and their places in the run."""
+    rows, places = batch_rows(visits, recipe.batch, seed, step, recipe.augmentation.repeats)
+    return rows[part.index :: part.of], places[part.index :: part.of]
+
+
+Key = tuple[int, int]  # an image's row, and the place in the run that its random numbers follow
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """The keys of each step's images, as DataLoader's batch sampler."""
+
+    recipe: ClassifierRecipe
+    visits: Visits
+    seed: int
+    steps: range
+    part: Part
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for step in self.steps:
+            rows, places = _share(self.recipe, self.visits, self.seed, step, self.part)
+            yield list(zip(rows.tolist(), places.tolist(), strict=True))
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+@dataclass(frozen=True)
+class _Decoded(Dataset[tuple[Tensor, Tensor] | str]):
+    """Whole batches: uint8[B,C,P,P] and rows int64[B], or what is wrong with an image.
+
+    seed: of the training; None to take the recipe's view as in testing.
     """
-    positions = np.arange(step * batch, (step + 1) * batch)
-    epochs = positions // images
-    return np.concatenate(
-        [
-            epoch_order(images, seed, int(epoch))[positions[epochs == epoch] - epoch * images]
-            for epoch in np.unique(epochs)
-        ]
+
+    recipe: ClassifierRecipe
+    data: ImageData
+    seed: int | None
+
+    def __getitems__(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor] | str:
+        change = (testing_function if self.seed is None else training_function)(self.recipe)
+        images = []
+        for row, place in keys:
+            try:
+                image = self._image(row)
+            except UserError as error:
+                return str(error)
+            with drawn_from(self.seed or 0, place):
+                images.append(np.asarray(change(image)))
+        pixels = to_channels(np.stack(images), self.recipe.channels)
+        if self.seed is not None:
+            pixels = _padded(pixels, self.recipe)
+        return torch.from_numpy(pixels), torch.tensor([row for row, _ in keys])
+
+    def _image(self, row: int) -> Image.Image:
+        if isinstance(self.data, EncodedImages):
+            return self.data.image(row)
+        return Image.fromarray(self.data.images[row])
+
+
+def _loader(
+    data: _Decoded, keys: "_Keys | list[list[Key]]", device: torch.device, loaders: int | None
+) -> "DataLoader[tuple[Tensor, Tensor] | str]":
+    """Images in memory are handed out here: to other processes they would have to be copied."""
+    count = len(os.sched_getaffinity(0)) if loaders is None else loaders
+    processes = count if isinstance(data.data, EncodedImages) else 0
+    return DataLoader(
+        data,
+        batch_sampler=keys,
+        num_workers=processes,
+        collate_fn=_as_it_is,
+        pin_memory=device.type == "cuda",
+        generator=torch.Generator(),  # of its own, so that none is drawn from torch's
+        prefetch_factor=AHEAD if processes else None,
+        multiprocessing_context="forkserver" if processes else None,
     )
 
 
-@lru_cache(maxsize=2)
-def epoch_order(images: int, seed: int, epoch: int) -> np.ndarray:
-    """int64[images]: the order of one epoch."""
-    return np.random.default_rng([seed, epoch]).permutation(images)
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _next(batches: Iterator[tuple[Tensor, Tensor] | str]) -> tuple[Tensor, Tensor]:
+    """UserError for an image that cannot be decoded, wherever that was found."""
+    found = next(batches)
+    if isinstance(found, str):
+        raise UserError(found)
+    return found

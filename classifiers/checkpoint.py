@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from builder.commit import write_atomically
 from classifiers.recipe import ClassifierRecipe
+from generation.errors import UserError
 from generation.timm_classifier import load_network, read_classifier, read_header
 
 if TYPE_CHECKING:
@@ -32,3 +33,30 @@ def load_classifier(path: Path) -> tuple["nn.Module", ClassifierRecipe, tuple[st
     _, class_ids = read_classifier(path)
     recipe = ClassifierRecipe.model_validate_json(read_header(path)["recipe"])
     return model, recipe, class_ids
+
+
+def start_from(path: Path, model: "nn.Module", class_ids: tuple[str, ...]) -> None:
+    """Give `model` the weights of a saved classifier; a transformer's positions are resampled.
+
+    Raises UserError if it is of another model or has other classes.
+    """
+    from safetensors.torch import load_file
+    from timm.layers import resample_abs_pos_embed  # type: ignore[attr-defined]
+
+    about, saved_ids = read_classifier(path)
+    if saved_ids != class_ids:
+        raise UserError(f"--from {path} was trained on other classes than --train has")
+    weights = load_file(path)
+    mine: Any = getattr(model, "pos_embed", None)
+    if mine is not None and weights.get("pos_embed", mine).shape != mine.shape:
+        patched: Any = model
+        weights["pos_embed"] = resample_abs_pos_embed(
+            weights["pos_embed"],
+            new_size=list(patched.patch_embed.grid_size),
+            num_prefix_tokens=patched.num_prefix_tokens,
+        )
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"--from {path} holds another model, {about.model}: {reason}") from None

@@ -7,14 +7,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from builder.commit import canonical_json, sha256_file, sha256_text
 from builder.results import Result, environment, read_result
 from classifiers.checkpoint import save_classifier
+from classifiers.encoded import EncodedImages
+from classifiers.order import Visits
 from classifiers.predictions import Predictions, accuracy_values, predict
 from classifiers.recipe import ClassifierRecipe
 from classifiers.sources import Source, describe
 from generation.errors import UserError
 from generation.image_sets import LabelledImages
 
+STATE_SECONDS = 60.0
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 
 
@@ -23,34 +27,48 @@ class Experiment:
     """What is trained on what, and tested on what; with a seed it decides a result.
 
     steps: optimiser steps in place of the recipe's epochs. train_images: how many each source of
-    `train` gives. training, test: the images themselves.
+    `train` gives; weights: how often an epoch visits them, by default once. training, test: the
+    images themselves. start: a saved classifier that the training goes on from.
     """
 
     recipe: ClassifierRecipe
     steps: int | None
     train: tuple[Source, ...]
     train_images: tuple[int, ...]
-    training: LabelledImages
+    training: LabelledImages | EncodedImages
     test: Source
-    testing: LabelledImages
+    testing: LabelledImages | EncodedImages
+    weights: tuple[float, ...] = ()
+    start: Path | None = None
 
     @property
     def is_cas(self) -> bool:
         """Classification Accuracy Score: trained on generated images alone (Ravuri & Vinyals)."""
         return all(source.manifest.kind == "synthetic" for source in self.train)
 
+    @property
+    def visits(self) -> Visits:
+        """How often an epoch sees which image."""
+        return Visits(self.train_images, self.weights or (1.0,) * len(self.train_images))
+
     def result(self, seed: int, values: dict[str, Any], spent: dict[str, Any]) -> Result:
         """The result file's content. `spent`: time and speed, kept with the environment."""
+        subject: dict[str, Any] = {
+            "train": [
+                describe(source, images) | ({} if weight == 1 else {"weight": weight})
+                for source, images, weight in zip(
+                    self.train, self.train_images, self.visits.weights, strict=True
+                )
+            ],
+            "model": self.recipe.model,
+            "recipe": self.recipe.name,
+        }
+        if self.start is not None:
+            subject["start_sha256"] = sha256_file(self.start)
         return Result(
             kind="classifier",
             dataset=self.test.manifest.dataset,
-            subject={
-                "train": [
-                    describe(s, n) for s, n in zip(self.train, self.train_images, strict=True)
-                ],
-                "model": self.recipe.model,
-                "recipe": self.recipe.name,
-            },
+            subject=subject,
             protocol={
                 **self.recipe.protocol(),
                 "epochs": self.recipe.epochs if self.steps is None else None,
@@ -70,34 +88,60 @@ class Experiment:
             environment=environment() | spent,
         )
 
+    def key(self, seed: int) -> str:
+        """Hash of all that decides the result."""
+        bare = asdict(replace(self.result(seed, {}, {}), environment={}))
+        return sha256_text(canonical_json(bare))
+
     def require_free(self, path: Path, seed: int) -> None:
         """UserError if `path` holds the result of another measurement, so that none is lost."""
         if not path.exists():
             return
-        old, new = read_result(path), self.result(seed, {}, {})
-        bare = [asdict(replace(r, values={}, environment={})) for r in (old, new)]
-        if bare[0] != bare[1]:
+        old = asdict(replace(read_result(path), values={}, environment={}))
+        if sha256_text(canonical_json(old)) != self.key(seed):
             raise UserError(f"--out {path} holds another result; give another name or remove it")
 
 
 def run_experiment(
-    experiment: Experiment, seed: int, out: Path, progress: Progress, save: Path | None = None
-) -> Result:
+    experiment: Experiment,
+    seed: int,
+    out: Path,
+    progress: Progress,
+    save: Path | None = None,
+    state_seconds: float = STATE_SECONDS,
+    loaders: int | None = None,
+) -> Result | None:
     """Train, test, write the predictions beside `out` and then `out`; the classifier to `save`.
 
-    `progress` gets the number of images training will see; its context gets those just seen.
+    Interrupted and called again it goes on from its last state, kept beside `out` every
+    `state_seconds`. `progress` gets the number of images training will see; its context gets those
+    just seen. Of several processes that accelerate started, one tests and writes; the others get
+    None.
     """
     import torch
 
-    from classifiers.training import total_steps, train
+    from classifiers.training import StateFile, launched_processes, total_steps, train
 
     recipe = experiment.recipe
-    steps = total_steps(recipe, len(experiment.training), experiment.steps)
+    visits = experiment.visits
+    steps = total_steps(recipe, len(visits), experiment.steps)
+    state = StateFile(out.with_suffix(".state"), experiment.key(seed), state_seconds)
+    processes = launched_processes()
     started = time.perf_counter()
     with progress(steps * recipe.batch) as advance:
         model = train(
-            recipe, experiment.training, seed, experiment.steps, lambda: advance(recipe.batch)
+            recipe,
+            experiment.training,
+            seed,
+            experiment.steps,
+            lambda: advance(recipe.batch),
+            visits=visits,
+            start=experiment.start,
+            state=state,
+            loaders=loaders,
         )
+    if not processes.is_main_process:
+        return None
     seconds = time.perf_counter() - started
     predictions: Predictions = predict(model, recipe, experiment.testing)
     testing = experiment.testing
@@ -108,6 +152,7 @@ def run_experiment(
     }
     spent = {
         "threads": torch.get_num_threads(),
+        "processes": processes.num_processes,
         "training_seconds": round(seconds, 1),
         "images_per_second": round(steps * recipe.batch / seconds, 1),
     }
@@ -116,6 +161,7 @@ def run_experiment(
         save_classifier(save, model, recipe, testing.class_ids)
     predictions.write(out.with_suffix(".parquet"))
     result.write(out)
+    state.path.unlink(missing_ok=True)
     return result
 
 

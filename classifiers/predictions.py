@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from builder.commit import write_atomically
+from classifiers.encoded import EncodedImages
 from generation.image_sets import LabelledImages
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from classifiers.recipe import ClassifierRecipe
 
@@ -56,17 +57,25 @@ class Predictions:
         write_atomically(path, sink.getvalue().to_pybytes())
 
 
-def predict(model: "nn.Module", recipe: "ClassifierRecipe", data: LabelledImages) -> Predictions:
+def predict(
+    model: "nn.Module", recipe: "ClassifierRecipe", data: LabelledImages | EncodedImages
+) -> Predictions:
     """Predictions for `data` as it stands: no augmentation, one view an image."""
     import torch
 
+    from classifiers.training import autocast
+    from generation.timm_classifier import normalise
+
     k = min(TOP, len(data.class_ids))
     labels, probability = [], []
-    with torch.inference_mode():
-        for images in _image_batches(model, recipe, data):
-            best = model(images).float().softmax(dim=1).topk(k, dim=1)
-            labels.append(best.indices.cpu().numpy())
-            probability.append(best.values[:, 0].cpu().numpy())
+    device = next(model.parameters()).device
+    for pixels in _pixels(recipe, data):
+        images = normalise(torch.from_numpy(pixels).to(device), recipe)
+        with torch.inference_mode(), autocast(recipe, device):
+            logits = model(images.contiguous(memory_format=torch.channels_last))
+            best = logits.float().softmax(dim=1).topk(k, dim=1)
+        labels.append(best.indices.cpu().numpy())
+        probability.append(best.values[:, 0].cpu().numpy())
     return Predictions(
         image_ids=data.image_ids,
         labels=data.labels,
@@ -75,19 +84,18 @@ def predict(model: "nn.Module", recipe: "ClassifierRecipe", data: LabelledImages
     )
 
 
-def _image_batches(
-    model: "nn.Module", recipe: "ClassifierRecipe", data: LabelledImages
-) -> Iterator["Tensor"]:
-    """float32[B,C,H,W] on the model's device, normalised as in training."""
-    import torch
+def _pixels(
+    recipe: "ClassifierRecipe", data: LabelledImages | EncodedImages
+) -> Iterator[np.ndarray]:
+    """uint8[B,C,H,W], all images in turn."""
+    from classifiers.batches import views
+    from generation.timm_classifier import to_channels
 
-    from generation.timm_classifier import normalise, to_channels
-
-    device = next(model.parameters()).device
+    if isinstance(data, EncodedImages):
+        yield from views(recipe, data, BATCH)
+        return
     for start in range(0, len(data), BATCH):
-        pixels = to_channels(data.images[start : start + BATCH], recipe.channels)
-        images = normalise(torch.from_numpy(pixels).to(device), recipe)
-        yield images.contiguous(memory_format=torch.channels_last)
+        yield to_channels(data.images[start : start + BATCH], recipe.channels)
 
 
 def accuracy_values(

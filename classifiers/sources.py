@@ -1,16 +1,21 @@
 """Data specs RELEASE[:CONFIG[:SPLIT]]: what a classifier is trained and tested on, checked."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from PIL import Image
 
 from builder.manifest import Manifest, read_manifest
+from classifiers.encoded import EncodedImages, index_images, join_encoded
+from classifiers.one_by_one import fit_view
+from classifiers.recipe import DEFAULT_VIEW, View
 from generation.errors import UserError
 from generation.image_sets import PSEUDO_SPLITS, LabelledImages, load_images, split_files
 from generation.storage import ReleasePath, release_path, split_release
 
+Images = TypeVar("Images", LabelledImages, EncodedImages)
 TRAIN_PARTS = frozenset(PSEUDO_SPLITS)  # fit and tuning together are train
 
 
@@ -33,6 +38,12 @@ class Source:
     @property
     def class_ids(self) -> tuple[str, ...]:
         return tuple(entry.wnid for entry in self.manifest.classes)
+
+    @property
+    def images(self) -> int:
+        """How many the release has of it, before `per_class`; of a part of train, all of train."""
+        stored = "train" if self.split in PSEUDO_SPLITS else self.split
+        return self.manifest.rows(self.config, stored)
 
     @property
     def parts(self) -> frozenset[str]:
@@ -79,24 +90,44 @@ def check_sources(train: Sequence[Source], test: Source) -> None:
             raise UserError(f"--test {test} is also in training, as --train {source}")
 
 
-def load_source(source: Source, resolution: int) -> LabelledImages:
-    """Decode the images, uint8[N,resolution,resolution,3].
+def load_source(source: Source, resolution: int, view: View = DEFAULT_VIEW) -> LabelledImages:
+    """Decode the images, uint8[N,resolution,resolution,3], in `view` if they have another size.
 
-    UserError for an image that cannot be decoded, a size other than `resolution`, a label out of
-    range, or contents that are not what the manifest says.
+    UserError for an image that cannot be decoded, a size that is not the configuration's, a label
+    out of range, or contents that are not what the manifest says.
     """
     data = load_images(source.path, source.config, source.split)
+    size = data.images.shape[1:3]
+    if size != (resolution, resolution):
+        if not source.config.isdecimal() or size != (int(source.config),) * 2:
+            raise UserError(
+                f"{source}: images of {size[1]}x{size[0]}, but the recipe takes "
+                f"{resolution}x{resolution}; name that configuration: {source.path}:{resolution}"
+            )
+        data = replace(data, images=_in_view(data.images, resolution, view))
+    return _checked(source, data)
+
+
+def _in_view(images: np.ndarray, resolution: int, view: View) -> np.ndarray:
+    fitted = (fit_view(Image.fromarray(image), resolution, view) for image in images)
+    return np.stack([np.asarray(image) for image in fitted])
+
+
+def index_source(source: Source, advance: Callable[[int], None]) -> EncodedImages:
+    """The images of `source` where they stand, to be decoded when they are needed.
+
+    UserError as for `load_source`, but for images that cannot be decoded.
+    """
+    return _checked(source, index_images(source.path, source.config, source.split, advance))
+
+
+def _checked(source: Source, data: Images) -> Images:
+    """`data` with as many images of each class as `source` asks for, once it is what it should."""
     if data.class_ids != source.class_ids:
         raise UserError(f"{source}: its files and its manifest have different class lists")
     stated = source.manifest.rows(source.config, source.split)
     if source.split not in PSEUDO_SPLITS and len(data) != stated:
         raise UserError(f"{source}: {len(data)} images, but its manifest says {stated}")
-    size = data.images.shape[1:3]
-    if size != (resolution, resolution):
-        raise UserError(
-            f"{source}: images of {size[1]}x{size[0]}, but the recipe takes "
-            f"{resolution}x{resolution}; name that configuration: {source.path}:{resolution}"
-        )
     wrong = np.flatnonzero((data.labels < 0) | (data.labels >= len(data.class_ids)))
     if len(wrong):
         first = wrong[0]
@@ -104,22 +135,45 @@ def load_source(source: Source, resolution: int) -> LabelledImages:
             f"{source}: image {data.image_ids[first]} has label {data.labels[first]}, "
             f"out of range 0 to {len(data.class_ids) - 1}"
         )
-    return data if source.per_class is None else first_per_class(data, source.per_class)
+    if source.per_class is None:
+        return data
+    return data.take(first_of_each(data.labels, [source.per_class] * len(data.class_ids)))
 
 
-def first_per_class(data: LabelledImages, per_class: int) -> LabelledImages:
-    """At most `per_class` images of each class, the first by image id."""
-    rows = [np.flatnonzero(data.labels == c)[:per_class] for c in range(len(data.class_ids))]
-    keep = np.sort(np.concatenate(rows))
-    return replace(
-        data,
-        images=data.images[keep],
-        labels=data.labels[keep],
-        image_ids=tuple(data.image_ids[i] for i in keep),
-    )
+def first_of_each(labels: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+    """Rows of at most counts[c] images of each class c, the first ones, in their order."""
+    rows = [np.flatnonzero(labels == c)[:count] for c, count in enumerate(counts)]
+    return np.sort(np.concatenate(rows))
 
 
-def join_images(parts: Sequence[LabelledImages]) -> LabelledImages:
+def take_times(sources: Sequence[Source], parts: Sequence[Images], times: float) -> list[Images]:
+    """`parts`, of the generated ones only `times` as many images of each class as are real.
+
+    UserError without real or generated images, and if there are not enough of the latter.
+    """
+    real = [s.manifest.kind == "real" for s in sources]
+    if all(real) or not any(real):
+        raise UserError("--times needs real and generated images: give --train for each")
+    classes = len(parts[0].class_ids)
+    labels = [part.labels for part, is_real in zip(parts, real, strict=True) if is_real]
+    counts = np.bincount(np.concatenate(labels), minlength=classes)
+    wanted = np.round(times * counts).astype(int)
+    taken: list[Images] = []
+    for source, part, is_real in zip(sources, parts, real, strict=True):
+        have = np.bincount(part.labels, minlength=classes)
+        if not is_real and (have < wanted).any():
+            short = int(np.argmax(wanted - have))
+            raise UserError(
+                f"{source} has {have[short]} images of class {part.class_ids[short]!r}, but "
+                f"--times {times:g} takes {wanted[short]}: build more with --per-class"
+            )
+        taken.append(part if is_real else part.take(first_of_each(part.labels, wanted.tolist())))
+    return taken
+
+
+def join_images(
+    parts: Sequence[LabelledImages] | Sequence[EncodedImages],
+) -> LabelledImages | EncodedImages:
     """All parts one after the other; UserError if a class has no image in any of them."""
     labels = np.concatenate([part.labels for part in parts])
     class_ids = parts[0].class_ids
@@ -127,12 +181,15 @@ def join_images(parts: Sequence[LabelledImages]) -> LabelledImages:
     if not counts.all():
         empty = class_ids[int(np.argmin(counts))]
         raise UserError(f"--train has no image of class {empty!r}; build all classes")
-    return LabelledImages(
-        images=np.concatenate([part.images for part in parts]),
+    encoded = [part for part in parts if isinstance(part, EncodedImages)]
+    if encoded:
+        return join_encoded(encoded)
+    loaded = [part for part in parts if isinstance(part, LabelledImages)]
+    return replace(
+        loaded[0],
+        images=np.concatenate([part.images for part in loaded]),
         labels=labels,
-        image_ids=tuple(image_id for part in parts for image_id in part.image_ids),
-        class_ids=class_ids,
-        class_names=parts[0].class_names,
+        image_ids=tuple(image_id for part in loaded for image_id in part.image_ids),
     )
 
 

@@ -1,8 +1,8 @@
 """The command `train-classifier`."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -10,12 +10,12 @@ from typing import Annotated
 import typer
 
 from builder.results import Result
-from classifiers.experiment import Experiment, run_experiment, seed_paths
+from classifiers.experiment import STATE_SECONDS, Experiment, run_experiment, seed_paths
+from classifiers.image_data import read_testing, read_training
 from classifiers.recipe import ClassifierRecipe, load_recipe
-from classifiers.sources import Source, check_sources, join_images, load_source, open_source
+from classifiers.sources import Source, check_sources, join_images, open_source
 from generation.command import run_command
 from generation.errors import UserError
-from generation.image_sets import LabelledImages
 from generation.options import Json
 from generation.progress import progress_bar
 
@@ -43,6 +43,31 @@ PerClass = Annotated[
 Steps = Annotated[
     int | None, typer.Option(min=1, help="Optimiser steps, in place of the recipe's epochs.")
 ]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="NAME=VALUE in place of the recipe's, such as epochs=10; repeat it."
+    ),
+]
+Times = Annotated[
+    float | None,
+    typer.Option(help="Take so many generated images of each class for each real one."),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(help="Visits an epoch, one a --train: 1,0.5 sees half of the second each time."),
+]
+Start = Annotated[
+    Path | None,
+    typer.Option("--from", help="Go on from a classifier that --save wrote, at any resolution."),
+]
+Loaders = Annotated[
+    int | None,
+    typer.Option(min=0, help="Processes that decode a set too large for memory; one a core."),
+]
+StateEvery = Annotated[
+    float, typer.Option(min=0, help="Seconds between the states an interrupted run goes on from.")
+]
 Save = Annotated[
     Path | None,
     typer.Option(help="File for the trained classifier, .safetensors; accept rules read it."),
@@ -59,18 +84,26 @@ def train_classifier(
     test: Test,
     out: Out,
     recipe: RecipeName = "fashion-mnist-small",
+    changes: Set = None,
     seed: Seed = None,
     seeds: Seeds = None,
     per_class: PerClass = None,
+    times: Times = None,
+    weights: Weights = None,
     steps: Steps = None,
+    start: Start = None,
     save: Save = None,
+    state_every: StateEvery = STATE_SECONDS,
+    loaders: Loaders = None,
     as_json: Json = False,
 ) -> None:
     """Train a classifier on releases, test it on real images, write the result.
 
     CONFIG is by default the recipe's resolution; SPLIT is train for --train and test for --test.
-    Trained on generated images alone, the accuracy is the Classification Accuracy Score (CAS).
-    With --seeds the result files are OUT-seed0.json and so on.
+    CONFIG original takes real images from their original bytes. Trained on generated images alone,
+    the accuracy is the Classification Accuracy Score (CAS). With --times, --per-class counts real
+    images. With --seeds the result files are OUT-seed0.json and so on. The last step is tested,
+    never the best. Rerun a command that was interrupted: it goes on, to the same result.
 
     Examples:
 
@@ -84,31 +117,80 @@ def train_classifier(
 
     \b
       train-classifier --train releases/fashion-mnist-real --train releases/fashion-mnist-32 \\
-        --test releases/fashion-mnist-real --steps 4000 --out results/mixed.json
+        --per-class 100 --times 3 --test releases/fashion-mnist-real --steps 400 \\
+        --out results/mixed.json
+
+    \b
+      train-classifier --recipe imagenet-resnet50 --set epochs=1 --set resolution=32 \\
+        --set batch=64 --train releases/fashion-mnist-real:original --per-class 50 \\
+        --test releases/fashion-mnist-real:original --out results/resnet50.json
+
+    \b
+    Several GPUs: accelerate launch -m classifiers.train_classifier --train …
     """
     if out.suffix != ".json":
         raise UserError(f"--out {out}: give a file name that ends in .json")
     if save is not None and save.suffix != ".safetensors":
         raise UserError(f"--save {save}: give a file name that ends in .safetensors")
     chosen_seeds = _choose_seeds(seed, seeds)
-    chosen = load_recipe(recipe)
-    sources = tuple(open_source(spec, chosen.resolution, "train", per_class) for spec in train)
+    chosen = load_recipe(recipe, changes or ())
+    if chosen.start is not None and start is None:
+        raise UserError(
+            f"recipe {chosen.name} goes on from a classifier of {chosen.start}: give it with --from"
+        )
+    sources = _open_sources(train, chosen, per_class, times)
+    shares = _parse_weights(weights, len(sources))
     test_source = open_source(test, chosen.resolution, "test")
     check_sources(sources, test_source)
-    experiment = _read_experiment(chosen, steps, sources, test_source, as_json)
-    _run_seeds(experiment, chosen_seeds, out, save, as_json)
+    experiment = _read_experiment(
+        chosen, steps, sources, times, shares, start, test_source, as_json
+    )
+    _run_seeds(experiment, chosen_seeds, out, save, state_every, loaders, as_json)
+
+
+def _open_sources(
+    specs: Sequence[str], recipe: ClassifierRecipe, per_class: int | None, times: float | None
+) -> tuple[Source, ...]:
+    """With `times`, per_class is a count of real images."""
+    if times is not None and times <= 0:
+        raise UserError(f"--times {times:g}: give more than 0")
+    found = [open_source(spec, recipe.resolution, "train", per_class) for spec in specs]
+    if times is None:
+        return tuple(found)
+    return tuple(s if s.manifest.kind == "real" else replace(s, per_class=None) for s in found)
+
+
+def _parse_weights(weights: str | None, sources: int) -> tuple[float, ...]:
+    """One a source."""
+    if weights is None:
+        return (1.0,) * sources
+    try:
+        found = tuple(float(field) for field in weights.split(","))
+    except ValueError:
+        found = ()
+    if len(found) != sources or not all(0 < weight < float("inf") for weight in found):
+        raise UserError(
+            f"--weights {weights!r}: give {sources} positive numbers, one a --train, such as "
+            f"{','.join(['1'] * sources)}"
+        )
+    return found
 
 
 def _read_experiment(
     recipe: ClassifierRecipe,
     steps: int | None,
     train: tuple[Source, ...],
+    times: float | None,
+    weights: tuple[float, ...],
+    start: Path | None,
     test: Source,
     quiet: bool,
 ) -> Experiment:
-    """What is trained and tested, its images read."""
-    with progress_bar(len(train) + 1, "reading", "sets", quiet=quiet) as advance:
-        *parts, testing = [_read(source, recipe.resolution, advance) for source in (*train, test)]
+    """What is trained and tested, its images read or found."""
+    total = sum(source.images for source in (*train, test))
+    with progress_bar(total, "reading", "images", quiet=quiet) as advance:
+        parts = read_training(recipe, train, times, advance)
+        testing = read_testing(recipe, test, advance)
     return Experiment(
         recipe=recipe,
         steps=steps,
@@ -117,11 +199,19 @@ def _read_experiment(
         training=join_images(parts),
         test=test,
         testing=testing,
+        weights=weights,
+        start=start,
     )
 
 
 def _run_seeds(
-    experiment: Experiment, seeds: Sequence[int], out: Path, save: Path | None, as_json: bool
+    experiment: Experiment,
+    seeds: Sequence[int],
+    out: Path,
+    save: Path | None,
+    state_seconds: float,
+    loaders: int | None,
+    as_json: bool,
 ) -> None:
     """One training and one result file a seed, printed as they come."""
     paths = seed_paths(out, seeds)
@@ -131,10 +221,15 @@ def _run_seeds(
     results = {}
     for number, path in paths.items():
         bar = partial(progress_bar, label=f"seed {number}", unit="images", quiet=as_json)
-        results[path] = run_experiment(experiment, number, path, bar, saves.get(number))
+        result = run_experiment(
+            experiment, number, path, bar, saves.get(number), state_seconds, loaders
+        )
+        if result is None:  # another process writes it
+            continue
+        results[path] = result
         if not as_json:
-            print(summary(results[path], path))
-    if as_json:
+            print(summary(result, path))
+    if as_json and results:
         content = [{"path": str(path), **asdict(result)} for path, result in results.items()]
         print(json.dumps({"results": content}, indent=2))
 
@@ -148,12 +243,6 @@ def summary(result: Result, path: Path) -> str:
         f"{name} {top1['value']:.2%} (95% {low:.2%} to {high:.2%}, n {top1['n']:,}), "
         f"seed {result.seeds['classifier']}: {path}"
     )
-
-
-def _read(source: Source, resolution: int, advance: Callable[[int], None]) -> LabelledImages:
-    images = load_source(source, resolution)
-    advance(1)
-    return images
 
 
 def _choose_seeds(seed: int | None, seeds: str | None) -> Sequence[int]:
@@ -171,3 +260,7 @@ def parse_seeds(seeds: str) -> tuple[int, ...]:
     if not all(field.isdecimal() for field in fields):
         raise UserError(f"--seeds {seeds!r}: give whole numbers, comma-separated, such as 0,1,2")
     return tuple(dict.fromkeys(map(int, fields)))
+
+
+if __name__ == "__main__":  # for accelerate launch -m
+    main()

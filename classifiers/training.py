@@ -1,66 +1,172 @@
 """Training a classifier: the last step is the result, never the best one."""
 
+import io
 import math
+import pickle
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from classifiers.batches import ResidentBatches
+from builder.commit import write_atomically
+from classifiers.batches import ImageData, Part, open_batches
+from classifiers.checkpoint import start_from
+from classifiers.order import Visits
 from classifiers.recipe import ClassifierRecipe
 from generation.errors import UserError
-from generation.image_sets import LabelledImages
 from generation.timm_classifier import build_model
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 INITIALISATION = 0  # what numbers are drawn for, kept apart from those of step 0, 1, 2 …
 STEPS_BETWEEN_CHECKS = 50
+STATE_ERRORS = (  # what torch.load raises for other files and for parts of one
+    *(RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError, AttributeError),
+    pickle.UnpicklingError,
+)
+
+
+@dataclass(frozen=True)
+class StateFile:
+    """Where a training keeps its state, how often, and the key that says which training it is."""
+
+    path: Path
+    key: str
+    seconds: float = 60.0
 
 
 def train(
     recipe: ClassifierRecipe,
-    data: LabelledImages,
+    data: ImageData,
     seed: int,
     steps: int | None = None,
     on_step: Callable[[], None] = lambda: None,
+    *,
+    visits: Visits | None = None,
+    start: Path | None = None,
+    state: StateFile | None = None,
+    loaders: int | None = None,
 ) -> nn.Module:
     """The trained model, in evaluation mode; its averaged weights if the recipe has an EMA.
 
-    `steps` replaces the recipe's epochs, to compare sets of different size at equal updates. All
+    `steps` replaces the recipe's epochs, to compare sets of different size at equal updates;
+    `visits` says how often an epoch sees which image, by default each once. start: a saved
+    classifier to go on from. state: kept on the way and, if it is there, gone on from. All
     randomness follows from the seed and the step, so on a CPU with the same number of threads the
-    same arguments give the same weights. Raises UserError if the loss is no longer finite.
+    same arguments give the same weights, interrupted or not. Of several processes that accelerate
+    started, each takes its share of every batch. Raises UserError if the loss is not finite.
     """
-    from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
-    from timm.utils.model_ema import ModelEmaV3
-
-    device = training_device()
-    total = total_steps(recipe, len(data), steps)
-    batches = ResidentBatches(recipe, data, seed, device)
+    processes = launched_processes()
+    if recipe.batch % processes.num_processes:
+        raise UserError(
+            f"batch = {recipe.batch} does not divide over {processes.num_processes} processes"
+        )
+    device = training_device(processes)
+    visits = visits or Visits.once(len(data))
+    part = Part(processes.process_index, processes.num_processes)
+    total = total_steps(recipe, len(visits), steps)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         seed_torch(seed, INITIALISATION)
-        model = build_model(recipe, len(data.class_ids))
-        model = model.to(device).to(memory_format=torch.channels_last).train()
-        optimizer = create_optimizer_v2(
-            model,
+        run = _Run(recipe, len(data.class_ids), device)
+        if start is not None:
+            start_from(start, run.model, data.class_ids)
+        first = run.resume(state)
+        model = run.distributed(part)
+        batches = open_batches(
+            recipe, data, visits, seed, device, range(first, total), part, loaders
+        )
+        for _ in range(first):
+            on_step()
+        saved = time.monotonic()
+        for step in range(first, total):
+            seed_torch(seed, 1 + step, *([part.index] if part.of > 1 else []))
+            for group in run.optimizer.param_groups:
+                group["lr"] = learning_rate_at(step, total, recipe)
+            loss = training_step(model, run.optimizer, *batches.batch(step), recipe)
+            run.update_average(step)
+            if (step + 1) % STEPS_BETWEEN_CHECKS == 0 or step + 1 == total:
+                _require_finite(loss, step, recipe)
+            on_step()
+            if state is None or step + 1 == total or not processes.is_main_process:
+                continue
+            if time.monotonic() - saved >= state.seconds:
+                _require_finite(loss, step, recipe)
+                run.save(state, step + 1)
+                saved = time.monotonic()
+    return run.trained.eval()
+
+
+class _Run:
+    """Model, optimizer and averaged weights of one training."""
+
+    def __init__(self, recipe: ClassifierRecipe, classes: int, device: torch.device) -> None:
+        from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
+        from timm.utils.model_ema import ModelEmaV3
+
+        model = build_model(recipe, classes)
+        self.model = model.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.optimizer = create_optimizer_v2(
+            self.model,
             opt=recipe.optimizer,
             lr=recipe.learning_rate,
             weight_decay=recipe.weight_decay,
             momentum=recipe.momentum,
         )
-        average = ModelEmaV3(model, recipe.ema, use_warmup=True) if recipe.ema else None
-        for step in range(total):
-            seed_torch(seed, 1 + step)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate_at(step, total, recipe)
-            loss = training_step(model, optimizer, *batches.batch(step), recipe.label_smoothing)
-            if average is not None:
-                average.update(model, step)
-            if (step + 1) % STEPS_BETWEEN_CHECKS == 0 or step + 1 == total:
-                _require_finite(loss, step, recipe)
-            on_step()
-    trained: nn.Module = model if average is None else average.module
-    return trained.eval()
+        average = ModelEmaV3(self.model, recipe.ema, use_warmup=True) if recipe.ema else None
+        self.average: ModelEmaV3 | None = average
+
+    @property
+    def trained(self) -> nn.Module:
+        """What a training ends in."""
+        return self.model if self.average is None else self.average.module
+
+    def update_average(self, step: int) -> None:
+        if self.average is not None:
+            self.average.update(self.model, step)
+
+    def distributed(self, part: Part) -> nn.Module:
+        """The model, or what keeps it the same in all processes."""
+        if part.of == 1:
+            return self.model
+        return nn.parallel.DistributedDataParallel(self.model)
+
+    def save(self, state: StateFile, steps: int) -> None:
+        """Write all that a training needs to go on, `steps` steps being done."""
+        content = {
+            "key": state.key,
+            "steps": steps,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.module.state_dict(),
+        }
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        write_atomically(state.path, buffer.getvalue())
+
+    def resume(self, state: StateFile | None) -> int:
+        """Take up what was saved; the steps that are done. UserError if it is of another run."""
+        if state is None or not state.path.is_file():
+            return 0
+        try:
+            content = torch.load(state.path, map_location="cpu", weights_only=True)
+            key = content["key"]
+        except STATE_ERRORS as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{state.path} is not the state of a training: {reason}") from None
+        if key != state.key:
+            raise UserError(f"{state.path} is the state of another training; remove it to begin")
+        self.model.load_state_dict(content["model"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        if self.average is not None:
+            self.average.module.load_state_dict(content["average"])
+        return int(content["steps"])
 
 
 def training_step(
@@ -68,14 +174,31 @@ def training_step(
     optimizer: torch.optim.Optimizer,
     images: Tensor,
     targets: Tensor,
-    label_smoothing: float,
+    recipe: ClassifierRecipe,
 ) -> Tensor:
     """One update; returns the loss before it."""
     optimizer.zero_grad()
-    loss = F.cross_entropy(model(images), targets, label_smoothing=label_smoothing)
+    with autocast(recipe, images.device):
+        loss = F.cross_entropy(model(images), targets, label_smoothing=recipe.label_smoothing)
     loss.backward()
+    if recipe.clip:
+        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
     optimizer.step()
     return loss.detach()
+
+
+def autocast(recipe: ClassifierRecipe, device: torch.device) -> torch.autocast:
+    """The recipe's precision; weights stay float32."""
+    low = recipe.precision == "bfloat16"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=low)
+
+
+def launched_processes() -> "PartialState":
+    """Of the processes that accelerate launched; of this one alone without it."""
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
 def total_steps(recipe: ClassifierRecipe, images: int, steps: int | None) -> int:
@@ -100,14 +223,16 @@ def learning_rate_at(step: int, total: int, recipe: ClassifierRecipe) -> float:
     return recipe.learning_rate * shapes[recipe.schedule]
 
 
-def seed_torch(seed: int, purpose: int) -> None:
+def seed_torch(seed: int, *purpose: int) -> None:
     """Set torch's generators from the run's seed and what the numbers are for."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, purpose]).generate_state(1, np.uint64)[0]))
+    torch.manual_seed(int(np.random.SeedSequence([seed, *purpose]).generate_state(1, np.uint64)[0]))
 
 
-def training_device() -> torch.device:
-    """The GPU if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def training_device(processes: "PartialState") -> torch.device:
+    """This process's GPU if it has one, else the CPU."""
+    if not torch.cuda.is_available() or processes.device.type != "cuda":
+        return torch.device("cpu")
+    return torch.device("cuda", processes.local_process_index)
 
 
 def _require_finite(loss: Tensor, step: int, recipe: ClassifierRecipe) -> None:

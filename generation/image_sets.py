@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +45,11 @@ class LabelledImages:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def take(self, rows: np.ndarray) -> "LabelledImages":
+        """Those rows, in that order."""
+        ids = tuple(self.image_ids[row] for row in rows)
+        return replace(self, images=self.images[rows], labels=self.labels[rows], image_ids=ids)
 
 
 def split_files(release: ReleasePath, config: str, split: str) -> list[ReleasePath]:

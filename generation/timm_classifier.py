@@ -24,6 +24,7 @@ class ClassifierModel(BaseModel):
     model, model_args: timm's name and the arguments it takes. stem_stride, stem_pool: stride of
     the first convolution and whether its max-pooling stays, for small images; by default as timm
     has them. channels: 1 turns the images grey. mean, std: of pixels in [0, 1], one a channel.
+    position: a transformer's position embedding; "sincos" is the fixed one of Beyer et al. 2022.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,6 +38,7 @@ class ClassifierModel(BaseModel):
     channels: Literal[1, 3] = 3
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
+    position: Literal["learned", "sincos"] = "learned"
 
     @model_validator(mode="after")
     def _one_value_a_channel(self) -> "ClassifierModel":
@@ -68,7 +70,7 @@ def read_classifier(path: Path) -> tuple[ClassifierModel, tuple[str, ...]]:
     header = read_header(path)
     try:
         recipe = json.loads(header["recipe"])
-        fields = {name: recipe[name] for name in ClassifierModel.model_fields}
+        fields = {name: recipe[name] for name in ClassifierModel.model_fields if name in recipe}
         return ClassifierModel.model_validate(fields), tuple(json.loads(header["class_ids"]))
     except (ValueError, KeyError, TypeError) as error:
         raise _not_saved(path, error) from None
@@ -115,6 +117,8 @@ def build_model(about: ClassifierModel, classes: int) -> "nn.Module":
         _set_stem_stride(model, about, about.stem_stride)
     if not about.stem_pool:
         _remove_stem_pool(model, about)
+    if about.position == "sincos":
+        _fix_positions(model, about)
     return model
 
 
@@ -160,3 +164,23 @@ def _remove_stem_pool(model: "nn.Module", about: ClassifierModel) -> None:
             "leave stem_pool out"
         )
     model.maxpool = nn.Identity()
+
+
+def _fix_positions(model: "nn.Module", about: ClassifierModel) -> None:
+    """Positions as sines and cosines of both coordinates, not trained; prefix tokens have none."""
+    import torch
+    from timm.layers import build_sincos2d_pos_embed  # type: ignore[attr-defined]
+    from torch import nn
+
+    positions = getattr(model, "pos_embed", None)
+    if not isinstance(positions, nn.Parameter):
+        raise UserError(
+            f"classifier recipe {about.name}: {about.model} has no position embedding; "
+            "leave position out"
+        )
+    patches: Any = model.patch_embed
+    embedded = build_sincos2d_pos_embed(list(patches.grid_size), positions.shape[-1])
+    with torch.no_grad():
+        positions.zero_()
+        positions[0, -len(embedded) :] = embedded
+    positions.requires_grad_(False)

@@ -1,6 +1,5 @@
 """train-classifier: recipes, sources, augmentation, training, predictions, the command."""
 
-import io
 import json
 import subprocess
 import sys
@@ -15,122 +14,29 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from builder.commit import sha256_file
-from builder.manifest import Manifest, ShardRecord
-from builder.parquet import encode_table, image_features, table_schema
 from builder.results import read_result
 from classifiers.augmentation import mix_images, random_crops, random_erasing, random_flips
-from classifiers.batches import ResidentBatches, batch_rows
+from classifiers.batches import ResidentBatches
 from classifiers.checkpoint import load_classifier
+from classifiers.order import Visits, batch_rows
 from classifiers.predictions import Predictions, accuracy_values, predict, share
-from classifiers.recipe import Augmentation, ClassifierRecipe, load_recipe, recipe_names
+from classifiers.recipe import Augmentation, ClassifierRecipe, load_recipe
 from classifiers.sources import check_sources, join_images, load_source, open_source
 from classifiers.train_classifier import train_classifier
 from classifiers.training import learning_rate_at, seed_torch, total_steps, train
-from generation.classes import ClassEntry
 from generation.errors import UserError
-from generation.image_sets import LabelledImages
 from generation.timm_classifier import build_model, to_channels
-
-SIZE = 16
-NAMES = ("left", "right", "top", "bottom", "middle", "checks")
-CLASSES = tuple(ClassEntry(i, f"s{i}", name, name) for i, name in enumerate(NAMES))
-RECIPE = ClassifierRecipe(
-    name="tiny",
-    description="for tests",
-    model="test_resnet",
-    model_args={"channels": (16, 16, 16, 16), "stem_width": 8},
-    stem_pool=False,
-    resolution=SIZE,
-    channels=1,
-    mean=(0.5,),
-    std=(0.25,),
-    epochs=8,
-    batch=32,
-    optimizer="adamw",
-    learning_rate=1e-2,
-    weight_decay=0.01,
-    warmup=0.1,
+from tests.shapes import (
+    CLASSES,
+    NAMES,
+    RECIPE,
+    SIZE,
+    changed,
+    make_images,
+    png,
+    recipe_toml,
+    write_release,
 )
-
-
-def pattern(label: int) -> np.ndarray:
-    image = np.zeros((SIZE, SIZE))
-    half = SIZE // 2
-    if label < 4:
-        image[[np.s_[:, :half], np.s_[:, half:], np.s_[:half], np.s_[half:]][label]] = 1
-    elif label == 4:
-        image[4:12, 4:12] = 1
-    else:
-        image[::2, ::2] = 1
-    return image
-
-
-def make_images(per_class: int, seed: int) -> LabelledImages:
-    rng = np.random.default_rng(seed)
-    labels = np.arange(per_class * len(NAMES)) % len(NAMES)
-    pixels = np.stack([pattern(c) for c in labels]) * 120 + 60
-    pixels = pixels + rng.normal(0, 40, pixels.shape)
-    return LabelledImages(
-        images=np.repeat(pixels.clip(0, 255).astype(np.uint8)[..., None], 3, axis=3),
-        labels=labels,
-        image_ids=tuple(f"i{i:05d}" for i in range(len(labels))),
-        class_ids=tuple(c.wnid for c in CLASSES),
-        class_names=NAMES,
-    )
-
-
-def png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def write_release(
-    folder: Path,
-    splits: dict[str, LabelledImages],
-    kind: str = "real",
-    dataset: str = "shapes",
-    classes: tuple[ClassEntry, ...] = CLASSES,
-    encoded: dict[str, list[bytes]] | None = None,
-) -> Path:
-    """A release as build-dataset lays it out; of a real one, every fifth row is tuning."""
-    shards = []
-    for split, data in splits.items():
-        columns = {
-            "image": (encoded or {}).get(split) or [png(image) for image in data.images],
-            "label": data.labels.tolist(),
-            "image_id": list(data.image_ids),
-        }
-        types = {"image_id": "string"}
-        if kind == "real":
-            columns["tuning"] = [split == "train" and i % 5 == 0 for i in range(len(data))]
-            types["tuning"] = "bool"
-        schema = table_schema(image_features(classes, types), classes)
-        path = folder / str(SIZE) / f"{split}-00000000.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encode_table(schema, columns))
-        shards.append(
-            ShardRecord(
-                path=str(path.relative_to(folder)),
-                rows=len(data),
-                bytes=path.stat().st_size,
-                sha256=sha256_file(path),
-                fingerprint="f",
-                per_class={},
-            )
-        )
-    Manifest(
-        name=folder.name,
-        kind=kind,
-        dataset=dataset,
-        regime="B" if kind == "synthetic" else None,
-        license="mit",
-        classes=classes,
-        origin={},
-        shards=tuple(shards),
-    ).write(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -148,31 +54,11 @@ def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recipes") / "tiny.toml"
-    lines = [
-        f"{key} = {json.dumps(value)}"
-        for key, value in RECIPE.model_dump(exclude={"augmentation", "model_args"}).items()
-        if value is not None
-    ]
-    arguments = [f"{key} = {json.dumps(value)}" for key, value in RECIPE.model_args.items()]
-    path.write_text("\n".join([*lines, "[model_args]", *arguments]))
+    path.write_text(recipe_toml(RECIPE))
     return path
 
 
-def changed(**settings: object) -> ClassifierRecipe:
-    return ClassifierRecipe.model_validate(RECIPE.model_dump() | settings)
-
-
 # Recipes and models
-
-
-@pytest.mark.parametrize("name", recipe_names())
-def test_builtin_recipe_trains(name: str) -> None:
-    recipe = load_recipe(name)
-    assert recipe.name == name
-    images = np.zeros((4, recipe.resolution, recipe.resolution, 3), np.uint8)
-    data = LabelledImages(images, np.arange(4), ("a",) * 4, ("x",) * 4, ("x",) * 4)
-    small = recipe.model_copy(update={"batch": 4})
-    assert isinstance(train(small, data, 0, steps=1), torch.nn.Module)
 
 
 def test_recipe_file_equals_its_source(recipe_file: Path) -> None:
@@ -239,20 +125,21 @@ def test_stem_settings_set_the_size_of_the_features() -> None:
 
 
 def test_every_image_is_seen_equally_often_and_in_another_order() -> None:
-    rows = np.concatenate([batch_rows(10, 4, seed=0, step=s) for s in range(5)])  # two epochs
+    visits = Visits.once(10)
+    rows = np.concatenate([batch_rows(visits, 4, seed=0, step=s)[0] for s in range(5)])
     assert sorted(rows[:10]) == sorted(rows[10:]) == list(range(10))
     assert list(rows[:10]) != list(rows[10:])
-    assert not np.array_equal(batch_rows(10, 4, 0, 0), batch_rows(10, 4, 1, 0))
+    assert not np.array_equal(batch_rows(visits, 4, 0, 0)[0], batch_rows(visits, 4, 1, 0)[0])
 
 
 def test_a_batch_larger_than_the_set_repeats_it() -> None:
-    assert np.bincount(batch_rows(3, 9, 0, 0)).tolist() == [3, 3, 3]
+    assert np.bincount(batch_rows(Visits.once(3), 9, 0, 0)[0]).tolist() == [3, 3, 3]
 
 
 def test_a_batch_follows_from_seed_and_step_alone() -> None:
     settings = Augmentation(shift=2, flip=True, erasing=0.5, cutmix=1.0)
     recipe = changed(augmentation=settings)
-    batches = ResidentBatches(recipe, make_images(10, 0), 7, torch.device("cpu"))
+    batches = ResidentBatches(recipe, make_images(10, 0), Visits.once(60), 7, torch.device("cpu"))
 
     def draw(step: int) -> list[torch.Tensor]:
         seed_torch(7, step)

@@ -1,0 +1,150 @@
+"""Images that stay encoded in the Parquet files of their release, and are read one at a time.
+
+A release stores images uncompressed by Parquet, so the bytes of each stand in the file as they
+are: they are found once, and read by their place from then on, in any order.
+"""
+
+import mmap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from generation.errors import UserError
+from generation.image_sets import PSEUDO_SPLITS, class_labels, decode, split_files
+from generation.shard_files import shard_schema
+from generation.storage import ReleasePath
+
+BYTES = "image.bytes"
+HEADER = 1 << 16  # more than what Parquet writes between two images: a page's header and levels
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """Where each image's bytes are; in memory there is no more than its label and id.
+
+    files: of the release; file, offset, size int64[N]: the image's bytes. labels int64[N].
+    """
+
+    files: tuple[Path, ...]
+    file: np.ndarray
+    offset: np.ndarray
+    size: np.ndarray
+    labels: np.ndarray
+    image_ids: tuple[str, ...]
+    class_ids: tuple[str, ...]
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, row: int) -> bytes:
+        """The image's bytes, as the release holds them."""
+        with self.files[self.file[row]].open("rb", buffering=0) as file:
+            file.seek(int(self.offset[row]))
+            content: bytes = file.read(int(self.size[row]))
+            return content
+
+    def image(self, row: int) -> Image.Image:
+        """Decoded, RGB; UserError names the file and the image if it cannot be."""
+        try:
+            return Image.fromarray(decode(self.read(row)))
+        except UserError as error:
+            path = self.files[self.file[row]]
+            raise UserError(f"{path}, image {self.image_ids[row]}: {error}") from None
+
+    def take(self, rows: np.ndarray) -> "EncodedImages":
+        """Those rows, in that order."""
+        return replace(
+            self,
+            **{name: getattr(self, name)[rows] for name in ("file", "offset", "size", "labels")},
+            image_ids=tuple(self.image_ids[row] for row in rows),
+        )
+
+
+def join_encoded(parts: Sequence[EncodedImages]) -> EncodedImages:
+    """All parts one after the other."""
+    starts = np.cumsum([0, *(len(part.files) for part in parts)])
+    return replace(
+        parts[0],
+        files=tuple(path for part in parts for path in part.files),
+        file=np.concatenate([p.file + start for p, start in zip(parts, starts, strict=False)]),
+        offset=np.concatenate([part.offset for part in parts]),
+        size=np.concatenate([part.size for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        image_ids=tuple(image_id for part in parts for image_id in part.image_ids),
+    )
+
+
+def index_images(
+    release: ReleasePath, config: str, split: str, advance: Callable[[int], None] = lambda _: None
+) -> EncodedImages:
+    """Find the images of one split, in the order of their ids; `advance` gets rows just read.
+
+    Raises UserError for a release behind a URL, and for files whose images are compressed.
+    """
+    paths = split_files(release, config, split)
+    local = tuple(path for path in paths if isinstance(path, Path))
+    if len(local) < len(paths):
+        raise UserError(
+            f"{release} is too large for memory, or its images are of several sizes: they are then "
+            "read one at a time, which takes a folder on this machine; copy the release first"
+        )
+    ids, names = class_labels(shard_schema(paths[0]))
+    found = []
+    for number, path in enumerate(local):
+        found.append(_index_file(path, number, split))
+        advance(len(found[-1]))
+    table = pa.concat_tables(found).sort_by("image_id")
+    columns = {name: table[name].to_numpy() for name in ("file", "offset", "size", "label")}
+    return EncodedImages(
+        files=local,
+        file=columns["file"],
+        offset=columns["offset"],
+        size=columns["size"],
+        labels=columns["label"].astype(np.int64),
+        image_ids=tuple(table["image_id"].to_pylist()),
+        class_ids=ids,
+        class_names=names,
+    )
+
+
+def _index_file(path: Path, number: int, split: str) -> pa.Table:
+    """Columns image_id, label, file, offset, size of the rows of `split`."""
+    wanted = ["image_id", "label", *(["tuning"] if split in PSEUDO_SPLITS else [])]
+    with pq.ParquetFile(path) as parquet:
+        if missing := set(wanted) - set(parquet.schema_arrow.names):
+            raise UserError(f"{path} has no column {min(missing)!r}, so no split {split!r}")
+        table = parquet.read(columns=wanted)
+        places = np.array(list(_places(path, parquet)), np.int64).reshape(-1, 2)
+    columns = {"file": np.full(len(table), number), "offset": places[:, 0], "size": places[:, 1]}
+    for name, values in columns.items():
+        table = table.append_column(name, pa.array(values))
+    if split in PSEUDO_SPLITS:
+        table = table.filter(pa.compute.equal(table["tuning"], PSEUDO_SPLITS[split]))
+        table = table.drop_columns(["tuning"])
+    return table
+
+
+def _places(path: Path, parquet: pq.ParquetFile) -> Iterator[tuple[int, int]]:
+    """Offset and length of each image in the file, in the order of its rows."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for group in range(parquet.num_row_groups):
+            facts = parquet.metadata.row_group(group)
+            columns = (facts.column(i) for i in range(facts.num_columns))
+            end = next(c.data_page_offset for c in columns if c.path_in_schema == BYTES)
+            images = parquet.read_row_group(group, columns=[BYTES])["image"].combine_chunks()
+            for data in images.field("bytes"):
+                image = data.as_py()
+                start = content.find(image, end, end + HEADER + len(image))
+                if start < 0:
+                    raise UserError(
+                        f"{path}: its images are compressed by Parquet once more, so none can be "
+                        "read alone; build the release again with build-dataset"
+                    )
+                end = start + len(image)
+                yield start, len(image)

@@ -1,0 +1,66 @@
+"""The images of a training or a test: in memory where they fit, else decoded when needed."""
+
+from collections.abc import Callable, Sequence
+
+import psutil
+
+from classifiers.encoded import EncodedImages
+from classifiers.recipe import ClassifierRecipe
+from classifiers.sources import Source, index_source, load_source, take_times
+from generation.image_sets import LabelledImages
+
+COPIES = 4  # of the pixels, while they are decoded, laid out anew and padded
+GPU_SHARE = 0.5  # of its free memory; the rest is the network's
+
+
+def fits(recipe: ClassifierRecipe, sources: Sequence[Source]) -> bool:
+    """Whether the decoded images have room in memory, all at the recipe's resolution.
+
+    It decides no pixel: read one by one, the images make the same batches.
+    """
+    if not all(source.config.isdecimal() for source in sources):
+        return False
+    images = sum(source.images for source in sources)
+    if COPIES * images * recipe.resolution**2 * 3 > psutil.virtual_memory().available:
+        return False
+    import torch
+
+    if not torch.cuda.is_available():
+        return True
+    side = recipe.resolution + 2 * recipe.augmentation.shift
+    free, _ = torch.cuda.mem_get_info()
+    return images * side**2 * recipe.channels <= GPU_SHARE * free
+
+
+def read_training(
+    recipe: ClassifierRecipe,
+    sources: Sequence[Source],
+    times: float | None,
+    advance: Callable[[int], None],
+) -> Sequence[LabelledImages] | Sequence[EncodedImages]:
+    """What each source gives; of generated ones `times` as many images as are real, if given.
+
+    `advance` gets the number of images just read.
+    """
+    if recipe.augmentation.one_by_one or not fits(recipe, sources):
+        indexed = [index_source(source, advance) for source in sources]
+        return indexed if times is None else take_times(sources, indexed, times)
+    loaded = [_load(recipe, source, advance) for source in sources]
+    return loaded if times is None else take_times(sources, loaded, times)
+
+
+def read_testing(
+    recipe: ClassifierRecipe, source: Source, advance: Callable[[int], None]
+) -> LabelledImages | EncodedImages:
+    """The test images."""
+    if fits(recipe, [source]):
+        return _load(recipe, source, advance)
+    return index_source(source, advance)
+
+
+def _load(
+    recipe: ClassifierRecipe, source: Source, advance: Callable[[int], None]
+) -> LabelledImages:
+    images = load_source(source, recipe.resolution, recipe.view)
+    advance(source.images)
+    return images

@@ -1,0 +1,60 @@
+"""Which images a training step sees: an order that follows from the seed and the step alone."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Visits:
+    """How often an epoch sees an image: `weights[s]` times if it comes from source s.
+
+    images: how many each source has; their rows follow each other. A weight of 0.5 takes another
+    half of the source in each epoch, one of 3 takes every image three times.
+    """
+
+    images: tuple[int, ...]
+    weights: tuple[float, ...]
+
+    @classmethod
+    def once(cls, images: int) -> "Visits":
+        """Every one of `images` images, once an epoch."""
+        return cls((images,), (1.0,))
+
+    def __len__(self) -> int:
+        return sum(round(w * n) for n, w in zip(self.images, self.weights, strict=True))
+
+
+def batch_rows(
+    visits: Visits, batch: int, seed: int, step: int, repeats: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """int64[batch] which images step `step` sees, and int64[batch] their places in the run.
+
+    Epochs follow each other without a gap, each in its own random order, so every step is a full
+    batch and every image is seen equally often, give or take one. With `repeats` an image comes so
+    often in a row, and an epoch is so much longer.
+    """
+    places = np.arange(step * batch, (step + 1) * batch)
+    positions = places // repeats
+    epochs = positions // len(visits)
+    rows = [
+        epoch_order(visits, seed, int(epoch))[positions[epochs == epoch] - epoch * len(visits)]
+        for epoch in np.unique(epochs)
+    ]
+    return np.concatenate(rows), places
+
+
+@lru_cache(maxsize=2)
+def epoch_order(visits: Visits, seed: int, epoch: int) -> np.ndarray:
+    """int64[len(visits)]: the rows of one epoch in its order."""
+    rng = np.random.default_rng([seed, epoch])
+    rows, start = [], 0
+    for images, weight in zip(visits.images, visits.weights, strict=True):
+        own = np.arange(start, start + images)
+        whole, rest = divmod(round(weight * images), images)
+        rows += [own] * whole
+        if rest:
+            rows.append(rng.choice(own, rest, replace=False))
+        start += images
+    return rng.permutation(np.concatenate(rows))

@@ -1,0 +1,123 @@
+"""The built-in classifier recipes: the paper's twelve at their size, and what may be changed."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import cards
+from classifiers.recipe import ClassifierRecipe, load_recipe, recipe_names
+from classifiers.training import train
+from generation.errors import UserError
+from generation.image_sets import LabelledImages
+from generation.timm_classifier import build_model
+
+with (Path(cards.__file__).parent / "published" / "classifiers.csv").open() as file:
+    PAPER = list(csv.DictReader(file))
+SIZES = {"190": 192}  # the paper's 190 exists in no release
+SMALL = sorted(n for n in recipe_names() if not n.startswith("imagenet-"))
+
+
+def recipe_of(row: dict[str, str]) -> ClassifierRecipe:
+    """The recipe of one row of the paper's table."""
+    size = SIZES.get(row["input_size"], int(row["input_size"]))
+    recipes = [load_recipe(name) for name in recipe_names() if name.startswith("imagenet-")]
+    (found,) = [r for r in recipes if (r.model, r.resolution) == (row["timm_name"], size)]
+    return found
+
+
+def reduced(recipe: ClassifierRecipe) -> ClassifierRecipe:
+    """The same network on small images, in small batches."""
+    changes = ["batch=2", "resolution=64"]
+    if "patch" in recipe.model:
+        changes += ["resolution=32", "model_args.img_size=32"]
+    return load_recipe(recipe.name, changes)
+
+
+@pytest.mark.parametrize("row", PAPER, ids=lambda row: f"{row['model']}-{row['input_size']}")
+def test_paper_row_at_its_size(row: dict[str, str]) -> None:
+    recipe = recipe_of(row)
+    with torch.device("meta"):  # shapes without numbers
+        model = build_model(recipe, 1000)
+        images = torch.zeros(2, 3, recipe.resolution, recipe.resolution)
+    logits = model(images)
+    assert logits.shape == (2, 1000)
+    logits.sum().backward()
+    parameters = list(model.parameters())
+    assert all(p.grad is not None for p in parameters if p.requires_grad)
+    count = sum(p.numel() for p in parameters) / 1e6
+    assert round(count, 2) == float(row["params_m_timm"])
+    assert recipe.sources
+    assert row["real_top1"] in recipe.expected
+    assert "GPU hours" in recipe.cost
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["imagenet-resnet50", "imagenet-resnetrs50-160", "imagenet-vit-s16", "imagenet-deit-s"],
+)
+def test_a_recipe_of_each_family_trains_on_small_images(name: str) -> None:
+    recipe = reduced(load_recipe(name))
+    model = train(recipe, noise(recipe), 0, steps=1)
+    assert all(bool(p.isfinite().all()) for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_recipe_trains(name: str) -> None:
+    recipe = load_recipe(name, ["batch=2"])
+    assert recipe.name == name
+    assert isinstance(train(recipe, noise(recipe), 0, steps=1), torch.nn.Module)
+
+
+def noise(recipe: ClassifierRecipe) -> LabelledImages:
+    size = (2, recipe.resolution, recipe.resolution, 3)
+    images = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
+    return LabelledImages(images, np.arange(2), ("a", "b"), ("x", "y"), ("x", "y"))
+
+
+def test_settings_from_the_command_line_and_from_a_file(tmp_path: Path) -> None:
+    base = load_recipe("imagenet-deit-s")
+    changes = ["epochs=10", "augmentation.mixup = 0.2", "model=deit_tiny_patch16_224"]
+    changed = load_recipe("imagenet-deit-s", changes)
+    assert (changed.epochs, changed.model) == (10, "deit_tiny_patch16_224")
+    assert changed.augmentation == base.augmentation.model_copy(update={"mixup": 0.2})
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'base = "imagenet-deit-s"\nname = "mine"\nepochs = 10\nmodel = "deit_tiny_patch16_224"\n'
+        "[augmentation]\nmixup = 0.2"
+    )
+    assert load_recipe(str(path)) == changed.model_copy(update={"name": "mine"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("epochs", "give NAME=VALUE"),
+        ("epochs=-1", "epochs"),
+        ("colour=1", "colour"),
+        ("augmentation.resized_crop=[0.5, 0.1]", "smaller one first"),
+        ("augmentation.rand_augment=wild", "rand_augment"),
+    ],
+)
+def test_wrong_setting_is_named(change: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_recipe("imagenet-resnet50", [change])
+
+
+def test_base_that_leads_back_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "loop.toml"
+    path.write_text(f'base = "{path}"')
+    with pytest.raises(UserError, match="is not the name of another recipe"):
+        load_recipe(str(path))
+
+
+def test_fixed_positions_stay_and_a_convolutional_network_has_none() -> None:
+    recipe = reduced(load_recipe("imagenet-vit-s16"))
+    before = build_model(recipe, 2).pos_embed
+    trained = train(recipe, noise(recipe), 0, steps=1)
+    assert torch.equal(trained.pos_embed, before)
+    assert before[0, 1:].std() > 0.3
+    with pytest.raises(UserError, match="has no position embedding"):
+        build_model(load_recipe("fashion-mnist-small", ["position=sincos"]), 2)
