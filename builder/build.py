@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from builder.accept import LocatedRule, StageFacts, locate_rule
-from builder.commit import remove_temporaries, sha256_file
+from builder.arrow_index import index_names
+from builder.commit import remove_temporaries
 from builder.estimate import (
     StageEstimate,
     as_lines,
@@ -34,6 +35,7 @@ from builder.state import SyntheticState, read_state
 from generation.classes import ClassEntry, load_classes
 from generation.errors import UserError
 from generation.generators import generator_source
+from generation.shard_files import FORMAT_NAMES
 from generation.storage import ReleasePath, exists, release_name
 
 SIDECARS_READ = 50  # enough to tell what a shard takes
@@ -133,6 +135,7 @@ def plan_build(
         stages={str(s.recipe.resolution): s.fingerprint for s in stages},
         requests=requests,
         encodings={str(s.recipe.resolution): s.encoding for s in stages},
+        format=recipe.format,
         environments=earlier.environments if earlier else (),
     )
     if earlier:
@@ -185,6 +188,11 @@ def _keep_encodings(
 
 def _require_same_release(release: ReleasePath, old: SyntheticState, new: SyntheticState) -> None:
     """UserError unless `old`, what the folder holds, can grow into `new`."""
+    if old.format != new.format:
+        raise UserError(
+            f"{release} holds {FORMAT_NAMES[old.format]} files, asked for is "
+            f"{FORMAT_NAMES[new.format]}: give --format {old.format}, or name another --out"
+        )
     changed = [r for r, print_ in old.stages.items() if new.stages.get(r) != print_]
     if changed:
         raise UserError(
@@ -246,13 +254,12 @@ def estimate_rest(plan: BuildPlan, done: Mapping[str, ShardRecord]) -> list[Stag
 def finish_release(release: ReleasePath, manifest: Manifest) -> None:
     """Write README, then manifest, unless they stand there already; leave no litter."""
     remove_temporaries(release)
-    readme = release / "README.md"
-    if exists(readme) and manifest.is_written(release):
+    documents = ["README.md", *index_names(manifest)]
+    if all(exists(release / name) for name in documents) and manifest.is_written(release):
         return
-    from builder.readme import write_readme
+    from builder.readme import write_documents
 
-    write_readme(release, manifest)
-    replace(manifest, documents={readme.name: sha256_file(readme)}).write(release)
+    replace(manifest, documents=write_documents(release, manifest)).write(release)
 
 
 def _origin(plan: BuildPlan) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from generation.command import run_command
 from generation.errors import UserError
 from generation.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
 from generation.progress import progress_bar
+from generation.shard_files import ShardFormat, shard_format, shard_name
 from generation.storage import ReleasePath, release_path
 from generation.views import CropRule
 
@@ -32,6 +33,10 @@ Resolution = Annotated[
 PerClass = Annotated[int, typer.Option(help="Images of each class.")]
 Classes = Annotated[
     str | None, typer.Option(help="Only these classes, comma-separated ids or names.")
+]
+FileFormat = Annotated[
+    ShardFormat | None,
+    typer.Option("--format", help="Of the files: parquet or arrow; by default the recipe's."),
 ]
 Out = Annotated[str | None, typer.Option(help="Its folder or URL; by default releases/RECIPE-RES.")]
 AllowMixed = Annotated[
@@ -62,6 +67,7 @@ def build_dataset(
     res: Resolution = None,
     per_class: PerClass = 100,
     classes: Classes = None,
+    file_format: FileFormat = None,
     out: Out = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
@@ -89,6 +95,7 @@ def build_dataset(
     \b
       build-dataset --recipe fashion-mnist --res 32 --per-class 100
       build-dataset --recipe fashion-mnist --res 32 --per-class 200
+      build-dataset --recipe fashion-mnist --per-class 10 --format arrow --out releases/mapped
       build-dataset --real fashion-mnist
       build-dataset --res 1024 --per-class 1200 --dry-run
       build-dataset --recipe fashion-mnist --scheduler tcp://127.0.0.1:8786
@@ -99,10 +106,14 @@ def build_dataset(
         (lambda _: None) if as_json else _remark,
     )
     if real is not None:
+        if file_format == "arrow":
+            raise UserError("--format arrow: real images are imported as Parquet; leave it out")
         return _import_real(real, out, views, crop, settings, as_json)
     if per_class < 1:
         raise UserError(f"--per-class {per_class}: give at least 1")
     chosen = load_recipe(recipe)
+    if file_format is not None:
+        chosen = chosen.model_copy(update={"format": file_format})
     everything = load_classes(chosen.classes)
     wanted = select_classes(everything, classes) if classes is not None else everything
     chain = chosen.chain(res)
@@ -202,10 +213,15 @@ def _print_how_to_load(manifest: Manifest, release: ReleasePath) -> None:
     if any(empty.values()):
         counts = ", ".join(f"{c}: {count:,}" for c, count in empty.items() if count)
         print(f"slots left empty ({counts}): no attempt was accepted; reasons in rejections/")
+    file_format = shard_format(manifest.shards[0].path)
     print("load it with:")
+    if file_format == "arrow" and isinstance(release, Path):
+        print("  from datasets import load_from_disk")
+        print(f'  images = load_from_disk("{release}/{config}/{split}")')
+        return
     print("  from datasets import load_dataset")
     if isinstance(release, Path):
         print(f'  images = load_dataset("{release}", "{config}", split="{split}")')
         return
-    files = f"{release}/{config}/{split}-*.parquet"
-    print(f'  images = load_dataset("parquet", data_files="{files}", split="train")')
+    files = f"{release}/{shard_name(config, split, '*', file_format)}"
+    print(f'  images = load_dataset("{file_format}", data_files="{files}", split="train")')

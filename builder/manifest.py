@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from builder.commit import canonical_json, sha256_text, write_atomically
@@ -16,13 +17,13 @@ MANIFEST_FILE = "manifest.json"
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """One committed Parquet file; `per_class` counts its rows by class id.
+    """One committed file; `per_class` counts its rows by class id.
 
     rejected: images that were made and not kept, by class id. quarantined: slots that stay empty.
     rejections_bytes, rejections_sha256: of the file that says why, 0 and "" if there is none.
     """
 
-    path: str  # relative to the release: CONFIG/SPLIT-*.parquet
+    path: str  # relative to the release, see generation/shard_files.py
     rows: int
     bytes: int
     sha256: str
@@ -41,7 +42,7 @@ class ShardRecord:
     @property
     def rejections_path(self) -> str:
         """Where the file of rejected attempts stands, if there is one."""
-        return f"rejections/{self.path}"
+        return f"rejections/{PurePosixPath(self.path).with_suffix('.parquet')}"
 
     @property
     def config(self) -> str:

@@ -1,4 +1,4 @@
-"""The Parquet files of a release: schema with `datasets` features, written in one go."""
+"""The files of a release: schema with `datasets` features, Parquet or Arrow, written in one go."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from generation.classes import ClassEntry
+from generation.shard_files import ShardFormat
 
 ROW_GROUP_BYTES = 64 << 20  # the Hub's viewer wants row groups under 100 MB
+BATCH_ROWS = 100  # of an Arrow record batch: as `datasets` writes images
 
 
 def image_features(
@@ -43,17 +45,33 @@ def _arrow_type(feature: dict[str, Any]) -> pa.DataType:
     return pa.type_for_alias(feature["dtype"])
 
 
-def encode_table(schema: pa.Schema, columns: dict[str, list[Any]]) -> bytes:
-    """The Parquet file's bytes; `columns["image"]` holds encoded images. Same rows, same bytes."""
+def encode_table(
+    schema: pa.Schema, columns: dict[str, list[Any]], file_format: ShardFormat = "parquet"
+) -> bytes:
+    """The file's bytes; `columns["image"]` holds encoded images. Same rows, same bytes."""
     images = [{"bytes": data, "path": None} for data in columns["image"]]
     table = pa.table({**columns, "image": images}, schema=schema)
-    size = sum(len(data) for data in columns["image"])
+    if file_format == "arrow":
+        return _arrow_bytes(table)
+    return _parquet_bytes(table, sum(len(data) for data in columns["image"]))
+
+
+def _arrow_bytes(table: pa.Table) -> bytes:
+    """An IPC stream, not compressed: what is mapped into memory is read as it lies there."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=BATCH_ROWS)
+    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+
+
+def _parquet_bytes(table: pa.Table, size: int) -> bytes:
+    """size: bytes of all images."""
     groups = max(1, -(-size // ROW_GROUP_BYTES))
-    others = [name for name in schema.names if name != "image"]
+    others = [name for name in table.schema.names if name != "image"]
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink,
-        schema,
+        table.schema,
         compression={"image.bytes": "none", "image.path": "none"} | dict.fromkeys(others, "zstd"),
         use_dictionary=others,
         write_page_index=True,

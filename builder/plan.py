@@ -15,6 +15,7 @@ from builder.commit import canonical_json, sha256_text
 from builder.recipe import PARENT_ENCODING, Recipe, StageRecipe
 from generation.classes import ClassEntry
 from generation.noise import SEED_BITS
+from generation.shard_files import ShardFormat, shard_name
 
 FORMAT = 1  # part of every fingerprint: raise it when the bytes of a shard change
 
@@ -53,6 +54,7 @@ class StagePlan:
     checkpoint_sha256: str
     fingerprint: str
     rule: LocatedRule | None = None
+    format: ShardFormat = "parquet"
 
     @property
     def attempts(self) -> int:
@@ -113,8 +115,10 @@ def plan_stages(
         }
         if stage.compile:  # named only where set: a release built before there was a choice goes on
             content["compile"] = True
+        if recipe.format != "parquet":  # likewise
+            content["container"] = recipe.format
         fingerprint = sha256_text(canonical_json(content))
-        stages.append(StagePlan(stage, encoding, checkpoint, fingerprint, rule))
+        stages.append(StagePlan(stage, encoding, checkpoint, fingerprint, rule, recipe.format))
     return tuple(stages)
 
 
@@ -181,8 +185,8 @@ def shard_path(stage: StagePlan, block: Block) -> str:
     first = block.classes[0].label
     wnids = [c.wnid for c in block.classes]
     content = sha256_text(canonical_json([stage.fingerprint, wnids, block.start, block.stop]))
-    name = f"train-c{first:04d}-i{block.start:06d}-{content[:10]}"
-    return f"{stage.recipe.resolution}/{name}.parquet"
+    name = f"c{first:04d}-i{block.start:06d}-{content[:10]}"
+    return shard_name(str(stage.recipe.resolution), "train", name, stage.format)
 
 
 def image_seed(release_seed: int, resolution: int, wnid: str, index: int, attempt: int) -> int:

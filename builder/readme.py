@@ -4,9 +4,10 @@ from typing import Any
 
 import yaml
 
-from builder.commit import write_atomically
+from builder.arrow_index import index_files
+from builder.commit import sha256_file, write_atomically
 from builder.manifest import Manifest
-from generation.shard_files import shard_schema
+from generation.shard_files import shard_format, shard_name, shard_schema
 from generation.storage import ReleasePath
 
 SIZE_CATEGORIES = (
@@ -23,11 +24,21 @@ def write_readme(release: ReleasePath, manifest: Manifest) -> None:
     write_atomically(release / "README.md", f"---\n{contract}---\n\n{_body(manifest)}".encode())
 
 
+def write_documents(release: ReleasePath, manifest: Manifest) -> dict[str, str]:
+    """README.md and what `load_from_disk` looks for beside Arrow shards; their hashes by name."""
+    write_readme(release, manifest)
+    index = index_files(release, manifest)
+    for name, content in index.items():
+        write_atomically(release / name, content)
+    return {name: sha256_file(release / name) for name in ("README.md", *index)}
+
+
 def load_contract(release: ReleasePath, manifest: Manifest) -> dict[str, Any]:
     """The YAML's content: a configuration for each resolution, the highest one the default."""
     configs = manifest.splits()
     default = max(configs, key=lambda name: int(name) if name.isdigit() else 0)
     images = max(sum(manifest.rows(c, s) for s in splits) for c, splits in configs.items())
+    file_format = shard_format(manifest.shards[0].path)
     size = next((name for name, limit in SIZE_CATEGORIES if images < limit), "n>1M")
     return {
         "pretty_name": manifest.name,
@@ -40,7 +51,8 @@ def load_contract(release: ReleasePath, manifest: Manifest) -> dict[str, Any]:
                 "config_name": config,
                 **({"default": True} if config == default else {}),
                 "data_files": [
-                    {"split": split, "path": f"{config}/{split}-*.parquet"} for split in splits
+                    {"split": split, "path": shard_name(config, split, "*", file_format)}
+                    for split in splits
                 ],
             }
             for config, splits in configs.items()

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from builder.model_facts import ModelFacts, PublishedScore, StageCost
 from generation.errors import UserError
 from generation.sampler_config import SamplerConfig
+from generation.shard_files import ShardFormat
 from generation.toml_recipes import load_toml
 
 BUILTIN = Path(__file__).parent / "recipes"
@@ -89,6 +90,7 @@ class Recipe(BaseModel):
     classes: a built-in class list or a CSV. dataset: the real data set those classes come from.
     regime: a key of REGIMES. license: of the images, with what the model's licence says of sharing
     them.
+    format: of the files, Parquet or Arrow IPC.
     encoding: of the stage that a build ends at; those before it, its parents, are always lossless.
     """
 
@@ -103,6 +105,7 @@ class Recipe(BaseModel):
     license_note: str = ""
     seed: Annotated[int, Field(ge=0, lt=2**53)] = 2023
     encoding: Encoding = "webp-lossless"
+    format: ShardFormat = "parquet"
     shard: ShardRecipe = ShardRecipe()
     stages: Annotated[tuple[StageRecipe, ...], Field(alias="stage", min_length=1)]
 

@@ -95,7 +95,7 @@ def build_shard(job: ShardJob) -> ShardRecord:
         name: [row[name] for row in rows] for name in features if name != "image"
     }
     columns["image"] = [images[slot] for slot in written]
-    content = encode_table(table_schema(features, job.classes), columns)
+    content = encode_table(table_schema(features, job.classes), columns, stage.format)
     rejections = rejected_attempts(slots.rejections, cells, job.release_seed, stage)
     empty = sum(rejections.quarantined.values()) if rejections else 0
     if len(written) + empty != len(cells):

@@ -9,6 +9,7 @@ from builder.environment import Environment
 from builder.lease import FOLDER as LEASE_FOLDER
 from builder.plan import BuildRequest
 from generation.errors import UserError
+from generation.shard_files import ShardFormat
 from generation.storage import ReleasePath, list_files, read_text
 
 STATE_FILE = "build.json"
@@ -16,8 +17,10 @@ STATE_FILE = "build.json"
 
 @dataclass(frozen=True)
 class SyntheticState:
-    """A synthetic release: fingerprints and encodings of its stages by resolution, all it was asked
-    for, and what its shards were made with: one environment, unless mixing was allowed."""
+    """A synthetic release: fingerprints and encodings of its stages by resolution, the format of
+    its files, all it was asked for, and what its shards were made with: one environment, unless
+    mixing was allowed.
+    """
 
     name: str
     seed: int
@@ -25,6 +28,7 @@ class SyntheticState:
     stages: dict[str, str]
     requests: tuple[BuildRequest, ...]
     encodings: dict[str, str] = field(default_factory=dict)
+    format: ShardFormat = "parquet"
     environments: tuple[Environment, ...] = ()
 
 

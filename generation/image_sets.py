@@ -1,7 +1,7 @@
 """Reading labelled image sets: releases on disk, real or synthetic, one and the same way.
 
 A release holds, for each configuration ("32": views at 32 pixels; "original": bytes as they came)
-and split, Parquet files `CONFIG/SPLIT-*.parquet`. Real releases mark some rows of `train` as
+and split, files such as `CONFIG/SPLIT-*.parquet`. Real releases mark some rows of `train` as
 tuning; the pseudo-splits `fit` (train less tuning) and `tuning` read one part each.
 """
 
@@ -56,7 +56,7 @@ def split_files(release: ReleasePath, config: str, split: str) -> list[ReleasePa
     """The files of one split, sorted; UserError says what there is instead."""
     names = _listed_files(release)
     if not names:
-        raise UserError(f"{release} is not a release: no Parquet files; see build-dataset")
+        raise UserError(f"{release} is not a release: no Parquet or Arrow files; see build-dataset")
     configs = {name.split("/")[0] for name in names}
     if config not in configs:
         raise unknown_name(f"configuration of {release}", config, configs)

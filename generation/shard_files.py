@@ -1,43 +1,90 @@
-"""Reading the files of a release, in a folder or behind a URL, whatever their format."""
+"""Reading the files of a release, in a folder or behind a URL, whatever their format.
+
+Parquet files are CONFIG/SPLIT-NAME.parquet; Arrow IPC streams CONFIG/SPLIT/data-NAME.arrow, where
+`datasets.load_from_disk` maps them into memory.
+"""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from generation.storage import ReleasePath, reaching
 
-SUFFIX = ".parquet"
+ShardFormat = Literal["parquet", "arrow"]
+FORMAT_NAMES: dict[ShardFormat, str] = {"parquet": "Parquet", "arrow": "Arrow IPC"}
+DEPTH: dict[ShardFormat, int] = {"parquet": 1, "arrow": 2}  # folders above a file in its release
+
+
+def shard_name(config: str, split: str, name: str, file_format: ShardFormat) -> str:
+    """Where a shard stands within its release; `*` as its name gives the pattern of all."""
+    if file_format == "arrow":
+        return f"{config}/{split}/data-{name}.arrow"
+    return f"{config}/{split}-{name}.parquet"
+
+
+def shard_format(name: str) -> ShardFormat:
+    """By the name's ending."""
+    return "arrow" if name.endswith(".arrow") else "parquet"
 
 
 def is_shard(name: str) -> bool:
     """Whether a path within a release is that of a shard."""
-    return name.endswith(SUFFIX) and name.count("/") == 1
+    return name.endswith((".parquet", ".arrow")) and name.count("/") == DEPTH[shard_format(name)]
 
 
 def shard_split(name: str) -> str:
-    """The split of the shard at CONFIG/SPLIT-*.parquet."""
+    """The split of the shard at `name`."""
     return name.split("/")[1].split("-", maxsplit=1)[0]
 
 
 def read_shard(path: ReleasePath, columns: Sequence[str] | None = None) -> pa.Table:
     """The file's rows, only `columns` of them if given."""
     with reaching(path):
-        return pq.read_table(**_source(path), columns=columns and list(columns))
+        if shard_format(path.name) == "parquet":
+            return pq.read_table(**_source(path), columns=columns and list(columns))
+        with _open_stream(path) as reader:
+            table = reader.read_all()
+        return table.select(list(columns)) if columns else table
 
 
 def shard_schema(path: ReleasePath) -> pa.Schema:
     """The file's schema with the metadata that was written."""
-    with reaching(path), pq.ParquetFile(**_source(path)) as file:
-        return file.schema_arrow
+    with reaching(path):
+        if shard_format(path.name) == "parquet":
+            with pq.ParquetFile(**_source(path)) as file:
+                return file.schema_arrow
+        with _open_stream(path) as reader:
+            return reader.schema
 
 
 def iterate_shard(path: ReleasePath, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
     """Batches of at most `rows` rows, so that a large file need not fit in memory."""
-    with reaching(path), pq.ParquetFile(**_source(path)) as file:
-        yield from file.iter_batches(rows, columns=list(columns))
+    with reaching(path):
+        if shard_format(path.name) == "parquet":
+            with pq.ParquetFile(**_source(path)) as file:
+                yield from file.iter_batches(rows, columns=list(columns))
+            return
+        with _open_stream(path) as reader:
+            for batch in reader:
+                chosen = batch.select(list(columns))
+                yield from (chosen.slice(i, rows) for i in range(0, batch.num_rows, rows))
+
+
+@contextmanager
+def _open_stream(path: ReleasePath) -> Iterator[pa.RecordBatchReader]:
+    """An Arrow IPC stream, mapped into memory if it lies in a folder."""
+    with _stream_source(path) as source, pa.ipc.open_stream(source) as reader:
+        yield reader
+
+
+def _stream_source(path: ReleasePath) -> Any:
+    if isinstance(path, Path):
+        return pa.memory_map(str(path))
+    return path.fs.open(path.path, "rb")
 
 
 def _source(path: ReleasePath) -> dict[str, Any]:

@@ -116,9 +116,9 @@ def publish_release(
 
 
 def _refuse_other_data(name: str, data: Sequence[LocalFile], there: Sequence[str]) -> None:
-    """UserError if the repository holds Parquet files of another release: they would be mixed."""
+    """UserError if the repository holds shards of another release: they would be mixed."""
     own = {file.path for file in data}
-    others = [path for path in there if path.endswith(".parquet") and path not in own]
+    others = [path for path in there if path.endswith((".parquet", ".arrow")) and path not in own]
     if others:
         raise UserError(
             f"{name} holds {others[0]}, which is not of this release ({len(others)} such files): "

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from builder.arrow_index import index_names
 from builder.build import BuildPlan, plan_build
-from builder.commit import remove_temporaries, sha256_file
+from builder.commit import remove_temporaries
 from builder.environment import Environment
 from builder.manifest import Manifest, ShardRecord
-from builder.readme import write_readme
+from builder.readme import write_documents
 from builder.release.findings import Report
 from builder.release.planned import PlannedRelease, planned_release
 from builder.release.verify import README_FILE
@@ -144,6 +145,7 @@ def _mend_state(release: Path, manifest: Manifest, planned: PlannedRelease) -> N
         shard=planned.recipe.shard.model_dump(),
         stages=stages,
         requests=planned.requests,
+        format=planned.recipe.format,
         encodings={str(s.recipe.resolution): s.encoding for s in planned.stages},
         environments=environments,
     )
@@ -182,11 +184,10 @@ def _finish(
     if environments and manifest.kind == "synthetic":
         made = [{"device": e.device, "versions": dict(e.versions)} for e in environments]
         new = replace(new, origin=new.origin | {"environments": made})
-    gone = {name for name in new.documents if name in report.damaged()}
-    if new.shards != manifest.shards or README_FILE in report.damaged():
-        write_readme(release, new)
+    gone = {name for name in (README_FILE, *new.documents) if name in report.damaged()}
+    if new.shards != manifest.shards or gone & {README_FILE, *index_names(new)}:
         kept = {n: sha256 for n, sha256 in new.documents.items() if n not in gone}
-        new = replace(new, documents=kept | {README_FILE: sha256_file(release / README_FILE)})
+        new = replace(new, documents=kept | write_documents(release, new))
     if new != manifest:
         new.write(release)
     return new

@@ -9,15 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from builder.commit import sha256_file
 from builder.manifest import ShardRecord
 from builder.markers import marker_name
 from builder.release.findings import Problem
-from generation.shard_files import read_shard
+from generation.shard_files import (
+    FORMAT_NAMES,
+    iterate_shard,
+    read_shard,
+    shard_format,
+    shard_schema,
+)
 
+READ_ROWS = 64
 SYNTHETIC_MARK = b"trainedAlgorithmicMedia"
 # What Pillow raises for bytes that are no image; SyntaxError is its word for a broken PNG chunk.
 NO_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -56,11 +62,10 @@ def check_shard(release: Path, check: ShardCheck) -> list[Problem]:
     if damage is not None:
         return [*problems, Problem(record.path, damage)]
     try:
-        # By its path, not as a file object of Python's: Arrow reads from threads of its own.
-        with pq.ParquetFile(release / record.path) as file:
-            problems += [Problem(record.path, text) for text in _content_problems(file, check)]
+        path = release / record.path
+        problems += [Problem(record.path, text) for text in _content_problems(path, check)]
     except (pa.ArrowException, OSError) as error:
-        text = f"cannot be read as Parquet: {' '.join(str(error).split())}"
+        text = f"cannot be read as {_format(record)}: {' '.join(str(error).split())}"
         problems.append(Problem(record.path, text))
     return problems
 
@@ -95,19 +100,24 @@ def marker_problems(release: Path, record: ShardRecord) -> list[Problem]:
     return []
 
 
-def _content_problems(parquet: pq.ParquetFile, check: ShardCheck) -> Iterator[str]:
-    if not parquet.schema_arrow.equals(check.schema, check_metadata=True):
-        yield _schema_problem(parquet.schema_arrow, check.schema)
+def _format(record: ShardRecord) -> str:
+    return FORMAT_NAMES[shard_format(record.path)]
+
+
+def _content_problems(path: Path, check: ShardCheck) -> Iterator[str]:
+    schema = shard_schema(path)
+    if not schema.equals(check.schema, check_metadata=True):
+        yield _schema_problem(schema, check.schema)
         return
     others = [name for name in check.schema.names if name != "image"]
-    columns: Columns = parquet.read(columns=others).to_pydict()
-    rows = parquet.metadata.num_rows
+    columns: Columns = read_shard(path, others).to_pydict()
+    rows = len(columns["class_id"])
     if rows != check.record.rows:
         yield f"has {rows} rows, the manifest says {check.record.rows}"
     if Counter(columns["class_id"]) != check.record.per_class:
         yield "its images of each class are not as many as the manifest says"
     yield from check.rows(columns)
-    yield from _image_problems(parquet, columns, check.image)
+    yield from _image_problems(path, columns, check.image)
 
 
 def _schema_problem(found: pa.Schema, wanted: pa.Schema) -> str:
@@ -121,13 +131,12 @@ def _schema_problem(found: pa.Schema, wanted: pa.Schema) -> str:
     return "features or class list in the schema are not those of the manifest"
 
 
-def _image_problems(parquet: pq.ParquetFile, columns: Columns, check: ImageCheck) -> Iterator[str]:
-    """One line for each way in which images fail; a row group is in memory at a time."""
+def _image_problems(path: Path, columns: Columns, check: ImageCheck) -> Iterator[str]:
+    """One line for each way in which images fail; a few of them are in memory at a time."""
     failed: dict[str, list[str]] = {}
     row = 0
-    for group in range(parquet.num_row_groups):
-        images = parquet.read_row_group(group, columns=["image"])["image"].combine_chunks()
-        for content in images.field("bytes"):
+    for batch in iterate_shard(path, ["image"], READ_ROWS):
+        for content in batch["image"].field("bytes"):
             own = {name: values[row] for name, values in columns.items()}
             text = _image_problem(content.as_py(), own, check)
             if text is not None:

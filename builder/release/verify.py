@@ -12,6 +12,8 @@ from builder.manifest import Manifest, ShardRecord
 from builder.readme import load_contract
 from builder.release.findings import Problem, Report
 from builder.release.shard_checks import ShardCheck, check_shard
+from generation.shard_files import is_shard
+from generation.storage import list_files
 
 README_FILE = "README.md"
 
@@ -73,11 +75,7 @@ def _check_shards(
 def _stray_problems(release: Path, manifest: Manifest) -> list[Problem]:
     """Files that `load_dataset` would read as part of the release, and that are not."""
     listed = {record.path for record in manifest.shards}
-    strays = [
-        path.relative_to(release).as_posix()
-        for config in manifest.splits()
-        for path in sorted((release / config).glob("*.parquet"))
-    ]
+    strays = [name for name in sorted(list_files(release)) if is_shard(name)]
     return [Problem(path, "is not in the manifest") for path in strays if path not in listed]
 
 
