@@ -33,7 +33,7 @@ def manifold_scores(images: np.ndarray, real: np.ndarray) -> ManifoldScores:
     """
     narrow, wide = _radii(real, (PRECISION_NEIGHBOURS, DENSITY_NEIGHBOURS))
     (own,) = _radii(images, (PRECISION_NEIGHBOURS,))
-    precision, density = np.zeros(len(images)), np.zeros(len(images))
+    precision, balls = np.zeros(len(images)), np.zeros(len(images), np.int64)
     recall, nearest = np.zeros(len(real)), np.full(len(real), np.inf)
     for rows in _blocks(len(images)):
         x = images[rows].astype(np.float64)
@@ -41,11 +41,13 @@ def manifold_scores(images: np.ndarray, real: np.ndarray) -> ManifoldScores:
             distances = _squared_distances(x, real[columns].astype(np.float64))
             inside = (distances <= narrow[columns]).any(axis=1)
             precision[rows] = np.maximum(precision[rows], inside)
-            density[rows] += (distances <= wide[columns]).sum(axis=1) / DENSITY_NEIGHBOURS
+            balls[rows] += (distances <= wide[columns]).sum(axis=1)
             reached = (distances <= own[rows, None]).any(axis=0)
             recall[columns] = np.maximum(recall[columns], reached)
             nearest[columns] = np.minimum(nearest[columns], distances.min(axis=0))
-    return ManifoldScores(precision, recall, density, (nearest <= wide).astype(np.float64))
+    return ManifoldScores(
+        precision, recall, balls / DENSITY_NEIGHBOURS, (nearest <= wide).astype(np.float64)
+    )
 
 
 def _radii(x: np.ndarray, neighbours: tuple[int, ...]) -> list[np.ndarray]:

@@ -22,6 +22,7 @@ from torch_fidelity.metric_prc import prc_features_to_metric
 from generation.errors import UserError
 from generation.real_sources import RealSplit, open_source
 from generation.views import make_view
+from metrics import manifold
 from metrics.diversity import vendi_score
 from metrics.extractors import Features, load_extractor
 from metrics.frechet import GaussianReference, Moments
@@ -207,6 +208,15 @@ def test_scores_of_prdc(k, names, sets, capsys):
     for name in names:
         assert theirs[name] > 0.02
         assert getattr(ours, name).mean() == pytest.approx(theirs[name], rel=1e-12)
+
+
+@pytest.mark.parametrize("block", [37, 400])
+def test_distances_in_blocks_change_no_bit(block, monkeypatch):
+    whole = manifold_scores(X, Y)
+    monkeypatch.setattr(manifold, "BLOCK", block)
+    blocked = manifold_scores(X, Y)
+    for name, values in vars(whole).items():
+        assert (getattr(blocked, name) == values).all(), name
 
 
 def test_manifold_scores_of_identical_and_distant_sets():

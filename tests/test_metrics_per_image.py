@@ -11,6 +11,7 @@ from classifiers.recipe import ClassifierRecipe
 from generation.errors import UserError
 from generation.image_sets import LabelledImages
 from generation.timm_classifier import build_model
+from metrics import copies
 from metrics.agreement import AgreementCounts, agreement_values, logit_columns
 from metrics.copies import copy_values, nearest_images
 from metrics.extractors import load_extractor
@@ -36,10 +37,14 @@ def keys(prefix: str, n: int) -> np.ndarray:
 
 def shards(features: np.ndarray, parts: int) -> list[ShardFeatures]:
     none = np.zeros((len(features), 0), np.float32)
-    images = ImageList(np.arange(len(features)), (), (), np.zeros(len(features), int))
     names = keys("train", len(features))
     rows = np.array_split(np.arange(len(features)), parts)
-    return [ShardFeatures(0, images, names[r], features[r], none[r], none[r]) for r in rows]
+    return [
+        ShardFeatures(
+            0, ImageList(r, (), (), np.zeros(len(r), int)), names[r], features[r], none[r], none[r]
+        )
+        for r in rows
+    ]
 
 
 @pytest.mark.parametrize("parts", [1, 3, 40])
@@ -50,6 +55,16 @@ def test_nearest_images_are_the_nearest(parts):
     distances = cdist(sample.features, train)
     assert found.distances == pytest.approx(distances.min(axis=1), rel=1e-5)
     assert (found.keys == keys("train", 500)[distances.argmin(axis=1)]).all()
+
+
+def test_nearest_images_in_blocks_are_the_same_bits(monkeypatch):
+    train, images = clouds(1, 500), clouds(2, 60)
+    sample = Sample.of(keys("image", 60), images, np.zeros(60, int))
+    whole = nearest_images(sample, shards(train, 1))
+    monkeypatch.setattr(copies, "BLOCK", 17)
+    blocked = nearest_images(sample, shards(train, 3))
+    assert (blocked.distances == whole.distances).all()
+    assert (blocked.keys == whole.keys).all()
 
 
 def test_copied_images_are_found():
