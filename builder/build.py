@@ -17,6 +17,7 @@ from builder.estimate import (
     total_hours,
 )
 from builder.gpu_memory import require_memory
+from builder.labels import require_meaningful_labels
 from builder.manifest import Manifest, ShardRecord
 from builder.plan import (
     BuildRequest,
@@ -122,6 +123,7 @@ def plan_build(
     require_memory(chain)
     folders, hashes = locate_checkpoints(chain)
     rules = locate_rules(chain, folders, tuple(c.wnid for c in classes))
+    require_meaningful_labels(chain, folders, classes)
     encodings = _keep_encodings(release, recipe, chain, earlier)
     stages = plan_stages(recipe, chain, classes, hashes, rules, encodings)
     request = BuildRequest(tuple(c.wnid for c in wanted), per_class)

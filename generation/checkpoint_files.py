@@ -7,11 +7,12 @@ from pathlib import Path
 from generation.errors import UserError, unknown_name
 
 BUILTIN = Path(__file__).parent / "checkpoints"
+STAGE_FILE = "stage.json"
 HASHED_FILES = (
     "config.json",
     "diffusion_pytorch_model.safetensors",
     "prompts.safetensors",
-    "stage.json",
+    STAGE_FILE,
 )
 
 

@@ -133,7 +133,7 @@ def _training_set(
         return torch.from_numpy(channels).permute(0, 3, 1, 2).contiguous()
 
     entries = load_classes(recipe.classes)
-    index = network.prompts.indices([c.prompt for c in entries])
+    index = network.conditions([c.prompt for c in entries])
     return TrainingSet(
         images=planes(images),
         parents=None if parents is None else planes(parents),

@@ -1,19 +1,21 @@
-"""The network of one cascade stage: a diffusers U-Net on pixels, conditioned on text.
+"""The network of one cascade stage: a diffusers U-Net on pixels, told a text, a class or nothing.
 
-A base stage sees noise and text. A super-resolution stage also sees its parent image,
+A base stage sees noise and its condition. A super-resolution stage also sees its parent image,
 upsampled and concatenated (Saharia et al. 2022, section 2.4), after Gaussian noise of the
 augmentation level s has been mixed in, and is told s.
 """
 
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.models.embeddings import get_timestep_embedding
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from generation.conditioning import Conditioning
 from generation.sampler import Denoiser
 from generation.sampler_config import Prediction
 from generation.schedule import ScheduleConfig
@@ -29,6 +31,7 @@ class StageConfig(BaseModel):
     low_resolution: side of the parent image, None for a base stage.
     variance: learned, the network says after its prediction, in as many channels, where between
     its bounds the log-variance of DDPM lies (Nichol & Dhariwal 2021, eq. 15).
+    prompts: the conditions it knows, the null one last; of classes, each by its prompt.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,8 +43,15 @@ class StageConfig(BaseModel):
     prediction: Prediction = "v"
     variance: Literal["fixed", "learned"] = "fixed"
     schedule: ScheduleConfig = ScheduleConfig()
-    text_encoder: str
+    conditioning: Conditioning = "text"
+    text_encoder: str | None = None
     prompts: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _text_has_an_encoder(self) -> Self:
+        if (self.conditioning == "text") != (self.text_encoder is not None):
+            raise ValueError("text_encoder goes with conditioning = 'text', and only with it")
+        return self
 
     @property
     def input_channels(self) -> int:
@@ -79,6 +89,12 @@ class PixelUNet(nn.Module):
         self.register_buffer("prompt_tokens", prompts.tokens, persistent=False)
         self.register_buffer("prompt_mask", prompts.mask, persistent=False)
         self.register_buffer("prompt_pooled", prompts.pooled, persistent=False)
+
+    def conditions(self, prompts: Sequence[str]) -> Tensor:
+        """int64[N], what `forward` takes for images of `prompts`; UserError for one it lacks."""
+        if self.config.conditioning == "none":
+            return torch.zeros(len(prompts), dtype=torch.int64)
+        return self.prompts.indices(prompts)
 
     def forward(
         self,

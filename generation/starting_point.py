@@ -11,6 +11,7 @@ from generation.checkpoint_files import (
     resolve_checkpoint,
 )
 from generation.classes import load_classes
+from generation.conditioning import embed_conditions
 from generation.errors import UserError
 from generation.training_recipe import TrainingRecipe
 
@@ -33,8 +34,8 @@ def starting_network(recipe: TrainingRecipe, start: str | None) -> "PixelUNet":
     from generation.checkpoint import load_checkpoint
 
     network = load_checkpoint(resolve_checkpoint(start))
-    for field, wanted in recipe.stage.model_dump().items():
-        found = network.config.model_dump()[field]
+    for field in type(recipe.stage).model_fields:
+        found, wanted = getattr(network.config, field), getattr(recipe.stage, field)
         if found != wanted:
             raise UserError(f"--from {start} has {field} {found}, the recipe's stage {wanted}")
     return network
@@ -74,11 +75,11 @@ def _new_network(recipe: TrainingRecipe) -> "PixelUNet":
     import torch
 
     from generation.pixel_unet import StageConfig, build_unet
-    from generation.text import MINILM, encode_prompts
 
-    prompts = encode_prompts([c.prompt for c in load_classes(recipe.classes)])
-    stage = recipe.stage.model_dump()
-    config = StageConfig(**stage, text_encoder=MINILM, prompts=prompts.prompts)
+    stage = recipe.stage
+    texts = [c.prompt for c in load_classes(recipe.classes)]
+    prompts, encoder = embed_conditions(stage.conditioning, texts)
+    config = StageConfig(**stage.model_dump(), text_encoder=encoder, prompts=prompts.prompts)
     torch.manual_seed(recipe.training.seed)
     return build_unet(config, prompts, recipe.network)
 

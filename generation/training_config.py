@@ -10,7 +10,7 @@ class TrainingConfig(BaseModel):
 
     batch: images an optimiser step sees, over all processes and accumulation steps together.
     learning_rate rises over `warmup` steps, then falls to zero along a half cosine.
-    caption_dropout: share of images that see the null prompt (classifier-free guidance).
+    caption_dropout: share of images that see the null prompt or class (classifier-free guidance).
     max_augmentation: a super-resolution stage's augmentation level is uniform up to this.
     keep_every: steps between the averaged checkpoints that stay, to select from; 0 for none.
     """

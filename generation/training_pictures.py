@@ -39,8 +39,11 @@ def draw_losses(losses: list[float], path: Path) -> None:
 
 
 def draw_samples(network: PixelUNet, data: TrainingSet, path: Path) -> None:
-    """A grid of samples as a PNG: a row a prompt, on the parents of the first training images."""
-    prompts = network.prompts.prompts[: data.null_prompt]
+    """A grid of samples as a PNG: a row a prompt, on the parents of the first training images.
+
+    An unconditional network has one row.
+    """
+    prompts = network.prompts.prompts[: max(1, data.null_prompt)]
     rows = [int(torch.argmax((data.prompts == i).int())) for i in range(len(prompts))]
     batch = ImageBatch(
         prompts=[prompt for prompt in prompts for _ in range(PER_PROMPT)],

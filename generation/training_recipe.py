@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from generation.conditioning import Conditioning
 from generation.sampler_config import Prediction
 from generation.schedule import ScheduleConfig
 from generation.toml_recipes import load_toml
@@ -25,6 +26,7 @@ class StageRecipe(BaseModel):
     prediction: Prediction = "v"
     variance: Literal["fixed", "learned"] = "fixed"
     schedule: ScheduleConfig = ScheduleConfig()
+    conditioning: Conditioning = "text"
 
 
 class TrainingRecipe(BaseModel):

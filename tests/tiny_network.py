@@ -2,6 +2,7 @@
 
 import torch
 
+from generation.conditioning import Conditioning, embed_conditions
 from generation.pixel_unet import PixelUNet, StageConfig, build_unet
 from generation.schedule import ScheduleConfig
 from generation.text import PromptEmbeddings
@@ -39,3 +40,21 @@ def tiny_network(
     config = StageConfig.model_validate(settings | stage)
     network = build_unet(config, embeddings, SHAPE | {"dropout": dropout})
     return network.eval().requires_grad_(False)
+
+
+def tiny_conditioned(
+    conditioning: Conditioning, prompts: tuple[str, ...], low_resolution: int | None = None
+) -> PixelUNet:
+    """The same stages, told a class or nothing."""
+    embeddings, encoder = embed_conditions(conditioning, prompts)
+    config = StageConfig(
+        resolution=8 if low_resolution is None else 2 * low_resolution,
+        channels=3,
+        low_resolution=low_resolution,
+        conditioning=conditioning,
+        text_encoder=encoder,
+        prompts=embeddings.prompts,
+        schedule=ScheduleConfig(num_steps=100),
+    )
+    torch.manual_seed(0)
+    return build_unet(config, embeddings, SHAPE).eval().requires_grad_(False)

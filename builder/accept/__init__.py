@@ -50,6 +50,7 @@ class RuleSource(Protocol):
     `exclude=True`, since the hash of what lies there decides, not its place.
     locate: the file or folder the rule needs; UserError if it is missing or does not fit.
     sha256: of what is there.
+    JUDGES_LABELS = True, where the module has it: a verdict says whether the label is the image's.
     """
 
     Settings: type[BaseModel]

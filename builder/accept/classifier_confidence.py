@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+JUDGES_LABELS = True
+
+
 class Settings(BaseModel):
     """checkpoint: file that `train-classifier --save` wrote. minimum: softmax probability."""
 

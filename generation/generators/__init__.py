@@ -49,7 +49,8 @@ class GeneratorSource(Protocol):
     """A generator's module: finds the model's files, hashes them, loads them.
 
     `locate` raises UserError, in one line that says what to do, if the model is out of reach.
-    `compiled`: run the networks through torch.compile, whose pixels differ a little.
+    `compiled`: run the networks through torch.compile, whose pixels differ a little. A module whose
+    models may know of no classes also has `unconditional(folder) -> bool`.
     """
 
     def locate(self, checkpoint: str) -> Path: ...

@@ -1,11 +1,12 @@
 """The pixel U-Net stages that `finetune-generator` trains, base and super-resolution."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from generation.checkpoint_files import checkpoint_sha256, resolve_checkpoint
+from generation.checkpoint_files import STAGE_FILE, checkpoint_sha256, resolve_checkpoint
 from generation.errors import UserError
 from generation.generators import Generator, ImageBatch
 from generation.noise import ahead_of_need, image_noise
@@ -25,6 +26,11 @@ def locate(checkpoint: str) -> Path:
 def sha256(folder: Path) -> str:
     """One hash over the files that decide the pixels."""
     return checkpoint_sha256(folder)
+
+
+def unconditional(folder: Path) -> bool:
+    """Whether the network knows of no classes, so that a label says nothing of its image."""
+    return bool(json.loads((folder / STAGE_FILE).read_text()).get("conditioning") == "none")
 
 
 def load(folder: Path, compiled: bool) -> Generator:
@@ -55,7 +61,9 @@ class PixelUNetGenerator:
         network = self._network
         config = network.config
         device = network.prompt_tokens.device
-        prompt = network.prompts.indices(batch.prompts).to(device)
+        if config.conditioning == "none" and settings.guidance != 1:
+            raise UserError("an unconditional checkpoint has nothing to guide by: leave guidance 1")
+        prompt = network.conditions(batch.prompts).to(device)
         shape = (config.channels, config.resolution, config.resolution)
         with torch.inference_mode(), ahead_of_need(image_noise(batch.seeds, shape)) as noise:
             parent = self._parents(batch)
