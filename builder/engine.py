@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from distributed import Future
 
 ATTEMPTS = 3
-AHEAD = 2  # shards at the scheduler for each worker: none of them waits for the client
+AHEAD = 3  # shards for each worker: one is written, one sampled, one waits at the scheduler
 LOOK_SECONDS = 5.0  # how often to look for workers that came or went
 
 

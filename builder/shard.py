@@ -1,6 +1,7 @@
 """One shard, from plan to committed file: the task that runs on a worker."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from builder.plan import ShardPlan, image_id, image_seed
 from builder.recipe import StageRecipe
 from builder.rejections import rejected_attempts
 from builder.slots import Cell, Slots, fill_slots
+from builder.writing import beside_next_shard
 from generation.classes import ClassEntry
 from generation.errors import UserError
 from generation.generators import Generator, generator_source
@@ -88,6 +90,15 @@ def build_shard(job: ShardJob) -> ShardRecord:
     cells = _cells(job)
     slots = Slots(len(cells), stage.attempts)
     images = fill_slots(slots, cells, job.release_seed, stage, generator, rule)
+    with beside_next_shard():
+        return _write_shard(job, cells, slots, images, started)
+
+
+def _write_shard(
+    job: ShardJob, cells: Sequence[Cell], slots: Slots, images: dict[int, bytes], started: float
+) -> ShardRecord:
+    """Commit the shard: `images`, encoded, by slot, and what `slots` says of the others."""
+    stage = job.plan.stage
     written = sorted(images)
     rows = [_row(job, cells[slot], slots.accepted[slot]) for slot in written]
     features = image_features(job.classes, COLUMNS)

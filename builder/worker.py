@@ -15,6 +15,7 @@ from builder.manifest import ShardRecord
 from builder.shard import load_generator
 from builder.state import STATE_FILE
 from builder.stopping import Stopped, begin_job
+from builder.writing import next_shard_begins_by
 from generation.errors import UserError
 from generation.storage import ReleasePath
 
@@ -123,11 +124,14 @@ def run_job(job: Job, terms: Terms) -> Done | Failure | None:
 
     What no other shard would fare better with is raised: bad input (UserError), a full disk.
     """
+    from distributed import secede
+
     try:
         begin_job(terms.run)
         _keep_terms(job, terms)
         use_one_thread()
-        return Done(job.committed() or job.run(), own_environment())
+        with next_shard_begins_by(secede):
+            return Done(job.committed() or job.run(), own_environment())
     except Stopped:
         return None
     except UserError:

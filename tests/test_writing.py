@@ -1,0 +1,108 @@
+"""A shard is written while the next is sampled: one at a time, and what fails is heard of."""
+
+import errno
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from distributed import Client, LocalCluster
+
+from builder.commit import sha256_file
+from builder.environment import own_environment
+from builder.manifest import ShardRecord
+from builder.state import STATE_FILE
+from builder.worker import Done, Failure, Terms, run_job
+from builder.writing import beside_next_shard
+
+events: list[str] = []
+may_write: dict[int, threading.Event] = {}
+
+
+@dataclass(frozen=True)
+class SlowToWrite:
+    """A job whose writing waits until it may; says what it is at."""
+
+    number: int
+    release: Path
+    error: Exception | None = None
+    fingerprint: str = ""
+    planned: int = 1
+    after: str | None = None
+    priority: int = 0
+
+    @property
+    def path(self) -> str:
+        return f"8/train-{self.number}.parquet"
+
+    def committed(self) -> ShardRecord | None:
+        return None
+
+    def run(self) -> ShardRecord:
+        events.append(f"sample {self.number}")
+        with beside_next_shard():
+            events.append(f"write {self.number}")
+            assert may_write[self.number].wait(30)
+            if self.error is not None:
+                raise self.error
+            events.append(f"written {self.number}")
+        return ShardRecord(self.path, 1, 1, "", "", {})
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    """One worker of one thread, in this process so that it shares `events`."""
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def submit(client: Client, folder: Path, errors: list[Exception | None]) -> list:
+    events.clear()
+    may_write.update({number: threading.Event() for number in range(len(errors))})
+    (folder / STATE_FILE).write_text("{}")
+    terms = Terms(folder.name, own_environment(), sha256_file(folder / STATE_FILE))
+    jobs = [SlowToWrite(number, folder, error) for number, error in enumerate(errors)]
+    return [client.submit(run_job, job, terms, priority=-job.number, pure=False) for job in jobs]
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline, events
+        time.sleep(0.01)
+
+
+def test_one_shard_is_written_while_the_next_is_sampled_and_no_more(client: Client, tmp_path: Path):
+    results = submit(client, tmp_path, [None] * 4)
+    for number in range(3):
+        wait_for(lambda n=number: f"sample {n + 1}" in events)
+        time.sleep(0.1)
+        # the worker holds two shards: one is written, the other waits, a third is not begun
+        assert events[-2:] == [f"write {number}", f"sample {number + 1}"], events
+        may_write[number].set()
+    may_write[3].set()
+    assert [type(future.result()) for future in results] == [Done] * 4
+    assert events == [
+        *("sample 0", "write 0", "sample 1", "written 0", "write 1", "sample 2"),
+        *("written 1", "write 2", "sample 3", "written 2", "write 3", "written 3"),
+    ]
+
+
+def test_what_writing_raises_is_the_shards_own_failure(client: Client, tmp_path: Path):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    results = submit(client, tmp_path, [ValueError("no such store"), full, None])
+    for event in may_write.values():
+        event.set()
+    failure = results[0].result()
+    assert isinstance(failure, Failure)
+    assert (failure.path, failure.reason) == ("8/train-0.parquet", "ValueError: no such store")
+    with pytest.raises(OSError, match="No space left on device"):
+        results[1].result()
+    assert isinstance(results[2].result(), Done)
