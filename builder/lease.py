@@ -183,9 +183,8 @@ def _numbers(release: ReleasePath) -> list[int]:
 
 
 def _highest(release: ReleasePath) -> _Standing | None:
-    numbers = _numbers(release)
     with suppress(FileNotFoundError):  # given back while we looked
-        if numbers:
+        if numbers := _numbers(release):
             return _Standing(numbers[-1], read_bytes(_path(release, numbers[-1])))
     return None
 
@@ -198,7 +197,8 @@ def _take(release: ReleasePath, say: Say) -> _Lease:
             continue  # it was given back
         lease = _Lease(release, standing.number + 1 if standing else 1, _this_process())
         if lease.create():
-            lease.remove(own=False)
+            with suppress(OSError, UserError):  # lower numbers mean nothing any more
+                lease.remove(own=False)
             return lease
 
 

@@ -6,7 +6,7 @@ a store that fails ends in one line; builder/commit.py writes. docs/storage.md h
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -115,14 +115,22 @@ def list_files(folder: ReleasePath) -> dict[str, int]:
     """
     with reaching(folder):
         if isinstance(folder, Path):
-            files = (path for path in folder.rglob("*") if path.is_file())
-            return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+            return _walk(folder)
         root = folder.path.rstrip("/")
         try:
             found = folder.fs.find(root, detail=True)
         except FileNotFoundError:  # a bucket that does not exist
             return {}
         return {name[len(root) :].lstrip("/"): int(info["size"]) for name, info in found.items()}
+
+
+def _walk(folder: Path) -> dict[str, int]:
+    found = {}
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # a temporary file, renamed since
+            if path.is_file():
+                found[path.relative_to(folder).as_posix()] = path.stat().st_size
+    return found
 
 
 def read_files(folder: ReleasePath, names: Iterable[str]) -> dict[str, bytes]:
