@@ -1,7 +1,7 @@
-"""Images that stay encoded in the Parquet files of their release, and are read one at a time.
+"""Images that stay encoded in the files of their release, and are read one at a time.
 
-A release stores images uncompressed by Parquet, so the bytes of each stand in the file as they
-are: they are found once, and read by their place from then on, in any order.
+A release stores images as they are, in Parquet and Arrow alike, so the bytes of each stand in the
+file: they are found once, and read by their place from then on, in any order.
 """
 
 import mmap
@@ -16,7 +16,7 @@ from PIL import Image
 
 from generation.errors import UserError
 from generation.image_sets import PSEUDO_SPLITS, class_labels, decode, split_files
-from generation.shard_files import shard_schema
+from generation.shard_files import read_shard, shard_format, shard_schema
 from generation.storage import ReleasePath
 
 BYTES = "image.bytes"
@@ -116,11 +116,11 @@ def index_images(
 def _index_file(path: Path, number: int, split: str) -> pa.Table:
     """Columns image_id, label, file, offset, size of the rows of `split`."""
     wanted = ["image_id", "label", *(["tuning"] if split in PSEUDO_SPLITS else [])]
-    with pq.ParquetFile(path) as parquet:
-        if missing := set(wanted) - set(parquet.schema_arrow.names):
-            raise UserError(f"{path} has no column {min(missing)!r}, so no split {split!r}")
-        table = parquet.read(columns=wanted)
-        places = np.array(list(_places(path, parquet)), np.int64).reshape(-1, 2)
+    if missing := set(wanted) - set(shard_schema(path).names):
+        raise UserError(f"{path} has no column {min(missing)!r}, so no split {split!r}")
+    table = read_shard(path, wanted)
+    find = _places_in_arrow if shard_format(path.name) == "arrow" else _places_in_parquet
+    places = np.array(list(find(path)), np.int64).reshape(-1, 2)
     columns = {"file": np.full(len(table), number), "offset": places[:, 0], "size": places[:, 1]}
     for name, values in columns.items():
         table = table.append_column(name, pa.array(values))
@@ -130,9 +130,26 @@ def _index_file(path: Path, number: int, split: str) -> pa.Table:
     return table
 
 
-def _places(path: Path, parquet: pq.ParquetFile) -> Iterator[tuple[int, int]]:
+def _places_in_arrow(path: Path) -> Iterator[tuple[int, int]]:
     """Offset and length of each image in the file, in the order of its rows."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with pa.memory_map(str(path)) as source:
+        start = source.read_buffer().address
+        source.seek(0)
+        with pa.ipc.open_stream(source) as reader:
+            for batch in reader:
+                images = batch["image"].field("bytes")
+                _, offsets, data = images.buffers()
+                ends = np.frombuffer(offsets, np.int32)[: len(images) + 1].astype(np.int64)
+                yield from zip(ends[:-1] + (data.address - start), np.diff(ends), strict=True)
+
+
+def _places_in_parquet(path: Path) -> Iterator[tuple[int, int]]:
+    """As of Arrow; Parquet does not say where, so the bytes are looked for."""
+    with (
+        pq.ParquetFile(path) as parquet,
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
         for group in range(parquet.num_row_groups):
             facts = parquet.metadata.row_group(group)
             columns = (facts.column(i) for i in range(facts.num_columns))

@@ -9,6 +9,7 @@ from datasets import load_dataset, load_from_disk
 
 from builder.manifest import read_manifest
 from builder.release.verify import verify_release
+from classifiers.encoded import index_images
 from generation.image_sets import load_images
 from generation.shard_files import is_shard, iterate_shard, read_shard, shard_schema
 from generation.storage import release_path
@@ -132,6 +133,14 @@ def test_shards_are_read_alike_in_a_folder_and_behind_a_url(release: Path):
         batches = list(iterate_shard(path, ["seed"], 3))
         assert max(batch.num_rows for batch in batches) == 3
         assert pa.Table.from_batches(batches).equals(whole.select(["seed"]))
+
+
+def test_single_images_are_read_by_their_place(release: Path):
+    found = index_images(release, "16", "train")
+    shards = [r for r in read_manifest(release).shards if r.config == "16"]
+    tables = [read_shard(release / r.path, ["image_id", "image"]).to_pylist() for r in shards]
+    stored = {row["image_id"]: row["image"]["bytes"] for rows in tables for row in rows}
+    assert {found.image_ids[i]: found.read(i) for i in range(len(found))} == stored
 
 
 def test_an_import_is_parquet():

@@ -56,7 +56,7 @@ def client() -> Iterator[Client]:
     """One worker of one thread, in this process so that it shares `events`."""
     with (
         LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
         ) as cluster,
         Client(cluster) as client,
     ):
