@@ -40,12 +40,12 @@ def _new_app() -> typer.Typer:
 
 def _run(app: typer.Typer) -> NoReturn:
     try:
-        sys.exit(app(standalone_mode=False))
+        code = app(standalone_mode=False)
+        if code == EXIT_INTERRUPTED:  # what the parser makes of a KeyboardInterrupt
+            print("interrupted: rerun the same command to go on", file=sys.stderr)
+        sys.exit(code)
     except UserError as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        print("interrupted: rerun the same command to go on", file=sys.stderr)
-        raise SystemExit(EXIT_INTERRUPTED) from None
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -1,7 +1,8 @@
 """A generator that needs no torch: each image is a flat colour that follows from its seed.
 
 STAND_IN_FAULTS names a folder. In it, `log` gets a line for each image made, and `fault.json`, read
-anew for each batch, says how to misbehave: kind, resolution, times, seconds to take.
+anew for each batch, says how to misbehave: kind, times, seconds to take, and where: at a resolution
+(only shards of one class), or `after` so many images.
 """
 
 import errno
@@ -61,9 +62,14 @@ def misbehave(folder: Path, resolution: int, batch: ImageBatch) -> None:
     """Do what `folder`/fault.json says, at most `times` times over all processes."""
     fault = json.loads((folder / "fault.json").read_text())
     time.sleep(fault.get("seconds", 0))
-    with (folder / "log").open("a") as log:
-        log.write("".join(f"{resolution} {seed}\n" for seed in sorted(set(batch.seeds))))
-    if fault.get("resolution") != resolution or VICTIM not in batch.labels:
+    log = folder / "log"
+    with log.open("a") as lines:
+        lines.write("".join(f"{resolution} {seed}\n" for seed in sorted(set(batch.seeds))))
+    if "after" in fault:
+        struck = len(log.read_text().splitlines()) > fault["after"]
+    else:
+        struck = fault.get("resolution") == resolution and VICTIM in batch.labels
+    if not struck:
         return
     for strike in range(fault["times"]):
         with suppress(FileExistsError):
