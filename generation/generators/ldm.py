@@ -6,7 +6,7 @@ from generation.converters.source_files import locate_file
 from generation.diffusers_folder import file_sha256
 from generation.generators import Generator
 
-SOURCE = "the notebook latent_imagenet_diffusion of CompVis/latent-diffusion (model cin256-v2)"
+SOURCE = "the notebook latent_imagenet_diffusion of CompVis/latent-diffusion (cin256-v2/model.ckpt)"
 
 
 def locate(checkpoint: str) -> Path:
