@@ -7,15 +7,24 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 
+from builder import slots
 from builder.commit import sha256_file
+from builder.encode import encode_image
 from builder.environment import own_environment
 from builder.manifest import ShardRecord
+from builder.plan import plan_stages
+from builder.recipe import load_recipe
+from builder.slots import Cell, Slots, fill_slots
 from builder.state import STATE_FILE
 from builder.worker import Done, Failure, Terms, run_job
 from builder.writing import beside_next_shard
+from generation.classes import load_classes
+from generation.generators import ImageBatch
+from generation.sampler_config import SamplerConfig
 
 events: list[str] = []
 may_write: dict[int, threading.Event] = {}
@@ -106,3 +115,45 @@ def test_what_writing_raises_is_the_shards_own_failure(client: Client, tmp_path:
     with pytest.raises(OSError, match="No space left on device"):
         results[1].result()
     assert isinstance(results[2].result(), Done)
+
+
+@dataclass
+class Encoding:
+    """A sampler that is faster than its encoder: how far it gets ahead, in images."""
+
+    side: int
+    sampled: int = 0
+    encoded: int = 0
+    ahead: int = 0
+
+    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray:  # noqa: ARG002
+        self.sampled += len(batch.seeds)
+        self.ahead = max(self.ahead, self.sampled - self.encoded)
+        return np.zeros((len(batch.seeds), self.side, self.side, 3), np.uint8)
+
+    def encode(self, image: np.ndarray, encoding: str, *, synthetic: bool) -> bytes:
+        time.sleep(0.01)
+        content = encode_image(image, encoding, synthetic=synthetic)
+        self.encoded += 1
+        return content
+
+
+def test_at_most_two_batches_wait_for_encoding(
+    stand_in_recipe: Path, monkeypatch: pytest.MonkeyPatch
+):
+    recipe = load_recipe(str(stand_in_recipe))
+    classes = load_classes(recipe.classes)
+    stage = plan_stages(recipe, recipe.chain(8), classes, ["a" * 64])[0]
+    cells = [Cell(classes[0], index) for index in range(8 * stage.recipe.batch)]
+    work = Encoding(stage.recipe.resolution)
+    monkeypatch.setattr(slots, "encode_image", work.encode)
+    images = fill_slots(Slots(len(cells), 1), cells, 7, stage, work, None)
+    assert len(images) == work.encoded == len(cells)
+    assert work.ahead <= 2 * stage.recipe.batch
+
+    def fail(*_: object, **__: object) -> bytes:
+        raise ValueError("no room to encode in")
+
+    monkeypatch.setattr(slots, "encode_image", fail)
+    with pytest.raises(ValueError, match="no room to encode in"):
+        fill_slots(Slots(len(cells), 1), cells, 7, stage, work, None)
