@@ -14,7 +14,10 @@ Interval = tuple[float, float]
 
 
 class Source(BaseModel):
-    """One split of one release: what was scored, or a part of what a classifier learned from."""
+    """One split of one release: what was scored, or a part of what a classifier learned from.
+
+    weight: how often an epoch visited its images.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -25,6 +28,7 @@ class Source(BaseModel):
     images: int
     kind: str
     regime: str | None = None
+    weight: float = 1.0
 
 
 class ClassifierSubject(BaseModel):

@@ -1,12 +1,14 @@
 """The images of a training or a test: in memory where they fit, else decoded when needed."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import psutil
 
 from classifiers.encoded import EncodedImages
-from classifiers.recipe import ClassifierRecipe
-from classifiers.sources import Source, index_source, load_source, take_times
+from classifiers.recipe import ClassifierRecipe, View
+from classifiers.sources import Source, index_source, limited, load_source, take_times
 from generation.image_sets import LabelledImages
 
 COPIES = 4  # of the pixels, while they are decoded, laid out anew and padded
@@ -61,6 +63,26 @@ def read_testing(
 def _load(
     recipe: ClassifierRecipe, source: Source, advance: Callable[[int], None]
 ) -> LabelledImages:
-    images = load_source(source, recipe.resolution, recipe.view)
+    key = _Decoding(
+        str(source), source.manifest.content_sha256, recipe.resolution, recipe.view, source
+    )
+    images = limited(source, _decode(key))
     advance(source.images)
     return images
+
+
+@dataclass(frozen=True)
+class _Decoding:
+    """What decides the pixels of a whole source."""
+
+    name: str
+    content_sha256: str
+    resolution: int
+    view: View
+    source: Source = field(compare=False)
+
+
+@lru_cache(maxsize=3)
+def _decode(key: _Decoding) -> LabelledImages:
+    """Kept, since a study's next training mostly takes other parts of the same sets."""
+    return load_source(replace(key.source, per_class=None), key.resolution, key.view)

@@ -12,7 +12,13 @@ from classifiers.encoded import EncodedImages, index_images, join_encoded
 from classifiers.one_by_one import fit_view
 from classifiers.recipe import DEFAULT_VIEW, View
 from generation.errors import UserError
-from generation.image_sets import PSEUDO_SPLITS, LabelledImages, load_images, split_files
+from generation.image_sets import (
+    PSEUDO_SPLITS,
+    LabelledImages,
+    first_of_each,
+    load_images,
+    split_files,
+)
 from generation.storage import ReleasePath, release_path, split_release
 
 Images = TypeVar("Images", LabelledImages, EncodedImages)
@@ -122,7 +128,7 @@ def index_source(source: Source, advance: Callable[[int], None]) -> EncodedImage
 
 
 def _checked(source: Source, data: Images) -> Images:
-    """`data` with as many images of each class as `source` asks for, once it is what it should."""
+    """As many images of each class as `source` asks for, once all are what they should be."""
     if data.class_ids != source.class_ids:
         raise UserError(f"{source}: its files and its manifest have different class lists")
     stated = source.manifest.rows(source.config, source.split)
@@ -135,15 +141,14 @@ def _checked(source: Source, data: Images) -> Images:
             f"{source}: image {data.image_ids[first]} has label {data.labels[first]}, "
             f"out of range 0 to {len(data.class_ids) - 1}"
         )
+    return limited(source, data)
+
+
+def limited(source: Source, data: Images) -> Images:
+    """`data` with as many images of each class as `source` asks for."""
     if source.per_class is None:
         return data
     return data.take(first_of_each(data.labels, [source.per_class] * len(data.class_ids)))
-
-
-def first_of_each(labels: np.ndarray, counts: Sequence[int]) -> np.ndarray:
-    """Rows of at most counts[c] images of each class c, the first ones, in their order."""
-    rows = [np.flatnonzero(labels == c)[:count] for c, count in enumerate(counts)]
-    return np.sort(np.concatenate(rows))
 
 
 def take_times(sources: Sequence[Source], parts: Sequence[Images], times: float) -> list[Images]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -11,9 +11,8 @@ import typer
 
 from builder.results import Result
 from classifiers.experiment import STATE_SECONDS, Experiment, run_experiment, seed_paths
-from classifiers.image_data import read_testing, read_training
-from classifiers.recipe import ClassifierRecipe, load_recipe
-from classifiers.sources import Source, check_sources, join_images, open_source
+from classifiers.recipe import load_recipe
+from classifiers.task import Task
 from generation.command import run_command
 from generation.errors import UserError
 from generation.options import Json
@@ -133,31 +132,21 @@ def train_classifier(
     if save is not None and save.suffix != ".safetensors":
         raise UserError(f"--save {save}: give a file name that ends in .safetensors")
     chosen_seeds = _choose_seeds(seed, seeds)
-    chosen = load_recipe(recipe, changes or ())
-    if chosen.start is not None and start is None:
-        raise UserError(
-            f"recipe {chosen.name} goes on from a classifier of {chosen.start}: give it with --from"
-        )
-    sources = _open_sources(train, chosen, per_class, times)
-    shares = _parse_weights(weights, len(sources))
-    test_source = open_source(test, chosen.resolution, "test")
-    check_sources(sources, test_source)
-    experiment = _read_experiment(
-        chosen, steps, sources, times, shares, start, test_source, as_json
+    task = Task(
+        recipe=load_recipe(recipe, changes or ()),
+        train=tuple(train),
+        test=test,
+        per_class=per_class,
+        times=times,
+        weights=_parse_weights(weights, len(train)),
+        steps=steps,
+        start=start,
     )
+    sources, test_source = task.sources()
+    total = sum(source.images for source in (*sources, test_source))
+    with progress_bar(total, "reading", "images", quiet=as_json) as advance:
+        experiment = task.read(advance)
     _run_seeds(experiment, chosen_seeds, out, save, state_every, loaders, as_json)
-
-
-def _open_sources(
-    specs: Sequence[str], recipe: ClassifierRecipe, per_class: int | None, times: float | None
-) -> tuple[Source, ...]:
-    """With `times`, per_class is a count of real images."""
-    if times is not None and times <= 0:
-        raise UserError(f"--times {times:g}: give more than 0")
-    found = [open_source(spec, recipe.resolution, "train", per_class) for spec in specs]
-    if times is None:
-        return tuple(found)
-    return tuple(s if s.manifest.kind == "real" else replace(s, per_class=None) for s in found)
 
 
 def _parse_weights(weights: str | None, sources: int) -> tuple[float, ...]:
@@ -174,34 +163,6 @@ def _parse_weights(weights: str | None, sources: int) -> tuple[float, ...]:
             f"{','.join(['1'] * sources)}"
         )
     return found
-
-
-def _read_experiment(
-    recipe: ClassifierRecipe,
-    steps: int | None,
-    train: tuple[Source, ...],
-    times: float | None,
-    weights: tuple[float, ...],
-    start: Path | None,
-    test: Source,
-    quiet: bool,
-) -> Experiment:
-    """What is trained and tested, its images read or found."""
-    total = sum(source.images for source in (*train, test))
-    with progress_bar(total, "reading", "images", quiet=quiet) as advance:
-        parts = read_training(recipe, train, times, advance)
-        testing = read_testing(recipe, test, advance)
-    return Experiment(
-        recipe=recipe,
-        steps=steps,
-        train=train,
-        train_images=tuple(map(len, parts)),
-        training=join_images(parts),
-        test=test,
-        testing=testing,
-        weights=weights,
-        start=start,
-    )
 
 
 def _run_seeds(

@@ -74,7 +74,7 @@ def train(
     total = total_steps(recipe, len(visits), steps)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         seed_torch(seed, INITIALISATION)
-        run = _Run(recipe, len(data.class_ids), device)
+        run = Fit(recipe, len(data.class_ids), device)
         if start is not None:
             start_from(start, run.model, data.class_ids)
         first = run.resume(state)
@@ -103,7 +103,7 @@ def train(
     return run.trained.eval()
 
 
-class _Run:
+class Fit:
     """Model, optimizer and averaged weights of one training."""
 
     def __init__(self, recipe: ClassifierRecipe, classes: int, device: torch.device) -> None:

@@ -10,7 +10,7 @@ import typer
 from generation.classes import load_classes
 from generation.command import run_command
 from generation.errors import UserError
-from generation.image_sets import PSEUDO_SPLITS, LabelledImages, load_images
+from generation.image_sets import PSEUDO_SPLITS, LabelledImages, first_of_each, load_images
 from generation.progress import progress_bar
 from generation.starting_point import start_saw_tuning, starting_network, starting_sha256
 from generation.storage import ReleasePath, release_name, release_path
@@ -44,6 +44,9 @@ def finetune_generator(
     split: Annotated[
         str, typer.Option(help="fit is train less its tuning tenth; train is all of it.")
     ] = "fit",
+    per_class: Annotated[
+        int | None, typer.Option(help="Images of each class, the first by image id; all if not.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Train so long, not as the recipe.")] = None,
     keep_every: Annotated[
         int | None,
@@ -71,16 +74,18 @@ def finetune_generator(
     chosen = _changed(chosen, "keep_every", keep_every)
     if split not in ("train", "fit"):
         raise UserError(f"--split {split!r}: a generator learns from 'fit' or 'train' alone")
+    if per_class is not None and per_class < 1:
+        raise UserError(f"--per-class {per_class}: give at least 1")
     if threads is not None and threads < 1:
         raise UserError(f"--threads {threads}: give at least 1")
     release = release_path(data)
-    images, parents = _load_data(chosen, release, split)
+    images, parents = _load_data(chosen, release, split, per_class)
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
     network = starting_network(chosen, start)
-    record = _record(chosen, images, release, split, start)
+    record = _record(chosen, images, release, split, per_class, start)
     processes = _processes()
     with processes.main_process_first():
         _claim_folder(out, record)
@@ -102,20 +107,29 @@ def _changed(recipe: TrainingRecipe, field: str, value: int | None) -> TrainingR
 
 
 def _load_data(
-    recipe: TrainingRecipe, data: ReleasePath, split: str
+    recipe: TrainingRecipe, data: ReleasePath, split: str, per_class: int | None
 ) -> tuple[LabelledImages, LabelledImages | None]:
     """The stage's images and, for super-resolution, their views at the parent's resolution."""
-    images = load_images(data, str(recipe.stage.resolution), split)
+    images = _load_split(data, recipe.stage.resolution, split, per_class)
     wnids = tuple(c.wnid for c in load_classes(recipe.classes))
     if images.class_ids != wnids:
         raise UserError(f"{data} has other classes than the recipe's list {recipe.classes!r}")
     low = recipe.stage.low_resolution
     if low is None:
         return images, None
-    parents = load_images(data, str(low), split)
+    parents = _load_split(data, low, split, per_class)
     if parents.image_ids != images.image_ids:
         raise UserError(f"{data}: configurations {low} and {recipe.stage.resolution} differ in ids")
     return images, parents
+
+
+def _load_split(
+    data: ReleasePath, resolution: int, split: str, per_class: int | None
+) -> LabelledImages:
+    images = load_images(data, str(resolution), split)
+    if per_class is None:
+        return images
+    return images.take(first_of_each(images.labels, [per_class] * len(images.class_ids)))
 
 
 def _training_set(
@@ -144,7 +158,12 @@ def _training_set(
 
 
 def _record(
-    recipe: TrainingRecipe, images: LabelledImages, data: ReleasePath, split: str, start: str | None
+    recipe: TrainingRecipe,
+    images: LabelledImages,
+    data: ReleasePath,
+    split: str,
+    per_class: int | None,
+    start: str | None,
 ) -> dict[str, Any]:
     """training.json: all that decided the weights."""
     return {
@@ -153,6 +172,7 @@ def _record(
         "data": {
             "release": release_name(data),
             "split": split,
+            **({} if per_class is None else {"per_class": per_class}),
             "images": len(images),
             "sha256": images.sha256,
             "tuning_left_out": split in PSEUDO_SPLITS and not start_saw_tuning(start),

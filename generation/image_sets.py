@@ -8,7 +8,7 @@ tuning; the pseudo-splits `fit` (train less tuning) and `tuning` read one part e
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -121,6 +121,12 @@ def load_images(release: ReleasePath, config: str, split: str) -> LabelledImages
         class_ids=ids,
         class_names=names,
     )
+
+
+def first_of_each(labels: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+    """Rows of at most counts[c] images of each class c, the first ones, in their order."""
+    rows = [np.flatnonzero(labels == c)[:count] for c, count in enumerate(counts)]
+    return np.sort(np.concatenate(rows))
 
 
 def decode(data: bytes) -> np.ndarray:

@@ -1,0 +1,266 @@
+"""Speed of training a classifier, against timm's own loader and training step.
+
+The same images, batch, precision and augmentation on both sides: random shifts by as far as the
+recipe says and flips, then normalised. Loaders deliver batches alone; end to end they feed the
+training step. The two sides take turns, so that whatever else the machine does falls on both;
+values are medians. The images are drawn at random, since speed does not depend on what they show.
+
+With --original: a release whose images are read one by one from their Parquet files, such as
+ResNet-50 at 224 px on a GPU; only the share of the bare step is measured then.
+
+    python benchmarks/classifier_speed.py
+    python benchmarks/classifier_speed.py --recipe imagenet-resnet50 --batch 256 --steps 200 \\
+        --original releases/imagenet-1k-real:original:train
+
+Last line: JSON with loader_ratio (batches a second over timm's), step_share (end to end over the
+bare step on resident data), ratio (end to end over timm's).
+"""
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from torchvision import transforms
+
+from builder.results import environment
+from classifiers.batches import open_batches
+from classifiers.order import Visits
+from classifiers.recipe import ClassifierRecipe, load_recipe
+from classifiers.sources import index_source, open_source
+from classifiers.training import (
+    Fit,
+    autocast,
+    launched_processes,
+    seed_torch,
+    training_device,
+    training_step,
+)
+from generation.image_sets import LabelledImages
+from generation.timm_classifier import to_channels
+
+CLASSES = 10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--recipe", default="fashion-mnist-small")
+    parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--steps", type=int, default=100, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="of either loader")
+    parser.add_argument("--original", help="RELEASE:CONFIG:SPLIT, read image by image")
+    options = parser.parse_args()
+    recipe = load_recipe(options.recipe, [f"batch={options.batch}"] if options.batch else [])
+    if options.original:
+        answer = measure_streamed(recipe, options)
+    else:
+        answer = measure_resident(recipe, options)
+    facts = environment()
+    answer |= {
+        "recipe": recipe.name,
+        "model": recipe.model,
+        "resolution": recipe.resolution,
+        "batch": recipe.batch,
+        "steps": options.steps,
+        "rounds": options.rounds,
+        "workers": options.workers,
+        "threads": torch.get_num_threads(),
+        "device": facts["device"],
+        "cpus": facts["cpus"],
+        "versions": facts["versions"],
+    }
+    print(json.dumps(answer))
+
+
+def measure_resident(recipe: ClassifierRecipe, options: argparse.Namespace) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    size = (options.images, recipe.resolution, recipe.resolution, 1)
+    pixels = np.repeat(rng.integers(0, 256, size, np.uint8), 3, axis=3)
+    names = tuple(str(c) for c in range(CLASSES))
+    data = LabelledImages(
+        pixels, rng.integers(0, CLASSES, len(pixels)), ("",) * len(pixels), names, names
+    )
+    device = training_device(launched_processes())
+    ours = OurBatches(recipe, data, device)
+    fit, theirs = Fit(recipe, CLASSES, device), TimmSide(recipe, data, device, options.workers)
+    images, labels = ours.take(0)
+    sides: dict[str, Callable[[int], None]] = {
+        "loader": lambda n: repeat(n, ours.next),
+        "timm_loader": lambda n: repeat(n, theirs.next),
+        "bare_step": lambda n: repeat(
+            n, lambda: training_step(fit.model, fit.optimizer, images, labels, recipe)
+        ),
+        "end_to_end": lambda n: repeat(
+            n, lambda: training_step(fit.model, fit.optimizer, *ours.next(), recipe)
+        ),
+        "timm_end_to_end": lambda n: repeat(n, lambda: theirs.step(*theirs.next())),
+    }
+    rates = measure(sides, options.steps, options.rounds, recipe.batch)
+    return {
+        "loader_ratio": round(rates["loader"] / rates["timm_loader"], 2),
+        "step_share": round(rates["end_to_end"] / rates["bare_step"], 3),
+        "ratio": round(rates["end_to_end"] / rates["timm_end_to_end"], 3),
+        "images_per_second": {name: round(rate) for name, rate in rates.items()},
+        "images": options.images,
+    }
+
+
+def measure_streamed(recipe: ClassifierRecipe, options: argparse.Namespace) -> dict[str, Any]:
+    data = index_source(open_source(options.original, recipe.resolution), lambda _: None)
+    classes = len(data.class_ids)
+    device = training_device(launched_processes())
+    steps = options.steps * (options.rounds + 1) + 1
+    batches = open_batches(
+        recipe,
+        data,
+        Visits.once(len(data)),
+        0,
+        device,
+        range(steps),
+        loaders=options.workers,
+    )
+    fit = Fit(recipe, classes, device)
+    images, labels = batches.batch(0)
+    taken = iter(range(1, steps))
+    sides: dict[str, Callable[[int], None]] = {
+        "bare_step": lambda n: repeat(
+            n, lambda: training_step(fit.model, fit.optimizer, images, labels, recipe)
+        ),
+        "end_to_end": lambda n: repeat(
+            n,
+            lambda: training_step(fit.model, fit.optimizer, *batches.batch(next(taken)), recipe),
+        ),
+    }
+    rates = measure(sides, options.steps, options.rounds, recipe.batch)
+    return {
+        "step_share": round(rates["end_to_end"] / rates["bare_step"], 3),
+        "images_per_second": {name: round(rate) for name, rate in rates.items()},
+        "images": len(data),
+    }
+
+
+def measure(
+    sides: dict[str, Callable[[int], None]], steps: int, rounds: int, batch: int
+) -> dict[str, float]:
+    """Images a second, the median over rounds in which all sides take turns; the first is spent."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds + 1):
+        for name, side in sides.items():
+            started = time.perf_counter()
+            side(steps)
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            seconds[name].append(time.perf_counter() - started)
+    return {name: steps * batch / statistics.median(own[1:]) for name, own in seconds.items()}
+
+
+def repeat(times: int, action: Callable[[], object]) -> None:
+    for _ in range(times):
+        action()
+
+
+class OurBatches:
+    """As training asks for them, one step after the other."""
+
+    def __init__(
+        self, recipe: ClassifierRecipe, data: LabelledImages, device: torch.device
+    ) -> None:
+        self._batches = open_batches(
+            recipe, data, Visits.once(len(data)), 0, device, range(1_000_000)
+        )
+        self._step = 0
+
+    def take(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        seed_torch(0, 1 + step)
+        return self._batches.batch(step)
+
+    def next(self) -> tuple[torch.Tensor, torch.Tensor]:
+        self._step += 1
+        return self.take(self._step)
+
+
+class PillowImages(torch.utils.data.Dataset[tuple[Any, int]]):
+    """What timm's loader reads: Pillow images in memory, already decoded, and their labels."""
+
+    def __init__(self, recipe: ClassifierRecipe, data: LabelledImages) -> None:
+        pixels = to_channels(data.images, recipe.channels).transpose(0, 2, 3, 1)
+        self._images = [Image.fromarray(p.squeeze(-1) if p.shape[-1] == 1 else p) for p in pixels]
+        self._labels = data.labels
+        self.transform: Callable[[Image.Image], Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, i: int) -> tuple[Any, int]:
+        assert self.transform is not None
+        return self.transform(self._images[i]), int(self._labels[i])
+
+
+class TimmSide:
+    """timm's create_loader, and the training step of timm's train.py, on the same recipe."""
+
+    def __init__(
+        self, recipe: ClassifierRecipe, data: LabelledImages, device: torch.device, workers: int
+    ) -> None:
+        from timm.data import create_loader
+        from timm.data.transforms import ToNumpy
+        from timm.loss import LabelSmoothingCrossEntropy
+
+        side = recipe.resolution
+        self._recipe = recipe
+        self._loader = create_loader(
+            PillowImages(recipe, data),
+            input_size=(recipe.channels, side, side),
+            batch_size=recipe.batch,
+            is_training=True,
+            mean=recipe.mean,
+            std=recipe.std,
+            num_workers=workers,
+            device=device,
+            persistent_workers=True,
+        )
+        settings = recipe.augmentation
+        self._loader.dataset.transform = transforms.Compose(
+            [
+                transforms.RandomCrop(
+                    side,
+                    padding=settings.shift,
+                    padding_mode="constant" if settings.border == "black" else "reflect",
+                ),
+                transforms.RandomHorizontalFlip(0.5 if settings.flip else 0.0),
+                ToNumpy(),
+            ]
+        )
+        self._batches: Iterator[Any] = iter(self._loader)
+        self._fit = Fit(recipe, CLASSES, device)
+        self._loss: nn.Module = LabelSmoothingCrossEntropy(recipe.label_smoothing)
+
+    def next(self) -> tuple[torch.Tensor, torch.Tensor]:
+        try:
+            images, labels = next(self._batches)
+        except StopIteration:
+            self._batches = iter(self._loader)
+            images, labels = next(self._batches)
+        return images.contiguous(memory_format=torch.channels_last), labels
+
+    def step(self, images: torch.Tensor, labels: torch.Tensor) -> None:
+        with autocast(self._recipe, images.device):
+            loss = self._loss(self._fit.model(images), labels)
+        self._fit.optimizer.zero_grad()
+        loss.backward()
+        self._fit.optimizer.step()
+
+
+if __name__ == "__main__":
+    main()

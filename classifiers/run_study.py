@@ -1,0 +1,150 @@
+"""The command `run-study`."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from builder.cluster import ClusterOptions
+from builder.commit import write_atomically
+from classifiers.study import Planner, Run, Study, as_record, load_study
+from generation.command import run_command
+from generation.options import Json, Scheduler, SchedulerFile, Workers
+from generation.progress import progress_bar
+
+StudyName = Annotated[
+    str, typer.Argument(help="A built-in study (minutes, fashion-mnist, imagenet) or a TOML file.")
+]
+Out = Annotated[
+    Path | None, typer.Option(help="Folder of runs and report; by default studies/NAME.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it takes, and stop.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads of each training: its group of cores.")
+]
+
+
+def main() -> None:
+    """Console entry point."""
+    run_command(run_study)
+
+
+def run_study(
+    study: StudyName,
+    out: Out = None,
+    workers: Workers = None,
+    threads: Threads = None,
+    scheduler: Scheduler = None,
+    scheduler_file: SchedulerFile = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Train every arm of a study with every classifier and seed, and report what helps.
+
+    What it takes is told first. Releases that the study knows how to make are made. Rerun the
+    command to go on: a training that is finished is not done again, one that was under way goes on
+    from its state. The report is OUT/report.json, report.md, scaling.png and classes.png.
+
+    Examples:
+
+    \b
+      run-study minutes
+      run-study fashion-mnist --dry-run
+      run-study mine.toml --workers 4 --threads 2 --out studies/mine
+    """
+    chosen = load_study(study)
+    from classifiers.study_runs import Crew, hired, prepare_releases, releases_ready
+
+    if scheduler is None and scheduler_file is None and threads is None:
+        threads = 1
+    crew = Crew(ClusterOptions(workers, scheduler, scheduler_file), threads)
+    folder = (out or Path("studies") / chosen.name).absolute()
+    planner = Planner(chosen, folder, {}, releases_ready(chosen))
+    costs = _tell_cost(planner, crew.workers, threads, as_json)
+    if dry_run:
+        if as_json:
+            print(json.dumps({"costs": costs}, indent=2))
+        return
+    write_atomically(folder / "study.json", (json.dumps(as_record(chosen), indent=2)).encode())
+    prepare_releases(chosen, crew)
+    planner = Planner(chosen, folder, {})
+    with hired(crew, _distinct(planner), lambda line: _say(line, as_json)) as cluster:
+        settings: dict[int, tuple[str, ...]] = {}
+        tuning = planner.tuning_runs()
+        if tuning:
+            from classifiers.study_runs import choose_settings
+
+            _perform(
+                cluster, [r for own in tuning.values() for r in own], threads, "tuning", as_json
+            )
+            settings = choose_settings(planner, tuning)
+            planner = Planner(chosen, folder, settings)
+        runs = planner.runs()
+        _perform(cluster, runs, threads, chosen.name, as_json)
+    _report(chosen, runs, settings, folder, as_json)
+
+
+def _distinct(planner: Planner) -> int:
+    return len({run.path for run in planner.runs()})
+
+
+def _say(line: str, quiet: bool) -> None:
+    if not quiet:
+        print(line, file=sys.stderr, flush=True)
+
+
+def _tell_cost(
+    planner: Planner, workers: int, threads: int | None, quiet: bool
+) -> list[dict[str, Any]]:
+    """Of what is not finished yet, printed."""
+    from classifiers.study_cost import as_records, cost_lines, study_costs
+
+    tuning = [run for own in planner.tuning_runs().values() for run in own]
+    runs = [*tuning, *planner.runs()]
+    missing = [run for run in runs if not run.finished] if planner.placed else runs
+    costs = study_costs(missing, planner.study.real.classes, threads)
+    for line in cost_lines(costs, workers):
+        _say(line, quiet)
+    return as_records(costs)
+
+
+def _perform(
+    cluster: Any, runs: Sequence[Run], threads: int | None, label: str, quiet: bool
+) -> None:
+    from classifiers.study_runs import perform_runs
+
+    total = sum({run.path: run.seen for run in runs}.values())
+    done: set[Path] = set()
+    with progress_bar(total, label, "images", quiet=quiet) as advance:
+
+        def note(run: Run) -> None:
+            if run.path not in done:
+                done.add(run.path)
+                advance(run.seen)
+
+        perform_runs(cluster, runs, threads, note)
+
+
+def _report(
+    study: Study,
+    runs: Sequence[Run],
+    settings: dict[int, tuple[str, ...]],
+    folder: Path,
+    as_json: bool,
+) -> None:
+    from classifiers.study_pictures import draw_study
+    from classifiers.study_report import markdown, study_report
+
+    document = study_report(study, runs, settings)
+    text = markdown(document)
+    write_atomically(folder / "report.md", text.encode())
+    write_atomically(folder / "report.json", (json.dumps(document, indent=1) + "\n").encode())
+    pictures = draw_study(document, folder)
+    if as_json:
+        print(json.dumps({"report": str(folder / "report.json")}))
+        return
+    print(text)
+    print(f"report: {', '.join(map(str, [folder / 'report.md', *pictures]))}")

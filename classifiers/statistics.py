@@ -1,0 +1,259 @@
+"""What the predictions of several trainings say: differences, classes helped or harmed, confusions.
+
+All runs are tested on the same images, so runs are compared image by image. Two kinds of chance are
+told apart: in which seed a classifier was trained with, and in which test images were drawn.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from classifiers.predictions import TOP
+from generation.errors import UserError
+from generation.storage import ReleasePath
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+LEVEL = 0.05  # false discovery rate of the classes named as helped or harmed
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """The predictions of one arm, trained with several seeds.
+
+    seeds int; image_ids str[N]; labels int64[N]; top int32[S,N,k], the k most probable labels.
+    """
+
+    seeds: tuple[int, ...]
+    image_ids: tuple[str, ...]
+    labels: np.ndarray
+    top: np.ndarray
+
+    def correct(self, k: int = 1) -> np.ndarray:
+        """bool[S,N]: the true label is among the first k."""
+        return (self.top[:, :, :k] == self.labels[None, :, None]).any(axis=2)  # type: ignore[no-any-return]
+
+
+def read_outcomes(paths: dict[int, ReleasePath]) -> Outcomes:
+    """The predictions that `train-classifier` wrote, by seed; UserError unless of one test set."""
+    tables = {seed: pq.read_table(path) for seed, path in sorted(paths.items())}
+    first = next(iter(tables.values()))
+    for seed, table in tables.items():
+        for column in ("image_id", "label"):
+            if not table[column].equals(first[column]):
+                raise UserError(f"{paths[seed]} is of other test images than the other seeds'")
+    top = [np.stack(table["top5"].to_numpy()) for table in tables.values()]
+    return Outcomes(
+        seeds=tuple(tables),
+        image_ids=tuple(first["image_id"].to_pylist()),
+        labels=first["label"].to_numpy().astype(np.int64),
+        top=np.stack(top).astype(np.int32),
+    )
+
+
+def accuracy(outcomes: Outcomes, k: int) -> dict[str, Any]:
+    """Top-k: mean and standard deviation over seeds, each seed's, n test images, their interval.
+
+    interval: Wilson's, of the mean over seeds on n images (95%); None of chance in seeds.
+    """
+    by_seed = outcomes.correct(k).mean(axis=1)
+    mean, n = float(by_seed.mean()), len(outcomes.labels)
+    low, high = wilson(np.array([mean]), np.array([n]))
+    return {
+        "mean": mean,
+        "std": float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
+        "by_seed": {str(s): float(v) for s, v in zip(outcomes.seeds, by_seed, strict=True)},
+        "n": n,
+        "interval": [float(low[0]), float(high[0])],
+    }
+
+
+def wilson(shares: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's 95% intervals of shares of counts (1927): low and high, one each."""
+    from statsmodels.stats.proportion import proportion_confint
+
+    low, high = proportion_confint(shares * counts, counts, 1 - CONFIDENCE, method="wilson")
+    return np.asarray(low), np.asarray(high)
+
+
+def difference(baseline: Outcomes, other: Outcomes) -> dict[str, Any]:
+    """Top-1 of `other` less that of `baseline`, and three 95% intervals.
+
+    over_seeds: Student's, of the differences paired by seed; over_images: Student's, of each test
+    image's difference; over_classes: percentile bootstrap that draws classes anew, for what another
+    choice of classes would have given. p_seeds: of the paired t test. None where there are too few.
+    """
+    require_paired(baseline, other)
+    from scipy.stats import ttest_rel
+
+    gains = other.correct().astype(float) - baseline.correct()
+    by_seed, by_image = gains.mean(axis=1), gains.mean(axis=0)
+    present, index = np.unique(baseline.labels, return_inverse=True)
+    by_class = np.bincount(index, by_image) / np.bincount(index)
+    spread = len(by_seed) > 1 and by_seed.std() > 0
+    pair = [o.correct().mean(axis=1) for o in (other, baseline)]
+    return {
+        "value": float(by_seed.mean()),
+        "by_seed": {str(s): float(v) for s, v in zip(baseline.seeds, by_seed, strict=True)},
+        "over_seeds": student_interval(by_seed),
+        "p_seeds": float(ttest_rel(*pair).pvalue) if spread else None,
+        "over_images": student_interval(by_image),
+        "over_classes": _bootstrap(by_class) if len(present) > 2 else None,
+        "n": len(by_image),
+    }
+
+
+def require_paired(baseline: Outcomes, other: Outcomes) -> None:
+    """UserError unless both have the same seeds and test images."""
+    if baseline.seeds != other.seeds:
+        raise UserError(f"seeds {other.seeds} cannot be paired with {baseline.seeds}")
+    if baseline.image_ids != other.image_ids:
+        raise UserError("two arms were tested on different images: they cannot be paired")
+
+
+def student_interval(values: np.ndarray) -> list[float] | None:
+    """Student's 95% interval of the mean of independent values; None for fewer than two."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return None
+    half = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.std(ddof=1))
+    half /= len(values) ** 0.5
+    return [float(values.mean()) - half, float(values.mean()) + half]
+
+
+def _bootstrap(values: np.ndarray) -> list[float]:
+    from scipy.stats import bootstrap
+
+    if values.std() == 0:
+        return [float(values.mean())] * 2
+    found = bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    return [float(found.confidence_interval.low), float(found.confidence_interval.high)]
+
+
+def class_rows(
+    baseline: Outcomes, other: Outcomes, names: Sequence[tuple[str, str]]
+) -> list[dict[str, Any]]:
+    """Each class's top-1 under both, its difference, and whether it was helped or harmed.
+
+    The test is McNemar's exact one on the images that one arm gets right more often than the other
+    (over seeds; with one seed it is McNemar's as it stands). Its p values are corrected over the
+    classes to a false discovery rate of 5% (Benjamini & Hochberg 1995), and a class is named only
+    if all seeds agree on the direction. names: wnid and name of each class.
+    """
+    require_paired(baseline, other)
+    from scipy.stats import binomtest, false_discovery_control
+
+    before, after = baseline.correct(), other.correct()
+    by_image = after.sum(axis=0) - before.sum(axis=0)
+    found: list[dict[str, Any]] = []
+    for label, (wnid, name) in enumerate(names):
+        mine = baseline.labels == label
+        if not mine.any():
+            continue
+        gained, lost = int((by_image[mine] > 0).sum()), int((by_image[mine] < 0).sum())
+        found.append(
+            {
+                "wnid": wnid,
+                "name": name,
+                "label": label,
+                "n": int(mine.sum()),
+                "baseline": float(before[:, mine].mean()),
+                "other": float(after[:, mine].mean()),
+                "gained": gained,
+                "lost": lost,
+                "p": binomtest(gained, gained + lost).pvalue if gained + lost else 1.0,
+                "agree": _agree(after[:, mine].mean(axis=1) - before[:, mine].mean(axis=1)),
+            }
+        )
+    counts = np.array([row["n"] for row in found])
+    for key in ("baseline", "other"):
+        low, high = wilson(np.array([row[key] for row in found]), counts)
+        for row, ends in zip(found, zip(low, high, strict=True), strict=True):
+            row[f"{key}_interval"] = [float(end) for end in ends]
+    adjusted = false_discovery_control([row["p"] for row in found], method="bh")
+    for row, p in zip(found, adjusted, strict=True):
+        row["difference"] = row["other"] - row["baseline"]
+        row["p_adjusted"] = float(p)
+        named = p <= LEVEL and row.pop("agree")
+        row.pop("agree", None)
+        row["verdict"] = ("helped" if row["difference"] > 0 else "harmed") if named else ""
+    return found
+
+
+def _agree(differences: np.ndarray) -> bool:
+    return bool((differences > 0).all() or (differences < 0).all())
+
+
+def confusions(
+    baseline: Outcomes, other: Outcomes, names: Sequence[tuple[str, str]], most: int = 20
+) -> list[dict[str, Any]]:
+    """The pairs (true class, predicted class) whose frequency differs most between the two arms.
+
+    Counts are means over seeds.
+    """
+    classes = len(names)
+    counts = []
+    for outcomes in (baseline, other):
+        pairs = outcomes.labels[None] * classes + outcomes.top[:, :, 0]
+        table = np.bincount(pairs.ravel(), minlength=classes**2) / len(outcomes.seeds)
+        table[:: classes + 1] = 0  # the diagonal: no confusion
+        counts.append(table)
+    change = counts[1] - counts[0]
+    order = np.argsort(-np.abs(change), kind="stable")[:most]
+    return [
+        {
+            "true": names[pair // classes][1],
+            "predicted": names[pair % classes][1],
+            "baseline": float(counts[0][pair]),
+            "other": float(counts[1][pair]),
+        }
+        for pair in order.tolist()
+        if change[pair]
+    ]
+
+
+def name_ambiguity(prompts: Sequence[str]) -> list[dict[str, Any]]:
+    """How easily each class's prompt is taken for another's: nearest prompt and its similarity.
+
+    Cosine of the prompts' mean MiniLM embeddings, in [-1, 1]. A generator that reads prompts alone
+    cannot tell apart what its text encoder does not.
+    """
+    from generation.text import encode_prompts
+
+    pooled = encode_prompts(prompts).pooled[: len(prompts)].double().numpy()
+    unit = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
+    cosines = unit @ unit.T
+    np.fill_diagonal(cosines, -np.inf)
+    nearest = cosines.argmax(axis=1)
+    return [
+        {"nearest": prompts[int(j)], "similarity": float(cosines[i, j])}
+        for i, j in enumerate(nearest)
+    ]
+
+
+def ambiguity_effect(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Spearman's correlation of classes' differences with the ambiguity of their names; n, p."""
+    from scipy.stats import spearmanr
+
+    similar = [row["ambiguity"]["similarity"] for row in rows]
+    gains = [row["difference"] for row in rows]
+    if len(rows) < 3 or len(set(similar)) < 2 or len(set(gains)) < 2:
+        return {"spearman": None, "p": None, "n": len(rows)}
+    found = spearmanr(similar, gains)
+    return {"spearman": float(found.statistic), "p": float(found.pvalue), "n": len(rows)}
+
+
+def has_top5(classes: int) -> bool:
+    """With five classes or fewer it is always 1."""
+    return classes > TOP

@@ -1,0 +1,119 @@
+"""Pictures of a study: accuracy against the amount of generated images; class by class."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Row = dict[str, Any]
+COLOURS = {"helped": "#3a7fc1", "harmed": "#d0762b", "": "#8a8a8a"}
+MOST_NAMES = 12
+
+
+def draw_study(document: Row, folder: Path) -> list[Path]:
+    """scaling.png and, with an arm of generated images alone, classes.png."""
+    paths = [folder / "scaling.png"]
+    draw_scaling(document["rows"], paths[0])
+    reports = [r for r in document["classes"] if r["arm"].startswith("generated-")]
+    if reports:
+        paths.append(folder / "classes.png")
+        draw_classes(reports, paths[-1])
+    return paths
+
+
+def draw_scaling(rows: Sequence[Row], path: Path) -> None:
+    """Top-1 with its standard deviation over seeds against k, a panel a classifier and size."""
+    groups: dict[tuple[str, int, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["model"], row["resolution"], row["size"]), []).append(row)
+    figure, panels = _panels(len(groups))
+    for panel, (group, own) in zip(panels, groups.items(), strict=False):
+        (real,) = [row for row in own if row["kind"] == "real"]
+        mean, std = 100 * real["top1"]["mean"], 100 * (real["top1"]["std"] or 0)
+        panel.axhline(mean, color="black", linewidth=1, label="real")
+        panel.axhspan(mean - std, mean + std, color="black", alpha=0.1, linewidth=0)
+        for label, curve in _curves(own).items():
+            panel.errorbar(
+                [row["times"] for row in curve],
+                [100 * row["top1"]["mean"] for row in curve],
+                [100 * (row["top1"]["std"] or 0) for row in curve],
+                marker="o",
+                capsize=3,
+                label=label,
+            )
+        panel.set_title(f"{group[0]}, {group[1]} px, {group[2]} a class", fontsize=9)
+        panel.set(xlabel="k, images for each real one", ylabel="top-1, %")
+        panel.legend(frameon=False, fontsize=7)
+    _save(figure, path)
+
+
+def _curves(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    curves: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["kind"] == "real":
+            continue
+        budget = ", equal steps" if row["budget"] == "steps" else ""
+        name = f"{row['kind'].replace('+', ' + k x ')} {row['generated'] or ''}{budget}"
+        curves.setdefault(name, []).append(row)
+    return {name: sorted(own, key=lambda row: row["times"]) for name, own in curves.items()}
+
+
+def draw_classes(reports: Sequence[Row], path: Path) -> None:
+    """Each class's top-1 trained on real images against trained on generated ones."""
+    figure, panels = _panels(len(reports))
+    for panel, report in zip(panels, reports, strict=False):
+        rows = report["rows"]
+        for verdict, colour in COLOURS.items():
+            own = [row for row in rows if row["verdict"] == verdict]
+            panel.errorbar(
+                [100 * row["baseline"] for row in own],
+                [100 * row["other"] for row in own],
+                xerr=_errors(own, "baseline"),
+                yerr=_errors(own, "other"),
+                fmt="o",
+                markersize=4,
+                elinewidth=0.6,
+                color=colour,
+                label=f"{verdict or 'not told apart'} ({len(own)})",
+            )
+        low = min(100 * min(row["baseline"], row["other"]) for row in rows) - 3
+        panel.plot([low, 100], [low, 100], color="black", linewidth=0.8, linestyle="--")
+        widest = sorted(rows, key=lambda row: -abs(row["difference"]))[:MOST_NAMES]
+        for row in widest:
+            panel.annotate(
+                row["name"],
+                (100 * row["baseline"], 100 * row["other"]),
+                xytext=(4, -7),
+                textcoords="offset points",
+                fontsize=6,
+            )
+        title = f"{report['model']}, {report['size']} a class, {report['arm']}"
+        panel.set_title(title, fontsize=9)
+        panel.set(xlabel="trained on real images, top-1, %", ylabel="on generated ones, top-1, %")
+        panel.legend(frameon=False, fontsize=7)
+    _save(figure, path)
+
+
+def _errors(rows: Sequence[Row], key: str) -> Any:
+    """Wilson's interval as matplotlib takes it: below and above, in percent, 0 at the ends."""
+    below = [max(0.0, 100 * (row[key] - row[f"{key}_interval"][0])) for row in rows]
+    above = [max(0.0, 100 * (row[f"{key}_interval"][1] - row[key])) for row in rows]
+    return [below, above]
+
+
+def _panels(count: int) -> "tuple[Any, list[Axes]]":
+    from matplotlib.figure import Figure
+
+    columns = min(3, count)
+    lines = -(-count // columns)
+    figure = Figure(figsize=(4.6 * columns, 3.8 * lines), layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False).ravel().tolist()
+    for panel in panels[count:]:
+        panel.set_axis_off()
+    return figure, panels
+
+
+def _save(figure: Any, path: Path) -> None:
+    figure.savefig(path, dpi=130)

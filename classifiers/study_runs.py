@@ -1,0 +1,167 @@
+"""Doing the trainings of a study: one at a time on each worker of one Dask cluster."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.cluster import Cluster, ClusterOptions, open_cluster
+from builder.environment import visible_gpus
+from builder.results import read_result
+from classifiers.experiment import run_experiment
+from classifiers.study import Planner, Run, Study, needed_per_class
+from generation.errors import UserError
+from generation.storage import exists, release_path, split_release
+
+if TYPE_CHECKING:
+    from distributed import Future
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who trains: a cluster whose workers have `threads` torch threads each (None: as they are)."""
+
+    options: ClusterOptions
+    threads: int | None
+
+    @property
+    def workers(self) -> int:
+        """How many trainings go on at once on this machine."""
+        from dask.system import CPU_COUNT
+
+        gpus = len(visible_gpus())
+        return self.options.workers or gpus or max(1, CPU_COUNT // (self.threads or 1))
+
+
+def prepare_releases(study: Study, crew: Crew) -> None:
+    """Import the real set and build what is missing of generated ones that name a recipe.
+
+    Raises UserError for a set that is missing and names none.
+    """
+    from builder.build_dataset import build_dataset
+    from builder.manifest import read_manifest
+
+    workers = crew.options.workers
+    with redirect_stdout(sys.stderr):
+        if not exists(release_path(study.real.release) / "manifest.json"):
+            views = ",".join(map(str, study.real.views))
+            build_dataset(
+                real=study.real.source, out=study.real.release, views=views, workers=workers
+            )
+        for generated in study.generated:
+            for size in study.sizes:
+                release = generated.release.replace("{size}", str(size))
+                wanted = needed_per_class(study, generated, size)
+                there = exists(release_path(release) / "manifest.json")
+                if not wanted:
+                    continue
+                if generated.recipe is None:
+                    if not there:
+                        raise UserError(
+                            f"generated set {generated.name!r}: {release} is not a finished "
+                            "release, and the study names no recipe to build it"
+                        )
+                    continue
+                have = 0
+                if there:
+                    manifest = read_manifest(release_path(release))
+                    config = list(manifest.splits())[-1]
+                    have = manifest.rows(config, "train") // len(manifest.classes)
+                if have < wanted:
+                    build_dataset(
+                        recipe=generated.recipe.replace("{size}", str(size)),
+                        per_class=wanted,
+                        out=release,
+                        workers=workers,
+                    )
+
+
+def releases_ready(study: Study) -> bool:
+    """Whether all releases of a study are there; not whether they are large enough."""
+    names = [study.real.release]
+    for generated in study.generated:
+        for size in study.sizes:
+            if needed_per_class(study, generated, size):
+                names.append(generated.release.replace("{size}", str(size)))
+    return all(exists(release_path(split_release(n)[0]) / "manifest.json") for n in names)
+
+
+@contextmanager
+def hired(crew: Crew, most: int, say: Callable[[str], None]) -> Iterator[Cluster]:
+    """The cluster. Its processes may start others: those that decode images."""
+    import dask
+
+    options = crew.options
+    if not options.foreign:
+        options = ClusterOptions(crew.workers)
+    with (
+        dask.config.set({"distributed.worker.daemon": False}),
+        open_cluster(options, most, say) as cluster,
+    ):
+        yield cluster
+
+
+def perform_runs(
+    cluster: Cluster, runs: Sequence[Run], threads: int | None, on_done: Callable[[Run], None]
+) -> None:
+    """Do every run that no earlier call finished; rerun it to go on.
+
+    Raises UserError in the end if some failed, when all others are done.
+    """
+    from distributed import as_completed
+
+    futures: dict[str, Future] = {}
+    waiting: dict[str, Run] = {}
+    for run in runs:
+        if run.finished:
+            on_done(run)
+        elif str(run.path) not in futures:
+            after = futures.get(str(run.after))
+            key = str(run.path)
+            futures[key] = cluster.client.submit(perform, run, threads, after, pure=False)
+            waiting[str(futures[key].key)] = run
+    failures = {}
+    for future in as_completed(list(futures.values())):
+        run = waiting[str(future.key)]
+        error = future.exception()
+        if error is None:
+            on_done(run)
+        else:
+            failures[str(run.path)] = " ".join(str(error).split()) or type(error).__name__
+    if failures:
+        path, reason = next(iter(failures.items()))
+        raise UserError(
+            f"{len(failures)} of {len(waiting)} trainings failed; {path}: {reason[:400]}; "
+            "the others are done: rerun to try again"
+        )
+
+
+def perform(run: Run, threads: int | None, after: object = None) -> None:  # noqa: ARG001
+    """One training, on a worker. after: the future of the run it starts from, which is done."""
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    run.path.parent.mkdir(parents=True, exist_ok=True)
+    run_experiment(
+        run.task.read(), run.seed, run.path, _silent, save=run.save, loaders=threads or 1
+    )
+
+
+@contextmanager
+def _silent(total: int) -> Iterator[Callable[[int], None]]:  # noqa: ARG001
+    yield lambda _: None
+
+
+def choose_settings(
+    planner: Planner, tuning: Mapping[tuple[int, int], Sequence[Run]]
+) -> dict[int, tuple[str, ...]]:
+    """By model, the candidate with the highest mean accuracy on the tuning split."""
+    chosen: dict[int, tuple[float, int]] = {}
+    for (model, candidate), runs in tuning.items():
+        results = [read_result(run.path).values["top1"]["value"] for run in runs]
+        mean = sum(results) / len(results)
+        chosen[model] = max(chosen.get(model, (-1.0, 0)), (mean, -candidate))
+    candidates = planner.study.tuning.candidates if planner.study.tuning else ()
+    return {model: candidates[-negative] for model, (_, negative) in chosen.items()}

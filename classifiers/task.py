@@ -1,0 +1,88 @@
+"""A training as it is asked for: by names and numbers, before any image is read."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from builder.commit import canonical_json, sha256_text
+from classifiers.experiment import Experiment
+from classifiers.image_data import read_testing, read_training
+from classifiers.recipe import ClassifierRecipe
+from classifiers.sources import Source, check_sources, join_images, open_source
+from generation.errors import UserError
+
+
+@dataclass(frozen=True)
+class Task:
+    """What `train-classifier` is told, but for the seed and where the result goes.
+
+    train, test: RELEASE[:CONFIG[:SPLIT]]. per_class: images of each class and source; with `times`,
+    of each real source, and generated ones `times` as many. weights: visits an epoch, one a source.
+    steps: in place of the recipe's epochs. start: a saved classifier to go on from.
+    """
+
+    recipe: ClassifierRecipe
+    train: tuple[str, ...]
+    test: str
+    per_class: int | None = None
+    times: float | None = None
+    weights: tuple[float, ...] = ()
+    steps: int | None = None
+    start: Path | None = None
+
+    def sources(self) -> tuple[tuple[Source, ...], Source]:
+        """What it trains on and is tested on; UserError for a pairing that measures nothing."""
+        if self.recipe.start is not None and self.start is None:
+            raise UserError(
+                f"recipe {self.recipe.name} goes on from a classifier of {self.recipe.start}: "
+                "give it with --from"
+            )
+        if self.times is not None and self.times <= 0:
+            raise UserError(f"--times {self.times:g}: give more than 0")
+        size = self.recipe.resolution
+        train = [open_source(spec, size, "train", self.per_class) for spec in self.train]
+        if self.times is not None:
+            train = [s if s.manifest.kind == "real" else replace(s, per_class=None) for s in train]
+        test = open_source(self.test, size, "test")
+        check_sources(train, test)
+        return tuple(train), test
+
+    def identity(self) -> str:
+        """Hash of all that decides the outcome with a seed, the releases' contents included."""
+        train, test = self.sources()
+        return sha256_text(
+            canonical_json(
+                {
+                    "protocol": self.recipe.protocol(),
+                    "recipe": self.recipe.name,
+                    "train": [_content(source) for source in train],
+                    "test": _content(test),
+                    "times": self.times,
+                    "weights": self.weights or [1.0] * len(train),
+                    "steps": self.steps,
+                    "start": None if self.start is None else str(self.start),
+                }
+            )
+        )
+
+    def read(self, advance: Callable[[int], None] = lambda _: None) -> Experiment:
+        """With its images read or found; `advance` gets the number of images just read."""
+        train, test = self.sources()
+        parts = read_training(self.recipe, train, self.times, advance)
+        return Experiment(
+            recipe=self.recipe,
+            steps=self.steps,
+            train=train,
+            train_images=tuple(map(len, parts)),
+            training=join_images(parts),
+            test=test,
+            testing=read_testing(self.recipe, test, advance),
+            weights=self.weights,
+            start=self.start,
+        )
+
+
+def _content(source: Source) -> list[Any]:
+    facts = source.manifest.content_sha256, source.config, source.split, source.per_class
+    return list(facts)

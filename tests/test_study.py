@@ -1,0 +1,274 @@
+"""run-study: what a study plans, refuses, trains, resumes and reports; its statistics."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest, ttest_rel
+
+from classifiers.recipe import load_recipe
+from classifiers.run_study import run_study
+from classifiers.statistics import (
+    Outcomes,
+    accuracy,
+    class_rows,
+    confusions,
+    difference,
+    name_ambiguity,
+    wilson,
+)
+from classifiers.study import Planner, load_study, needed_per_class, study_names
+from classifiers.study_cost import multiply_adds, study_costs
+from classifiers.study_report import findings
+from generation.errors import UserError
+from tests.shapes import changed, make_images, recipe_toml, write_release
+
+NAMES = [("w0", "zero"), ("w1", "one"), ("w2", "two")]
+
+
+def outcomes(correct: np.ndarray, labels: np.ndarray) -> Outcomes:
+    """Predictions that are right where `correct` bool[S,N] says, else the next class."""
+    first = np.where(correct, labels, (labels + 1) % 3)
+    top = np.stack([first, (first + 1) % 3], axis=2)
+    ids = tuple(f"i{i}" for i in range(len(labels)))
+    return Outcomes(tuple(range(len(correct))), ids, labels, top)
+
+
+def drawn(rates: list[list[float]], n: int, seed: int) -> Outcomes:
+    """Three classes of n images each; rates[s][c]: how often seed s is right in class c."""
+    labels = np.repeat(np.arange(3), n)
+    rng = np.random.default_rng(seed)
+    return outcomes(rng.random((len(rates), 3 * n)) < np.array(rates)[:, labels], labels)
+
+
+# Statistics
+
+
+def test_wilson_interval_of_a_mean_over_seeds() -> None:
+    low, high = wilson(np.array([0.81, 0.5]), np.array([100, 7]))
+    found = binomtest(81, 100).proportion_ci(0.95, method="wilson")
+    assert (low[0], high[0]) == pytest.approx((found.low, found.high))
+    assert low[1] < 0.5 < high[1]
+
+
+def test_difference_is_paired_by_seed_and_by_image() -> None:
+    real = drawn([[0.8, 0.7, 0.9]] * 3, 200, 0)
+    other = drawn([[0.7, 0.7, 0.6]] * 3, 200, 1)
+    found = difference(real, other)
+    by_seed = [accuracy(o, 1)["by_seed"] for o in (real, other)]
+    pairs = [list(values.values()) for values in by_seed]
+    assert found["value"] == pytest.approx(np.mean(pairs[1]) - np.mean(pairs[0]))
+    test = ttest_rel(pairs[1], pairs[0])
+    ends = test.confidence_interval(0.95)
+    assert found["over_seeds"] == pytest.approx([ends.low, ends.high])
+    assert found["p_seeds"] == pytest.approx(test.pvalue)
+    assert found["over_images"][1] < 0
+    assert found["over_classes"][0] < found["value"] < found["over_classes"][1]
+    same = difference(real, real)
+    assert (same["value"], same["over_images"], same["p_seeds"]) == (0, [0, 0], None)
+    with pytest.raises(UserError, match="cannot be paired"):
+        difference(real, replace(other, seeds=(0, 1, 5)))
+    with pytest.raises(UserError, match="different images"):
+        difference(real, replace(other, image_ids=other.image_ids[::-1]))
+
+
+def test_classes_are_named_only_when_told_apart_from_chance() -> None:
+    real = drawn([[0.8, 0.7, 0.5]] * 2, 300, 0)
+    other = drawn([[0.6, 0.7, 0.8]] * 2, 300, 1)
+    rows = class_rows(real, other, NAMES)
+    assert [row["verdict"] for row in rows] == ["harmed", "", "helped"]
+    assert all(row["p"] <= row["p_adjusted"] for row in rows)
+    assert all(row["other_interval"][0] < row["other"] < row["other_interval"][1] for row in rows)
+    one = class_rows(drawn([[0.8, 0.7, 0.5]], 300, 0), drawn([[0.6, 0.7, 0.8]], 300, 1), NAMES)
+    gained, lost = one[0]["gained"], one[0]["lost"]
+    assert one[0]["p"] == binomtest(min(gained, lost), gained + lost).pvalue
+    # chance alone: with the correction, hardly a study of twenty names a class
+    quiet = [
+        class_rows(drawn([[0.7] * 3], 200, 2 * i), drawn([[0.7] * 3], 200, 2 * i + 1), NAMES)
+        for i in range(20)
+    ]
+    assert sum(bool(row["verdict"]) for rows in quiet for row in rows) <= 3
+
+
+def test_confusions_name_the_pairs_that_changed() -> None:
+    labels = np.repeat(np.arange(3), 10)
+    real = outcomes(np.ones((2, 30), bool), labels)
+    wrong = np.ones((2, 30), bool)
+    wrong[:, 10:14] = False
+    (pair,) = confusions(real, outcomes(wrong, labels), NAMES)
+    assert pair == {"true": "one", "predicted": "two", "baseline": 0.0, "other": 4.0}
+
+
+def test_ambiguous_names_are_near_each_other() -> None:
+    found = name_ambiguity(["crane", "a crane", "teapot", "Siberian husky"])
+    assert found[0]["nearest"] == "a crane"
+    assert found[0]["similarity"] > found[2]["similarity"]
+
+
+def row(kind: str, times: float, value: float, interval: list[float]) -> dict[str, object]:
+    where = {"model": "m", "resolution": 32, "size": "50", "generated": "g", "budget": "epochs"}
+    change = {"value": value, "over_seeds": interval, "over_images": interval}
+    return {**where, "kind": kind, "times": times, "difference": change}
+
+
+def test_findings_are_answered_by_their_intervals() -> None:
+    rows = [
+        row("generated", 1, -0.1, [-0.12, -0.08]),
+        row("generated", 1, 0.1, [0.08, 0.12]),
+        row("real+generated", 1, 0.01, [-0.01, 0.03]),
+    ]
+    answers = [found["answer"] for found in findings(rows)]
+    assert answers == ["reproduced", "not reproduced", "not told apart"]
+
+
+# What a study plans and refuses
+
+
+def test_builtin_studies_plan_and_their_recipes_exist() -> None:
+    assert study_names() == ["fashion-mnist", "imagenet", "minutes"]
+    counts = {}
+    for name in study_names():
+        study = load_study(name)
+        runs = Planner(study, Path("out"), {}, placed=False).runs()
+        counts[name] = len({(r.model, r.size, r.arm, r.seed) for r in runs})
+    assert counts["minutes"] == 42
+    assert counts["imagenet"] == 3 * (12 * 3 + 3 * 9 - 1 + 2)
+    imagenet = load_study("imagenet")
+    assert needed_per_class(imagenet, imagenet.generated[0], "all") == 9 * 1281
+
+
+def test_budgets_and_control_see_what_they_say() -> None:
+    study = load_study("minutes")
+    runs = {
+        r.arm: r
+        for r in Planner(study, Path("out"), {}, placed=False).runs()
+        if r.seed == 0 and r.model == "fashion-mnist-small"
+    }
+    real, mixed = runs["real"], runs["real+generated-whole-x3"]
+    assert (real.images, mixed.images) == (500, 2000)
+    assert runs["real+generated-whole-x3-equal-steps"].steps == real.steps
+    assert runs["real-repeated-x3"].steps == mixed.steps == 125
+    assert runs["real-repeated-x3"].task.weights == (4,)
+    assert runs["generated-whole-x1"].task.per_class == 50
+    costs = study_costs([real, mixed], 10, 1)
+    assert costs[0].images == real.seen + mixed.seen
+    work = multiply_adds(load_recipe("fashion-mnist-small"), 10)
+    assert costs[0].multiply_adds == pytest.approx(3 * work * costs[0].images)
+    assert costs[0].hours is not None
+    assert 0 < costs[0].hours < 1
+
+
+STUDY = """
+name = "shapes"
+sizes = [4]
+seeds = [0, 1]
+[real]
+source = "shapes"
+release = "{place}/shapes-real"
+train_split = "fit"
+classes = 6
+per_class = 10
+[[generated]]
+name = "drawn"
+release = "{place}/shapes-16"
+[[model]]
+recipe = "{place}/tiny.toml"
+[[arm]]
+kind = "real"
+[[arm]]
+kind = "generated"
+[[arm]]
+kind = "real+generated"
+times = [1, 2]
+budgets = ["epochs", "steps"]
+[[arm]]
+kind = "real-repeated"
+times = [2]
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    splits = {"train": make_images(10, 1), "test": make_images(6, 2)}
+    write_release(folder / "shapes-real", splits)
+    write_release(folder / "shapes-16", {"train": make_images(20, 3)}, kind="synthetic")
+    (folder / "tiny.toml").write_text(recipe_toml(changed(epochs=3)))
+    (folder / "shapes.toml").write_text(STUDY.format(place=folder))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ('train_split = "fit"', 'test_split = "tuning"', "report on a split that no training"),
+        (
+            "[[arm]]",
+            '[tuning]\nsplit = "test"\ncandidates = [["a=1"], ["a=2"]]\n[[arm]]',
+            "refused",
+        ),
+        ('kind = "real"\n', 'kind = "real-repeated"\n', 'first arm must be of kind "real"'),
+        ("times = [1, 2]", "times = [10]", "less than or equal to 9"),
+        ("times = [1, 2]", 'sets = ["x"]', "unknown generated set 'x'; known: drawn"),
+        ("sizes = [4]", "size = [4]", "size"),
+    ],
+)
+def test_a_study_that_would_mislead_is_refused(
+    place: Path, tmp_path: Path, before: str, after: str, message: str
+) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(STUDY.format(place=place).replace(before, after, 1))
+    with pytest.raises(UserError, match=message):
+        load_study(str(path))
+    with pytest.raises(UserError, match="unknown study 'x'; known: fashion-mnist, imagenet"):
+        load_study("x")
+
+
+def test_a_study_runs_resumes_and_reports(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = place / "out"
+    text = STUDY.format(place=place).replace(
+        "[[arm]]",
+        '[tuning]\ncandidates = [["learning_rate=1e-6"], ["learning_rate=1e-2"]]\n[[arm]]',
+        1,
+    )
+    (place / "tuned.toml").write_text(text)
+    run_study(str(place / "tuned.toml"), out=out, workers=1, as_json=True)
+    assert json.loads(capsys.readouterr().out)["report"] == str(out / "report.json")
+    document = json.loads((out / "report.json").read_text())
+    assert document["chosen_settings"][str(place / "tiny.toml")] == ["learning_rate=1e-2"]
+    arms = {row["arm"]: row for row in document["rows"]}
+    assert len(arms) == 7
+    assert arms["real"]["images"] == 24
+    assert arms["real-repeated-x2"]["steps"] == arms["real+generated-drawn-x2"]["steps"]
+    assert arms["real+generated-drawn-x2-equal-steps"]["steps"] == arms["real"]["steps"]
+    assert {row["top1"]["n"] for row in document["rows"]} == {36}
+    assert document["test"]["split"] == "test"
+    assert {report["arm"] for report in document["classes"]} == {
+        arm for arm in arms if "generated" in arm
+    }
+    assert "## Findings of Azizi et al. 2023" in (out / "report.md").read_text()
+    for name in ("scaling.png", "classes.png"):
+        assert (out / name).read_bytes()[:4] == b"\x89PNG"
+    paths = sorted(out.glob("runs/**/*.json"))
+    assert len(paths) == 2 * (7 + 2)
+    before = {path: path.stat().st_mtime_ns for path in paths}
+    paths[0].unlink()
+    run_study(str(place / "tuned.toml"), out=out, workers=1)
+    after = {path: path.stat().st_mtime_ns for path in sorted(out.glob("runs/**/*.json"))}
+    assert set(after) == set(before)
+    assert [path for path in paths if after[path] != before[path]] == [paths[0]]
+    again = json.loads((out / "report.json").read_text())
+    assert again["rows"] == document["rows"]
+
+
+def test_dry_run_says_what_it_takes_and_makes_nothing(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "nothing"
+    run_study(str(place / "shapes.toml"), out=out, workers=2, dry_run=True)
+    told = capsys.readouterr().err
+    assert "in all 14 trainings" in told
+    assert "on 2 workers" in told
+    assert not out.exists()
