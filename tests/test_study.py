@@ -195,7 +195,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     splits = {"train": make_images(10, 1), "test": make_images(6, 2)}
     write_release(folder / "shapes-real", splits)
     write_release(folder / "shapes-16", {"train": make_images(20, 3)}, kind="synthetic")
-    (folder / "tiny.toml").write_text(recipe_toml(changed(epochs=3)))
+    (folder / "tiny.toml").write_text(recipe_toml(changed(epochs=20)))
     (folder / "shapes.toml").write_text(STUDY.format(place=folder))
     return folder
 
