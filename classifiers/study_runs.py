@@ -6,7 +6,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from builder.cluster import Cluster, ClusterOptions, open_cluster
+from builder.cluster import SETTINGS, Cluster, ClusterOptions, open_cluster
 from builder.environment import visible_gpus
 from builder.results import read_result
 from classifiers.experiment import run_experiment
@@ -92,6 +92,8 @@ def hired(crew: Crew, most: int, say: Callable[[str], None]) -> Iterator[Cluster
     """The cluster. Its processes may start others: those that decode images."""
     import dask
 
+    with dask.config.set({"logging": SETTINGS["logging"]}):
+        import distributed  # noqa: F401 - first imported within a setting it loses all others after
     options = crew.options
     if not options.foreign:
         options = ClusterOptions(crew.workers)
