@@ -19,7 +19,7 @@ TEMPORARY = ".tmp"
 PIECE = 8 << 20  # bytes read at a time
 
 
-def write_atomically(path: ReleasePath, content: bytes) -> None:
+def write_atomically(path: ReleasePath, content: bytes | memoryview) -> None:
     """In a folder: hidden temporary file, fsync, rename, fsync of the folder. Behind a URL: a PUT.
 
     When it returns the content is durable; until then readers see what was there before.
@@ -27,7 +27,7 @@ def write_atomically(path: ReleasePath, content: bytes) -> None:
     if not isinstance(path, Path):
         try:
             with reaching(path):
-                path.fs.pipe_file(path.path, content)
+                path.fs.pipe_file(path.path, bytes(content))  # all that stores take
         except FileNotFoundError as error:
             raise UserError(f"{path} cannot be written: {error}") from None
         return
@@ -129,7 +129,7 @@ def sha256_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def sha256_bytes(content: bytes) -> str:
+def sha256_bytes(content: bytes | memoryview) -> str:
     """Hex digest."""
     return hashlib.sha256(content).hexdigest()
 

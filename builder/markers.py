@@ -105,7 +105,7 @@ def commit_shard(
     release: ReleasePath,
     shard: str,
     fingerprint: str,
-    content: bytes,
+    content: bytes | memoryview,
     class_ids: Iterable[str],
     started: float,
     rejections: RejectedAttempts | None = None,

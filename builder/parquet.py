@@ -12,6 +12,7 @@ from generation.classes import ClassEntry
 from generation.shard_files import ShardFormat
 
 ROW_GROUP_BYTES = 64 << 20  # the Hub's viewer wants row groups under 100 MB
+IMAGE = {"bytes": pa.binary(), "path": pa.string()}  # as `datasets` lays an image out
 BATCH_ROWS = 100  # of an Arrow record batch: as `datasets` writes images
 
 
@@ -39,7 +40,7 @@ def table_schema(features: dict[str, dict[str, Any]], classes: Sequence[ClassEnt
 
 def _arrow_type(feature: dict[str, Any]) -> pa.DataType:
     if feature["_type"] == "Image":
-        return pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        return pa.struct(list(IMAGE.items()))
     if feature["_type"] == "ClassLabel":
         return pa.int64()
     return pa.type_for_alias(feature["dtype"])
@@ -47,24 +48,25 @@ def _arrow_type(feature: dict[str, Any]) -> pa.DataType:
 
 def encode_table(
     schema: pa.Schema, columns: dict[str, list[Any]], file_format: ShardFormat = "parquet"
-) -> bytes:
+) -> memoryview:
     """The file's bytes; `columns["image"]` holds encoded images. Same rows, same bytes."""
-    images = [{"bytes": data, "path": None} for data in columns["image"]]
+    data = pa.array(columns["image"], pa.binary())
+    images = pa.StructArray.from_arrays([data, pa.nulls(len(data), pa.string())], list(IMAGE))
     table = pa.table({**columns, "image": images}, schema=schema)
     if file_format == "arrow":
         return _arrow_bytes(table)
-    return _parquet_bytes(table, sum(len(data) for data in columns["image"]))
+    return _parquet_bytes(table, sum(len(image) for image in columns["image"]))
 
 
-def _arrow_bytes(table: pa.Table) -> bytes:
+def _arrow_bytes(table: pa.Table) -> memoryview:
     """An IPC stream, not compressed: what is mapped into memory is read as it lies there."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table, max_chunksize=BATCH_ROWS)
-    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+    return memoryview(sink.getvalue())  # a shard's bytes are copied often enough
 
 
-def _parquet_bytes(table: pa.Table, size: int) -> bytes:
+def _parquet_bytes(table: pa.Table, size: int) -> memoryview:
     """size: bytes of all images."""
     groups = max(1, -(-size // ROW_GROUP_BYTES))
     others = [name for name in table.schema.names if name != "image"]
@@ -74,8 +76,9 @@ def _parquet_bytes(table: pa.Table, size: int) -> bytes:
         table.schema,
         compression={"image.bytes": "none", "image.path": "none"} | dict.fromkeys(others, "zstd"),
         use_dictionary=others,
+        write_statistics=others,  # the least image, byte by byte, tells nothing
         write_page_index=True,
         store_schema=True,
     ) as writer:
         writer.write_table(table, row_group_size=max(1, -(-table.num_rows // groups)))
-    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+    return memoryview(sink.getvalue())  # a shard's bytes are copied often enough
