@@ -42,7 +42,7 @@ class FaultyStore:
         self.files = fsspec.filesystem(
             "s3", endpoint_url=self.environment["AWS_ENDPOINT_URL"], key="test", secret="test"
         )
-        self.files.mkdir(BUCKET)
+        self.files.mkdirs(BUCKET, exist_ok=True)  # moto's stores are one within a process
 
     def fail(self, *, after: int, times: int) -> None:
         """Let `after` writes through, answer the `times` next ones with 503 and 500 in turn."""

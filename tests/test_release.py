@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from builder.manifest import read_manifest
-from tests.conftest import release_bytes, run
+from generation.storage import release_path
+from tests.conftest import BUCKET, release_bytes, run
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +117,28 @@ def test_reproduce_with_the_embedded_model(tmp_path: Path):
     again = ["release", "reproduce", release, "s2023-r32-dress-000000-0", "--all-stages", "--json"]
     images = json.loads(run(again).stdout)["images"]
     assert [image["same_bytes"] for image in images] == [True, True]
+
+
+def test_a_release_behind_a_url(built: Path, s3: dict[str, str], tmp_path: Path):
+    url = f"s3://{BUCKET}/release-commands/release"
+    there = release_path(url)
+    there.fs.put(f"{built}/", there.path, recursive=True)
+    assert run(["release", "verify", url], **s3).returncode == 0
+    shard = paths(built, "16")[0]
+    there.fs.pipe_file((there / shard).path, b"PAR1")
+    (there / "README.md").unlink()
+    verified = run(["release", "verify", url, "--json"], **s3)
+    assert verified.returncode == 1, verified.stderr
+    problems = json.loads(verified.stdout)["problems"]
+    assert {p["path"] for p in problems} == {shard, "README.md"}
+    repaired = run(["release", "repair", url, "--workers", "1", "--json"], **s3)
+    assert repaired.returncode == 0, repaired.stderr + repaired.stdout
+    assert json.loads(repaired.stdout)["made_again"] == [shard]
+    there.fs.get(there.path, str(tmp_path / "copy"), recursive=True)
+    assert release_bytes(tmp_path / "copy") == release_bytes(built)
+    image_id = pq.read_table(built / shard)["image_id"][0].as_py()
+    reproduced = run(["release", "reproduce", url, image_id], **s3)
+    assert f"{image_id}: the same bytes" in reproduced.stdout, reproduced.stderr
+    refused = run(["release", "publish", url, "me/mine"], **s3)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+    assert "is a URL: copy the release into a folder, and publish that" in refused.stderr

@@ -13,12 +13,13 @@ import pytest
 
 from builder.commit import sha256_file
 from builder.encode import encode_image
-from builder.manifest import Manifest, read_manifest
+from builder.manifest import Manifest, ShardRecord, read_manifest
 from builder.markers import marker_path
 from builder.parquet import encode_table
+from builder.release.rejection_checks import rejection_problems
 from builder.release.verify import verify_release
 from generation.image_sets import decode
-from tests.conftest import run
+from tests.conftest import STAND_IN_RECIPE, release_bytes, run
 
 PER_CLASS = 5
 
@@ -234,3 +235,57 @@ def test_a_real_release(tmp_path: Path):
         ),
     )
     assert any("carries the mark of synthetic media: 1 of 24" in line for line in problems(out))
+
+
+@pytest.fixture(scope="module")
+def picky(class_list: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A release whose first stage keeps reddish images only."""
+    recipe = class_list.parent / "picky-verify.toml"
+    rule = 'checkpoint = "8"\naccept = { rule = "tests.stand_in_rule", red = 128, attempts = 3 }\n'
+    text = STAND_IN_RECIPE.format(classes=class_list).replace('checkpoint = "8"\n', rule)
+    recipe.write_text(text)
+    release = tmp_path_factory.mktemp("picky") / "release"
+    build = ["build-dataset", "--recipe", recipe, "--per-class", PER_CLASS, "--res", "16"]
+    result = run([*build, "--out", release, "--workers", "1"])
+    assert result.returncode == 0, result.stderr
+    return release
+
+
+def rejecting(release: Path) -> list[ShardRecord]:
+    return [record for record in read_manifest(release).shards if record.rejections_sha256]
+
+
+def test_files_of_rejected_attempts_are_checked_and_made_again(picky: Path, tmp_path: Path):
+    assert problems(picky) == []
+    release = Path(shutil.copytree(picky, tmp_path / "release"))
+    flipped, deleted = (record.rejections_path for record in rejecting(release)[:2])
+    content = bytearray((release / flipped).read_bytes())
+    content[-1] ^= 1
+    (release / flipped).write_bytes(content)
+    (release / deleted).unlink()
+    found = problems(release)
+    assert len(found) == 2
+    assert found[0].startswith(f"{flipped}: has SHA-256")
+    assert found[1] == f"{deleted}: is missing"
+    repaired = run(["release", "repair", release, "--workers", "1", "--json"])
+    assert repaired.returncode == 0, repaired.stderr
+    harmed = [name.removeprefix("rejections/") for name in (flipped, deleted)]
+    assert json.loads(repaired.stdout)["made_again"] == harmed
+    assert release_bytes(release) == release_bytes(picky)
+
+
+def test_rejected_attempts_that_do_not_add_up(picky: Path, tmp_path: Path):
+    release = Path(shutil.copytree(picky, tmp_path / "release"))
+    record = rejecting(release)[0]
+    path = release / record.rejections_path
+    table = pq.read_table(path)
+    pq.write_table(table.slice(1), path)
+    bad = replace(record, rejections_bytes=path.stat().st_size, rejections_sha256=sha256_file(path))
+    [problem] = rejection_problems(release, bad)
+    assert (
+        str(problem) == f"{bad.rejections_path}: its rows that are made are not as many as stated"
+    )
+    pq.write_table(table.drop_columns(["score"]), path)
+    bad = replace(record, rejections_bytes=path.stat().st_size, rejections_sha256=sha256_file(path))
+    [problem] = rejection_problems(release, bad)
+    assert problem.text == "its columns are not those of rejected attempts"

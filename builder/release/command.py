@@ -20,6 +20,7 @@ from generation.command import EXIT_FOUND_WANTING, run_commands
 from generation.errors import UserError
 from generation.options import Json, Workers
 from generation.progress import progress_bar
+from generation.storage import ReleasePath, release_path
 
 HELP = """What is done to a finished release. Each command has --help, and --json for scripts.
 
@@ -37,7 +38,9 @@ Examples:
 if TYPE_CHECKING:
     from builder.release.reproduce import Comparison
 
-ReleaseFolder = Annotated[Path, typer.Argument(help="Folder of a finished release.")]
+ReleasePlace = Annotated[
+    str, typer.Argument(metavar="RELEASE", help="Folder or URL of a finished release.")
+]
 Mixed = Annotated[
     bool,
     typer.Option("--allow-mixed", help="Also with other package versions, or another device."),
@@ -52,13 +55,14 @@ def main() -> None:
     run_commands([verify, repair, extend, reproduce, publish], HELP)
 
 
-def verify(release: ReleaseFolder, threads: Threads = None, as_json: Json = False) -> None:
+def verify(place: ReleasePlace, threads: Threads = None, as_json: Json = False) -> None:
     """Check every byte and row of a release against its manifest and its plan.
 
     Each problem is a line; exit code 1 if there is one. Rehashes every shard; compares markers,
     schema, row counts, classes, image ids, seeds, prompts and parents with what the recipe in the
     manifest asks for; decodes every image and looks for the mark of synthetic media; checks the
-    README's hash and load contract. A real release's original bytes are rehashed one by one.
+    README's hash and load contract, and the files of rejected attempts. A real release's original
+    bytes are rehashed one by one.
 
     Examples:
 
@@ -66,6 +70,7 @@ def verify(release: ReleaseFolder, threads: Threads = None, as_json: Json = Fals
       release verify releases/fashion-mnist-32
       release verify releases/fashion-mnist-real --json
     """
+    release = release_path(place)
     started = time.monotonic()
     report = _verified(release, read_manifest(release), _threads(threads), as_json)
     seconds = time.monotonic() - started
@@ -75,7 +80,7 @@ def verify(release: ReleaseFolder, threads: Threads = None, as_json: Json = Fals
 
 
 def repair(
-    release: ReleaseFolder,
+    place: ReleasePlace,
     workers: Workers = None,
     allow_mixed: Mixed = False,
     threads: Threads = None,
@@ -95,6 +100,7 @@ def repair(
     """
     from builder.release.repair import damaged_shards, repair_release
 
+    release = release_path(place)
     settings = _run_settings(workers, allow_mixed, as_json)
     with claimed(_finished(release), settings.say):
         manifest = read_manifest(release)
@@ -116,7 +122,7 @@ def repair(
 
 
 def extend(
-    release: ReleaseFolder,
+    place: ReleasePlace,
     per_class: Annotated[int, typer.Option(help="Images of each class, those there included.")],
     workers: Workers = None,
     allow_mixed: Mixed = False,
@@ -135,6 +141,7 @@ def extend(
     from builder.build_dataset import report_outcome
     from builder.release.repair import extension_plan
 
+    release = release_path(place)
     settings = _run_settings(workers, allow_mixed, as_json)
     with claimed(_finished(release), settings.say):
         plan = extension_plan(release, read_manifest(release), per_class)
@@ -144,7 +151,7 @@ def extend(
 
 
 def reproduce(
-    release: ReleaseFolder,
+    place: ReleasePlace,
     image_id: Annotated[
         str | None, typer.Argument(help="An image's image_id.", metavar="[IMAGE_ID]")
     ] = None,
@@ -176,6 +183,7 @@ def reproduce(
         raise UserError("give an IMAGE_ID or --sample, one of them")
     if sample is not None and sample < 1:
         raise UserError(f"--sample {sample}: give at least 1")
+    release = release_path(place)
     source = Release(release, read_manifest(release))
     images = (
         source.draw(sample, seed, last_stage=all_stages)
@@ -197,7 +205,7 @@ def reproduce(
 
 
 def publish(
-    release: ReleaseFolder,
+    place: ReleasePlace,
     repository: Annotated[
         str,
         typer.Argument(help="OWNER/NAME on the Hub; made if there is none.", metavar="OWNER/NAME"),
@@ -231,6 +239,9 @@ def publish(
 
     if repository.count("/") != 1 or "" in repository.split("/"):
         raise UserError(f"{repository!r} is no name on the Hub: give OWNER/NAME")
+    release = release_path(place)
+    if not isinstance(release, Path):
+        raise UserError(f"{place} is a URL: copy the release into a folder, and publish that")
     manifest = read_manifest(release)
     refuse_unpublishable(release, manifest)
     if verify_first:
@@ -254,7 +265,7 @@ def publish(
 
 
 def _verified(
-    release: Path,
+    release: ReleasePath,
     manifest: Manifest,
     threads: int,
     quiet: bool,
@@ -268,7 +279,7 @@ def _verified(
         return verify_release(release, manifest, threads, lambda r: advance(r.rows), only)
 
 
-def _finished(release: Path) -> Path:
+def _finished(release: ReleasePath) -> ReleasePath:
     read_manifest(release)  # before anything is made or locked there
     return release
 
@@ -285,7 +296,7 @@ def _threads(threads: int | None) -> int:
 
 
 def _print_repair(
-    release: Path,
+    release: ReleasePath,
     again: Sequence[str],
     changed: Sequence[str],
     report: Report,
@@ -309,7 +320,7 @@ def _print_repair(
     print(f"{release}: {state} ({len(again)} shards made again)")
 
 
-def _print_comparisons(release: Path, found: Sequence["Comparison"], as_json: bool) -> None:
+def _print_comparisons(release: ReleasePath, found: Sequence["Comparison"], as_json: bool) -> None:
     if as_json:
         images = [
             {
@@ -331,7 +342,7 @@ def _print_comparisons(release: Path, found: Sequence["Comparison"], as_json: bo
     print(f"{release}: {same} of {len(found)} images have the same pixels")
 
 
-def _print_report(release: Path, report: Report, seconds: float, as_json: bool) -> None:
+def _print_report(release: ReleasePath, report: Report, seconds: float, as_json: bool) -> None:
     if as_json:
         content = {
             "release": str(release),

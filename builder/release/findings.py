@@ -3,6 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from builder.commit import sha256_file
+from generation.storage import ReleasePath, file_size
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -39,3 +42,17 @@ def differing(what: str, names: Sequence[str], found: Iterable, wanted: Iterable
     if not rows:
         return []
     return [f"{what} in {len(rows)} of {len(names)} rows, the first {names[rows[0]]}"]
+
+
+def damage(path: ReleasePath, size: int, sha256: str) -> str | None:
+    """How the file's bytes are not those of `size` and `sha256`, None if they are."""
+    try:
+        found = file_size(path)
+    except FileNotFoundError:
+        return "is missing"
+    if found != size:
+        return f"has {found:,} bytes, the manifest says {size:,}"
+    digest = sha256_file(path)
+    if digest != sha256:
+        return f"has SHA-256 {digest[:12]}…, the manifest says {sha256[:12]}…"
+    return None

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from builder.commit import sha256_bytes
 from builder.manifest import Manifest, ShardRecord
@@ -18,11 +17,14 @@ from builder.release.shard_checks import (
 )
 from builder.state import STATE_FILE, RealState, read_state
 from generation.errors import UserError
+from generation.storage import ReleasePath, exists
 
 SHARED = ("image_id", "label", "class_id", "original_sha256", "width", "height", "tuning")
 
 
-def import_checks(release: Path, manifest: Manifest) -> tuple[list[ShardCheck], list[Problem]]:
+def import_checks(
+    release: ReleasePath, manifest: Manifest
+) -> tuple[list[ShardCheck], list[Problem]]:
     """A check of each shard, and what is wrong with the list of them."""
     schema = table_schema(image_features(manifest.classes, COLUMNS), manifest.classes)
     originals = {_stretch(r): r.path for r in manifest.shards if r.config == ORIGINAL}
@@ -52,7 +54,7 @@ class _RowCheck:
 
     wnids: Sequence[str]
     crop_rule: str
-    original: Path | None
+    original: ReleasePath | None
 
     def __call__(self, columns: Columns) -> list[str]:
         names = columns["image_id"]
@@ -95,8 +97,8 @@ class _ImageCheck:
         return None
 
 
-def _state_problems(release: Path, manifest: Manifest) -> list[Problem]:
-    if not (release / STATE_FILE).is_file():
+def _state_problems(release: ReleasePath, manifest: Manifest) -> list[Problem]:
+    if not exists(release / STATE_FILE):
         return [Problem(STATE_FILE, "is missing")]
     try:
         state = read_state(release, RealState)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from builder.arrow_index import index_names
 from builder.build import BuildPlan, plan_build
@@ -17,6 +17,7 @@ from builder.run import Outcome, RunSettings, run_missing
 from builder.state import STATE_FILE, RealState, SyntheticState, read_state, write_state
 from builder.worker import Job, WrappedJob
 from generation.errors import UserError
+from generation.storage import ReleasePath, exists
 from generation.views import CropRule
 
 OnDone = Callable[[ShardRecord], None]
@@ -43,7 +44,7 @@ class Repaired:
     changed: tuple[str, ...]
 
 
-def extension_plan(release: Path, manifest: Manifest, per_class: int) -> BuildPlan:
+def extension_plan(release: ReleasePath, manifest: Manifest, per_class: int) -> BuildPlan:
     """The release with `per_class` images of each of its classes; UserError if it has them."""
     planned = planned_release(manifest)
     counts = planned.per_class()
@@ -56,7 +57,7 @@ def extension_plan(release: Path, manifest: Manifest, per_class: int) -> BuildPl
 
 
 def _plan(
-    release: Path,
+    release: ReleasePath,
     manifest: Manifest,
     planned: PlannedRelease,
     wnids: Sequence[str],
@@ -68,7 +69,7 @@ def _plan(
 
 
 def repair_release(
-    release: Path, manifest: Manifest, report: Report, settings: RunSettings, on_done: OnDone
+    release: ReleasePath, manifest: Manifest, report: Report, settings: RunSettings, on_done: OnDone
 ) -> Repaired:
     """Make the damaged shards of `report` again, and the children of those that came out other.
 
@@ -119,7 +120,7 @@ def damaged_shards(manifest: Manifest, report: Report) -> list[str]:
     ]
 
 
-def _build_jobs(release: Path, manifest: Manifest) -> tuple[SyntheticState, list[Job]]:
+def _build_jobs(release: ReleasePath, manifest: Manifest) -> tuple[SyntheticState, list[Job]]:
     planned = planned_release(manifest)
     _mend_state(release, manifest, planned)
     last = planned.requests[-1]
@@ -127,10 +128,10 @@ def _build_jobs(release: Path, manifest: Manifest) -> tuple[SyntheticState, list
     return plan.state, list(plan.jobs())
 
 
-def _mend_state(release: Path, manifest: Manifest, planned: PlannedRelease) -> None:
+def _mend_state(release: ReleasePath, manifest: Manifest, planned: PlannedRelease) -> None:
     """Write build.json from the manifest if it is missing or cannot be read."""
     try:
-        if (release / STATE_FILE).is_file() and read_state(release, SyntheticState):
+        if exists(release / STATE_FILE) and read_state(release, SyntheticState):
             return
     except UserError:
         pass
@@ -152,12 +153,12 @@ def _mend_state(release: Path, manifest: Manifest, planned: PlannedRelease) -> N
     write_state(release, state)
 
 
-def _import_jobs(release: Path, manifest: Manifest) -> tuple[RealState, list[Job]]:
+def _import_jobs(release: ReleasePath, manifest: Manifest) -> tuple[RealState, list[Job]]:
     from builder.real import plan_import
     from generation.real_sources import open_source
 
     name = str(manifest.origin.get("source"))
-    state = read_state(release, RealState) if (release / STATE_FILE).is_file() else None
+    state = read_state(release, RealState) if exists(release / STATE_FILE) else None
     if state is None:
         raise UserError(f"{release} has no {STATE_FILE}: run build-dataset --real {name} again")
     source = open_source(name)
@@ -172,7 +173,7 @@ def _require_success(outcome: Outcome) -> None:
 
 
 def _finish(
-    release: Path,
+    release: ReleasePath,
     manifest: Manifest,
     report: Report,
     again: dict[str, ShardRecord],

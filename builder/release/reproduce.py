@@ -26,6 +26,7 @@ from generation.generators import ImageBatch, Screened
 from generation.image_sets import decode
 from generation.sampler_config import SamplerConfig
 from generation.shard_files import read_shard
+from generation.storage import ReleasePath, read_text
 
 IMAGE_ID = re.compile(r"s\d+-r(?P<resolution>\d+)-(?P<wnid>.+)-(?P<index>\d{6,})-\d+")
 GAP = 2  # pixels between the two images of a pair
@@ -91,7 +92,7 @@ class Comparison:
 class Release:
     """A synthetic release whose images can be found and made again."""
 
-    def __init__(self, release: Path, manifest: Manifest) -> None:
+    def __init__(self, release: ReleasePath, manifest: Manifest) -> None:
         if manifest.kind == "real":
             raise UserError(f"{release} holds real images: nothing made them")
         # As in the builder's workers: with more threads a last bit may differ.
@@ -176,7 +177,7 @@ class Release:
     def _difference(self, shard: str) -> str | None:
         """What the shard was made with, where this process has something else."""
         try:
-            marker = json.loads((self._release / marker_name(shard)).read_text())
+            marker = json.loads(read_text(self._release / marker_name(shard)))
             versions = marker["versions"]
             made = Environment(
                 marker["device"],

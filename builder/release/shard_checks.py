@@ -5,16 +5,15 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from PIL import Image
 
-from builder.commit import sha256_file
 from builder.manifest import ShardRecord
 from builder.markers import marker_name
-from builder.release.findings import Problem
+from builder.release.findings import Problem, damage
+from builder.release.rejection_checks import rejection_problems
 from generation.shard_files import (
     FORMAT_NAMES,
     iterate_shard,
@@ -22,6 +21,7 @@ from generation.shard_files import (
     shard_format,
     shard_schema,
 )
+from generation.storage import ReleasePath, StorageError, read_text
 
 READ_ROWS = 64
 SYNTHETIC_MARK = b"trainedAlgorithmicMedia"
@@ -54,40 +54,28 @@ class ShardCheck:
     image: ImageCheck
 
 
-def check_shard(release: Path, check: ShardCheck) -> list[Problem]:
+def check_shard(release: ReleasePath, check: ShardCheck) -> list[Problem]:
     """Every problem of the shard; what is inside is looked at only if its bytes are the wanted."""
     record = check.record
-    problems = marker_problems(release, record)
-    damage = _damage(release / record.path, record)
-    if damage is not None:
-        return [*problems, Problem(record.path, damage)]
+    problems = [*marker_problems(release, record), *rejection_problems(release, record)]
+    harm = damage(release / record.path, record.bytes, record.sha256)
+    if harm is not None:
+        return [*problems, Problem(record.path, harm)]
     try:
         path = release / record.path
         problems += [Problem(record.path, text) for text in _content_problems(path, check)]
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, StorageError) as error:
         text = f"cannot be read as {_format(record)}: {' '.join(str(error).split())}"
         problems.append(Problem(record.path, text))
     return problems
 
 
-def _damage(path: Path, record: ShardRecord) -> str | None:
-    if not path.is_file():
-        return "is missing"
-    size = path.stat().st_size
-    if size != record.bytes:
-        return f"has {size:,} bytes, the manifest says {record.bytes:,}"
-    found = sha256_file(path)
-    if found != record.sha256:
-        return f"has SHA-256 {found[:12]}…, the manifest says {record.sha256[:12]}…"
-    return None
-
-
-def marker_problems(release: Path, record: ShardRecord) -> list[Problem]:
+def marker_problems(release: ReleasePath, record: ShardRecord) -> list[Problem]:
     """Whether the shard's marker is there and says what the manifest says."""
     name = marker_name(record.path)
     path = release / name
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(read_text(path))
         found, versions = content["shard"], content["versions"]
     except FileNotFoundError:
         return [Problem(name, "is missing")]
@@ -104,7 +92,7 @@ def _format(record: ShardRecord) -> str:
     return FORMAT_NAMES[shard_format(record.path)]
 
 
-def _content_problems(path: Path, check: ShardCheck) -> Iterator[str]:
+def _content_problems(path: ReleasePath, check: ShardCheck) -> Iterator[str]:
     schema = shard_schema(path)
     if not schema.equals(check.schema, check_metadata=True):
         yield _schema_problem(schema, check.schema)
@@ -131,7 +119,7 @@ def _schema_problem(found: pa.Schema, wanted: pa.Schema) -> str:
     return "features or class list in the schema are not those of the manifest"
 
 
-def _image_problems(path: Path, columns: Columns, check: ImageCheck) -> Iterator[str]:
+def _image_problems(path: ReleasePath, columns: Columns, check: ImageCheck) -> Iterator[str]:
     """One line for each way in which images fail; a few of them are in memory at a time."""
     failed: dict[str, list[str]] = {}
     row = 0
@@ -161,9 +149,9 @@ def is_marked_synthetic(image: Image.Image) -> bool:
     return SYNTHETIC_MARK in (xmp.encode() if isinstance(xmp, str) else xmp)
 
 
-def read_columns(path: Path, names: Sequence[str]) -> Columns | None:
+def read_columns(path: ReleasePath, names: Sequence[str]) -> Columns | None:
     """Some columns of a shard, None if it cannot be read: that is a problem of its own."""
     try:
         return read_shard(path, names).to_pydict()  # type: ignore[no-any-return]
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, StorageError):
         return None

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from builder.commit import canonical_json
 from builder.manifest import MANIFEST_FILE, Manifest, ShardRecord
@@ -20,9 +19,10 @@ from builder.release.shard_checks import (
 from builder.shard import COLUMNS
 from builder.state import STATE_FILE, SyntheticState, read_state
 from generation.errors import UserError
+from generation.storage import ReleasePath, exists
 
 
-def plan_checks(release: Path, manifest: Manifest) -> tuple[list[ShardCheck], list[Problem]]:
+def plan_checks(release: ReleasePath, manifest: Manifest) -> tuple[list[ShardCheck], list[Problem]]:
     """A check of each shard that is planned and listed, and what is wrong with the list."""
     planned = planned_release(manifest)
     plans = {plan.path: plan for plan in planned.shards}
@@ -49,7 +49,9 @@ def plan_checks(release: Path, manifest: Manifest) -> tuple[list[ShardCheck], li
 class _RowCheck:
     """Rows of one shard against its plan: identity, seed, prompt, settings, parents."""
 
-    def __init__(self, release: Path, record: ShardRecord, plan: ShardPlan, seed: int) -> None:
+    def __init__(
+        self, release: ReleasePath, record: ShardRecord, plan: ShardPlan, seed: int
+    ) -> None:
         self._release, self._plan, self._seed = release, plan, seed
         self._planned = record.planned
 
@@ -159,9 +161,9 @@ def _balance_problems(manifest: Manifest, planned: PlannedRelease) -> list[Probl
     return found
 
 
-def _state_problems(release: Path, planned: PlannedRelease) -> list[Problem]:
+def _state_problems(release: ReleasePath, planned: PlannedRelease) -> list[Problem]:
     """Whether build.json, by which the release grows, is of this release."""
-    if not (release / STATE_FILE).is_file():
+    if not exists(release / STATE_FILE):
         return [Problem(STATE_FILE, "is missing")]
     try:
         state = read_state(release, SyntheticState)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from pathlib import Path
 
 import pyarrow as pa
 import yaml
@@ -13,13 +12,13 @@ from builder.readme import load_contract
 from builder.release.findings import Problem, Report
 from builder.release.shard_checks import ShardCheck, check_shard
 from generation.shard_files import is_shard
-from generation.storage import list_files
+from generation.storage import ReleasePath, StorageError, exists, list_files, read_bytes
 
 README_FILE = "README.md"
 
 
 def verify_release(
-    release: Path,
+    release: ReleasePath,
     manifest: Manifest,
     threads: int,
     on_shard: Callable[[ShardRecord], None],
@@ -42,7 +41,9 @@ def verify_release(
     )
 
 
-def plan_checks_of(release: Path, manifest: Manifest) -> tuple[list[ShardCheck], list[Problem]]:
+def plan_checks_of(
+    release: ReleasePath, manifest: Manifest
+) -> tuple[list[ShardCheck], list[Problem]]:
     """A check of each shard, and the problems that need no look into one."""
     if manifest.kind == "real":
         from builder.release.real_checks import import_checks
@@ -54,7 +55,7 @@ def plan_checks_of(release: Path, manifest: Manifest) -> tuple[list[ShardCheck],
 
 
 def _check_shards(
-    release: Path,
+    release: ReleasePath,
     checks: Sequence[ShardCheck],
     threads: int,
     on_shard: Callable[[ShardRecord], None],
@@ -72,33 +73,33 @@ def _check_shards(
     return problems
 
 
-def _stray_problems(release: Path, manifest: Manifest) -> list[Problem]:
+def _stray_problems(release: ReleasePath, manifest: Manifest) -> list[Problem]:
     """Files that `load_dataset` would read as part of the release, and that are not."""
     listed = {record.path for record in manifest.shards}
     strays = [name for name in sorted(list_files(release)) if is_shard(name)]
     return [Problem(path, "is not in the manifest") for path in strays if path not in listed]
 
 
-def _document_problems(release: Path, manifest: Manifest) -> list[Problem]:
+def _document_problems(release: ReleasePath, manifest: Manifest) -> list[Problem]:
     """README and pictures against their hashes, and the load contract against the manifest."""
     found = []
     for name, sha256 in sorted(manifest.documents.items()):
-        if not (release / name).is_file():
+        if not exists(release / name):
             found.append(Problem(name, "is missing"))
         elif sha256_file(release / name) != sha256:
             found.append(Problem(name, "was changed: its SHA-256 is not the manifest's"))
     if README_FILE not in manifest.documents:
         found.append(Problem(README_FILE, "has no hash in the manifest"))
-    if (release / README_FILE).is_file():
+    if exists(release / README_FILE):
         found += [Problem(README_FILE, text) for text in _contract_problems(release, manifest)]
     return found
 
 
-def _contract_problems(release: Path, manifest: Manifest) -> list[str]:
-    text = (release / README_FILE).read_text(errors="replace")
+def _contract_problems(release: ReleasePath, manifest: Manifest) -> list[str]:
+    text = read_bytes(release / README_FILE).decode(errors="replace")
     try:
         wanted = load_contract(release, manifest)
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, StorageError):
         return ["its load contract cannot be checked while a first shard cannot be read"]
     try:
         found = yaml.safe_load(text.split("---\n")[1])
