@@ -9,13 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from generation.storage import release_path
-
 # As in the builder's workers: with more threads a row's last bit depends on its place in a batch.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 ROOT = Path(__file__).parent.parent
-BUCKET = "bucket"
 STAND_IN_RECIPE = """
 name = "stand-in"
 description = "flat colours"
@@ -75,23 +72,14 @@ def s3() -> Iterator[dict[str, str]]:
 
     One for all tests of a process: file systems that were opened remember where the server was.
     """
-    from moto.server import ThreadedMotoServer
+    from tests.faulty_store import FaultyStore
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    environment = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
+    store = FaultyStore()
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
+        for name, value in store.environment.items():
             patch.setenv(name, value)
-        release_path(f"s3://{BUCKET}/x").fs.mkdir(BUCKET)
-        yield environment
-    server.stop()
+        yield store.environment
+    store.close()
 
 
 def run(command: Sequence[str | Path], **environment: str) -> subprocess.CompletedProcess[str]:

@@ -149,7 +149,7 @@ def test_what_does_not_fit_is_refused(folder: Path, tmp_path: Path) -> None:
     source = generator_source("biggan")
     generator = source.load(source.locate(str(folder)), compiled=False)
     batch = ImageBatch(["a"], [3], [1], None)
-    with pytest.raises(UserError, match="label 3 is not among BigGAN's 3 classes"):
+    with pytest.raises(UserError, match="label 3 is not among the 3 classes of BigGAN"):
         generator.sample(batch, CUT)
     batch = ImageBatch(["a"], [0], [1], None)
     with pytest.raises(UserError, match='method = "truncation"'):

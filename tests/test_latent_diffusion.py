@@ -88,11 +88,11 @@ def test_the_full_size_converts_key_by_key_and_counts_what_was_published() -> No
                 torch.nn.Embedding(1001, 512),
                 Autoencoder(**FULL_VQ, attends=attends),
             )
-            state = {
-                k: v
-                for k, v in checkpoint(*theirs).items()
-                if "_stage" in k or "unet" in k or "diffusion_model" in k
-            }
+        state = {
+            k: v
+            for k, v in checkpoint(*theirs).items()
+            if "_stage" in k or "unet" in k or "diffusion_model" in k
+        }
         ours = convert_latent_diffusion(state, HEADS, LDM, "x.ckpt")
         for mine, its, expected in (
             (ours.unet, theirs[0], 401),

@@ -11,7 +11,8 @@ from PIL import Image
 
 from builder.manifest import read_manifest
 from generation.storage import release_path
-from tests.conftest import BUCKET, release_bytes, run
+from tests.conftest import release_bytes, run
+from tests.faulty_store import BUCKET
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from metrics.selection_cas import rank_correlation, regret
 from metrics.sweep import parse_grid, sampler_settings, sweep_points
 from tests.conftest import run
 from tests.painter import paint
-from tests.test_classifiers import RECIPE as CLASSIFIER
+from tests.shapes import changed, recipe_toml
 from tests.test_metrics_release import CLASSES, write_release
 from tests.tiny_network import tiny_network
 
@@ -70,11 +70,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = ["id,wnid,name,prompt", *(f"{c.label},{c.wnid},{c.name},{c.prompt}" for c in CLASSES)]
     (folder / "classes.csv").write_text("\n".join(lines) + "\n")
     (folder / "recipe.toml").write_text(RECIPE.format(classes=folder / "classes.csv"))
-    settings = CLASSIFIER.model_dump(exclude={"augmentation", "model_args"}, exclude_none=True)
-    text = "\n".join(f"{key} = {json.dumps(value)}" for key, value in settings.items())
-    (folder / "classifier.toml").write_text(
-        text + "\n[model_args]\nchannels = [16, 16, 16, 16]\nstem_width = 8\n"
-    )
+    classifier = changed(model_args={"channels": [16, 16, 16, 16], "stem_width": 8})
+    (folder / "classifier.toml").write_text(recipe_toml(classifier))
     return folder
 
 

@@ -21,7 +21,8 @@ from generation.storage import (
     release_path,
     split_release,
 )
-from tests.conftest import BUCKET, ROOT, release_bytes, run
+from tests.conftest import ROOT, release_bytes, run
+from tests.faulty_store import BUCKET
 
 
 def build(recipe: Path, out: Path | str, per_class: int = 4) -> list[Path | str]:

@@ -54,7 +54,7 @@ class _RowCheck:
 
     wnids: Sequence[str]
     crop_rule: str
-    original: ReleasePath | None
+    original: "ReleasePath | None"
 
     def __call__(self, columns: Columns) -> list[str]:
         names = columns["image_id"]
