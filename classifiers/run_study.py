@@ -23,7 +23,8 @@ Out = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it takes, and stop.")]
 Threads = Annotated[
-    int | None, typer.Option(min=1, help="CPU threads of each training: its group of cores.")
+    int | None,
+    typer.Option(min=1, help="Cores of each training; by default 1, with GPUs the share of each."),
 ]
 
 
@@ -58,9 +59,8 @@ def run_study(
     chosen = load_study(study)
     from classifiers.study_runs import Crew, hired, prepare_releases, releases_ready
 
-    if scheduler is None and scheduler_file is None and threads is None:
-        threads = 1
     crew = Crew(ClusterOptions(workers, scheduler, scheduler_file), threads)
+    threads = crew.group
     folder = (out or Path("studies") / chosen.name).absolute()
     planner = Planner(chosen, folder, {}, releases_ready(chosen))
     costs = _tell_cost(planner, crew.workers, threads, as_json)

@@ -20,10 +20,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Crew:
-    """Who trains: a cluster whose workers have `threads` torch threads each (None: as they are)."""
+    """Who trains. threads: cores of each training, as the user gave them."""
 
     options: ClusterOptions
     threads: int | None
+
+    @property
+    def group(self) -> int | None:
+        """Torch threads, and processes that decode, of each training; None: all its machine has."""
+        from dask.system import CPU_COUNT
+
+        if self.threads is not None or self.options.foreign:
+            return self.threads
+        gpus = len(visible_gpus())
+        return max(1, CPU_COUNT // gpus) if gpus else 1
 
     @property
     def workers(self) -> int:
@@ -31,7 +41,7 @@ class Crew:
         from dask.system import CPU_COUNT
 
         gpus = len(visible_gpus())
-        return self.options.workers or gpus or max(1, CPU_COUNT // (self.threads or 1))
+        return self.options.workers or gpus or max(1, CPU_COUNT // (self.group or 1))
 
 
 def prepare_releases(study: Study, crew: Crew) -> None:
@@ -146,9 +156,7 @@ def perform(run: Run, threads: int | None, after: object = None) -> None:  # noq
     if threads is not None:
         torch.set_num_threads(threads)
     run.path.parent.mkdir(parents=True, exist_ok=True)
-    run_experiment(
-        run.task.read(), run.seed, run.path, _silent, save=run.save, loaders=threads or 1
-    )
+    run_experiment(run.task.read(), run.seed, run.path, _silent, save=run.save, loaders=threads)
 
 
 @contextmanager

@@ -179,9 +179,12 @@ def _run_seeds(
     for number, path in paths.items():
         experiment.require_free(path, number)
     saves = seed_paths(save, seeds) if save else {}
+    from classifiers.training import launched_processes
+
+    quiet = as_json or not launched_processes().is_main_process
     results = {}
     for number, path in paths.items():
-        bar = partial(progress_bar, label=f"seed {number}", unit="images", quiet=as_json)
+        bar = partial(progress_bar, label=f"seed {number}", unit="images", quiet=quiet)
         result = run_experiment(
             experiment, number, path, bar, saves.get(number), state_seconds, loaders
         )
