@@ -6,8 +6,13 @@ cd "$(dirname "$0")"
 debian_install() {
     command -v apt-get >/dev/null || { echo "setup: install $1 with your system's packages" >&2; exit 2; }
     root=$([ "$(id -u)" = 0 ] || echo sudo)
-    $root apt-get -qq update && $root apt-get -qq install --yes "$1" >/dev/null
+    $root apt-get -qq update && $root apt-get -qq -o DPkg::Lock::Timeout=300 install --yes "$1" >/dev/null
 }
+
+# tests/test_leaderboard_page.py skips, and says so, where there is no browser.
+browser_there() {
+    command -v chromium || command -v chromium-browser || command -v google-chrome
+} >/dev/null
 
 # Debian splits venv's pip from python3 and forbids pip outside an environment.
 if [ ! -x .venv/bin/pip ]; then
@@ -19,6 +24,7 @@ install=".venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/
 if [ "${1:-}" = --test ]; then
     $install --editable . --group dev
     [ -d /usr/share/datasets/fashion-mnist ] || debian_install dataset-fashion-mnist
+    browser_there || ! command -v apt-get >/dev/null || debian_install chromium
 else
     $install --editable .
 fi

@@ -9,9 +9,41 @@ function showFacet(key) {
     tab.setAttribute("aria-pressed", String(tab.dataset.facet === key));
   const section = document.getElementById(`facet-${key}`);
   for (const chart of section.querySelectorAll(".chart[data-view]:empty"))
-    vegaEmbed(chart, board[key].views[chart.dataset.view], chartOptions);
+    drawChart(chart, board[key].views[chart.dataset.view]);
   const classes = section.querySelector(".classes");
   if (classes && !classes.dataset.ready) startClasses(classes, board[key]);
+}
+
+/* Charts: arrow keys go from point to point and show what hovering shows. */
+function drawChart(chart, spec) {
+  const spoken = chart.parentElement.querySelector(".spoken");
+  let current = null;
+  function leave() {
+    for (const kind of ["pointerout", "mouseout"]) // Vega hides a tooltip at the one, browsers send both
+      if (current) current.dispatchEvent(new PointerEvent(kind, { bubbles: true }));
+    current = null;
+  }
+  function show(point) {
+    leave();
+    current = point;
+    const box = point.getBoundingClientRect();
+    const [clientX, clientY] = [box.x + box.width / 2, box.y + box.height / 2];
+    point.dispatchEvent(new PointerEvent("pointermove", { bubbles: true, clientX, clientY }));
+    spoken.textContent = point.getAttribute("aria-label");
+  }
+  chart.addEventListener("keydown", event => {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (event.key === "Escape") leave();
+    if (!step) return;
+    event.preventDefault();
+    const kind = chart.querySelector("[aria-roledescription=circle]") ? "circle" : "point";
+    const points = [...chart.querySelectorAll(`path[aria-roledescription=${kind}]`)];
+    const place = points.indexOf(current);
+    const next = place < 0 ? (step > 0 ? 0 : points.length - 1) : place + step;
+    if (points.length) show(points[(next + points.length) % points.length]);
+  });
+  chart.addEventListener("blur", leave);
+  return vegaEmbed(chart, spec, chartOptions);
 }
 
 /* Sorting: inside each group; rows without a value stay last either way. */
@@ -105,10 +137,12 @@ function classRow(record) {
 }
 function startClasses(article, data) {
   article.dataset.ready = "yes";
-  const [choice, verdict] = [".class-view", ".verdict"].map(name => article.querySelector(name));
+  const choice = article.querySelector(".class-view");
+  const buttons = [...article.querySelectorAll(".verdict")];
   const find = article.querySelector(".find-class");
   const table = article.querySelector("table");
-  const chart = vegaEmbed(article.querySelector(".class-chart"), data.classSpec, chartOptions);
+  const chart = drawChart(article.querySelector(".class-chart"), data.classSpec);
+  let verdict = "";
   let records = [];
   let rows = new Map();
   function filter() {
@@ -118,7 +152,7 @@ function startClasses(article, data) {
       const found = record.name.toLowerCase().includes(word);
       record.picked = word !== "" && found;
       const row = rows.get(record);
-      row.hidden = !found || (verdict.value !== "" && record.verdict !== verdict.value);
+      row.hidden = !found || (verdict !== "" && record.verdict !== verdict);
       row.classList.toggle("picked", record.picked);
       shown += !row.hidden;
     }
@@ -126,8 +160,15 @@ function startClasses(article, data) {
     if (marked.length > 12) for (const record of marked) record.picked = false;
     article.querySelector(".count").textContent =
       `${shown} of ${records.length} classes; against ${data.classViews[choice.value].baseline}`;
-    const drawn = records.filter(r => verdict.value === "" || r.verdict === verdict.value);
+    const drawn = records.filter(r => verdict === "" || r.verdict === verdict);
     chart.then(({ view }) => view.data("classes", drawn.map(r => ({ ...r }))).runAsync());
+  }
+  function count() {
+    for (const button of buttons) {
+      const own = records.filter(r => !button.value || r.verdict === button.value).length;
+      button.setAttribute("aria-pressed", String(button.value === verdict));
+      button.querySelector("b").textContent = own;
+    }
   }
   function load() {
     records = data.classViews[choice.value].rows.map(row => classRecord(data.classNames, row));
@@ -135,10 +176,16 @@ function startClasses(article, data) {
     table.tBodies[0].replaceChildren(...rows.values());
     const sorted = table.querySelector("[aria-sort]");
     sortRows(table, sorted.cellIndex, sorted.getAttribute("aria-sort"));
+    count();
     filter();
   }
   choice.addEventListener("change", load);
-  verdict.addEventListener("change", filter);
+  for (const button of buttons)
+    button.addEventListener("click", () => {
+      verdict = button.value;
+      count();
+      filter();
+    });
   find.addEventListener("input", filter);
   load();
 }
