@@ -254,14 +254,20 @@ def estimate_rest(plan: BuildPlan, done: Mapping[str, ShardRecord]) -> list[Stag
 
 
 def finish_release(release: ReleasePath, manifest: Manifest) -> None:
-    """Write README, then manifest, unless they stand there already; leave no litter."""
+    """Write README, then manifest, unless they stand there already; leave no litter.
+
+    What render-card wrote about an earlier state goes, since it tells of other files.
+    """
     remove_temporaries(release)
     documents = ["README.md", *index_names(manifest)]
     if all(exists(release / name) for name in documents) and manifest.is_written(release):
         return
-    from builder.readme import write_documents
+    from builder.readme import noted_documents, remove_documents, write_documents
 
-    replace(manifest, documents=write_documents(release, manifest)).write(release)
+    earlier = noted_documents(release)
+    new = replace(manifest, documents=write_documents(release, manifest))
+    new.write(release)
+    remove_documents(release, earlier - new.documents.keys())
 
 
 def _origin(plan: BuildPlan) -> dict[str, Any]:

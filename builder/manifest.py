@@ -60,7 +60,8 @@ class Manifest:
     dataset: the real data set whose classes these are. regime: A, the generator never saw that
     set; B, it was fine-tuned on it; C, it is conditioned on real images; None for real images.
     origin: the recipe and the build requests, or the source and crop rule of real images.
-    documents: SHA-256 of what is written for people (README.md and its picture), by name.
+    documents: SHA-256, by name, of what is written for people and their tools: README.md, its
+    pictures, croissant.json.
     """
 
     name: str
@@ -122,12 +123,21 @@ class Manifest:
         return text == replace(self, documents=standing.documents)._text()
 
     def _text(self) -> str:
-        content = {**asdict(self), "content_sha256": self.content_sha256}
+        content: dict[str, Any] = {**asdict(self), "content_sha256": self.content_sha256}
+        content["manifest_sha256"] = _own_sha256(content)
         return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
+def _own_sha256(content: dict[str, Any]) -> str:
+    """Of everything else that a manifest says."""
+    return sha256_text(canonical_json(content))
+
+
 def read_manifest(release: ReleasePath) -> Manifest:
-    """Raises UserError if `release` has no manifest or one that does not fit its own hash."""
+    """Raises UserError if `release` has no manifest or one that does not fit its own hashes.
+
+    Early manifests have only the hash of their files, none of all they say.
+    """
     path = release / MANIFEST_FILE
     try:
         text = read_text(path)
@@ -135,12 +145,14 @@ def read_manifest(release: ReleasePath) -> Manifest:
         raise UserError(f"{release} is not a finished release: no {MANIFEST_FILE} there") from None
     try:
         content = json.loads(text)
+        own = content.pop("manifest_sha256", None)
+        changed = own is not None and own != _own_sha256(content)
         stated = content.pop("content_sha256")
         content["classes"] = tuple(ClassEntry(**entry) for entry in content["classes"])
         content["shards"] = tuple(ShardRecord(**shard) for shard in content["shards"])
         manifest = Manifest(**content)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
-    if stated != manifest.content_sha256:
+    if changed or stated != manifest.content_sha256:
         raise UserError(f"{path} was changed after it was written: its own hash does not fit")
     return manifest

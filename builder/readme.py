@@ -1,12 +1,14 @@
 """The README of a release: the YAML by which `load_dataset` and the Hub know what is in it."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import yaml
 
 from builder.arrow_index import index_files
-from builder.commit import sha256_file, write_atomically
-from builder.manifest import Manifest
+from builder.commit import delete_file, sha256_file, write_atomically
+from builder.manifest import Manifest, read_manifest
+from generation.errors import UserError
 from generation.shard_files import shard_format, shard_name, shard_schema
 from generation.storage import ReleasePath
 
@@ -31,6 +33,20 @@ def write_documents(release: ReleasePath, manifest: Manifest) -> dict[str, str]:
     for name, content in index.items():
         write_atomically(release / name, content)
     return {name: sha256_file(release / name) for name in ("README.md", *index)}
+
+
+def noted_documents(release: ReleasePath) -> set[str]:
+    """Names of the documents in the standing manifest, if there is one."""
+    try:
+        return set(read_manifest(release).documents)
+    except UserError:
+        return set()
+
+
+def remove_documents(release: ReleasePath, names: Iterable[str]) -> None:
+    """Delete documents that no manifest notes any more."""
+    for name in names:
+        delete_file(release / name)
 
 
 def load_contract(release: ReleasePath, manifest: Manifest) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """What a dataset card says, taken from the manifest; a fact that is missing is an error."""
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from builder.manifest import Manifest
+from builder.model_facts import ModelFacts
 from generation.errors import UserError
 
 REGIMES = {
@@ -13,6 +15,14 @@ REGIMES = {
     "C": "The generator was conditioned on real images of {dataset} while sampling (regime C): "
     "images resemble particular real ones.",
 }
+
+METHOD = """@article{azizi2023synthetic,
+  title   = {Synthetic Data from Diffusion Models Improves ImageNet Classification},
+  author  = {Azizi, Shekoofeh and Kornblith, Simon and Saharia, Chitwan and Norouzi, Mohammad and Fleet, David J.},
+  journal = {Transactions on Machine Learning Research},
+  year    = {2023},
+  note    = {arXiv 2304.08466}
+}"""  # noqa: E501
 
 
 @dataclass(frozen=True)
@@ -30,13 +40,24 @@ class SplitFacts:
 
 @dataclass(frozen=True)
 class StageFacts:
-    """One stage of the chain; sampler: each setting with its value."""
+    """One stage of the chain; sampler: each setting with its value, and why it was chosen.
+
+    model: its name and terms. regime: where it is another than the release's, else None.
+    """
 
     resolution: int
     generator: str
     checkpoint: str
     checkpoint_sha256: str
     sampler: dict[str, Any]
+    sampler_source: str
+    encoding: str
+    model: ModelFacts
+    regime: str | None
+
+    @property
+    def config(self) -> str:
+        return str(self.resolution)
 
 
 @dataclass(frozen=True)
@@ -120,31 +141,49 @@ def split_facts(manifest: Manifest) -> list[SplitFacts]:
 
 def stage_facts(manifest: Manifest) -> list[StageFacts]:
     """The chain of a synthetic release, first stage first."""
-    names = ("resolution", "generator", "checkpoint", "checkpoint_sha256", "sampler")
-    stages = require(manifest, manifest.origin, "stages", "origin")
+    made = require(manifest, manifest.origin, "stages", "origin")
+    recipe = require(manifest, manifest.origin, "recipe", "origin")
+    told = {stage.get("resolution"): stage for stage in recipe.get("stage", [])}
     return [
-        StageFacts(*(require(manifest, stage, name, f"origin.stages.{i}") for name in names))
-        for i, stage in enumerate(stages)
+        _stage_facts(manifest, f"origin.stages.{i}", stage, told.get(stage.get("resolution"), {}))
+        for i, stage in enumerate(made)
     ]
 
 
-def model_lines(manifest: Manifest) -> list[str]:
-    """What the recipe says of each stage's model: its terms, and where its regime is another."""
-    recipe = require(manifest, manifest.origin, "recipe", "origin")
-    lines = []
-    for stage in recipe.get("stage", []):
-        if str(stage["resolution"]) not in manifest.splits():
-            continue
-        if model := stage.get("model"):
-            lines.append(
-                f"{stage['resolution']} px: {model['name']}, {model['license']}. {model['images']}"
+def _stage_facts(
+    manifest: Manifest, where: str, made: dict[str, Any], told: dict[str, Any]
+) -> StageFacts:
+    """From what the build noted and what the recipe says of the stage."""
+    names = ("resolution", "generator", "checkpoint", "checkpoint_sha256", "sampler", "encoding")
+    facts = {name: require(manifest, made, name, where) for name in names}
+    recipe = f"origin.recipe.stage at {facts['resolution']} px"
+    for name in ("sampler_source", "model"):
+        if not told.get(name):
+            raise UserError(
+                f"manifest of {manifest.name} lacks {name} in {recipe}, so no card can be rendered:"
+                " say it in the recipe and run build-dataset again; no image is made anew"
             )
-            if model.get("left_out"):
-                lines.append(f"{stage['resolution']} px, not applied: {model['left_out']}")
-        if regime := stage.get("regime"):
-            fact = REGIMES[regime].format(dataset=manifest.dataset)
-            lines.append(f"{stage['resolution']} px alone: {fact}")
-    return lines
+    return StageFacts(
+        **facts,
+        sampler_source=told["sampler_source"],
+        model=ModelFacts.model_validate(told["model"]),
+        regime=told.get("regime"),
+    )
+
+
+def environments(manifest: Manifest) -> list[str]:
+    """All that a synthetic release's shards were made with: one line, unless mixing was allowed."""
+    found = require(manifest, manifest.origin, "environments", "origin")
+    if not found:
+        raise UserError(
+            f"manifest of {manifest.name} lacks origin.environments, so no card can be rendered"
+        )
+    return [_environment_line(**entry) for entry in found]
+
+
+def _environment_line(device: str, versions: dict[str, str]) -> str:
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"{packages}; {device}"
 
 
 def require(manifest: Manifest, content: dict[str, Any], name: str, where: str) -> Any:
@@ -154,6 +193,20 @@ def require(manifest: Manifest, content: dict[str, Any], name: str, where: str) 
             f"manifest of {manifest.name} lacks {where}.{name}, so no card can be rendered"
         )
     return content[name]
+
+
+def citation(manifest: Manifest, repository: str | None, published: date) -> str:
+    """BibTeX of the release, by its content, and of the method if it is a synthetic one."""
+    fields = {
+        "title": f"{{{manifest.name}}}",
+        "author": f"{{{repository.split('/')[0]}}}" if repository else "",
+        "year": str(published.year),
+        "url": f"https://huggingface.co/datasets/{repository}" if repository else "",
+        "note": f"content SHA-256 {manifest.content_sha256}",
+    }
+    lines = [f"  {key:<7} = {{{value}}}" for key, value in fields.items() if value]
+    release = ",\n".join([f"@misc{{{manifest.name}", *lines]) + "\n}"
+    return f"{release}\n\n{METHOD}" if manifest.kind == "synthetic" else release
 
 
 def limits(manifest: Manifest) -> list[str]:
@@ -167,7 +220,7 @@ def limits(manifest: Manifest) -> list[str]:
     facts = [
         "Every image is generated. It shows no person, place or thing that exists, and is no "
         "evidence of anything.",
-        "The label is the class the image was asked for; nobody checked that it shows it.",
+        "The label is the class the image was asked for; no person checked that it shows it.",
         REGIMES[manifest.regime].format(dataset=manifest.dataset),
         f"Sizes are those the chain makes ({sizes} px); larger views hold no further detail.",
     ]

@@ -16,6 +16,7 @@ from cards.result_schema import (
     AnyResult,
     ClassifierResult,
     ClassValue,
+    ScoredValue,
     ScoresResult,
     Source,
     Value,
@@ -77,12 +78,14 @@ class Training:
 class Scored:
     """One split of one release with its distances and Inception Score, by key of the result.
 
-    per_class: of the values that were taken within each class too.
+    per_class: of the values that were taken within each class too. values: as the first run has
+    them, with what a score leaves out.
     """
 
     source: Source
     scores: dict[str, Score]
     per_class: dict[str, tuple[ClassValue, ...]]
+    values: dict[str, ScoredValue]
     files: tuple[Path, ...]
 
 
@@ -221,6 +224,7 @@ def _scored(runs: Sequence[ScoresResult]) -> Scored:
         source=runs[0].subject,
         scores={key: _score([run.values[key] for run in runs]) for key in keys},
         per_class={key: rows for key in keys if (rows := runs[0].values[key].per_class)},
+        values=runs[0].values,
         files=tuple(run.path for run in runs),
     )
 

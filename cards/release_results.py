@@ -1,8 +1,9 @@
 """The results about one release, out of a folder that holds those of many."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from builder.manifest import Manifest
 from cards.measured import (
@@ -13,47 +14,111 @@ from cards.measured import (
     classifier_rankings,
     score_rankings,
 )
-from cards.result_schema import AnyResult, read_results
+from cards.result_schema import AnyResult, Source, read_results
 from generation.errors import UserError
 
+R = TypeVar("R", Training, Scored)
+KINDS = {
+    "accuracies of classifiers": "train-classifier --train {name} --test REAL",
+    "distances": "score-release {name}:{config} --real REAL",
+}
+
 
 @dataclass(frozen=True)
-class AboutTraining:
-    """A classifier that learned from this release alone, and the real-only run beside it."""
+class About(Generic[R]):
+    """A measurement of this release. made_with: versions and hardware of the runs."""
 
-    ranking: Ranking[Training]
-    row: Training
+    ranking: Ranking[R]
+    row: R
+    made_with: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AboutTraining(About[Training]):
+    """A classifier that learned from this release, alone or with real images.
+
+    baseline: the real-only run beside it.
+    """
+
     baseline: Training | None
 
+    @property
+    def trained_on(self) -> str:
+        """Each part of the training set with its number of images."""
+        parts = [f"{'real' if s.kind == 'real' else 'these'} {s.images:,}" for s in self.parts]
+        return " + ".join(parts)
+
+    @property
+    def parts(self) -> Sequence[Source]:
+        """The training set's, real images first."""
+        return sorted(self.row.sources, key=lambda s: s.kind != "real")
+
 
 @dataclass(frozen=True)
-class AboutScores:
-    """Distances and Inception Score of one split of this release."""
+class Results:
+    """All that is known of one release; `missing`: kinds of result there are none of."""
 
-    ranking: Ranking[Scored]
-    row: Scored
+    trainings: Sequence[AboutTraining] = ()
+    scores: Sequence[About[Scored]] = ()
+    missing: tuple[str, ...] = tuple(KINDS)
 
 
-def results_about(
-    manifest: Manifest, folder: Path
-) -> tuple[list[AboutTraining], list[AboutScores]]:
-    """Raises UserError if no result in `folder` is about these very images."""
+def results_about(manifest: Manifest, folder: Path, *, allow_missing: bool = False) -> Results:
+    """Raises UserError if `folder` has no result about these very images, or none of one kind.
+
+    allow_missing: one kind is enough.
+    """
     results = read_results(folder)
+    made_with = {result.path: _made_with(result.result.environment) for result in results}
     trainings = [
-        AboutTraining(ranking, row, baseline_of(ranking, row))
+        AboutTraining(ranking, row, _distinct(made_with, row.files), baseline_of(ranking, row))
         for ranking in classifier_rankings(results)
         for row in ranking.rows
-        if [s.content_sha256 for s in row.sources] == [manifest.content_sha256]
+        if _learned_from(manifest, row)
     ]
     scores = [
-        AboutScores(ranking, row)
+        About(ranking, row, _distinct(made_with, row.files))
         for ranking in score_rankings(results)
         for row in ranking.rows
         if row.source.content_sha256 == manifest.content_sha256
     ]
+    found = Results(trainings, scores, _missing(trainings, scores))
     if not trainings and not scores:
         raise UserError(_why_none(manifest, folder, results))
-    return trainings, scores
+    if found.missing and not allow_missing:
+        raise UserError(_what_lacks(manifest, folder, found.missing[0]))
+    return found
+
+
+def _learned_from(manifest: Manifest, row: Training) -> bool:
+    """From these images alone, or from them and real ones."""
+    others = [s for s in row.sources if s.content_sha256 != manifest.content_sha256]
+    return len(others) < len(row.sources) and all(s.kind == "real" for s in others)
+
+
+def _missing(trainings: Sequence[Any], scores: Sequence[Any]) -> tuple[str, ...]:
+    found = zip(KINDS, (trainings, scores), strict=True)
+    return tuple(kind for kind, results in found if not results)
+
+
+def _made_with(environment: dict[str, Any]) -> str:
+    """A result's hardware and versions in a line."""
+    versions = environment.get("versions", {})
+    packages = [f"{name} {versions[name]}" for name in ("torch", "timm") if name in versions]
+    device = [str(environment["device"])] if "device" in environment else []
+    return ", ".join([*packages, *device])
+
+
+def _distinct(made_with: dict[Path, str], files: Iterable[Path]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(made_with[path] for path in files if made_with[path]))
+
+
+def _what_lacks(manifest: Manifest, folder: Path, kind: str) -> str:
+    command = KINDS[kind].format(name=manifest.name, config=next(reversed(manifest.splits())))
+    return (
+        f"{folder} has no {kind} about {manifest.name}: run `{command}` first, or render the card "
+        "without them by --allow-missing"
+    )
 
 
 def _why_none(manifest: Manifest, folder: Path, results: Sequence[AnyResult]) -> str:

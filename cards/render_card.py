@@ -1,31 +1,28 @@
-"""The command `render-card`: the README of a release, from its manifest and result files."""
+"""The command `render-card`: what people and machines read of a release, from what was recorded."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from builder.commit import sha256_file, write_atomically
+from builder.commit import sha256_bytes, write_atomically
+from builder.lease import claimed
 from builder.manifest import Manifest, read_manifest
+from builder.readme import remove_documents
 from generation.command import run_command
 from generation.errors import UserError
 from generation.storage import ReleasePath, read_text, release_name, release_path
 
 if TYPE_CHECKING:
-    from cards.result_schema import ClassValue
     from cards.sample_grid import Samples
 
 README = "README.md"
-PICTURE = "samples.png"
+PICTURES = "samples"  # how their names begin
 FENCE = "---\n"
-SNIPPET = """```python
-from datasets import load_dataset
-images = load_dataset("{location}", "{config}")  # {counts}
-```"""
-LOWEST = 5  # classes named as the worst
 
 
 def render_card(
@@ -34,32 +31,107 @@ def render_card(
         Path | None, typer.Option(help="folder of result files; those about this release are shown")
     ] = None,
     repo: Annotated[
-        str | None, typer.Option(help="owner/name on the Hub, for the loading snippets")
+        str | None,
+        typer.Option(help="OWNER/NAME on the Hub, for the snippets and the Croissant document"),
     ] = None,
     per_class: Annotated[int, typer.Option(help="images of each class in the picture")] = 10,
+    published: Annotated[
+        str | None,
+        typer.Option(help="YYYY-MM-DD; by default the day these images got their first card"),
+    ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="with accuracies or distances alone")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="print what was written as JSON")] = False,
 ) -> None:
-    """Write the body of a release's README.md and its picture; the YAML on top stays as it is.
+    """Write a release's card: the body of README.md, its pictures, and croissant.json.
 
-    render-card releases/fashion-mnist-32 --results results
+    The YAML on top of README.md stays as it is. Every fact comes from the manifest and the result
+    files; a missing one is an error. Hashes of what was written go into the manifest.
+
+    render-card releases/fashion-mnist-32 --results results --allow-missing
     """
-    from cards.sample_grid import draw_grid, png_bytes, read_samples
-
     if per_class < 1:
         raise UserError(f"--per-class must be at least 1, not {per_class}")
+    if repo is not None and (repo.count("/") != 1 or "" in repo.split("/")):
+        raise UserError(f"--repo {repo!r} is no name on the Hub: give OWNER/NAME")
     folder = release_path(release)
-    manifest = read_manifest(folder)
-    contract = load_contract(folder / README)
-    samples = read_samples(folder, per_class=per_class)
-    body = card_body(manifest, samples, results, repo or f"./{release_name(folder)}")
-    write_atomically(folder / PICTURE, png_bytes(draw_grid(samples)))
-    write_atomically(folder / README, (contract + body).encode())
-    written = {name: sha256_file(folder / name) for name in (README, PICTURE)}
-    replace(manifest, documents=manifest.documents | written).write(folder)
+    read_manifest(folder)  # before anything is locked there
+    with claimed(folder):
+        manifest = read_manifest(folder)
+        day = publication_day(folder, manifest, published)
+        contents = card_files(folder, manifest, per_class, results, repo, day, allow_missing)
+        written = write_card(folder, manifest, contents)
     if json_:
         print(json.dumps({"release": str(folder), "sha256": written}))
     else:
         print("\n".join(str(folder / name) for name in written))
+
+
+def card_files(
+    folder: ReleasePath,
+    manifest: Manifest,
+    per_class: int,
+    results: Path | None,
+    repo: str | None,
+    day: date,
+    allow_missing: bool,
+) -> dict[str, bytes]:
+    """The content of each file by name, README.md last."""
+    from cards.card_body import card_body
+    from cards.croissant import CROISSANT_FILE, croissant_json
+    from cards.sample_grid import CELL, SHOWN, draw_grid, png_bytes, read_groups
+
+    contract = load_contract(folder / README)
+    groups = read_groups(folder, per_class)
+    pictures = picture_names(groups)
+    location = repo or f"./{release_name(folder)}"
+    body = card_body(manifest, pictures, results, location, day, allow_missing=allow_missing)
+    most = SHOWN if len(groups) == 1 else CELL
+    return {
+        **{name: png_bytes(draw_grid(samples, most)) for name, samples in pictures.items()},
+        CROISSANT_FILE: croissant_json(folder, manifest, repo, day),
+        README: (contract + body).encode(),
+    }
+
+
+def write_card(
+    folder: ReleasePath, manifest: Manifest, contents: dict[str, bytes]
+) -> dict[str, str]:
+    """The files, then the manifest that notes their hashes; pictures of an earlier card go."""
+    written = {name: sha256_bytes(content) for name, content in contents.items()}
+    for name, content in contents.items():
+        write_atomically(folder / name, content)
+    stale = {n for n in manifest.documents if n.startswith(PICTURES) and n not in written}
+    kept = {n: sha256 for n, sha256 in manifest.documents.items() if n not in stale}
+    replace(manifest, documents=kept | written).write(folder)
+    remove_documents(folder, stale)
+    return written
+
+
+def picture_names(groups: "Sequence[Samples]") -> dict[str, "Samples"]:
+    """One picture is samples.png, several are numbered."""
+    if len(groups) == 1:
+        return {f"{PICTURES}.png": groups[0]}
+    return {f"{PICTURES}-{number:02d}.png": samples for number, samples in enumerate(groups)}
+
+
+def publication_day(folder: ReleasePath, manifest: Manifest, given: str | None) -> date:
+    """As given, else that of the standing document about these very images, else today in UTC."""
+    from cards.croissant import CROISSANT_FILE
+
+    if given is not None:
+        try:
+            return date.fromisoformat(given)
+        except ValueError:
+            raise UserError(f"--published {given!r} is no date: give YYYY-MM-DD") from None
+    try:
+        standing = json.loads(read_text(folder / CROISSANT_FILE))
+        if standing["identifier"] == f"sha256:{manifest.content_sha256}":
+            return date.fromisoformat(standing["datePublished"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        pass
+    return datetime.now(UTC).date()
 
 
 def load_contract(readme: ReleasePath) -> str:
@@ -72,95 +144,6 @@ def load_contract(readme: ReleasePath) -> str:
     if not text.startswith(FENCE) or end < 0:
         raise UserError(f"{readme} does not start with YAML between two lines of ---")
     return text[: end + 1 + len(FENCE)]
-
-
-def card_body(manifest: Manifest, samples: "Samples", results: Path | None, location: str) -> str:
-    """All below the YAML. Raises UserError for a fact that is missing."""
-    from cards.card_facts import (
-        accept_facts,
-        limits,
-        model_lines,
-        require,
-        split_facts,
-        stage_facts,
-    )
-    from cards.page import template_environment
-    from cards.release_results import results_about
-
-    trainings, scores = results_about(manifest, results) if results else ([], [])
-    facts: dict[str, Any] = {
-        "stages": [],
-        "models": [],
-        "accepts": [],
-        "description": "",
-        "seed": None,
-    }
-    facts["license_note"] = ""
-    if manifest.kind == "synthetic":
-        recipe = require(manifest, manifest.origin, "recipe", "origin")
-        facts["stages"] = stage_facts(manifest)
-        facts["accepts"] = accept_facts(manifest)
-        facts["models"] = model_lines(manifest)
-        for name in ("description", "seed", "license_note"):
-            facts[name] = require(manifest, recipe, name, "origin.recipe")
-    else:
-        for name in ("source", "crop_rule", "tuning_rule"):
-            require(manifest, manifest.origin, name, "origin")
-    environment = template_environment(autoescape=False)
-    environment.globals.update(_formats())
-    return environment.get_template("card.md").render(
-        manifest=manifest,
-        samples=samples,
-        picture=PICTURE,
-        location=location,
-        snippets=load_snippets(manifest, location),
-        splits=split_facts(manifest),
-        limits=limits(manifest),
-        trainings=trainings,
-        scores=scores,
-        **facts,
-    )
-
-
-def load_snippets(manifest: Manifest, location: str) -> list[str]:
-    """Python that loads each configuration from `location`, with what is in it."""
-    return [
-        SNIPPET.format(
-            location=location,
-            config=config,
-            counts=", ".join(f"{split} {manifest.rows(config, split):,}" for split in splits),
-        )
-        for config, splits in manifest.splits().items()
-    ]
-
-
-def _formats() -> dict[str, Any]:
-    """What the template needs to write numbers as the leaderboard does."""
-    from cards.measured import Score, Training
-    from cards.measured_tables import extractor_name, percent_cell, score_name
-    from cards.tables import MISSING, decimals_for, spread_cell
-
-    def number(score: Score) -> str:
-        digits = decimals_for([score.mean])
-        return spread_cell(score.mean, score.std, score.interval, digits, "").text
-
-    def lowest(row: Training) -> list[Any]:
-        return sorted(row.per_class, key=lambda c: (c.top1, c.wnid))[:LOWEST]
-
-    def worst(key: str, rows: "Sequence[ClassValue]") -> str:
-        share = key.startswith("agreement")
-        ordered = sorted(rows, key=lambda c: (c.value if share else -c.value, c.wnid))
-        return ", ".join(f"{c.name} {c.value:.3g}" for c in ordered[:LOWEST])
-
-    return {
-        "worst": worst,
-        "percent": lambda score: percent_cell(score).text,
-        "number": number,
-        "lowest": lowest,
-        "extractor": extractor_name,
-        "score_name": score_name,
-        "missing": MISSING,
-    }
 
 
 def main() -> None:

@@ -103,10 +103,25 @@ class ClassValue(Value):
     n: int
 
 
+class Pair(BaseModel):
+    """A generated image and the training image that lies nearest to it, by their ids."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    image: str
+    nearest: str
+    distance: float
+
+
 class ScoredValue(Value):
-    """per_class: the score within each class, where the metric gives it."""
+    """per_class: the score within each class, where the metric gives it.
+
+    Of near copies: pairs, the closest ones; expected, the share an honest generator has.
+    """
 
     per_class: tuple[ClassValue, ...] = ()
+    pairs: tuple[Pair, ...] = ()
+    expected: float | None = None
 
 
 class ScoresResult(BaseModel):

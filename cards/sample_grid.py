@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,11 +17,13 @@ from builder.manifest import Manifest, read_manifest
 from generation.classes import ClassEntry
 from generation.command import run_command
 from generation.errors import UserError, unknown_name
-from generation.image_sets import decode, iterate_tables, split_files
-from generation.shard_files import iterate_shard, shard_schema
+from generation.image_sets import decode, split_files
+from generation.shard_files import iterate_shard, read_shard, shard_schema
 from generation.storage import ReleasePath, release_path
 
-MAX_CLASSES = 20
+MAX_CLASSES = 20  # rows of one picture
+GROUPS = 10  # pictures of one release
+SHOWN = 128  # pixels a side; larger images are shrunk as they are read
 CELL = 64  # least side of an image in the picture, in pixels
 GAP = 4
 READ_ROWS = 256  # encoded images held at a time
@@ -31,7 +33,10 @@ INK, PAPER = (40, 40, 40), (255, 255, 255)
 
 @dataclass(frozen=True)
 class Samples:
-    """images: one tuple of uint8[H,W,3] a class, in label order. per_class: the k asked for."""
+    """images: one tuple of uint8[H,W,3] a class, in label order; image_ids: their names.
+
+    per_class: the k asked for. group: the classes out of which `classes` were taken.
+    """
 
     release: str
     dataset: str
@@ -39,16 +44,17 @@ class Samples:
     split: str
     per_class: int
     classes: tuple[ClassEntry, ...]
-    of_classes: int
+    group: tuple[ClassEntry, ...]
     images: tuple[tuple[np.ndarray, ...], ...]
+    image_ids: tuple[tuple[str, ...], ...]
 
     @property
     def caption(self) -> str:
         """How the images were chosen."""
         rule = f"The first {self.per_class} images of each class, not chosen by eye"
-        if len(self.classes) == self.of_classes:
-            return f"{rule}; all {self.of_classes} classes in label order."
-        return f"{rule}; {len(self.classes)} of {self.of_classes} classes at equal steps."
+        if len(self.classes) == len(self.group):
+            return f"{rule}; all {len(self.group)} classes in label order."
+        return f"{rule}; {len(self.classes)} of {len(self.group)} classes at equal steps."
 
 
 def read_samples(
@@ -65,24 +71,62 @@ def read_samples(
     """
     manifest = read_manifest(release)
     config = config or default_config(manifest)
+    present = _present(release, manifest, config, split)
+    classes = spread(present, max_classes)
+    (samples,) = _read(release, manifest, config, split, per_class, [classes])
+    return replace(samples, group=manifest.classes)
+
+
+def read_groups(release: ReleasePath, per_class: int = 10) -> list[Samples]:
+    """As read_samples, of the highest resolution's first split: a picture for each class group.
+
+    A group is a run of labels: all of up to MAX_CLASSES classes, else at most GROUPS of equal size.
+    """
+    manifest = read_manifest(release)
+    config = default_config(manifest)
+    split = manifest.splits()[config][0]
+    present = _present(release, manifest, config, split)
+    size = max(MAX_CLASSES, -(-len(present) // GROUPS))
+    groups = [present[start : start + size] for start in range(0, len(present), size)]
+    chosen = [spread(group, MAX_CLASSES) for group in groups]
+    found = _read(release, manifest, config, split, per_class, chosen)
+    return [replace(s, group=tuple(g)) for s, g in zip(found, groups, strict=True)]
+
+
+def _present(release: ReleasePath, manifest: Manifest, config: str, split: str) -> list[ClassEntry]:
+    """The classes that have images."""
     counts = manifest.per_class(config, split)
     if not counts:
         known = [f"{c}/{s}" for c, splits in manifest.splits().items() for s in splits]
         raise unknown_name(f"configuration and split of {release}", f"{config}/{split}", known)
-    present = [c for c in manifest.classes if counts[c.wnid]]
-    classes = spread(present, max_classes)
-    chosen = _first_ids(release, config, split, per_class, classes)
-    pixels = _read_images(release, config, split, [i for ids in chosen for i in ids])
-    return Samples(
-        release=manifest.name,
-        dataset=manifest.dataset,
-        config=config,
-        split=split,
-        per_class=per_class,
-        classes=tuple(classes),
-        of_classes=len(manifest.classes),
-        images=tuple(tuple(pixels[i] for i in ids) for ids in chosen),
-    )
+    return [c for c in manifest.classes if counts[c.wnid]]
+
+
+def _read(
+    release: ReleasePath,
+    manifest: Manifest,
+    config: str,
+    split: str,
+    per_class: int,
+    groups: Sequence[Sequence[ClassEntry]],
+) -> list[Samples]:
+    classes = [entry for group in groups for entry in group]
+    chosen = _first_rows(release, config, split, per_class, classes)
+    pixels = _read_images([row for rows in chosen.values() for row in rows])
+    return [
+        Samples(
+            release=manifest.name,
+            dataset=manifest.dataset,
+            config=config,
+            split=split,
+            per_class=per_class,
+            classes=tuple(group),
+            group=tuple(group),
+            images=tuple(tuple(pixels[i] for _, i in chosen[c.label]) for c in group),
+            image_ids=tuple(tuple(i for _, i in chosen[c.label]) for c in group),
+        )
+        for group in groups
+    ]
 
 
 def default_config(manifest: Manifest) -> str:
@@ -97,36 +141,55 @@ def spread(classes: Sequence[ClassEntry], most: int) -> list[ClassEntry]:
     return [classes[i * len(classes) // most] for i in range(most)]
 
 
-def _first_ids(
+Row = tuple[ReleasePath, str]  # the file an image is in, and its id
+
+
+def _first_rows(
     release: ReleasePath, config: str, split: str, per_class: int, classes: Sequence[ClassEntry]
-) -> list[list[str]]:
-    names = shard_schema(split_files(release, config, split)[0]).names
+) -> dict[int, list[Row]]:
+    """By label, from the small columns of every file."""
+    files = split_files(release, config, split)
+    names = shard_schema(files[0]).names
     order = "index" if "index" in names else "image_id"
     columns = list(dict.fromkeys(["label", "image_id", order]))
-    table = pa.concat_tables(iterate_tables(release, config, split, columns))
+    tables = [read_shard(path, columns) for path in files]
+    places = np.repeat(np.arange(len(files)), [len(table) for table in tables])
+    table = pa.concat_tables(tables).append_column("file", pa.array(places))
     table = table.sort_by([(order, "ascending"), ("image_id", "ascending")])
-    labels, ids = table["label"].to_numpy(), table["image_id"].to_numpy(zero_copy_only=False)
-    return [ids[labels == c.label][:per_class].tolist() for c in classes]
-
-
-def _read_images(
-    release: ReleasePath, config: str, split: str, wanted: Sequence[str]
-) -> dict[str, np.ndarray]:
-    """Decoded images by id; files are read one after the other, only rows that are wanted."""
-    found: dict[str, np.ndarray] = {}
-    for path in split_files(release, config, split):
-        for batch in iterate_shard(path, ["image_id", "image"], READ_ROWS):
-            rows = batch.filter(pc.is_in(batch["image_id"], pa.array(wanted, pa.string())))
-            for image_id, image in zip(rows["image_id"], rows["image"], strict=True):
-                found[image_id.as_py()] = decode(image["bytes"].as_py())
+    labels = table["label"].to_numpy()
+    found = {}
+    for entry in classes:
+        rows = table.take(np.flatnonzero(labels == entry.label)[:per_class])
+        ids = zip(rows["file"].to_pylist(), rows["image_id"].to_pylist(), strict=True)
+        found[entry.label] = [(files[place], image_id) for place, image_id in ids]
     return found
 
 
-def draw_grid(samples: Samples) -> Image.Image:
-    """Labelled picture; tiny images are enlarged by whole factors with nearest neighbour."""
+def _read_images(wanted: Sequence[Row]) -> dict[str, np.ndarray]:
+    """Decoded images by id, at most SHOWN pixels a side; only files that hold one are read."""
+    by_file: dict[ReleasePath, list[str]] = {}
+    for path, image_id in wanted:
+        by_file.setdefault(path, []).append(image_id)
+    found: dict[str, np.ndarray] = {}
+    for path, ids in by_file.items():
+        for batch in iterate_shard(path, ["image_id", "image"], READ_ROWS):
+            rows = batch.filter(pc.is_in(batch["image_id"], pa.array(ids, pa.string())))
+            for image_id, image in zip(rows["image_id"], rows["image"], strict=True):
+                pixels = decode(image["bytes"].as_py())
+                found[image_id.as_py()] = (
+                    np.asarray(fit(pixels, SHOWN)) if max(pixels.shape[:2]) > SHOWN else pixels
+                )
+    return found
+
+
+def draw_grid(samples: Samples, most: int = SHOWN) -> Image.Image:
+    """Labelled picture; tiny images are enlarged by whole factors with nearest neighbour.
+
+    most: pixels a side of an image in the picture, if that is more than CELL.
+    """
     font = ImageFont.load_default(FONT_SIZE)
     names = [c.name for c in samples.classes]
-    side = max(CELL, min(128, max(i.shape[0] for row in samples.images for i in row)))
+    side = max(CELL, min(most, max(i.shape[0] for row in samples.images for i in row)))
     left = int(max(font.getlength(name) for name in names)) + 3 * GAP
     width = left + samples.per_class * (side + GAP)
     picture = Image.new("RGB", (width, len(names) * (side + GAP) + GAP), PAPER)

@@ -46,7 +46,10 @@ def run_selection(
         name = f"{selection.recipe.name}-selected"
         path = selection.out / f"{name}.toml"
         why = reason(course, outcome)
-        write_recipe(source, name, selection.resolution, changes(best), why, path)
+        chosen = changes(best)
+        if "sampler" in chosen:  # what the card of a release will say
+            chosen["sampler_source"] = f"select-sampler: {' '.join(why.splitlines())}"
+        write_recipe(source, name, selection.resolution, chosen, why, path)
     if course.quiet:
         print(json.dumps({**document, "recipe_file": str(path)}, indent=1))
     else:

@@ -45,6 +45,15 @@ checkpoint = "32"
 batch = 5
 """.replace('"stand_in"', '"tests.stand_in"')
 
+FACTS = """sampler_source = "tried on three images"
+model = { name = "Flat", license = "made-up-1.0", images = "For tests only.", source = "a test" }
+"""
+
+
+def state_facts(recipe: str, stages: int = -1) -> str:
+    """The recipe with what a card must know of its first stages, by default of all."""
+    return recipe.replace("batch = ", FACTS + "batch = ", stages)
+
 
 @pytest.fixture(scope="session")
 def class_list(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,13 @@ from builder.recipe import load_recipe
 from builder.shard import load_rule
 from builder.slots import NO_PARENT, Slots
 from builder.state import write_state
+from cards.card_body import card_body
 from cards.card_facts import accept_facts
-from cards.render_card import card_body
-from cards.sample_grid import read_samples
+from cards.render_card import picture_names
+from cards.sample_grid import read_groups
 from generation.classes import load_classes
 from generation.errors import UserError
-from tests.conftest import STAND_IN_RECIPE, release_bytes, run
+from tests.conftest import STAND_IN_RECIPE, release_bytes, run, state_facts
 from tests.stand_in import StandIn
 
 PER_CLASS = 10
@@ -33,7 +35,7 @@ RED = 'accept = { rule = "tests.stand_in_rule", red = 128, attempts = 3 }\n'
 @pytest.fixture(scope="module")
 def picky_recipe(class_list: Path) -> Path:
     """The chain 8, 16, 32 pixels; the first two stages keep reddish images only."""
-    text = STAND_IN_RECIPE.format(classes=class_list)
+    text = state_facts(STAND_IN_RECIPE.format(classes=class_list))
     for checkpoint in ('checkpoint = "8"\n', 'checkpoint = "16"\n'):
         text = text.replace(checkpoint, checkpoint + RED)
     path = class_list.parent / "picky.toml"
@@ -173,7 +175,8 @@ def test_the_command_makes_the_same_bytes_and_reports_what_stays_empty(
     (first, _) = accept_facts(manifest)
     assert (first.total.kept, first.total.rejected) == (len(rows(release, 8)), sum_made(release, 8))
     assert first.total.kept + first.total.empty == 3 * PER_CLASS
-    card = card_body(manifest, read_samples(release), None, "./release")
+    pictures = picture_names(read_groups(release))
+    card = card_body(manifest, pictures, None, "./release", date(2026, 1, 1))
     rate = 100 * first.total.rejected / (first.total.kept + first.total.rejected)
     assert f"| all classes | {first.total.kept} | {first.total.rejected} | {rate:.1f} |" in card
     assert all(f"| {name} | " in card for name in ("Apple", "Pear", "Plum"))

@@ -10,7 +10,7 @@ from builder.plan import plan_stages
 from builder.recipe import BUILTIN, load_recipe
 from generation.classes import load_classes
 from generation.errors import UserError
-from tests.conftest import run
+from tests.conftest import run, state_facts
 
 FACTS = """
 sampler_source = "tried on three images"
@@ -38,7 +38,7 @@ source = "nobody"
 @pytest.fixture
 def with_facts(stand_in_recipe: Path, tmp_path: Path) -> Path:
     """The stand-in chain; its last stage has facts, and never saw the data the others learned."""
-    text = stand_in_recipe.read_text().replace('regime = "A"', 'regime = "B"')
+    text = state_facts(stand_in_recipe.read_text(), 2).replace('regime = "A"', 'regime = "B"')
     path = tmp_path / "facts.toml"
     path.write_text(text + '\nregime = "A"' + FACTS)
     return path
@@ -91,8 +91,8 @@ def test_the_card_says_under_what_terms_and_which_stage_never_saw_the_data(
     assert run(["render-card", release]).returncode == 0
     card = (release / "README.md").read_text()
     assert "32 px: Flat Colours, made-up-1.0. Images may be shared under a blue moon." in card
-    assert "32 px, not applied: the moon's watermark" in card
-    assert "32 px alone: The generator never saw the real images of test (regime A)." in card
+    assert "\n- Not applied: the moon's watermark" in card
+    assert "\n- The generator never saw the real images of test (regime A)." in card
     assert "trained or fine-tuned on real images of test (regime B)" in card
 
 
@@ -105,11 +105,11 @@ def test_a_chain_is_of_no_better_regime_than_its_stages(
         load_recipe(str(path))
 
 
-@pytest.mark.parametrize("name", sorted(p.stem for p in BUILTIN.glob("imagenet-*.toml")))
-def test_every_imagenet_recipe_states_its_models_cost_and_sampler(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(p.stem for p in BUILTIN.glob("*.toml")))
+def test_every_recipe_states_its_models_and_samplers(name: str) -> None:
     for stage in load_recipe(name).stages:
         assert stage.model is not None
-        assert stage.cost is not None
+        assert stage.cost is not None or name.startswith("fashion-mnist")
         assert stage.sampler_source
 
 

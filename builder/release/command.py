@@ -248,7 +248,7 @@ def publish(
         report = _verified(release, manifest, _threads(threads), as_json)
         if not report.intact:
             raise UserError(f"{release} is damaged: {report.problems[0]}; see `release verify`")
-    total = sum(record.bytes for record in manifest.shards)
+    total = sum(record.bytes + record.rejections_bytes for record in manifest.shards)
     with (
         hub_failures_in_a_line(release, repository),
         progress_bar(total, "publish", "bytes", quiet=as_json) as advance,

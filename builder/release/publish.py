@@ -53,6 +53,8 @@ def quick_problems(release: Path, manifest: Manifest) -> Iterator[Problem]:
             yield Problem(record.path, "is missing")
         elif path.stat().st_size != record.bytes:
             yield Problem(record.path, f"has not the {record.bytes:,} bytes of the manifest")
+        if record.rejections_sha256 and not (release / record.rejections_path).is_file():
+            yield Problem(record.rejections_path, "is missing")
     if not manifest.documents:
         yield Problem(MANIFEST_FILE, "notes no README")
     for name, sha256 in manifest.documents.items():
@@ -61,7 +63,7 @@ def quick_problems(release: Path, manifest: Manifest) -> Iterator[Problem]:
 
 
 def published_files(release: Path, manifest: Manifest) -> tuple[list[LocalFile], list[LocalFile]]:
-    """What is published: shards with their markers, then what makes a release of them.
+    """What is published: shards with markers and rejections, then what makes a release of them.
 
     Sidecars are not: they name hosts and times.
     """
@@ -70,6 +72,10 @@ def published_files(release: Path, manifest: Manifest) -> tuple[list[LocalFile],
         marker = marker_name(record.path)
         shard = LocalFile(record.path, release / record.path, record.bytes, record.sha256)
         data += [shard, local_file(release, marker)]
+        if record.rejections_sha256:
+            path = record.rejections_path
+            size, sha256 = record.rejections_bytes, record.rejections_sha256
+            data.append(LocalFile(path, release / path, size, sha256))
     last = [STATE_FILE, *sorted(manifest.documents), MANIFEST_FILE]
     return data, [local_file(release, name) for name in last]
 

@@ -9,7 +9,7 @@ from builder.build import BuildPlan, plan_build
 from builder.commit import remove_temporaries
 from builder.environment import Environment
 from builder.manifest import Manifest, ShardRecord
-from builder.readme import write_documents
+from builder.readme import remove_documents, write_documents
 from builder.release.findings import Report
 from builder.release.planned import PlannedRelease, planned_release
 from builder.release.verify import README_FILE
@@ -179,7 +179,10 @@ def _finish(
     again: dict[str, ShardRecord],
     environments: tuple[Environment, ...],
 ) -> Manifest:
-    """Manifest and README as they ought to be now; both are left alone if they are right."""
+    """Manifest and README as they ought to be now; both are left alone if they are right.
+
+    Where shards have other bytes, what render-card wrote about the old ones goes.
+    """
     remove_temporaries(release)
     new = replace(manifest, shards=tuple(again.get(r.path, r) for r in manifest.shards))
     if environments and manifest.kind == "synthetic":
@@ -188,7 +191,9 @@ def _finish(
     gone = {name for name in (README_FILE, *new.documents) if name in report.damaged()}
     if new.shards != manifest.shards or gone & {README_FILE, *index_names(new)}:
         kept = {n: sha256 for n, sha256 in new.documents.items() if n not in gone}
+        kept = kept if new.shards == manifest.shards else {}
         new = replace(new, documents=kept | write_documents(release, new))
     if new != manifest:
         new.write(release)
+        remove_documents(release, manifest.documents.keys() - new.documents.keys())
     return new

@@ -1,0 +1,169 @@
+"""The body of a dataset card, from the manifest, the result files and the template card.md."""
+
+from collections.abc import Iterable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from builder.manifest import Manifest
+from builder.shard import COLUMNS as ROW_COLUMNS
+from cards.card_facts import (
+    REGIMES,
+    accept_facts,
+    citation,
+    environments,
+    limits,
+    require,
+    split_facts,
+    stage_facts,
+)
+from cards.columns import COLUMNS
+from cards.known_failures import known_failures, not_measured
+from cards.measured import Ranking, Score
+from cards.measured_tables import extractor_name, percent_cell, score_name
+from cards.page import template_environment
+from cards.release_results import About, Results, results_about
+from cards.sample_grid import Samples
+from cards.tables import MISSING, decimals_for, spread_cell
+
+LOCAL = "./"
+SNIPPET = """```python
+from datasets import load_dataset
+
+images = load_dataset("{location}", "{config}")  # {counts}
+```"""
+
+
+def card_body(
+    manifest: Manifest,
+    pictures: Mapping[str, Samples],
+    results: Path | None,
+    location: str,
+    published: date,
+    *,
+    allow_missing: bool = False,
+) -> str:
+    """All below the YAML. Raises UserError for a fact that is missing.
+
+    pictures: by file name. location: OWNER/NAME on the Hub, or ./FOLDER.
+    """
+    is_local = location.startswith(LOCAL)
+    found = Results()
+    if results is not None:
+        found = results_about(manifest, results, allow_missing=allow_missing)
+    made = _how_made(manifest, pictures) if manifest.kind == "synthetic" else _real(manifest)
+    environment = template_environment(autoescape=False)
+    environment.globals.update(_formats())
+    return environment.get_template("card.md").render(
+        manifest=manifest,
+        pictures=pictures,
+        location=location,
+        is_local=is_local,
+        folder=location.removeprefix(LOCAL) if is_local else location.split("/")[1],
+        snippets=load_snippets(manifest, location),
+        splits=split_facts(manifest),
+        limits=limits(manifest),
+        trainings=found.trainings,
+        scores=found.scores,
+        protocols=_protocols(found),
+        uses=_uses(manifest, found),
+        failures=known_failures(found, made["accepts"]),
+        gaps=not_measured(found) if manifest.kind == "synthetic" else [],
+        citation=citation(manifest, None if is_local else location, published),
+        **made,
+    )
+
+
+def _how_made(manifest: Manifest, pictures: Mapping[str, Samples]) -> dict[str, Any]:
+    recipe = require(manifest, manifest.origin, "recipe", "origin")
+    told = {
+        name: require(manifest, recipe, name, "origin.recipe")
+        for name in ("description", "seed", "license_note")
+    }
+    return {
+        **told,
+        "stages": stage_facts(manifest),
+        "regimes": REGIMES,
+        "accepts": accept_facts(manifest),
+        "made_with": environments(manifest),
+        "columns": {name: COLUMNS[name] for name in ("image", "label", *ROW_COLUMNS)},
+        "example": next(ids[0] for samples in pictures.values() for ids in samples.image_ids),
+    }
+
+
+def _real(manifest: Manifest) -> dict[str, Any]:
+    for name in ("source", "crop_rule", "tuning_rule"):
+        require(manifest, manifest.origin, name, "origin")
+    return {"stages": [], "accepts": [], "license_note": ""}
+
+
+def load_snippets(manifest: Manifest, location: str) -> list[str]:
+    """Python that loads each configuration from `location`, with what is in it."""
+    return [
+        SNIPPET.format(
+            location=location,
+            config=config,
+            counts=", ".join(f"{split} {manifest.rows(config, split):,}" for split in splits),
+        )
+        for config, splits in manifest.splits().items()
+    ]
+
+
+def _uses(manifest: Manifest, results: Results) -> list[str]:
+    """What the images are good for, as far as it was measured or follows from how they are made."""
+    if manifest.kind == "real":
+        return ["training and testing classifiers, and as what generated images are compared with."]
+    uses = []
+    for about in results.trainings:
+        top1, baseline = about.row.scores["top1"], about.baseline
+        beside = ""
+        if baseline is not None:
+            real = baseline.scores["top1"]
+            beside = f"; {_percent(real)} on {baseline.images:,} real images alone"
+        uses.append(
+            f"training classifiers: {about.ranking.settings['model']} trained on "
+            f"{about.trained_on} is right on {_percent(top1)} of the real test images{beside}."
+        )
+    if not uses:
+        uses.append("training classifiers, as far as they go: how far was not measured.")
+    return [
+        *uses,
+        "studies of generated training data: each image has its seed, prompt and parent, and can "
+        "be made again.",
+    ]
+
+
+def _percent(score: Score) -> str:
+    return f"{100 * score.mean:.2f}%"
+
+
+def _protocols(results: Results) -> dict[str, str]:
+    """By the protocol's name: all settings that numbers share, and what measured them."""
+    lines: dict[str, str] = {}
+    every: list[About[Any]] = [*results.trainings, *results.scores]
+    for about in every:
+        name = about.ranking.key[:12]
+        measured = "; measured with " + " and with ".join(about.made_with)
+        lines[name] = _settings(about.ranking) + (measured if about.made_with else "")
+    return lines
+
+
+def _settings(ranking: Ranking[Any]) -> str:
+    named: Iterable[tuple[str, Any]] = ranking.settings.items()
+    return ", ".join(f"{name.removeprefix('protocol.')} {value}" for name, value in named)
+
+
+def _formats() -> dict[str, Any]:
+    """What the template needs to write numbers as the leaderboard does."""
+
+    def number(score: Score) -> str:
+        digits = decimals_for([score.mean])
+        return spread_cell(score.mean, score.std, score.interval, digits, "").text
+
+    return {
+        "percent": lambda score: percent_cell(score).text,
+        "number": number,
+        "extractor": extractor_name,
+        "score_name": score_name,
+        "missing": MISSING,
+    }
