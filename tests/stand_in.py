@@ -28,7 +28,8 @@ def sha256(folder: Path) -> str:
 
 
 def load(folder: Path, compiled: bool) -> "StandIn":  # noqa: ARG001
-    """`folder`'s name is the resolution."""
+    """`folder`'s name is the resolution; STAND_IN_LOAD_SECONDS how long that takes."""
+    time.sleep(float(os.environ.get("STAND_IN_LOAD_SECONDS", "0")))
     return StandIn(int(folder.name))
 
 

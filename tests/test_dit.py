@@ -228,10 +228,11 @@ def test_compiling_is_asked_for_the_one_shape(
         asked.append((type(network).__name__, settings))
 
     monkeypatch.setattr(torch.nn.Module, "compile", compile_it)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     generator_source("dit").load(folder, compiled=False)
     assert asked == []
     generator_source("dit").load(folder, compiled=True)
-    assert asked == [("DiTTransformer2DModel", {"dynamic": False})]
+    assert asked == [("DiTTransformer2DModel", {"dynamic": False, "options": {"freezing": True}})]
 
 
 def test_pickled_weights_are_read_and_their_code_is_not(folder: Path, tmp_path: Path) -> None:
