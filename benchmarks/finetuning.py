@@ -216,6 +216,7 @@ def write_report(arguments: argparse.Namespace) -> None:
         if other != "fine-tuned"
     }
     report = {
+        "dataset": "fashion-mnist",
         "what": "stand-in for a web-trained model: the cascade trained on disturbed images",
         "disturbance": {"inverted": 0.5, "shift_pixels": SHIFT, "contrast": CONTRAST},
         "steps": {"stand-in": arguments.stand_in_steps, "fine-tuned, scratch": arguments.steps},

@@ -20,10 +20,11 @@ from cards.card_facts import (
 from cards.columns import COLUMNS
 from cards.known_failures import known_failures, not_measured
 from cards.measured import Ranking, Score
-from cards.measured_tables import extractor_name, percent_cell, score_name
+from cards.measured_tables import percent_cell
 from cards.page import template_environment
 from cards.release_results import About, Results, results_about
 from cards.sample_grid import Samples
+from cards.score_names import extractor_name, score_name
 from cards.tables import MISSING, decimals_for, spread_cell
 
 LOCAL = "./"

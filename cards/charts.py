@@ -11,13 +11,16 @@ if TYPE_CHECKING:
     import altair as alt
 
 BLUE, ORANGE, GREY = "#3a7fc1", "#d0762b", "#8a8a8a"
+PALETTE = [BLUE, ORANGE, "#2f9e77", "#b565a7", "#b59a1f", "#5b6bc0"]
+MOST_NAMES = 12  # more would cover each other; they are told on hover
+CONTROL = "control: real images again"
 VERDICT_COLOURS = {"harmed": ORANGE, "not told apart": GREY, "helped": BLUE}
 Record = Mapping[str, Any]
 Spec = dict[str, Any]
 
 
 def distance_chart(points: Sequence[Record], distance: str) -> Spec:
-    """CAS against a distance. points: name, distance, top1 (%), label; a point's name beside it."""
+    """CAS against a distance. points: name, distance, top1 (%); few have their name beside them."""
     import altair as alt
 
     padded = alt.Scale(zero=False, padding=24)
@@ -35,8 +38,16 @@ def distance_chart(points: Sequence[Record], distance: str) -> Spec:
             alt.Tooltip("top1:Q", title="CAS top-1, %", format=".2f"),
         ],
     )
-    names = base.mark_text(dx=8, align="left", fontSize=12).encode(text="name:N")
-    return _spec(base.mark_circle(size=90, color=BLUE, opacity=1) + names, 300)
+    layers = alt.layer(base.mark_circle(size=90, color=BLUE, opacity=1))
+    if len(points) <= MOST_NAMES:
+        distances = [p["distance"] for p in points]
+        middle = (min(distances) + max(distances)) / 2
+        inside = base.encode(text="name:N")  # names stay inside the plot
+        left = inside.transform_filter(f"datum.distance <= {middle}")
+        right = inside.transform_filter(f"datum.distance > {middle}")
+        layers += left.mark_text(dx=8, align="left", fontSize=12)
+        layers += right.mark_text(dx=-8, align="right", fontSize=12)
+    return _spec(layers, 300)
 
 
 def scaling_chart(points: Sequence[Record]) -> Spec:
@@ -66,14 +77,106 @@ def scaling_chart(points: Sequence[Record]) -> Spec:
     return _spec(bars + line, 300)
 
 
-def class_chart() -> Spec:
-    """Accuracy of each class, real against generated. The page fills the data set "classes":
+def gain_chart(points: Sequence[Record]) -> Spec:
+    """What k generated images for each real one add.
 
-    records with name, real, other (%), low, high, verdict, picked (bool).
+    points: times (k), gain, low, high (points of top-1), series, budget.
     """
     import altair as alt
 
-    share, axis = alt.Scale(domain=[0, 100]), alt.Axis(values=list(range(0, 101, 20)))
+    series = sorted({p["series"] for p in points} - {CONTROL})
+    colours = dict(zip(series, PALETTE, strict=False))
+    if any(p["series"] == CONTROL for p in points):
+        colours[CONTROL] = GREY
+    budgets = sorted({p["budget"] for p in points})
+    base = alt.Chart(alt.Data(values=list(points))).encode(
+        x=alt.X(
+            "times:Q",
+            title="k, images for each real one",
+            axis=alt.Axis(tickMinStep=1),
+            scale=alt.Scale(domain=[0, max(p["times"] for p in points)], nice=False),
+        ),
+        color=alt.Color(
+            "series:N",
+            title=None,
+            scale=alt.Scale(domain=list(colours), range=list(colours.values())),
+            legend=alt.Legend(orient="top", columns=2, labelLimit=240),
+        ),
+        detail=["series:N", "budget:N"],
+        tooltip=[
+            alt.Tooltip("series:N"),
+            alt.Tooltip("budget:N", title="at"),
+            alt.Tooltip("times:Q", title="k"),
+            alt.Tooltip("gain:Q", title="difference to real, points", format="+.2f"),
+            alt.Tooltip("low:Q", title="bar from", format="+.2f"),
+            alt.Tooltip("high:Q", title="bar to", format="+.2f"),
+        ],
+    )
+    dash = alt.StrokeDash(
+        "budget:N",
+        title=None,
+        scale=alt.Scale(domain=budgets, range=[[1, 0], [5, 4]][: len(budgets)]),
+        legend=alt.Legend(orient="top") if len(budgets) > 1 else None,
+    )
+    bars = base.mark_rule(opacity=0.6).encode(
+        y=alt.Y("low:Q", title="difference to real images alone, points"), y2="high:Q"
+    )
+    line = base.mark_line().encode(y="gain:Q", strokeDash=dash)
+    dots = base.mark_circle(size=50, opacity=1).encode(y="gain:Q")
+    zero = alt.Chart(alt.Data(values=[{"v": 0}])).mark_rule(color=GREY).encode(y="v:Q")
+    return _spec(zero + bars + line + dots, 300)
+
+
+def sweep_chart(points: Sequence[Record], x: str, line: str) -> Spec:
+    """Distance along one setting, a line a value of another.
+
+    points: name, x, line (text), fd, low, high, chosen (bool); x, line: the settings' names.
+    """
+    import altair as alt
+
+    lines = list(dict.fromkeys(p["line"] for p in points))
+    base = alt.Chart(alt.Data(values=list(points))).encode(
+        x=alt.X("x:Q", title=x, scale=alt.Scale(zero=False, padding=12)),
+        color=alt.Color(
+            "line:N",
+            title=line or None,
+            sort=lines,
+            scale=alt.Scale(range=PALETTE),
+            legend=alt.Legend(orient="top") if len(lines) > 1 else None,
+        ),
+        tooltip=[
+            alt.Tooltip("name:N", title="point"),
+            alt.Tooltip("fd:Q", title="FD to tuning", format=".2f"),
+            alt.Tooltip("low:Q", title="95% interval from", format=".2f"),
+            alt.Tooltip("high:Q", title="to", format=".2f"),
+        ],
+    )
+    scale = alt.Scale(zero=False)
+    bars = base.mark_rule(opacity=0.6).encode(
+        y=alt.Y("low:Q", scale=scale, title="FD to tuning, lower is better"), y2="high:Q"
+    )
+    curve = base.mark_line().encode(y=alt.Y("fd:Q", scale=scale))
+    dots = base.mark_circle(size=50, opacity=1).encode(y="fd:Q")
+    layers = bars + curve + dots
+    if any(p["chosen"] for p in points):
+        chosen = base.transform_filter("datum.chosen").encode(y="fd:Q")
+        layers += chosen.mark_point(size=260, strokeWidth=2.5)
+    return _spec(layers, 300)
+
+
+def class_chart() -> Spec:
+    """Accuracy of each class, real against generated. The page fills the data set "classes":
+
+    records with name, real, other (%), low, high, verdict, picked (bool); and sets the parameter
+    "lowest", from which both axes start.
+    """
+    import altair as alt
+
+    lowest = alt.param("lowest", value=0)
+    share, axis = (
+        alt.Scale(domain=alt.ExprRef("[lowest, 100]"), zero=False, nice=False),
+        alt.Axis(tickCount=6),
+    )
     points = alt.Chart(alt.NamedData("classes")).encode(
         x=alt.X("real:Q", title="trained on real images, %", scale=share, axis=axis),
         y=alt.Y("other:Q", title="trained on this set, %", scale=share, axis=axis),
@@ -92,20 +195,20 @@ def class_chart() -> Spec:
         ),
     )
     diagonal = alt.Chart(alt.Data(values=[{"v": 0}, {"v": 100}])).mark_line(
-        color=GREY, strokeDash=[4, 4], strokeWidth=1
+        color=GREY, strokeDash=[4, 4], strokeWidth=1, clip=True
     )
     picked = points.transform_filter("datum.picked")
-    return _spec(
+    layers = (
         diagonal.encode(x="v:Q", y="v:Q")
         + points.mark_circle(size=45, opacity=0.75)
         + picked.mark_point(size=220, strokeWidth=2)
-        + picked.mark_text(dy=-14, fontSize=13, fontWeight="bold").encode(text="name:N"),
-        420,
+        + picked.mark_text(dy=-14, fontSize=13, fontWeight="bold").encode(text="name:N")
     )
+    return _spec(layers.add_params(lowest), 420)
 
 
-def _spec(chart: "alt.LayerChart", height: int) -> Spec:
-    styled = chart.properties(width="container", height=height, background="transparent")
+def _spec(chart: "alt.LayerChart | alt.FacetChart", height: int) -> Spec:
+    styled: Any = chart.properties(width="container", height=height, background="transparent")
     styled = (
         styled.configure(font="sans-serif")
         .configure_view(stroke=None)

@@ -7,6 +7,7 @@ only if its interval at level 1 - 0.05/K excludes 0, K classes being looked at (
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import sqrt
 
 from cards.measured import ClassScore
@@ -79,9 +80,14 @@ def newcombe_interval(
 
 def wilson_interval(share: float, n: int, level: float) -> tuple[float, float]:
     """(p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n), Wilson 1927."""
-    from scipy.special import ndtri
-
-    z = float(ndtri(1 - level / 2))
+    z = _two_sided_quantile(level)
     centre = share + z * z / (2 * n)
     half = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
+
+
+@cache
+def _two_sided_quantile(level: float) -> float:
+    from scipy.special import ndtri
+
+    return float(ndtri(1 - level / 2))

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 from cards.card_facts import AcceptFacts
 from cards.measured import ClassScore, Score, Scored
-from cards.measured_tables import extractor_name, score_name
 from cards.release_results import About, AboutTraining, Results
 from cards.result_schema import ClassValue
+from cards.score_names import extractor_name, score_name
 
 WORST = 5  # classes or pairs named
 AGREEMENT, COPIES, NEAREST = "agreement", "copies_train", "nearest_train"

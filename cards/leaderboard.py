@@ -31,9 +31,9 @@ def leaderboard(
     """
     from cards.board import assemble_board
     from cards.page import board_json, write_site
-    from cards.result_schema import read_results
+    from cards.result_folder import read_folder
 
-    facets = assemble_board(read_results(results), [release_path(r) for r in release or []])
+    facets = assemble_board(read_folder(results), [release_path(r) for r in release or []])
     written = write_site(facets, out) if out is not None else []
     if json_:
         files = [path.as_posix() for path in written]

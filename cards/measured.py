@@ -260,8 +260,11 @@ def differing_settings(rankings: Sequence[Ranking[T]]) -> list[str]:
 
 
 def baseline_of(ranking: Ranking[Training], row: Training) -> Training | None:
-    """The real-only run of the same recipe: as many images if there is one, else the largest."""
-    real = [other for other in ranking.rows if other.arm == "real"]
+    """The real-only run of the same recipe: as many images if there is one, else the largest.
+
+    Real images that an epoch visits more than once are a control, not a baseline.
+    """
+    real = [r for r in ranking.rows if r.arm == "real" and all(s.weight == 1 for s in r.sources)]
     if not real:
         return None
     same = [other for other in real if other.images == row.images]

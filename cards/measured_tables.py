@@ -13,7 +13,9 @@ from cards.measured import (
     baseline_of,
     differing_settings,
 )
+from cards.release_facts import Facts
 from cards.result_schema import Source
+from cards.score_names import extractor_name, in_order, score_column
 from cards.tables import (
     EMPTY,
     Cell,
@@ -40,6 +42,10 @@ TRAINING_COLUMNS = (
     Column("config", "Size, px"),
     Column("images", "Images"),
 )
+MADE_COLUMNS = (
+    Column("seconds", "Cost, s an image", better="lower", help="of one worker, all stages"),
+    Column("sampler", "Sampler", numeric=False),
+)
 SOURCE_COLUMNS = (
     Column("name", "Release", numeric=False),
     Column("kind", "Images are", numeric=False),
@@ -47,13 +53,6 @@ SOURCE_COLUMNS = (
     Column("config", "Size, px"),
     Column("images", "Images"),
 )
-SCORE_NAMES = {
-    "fd_train": ("FD to train", "lower"),
-    "fd_test": ("FD to test", "lower"),
-    "inception_score": ("Inception-style score", "higher"),
-    "inception_score_splits": ("the same, mean of splits", "higher"),
-    "inception_score_adm": ("the same, ADM's chunks", "higher"),
-}
 JOINED = ("fd_train", "fd_test", "inception_score")  # shown beside the accuracies
 REGIMES = (
     "Regime A: the generator never saw the real set. B: it was trained or fine-tuned on it. "
@@ -65,7 +64,10 @@ SPREAD = (
 
 
 def training_table(
-    dataset: str, rankings: Sequence[Ranking[Training]], scores: Sequence[Ranking[Scored]]
+    dataset: str,
+    rankings: Sequence[Ranking[Training]],
+    scores: Sequence[Ranking[Scored]],
+    facts: Facts,
 ) -> Table:
     """One group a (model, recipe, protocol, test set); scores of the same releases beside."""
     names = names_of(source for r in rankings for row in r.rows for source in row.sources)
@@ -77,7 +79,11 @@ def training_table(
         rows = sorted(ranking.rows, key=lambda row: -row.scores["top1"].mean)
         ranks = {id(r): i for i, r in enumerate((r for r in rows if r.arm == "generated"), 1)}
         cells = [
-            {**_training_cells(ranking, row, names), **_joined_cells(joined, row, keys)}
+            {
+                **_training_cells(ranking, row, names),
+                **_joined_cells(joined, row, keys),
+                **_made_cells(facts, row.sources),
+            }
             | ({"rank": count_cell(ranks[id(row)])} if id(row) in ranks else {})
             for row in rows
         ]
@@ -103,7 +109,7 @@ def training_table(
     return Table(
         f"{dataset}-classifiers",
         "Which training set is worth most",
-        (*TRAINING_COLUMNS, *(_score_column(key) for key in keys)),
+        (*TRAINING_COLUMNS, *(score_column(key) for key in keys), *_made_columns(groups)),
         tuple(groups),
         caption=caption,
         footnotes=tuple(footnotes),
@@ -123,7 +129,7 @@ def _training_cells(
     ranking: Ranking[Training], row: Training, names: dict[tuple[str, str], str]
 ) -> dict[str, Cell]:
     top1 = row.scores["top1"]
-    parts = [names[s.name, s.content_sha256] for s in row.sources]
+    parts = [names[s.name, s.content_sha256] + _visits(s) for s in row.sources]
     regimes = sorted({s.regime for s in row.sources if s.regime})
     configs = list(dict.fromkeys(s.config for s in row.sources))
     content = ", ".join(f"{s.content_sha256[:12]} {s.config}/{s.split}" for s in row.sources)
@@ -149,6 +155,27 @@ def _training_cells(
     return cells
 
 
+def _visits(source: Source) -> str:
+    """Said of a source whose images an epoch does not visit once each."""
+    return "" if source.weight == 1 else f" (visited {source.weight:g} times)"
+
+
+def _made_cells(facts: Facts, sources: Sequence[Source]) -> dict[str, Cell]:
+    """Sampler and cost of a set that one release makes alone, where something is known of it."""
+    made = facts.get((sources[0].content_sha256, sources[0].config)) if len(sources) == 1 else None
+    if made is None:
+        return {}
+    cells = {"sampler": text_cell(made.sampler)}
+    if made.seconds is not None:
+        cells["seconds"] = Cell(f"{made.seconds:.3g}", made.seconds, note=made.basis)
+    return cells
+
+
+def _made_columns(groups: Iterable[Group]) -> list[Column]:
+    known = {key for group in groups for row in group.rows for key in row.cells}
+    return [column for column in MADE_COLUMNS if column.key in known]
+
+
 def percent_cell(score: Score) -> Cell:
     """A share in percent, with its spread."""
     std = None if score.std is None else 100 * score.std
@@ -162,7 +189,7 @@ def _runs_note(score: Score) -> str:
     return ", ".join(part for part in (n, runs) if part)
 
 
-def scores_table(dataset: str, rankings: Sequence[Ranking[Scored]]) -> Table:
+def scores_table(dataset: str, rankings: Sequence[Ranking[Scored]], facts: Facts) -> Table:
     """One group a (extractor, protocol, number of images)."""
     names = names_of(row.source for r in rankings for row in r.rows)
     keys = _score_keys(rankings)
@@ -172,7 +199,11 @@ def scores_table(dataset: str, rankings: Sequence[Ranking[Scored]]) -> Table:
             _scores_title(r.settings),
             tuple(
                 Row(
-                    {**_source_cells(row.source, names), **_score_cells(r, row, keys)},
+                    {
+                        **_source_cells(row.source, names),
+                        **_score_cells(r, row, keys),
+                        **_made_cells(facts, [row.source]),
+                    },
                     baseline=row.source.kind == "real",
                     files=_file_names(row.files),
                 )
@@ -186,7 +217,7 @@ def scores_table(dataset: str, rankings: Sequence[Ranking[Scored]]) -> Table:
     return Table(
         f"{dataset}-scores",
         "Distance to the real images",
-        (*SOURCE_COLUMNS, *(_score_column(key) for key in keys)),
+        (*SOURCE_COLUMNS, *(score_column(key) for key in keys), *_made_columns(groups)),
         groups,
         caption="Fréchet distance (FD) and Inception-style score on the features named.",
         footnotes=(SPREAD, REGIMES),
@@ -255,27 +286,11 @@ def _joined_cells(
 
 
 def _score_keys(rankings: Sequence[Ranking[Scored]]) -> list[str]:
-    found = dict.fromkeys(key for r in rankings for row in r.rows for key in row.scores)
-    return [k for k in SCORE_NAMES if k in found] + [k for k in found if k not in SCORE_NAMES]
-
-
-def _score_column(key: str) -> Column:
-    return Column(key, score_name(key), better=SCORE_NAMES[key][1] if key in SCORE_NAMES else "")
-
-
-def score_name(key: str) -> str:
-    """The value's name as people read it."""
-    return SCORE_NAMES[key][0] if key in SCORE_NAMES else key.replace("_", " ")
+    return in_order(key for r in rankings for row in r.rows for key in row.scores)
 
 
 def _scores_title(settings: Settings) -> str:
     return f"{extractor_name(settings)}, {settings['images']:,} images"
-
-
-def extractor_name(settings: Settings) -> str:
-    """Name of the extractor whose features were compared, wherever the protocol holds it."""
-    names = [str(v) for key, v in settings.items() if key.endswith(".extractor")]
-    return names[0] if names else "features of an unnamed extractor"
 
 
 def apart_note(settings: Settings, differing: Sequence[str]) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 import jinja2
 
 from builder.commit import write_atomically
-from cards.board import Facet
-from cards.charts import vega_bundle
+from cards.charts import class_chart, vega_bundle
+from cards.class_changes import ClassChange
+from cards.facet import ClassView, Facet
 from cards.tables import Cell, Column, Row, Table
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -30,12 +31,13 @@ def template_environment(autoescape: bool) -> jinja2.Environment:
 
 
 def write_site(facets: Sequence[Facet], out: Path) -> list[Path]:
-    """index.html, leaderboard.md, .csv and .json in `out`; returns their paths."""
+    """index.html, leaderboard.md, .csv, .json and classes.csv in `out`; returns their paths."""
     contents = {
         "index.html": render_html(facets),
         "leaderboard.md": render_markdown(facets),
         "leaderboard.csv": render_csv(facets),
         "leaderboard.json": render_json(facets),
+        "classes.csv": render_classes_csv(facets),
     }
     for name, content in contents.items():
         write_atomically(out / name, content.encode())
@@ -80,9 +82,12 @@ def _facet_data(facet: Facet) -> dict[str, Any]:
     number = {name: i for i, name in enumerate(names)}
     return {
         "views": {view.key: view.spec for view in facet.views},
-        "classSpec": facet.class_spec if facet.class_views else None,
+        "classSpec": class_chart() if facet.class_views else None,
         "classNames": names,
-        "classViews": [view.packed(number) for view in facet.class_views],
+        "classViews": {
+            section.key: [view.packed(number) for view in section.class_views]
+            for section in facet.sections
+        },
     }
 
 
@@ -115,6 +120,33 @@ def render_csv(facets: Sequence[Facet]) -> str:
         for row in group.rows
     ]
     names = list(dict.fromkeys(name for row in rows for name in row))
+    return _csv_text(names, rows)
+
+
+def render_classes_csv(facets: Sequence[Facet]) -> str:
+    """Every class of every comparison with real images; shares in [0, 1]."""
+    rows = [
+        {"dataset": facet.key, "training_set": view.label, "real": view.baseline, **row}
+        for facet in facets
+        for view in facet.class_views
+        for row in map(_class_record, view.changes)
+    ]
+    names = ["dataset", "training_set", "real", *CLASS_COLUMNS]
+    return _csv_text(names, rows)
+
+
+CLASS_COLUMNS = ("wnid", "name", "n", "real_top1", "top1", "difference", "low", "high", "verdict")
+
+
+def _class_record(change: ClassChange) -> dict[str, Any]:
+    values = (
+        *(change.wnid, change.name, change.n, change.real, change.other, change.difference),
+        *(change.low, change.high, change.verdict),
+    )
+    return dict(zip(CLASS_COLUMNS, values, strict=True))
+
+
+def _csv_text(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
     writer.writeheader()
@@ -147,9 +179,19 @@ def board_json(facets: Sequence[Facet]) -> list[dict[str, Any]]:
             "dataset": facet.key,
             "title": facet.title,
             "tables": [_table_json(table) for table in facet.tables],
+            "classes": [_classes_json(view) for view in facet.class_views],
         }
         for facet in facets
     ]
+
+
+def _classes_json(view: ClassView) -> dict[str, Any]:
+    return {
+        "training_set": view.label,
+        "real": view.baseline,
+        "rule": view.rule,
+        "rows": [_class_record(change) for change in view.changes],
+    }
 
 
 def _table_json(table: Table) -> dict[str, Any]:

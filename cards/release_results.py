@@ -14,7 +14,8 @@ from cards.measured import (
     classifier_rankings,
     score_rankings,
 )
-from cards.result_schema import AnyResult, Source, read_results
+from cards.result_folder import read_results
+from cards.result_schema import AnyResult, Source
 from generation.errors import UserError
 
 R = TypeVar("R", Training, Scored)

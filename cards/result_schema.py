@@ -1,12 +1,11 @@
 """What the leaderboard needs of a result file, checked where it is read."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from builder.results import Result, read_result
+from builder.results import Result
 from generation.errors import UserError
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -141,25 +140,6 @@ class ScoresResult(BaseModel):
 
 
 AnyResult = ClassifierResult | ScoresResult
-
-
-def read_results(folder: Path) -> list[AnyResult]:
-    """Every result file below `folder`; UserError for a missing folder or a broken result.
-
-    A JSON object without `kind` is another record, such as a fault campaign's, and passed over.
-    """
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder of result files")
-    paths = [path for path in sorted(folder.rglob("*.json")) if not _is_another_record(path)]
-    return [parse_result(path, read_result(path)) for path in paths]
-
-
-def _is_another_record(path: Path) -> bool:
-    try:
-        content = json.loads(path.read_text())
-    except ValueError:
-        return False  # read_result says what is wrong with it
-    return isinstance(content, dict) and "kind" not in content
 
 
 def parse_result(path: Path, result: Result) -> AnyResult:

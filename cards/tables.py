@@ -6,6 +6,7 @@ The terminal, Markdown, CSV and the page all render these tables, so they all sa
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import floor, log10
 from typing import Any
 
 MISSING = "\N{EN DASH}"
@@ -102,9 +103,26 @@ def count_cell(count: int) -> Cell:
     return Cell(f"{count:,}", count)
 
 
+def signed(number: float, decimals: int) -> str:
+    """With its sign, the minus as wide as the plus."""
+    return f"{number:+.{decimals}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def difference_cell(
+    value: float, interval: tuple[float, float] | None, decimals: int, note: str = ""
+) -> Cell:
+    """ "+1.20 [+0.80, +1.60]"."""
+    text = signed(value, decimals)
+    if interval is not None:
+        text += f" [{signed(interval[0], decimals)}, {signed(interval[1], decimals)}]"
+    return Cell(text, value, interval=interval, note=note)
+
+
 def decimals_for(values: Sequence[float]) -> int:
-    """Decimals that show four digits of the largest value, the same for a whole column."""
+    """Decimals that show three or four digits of the largest value, the same for a whole column."""
     largest = max((abs(v) for v in values), default=0.0)
+    if 0 < largest < 0.1:
+        return min(6, 2 - floor(log10(largest)))
     return 1 if largest >= 100 else 2 if largest >= 10 else 3
 
 

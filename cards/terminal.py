@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from cards.board import Facet
+from cards.facet import Facet
 from cards.tables import Group, Table
 
 TEXT_WIDTH = 24  # a name is not broken into pieces shorter than this

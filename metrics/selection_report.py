@@ -61,6 +61,7 @@ def selection_document(course: Course, kind: str, outcome: dict[str, Any]) -> di
     selection, cas = course.selection, course.cas
     return {
         "kind": kind,
+        "dataset": selection.recipe.dataset,
         "recipe": selection.recipe.name,
         "stage": selection.resolution,
         "split": SPLIT,

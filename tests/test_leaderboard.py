@@ -18,7 +18,7 @@ from builder.results import Result
 from cards.board import assemble_board
 from cards.page import render_csv, render_html, render_json, render_markdown, write_site
 from cards.published import FOLDER, TABLES, read_published
-from cards.result_schema import read_results
+from cards.result_folder import ResultFolder, read_folder
 from cards.tables import MISSING
 from generation.errors import UserError
 from tests.made_up_results import (
@@ -54,7 +54,7 @@ def measured(tmp_path: Path) -> Path:
 
 
 def board_of(folder: Path) -> Any:
-    return json.loads(render_json(assemble_board(read_results(folder), [])))
+    return json.loads(render_json(assemble_board(read_folder(folder), [])))
 
 
 def table_of(board: Any, dataset: str, key: str) -> Any:
@@ -100,7 +100,7 @@ def tables_in(html: str) -> dict[str, list[list[str]]]:
 
 @pytest.fixture(scope="module")
 def published_page() -> dict[str, list[list[str]]]:
-    return tables_in(render_html(assemble_board([], [])))
+    return tables_in(render_html(assemble_board(ResultFolder(), [])))
 
 
 def shown(mean: str, std: str = "") -> str:
@@ -139,7 +139,9 @@ def test_page_shows_every_published_classifier_and_scaling_cell(
 
 def test_groups_put_each_published_system_at_its_resolution() -> None:
     table = table_of(
-        json.loads(render_json(assemble_board([], []))), "imagenet-1k", "published-systems"
+        json.loads(render_json(assemble_board(ResultFolder(), []))),
+        "imagenet-1k",
+        "published-systems",
     )
     found = {(g["title"].split(" ")[0], r["system"]) for g in table["groups"] for r in g["rows"]}
     printed = {(r["resolution"], r["system"]) for r in read_published("generators")}
@@ -277,7 +279,7 @@ def test_broken_result_is_refused_by_name(
 ) -> None:
     path = tamper(measured, change)
     with pytest.raises(UserError, match=re.escape(message)) as refused:
-        read_results(measured)
+        read_folder(measured)
     assert str(path) in str(refused.value)
 
 
@@ -285,13 +287,13 @@ def test_one_run_in_two_files_is_refused(tmp_path: Path) -> None:
     result = a_classifier_result([a_source("good", 1000)], 0.8, 0)
     folder = write_all(tmp_path / "results", [result, result])
     with pytest.raises(UserError, match=r"1\.json repeats .*0\.json"):
-        assemble_board(read_results(folder), [])
+        assemble_board(read_folder(folder), [])
 
 
 def test_other_files_are_left_alone(measured: Path) -> None:
     (measured / "0.parquet").write_bytes(b"predictions")
     (measured / "notes.md").write_text("notes")
-    assert len(read_results(measured)) == 12
+    assert len(read_folder(measured).measurements) == 12
 
 
 def test_command_refuses_tampered_result_with_one_line(measured: Path) -> None:
@@ -315,7 +317,7 @@ def test_command_writes_the_site_and_one_json_document(measured: Path, tmp_path:
         check=True,
     )
     document = json.loads(run.stdout)
-    names = ["index.html", "leaderboard.md", "leaderboard.csv", "leaderboard.json"]
+    names = ["index.html", *(f"leaderboard.{end}" for end in ("md", "csv", "json")), "classes.csv"]
     assert [Path(f).name for f in document["files"]] == names
     assert json.loads((out / "leaderboard.json").read_text()) == document["board"]
 
@@ -333,7 +335,7 @@ def test_command_prints_tables_on_the_terminal(measured: Path) -> None:
 
 
 def test_csv_and_markdown_have_the_same_numbers_as_the_page(measured: Path) -> None:
-    facets = assemble_board(read_results(measured), [])
+    facets = assemble_board(read_folder(measured), [])
     rows = list(csv.DictReader(io.StringIO(render_csv(facets))))
     good = next(r for r in rows if r["name"] == "good" and r["table"] == "fixture-classifiers")
     assert (float(good["top1"]), float(good["fd_train_low"])) == (pytest.approx(81.0), 19.0)
@@ -344,7 +346,7 @@ def test_csv_and_markdown_have_the_same_numbers_as_the_page(measured: Path) -> N
 
 
 def test_page_loads_nothing_and_is_the_same_each_time(measured: Path, tmp_path: Path) -> None:
-    facets = assemble_board(read_results(measured), [])
+    facets = assemble_board(read_folder(measured), [])
     write_site(facets, tmp_path / "a")
     write_site(facets, tmp_path / "b")
     page = (tmp_path / "a" / "index.html").read_text()
@@ -358,10 +360,11 @@ def test_page_loads_nothing_and_is_the_same_each_time(measured: Path, tmp_path: 
 
 def test_page_of_1000_classes_and_30_rows_is_under_3_mb(tmp_path: Path) -> None:
     folder = labelled_fixture(tmp_path / "results", classes=1000, rows=30)
-    page = render_html(assemble_board(read_results(folder), []))
+    page = render_html(assemble_board(read_folder(folder), []))
     assert len(page.encode()) < 3_000_000
     data = json.loads(re.search(r'id="board">(.*?)</script>', page, re.S)[1])  # type: ignore[index]
-    assert [len(v["rows"]) for v in data["fixture"]["classViews"]] == [1000] * 29
+    views = data["fixture"]["classViews"]["fixture-training"]
+    assert [len(view["rows"]) for view in views] == [1000] * 29
 
 
 def test_text_from_results_cannot_become_markup(tmp_path: Path) -> None:
@@ -371,7 +374,7 @@ def test_text_from_results_cannot_become_markup(tmp_path: Path) -> None:
         a_classifier_result([source], 0.8, 0, per_class=per_class),
         a_classifier_result([a_source("real", 1000, "real")], 0.8, 0, per_class=per_class),
     ]
-    facets = assemble_board(read_results(write_all(tmp_path / "results", results)), [])
+    facets = assemble_board(read_folder(write_all(tmp_path / "results", results)), [])
     page = render_html(facets)
     assert "<script>alert" not in page
     assert "</script><b>" not in page

@@ -8,11 +8,15 @@ import pytest
 
 from cards.board import assemble_board
 from cards.page import write_site
-from cards.result_schema import read_results
+from cards.result_folder import read_folder
+from tests.made_up_reports import a_finetuning, a_study, a_sweep
 from tests.made_up_results import labelled_fixture
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BOARD = "#fixture-classifiers"
+CLASSES = "#fixture-training .classes"
+ALL_DRAWN = """[...document.querySelectorAll('.facet:not([hidden]) .chart')]
+  .every(chart => chart.querySelector('svg path[aria-roledescription]'))"""
 SCHEMES = ("light", "dark")
 WIDTHS = (400, 1600)
 
@@ -34,14 +38,17 @@ def browser() -> Iterator[Any]:
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("board")
     results = labelled_fixture(folder / "results", classes=1000, rows=30)
-    files = write_site(assemble_board(read_results(results), []), folder / "site")
+    a_study(results / "study")
+    a_sweep(results / "sweep")
+    a_finetuning(results / "finetuning")
+    files = write_site(assemble_board(read_folder(results), []), folder / "site")
     assert files[0].stat().st_size < 3_000_000
     return files[0].as_uri()
 
 
 @pytest.fixture
 def page(browser: Any, address: str) -> Iterator[Any]:
-    """Opened, at 1600 px; the test fails if the page asks for anything or complains."""
+    """Opened, at 1600 px wide; the test fails if the page asks for anything or complains."""
     with opened(browser, address) as page:
         yield page
 
@@ -58,7 +65,7 @@ class opened:  # noqa: N801 - a context manager
         self.page.on("console", lambda message: self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.goto(self.address)
-        self.page.wait_for_selector(".class-chart path[aria-roledescription=circle]")
+        self.page.wait_for_function(ALL_DRAWN)
         return self.page
 
     def __exit__(self, *_: object) -> None:
@@ -93,7 +100,7 @@ def test_page_fits_its_width(browser: Any, address: str, width: int, scheme: str
     with opened(browser, address, width, scheme) as page:
         for facet in ("ImageNet-1k", "fixture"):
             page.get_by_role("button", name=facet, exact=True).click()
-            page.wait_for_function("document.querySelector('.facet:not([hidden]) svg')")
+            page.wait_for_function(ALL_DRAWN)
             assert page.evaluate("document.documentElement.scrollWidth") <= width
         style = "getComputedStyle(document.body)"
         colours = page.evaluate(f"[{style}.color, {style}.backgroundColor]")
@@ -126,8 +133,8 @@ def test_rows_are_filtered_by_words(page: Any) -> None:
 
 
 def test_class_is_found_named_and_marked(page: Any) -> None:
-    page.locator(".find-class").fill("class number 999")
-    assert column(page, ".classes", 1) == ["made-up class number 999"]
+    page.locator(f"{CLASSES} .find-class").fill("class number 999")
+    assert column(page, CLASSES, 1) == ["made-up class number 999"]
     page.wait_for_function(
         "[...document.querySelectorAll('.class-chart text')]"
         ".some(t => t.textContent === 'made-up class number 999')"
@@ -135,12 +142,12 @@ def test_class_is_found_named_and_marked(page: Any) -> None:
 
 
 def test_every_class_is_named_on_hover(page: Any) -> None:
-    points = page.locator(".class-chart path[aria-roledescription=circle]")
+    points = page.locator(f"{CLASSES} path[aria-roledescription=circle]")
     assert points.count() == 1000
     labels = points.evaluate_all("all => all.map(p => p.getAttribute('aria-label'))")
     named = {label.split("class: ")[1].split(";")[0] for label in labels}
     assert named == {f"made-up class number {i}" for i in range(1000)}
-    page.locator(".class-chart").scroll_into_view_if_needed()
+    page.locator(f"{CLASSES} .class-chart").scroll_into_view_if_needed()
     box = points.last.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     shown = tooltip(page)
@@ -149,7 +156,7 @@ def test_every_class_is_named_on_hover(page: Any) -> None:
 
 
 def test_charts_are_walked_by_keyboard(page: Any) -> None:
-    page.locator(".class-chart").focus()
+    page.locator(f"{CLASSES} .class-chart").focus()
     page.keyboard.press("ArrowRight")
     first = tooltip(page)
     assert "made-up class number" in first
@@ -157,9 +164,33 @@ def test_charts_are_walked_by_keyboard(page: Any) -> None:
     page.wait_for_function(
         "first => document.getElementById('vg-tooltip-element').innerText !== first", arg=first
     )
-    assert "class: made-up class number" in page.locator(".classes .spoken").inner_text()
+    assert "class: made-up class number" in page.locator(f"{CLASSES} .spoken").inner_text()
     page.keyboard.press("Escape")
     page.wait_for_selector("#vg-tooltip-element.visible", state="detached")
+
+
+@pytest.mark.parametrize(
+    ("chart", "said"),
+    [
+        ("CAS against FD to train", "training set: made-up set"),
+        ("More generated images: made-up-model", "difference to real, points: "),
+        ("The paper's curve", "series: generated at"),
+        ("FD along guidance w: steps 16", "point: ddpm-w1-g0-s16-a0"),
+    ],
+)
+def test_every_kind_of_chart_tells_its_points(page: Any, chart: str, said: str) -> None:
+    figure = page.locator("figure.view:visible", has_text=chart).first
+    figure.locator(".chart").focus()
+    page.keyboard.press("ArrowRight")
+    assert tooltip(page)
+    assert said in figure.locator(".spoken").inner_text()
+
+
+def test_contents_lead_to_their_section(page: Any) -> None:
+    page.get_by_role("button", name="Sampler sweep: recipe made-up, stage 16 px").click()
+    title = page.locator("#fixture-selection-0-title")
+    assert title.evaluate("title => title === document.activeElement")
+    assert 0 <= title.bounding_box()["y"] < 1000
 
 
 def test_best_generator_at_256_for_training_is_two_clicks_away(page: Any) -> None:
@@ -172,10 +203,13 @@ def test_best_generator_at_256_for_training_is_two_clicks_away(page: Any) -> Non
 
 
 def test_harmed_classes_are_one_click_away(page: Any) -> None:
-    page.locator(".verdict", has_text="harmed").click()
-    verdicts = column(page, ".classes", 6)
+    page.locator(f"{CLASSES} .verdict", has_text="harmed").click()
+    verdicts = column(page, CLASSES, 6)
     assert set(verdicts) == {"harmed"}
-    assert page.locator(".verdict", has_text="harmed").inner_text() == f"harmed {len(verdicts)}"
-    differences = [float(t.replace("\N{MINUS SIGN}", "-")) for t in column(page, ".classes", 4)]
+    assert (
+        page.locator(f"{CLASSES} .verdict", has_text="harmed").inner_text()
+        == f"harmed {len(verdicts)}"
+    )
+    differences = [float(t.replace("\N{MINUS SIGN}", "-")) for t in column(page, CLASSES, 4)]
     assert differences == sorted(differences)
     assert max(differences) < 0

@@ -14,6 +14,7 @@ from scipy.stats import spearmanr
 from builder.manifest import read_manifest
 from builder.recipe import load_recipe
 from builder.results import read_result
+from cards.result_folder import read_folder
 from generation.checkpoint import save_checkpoint
 from generation.errors import UserError
 from generation.image_sets import load_images
@@ -120,6 +121,13 @@ def test_the_settings_that_make_the_best_images_are_chosen(swept: dict[str, Any]
     assert swept["regret_of_fd"]["seeds"] == 2
     assert swept["correlation_fd_cas"]["n"] == 2
     assert swept["cas_protocol"]["per_class"] == 12
+
+
+def test_the_leaderboard_reads_the_sweep_alone(place: Path, swept: dict[str, Any]) -> None:
+    found = read_folder(place / "sweep")
+    assert [sweep.chosen for sweep in found.selections] == [swept["chosen"]]
+    assert found.datasets == {"shapes"}
+    assert (found.measurements, found.manifests) == ((), ())
 
 
 def test_each_image_is_made_once_and_each_model_loaded_once_a_worker(

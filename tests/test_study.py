@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, ttest_rel
 
+from cards.result_folder import read_folder
 from classifiers.recipe import load_recipe
 from classifiers.run_study import run_study
 from classifiers.statistics import (
@@ -249,6 +250,9 @@ def test_a_study_runs_resumes_and_reports(place: Path, capsys: pytest.CaptureFix
         arm for arm in arms if "generated" in arm
     }
     assert "## Findings of Azizi et al. 2023" in (out / "report.md").read_text()
+    found = read_folder(out)
+    assert [study.study.name for study in found.studies] == [document["study"]["name"]]
+    assert found.measurements == ()  # the report stands for its runs
     for name in ("scaling.png", "classes.png"):
         assert (out / name).read_bytes()[:4] == b"\x89PNG"
     paths = sorted(out.glob("runs/**/*.json"))

@@ -10,8 +10,8 @@ function showFacet(key) {
   const section = document.getElementById(`facet-${key}`);
   for (const chart of section.querySelectorAll(".chart[data-view]:empty"))
     drawChart(chart, board[key].views[chart.dataset.view]);
-  const classes = section.querySelector(".classes");
-  if (classes && !classes.dataset.ready) startClasses(classes, board[key]);
+  for (const classes of section.querySelectorAll(".classes:not([data-ready])"))
+    startClasses(classes, board[key], board[key].classViews[classes.dataset.section]);
 }
 
 /* Charts: arrow keys go from point to point and show what hovering shows. */
@@ -111,9 +111,9 @@ const verdicts = ["not told apart", "helped", "harmed"];
 function signed(number) {
   return (number > 0 ? "+" : number < 0 ? "\u2212" : "") + Math.abs(number).toFixed(1);
 }
-function classRecord(names, [index, n, real, other, low, high, verdict]) {
+function classRecord(name, [n, real, other, low, high, verdict]) {
   return {
-    name: names[index], n, real, other, low, high, verdict: verdicts[verdict], picked: false,
+    name, n, real, other, low, high, verdict: verdicts[verdict], picked: false,
     difference: Number((other - real).toFixed(1)), interval: `${signed(low)} to ${signed(high)}`,
   };
 }
@@ -135,7 +135,7 @@ function classRow(record) {
   }
   return row;
 }
-function startClasses(article, data) {
+function startClasses(article, data, views) {
   article.dataset.ready = "yes";
   const choice = article.querySelector(".class-view");
   const buttons = [...article.querySelectorAll(".verdict")];
@@ -159,9 +159,12 @@ function startClasses(article, data) {
     const marked = records.filter(record => record.picked);
     if (marked.length > 12) for (const record of marked) record.picked = false;
     article.querySelector(".count").textContent =
-      `${shown} of ${records.length} classes; against ${data.classViews[choice.value].baseline}`;
+      `${shown} of ${records.length} classes; against ${views[choice.value].baseline}`;
     const drawn = records.filter(r => verdict === "" || r.verdict === verdict);
-    chart.then(({ view }) => view.data("classes", drawn.map(r => ({ ...r }))).runAsync());
+    const least = Math.min(...records.map(r => Math.min(r.real, r.other)));
+    const lowest = Math.min(90, 10 * Math.floor(least / 10));
+    chart.then(({ view }) =>
+      view.signal("lowest", lowest).data("classes", drawn.map(r => ({ ...r }))).runAsync());
   }
   function count() {
     for (const button of buttons) {
@@ -171,7 +174,10 @@ function startClasses(article, data) {
     }
   }
   function load() {
-    records = data.classViews[choice.value].rows.map(row => classRecord(data.classNames, row));
+    const { rows: packed, rule } = views[choice.value];
+    records = data.classNames.flatMap((name, i) => (packed[i] ? [classRecord(name, packed[i])] : []));
+    records.sort((a, b) => a.difference - b.difference);
+    article.querySelector(".rule").textContent = rule;
     rows = new Map(records.map(record => [record, classRow(record)]));
     table.tBodies[0].replaceChildren(...rows.values());
     const sorted = table.querySelector("[aria-sort]");
@@ -194,6 +200,11 @@ for (const table of document.querySelectorAll("table.data")) startSorting(table)
 for (const article of document.querySelectorAll(".ranking")) startFilter(article);
 for (const tab of document.querySelectorAll(".tab"))
   tab.addEventListener("click", () => { location.hash = tab.dataset.facet; });
+for (const jump of document.querySelectorAll(".jump"))
+  jump.addEventListener("click", () => {
+    document.getElementById(jump.dataset.to).scrollIntoView();
+    document.getElementById(`${jump.dataset.to}-title`).focus({ preventScroll: true });
+  });
 function followAddress() {
   const key = decodeURIComponent(location.hash.slice(1));
   showFacet(key in board ? key : Object.keys(board)[0]);
