@@ -10,7 +10,14 @@ from scipy.special import log_softmax, softmax
 
 from generation.errors import UserError
 from metrics.diversity import vendi_score
-from metrics.frechet import GaussianReference, Moments, bucket_moments, frechet_bias
+from metrics.frechet import (
+    GaussianReference,
+    Moments,
+    bucket_moments,
+    frechet_bias,
+    nuclear_norm,
+    root_of,
+)
 from metrics.inception_score import InceptionScoreState, ScoreSums, mean_score
 from metrics.intervals import jackknife
 from metrics.kernel_distance import bucket_unit_moments, cmmd
@@ -170,6 +177,24 @@ def test_values_of_merged_states_are_those_of_a_single_pass(parts):
         (scores.buckets.total.value, whole.buckets.total.value),
     ):
         assert merged == pytest.approx(direct, rel=1e-12)
+
+
+@pytest.mark.parametrize("n", [20, 3000])
+@pytest.mark.parametrize("condition", [1e4, 1e10, 1e15])
+def test_nuclear_norm_is_that_of_a_decomposition(condition, n):
+    """Squares of singular values lose half their digits, were the factors not graded."""
+    rotation, _ = linalg.qr(np.random.default_rng(7).normal(size=(48, 48)))
+    spread = np.logspace(0, -np.log10(condition) / 2, 48)
+    first, second = (
+        root_of(
+            Moments.from_features(
+                (np.random.default_rng(s).normal(size=(n, 48)) * spread) @ rotation
+            ).covariance
+        )
+        for s in (1, 2)
+    )
+    product = first.T @ second
+    assert nuclear_norm(product) == pytest.approx(linalg.svdvals(product).sum(), rel=1e-13)
 
 
 @pytest.mark.parametrize("parts", [2, 4, 37])
