@@ -20,7 +20,7 @@ from cards.card_facts import (
 from cards.columns import COLUMNS
 from cards.known_failures import known_failures, not_measured
 from cards.measured import Ranking, Score
-from cards.measured_tables import percent_cell
+from cards.measured_cells import percent_cell
 from cards.page import template_environment
 from cards.release_results import About, Results, results_about
 from cards.sample_grid import Samples

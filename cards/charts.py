@@ -167,8 +167,8 @@ def sweep_chart(points: Sequence[Record], x: str, line: str) -> Spec:
 def class_chart() -> Spec:
     """Accuracy of each class, real against generated. The page fills the data set "classes":
 
-    records with name, real, other (%), low, high, verdict, picked (bool); and sets the parameter
-    "lowest", from which both axes start.
+    records with name, real, other (%), low, high, verdict, picked and named (bool: marked, its
+    name beside it); and sets the parameter "lowest", from which both axes start.
     """
     import altair as alt
 
@@ -198,9 +198,15 @@ def class_chart() -> Spec:
         color=GREY, strokeDash=[4, 4], strokeWidth=1, clip=True
     )
     picked = points.transform_filter("datum.picked")
+    named = points.transform_filter("datum.named").encode(text="name:N")
+    middle = "(lowest + 100) / 2"  # names stay inside the plot
+    left = named.transform_filter(f"datum.real > {middle}").mark_text(dx=-8, align="right")
+    right = named.transform_filter(f"datum.real <= {middle}").mark_text(dx=8, align="left")
     layers = (
         diagonal.encode(x="v:Q", y="v:Q")
         + points.mark_circle(size=45, opacity=0.75)
+        + left
+        + right
         + picked.mark_point(size=220, strokeWidth=2)
         + picked.mark_text(dy=-14, fontSize=13, fontWeight="bold").encode(text="name:N")
     )

@@ -1,17 +1,24 @@
 """Tables of what was measured: classifiers by training set, distances by release."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from cards.measured import (
     Ranking,
-    Score,
     Scored,
     Settings,
     Training,
     baseline_of,
     differing_settings,
+)
+from cards.measured_cells import (
+    apart_note,
+    file_names,
+    made_cells,
+    made_columns,
+    names_of,
+    percent_cell,
+    score_cells,
 )
 from cards.release_facts import Facts
 from cards.result_schema import Source
@@ -24,8 +31,6 @@ from cards.tables import (
     Row,
     Table,
     count_cell,
-    decimals_for,
-    spread_cell,
     text_cell,
 )
 
@@ -41,10 +46,6 @@ TRAINING_COLUMNS = (
     Column("regime", "Regime", numeric=False, help="what the generator saw of the real set"),
     Column("config", "Size, px"),
     Column("images", "Images"),
-)
-MADE_COLUMNS = (
-    Column("seconds", "Cost, s an image", better="lower", help="of one worker, all stages"),
-    Column("sampler", "Sampler", numeric=False),
 )
 SOURCE_COLUMNS = (
     Column("name", "Release", numeric=False),
@@ -82,7 +83,7 @@ def training_table(
             {
                 **_training_cells(ranking, row, names),
                 **_joined_cells(joined, row, keys),
-                **_made_cells(facts, row.sources),
+                **made_cells(facts, row.sources),
             }
             | ({"rank": count_cell(ranks[id(row)])} if id(row) in ranks else {})
             for row in rows
@@ -92,7 +93,7 @@ def training_table(
                 f"{ranking.settings['model']}, recipe {ranking.settings['recipe']}, "
                 f"tested on {rows[0].scores['top1'].n:,} real images",
                 tuple(
-                    Row(c, r.arm == "real", _file_names(r.files))
+                    Row(c, r.arm == "real", file_names(r.files))
                     for c, r in zip(cells, rows, strict=True)
                 ),
                 note=apart_note(ranking.settings, differing),
@@ -109,7 +110,7 @@ def training_table(
     return Table(
         f"{dataset}-classifiers",
         "Which training set is worth most",
-        (*TRAINING_COLUMNS, *(score_column(key) for key in keys), *_made_columns(groups)),
+        (*TRAINING_COLUMNS, *(score_column(key) for key in keys), *made_columns(groups)),
         tuple(groups),
         caption=caption,
         footnotes=tuple(footnotes),
@@ -155,40 +156,6 @@ def _training_cells(
     return cells
 
 
-def _visits(source: Source) -> str:
-    """Said of a source whose images an epoch does not visit once each."""
-    return "" if source.weight == 1 else f" (visited {source.weight:g} times)"
-
-
-def _made_cells(facts: Facts, sources: Sequence[Source]) -> dict[str, Cell]:
-    """Sampler and cost of a set that one release makes alone, where something is known of it."""
-    made = facts.get((sources[0].content_sha256, sources[0].config)) if len(sources) == 1 else None
-    if made is None:
-        return {}
-    cells = {"sampler": text_cell(made.sampler)}
-    if made.seconds is not None:
-        cells["seconds"] = Cell(f"{made.seconds:.3g}", made.seconds, note=made.basis)
-    return cells
-
-
-def _made_columns(groups: Iterable[Group]) -> list[Column]:
-    known = {key for group in groups for row in group.rows for key in row.cells}
-    return [column for column in MADE_COLUMNS if column.key in known]
-
-
-def percent_cell(score: Score) -> Cell:
-    """A share in percent, with its spread."""
-    std = None if score.std is None else 100 * score.std
-    interval = score.interval and (100 * score.interval[0], 100 * score.interval[1])
-    return spread_cell(100 * score.mean, std, interval, 2, _runs_note(score))
-
-
-def _runs_note(score: Score) -> str:
-    n = f"n = {score.n:,}" if score.n else ""
-    runs = f"{score.seeds} runs" if score.seeds > 1 else "1 run"
-    return ", ".join(part for part in (n, runs) if part)
-
-
 def scores_table(dataset: str, rankings: Sequence[Ranking[Scored]], facts: Facts) -> Table:
     """One group a (extractor, protocol, number of images)."""
     names = names_of(row.source for r in rankings for row in r.rows)
@@ -201,11 +168,11 @@ def scores_table(dataset: str, rankings: Sequence[Ranking[Scored]], facts: Facts
                 Row(
                     {
                         **_source_cells(row.source, names),
-                        **_score_cells(r, row, keys),
-                        **_made_cells(facts, [row.source]),
+                        **score_cells(r, row, keys),
+                        **made_cells(facts, [row.source]),
                     },
                     baseline=row.source.kind == "real",
-                    files=_file_names(row.files),
+                    files=file_names(row.files),
                 )
                 for row in sorted(r.rows, key=lambda row: _first_score(row, keys))
             ),
@@ -217,15 +184,11 @@ def scores_table(dataset: str, rankings: Sequence[Ranking[Scored]], facts: Facts
     return Table(
         f"{dataset}-scores",
         "Distance to the real images",
-        (*SOURCE_COLUMNS, *(score_column(key) for key in keys), *_made_columns(groups)),
+        (*SOURCE_COLUMNS, *(score_column(key) for key in keys), *made_columns(groups)),
         groups,
         caption="Fréchet distance (FD) and Inception-style score on the features named.",
         footnotes=(SPREAD, REGIMES),
     )
-
-
-def _file_names(files: Iterable[Path]) -> tuple[str, ...]:
-    return tuple(path.as_posix() for path in files)
 
 
 def _first_score(row: Scored, keys: Sequence[str]) -> float:
@@ -246,17 +209,6 @@ def _source_cells(source: Source, names: dict[tuple[str, str], str]) -> dict[str
         "config": Cell(source.config, config),
         "images": count_cell(source.images),
     }
-
-
-def _score_cells(ranking: Ranking[Scored], row: Scored, keys: Sequence[str]) -> dict[str, Cell]:
-    cells = {}
-    for key in keys:
-        if key not in row.scores:
-            continue
-        score = row.scores[key]
-        digits = decimals_for([r.scores[key].mean for r in ranking.rows if key in r.scores])
-        cells[key] = spread_cell(score.mean, score.std, score.interval, digits, _runs_note(score))
-    return cells
 
 
 def _joined_ranking(
@@ -281,7 +233,7 @@ def _joined_cells(
     scored = find_scored(joined, row) if joined else None
     if joined is None or scored is None:
         return dict.fromkeys(keys, EMPTY)
-    cells = _score_cells(joined, scored, keys)
+    cells = score_cells(joined, scored, keys)
     return {key: replace(cell, text=cell.text.split(" ")[0]) for key, cell in cells.items()}
 
 
@@ -293,24 +245,6 @@ def _scores_title(settings: Settings) -> str:
     return f"{extractor_name(settings)}, {settings['images']:,} images"
 
 
-def apart_note(settings: Settings, differing: Sequence[str]) -> str:
-    """Why this group is not ranked with the others: its values of all that differs."""
-    if not differing:
-        return ""
-    shown = (f"{name} {_short(settings.get(name))}" for name in differing)
-    return "Apart from the other groups: " + "; ".join(shown)
-
-
-def _short(value: object) -> str:
-    text = "none" if value is None else str(value)
-    is_hash = len(text) == 64 and all(c in "0123456789abcdef" for c in text)
-    return text[:12] if is_hash else text
-
-
-def names_of(sources: Iterable[Source]) -> dict[tuple[str, str], str]:
-    """Shown name by (name, content hash): two releases of one name get their hash behind it."""
-    known: dict[str, set[str]] = {}
-    pairs = {(s.name, s.content_sha256) for s in sources}
-    for name, content in pairs:
-        known.setdefault(name, set()).add(content)
-    return {(n, c): n if len(known[n]) == 1 else f"{n} ({c[:8]})" for n, c in pairs}
+def _visits(source: Source) -> str:
+    """Said of a source whose images an epoch does not visit once each."""
+    return "" if source.weight == 1 else f" (visited {source.weight:g} times)"

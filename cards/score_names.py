@@ -29,7 +29,7 @@ METRICS = {
     "density": ScoreName("Density", "on", "higher"),
     "coverage": ScoreName("Coverage", "on", "higher"),
     "vendi": ScoreName("Vendi score", better="higher"),
-    "class_kid": ScoreName("KID within classes", "to", "lower"),
+    "class_kid": ScoreName("Class KID", "to", "lower"),
     "nearest": ScoreName("Distance of nearest image", "in"),
     "inception_score_splits": ScoreName("Inception-style score, mean of splits", better="higher"),
     "inception_score_adm": ScoreName("Inception-style score, ADM's chunks", better="higher"),

@@ -7,7 +7,8 @@ from cards.charts import distance_chart, gain_chart, scaling_chart
 from cards.class_changes import class_changes
 from cards.facet import ClassView, View
 from cards.measured import Ranking, Scored, Training, baseline_of
-from cards.measured_tables import find_scored, names_of
+from cards.measured_cells import names_of
+from cards.measured_tables import find_scored
 from cards.published import PublishedRow, read_published
 from cards.score_names import extractor_name, score_name
 

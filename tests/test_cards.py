@@ -285,7 +285,7 @@ def test_card_names_the_classes_that_score_worst(release: Path, tmp_path: Path) 
     names = [c.name for c in sorted(CLASSES, key=lambda c: c.label)]
     line = ", ".join(f"{name} {0.3 - 0.1 * i:.3g}" for i, name in enumerate(names))
     body = body_of(release, tmp_path / "results", allow_missing=True)
-    assert f"Worst KID within classes to test within a class (tiny, `16`): {line}." in body
+    assert f"Worst Class KID to test within a class (tiny, `16`): {line}." in body
 
 
 def test_missing_scores_are_refused(release: Path, tmp_path: Path) -> None:

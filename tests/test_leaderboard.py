@@ -195,11 +195,14 @@ def test_scores_stand_beside_the_same_release_only(measured: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"protocol": {**PROTOCOL, "epochs": 20}}, "protocol.epochs"),
-        ({"reference": {"name": "other", "content_sha256": "x", "config": "32"}}, "test set.name"),
+        ({"protocol": {**PROTOCOL, "epochs": 20}}, "epochs (here "),
+        (
+            {"reference": {"name": "other", "content_sha256": "x", "config": "32"}},
+            "test set name (here ",
+        ),
         (
             {"subject": {"train": [a_source("good", 1000)], "model": "vit", "recipe": "small"}},
-            "model",
+            "model (here ",
         ),
     ],
 )
@@ -236,7 +239,7 @@ def test_distances_of_other_sample_sizes_stand_apart(tmp_path: Path) -> None:
     board = board_of(write_all(tmp_path / "results", results))
     groups = table_of(board, "fixture", "fixture-scores")["groups"]
     assert len(groups) == 2
-    assert "images 1000" in groups[0]["note"]
+    assert "images (here 1000)" in groups[0]["note"]
 
 
 def test_distances_to_other_statistics_stand_apart(tmp_path: Path) -> None:
@@ -246,7 +249,7 @@ def test_distances_to_other_statistics_stand_apart(tmp_path: Path) -> None:
     board = board_of(write_all(tmp_path / "results", results))
     groups = table_of(board, "fixture", "fixture-scores")["groups"]
     assert len(groups) == 2
-    assert "metric settings of fd_test" in groups[0]["note"]
+    assert "how FD to test is measured (here " in groups[0]["note"]
 
 
 def test_two_releases_of_one_name_are_told_apart(tmp_path: Path) -> None:

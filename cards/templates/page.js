@@ -161,10 +161,11 @@ function startClasses(article, data, views) {
     article.querySelector(".count").textContent =
       `${shown} of ${records.length} classes; against ${views[choice.value].baseline}`;
     const drawn = records.filter(r => verdict === "" || r.verdict === verdict);
+    const named = records.length <= 12; // more names would cover each other
     const least = Math.min(...records.map(r => Math.min(r.real, r.other)));
     const lowest = Math.min(90, 10 * Math.floor(least / 10));
     chart.then(({ view }) =>
-      view.signal("lowest", lowest).data("classes", drawn.map(r => ({ ...r }))).runAsync());
+      view.signal("lowest", lowest).data("classes", drawn.map(r => ({ ...r, named }))).runAsync());
   }
   function count() {
     for (const button of buttons) {
