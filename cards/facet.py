@@ -43,12 +43,12 @@ class ClassView:
     rule: str
     changes: tuple[ClassChange, ...]
 
-    def packed(self, names: Mapping[str, int]) -> dict[str, Any]:
-        """For the page: a row a class in the order of `names`, percentages to one decimal."""
-        rows: list[list[Any] | None] = [None] * len(names)
+    def packed(self, place: Mapping[str, int]) -> dict[str, Any]:
+        """For the page: a row a class by its `place`; shares in tenths of a percent, for size."""
+        rows: list[list[int] | None] = [None] * len(place)
         for c in self.changes:
-            shares = (round(100 * share, 1) for share in (c.real, c.other, c.low, c.high))
-            rows[names[c.name]] = [c.n, *shares, VERDICTS.index(c.verdict)]
+            shares = (round(1000 * share) for share in (c.real, c.other, c.low, c.high))
+            rows[place[c.wnid]] = [*shares, VERDICTS.index(c.verdict)]
         return {"label": self.label, "baseline": self.baseline, "rule": self.rule, "rows": rows}
 
 

@@ -17,6 +17,7 @@ from cards.tables import (
 )
 from generation.errors import UserError
 
+TITLE = "Before and after fine-tuning"
 COLUMNS = (
     Column("generator", "Generator", numeric=False),
     Column("fd_train", "FD to train", better="lower"),
@@ -31,7 +32,7 @@ def finetuning_section(report: FinetuningReport, number: int) -> Section:
     key = f"{report.dataset}-finetuning-{number}"
     return Section(
         key,
-        "Before and after fine-tuning",
+        TITLE,
         tables=(finetuning_table(report, key),),
         pictures=(before_after(report),),
     )
@@ -46,7 +47,7 @@ def finetuning_table(report: FinetuningReport, key: str) -> Table:
 
     return Table(
         f"{key}-generators",
-        "Generators",
+        TITLE,
         COLUMNS,
         (
             Group(

@@ -78,14 +78,14 @@ def _page_data(facets: Sequence[Facet]) -> dict[str, Any]:
 
 
 def _facet_data(facet: Facet) -> dict[str, Any]:
-    names = list(dict.fromkeys(c.name for view in facet.class_views for c in view.changes))
-    number = {name: i for i, name in enumerate(names)}
+    names = {c.wnid: c.name for view in facet.class_views for c in view.changes}
+    place = {wnid: i for i, wnid in enumerate(names)}
     return {
         "views": {view.key: view.spec for view in facet.views},
         "classSpec": class_chart() if facet.class_views else None,
-        "classNames": names,
+        "classNames": list(names.values()),
         "classViews": {
-            section.key: [view.packed(number) for view in section.class_views]
+            section.key: [view.packed(place) for view in section.class_views]
             for section in facet.sections
         },
     }

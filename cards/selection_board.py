@@ -36,10 +36,15 @@ def selection_section(report: SelectionReport, number: int) -> Section:
     key = f"{report.dataset}-selection-{number}"
     return Section(
         key,
-        f"{NAMES[report.kind]}: recipe {report.recipe}, stage {report.stage} px",
+        selection_title(report),
         tables=(selection_table(report, key),),
         views=tuple(selection_views(report, key)),
     )
+
+
+def selection_title(report: SelectionReport) -> str:
+    """ "Sampler sweep: recipe fashion-mnist, stage 16 px"."""
+    return f"{NAMES[report.kind]}: recipe {report.recipe}, stage {report.stage} px"
 
 
 def selection_table(report: SelectionReport, key: str) -> Table:
@@ -53,7 +58,7 @@ def selection_table(report: SelectionReport, key: str) -> Table:
     first = points[0].fd
     return Table(
         f"{key}-points",
-        "Points",
+        selection_title(report),
         (
             *columns,
             Column("fd", "FD to tuning", better="lower", help=f"features of {report.extractor}"),

@@ -87,7 +87,7 @@ def arms_table(study: StudyReport, key: str) -> Table:
     test = study.test
     return Table(
         f"{key}-arms",
-        "Training sets",
+        f"Study {study.study.name}: training sets",
         ARM_COLUMNS,
         tuple(
             Group(
@@ -177,7 +177,7 @@ def classifiers_table(study: StudyReport, key: str) -> Table:
     ]
     return Table(
         f"{key}-models",
-        "Classifiers on real images, on generated ones and on both",
+        f"Study {study.study.name}: classifiers on real images, on generated ones and on both",
         (*MODEL_COLUMNS, *(PAPER_COLUMNS if study.dataset == DATASET else ())),
         (Group("As many generated images as real ones, equal epochs", tuple(rows)),)
         if rows

@@ -76,7 +76,7 @@ def a_study(
             "harmed": 1,
             "rows": [
                 {
-                    "wnid": f"n{i:04d}",
+                    "wnid": f"s{i:04d}",
                     "name": f"made-up class {i}",
                     "n": 500,
                     "baseline": 0.8,

@@ -186,6 +186,19 @@ def test_baseline_has_as_many_images_or_is_the_largest(measured: Path) -> None:
     assert "real_top1" not in rows["real", 1000]
 
 
+def test_real_images_visited_more_often_are_no_baseline(tmp_path: Path) -> None:
+    often = {**a_source("real", 1000, "real"), "weight": 3.0}
+    sets = [([a_source("real", 1000, "real")], 0.85), ([often], 0.87)]
+    sets.append(([a_source("good", 1000)], 0.80))
+    results = [a_classifier_result(train, top1, 0) for train, top1 in sets]
+    board = board_of(write_all(tmp_path / "results", results))
+    rows = {
+        r["name"]: r for r in table_of(board, "fixture", "fixture-classifiers")["groups"][0]["rows"]
+    }
+    assert rows["good"]["real_top1"] == pytest.approx(85.0)
+    assert rows["real (visited 3 times)"]["top1"] == pytest.approx(87.0)
+
+
 def test_scores_stand_beside_the_same_release_only(measured: Path) -> None:
     (group,) = table_of(board_of(measured), "fixture", "fixture-classifiers")["groups"]
     distances = {r["name"]: r.get("fd_train") for r in group["rows"]}

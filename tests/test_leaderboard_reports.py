@@ -125,6 +125,16 @@ def test_classes_of_a_study_keep_its_verdicts(tmp_path: Path) -> None:
     assert {len(view["rows"]) for view in views} == {len(packed["classNames"])} == {20}
 
 
+def test_classes_of_one_name_are_kept_apart(tmp_path: Path) -> None:
+    path = a_study(tmp_path, classes=20)
+    path.write_text(path.read_text().replace('"made-up class 1"', '"made-up class 0"'))
+    page = render_html([facet_of(tmp_path)])
+    data = json.loads(re.search(r'id="board">(.*?)</script>', page, re.S)[1])  # type: ignore[index]
+    assert data["fixture"]["classNames"].count("made-up class 0") == 2
+    (views,) = data["fixture"]["classViews"].values()
+    assert all(None not in view["rows"] and len(view["rows"]) == 20 for view in views)
+
+
 def test_runs_of_a_study_are_not_counted_twice(tmp_path: Path) -> None:
     result = a_classifier_result([a_source("set-a", 1000)], 0.8, 0)
     write_all(tmp_path, [result])

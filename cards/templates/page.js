@@ -111,9 +111,11 @@ const verdicts = ["not told apart", "helped", "harmed"];
 function signed(number) {
   return (number > 0 ? "+" : number < 0 ? "\u2212" : "") + Math.abs(number).toFixed(1);
 }
-function classRecord(name, [n, real, other, low, high, verdict]) {
+function classRecord(name, packed) {
+  const [real, other, low, high] = packed.slice(0, 4).map(tenths => tenths / 10);
+  const verdict = packed[4];
   return {
-    name, n, real, other, low, high, verdict: verdicts[verdict], picked: false,
+    name, real, other, low, high, verdict: verdicts[verdict], picked: false,
     difference: Number((other - real).toFixed(1)), interval: `${signed(low)} to ${signed(high)}`,
   };
 }
