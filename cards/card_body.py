@@ -26,6 +26,7 @@ from cards.release_results import About, Results, results_about
 from cards.sample_grid import Samples
 from cards.score_names import extractor_name, score_name
 from cards.tables import MISSING, decimals_for, spread_cell
+from cards.uses import uses
 
 LOCAL = "./"
 SNIPPET = """```python
@@ -67,7 +68,7 @@ def card_body(
         trainings=found.trainings,
         scores=found.scores,
         protocols=_protocols(found),
-        uses=_uses(manifest, found),
+        uses=uses(manifest, found),
         failures=known_failures(found, made["accepts"]),
         gaps=not_measured(found) if manifest.kind == "synthetic" else [],
         citation=citation(manifest, None if is_local else location, published),
@@ -108,34 +109,6 @@ def load_snippets(manifest: Manifest, location: str) -> list[str]:
         )
         for config, splits in manifest.splits().items()
     ]
-
-
-def _uses(manifest: Manifest, results: Results) -> list[str]:
-    """What the images are good for, as far as it was measured or follows from how they are made."""
-    if manifest.kind == "real":
-        return ["training and testing classifiers, and as what generated images are compared with."]
-    uses = []
-    for about in results.trainings:
-        top1, baseline = about.row.scores["top1"], about.baseline
-        beside = ""
-        if baseline is not None:
-            real = baseline.scores["top1"]
-            beside = f"; {_percent(real)} on {baseline.images:,} real images alone"
-        uses.append(
-            f"training classifiers: {about.ranking.settings['model']} trained on "
-            f"{about.trained_on} is right on {_percent(top1)} of the real test images{beside}."
-        )
-    if not uses:
-        uses.append("training classifiers, as far as they go: how far was not measured.")
-    return [
-        *uses,
-        "studies of generated training data: each image has its seed, prompt and parent, and can "
-        "be made again.",
-    ]
-
-
-def _percent(score: Score) -> str:
-    return f"{100 * score.mean:.2f}%"
 
 
 def _protocols(results: Results) -> dict[str, str]:

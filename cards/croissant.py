@@ -1,9 +1,9 @@
 """croissant.json: a release for machines, by the Croissant format 1.1 of MLCommons.
 
-https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html. Every file with its hash, a
-record set for each configuration with a field for each column, and where it all comes from. Paths
-are relative to the document, in a folder and on the Hub alike. Written by hand, since mlcroissant,
-which the tests validate it with, brings pandas and rdflib along.
+https://github.com/mlcommons/croissant/blob/main/docs/croissant-spec-1.1.md. Every file with its
+hash, a record set for each configuration with a field for each column, and where it all comes from.
+Paths are relative to the document, in a folder and on the Hub alike. Written by hand, since
+mlcroissant, which the tests validate it with, takes seconds to import and brings rdflib along.
 """
 
 import json

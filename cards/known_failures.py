@@ -1,9 +1,10 @@
 """What is known to be wrong with a release's images, as its results and manifest tell."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from statistics import fmean
 
 from cards.card_facts import AcceptFacts
-from cards.measured import ClassScore, Score, Scored
+from cards.measured import Score, Scored, Training
 from cards.release_results import About, AboutTraining, Results
 from cards.result_schema import ClassValue
 from cards.score_names import extractor_name, score_name
@@ -15,7 +16,11 @@ AGREEMENT, COPIES, NEAREST = "agreement", "copies_train", "nearest_train"
 def known_failures(results: Results, accepts: Sequence[AcceptFacts]) -> list[str]:
     """One sentence each."""
     return [
-        *(line for about in results.trainings for line in _worst_learned(about)),
+        *(
+            line
+            for trained_on, trainings in results.by_training_set().items()
+            for line in _worst_learned(trained_on, trainings)
+        ),
         *(line for about in results.scores for line in _low_agreement(about)),
         *(line for about in results.scores for line in _worst_scored(about)),
         *(line for about in results.scores for line in _near_copies(about)),
@@ -38,26 +43,39 @@ def not_measured(results: Results) -> list[str]:
     return lines
 
 
-def _worst_learned(about: AboutTraining) -> Iterator[str]:
-    """Where the classifier loses most against real images; without those, where it is worst."""
-    if not about.row.per_class:
+def _worst_learned(trained_on: str, trainings: Sequence[AboutTraining]) -> Iterator[str]:
+    """Where classifiers lose most against real images; without those, where they are worst."""
+    known = [about for about in trainings if about.row.per_class]
+    beside = [about for about in known if about.baseline and about.baseline.per_class]
+    if not known:
         return
-    model = f"{about.ranking.settings['model']} trained on {about.trained_on}"
-    real = {c.wnid: c.top1 for c in about.baseline.per_class} if about.baseline else {}
-    if not all(c.wnid in real for c in about.row.per_class):
-        rows = sorted(about.row.per_class, key=lambda c: (c.top1, c.wnid))[:WORST]
-        yield f"Lowest top-1 ({model}): {_listed(f'{c.name} {_percent(c.top1)}' for c in rows)}."
+    who = f"{known[0].ranking.settings['model']} trained on {trained_on}"
+    if len(beside or known) > 1:
+        who = f"mean of {len(beside or known)} classifiers trained on {trained_on}"
+    ours = _mean_top1(about.row for about in beside or known)
+    real = _mean_top1(about.baseline for about in beside if about.baseline)
+    names = {c.wnid: c.name for c in known[0].row.per_class}
+    if not real:
+        lowest = sorted(ours, key=lambda wnid: (ours[wnid], wnid))[:WORST]
+        named = _listed(f"{names[wnid]} {_percent(ours[wnid])}" for wnid in lowest)
+        yield f"Lowest top-1 ({who}): {named}."
         return
-
-    def loss(c: ClassScore) -> float:
-        return real[c.wnid] - c.top1
-
-    rows = sorted(about.row.per_class, key=lambda c: (-round(loss(c), 9), c.wnid))[:WORST]
-    named = [f"{c.name} {_percent(c.top1)} ({_percent(real[c.wnid])})" for c in rows if loss(c) > 0]
-    if named:
-        yield f"Largest loss of top-1 against real images, theirs in brackets ({model}): " + (
-            f"{_listed(named)}."
+    loss = {wnid: round(real[wnid] - ours[wnid], 9) for wnid in ours}
+    most = [w for w in sorted(loss, key=lambda w: (-loss[w], w)) if loss[w] > 0][:WORST]
+    if most:
+        named = _listed(f"{names[w]} {_percent(ours[w])} ({_percent(real[w])})" for w in most)
+        yield (
+            f"Largest loss of top-1 against real images alone, theirs in brackets ({who}): {named}."
         )
+
+
+def _mean_top1(rows: Iterable[Training]) -> dict[str, float]:
+    """By class id, over trainings that were tested on the same classes."""
+    shares: dict[str, list[float]] = {}
+    for row in rows:
+        for c in row.per_class:
+            shares.setdefault(c.wnid, []).append(c.top1)
+    return {wnid: fmean(found) for wnid, found in shares.items()}
 
 
 def _low_agreement(about: About[Scored]) -> Iterator[str]:
@@ -109,7 +127,7 @@ def _empty_slots(accepts: Sequence[AcceptFacts]) -> Iterator[str]:
             )
 
 
-def _listed(parts: Iterator[str] | list[str]) -> str:
+def _listed(parts: Iterable[str]) -> str:
     return ", ".join(parts)
 
 

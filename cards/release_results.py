@@ -63,6 +63,13 @@ class Results:
     scores: Sequence[About[Scored]] = ()
     missing: tuple[str, ...] = tuple(KINDS)
 
+    def by_training_set(self) -> dict[str, list[AboutTraining]]:
+        """Classifiers that learned from the same images, by what those are."""
+        found: dict[str, list[AboutTraining]] = {}
+        for about in self.trainings:
+            found.setdefault(about.trained_on, []).append(about)
+        return found
+
 
 def results_about(manifest: Manifest, folder: Path, *, allow_missing: bool = False) -> Results:
     """Raises UserError if `folder` has no result about these very images, or none of one kind.

@@ -78,19 +78,21 @@ def read_samples(
 
 
 def read_groups(release: ReleasePath, per_class: int = 10) -> list[Samples]:
-    """As read_samples, of the highest resolution's first split: a picture for each class group.
-
-    A group is a run of labels: all of up to MAX_CLASSES classes, else at most GROUPS of equal size.
-    """
+    """As read_samples, of the highest resolution's first split: a picture for each class group."""
     manifest = read_manifest(release)
     config = default_config(manifest)
     split = manifest.splits()[config][0]
     present = _present(release, manifest, config, split)
-    size = max(MAX_CLASSES, -(-len(present) // GROUPS))
-    groups = [present[start : start + size] for start in range(0, len(present), size)]
+    groups = class_groups(present)
     chosen = [spread(group, MAX_CLASSES) for group in groups]
     found = _read(release, manifest, config, split, per_class, chosen)
     return [replace(s, group=tuple(g)) for s, g in zip(found, groups, strict=True)]
+
+
+def class_groups(classes: Sequence[ClassEntry]) -> list[Sequence[ClassEntry]]:
+    """Runs of labels: all of up to MAX_CLASSES classes, else at most GROUPS of one size."""
+    size = max(MAX_CLASSES, -(-len(classes) // GROUPS))
+    return [classes[start : start + size] for start in range(0, len(classes), size)]
 
 
 def _present(release: ReleasePath, manifest: Manifest, config: str, split: str) -> list[ClassEntry]:

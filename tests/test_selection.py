@@ -168,6 +168,8 @@ def test_pictures_and_the_recipe(place: Path, swept: dict[str, Any]) -> None:
     chosen, original = load_recipe(str(path)), load_recipe(str(place / "recipe.toml"))
     assert chosen.stages[0] == original.stages[0]
     assert chosen.stages[1].sampler == SamplerConfig(steps=2, guidance=1.25)
+    assert chosen.stages[1].sampler_source.startswith("select-sampler: Chosen among 4 points at")
+    assert "CAS " in chosen.stages[1].sampler_source
     assert chosen.model_copy(update={"name": original.name, "stages": ()}) == (
         original.model_copy(update={"stages": ()})
     )

@@ -1,0 +1,68 @@
+"""What a release's images are good for, as far as it was measured."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from builder.manifest import Manifest
+from cards.measured import Score
+from cards.release_results import AboutTraining, Results
+
+
+def uses(manifest: Manifest, results: Results) -> list[str]:
+    """One sentence each; what follows from how the images were made comes last."""
+    if manifest.kind == "real":
+        return ["Training and testing classifiers, and what generated images are compared with."]
+    measured = [_worth(*item) for item in results.by_training_set().items()]
+    return [
+        *(measured or ["Training classifiers: how far they go was not measured."]),
+        "Studies of generated training data: each image has its seed, prompt and parent, and can "
+        "be made again.",
+    ]
+
+
+def _worth(trained_on: str, trainings: Sequence[AboutTraining]) -> str:
+    """What classifiers learned from one training set, beside real images alone."""
+    alone = "As the only training images" if "real" not in trained_on else "Added to real images"
+    ordered = sorted(trainings, key=lambda about: about.row.scores["top1"].mean)
+    low, high = ordered[0], ordered[-1]
+    if low is high:
+        who, reached = _model(low), _percent(low.row.scores["top1"])
+    else:
+        who = f"{len(ordered)} classifiers, {_model(low)} to {_model(high)},"
+        reached = " to ".join(_percent(about.row.scores["top1"]) for about in (low, high))
+    verdicts = Counter(v for about in ordered if (v := _verdict(about)))
+    beside = ""
+    if low is high and low.baseline is not None:
+        real = _percent(low.baseline.scores["top1"])
+        beside = f", {real} with {low.baseline.images:,} real images alone"
+    found = "; ".join(f"{verdict} for {count}" for verdict, count in verdicts.items())
+    if found and low is high:
+        found = next(iter(verdicts))
+    against = f" Against real images alone: {found}." if found else ""
+    return f"{alone}: {who} reaches {reached} top-1 with {trained_on}{beside}.{against}"
+
+
+def _verdict(about: AboutTraining) -> str:
+    """Whether the spreads of the two accuracies are apart; "" without real images beside."""
+    if about.baseline is None:
+        return ""
+    ours, real = about.row.scores["top1"], about.baseline.scores["top1"]
+    (low, high), (real_low, real_high) = _ends(ours), _ends(real)
+    if low > real_high:
+        return "better"
+    return "worse" if high < real_low else "no clear difference"
+
+
+def _ends(score: Score) -> tuple[float, float]:
+    if score.interval is not None:
+        return score.interval
+    spread = score.std or 0.0
+    return score.mean - spread, score.mean + spread
+
+
+def _model(about: AboutTraining) -> str:
+    return str(about.ranking.settings["model"])
+
+
+def _percent(score: Score) -> str:
+    return f"{100 * score.mean:.2f}%"
