@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -206,8 +207,6 @@ def test_what_is_not_published(release: Path, hub: tuple[Hub, str], tmp_path: Pa
     state.blobs["0" * 64] = b""
     mixed = publish(release, address, tmp_path / "home")
     assert "which is not of this release" in mixed.stderr
-    (tmp_path / "real").mkdir()
-    manifest = json.loads((release / "manifest.json").read_text()) | {"kind": "real"}
-    (tmp_path / "real" / "manifest.json").write_text(json.dumps(manifest))
+    replace(read_manifest(release), kind="real").write(tmp_path / "real")
     real = publish(tmp_path / "real", address, tmp_path / "home")
     assert "holds real images" in real.stderr
