@@ -22,7 +22,7 @@ from tests.test_cards import release as release  # noqa: PLC0414  the fixture
 
 NUMBER = re.compile(r"(?<![\w#])-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 PERCENT = ("{:.0%}", "{:.1%}", "{:.2%}")
-SHOWN = ("{}", "{:,}", "{:.1f}", "{:.2f}", "{:.3f}", "{:.3g}")
+SHOWN = ("{}", "{:,}", "{:.1f}", "{:.2f}", "{:.3f}", "{:.4f}", "{:.3g}")
 REAL = {"name": "real", "content_sha256": "r" * 64, "config": "16", "split": "train"}
 REAL |= {"images": 7531, "kind": "real", "regime": None}
 MADE_WITH = {"device": "cpu", "versions": {"torch": "2.15.0", "timm": "1.0.31"}}
