@@ -16,6 +16,7 @@ import pyarrow as pa
 from builder.manifest import Manifest
 from cards.card_facts import StageFacts, citation, limits, require, stage_facts
 from cards.columns import COLUMNS, PROPERTIES
+from cards.croissant_context import CONTEXT
 from cards.provenance import Node, dataset_provenance, stage_provenance
 from generation.errors import UserError
 from generation.shard_files import shard_format, shard_name, shard_schema
@@ -23,51 +24,7 @@ from generation.storage import ReleasePath
 
 CROISSANT_FILE = "croissant.json"
 SPECIFICATIONS = ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"]
-CONTEXT = {
-    "@language": "en",
-    "@vocab": "https://schema.org/",
-    "arrayShape": "cr:arrayShape",
-    "citeAs": "cr:citeAs",
-    "column": "cr:column",
-    "conformsTo": "dct:conformsTo",
-    "containedIn": "cr:containedIn",
-    "cr": "http://mlcommons.org/croissant/",
-    "data": {"@id": "cr:data", "@type": "@json"},
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "dct": "http://purl.org/dc/terms/",
-    "description": {"@container": "@language"},
-    "equivalentProperty": "cr:equivalentProperty",
-    "examples": {"@id": "cr:examples", "@type": "@json"},
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileObject": "cr:fileObject",
-    "fileProperty": "cr:fileProperty",
-    "fileSet": "cr:fileSet",
-    "format": "cr:format",
-    "includes": "cr:includes",
-    "isArray": "cr:isArray",
-    "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
-    "name": {"@container": "@language"},
-    "parentField": "cr:parentField",
-    "path": "cr:path",
-    "prov": "http://www.w3.org/ns/prov#",
-    "rai": "http://mlcommons.org/croissant/RAI/",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
-    "repeated": "cr:repeated",
-    "replace": "cr:replace",
-    "samplingRate": "cr:samplingRate",
-    "sc": "https://schema.org/",
-    "separator": "cr:separator",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
-}
-# schema.org's terms for IPTC's digital source types, of which each image's XMP has the same
+# schema.org's term for the IPTC digital source type that each image's XMP names
 SYNTHETIC = "https://schema.org/TrainedAlgorithmicMediaDigitalSource"
 LICENSES = {  # the Hub's names, where SPDX has a page
     "mit": "https://spdx.org/licenses/MIT.html",
