@@ -14,16 +14,18 @@ def leaderboard(
     results: Annotated[Path, typer.Argument(help="folder of result files (*.json, any depth)")],
     out: Annotated[
         Path | None,
-        typer.Option(help="write index.html, leaderboard.md, .csv and .json to this folder"),
+        typer.Option(help="folder for index.html, leaderboard.md, .csv and .json, classes.csv"),
     ] = None,
     release: Annotated[
-        list[str] | None, typer.Option(help="show sample images of this release; repeatable")
+        list[str] | None,
+        typer.Option(help="show images, sampler and cost of this release; repeatable"),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="print the board as JSON")] = False,
 ) -> None:
     """Rank what was measured; without --out, print the tables.
 
-    Only results on one data set, by one protocol and against one reference share a ranking.
+    Only results on one data set, by one protocol and against one reference share a ranking. Reports
+    of run-study, select-sampler and select-checkpoint below the folder are shown, too.
 
     leaderboard results
 
