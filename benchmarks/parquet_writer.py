@@ -150,6 +150,7 @@ def interleaved(
         for pair in range(-1, pairs):
             order = list(kinds) if pair % 2 else list(reversed(kinds))
             for kind in order:
+                os.sync()  # what the one left to be written is not the other's to wait for
                 started = time.perf_counter()
                 kinds[kind](pair)
                 if pair >= 0:

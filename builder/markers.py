@@ -1,4 +1,4 @@
-"""The commit protocol of a shard: Parquet file, then sidecar, then marker.
+"""The commit protocol of a shard: Parquet file, rejections, sidecar, then marker.
 
 A shard exists when its marker parses, carries the wanted fingerprint, and fits the file's size.
 The marker holds nothing that differs from run to run; what does (host, time) is in the sidecar.
@@ -9,6 +9,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any, Protocol
@@ -112,21 +113,23 @@ def commit_shard(
 ) -> ShardRecord:
     """Write file, sidecar and marker, each whole or not at all. class_ids: one for each row.
 
-    rejections: what was not kept, None if everything was; its file is written first.
+    rejections: what was not kept, None if everything was; a file of its own.
     """
     per_class = Counter(class_ids)
+    with ThreadPoolExecutor(1) as beside:  # hashed while the disk writes
+        digest = beside.submit(sha256_bytes, content)
+        write_atomically(release / shard, content)
     record = ShardRecord(
         path=shard,
         rows=per_class.total(),
         bytes=len(content),
-        sha256=sha256_bytes(content),
+        sha256=digest.result(),
         fingerprint=fingerprint,
         per_class=dict(sorted(per_class.items())),
         **(_rejection_facts(rejections) if rejections else {}),
     )
     if rejections:
         write_atomically(release / record.rejections_path, rejections.content)
-    write_atomically(release / shard, content)
     sidecar = {"host": socket.gethostname(), "started": started, "seconds": time.time() - started}
     write_atomically(release / sidecar_name(shard), canonical_json(sidecar).encode())
     environment = own_environment()

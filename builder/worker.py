@@ -9,7 +9,11 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+import numpy as np
+import pyarrow as pa
+
 from builder.commit import sha256_file
+from builder.encode import encode_image
 from builder.environment import Environment, own_environment
 from builder.manifest import ShardRecord
 from builder.shard import load_generator
@@ -190,5 +194,8 @@ def _failure(job: Job, error: Exception) -> Failure:
 
 
 def dask_setup(worker: "Worker") -> None:  # noqa: ARG001 - Dask's name for what a preload does
-    """Leave Ctrl-C to the client; importing this module imported what each shard needs."""
+    """Leave Ctrl-C to the client; import what each shard needs before there is one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Pillow imports its plugins, pyarrow pandas, when first used: half a second of a first shard
+    encode_image(np.zeros((1, 1, 3), np.uint8), "webp-lossless", synthetic=True)
+    pa.array([0])
