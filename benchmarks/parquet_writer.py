@@ -23,7 +23,7 @@ from PIL import Image, ImageFilter
 
 from builder.encode import encode_image
 from builder.markers import commit_shard
-from builder.parquet import encode_table, image_features, table_schema
+from builder.parquet import image_features, table_schema, write_table
 from builder.results import environment
 from builder.shard import COLUMNS
 from generation.classes import ClassEntry
@@ -108,9 +108,14 @@ def make_columns(count: int) -> dict[str, list]:
 
 def write_ours(release: Path, columns: dict[str, list]) -> None:
     """What a worker does with a shard's rows."""
-    content = encode_table(table_schema(image_features(CLASSES, COLUMNS), CLASSES), columns)
+    schema = table_schema(image_features(CLASSES, COLUMNS), CLASSES)
     commit_shard(
-        release, f"{SIDE}/train-0.parquet", "0" * 64, content, columns["class_id"], time.time()
+        release,
+        f"{SIDE}/train-0.parquet",
+        "0" * 64,
+        lambda sink: write_table(sink, schema, columns),
+        columns["class_id"],
+        time.time(),
     )
 
 

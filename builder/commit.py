@@ -5,7 +5,9 @@ import json
 import os
 import shutil
 import uuid
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from generation.errors import UserError
 from generation.storage import ReleasePath, reaching
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from upath import UPath
 
 TEMPORARY = ".tmp"
@@ -31,13 +34,43 @@ def write_atomically(path: ReleasePath, content: bytes | memoryview) -> None:
         except FileNotFoundError as error:
             raise UserError(f"{path} cannot be written: {error}") from None
         return
+    with _replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_stream_atomically(
+    path: ReleasePath, write: Callable[["pa.NativeFile"], None]
+) -> tuple[int, str]:
+    """As write_atomically, what `write` puts into a stream; its length and SHA-256.
+
+    In a folder it is hashed while the disk takes it in, and is never in memory as a whole.
+    """
+    import pyarrow as pa
+
+    if not isinstance(path, Path):
+        sink = pa.BufferOutputStream()
+        write(sink)
+        content = memoryview(sink.getvalue())
+        write_atomically(path, content)
+        return len(content), sha256_bytes(content)
+    with _replacing(path) as temporary:
+        with pa.OSFile(str(temporary), "wb") as stream:
+            write(stream)
+        with temporary.open("rb") as file, ThreadPoolExecutor(1) as beside:
+            digest = beside.submit(sha256_file, temporary)
+            os.fsync(file.fileno())
+        return temporary.stat().st_size, digest.result()
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A hidden temporary file beside `path` that takes its place in the end, if nothing fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}"
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -8,16 +8,23 @@ import json
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from builder.commit import canonical_json, sha256_bytes, write_atomically
+from builder.commit import (
+    canonical_json,
+    sha256_bytes,
+    write_atomically,
+    write_stream_atomically,
+)
 from builder.environment import own_environment
 from builder.manifest import ShardRecord
 from generation.storage import ReleasePath, file_size, list_files, read_files, read_text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class PlannedShard(Protocol):
@@ -106,24 +113,23 @@ def commit_shard(
     release: ReleasePath,
     shard: str,
     fingerprint: str,
-    content: bytes | memoryview,
+    write: Callable[["pa.NativeFile"], None],
     class_ids: Iterable[str],
     started: float,
     rejections: RejectedAttempts | None = None,
 ) -> ShardRecord:
-    """Write file, sidecar and marker, each whole or not at all. class_ids: one for each row.
+    """Write file, sidecar and marker, each whole or not at all.
 
-    rejections: what was not kept, None if everything was; a file of its own.
+    write: puts the file's content into a stream. class_ids: one for each row.
+        rejections: what was not kept, None if everything was; a file of its own.
     """
     per_class = Counter(class_ids)
-    with ThreadPoolExecutor(1) as beside:  # hashed while the disk writes
-        digest = beside.submit(sha256_bytes, content)
-        write_atomically(release / shard, content)
+    size, sha256 = write_stream_atomically(release / shard, write)
     record = ShardRecord(
         path=shard,
         rows=per_class.total(),
-        bytes=len(content),
-        sha256=digest.result(),
+        bytes=size,
+        sha256=sha256,
         fingerprint=fingerprint,
         per_class=dict(sorted(per_class.items())),
         **(_rejection_facts(rejections) if rejections else {}),

@@ -46,39 +46,41 @@ def _arrow_type(feature: dict[str, Any]) -> pa.DataType:
     return pa.type_for_alias(feature["dtype"])
 
 
-def encode_table(
-    schema: pa.Schema, columns: dict[str, list[Any]], file_format: ShardFormat = "parquet"
-) -> memoryview:
-    """The file's bytes; `columns["image"]` holds encoded images. Same rows, same bytes."""
+def write_table(
+    sink: pa.NativeFile,
+    schema: pa.Schema,
+    columns: dict[str, list[Any]],
+    file_format: ShardFormat = "parquet",
+) -> None:
+    """Write a file; `columns["image"]` holds encoded images. Same rows, same bytes."""
+    images = columns["image"]
+    if file_format == "arrow":
+        # not compressed: what is mapped into memory is read as it lies there
+        with pa.ipc.new_stream(sink, schema) as writer:
+            writer.write_table(_table(schema, columns), max_chunksize=BATCH_ROWS)
+        return
+    groups = max(1, -(-sum(map(len, images)) // ROW_GROUP_BYTES))
+    rows = max(1, -(-len(images) // groups))
+    with _parquet_writer(sink, schema) as writer:
+        for start in range(0, len(images), rows):  # one group at a time in memory
+            group = {name: values[start : start + rows] for name, values in columns.items()}
+            writer.write_table(_table(schema, group), row_group_size=rows)
+
+
+def _table(schema: pa.Schema, columns: dict[str, list[Any]]) -> pa.Table:
     data = pa.array(columns["image"], pa.binary())
     images = pa.StructArray.from_arrays([data, pa.nulls(len(data), pa.string())], list(IMAGE))
-    table = pa.table({**columns, "image": images}, schema=schema)
-    if file_format == "arrow":
-        return _arrow_bytes(table)
-    return _parquet_bytes(table, sum(len(image) for image in columns["image"]))
+    return pa.table({**columns, "image": images}, schema=schema)
 
 
-def _arrow_bytes(table: pa.Table) -> memoryview:
-    """An IPC stream, not compressed: what is mapped into memory is read as it lies there."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table, max_chunksize=BATCH_ROWS)
-    return memoryview(sink.getvalue())  # a shard's bytes are copied often enough
-
-
-def _parquet_bytes(table: pa.Table, size: int) -> memoryview:
-    """size: bytes of all images."""
-    groups = max(1, -(-size // ROW_GROUP_BYTES))
-    others = [name for name in table.schema.names if name != "image"]
-    sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(
+def _parquet_writer(sink: pa.NativeFile, schema: pa.Schema) -> pq.ParquetWriter:
+    others = [name for name in schema.names if name != "image"]
+    return pq.ParquetWriter(
         sink,
-        table.schema,
+        schema,
         compression={"image.bytes": "none", "image.path": "none"} | dict.fromkeys(others, "zstd"),
         use_dictionary=others,
         write_statistics=others,  # the least image, byte by byte, tells nothing
         write_page_index=True,
         store_schema=True,
-    ) as writer:
-        writer.write_table(table, row_group_size=max(1, -(-table.num_rows // groups)))
-    return memoryview(sink.getvalue())  # a shard's bytes are copied often enough
+    )

@@ -17,7 +17,7 @@ from builder.commit import canonical_json, sha256_bytes, sha256_text
 from builder.encode import encode_image
 from builder.manifest import Manifest, ShardRecord
 from builder.markers import commit_shard, committed_record
-from builder.parquet import encode_table, image_features, table_schema
+from builder.parquet import image_features, table_schema, write_table
 from builder.plan import FORMAT
 from builder.run import Outcome, RunSettings, run_missing
 from builder.state import RealState, read_state
@@ -76,9 +76,15 @@ class ImportJob:
         rows = [_row(self, source, i) for i in range(self.start, self.stop)]
         features = image_features(source.classes, COLUMNS)
         columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in rows[0]}
-        content = encode_table(table_schema(features, source.classes), columns)
-        class_ids = columns["class_id"]
-        return commit_shard(self.release, self.path, self.fingerprint, content, class_ids, started)
+        schema = table_schema(features, source.classes)
+        return commit_shard(
+            self.release,
+            self.path,
+            self.fingerprint,
+            lambda sink: write_table(sink, schema, columns),
+            columns["class_id"],
+            started,
+        )
 
 
 def import_real(

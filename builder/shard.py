@@ -12,7 +12,7 @@ from builder.commit import canonical_json
 from builder.gpu_memory import require_memory
 from builder.manifest import ShardRecord
 from builder.markers import commit_shard, committed_record
-from builder.parquet import encode_table, image_features, table_schema
+from builder.parquet import image_features, table_schema, write_table
 from builder.plan import ShardPlan, image_id, image_seed
 from builder.recipe import StageRecipe
 from builder.rejections import rejected_attempts
@@ -106,7 +106,7 @@ def _write_shard(
         name: [row[name] for row in rows] for name in features if name != "image"
     }
     columns["image"] = [images[slot] for slot in written]
-    content = encode_table(table_schema(features, job.classes), columns, stage.format)
+    schema = table_schema(features, job.classes)
     rejections = rejected_attempts(slots.rejections, cells, job.release_seed, stage)
     empty = sum(rejections.quarantined.values()) if rejections else 0
     if len(written) + empty != len(cells):
@@ -115,7 +115,7 @@ def _write_shard(
         job.release,
         job.path,
         stage.fingerprint,
-        content,
+        lambda sink: write_table(sink, schema, columns, stage.format),
         columns["class_id"],
         started,
         rejections,

@@ -5,11 +5,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image
 
 from builder.commit import sha256_file
 from builder.manifest import Manifest, ShardRecord
-from builder.parquet import encode_table, image_features, table_schema
+from builder.parquet import image_features, table_schema, write_table
 from classifiers.recipe import ClassifierRecipe
 from generation.classes import ClassEntry
 from generation.image_sets import LabelledImages
@@ -113,6 +114,13 @@ def write_release(
         shards=tuple(shards),
     ).write(folder)
     return folder
+
+
+def encode_table(schema: pa.Schema, columns: dict[str, list]) -> bytes:
+    """A Parquet file as the builder writes it."""
+    sink = pa.BufferOutputStream()
+    write_table(sink, schema, columns)
+    return sink.getvalue().to_pybytes()
 
 
 def changed(**settings: object) -> ClassifierRecipe:

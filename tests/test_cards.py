@@ -16,7 +16,7 @@ from PIL import Image
 from builder.commit import sha256_bytes
 from builder.encode import encode_image
 from builder.manifest import Manifest, ShardRecord, read_manifest
-from builder.parquet import encode_table, image_features, table_schema
+from builder.parquet import image_features, table_schema
 from builder.readme import write_readme
 from builder.results import Result
 from cards.card_body import card_body
@@ -39,6 +39,7 @@ from cards.sample_grid import (
 from cards.tables import MISSING
 from generation.classes import ClassEntry
 from generation.errors import UserError
+from tests.shapes import encode_table
 
 CLASSES = tuple(
     ClassEntry(i, wnid, name, name.lower())

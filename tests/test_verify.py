@@ -15,11 +15,11 @@ from builder.commit import sha256_file
 from builder.encode import encode_image
 from builder.manifest import Manifest, ShardRecord, read_manifest
 from builder.markers import marker_path
-from builder.parquet import encode_table
 from builder.release.rejection_checks import rejection_problems
 from builder.release.verify import verify_release
 from generation.image_sets import decode
 from tests.conftest import STAND_IN_RECIPE, release_bytes, run
+from tests.shapes import encode_table
 
 PER_CLASS = 5
 
