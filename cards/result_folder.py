@@ -19,7 +19,7 @@ SELECTIONS = ("sampler-selection", "checkpoint-selection")
 # Folders beside a report whose files it stands for: trainings that are compared there by arms,
 # points that were scored on the tuning split.
 STUDY_FOLDERS = ("runs",)
-SELECTION_FOLDERS = ("results", "points", "cas", "parent")
+SELECTION_FOLDERS = ("results", "points", "cas", "parent*")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _owned_folders(contents: Mapping[Path, Any]) -> set[Path]:
             names = SELECTION_FOLDERS
         elif _model(content) is StudyReport:
             names = STUDY_FOLDERS
-        owned |= {path.parent / name for name in names}
+        owned |= {folder for name in names for folder in path.parent.glob(name)}
     return owned
 
 
