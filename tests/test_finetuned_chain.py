@@ -1,5 +1,6 @@
 """A chain of a base that finetune-generator made and an upscaler that nobody fine-tuned."""
 
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,13 @@ import pytest
 import torch
 
 from builder.build import plan_build, write_release
+from builder.environment import own_environment
 from builder.markers import committed_records
 from builder.recipe import load_recipe
 from builder.run import Outcome
-from cards.card_facts import limits, model_lines
+from cards.card_body import card_body
+from cards.render_card import picture_names
+from cards.sample_grid import read_groups
 from generation.checkpoint import save_checkpoint
 from generation.classes import load_classes
 from generation.image_sets import decode
@@ -38,6 +42,8 @@ generator = "pixel-unet"
 checkpoint = "{folder}/base"
 batch = 3
 sampler = {{ steps = 3, guidance = 1.5 }}
+sampler_source = "a test's"
+model = {{ name = "Tiny base", license = "other", images = "nothing", source = "a test" }}
 
 [[stage]]
 resolution = 32
@@ -46,6 +52,8 @@ generator = "deepfloyd-if"
 checkpoint = "{folder}/if-2"
 batch = 3
 sampler = {{ steps = 3, threshold = "dynamic" }}
+sampler_source = "a test's"
+model = {{ name = "Tiny second", license = "other", images = "nothing", source = "a test" }}
 
 [[stage]]
 resolution = 128
@@ -54,6 +62,8 @@ generator = "deepfloyd-if"
 checkpoint = "{folder}/x4"
 batch = 2
 sampler = {{ method = "ddim", steps = 2, threshold = "none" }}
+sampler_source = "a test's"
+model = {{ name = "Tiny third", license = "other", images = "nothing", source = "a test" }}
 """
 
 
@@ -83,9 +93,11 @@ def test_every_stage_follows_its_parent(tmp_path: Path, monkeypatch: pytest.Monk
         assert parents == (set(before) if before else {None})
         before = images
     records = committed_records(release, plan.shards)
-    manifest = write_release(plan, Outcome(tuple(records.values()), (), (), ()))
-    assert "fine-tuned on real images of test (regime B)" in " ".join(limits(manifest))
-    assert model_lines(manifest) == [
-        f"{side} px alone: The generator never saw the real images of test (regime A)."
-        for side in (32, 128)
-    ]
+    manifest = write_release(plan, Outcome(tuple(records.values()), (), (), (own_environment(),)))
+    card = card_body(
+        manifest, picture_names(read_groups(release)), None, "./release", date(2026, 1, 1)
+    )
+    base, second, third = card.split("\n### ")[1:]
+    assert "regime" not in base
+    assert all("never saw the real images of test (regime A)" in part for part in (second, third))
+    assert "fine-tuned on real images of test (regime B)" in card
