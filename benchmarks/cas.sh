@@ -14,4 +14,4 @@ train-classifier --train $made --test $real --seeds 0,1,2 --out $out/cas-20000.j
 train-classifier --train $real --per-class 2000 --test $real --seeds 0,1,2 --out $out/real-20000.json
 train-classifier --train $real --test $real --seed 0 --out $out/real-60000.json
 score-release $made:32 --real $real --out $out
-python benchmarks/cas_summary.py $out --n 20000
+python benchmarks/cas_summary.py $out --n 20000 --made $made

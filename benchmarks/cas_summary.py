@@ -1,10 +1,11 @@
 """The embedded generator's CAS over the accuracy that as many real images give: cas.json.
 
 Reads the result files and predictions that benchmarks/cas.sh left in a folder: cas-N-seedS and
-real-N-seedS of each classifier seed, real-60000 of all real images. Every accuracy is counted from
-the predictions, and refused where it is not what the result file says.
+real-N-seedS of each classifier seed, real-60000 of all real images; and from the release what made
+its images. Every accuracy is counted from the predictions, and refused where it is not what the
+result file says.
 
-    python benchmarks/cas_summary.py results/fashion-mnist --n 20000
+    python benchmarks/cas_summary.py FOLDER --n 20000 --made releases/fashion-mnist-32
 """
 
 import argparse
@@ -12,6 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from builder.manifest import Manifest, read_manifest
 from builder.results import Result, read_result
 from classifiers.statistics import Outcomes, accuracy, difference, read_outcomes, student_interval
 
@@ -22,13 +24,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--n", type=int, required=True, help="images trained on")
+    parser.add_argument("--made", type=Path, required=True, help="the release of generated images")
     arguments = parser.parse_args()
-    document = summary(arguments.folder, arguments.n)
+    document = summary(arguments.folder, arguments.n, read_manifest(arguments.made))
     (arguments.folder / "cas.json").write_text(json.dumps(document, indent=2) + "\n")
     print(json.dumps(document))
 
 
-def summary(folder: Path, n: int) -> dict[str, Any]:
+def summary(folder: Path, n: int, made: Manifest) -> dict[str, Any]:
     arms = {arm: runs_of(folder, f"{arm}-{n}-seed*.json") for arm in ("cas", "real")}
     every = runs_of(folder, f"{ALL}.json")
     results = [read_result(path) for paths in (*arms.values(), every) for path in paths.values()]
@@ -36,6 +39,9 @@ def summary(folder: Path, n: int) -> dict[str, Any]:
     for result in results:
         if result.protocol_sha256 != first.protocol_sha256 or result.reference != first.reference:
             raise SystemExit("the runs differ in recipe or test images")
+    (source,) = first.subject["train"]
+    if source["content_sha256"] != made.content_sha256:
+        raise SystemExit(f"the runs of {folder} did not train on {made.name} as it is now")
     outcomes = {arm: counted(paths) for arm, paths in arms.items()}
     cas, real = (outcomes[arm].correct().mean(axis=1) for arm in ("cas", "real"))
     return {
@@ -49,7 +55,8 @@ def summary(folder: Path, n: int) -> dict[str, Any]:
         "cas": accuracy(outcomes["cas"], 1),
         "real": accuracy(outcomes["real"], 1),
         "difference": difference(outcomes["real"], outcomes["cas"]),
-        "generated": first.subject["train"],
+        "generated": source,
+        "stages": made.origin["stages"],
         "test": first.reference,
         "environment": first.environment,
         "predictions": {
