@@ -6,6 +6,7 @@ prompts.safetensors                                embeddings of the stage's pro
 training.json, loss.csv, loss.png                  how it was made; not part of the hash
 """
 
+import json
 from pathlib import Path
 
 import torch
@@ -19,7 +20,9 @@ from generation.text import PromptEmbeddings
 def save_checkpoint(network: PixelUNet, folder: Path, dtype: torch.dtype) -> None:
     """Write `network` to `folder`, its weights as `dtype`."""
     folder.mkdir(parents=True, exist_ok=True)
-    network.unet.save_config(folder)
+    shape = json.loads(network.unet.to_json_string())
+    shape.pop("_name_or_path", None)  # the folder it was read from would change the hash
+    (folder / "config.json").write_text(json.dumps(shape, indent=2, sort_keys=True) + "\n")
     weights = {k: v.to(dtype).contiguous() for k, v in network.unet.state_dict().items()}
     save_file(weights, folder / "diffusion_pytorch_model.safetensors")
     (folder / "stage.json").write_text(network.config.model_dump_json(indent=2) + "\n")

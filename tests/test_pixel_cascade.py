@@ -100,6 +100,8 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path):
     assert loaded.config == network.config
     for name, value in network.unet.state_dict().items():
         assert torch.equal(loaded.unet.state_dict()[name], value), name
+    save_checkpoint(loaded, tmp_path / "again", torch.float32)
+    assert checkpoint_sha256(tmp_path / "again") == checkpoint_sha256(tmp_path)
 
 
 def test_the_embedded_weights_are_the_ones_the_recipe_names_and_their_record_fits():
