@@ -11,8 +11,11 @@ from metrics.sweep import LABELS, Grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 Rows = Sequence[dict[str, Any]]
+
+WIDE = 5.0  # distances that differ by more than this factor go on a logarithmic scale
 
 
 def draw_sweep(document: dict[str, Any], grid: Grid, folder: Path) -> list[Path]:
@@ -51,6 +54,9 @@ def _draw_curves(
             _error_bars(subplot, [row["settings"][axes[0]] for row in rows], rows, label)
         subplot.set(xlabel=LABELS[axes[0]], ylabel=_distance_label(document), title=_title(panel))
         subplot.set_xticks(grid.values[axes[0]])
+        if _spread(document) > WIDE:
+            subplot.set_yscale("log")
+            _plain_ticks(subplot.yaxis)
         if len(axes) > 1:
             subplot.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=130)
@@ -63,6 +69,8 @@ def _draw_heat_map(
     panels: list[dict[str, float]],
     path: Path,
 ) -> None:
+    from matplotlib.colors import LogNorm, Normalize
+
     figure, subplots = _panels(len(panels), document)
     columns, lines = grid.values[axes[0]], grid.values[axes[1]]
     values = [
@@ -75,12 +83,12 @@ def _draw_heat_map(
         ]
         for panel in panels
     ]
-    low, high = float(np.min(values)), float(np.max(values))
+    wide = _spread(document) > WIDE
+    shade = (LogNorm if wide else Normalize)(float(np.min(values)), float(np.max(values)))
     for subplot, panel, table in zip(subplots, panels, values, strict=True):
-        image = subplot.imshow(table, cmap="viridis_r", vmin=low, vmax=high, aspect="auto")
+        image = subplot.imshow(table, cmap="viridis_r", norm=shade, aspect="auto")
         for i, j in product(range(len(lines)), range(len(columns))):
-            dark = table[i][j] > (low + high) / 2
-            colour = "white" if dark else "black"
+            colour = "white" if shade(table[i][j]) > 0.5 else "black"
             subplot.text(
                 j, i, _short(table[i][j]), ha="center", va="center", color=colour, fontsize=8
             )
@@ -88,7 +96,9 @@ def _draw_heat_map(
         subplot.set_yticks(range(len(lines)), [f"{y:g}" for y in lines])
         subplot.set(xlabel=LABELS[axes[0]], ylabel=LABELS[axes[1]], title=_title(panel))
         subplot.spines[:].set_visible(False)
-    figure.colorbar(image, ax=subplots, label=_distance_label(document))
+    bar = figure.colorbar(image, ax=subplots, label=_distance_label(document))
+    if wide:
+        _plain_ticks(bar.ax.yaxis)
     figure.savefig(path, dpi=130)
 
 
@@ -113,7 +123,7 @@ def draw_correlation(document: dict[str, Any], path: Path) -> None:
     protocol = document["cas_protocol"]
     subplot.set(
         xlabel=_distance_label(document),
-        ylabel=f"CAS, {protocol['classifier']}, n = {rows[0]['cas']['n']:,}",
+        ylabel=f"CAS, {protocol['classifier']}, {rows[0]['cas']['n']:,} {document['split']} images",
     )
     subplot.set_title(
         f"{len(rows)} points{rank}; mean of {len(protocol['seeds'])} seeds", fontsize=9
@@ -142,11 +152,11 @@ def _panels(count: int, document: dict[str, Any]) -> tuple[Any, list["Axes"]]:
     )
     first = document["points"][0]["fd"]
     figure.suptitle(
-        f"{document['recipe']}, stage {document['stage']}: n = {first['n']:,} images a point, "
+        f"{document['recipe']}, stage {document['stage']} px\nn = {first['n']:,} images a point, "
         f"{first['reference_n']:,} {document['split']} images",
         fontsize=10,
     )
-    grid = figure.subplots(-(-count // 3), min(count, 3), squeeze=False)
+    grid = figure.subplots(-(-count // 3), min(count, 3), squeeze=False, sharey=True)
     subplots = list(grid.flat)
     for subplot in subplots:
         subplot.spines[["top", "right"]].set_visible(False)
@@ -167,6 +177,21 @@ def _bars(rows: Rows, key: str) -> np.ndarray | None:
     ends = np.array([row[key]["interval"] for row in rows])
     values = np.array([row[key]["value"] for row in rows])
     return np.asarray(np.abs(ends - values[:, None]).T)
+
+
+def _spread(document: dict[str, Any]) -> float:
+    """The greatest distance over the least; 1 where one is not positive."""
+    values = [row["fd"]["value"] for row in document["points"]]
+    return float(max(values) / min(values)) if min(values) > 0 else 1.0
+
+
+def _plain_ticks(axis: "Axis") -> None:
+    """Plain numbers on a logarithmic axis."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _short(value: float) -> str:
