@@ -1,0 +1,40 @@
+"""The figures committed under results/ are what their predictions and result files say."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from builder.recipe import load_recipe
+from builder.results import read_result
+
+FASHION = Path(__file__).parent.parent / "results" / "fashion-mnist"
+
+
+def top1(predictions: str) -> float:
+    """Share of test images whose first guess is their label."""
+    table = pq.read_table(FASHION / predictions)
+    first = np.array([guesses[0] for guesses in table["top5"].to_pylist()])
+    return float(np.mean(first == table["label"].to_numpy()))
+
+
+def test_cas_is_what_the_predictions_give() -> None:
+    cas = json.loads((FASHION / "cas.json").read_text())
+    files = cas["predictions"]
+    share = {arm: [top1(name) for name in files[arm]] for arm in ("cas", "real")}
+    assert len(share["cas"]) == len(share["real"]) == len(cas["seeds"]) == 3
+    ratio = np.mean(share["cas"]) / np.mean(share["real"])
+    assert cas["cas_over_real"] == pytest.approx(ratio, abs=1e-12)
+    assert cas["real_top1"] == pytest.approx(top1(files["real_top1"][0]), abs=1e-12)
+
+
+def test_cas_is_of_the_weights_that_are_embedded() -> None:
+    cas = json.loads((FASHION / "cas.json").read_text())
+    assert cas["generated"]["images"] == cas["n"] >= 20_000
+    embedded = [stage.sha256 for stage in load_recipe("fashion-mnist").stages]
+    assert [stage["checkpoint_sha256"] for stage in cas["stages"]] == embedded
+    for name in cas["predictions"]["cas"]:
+        result = read_result((FASHION / name).with_suffix(".json"))
+        assert result.subject["train"] == [cas["generated"]]
