@@ -12,7 +12,7 @@ from builder.cluster import ClusterOptions
 from builder.dry_run import print_plan
 from builder.lease import claimed
 from builder.manifest import Manifest
-from builder.recipe import load_recipe
+from builder.recipe import Recipe, load_recipe
 from builder.run import Outcome, RunSettings
 from generation.classes import load_classes, select_classes
 from generation.command import run_command
@@ -106,14 +106,10 @@ def build_dataset(
         (lambda _: None) if as_json else _remark,
     )
     if real is not None:
-        if file_format == "arrow":
-            raise UserError("--format arrow: real images are imported as Parquet; leave it out")
-        return _import_real(real, out, views, crop, settings, as_json)
+        return _import_real(real, out, views, crop, file_format, settings, as_json)
     if per_class < 1:
         raise UserError(f"--per-class {per_class}: give at least 1")
-    chosen = load_recipe(recipe)
-    if file_format is not None:
-        chosen = chosen.model_copy(update={"format": file_format})
+    chosen = _chosen_recipe(recipe, file_format)
     everything = load_classes(chosen.classes)
     wanted = select_classes(everything, classes) if classes is not None else everything
     chain = chosen.chain(res)
@@ -128,17 +124,28 @@ def build_dataset(
     return report_outcome(outcome, release, as_json)
 
 
+def _chosen_recipe(name: str, file_format: str | None) -> Recipe:
+    """The recipe, in the format that the command line asks for, if it does."""
+    chosen = load_recipe(name)
+    if file_format is None:
+        return chosen
+    return chosen.model_copy(update={"format": file_format})
+
+
 def _import_real(
     name: str,
     out: str | None,
     views: str,
     crop: CropRule | None,
+    file_format: str | None,
     settings: RunSettings,
     as_json: bool,
 ) -> int:
     from builder.real import import_real
     from generation.real_sources import open_source
 
+    if file_format == "arrow":
+        raise UserError("--format arrow: real images are imported as Parquet; leave it out")
     try:
         resolutions = sorted({int(view) for view in views.split(",")})
     except ValueError:

@@ -10,7 +10,8 @@ import typer
 
 from builder.cluster import ClusterOptions
 from builder.commit import write_atomically
-from classifiers.study import Planner, Run, Study, as_record, load_study
+from classifiers.study import Study, as_record, load_study
+from classifiers.study_plan import Planner, Run
 from generation.command import run_command
 from generation.options import Json, Scheduler, SchedulerFile, Workers
 from generation.progress import progress_bar

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from classifiers.recipe import ClassifierRecipe
-from classifiers.study import Run
+from classifiers.study_plan import Run
 
 PROBE_MULTIPLY_ADDS = 4e9  # of the steps that are timed: a large network sees few images
 PROBE_STEPS = 3

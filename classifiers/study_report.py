@@ -17,7 +17,8 @@ from classifiers.statistics import (
     name_ambiguity,
     read_outcomes,
 )
-from classifiers.study import Run, Study, as_record
+from classifiers.study import Study, as_record
+from classifiers.study_plan import Run
 from generation.storage import release_path
 
 Row = dict[str, Any]

@@ -10,7 +10,8 @@ from builder.cluster import SETTINGS, Cluster, ClusterOptions, open_cluster
 from builder.environment import visible_gpus
 from builder.results import read_result
 from classifiers.experiment import run_experiment
-from classifiers.study import Planner, Run, Study, needed_per_class
+from classifiers.study import Study, needed_per_class
+from classifiers.study_plan import Planner, Run
 from generation.errors import UserError
 from generation.storage import exists, release_path, split_release
 

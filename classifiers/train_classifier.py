@@ -109,17 +109,11 @@ def train_classifier(
     \b
       train-classifier --train releases/fashion-mnist-32 \\
         --test releases/fashion-mnist-real --out results/cas.json
-
-    \b
       train-classifier --train releases/fashion-mnist-real:32:train --per-class 1000 \\
         --test releases/fashion-mnist-real:32:test --seeds 0,1,2 --out results/real.json
-
-    \b
       train-classifier --train releases/fashion-mnist-real --train releases/fashion-mnist-32 \\
         --per-class 100 --times 3 --test releases/fashion-mnist-real --steps 400 \\
         --out results/mixed.json
-
-    \b
       train-classifier --recipe imagenet-resnet50 --set epochs=1 --set resolution=32 \\
         --set batch=64 --train releases/fashion-mnist-real:original --per-class 50 \\
         --test releases/fashion-mnist-real:original --out results/resnet50.json
@@ -127,10 +121,8 @@ def train_classifier(
     \b
     Several GPUs: accelerate launch -m classifiers.train_classifier --train …
     """
-    if out.suffix != ".json":
-        raise UserError(f"--out {out}: give a file name that ends in .json")
-    if save is not None and save.suffix != ".safetensors":
-        raise UserError(f"--save {save}: give a file name that ends in .safetensors")
+    _require_suffix("--out", out, ".json")
+    _require_suffix("--save", save, ".safetensors")
     chosen_seeds = _choose_seeds(seed, seeds)
     task = Task(
         recipe=load_recipe(recipe, changes or ()),
@@ -142,11 +134,21 @@ def train_classifier(
         steps=steps,
         start=start,
     )
+    experiment = _read(task, quiet=as_json)
+    _run_seeds(experiment, chosen_seeds, out, save, state_every, loaders, as_json)
+
+
+def _require_suffix(option: str, path: Path | None, suffix: str) -> None:
+    if path is not None and path.suffix != suffix:
+        raise UserError(f"{option} {path}: give a file name that ends in {suffix}")
+
+
+def _read(task: Task, *, quiet: bool) -> Experiment:
+    """The images of the task, with progress."""
     sources, test_source = task.sources()
     total = sum(source.images for source in (*sources, test_source))
-    with progress_bar(total, "reading", "images", quiet=as_json) as advance:
-        experiment = task.read(advance)
-    _run_seeds(experiment, chosen_seeds, out, save, state_every, loaders, as_json)
+    with progress_bar(total, "reading", "images", quiet=quiet) as advance:
+        return task.read(advance)
 
 
 def _parse_weights(weights: str | None, sources: int) -> tuple[float, ...]:

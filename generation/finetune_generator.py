@@ -72,12 +72,7 @@ def finetune_generator(
     chosen = load_training_recipe(recipe)
     chosen = _changed(chosen, "steps", steps)
     chosen = _changed(chosen, "keep_every", keep_every)
-    if split not in ("train", "fit"):
-        raise UserError(f"--split {split!r}: a generator learns from 'fit' or 'train' alone")
-    if per_class is not None and per_class < 1:
-        raise UserError(f"--per-class {per_class}: give at least 1")
-    if threads is not None and threads < 1:
-        raise UserError(f"--threads {threads}: give at least 1")
+    _require_sense(split, per_class, threads)
     release = release_path(data)
     images, parents = _load_data(chosen, release, split, per_class)
     if threads is not None:
@@ -94,6 +89,14 @@ def finetune_generator(
         return
     answer = {"checkpoint": str(out / "checkpoint"), "steps": chosen.training.steps}
     print(json.dumps(answer) if as_json else f"checkpoint: {answer['checkpoint']}")
+
+
+def _require_sense(split: str, per_class: int | None, threads: int | None) -> None:
+    if split not in ("train", "fit"):
+        raise UserError(f"--split {split!r}: a generator learns from 'fit' or 'train' alone")
+    for option, value in (("--per-class", per_class), ("--threads", threads)):
+        if value is not None and value < 1:
+            raise UserError(f"{option} {value}: give at least 1")
 
 
 def _changed(recipe: TrainingRecipe, field: str, value: int | None) -> TrainingRecipe:

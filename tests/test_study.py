@@ -20,8 +20,9 @@ from classifiers.statistics import (
     name_ambiguity,
     wilson,
 )
-from classifiers.study import Planner, load_study, needed_per_class, study_names
+from classifiers.study import load_study, needed_per_class, study_names
 from classifiers.study_cost import multiply_adds, study_costs
+from classifiers.study_plan import Planner
 from classifiers.study_report import findings
 from generation.errors import UserError
 from tests.shapes import changed, make_images, recipe_toml, write_release
