@@ -12,6 +12,7 @@ from builder.worker import ONE_THREAD
 from generation.errors import UserError
 
 if TYPE_CHECKING:
+    from dask.typing import Key
     from distributed import Client, Future, Security
 
 CONNECT_SECONDS = 20
@@ -101,10 +102,15 @@ class Cluster:
         with self._reached():
             return sum(self.client.nthreads().values())
 
-    def submit(self, function: Callable[..., Any], *arguments: object, key: str) -> "Future":
-        """Have function(*arguments) done by a worker, as `key`."""
+    def submit(
+        self, function: Callable[..., Any], *arguments: object, key: "Key", priority: int = 0
+    ) -> "Future":
+        """Have function(*arguments) done by a worker, as `key`; a higher priority goes first.
+
+        Keys of one first item make a group of tasks.
+        """
         with self._reached():
-            return self.client.submit(function, *arguments, key=key, pure=False)
+            return self.client.submit(function, *arguments, key=key, priority=priority, pure=False)
 
     def result(self, future: "Future") -> Any:
         """What the function of a future that is done returned; raises what it raised."""

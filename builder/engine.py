@@ -16,6 +16,7 @@ from builder.worker import Done, Failure, Job, Terms, run_job
 from generation.errors import UserError
 
 if TYPE_CHECKING:
+    from dask.typing import Key
     from distributed import Future
 
 ATTEMPTS = 3
@@ -75,15 +76,16 @@ def run_jobs(
     """
     agenda = _Agenda(jobs)
     failures: Counter[str] = Counter()
-    in_flight: dict[str, Job] = {}
+    in_flight: dict[Key, Job] = {}
     window, looked = 0, float("-inf")
     ending: BaseException | None = None  # why no further job is begun
     while True:
         if time.monotonic() - looked > LOOK_SECONDS:
             window, looked = AHEAD * max(1, cluster.threads()), time.monotonic()
         while ending is None and (job := agenda.next(len(in_flight), window)) is not None:
-            key = f"{terms.run}/{failures[job.path]}/{job.path}"
-            future = cluster.submit(run_job, job, terms, key=key)
+            # one group of tasks: a new group's first ones do not queue, they overtake those that do
+            key = (f"shards-{terms.run}", failures[job.path], job.path)
+            future = cluster.submit(run_job, job, terms, key=key, priority=job.priority)
             in_flight[key] = job
             future.add_done_callback(events.put)
         if not in_flight:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,16 @@ def test_load_dataset_gives_rows_names_and_rgb_images(undisturbed: Path, tmp_pat
     assert {image.mode for image in data["image"]} == {"RGB"}
     assert data[0]["image"].size == (32, 32)
     assert sorted(data["index"]) == sorted(list(range(PER_CLASS)) * 3)
+
+
+def test_a_worker_swaps_models_once_a_stage(stand_in_recipe: Path, tmp_path: Path):
+    faults = tmp_path / "faults"
+    faults.mkdir()
+    (faults / "fault.json").write_text('{"seconds": 0.05}')  # none: shards wait in line, is all
+    built = command(stand_in_recipe, tmp_path / "release", workers=1, per_class=24)
+    assert run(built, STAND_IN_FAULTS=str(faults)).returncode == 0
+    made = [line.split()[0] for line in (faults / "log").read_text().splitlines()]
+    assert [resolution for resolution, _ in groupby(made)] == ["8", "16", "32"]
 
 
 def test_each_image_names_its_parent(undisturbed: Path):
