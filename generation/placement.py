@@ -30,9 +30,9 @@ class Placement:
         """`network`, which is on its device in its dtype, in channels_last; compiled if wanted."""
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.compile:
-            # frozen weights are laid out for the CPU's convolutions once, not in every call
-            options = {"freezing": True} if self.device == "cpu" else None
-            network.compile(dynamic=False, options=options)
+            if self.device == "cpu":
+                _freeze_weights()
+            network.compile(dynamic=False)
         return network
 
 
@@ -41,3 +41,14 @@ def best_placement(compiled: bool) -> Placement:
     if torch.cuda.is_available():
         return Placement("cuda", torch.bfloat16, compiled)
     return Placement("cpu", torch.float32, compiled)
+
+
+def _freeze_weights() -> None:
+    """Have weights laid out for the CPU's convolutions once, not in every call.
+
+    For the whole process: as an option of `compile` it comes too late. The tracer must know of it,
+    or it hands weights in as arguments, which cannot be frozen.
+    """
+    from torch._inductor import config
+
+    config.freezing = True
