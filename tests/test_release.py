@@ -89,6 +89,8 @@ def test_reproduce_gives_the_same_bytes(built: Path, tmp_path: Path):
         assert pair.size == (66, 32)
     sampled = run(["release", "reproduce", built, "--sample", "20", "--seed", "0"])
     assert "20 of 20 images have the same pixels" in sampled.stdout
+    chains = run(["release", "reproduce", built, "--sample", "5", "--all-stages"])
+    assert "15 of 15 images have the same pixels" in chains.stdout
 
 
 def test_reproduce_tells_what_differs(release: Path):

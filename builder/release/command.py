@@ -190,14 +190,14 @@ def reproduce(
         if sample is not None
         else [source.find(image_id or "")]
     )
+    if all_stages:
+        images = source.with_ancestors(images)
     comparisons = []
     with progress_bar(len(images), "reproduce", "images", quiet=as_json) as advance:
-        for image in images:
-            made = source.reproduce_chain(image) if all_stages else [source.reproduce(image)]
-            for comparison in made:
-                comparisons.append(comparison)
-                if out is not None:
-                    comparison.write_pair(out)
+        for comparison in source.reproduce(images):
+            comparisons.append(comparison)
+            if out is not None:
+                comparison.write_pair(out)
             advance(1)
     _print_comparisons(release, comparisons, as_json)
     if not all(comparison.same_pixels for comparison in comparisons):

@@ -3,8 +3,9 @@
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -136,29 +137,40 @@ class Release:
             found += [images[row] for row in rows]
         return found
 
-    def chain(self, image: StoredImage) -> list[StoredImage]:
-        """The image and all it was made from, the base first."""
-        images = [image]
-        while (parent := images[0].row["parent_image_id"]) is not None:
-            images.insert(0, self.find(parent))
-        return images
+    def with_ancestors(self, images: Iterable[StoredImage]) -> list[StoredImage]:
+        """The images and all they were made from, each once."""
+        found: dict[str, StoredImage] = {}
+        waiting = list(images)
+        while waiting:
+            image = waiting.pop()
+            found[image.image_id] = image
+            parent = image.row["parent_image_id"]
+            if parent is not None and parent not in found:
+                waiting.append(self.find(parent))
+        return list(found.values())
 
-    def reproduce(self, image: StoredImage) -> Comparison:
-        """Make the image again, from its stored parent."""
+    def reproduce(self, images: Iterable[StoredImage]) -> Iterator[Comparison]:
+        """Make the images again in batches of their stages, the base first.
+
+        Each comes from its parent as made again if that is among them, else as stored.
+        """
+        again: dict[str, np.ndarray] = {}
+        for batch in _batches(images):
+            parents = [again.get(image.row["parent_image_id"]) for image in batch]
+            stored = [
+                self._stored_parent(image) if parent is None else parent
+                for image, parent in zip(batch, parents, strict=True)
+            ]
+            for image, pixels in zip(batch, _sample(batch, stored), strict=True):
+                comparison = self._compare(image, pixels)
+                again[image.image_id] = comparison.again
+                yield comparison
+
+    def _stored_parent(self, image: StoredImage) -> np.ndarray | None:
         parent = image.row["parent_image_id"]
-        pixels = decode(self.find(parent).content) if parent is not None else None
-        return self._compare(image, pixels)
+        return None if parent is None else decode(self.find(parent).content)
 
-    def reproduce_chain(self, image: StoredImage) -> Iterator[Comparison]:
-        """Make the image and all it was made from again, each from the one just made."""
-        pixels: np.ndarray | None = None
-        for link in self.chain(image):
-            comparison = self._compare(link, pixels)
-            yield comparison
-            pixels = comparison.again
-
-    def _compare(self, image: StoredImage, parent: np.ndarray | None) -> Comparison:
-        pixels = _sample(image, parent)
+    def _compare(self, image: StoredImage, pixels: np.ndarray) -> Comparison:
         content = encode_image(pixels, image.plan.stage.encoding, synthetic=True)
         return Comparison(
             image_id=image.image_id,
@@ -188,22 +200,37 @@ class Release:
         return own_environment().difference(made)
 
 
-def _sample(image: StoredImage, parent: np.ndarray | None) -> np.ndarray:
-    """uint8[H,W,3] from the row alone, in a batch of the stage's fixed size."""
-    stage, row = image.plan.stage, image.row
+def _batches(images: Iterable[StoredImage]) -> Iterator[list[StoredImage]]:
+    """Images that one call of a generator can make, lower resolutions before higher ones."""
+
+    def settings(image: StoredImage) -> tuple[int, str, str]:
+        stage, row = image.plan.stage.recipe, image.row
+        return stage.resolution, row["checkpoint_sha256"], row["sampler"]
+
+    for _, group in groupby(sorted(images, key=settings), key=settings):
+        alike = list(group)
+        size = alike[0].plan.stage.recipe.batch
+        for start in range(0, len(alike), size):
+            yield alike[start : start + size]
+
+
+def _sample(images: list[StoredImage], parents: list[np.ndarray | None]) -> list[np.ndarray]:
+    """uint8[H,W,3] of each image from its row alone, in one batch of the stage's fixed size."""
+    stage, row = images[0].plan.stage, images[0].row
     wanted = row["checkpoint_sha256"]
     generator = load_generator(stage.recipe, _checkpoint(stage, wanted), wanted)
-    size = stage.recipe.batch
+    padded = [i % len(images) for i in range(stage.recipe.batch)]
+    of_rows = [images[i].row for i in padded]
+    known = [parent for parent in parents if parent is not None]
     batch = ImageBatch(
-        prompts=[row["prompt"]] * size,
-        labels=[row["label"]] * size,
-        seeds=[row["seed"]] * size,
-        parents=None if parent is None else np.stack([parent] * size),
+        prompts=[row["prompt"] for row in of_rows],
+        labels=[row["label"] for row in of_rows],
+        seeds=[row["seed"] for row in of_rows],
+        parents=np.stack([known[i] for i in padded]) if known else None,
     )
     sampled = generator.sample(batch, SamplerConfig.model_validate_json(row["sampler"]))
-    images: np.ndarray = sampled.images if isinstance(sampled, Screened) else sampled
-    pixels: np.ndarray = images[0]
-    return pixels
+    pixels: np.ndarray = sampled.images if isinstance(sampled, Screened) else sampled
+    return list(pixels[: len(images)])
 
 
 def _checkpoint(stage: StagePlan, wanted: str) -> Path:
