@@ -139,7 +139,7 @@ def _report(
     from classifiers.study_pictures import draw_study
     from classifiers.study_report import markdown, study_report
 
-    document = study_report(study, runs, settings)
+    document = study_report(study, runs, settings, folder)
     text = markdown(document)
     write_atomically(folder / "report.md", text.encode())
     write_atomically(folder / "report.json", (json.dumps(document, indent=1) + "\n").encode())

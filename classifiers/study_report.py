@@ -25,8 +25,10 @@ Row = dict[str, Any]
 Group = tuple[str, int, str]  # model, resolution, size: what arms are compared within
 
 
-def study_report(study: Study, runs: Sequence[Run], chosen: dict[int, tuple[str, ...]]) -> Row:
-    """The document. runs: all finished.
+def study_report(
+    study: Study, runs: Sequence[Run], chosen: dict[int, tuple[str, ...]], folder: Path
+) -> Row:
+    """The document. runs: all finished, below the study's `folder`.
 
     rows: one an arm, with its accuracy and its difference to the real arm of the same classifier,
     size and seeds; classes: of each model's largest size, by generated set; findings: the paper's.
@@ -36,7 +38,7 @@ def study_report(study: Study, runs: Sequence[Run], chosen: dict[int, tuple[str,
     arms = _by_arm(runs)
     outcomes = {key: read_outcomes({r.seed: _parquet(r) for r in own}) for key, own in arms.items()}
     rows = [
-        _row(own, outcomes[key], outcomes[*key[:3], "real"], len(names))
+        _row(own, outcomes[key], outcomes[*key[:3], "real"], len(names), folder)
         for key, own in arms.items()
     ]
     return {
@@ -44,7 +46,7 @@ def study_report(study: Study, runs: Sequence[Run], chosen: dict[int, tuple[str,
         "chosen_settings": {study.models[i].recipe: list(c) for i, c in chosen.items()},
         "test": _test_facts(runs[0]),
         "rows": rows,
-        "findings": findings(rows),
+        "findings": findings(rows, folder),
         "classes": _class_reports(arms, outcomes, names, [entry.prompt for entry in classes]),
         "environment": environment(),
     }
@@ -68,7 +70,7 @@ def _test_facts(run: Run) -> Row:
     return {"dataset": result.dataset, **result.reference}
 
 
-def _row(runs: Sequence[Run], own: Outcomes, real: Outcomes, classes: int) -> Row:
+def _row(runs: Sequence[Run], own: Outcomes, real: Outcomes, classes: int, folder: Path) -> Row:
     run = runs[0]
     row: Row = {
         "model": run.model,
@@ -84,7 +86,7 @@ def _row(runs: Sequence[Run], own: Outcomes, real: Outcomes, classes: int) -> Ro
         "steps": run.steps,
         "seeds": list(own.seeds),
         "top1": accuracy(own, 1),
-        "results": [str(r.path) for r in runs],
+        "results": [r.path.relative_to(folder).as_posix() for r in runs],
     }
     if has_top5(classes):
         row["top5"] = accuracy(own, 5)
@@ -98,9 +100,10 @@ def _sources(run: Run) -> list[Row]:
     return sources
 
 
-def findings(rows: Sequence[Row]) -> list[Row]:
+def findings(rows: Sequence[Row], folder: Path) -> list[Row]:
     """Azizi et al. 2023, findings 2 and 4, for each classifier, size, generated set and budget.
 
+    The rows' results lie below `folder`.
     A difference counts if its interval excludes 0: that over seeds where there are several, and
     that over test images; else the answer is "not told apart".
     """
@@ -122,7 +125,7 @@ def findings(rows: Sequence[Row]) -> list[Row]:
     for where, curve in _curves(rows).items():
         if len(curve) > 1:
             best = max(curve[:-1], key=lambda row: row["top1"]["mean"])
-            fall = _paired(best, curve[-1])
+            fall = _paired(best, curve[-1], folder)
             found.append(
                 {
                     "finding": "4: too many generated images hurt",
@@ -149,10 +152,10 @@ def _curves(rows: Sequence[Row]) -> dict[tuple[tuple[str, Any], ...], list[Row]]
     return {where: sorted(rows, key=lambda r: r["times"]) for where, rows in curves.items()}
 
 
-def _paired(best: Row, last: Row) -> Row:
+def _paired(best: Row, last: Row, folder: Path) -> Row:
     read = []
     for row in (best, last):
-        paths = [Path(path) for path in row["results"]]
+        paths = [folder / name for name in row["results"]]
         seeds = [read_result(path).seeds["classifier"] for path in paths]
         read.append(
             read_outcomes({s: p.with_suffix(".parquet") for s, p in zip(seeds, paths, strict=True)})

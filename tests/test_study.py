@@ -121,7 +121,7 @@ def test_findings_are_answered_by_their_intervals() -> None:
         row("generated", 1, 0.1, [0.08, 0.12]),
         row("real+generated", 1, 0.01, [-0.01, 0.03]),
     ]
-    answers = [found["answer"] for found in findings(rows)]
+    answers = [found["answer"] for found in findings(rows, Path())]
     assert answers == ["reproduced", "not reproduced", "not told apart"]
 
 
@@ -247,6 +247,8 @@ def test_a_study_runs_resumes_and_reports(place: Path, capsys: pytest.CaptureFix
     assert arms["real+generated-drawn-x2-equal-steps"]["steps"] == arms["real"]["steps"]
     assert {row["top1"]["n"] for row in document["rows"]} == {36}
     assert document["test"]["split"] == "test"
+    assert all((out / name).is_file() for row in document["rows"] for name in row["results"])
+    assert not any(Path(name).is_absolute() for row in document["rows"] for name in row["results"])
     assert {report["arm"] for report in document["classes"]} == {
         arm for arm in arms if "generated" in arm
     }
