@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from builder.recipe import BUILTIN as RECIPES
 from builder.recipe import load_recipe
 from generation.checkpoint import load_checkpoint, save_checkpoint
 from generation.checkpoint_files import BUILTIN, checkpoint_sha256
@@ -104,8 +105,9 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path):
     assert checkpoint_sha256(tmp_path / "again") == checkpoint_sha256(tmp_path)
 
 
-def test_the_embedded_weights_are_the_ones_the_recipe_names_and_their_record_fits():
-    for stage in load_recipe("fashion-mnist").stages:
+@pytest.mark.parametrize("recipe", sorted(p.stem for p in RECIPES.glob("fashion-mnist*.toml")))
+def test_the_embedded_weights_are_the_ones_the_recipe_names_and_their_record_fits(recipe: str):
+    for stage in load_recipe(recipe).stages:
         folder = BUILTIN / stage.checkpoint.removeprefix("builtin:")
         assert checkpoint_sha256(folder) == stage.sha256
         record = json.loads((folder / "training.json").read_text())
