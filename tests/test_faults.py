@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from distributed import Client
 
 from builder import cluster as cluster_module
 from builder.build import build_release, plan_build
@@ -230,6 +231,22 @@ def test_whatever_the_client_is_asked_a_lost_scheduler_is_one_line(
                     call()
     finally:
         dask.close()
+
+
+def test_a_client_that_cannot_close_does_not_hide_why(case: Case, monkeypatch: pytest.MonkeyPatch):
+    """Whose reconnecting was cut off in a TLS handshake, say."""
+    close = Client.close
+
+    def fail(client: Client) -> None:
+        close(client)
+        raise ValueError("IOStream is not idle; cannot convert to SSL")
+
+    monkeypatch.setattr(Client, "close", fail)
+    with (
+        pytest.raises(UserError, match="is gone"),
+        open_cluster(case.cluster.options, 1, lambda _: None),
+    ):
+        raise UserError("the scheduler is gone")
 
 
 def test_a_lost_nanny_and_a_lost_scheduler(
