@@ -1,5 +1,6 @@
 """A study as it is asked for: which training sets are compared, with which classifiers."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -102,8 +103,9 @@ class Tuning(Part):
 class Study(Part):
     """What is compared. The first arm is the real one.
 
-    sizes: real images of each class, or "all". resolutions: of the classifiers, by default their
-    recipes' own. tuning: settings to choose from before, on a part of train.
+    sizes: real images of each class, or "all". epochs: of each size over its real images, by
+    default the recipes' own. resolutions: of the classifiers, by default their recipes' own.
+    tuning: settings to choose from before, on a part of train.
     """
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
@@ -113,6 +115,7 @@ class Study(Part):
     models: Annotated[tuple[Model, ...], Field(alias="model", min_length=1)]
     arms: Annotated[tuple[Arm, ...], Field(alias="arm", min_length=1)]
     sizes: tuple[Positive | Literal["all"], ...] = ("all",)
+    epochs: Mapping[str, Annotated[float, Field(gt=0)]] = {}
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2)
     resolutions: tuple[Positive, ...] = ()
     tuning: Tuning | None = None
@@ -121,6 +124,10 @@ class Study(Part):
     def _check(self) -> "Study":
         if self.arms[0].kind != "real":
             raise ValueError('the first arm must be of kind "real": all others are compared to it')
+        if strange := set(self.epochs) - set(map(str, self.sizes)):
+            raise ValueError(
+                f"epochs of size {min(strange)!r}; the sizes are {', '.join(map(str, self.sizes))}"
+            )
         known = {g.name for g in self.generated}
         for arm in self.arms:
             if unknown := set(arm.sets) - known:

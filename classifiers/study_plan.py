@@ -106,6 +106,10 @@ class Planner:
         sides = [f"resolution={side}" for side in self.study.resolutions]
         return [load_recipe(model.recipe, (*changes, side)) for side in sides]
 
+    def _at_size(self, recipe: ClassifierRecipe, size: int | str) -> ClassifierRecipe:
+        epochs = self.study.epochs.get(str(size), recipe.epochs)
+        return recipe.model_copy(update={"epochs": epochs})
+
     def _runs_of(self, recipe: ClassifierRecipe, earlier: Sequence[Run]) -> list[Run]:
         runs, name = [], recipe.name
         for size in self.study.sizes:
@@ -139,6 +143,7 @@ class Planner:
         seed: int,
         earlier: Sequence[Run],
     ) -> Run:
+        recipe = self._at_size(recipe, size)
         real = self.real_images(size)
         train = [self._spec(recipe, self.study.real.train_split)] if arm.kind != "generated" else []
         if generated is not None:

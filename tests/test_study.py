@@ -20,7 +20,7 @@ from classifiers.statistics import (
     name_ambiguity,
     wilson,
 )
-from classifiers.study import load_study, needed_per_class, study_names
+from classifiers.study import BUILTIN, load_study, needed_per_class, study_names
 from classifiers.study_cost import multiply_adds, study_costs
 from classifiers.study_plan import Planner
 from classifiers.study_report import findings
@@ -160,6 +160,18 @@ def test_budgets_and_control_see_what_they_say() -> None:
     assert costs[0].multiply_adds == pytest.approx(3 * work * costs[0].images)
     assert costs[0].hours is not None
     assert 0 < costs[0].hours < 1
+
+
+def test_epochs_of_a_size_stand_in_for_the_recipes(tmp_path: Path) -> None:
+    text = (BUILTIN / "minutes.toml").read_text()
+    path = tmp_path / "short.toml"
+    path.write_text(text.replace("sizes = [50]", "sizes = [50, 100]\nepochs = { 50 = 4 }"))
+    runs = Planner(load_study(str(path)), Path("out"), {}, placed=False).runs()
+    epochs = {(r.size, r.task.recipe.epochs, r.steps) for r in runs if r.arm == "real"}
+    assert epochs == {("50", 4, 16), ("100", 8, 62)}
+    path.write_text(text.replace("sizes = [50]", "sizes = [50]\nepochs = { 500 = 4 }"))
+    with pytest.raises(UserError, match="epochs of size '500'; the sizes are 50"):
+        load_study(str(path))
 
 
 STUDY = """

@@ -1,0 +1,55 @@
+#!/bin/sh
+# The study fashion-mnist and all it takes: the generators that see 1,000 and 5,000 real images and no
+# others, trained from scratch, what they generate, and the embedded cascade's 60,000 images. Report in
+# $1. Hours on two CPU cores; rerunning goes on.
+set -eu
+cd "$(dirname "$0")/.."
+. .venv/bin/activate
+real=releases/fashion-mnist-real
+build-dataset --real fashion-mnist
+
+train() { # size, stage, steps
+    OMP_NUM_THREADS=1 finetune-generator --recipe "fashion-mnist-$2" --steps "$3" --threads 1 \
+        --data $real --split train --per-class "$1" --out "runs/same-$1-$2" --json
+}
+
+generate() { # size: nine generated images for each real one, sampled as the recipe fashion-mnist-fast
+    cat >"runs/same-$1.toml" <<RECIPE
+name = "fashion-mnist-same-$1"
+description = "Fashion-MNIST from a cascade trained on $1 images of each class and no others"
+classes = "fashion-mnist"
+dataset = "fashion-mnist"
+regime = "B"
+license = "mit"
+seed = 2023
+
+[shard]
+classes = 10
+indices = 25
+
+[[stage]]
+resolution = 16
+generator = "pixel-unet"
+checkpoint = "runs/same-$1-16/checkpoint"
+batch = 50
+sampler = { method = "dpm-solver++", steps = 12, guidance = 1.25 }
+
+[[stage]]
+resolution = 32
+generator = "pixel-unet"
+checkpoint = "runs/same-$1-32/checkpoint"
+batch = 50
+sampler = { method = "dpm-solver++", steps = 8, guidance = 1.0, noise_augmentation = 0.0 }
+RECIPE
+    build-dataset --recipe "runs/same-$1.toml" --per-class $((9 * $1)) \
+        --out "releases/fashion-mnist-same-$1"
+}
+
+for size in 100 500; do
+    train $size 16 3000 &
+    base=$!
+    train $size 32 1500
+    wait $base
+    generate $size
+done
+run-study fashion-mnist --out "${1:-results/fashion-mnist/study}"
