@@ -35,6 +35,7 @@ from generation.training_recipe import BUILTIN
 
 STAGES = (16, 32)
 ARMS = ("stand-in", "fine-tuned", "scratch")
+RESULTS = "results"  # folder of each seed's, beside the report that stands for them
 SHIFT = 4  # pixels of 32
 CONTRAST = (0.5, 1.5)
 
@@ -185,7 +186,7 @@ seed = {seed}
 
 def measure(arguments: argparse.Namespace, arm: str, seed: int) -> None:
     """Build one release, score it, train a classifier on it; what is there already is kept."""
-    work, out = arguments.work, arguments.out
+    work, out = arguments.work, arguments.out / RESULTS
     release = work / f"release-{arm}-seed{seed}"
     recipe = release_recipe(work, arm, seed)
     command(
@@ -241,10 +242,10 @@ def arm_values(arguments: argparse.Namespace, arm: str) -> dict[str, Any]:
     found: dict[str, list[float]] = {"fd_train": [], "fd_test": [], "cas_top1": []}
     for seed in range(arguments.seeds):
         name = f"release-{arm}-seed{seed}-32-train-efficientnet-lite0-64.json"
-        values = read_result(arguments.out / name).values
+        values = read_result(arguments.out / RESULTS / name).values
         for key in ("fd_train", "fd_test"):
             found[key].append(values[key]["value"])
-        cas = read_result(arguments.out / f"cas-{arm}-seed{seed}.json")
+        cas = read_result(arguments.out / RESULTS / f"cas-{arm}-seed{seed}.json")
         found["cas_top1"].append(cas.values["top1"]["value"])
     checkpoints = {
         str(stage): checkpoint_sha256(checkpoint(arguments.work, arm, stage)) for stage in STAGES

@@ -17,9 +17,10 @@ from generation.errors import UserError
 MEASUREMENTS = ("classifier", "scores")
 SELECTIONS = ("sampler-selection", "checkpoint-selection")
 # Folders beside a report whose files it stands for: trainings that are compared there by arms,
-# points that were scored on the tuning split.
+# points that were scored on the tuning split, seeds that are averaged there.
 STUDY_FOLDERS = ("runs",)
 SELECTION_FOLDERS = ("results", "points", "cas", "parent*")
+FINETUNING_FOLDERS = ("results",)
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class ResultFolder:
 
 
 def read_results(folder: Path) -> list[AnyResult]:
-    """The measurements below `folder`, without those of studies and selections."""
+    """The measurements below `folder`, without those that a report stands for."""
     return list(read_folder(folder).measurements)
 
 
@@ -82,6 +83,8 @@ def _owned_folders(contents: Mapping[Path, Any]) -> set[Path]:
             names = SELECTION_FOLDERS
         elif _model(content) is StudyReport:
             names = STUDY_FOLDERS
+        elif _model(content) is FinetuningReport:
+            names = FINETUNING_FOLDERS
         owned |= {folder for name in names for folder in path.parent.glob(name)}
     return owned
 

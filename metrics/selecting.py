@@ -107,7 +107,8 @@ class Course:
             return {}
         missing = self.cas.missing(self.selection, chosen)
         plans = [plan_cas(self.selection, point, self.cas) for point in missing]
-        images = sum(plan.images for plan in plans)
+        parent = self.selection.plan_parent(self.cas.per_class) if missing else None
+        images = sum(plan.images for plan in (*plans, parent) if plan is not None)
         with progress_bar(images, "CAS releases", "images", quiet=self.quiet) as advance:
             build_cas_releases(
                 self.selection, shop, missing, self.cas, lambda record: advance(record.rows)

@@ -187,6 +187,8 @@ def test_selection_without_its_dataset_takes_that_of_its_points(tmp_path: Path) 
 
 def test_finetuning_shows_generators_differences_and_the_grid(tmp_path: Path) -> None:
     path = a_finetuning(tmp_path)
+    write_all(tmp_path / "results", [a_scores_result(a_source("scratch-seed0", 10), 2.0)])
+    assert not read_folder(tmp_path).measurements  # the report stands for it
     facet = facet_of(tmp_path)
     generators, differences = table_of(facet, "-generators")["groups"]
     assert [row["generator"] for row in generators["rows"]] == ["stand-in", "fine-tuned"]
