@@ -13,34 +13,12 @@ train() { # size, stage, steps
         --data $real --split train --per-class "$1" --out "runs/same-$1-$2" --json
 }
 
-generate() { # size: nine generated images for each real one, sampled as the recipe fashion-mnist-fast
-    cat >"runs/same-$1.toml" <<RECIPE
-name = "fashion-mnist-same-$1"
-description = "Fashion-MNIST from a cascade trained on $1 images of each class and no others"
-classes = "fashion-mnist"
-dataset = "fashion-mnist"
-regime = "B"
-license = "mit"
-seed = 2023
-
-[shard]
-classes = 10
-indices = 25
-
-[[stage]]
-resolution = 16
-generator = "pixel-unet"
-checkpoint = "runs/same-$1-16/checkpoint"
-batch = 50
-sampler = { method = "dpm-solver++", steps = 12, guidance = 1.25 }
-
-[[stage]]
-resolution = 32
-generator = "pixel-unet"
-checkpoint = "runs/same-$1-32/checkpoint"
-batch = 50
-sampler = { method = "dpm-solver++", steps = 8, guidance = 1.0, noise_augmentation = 0.0 }
-RECIPE
+generate() { # size: nine generated images for each real one, by the recipe fashion-mnist-fast
+    sed -e '/^#/d' -e '/^sha256 = /d' -e '/^\[stage.model\]/,/^$/d' \
+        -e "s/^name = .*/name = \"fashion-mnist-same-$1\"/" \
+        -e "s/^description = .*/description = \"Of a cascade trained on $1 images of each class\"/" \
+        -e "s|builtin:fashion-mnist-\([0-9]*\)|runs/same-$1-\1/checkpoint|" \
+        builder/recipes/fashion-mnist-fast.toml >"runs/same-$1.toml"
     build-dataset --recipe "runs/same-$1.toml" --per-class $((9 * $1)) \
         --out "releases/fashion-mnist-same-$1"
 }
