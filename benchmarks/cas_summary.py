@@ -1,9 +1,9 @@
 """The embedded generator's CAS over the accuracy that as many real images give: cas.json.
 
 Reads the result files and predictions that benchmarks/cas.sh left in a folder: cas-N-seedS and
-real-N-seedS of each classifier seed, real-60000 of all real images; and from the release what made
-its images. Every accuracy is counted from the predictions, and refused where it is not what the
-result file says.
+real-N-seedS of each classifier seed, real-60000 (one seed, or more) of all real images; and from
+the release what made its images. Every accuracy is counted from the predictions, and refused where
+it is not what the result file says.
 
     python benchmarks/cas_summary.py FOLDER --n 20000 --made releases/fashion-mnist-32
 """
@@ -33,7 +33,7 @@ def main() -> None:
 
 def summary(folder: Path, n: int, made: Manifest) -> dict[str, Any]:
     arms = {arm: runs_of(folder, f"{arm}-{n}-seed*.json") for arm in ("cas", "real")}
-    every = runs_of(folder, f"{ALL}.json")
+    every = runs_of(folder, f"{ALL}*.json")
     results = [read_result(path) for paths in (*arms.values(), every) for path in paths.values()]
     first = results[0]
     for result in results:

@@ -20,6 +20,7 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -155,13 +156,15 @@ def measure(
 ) -> dict[str, float]:
     """Images a second, the median over rounds in which all sides take turns; the first is spent."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(rounds + 1):
+    for number in range(rounds + 1):
         for name, side in sides.items():
             started = time.perf_counter()
             side(steps)
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             seconds[name].append(time.perf_counter() - started)
+        rates = {name: round(steps * batch / own[-1]) for name, own in seconds.items()}
+        print(f"round {number} of {rounds}, images a second: {rates}", file=sys.stderr, flush=True)
     return {name: steps * batch / statistics.median(own[1:]) for name, own in seconds.items()}
 
 

@@ -8,8 +8,13 @@ ways, with jittered contrast. Three generators are compared: that stand-in as it
 fine-tuned on the unchanged images, and a cascade trained on those from scratch for as many steps.
 Each makes one release a sampling seed; each release is scored by Fréchet distance to the real
 train and test splits and by the accuracy on the real test split of a classifier trained on it
-(CAS). One training run each: intervals are over sampling seeds (and, for each distance, over
-images), not over trainings. Everything is a command of this project; rerunning goes on.
+(CAS). Intervals are over sampling seeds (and, for each distance, over images). With
+--train-each-seed every sampling seed has trainings of its own, and the intervals are over both;
+without it there is one training run each. Everything is a command of this project; rerunning goes
+on. On a GPU with many cores:
+
+    python benchmarks/finetuning.py --work runs/finetuning --out results/fashion-mnist/finetuning \\
+        --train-each-seed --jobs 12 --batch 250
 """
 
 import argparse
@@ -20,6 +25,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +54,9 @@ def main() -> None:
         command("build-dataset", "--real", "fashion-mnist", "--out", real)
     stand_in = make_stand_in_set(real, work)
     train_generators(arguments, stand_in)
-    for seed in range(arguments.seeds):
-        for arm in ARMS:
-            measure(arguments, arm, seed)
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        releases = [(arm, seed) for seed in range(arguments.seeds) for arm in ARMS]
+        list(pool.map(lambda which: measure(arguments, *which), releases))
     write_report(arguments)
 
 
@@ -63,7 +69,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--steps", default="800,500", help="of fine-tuning, and from scratch")
     parser.add_argument("--seeds", type=int, default=3, help="sampling seeds")
     parser.add_argument("--per-class", type=int, default=200)
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, one thread each")
+    parser.add_argument("--batch", type=int, default=50, help="of sampling")
+    parser.add_argument("--train-each-seed", action="store_true", help="and not once for all")
+    parser.add_argument("--jobs", type=int, default=1, help="commands at a time")
     return parser.parse_args()
 
 
@@ -112,60 +120,73 @@ def train_generators(arguments: argparse.Namespace, stand_in_set: Path) -> None:
     """Both stages of the three generators; those that wait for nothing go side by side."""
     before, steps = split_steps(arguments.stand_in_steps), split_steps(arguments.steps)
 
-    def finetune(arm: str, stage: int) -> None:
+    def finetune(arm: str, stage: int, training: int) -> None:
         first = arm == "stand-in"
         number = (before if first else steps)[STAGES.index(stage)]
-        recipe = training_recipe(arguments.work, arm, stage, number)
-        start = ["--from", checkpoint(arguments.work, "stand-in", stage)]
+        out = checkpoint(arguments.work, arm, stage, training).parent
+        recipe = training_recipe(arguments.work, out, stage, number, training, stand_in=first)
+        start = ["--from", checkpoint(arguments.work, "stand-in", stage, training)]
         command(
             *("finetune-generator", "--recipe", recipe, "--json", "--threads", 1),
             *("--data", stand_in_set if first else arguments.real),
             *("--split", "train" if first else "fit"),
-            *("--out", arguments.work / f"{arm}-{stage}"),
+            *("--out", out),
             *(start if arm == "fine-tuned" else []),
             threads=1,
         )
 
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        alone = [(arm, stage) for arm in ("stand-in", "scratch") for stage in STAGES]
-        list(pool.map(finetune, *zip(*alone, strict=True)))
-        list(pool.map(lambda stage: finetune("fine-tuned", stage), STAGES))
+        for arms in (("stand-in", "scratch"), ("fine-tuned",)):
+            runs = product(arms, STAGES, range(trainings(arguments)))
+            list(pool.map(lambda run: finetune(*run), runs))
 
 
 def split_steps(text: str) -> list[int]:
     return [int(number) for number in text.split(",")]
 
 
-def checkpoint(work: Path, arm: str, stage: int) -> Path:
-    return work / f"{arm}-{stage}" / "checkpoint"
+def trainings(arguments: argparse.Namespace) -> int:
+    """Of each generator."""
+    return int(arguments.seeds) if arguments.train_each_seed else 1
 
 
-def training_recipe(work: Path, arm: str, stage: int, steps: int) -> Path:
-    """The embedded stage's recipe with so many steps; the stand-in's has its own class list."""
+def checkpoint(work: Path, arm: str, stage: int, training: int) -> Path:
+    return work / f"{arm}-{stage}-training{training}" / "checkpoint"
+
+
+def training_recipe(
+    work: Path, out: Path, stage: int, steps: int, training: int, *, stand_in: bool
+) -> Path:
+    """The embedded stage's recipe with so many steps and its own seed; the stand-in's has its own
+    class list."""
     text = (BUILTIN / f"fashion-mnist-{stage}.toml").read_text()
     lines = []
     for line in text.splitlines():
         name = line.split("=")[0].strip()
         if name == "steps":
             lines.append(f"steps = {steps}")
-        elif name == "classes" and arm == "stand-in":
+        elif name == "seed":
+            lines.append(f"seed = {int(line.split('=')[1]) + training}")
+        elif name == "classes" and stand_in:
             lines.append(f'classes = "{work / "classes.csv"}"')
         else:
             lines.append(line)
-    path = work / f"{arm}-{stage}.toml"
+    path = out.with_suffix(".toml")
     path.write_text("\n".join(lines) + "\n")
     return path
 
 
-def release_recipe(work: Path, arm: str, seed: int) -> Path:
+def release_recipe(arguments: argparse.Namespace, arm: str, seed: int) -> Path:
     """Unguided, the few-step solver of the embedded recipe."""
+    work = arguments.work
+    training = seed % trainings(arguments)
     stages = "".join(
         f"""
 [[stage]]
 resolution = {stage}
 generator = "pixel-unet"
-checkpoint = "{checkpoint(work, arm, stage).resolve()}"
-batch = 50
+checkpoint = "{checkpoint(work, arm, stage, training).resolve()}"
+batch = {arguments.batch}
 sampler = {{ method = "dpm-solver++", steps = {steps}, guidance = 1.0 }}
 """
         for stage, steps in zip(STAGES, (12, 8), strict=True)
@@ -188,7 +209,7 @@ def measure(arguments: argparse.Namespace, arm: str, seed: int) -> None:
     """Build one release, score it, train a classifier on it; what is there already is kept."""
     work, out = arguments.work, arguments.out / RESULTS
     release = work / f"release-{arm}-seed{seed}"
-    recipe = release_recipe(work, arm, seed)
+    recipe = release_recipe(arguments, arm, seed)
     command(
         *("build-dataset", "--recipe", recipe, "--per-class", arguments.per_class),
         *("--out", release, "--json"),
@@ -205,7 +226,7 @@ def measure(arguments: argparse.Namespace, arm: str, seed: int) -> None:
 
 
 def write_report(arguments: argparse.Namespace) -> None:
-    """finetuning.json: means with 95% intervals over sampling seeds; a grid of all three."""
+    """finetuning.json: means with 95% intervals over seeds; a grid of all three."""
     out = arguments.out
     arms = {arm: arm_values(arguments, arm) for arm in ARMS}
     gains = {
@@ -223,7 +244,8 @@ def write_report(arguments: argparse.Namespace) -> None:
         "steps": {"stand-in": arguments.stand_in_steps, "fine-tuned, scratch": arguments.steps},
         "images_per_release": 10 * arguments.per_class,
         "sampling_seeds": arguments.seeds,
-        "training_seeds": 1,
+        "training_seeds": trainings(arguments),
+        "sampling_batch": arguments.batch,
         "interval": "95%, Student's t over sampling seeds; differences paired by seed",
         "arms": arms,
         "differences": gains,
@@ -248,7 +270,11 @@ def arm_values(arguments: argparse.Namespace, arm: str) -> dict[str, Any]:
         cas = read_result(arguments.out / RESULTS / f"cas-{arm}-seed{seed}.json")
         found["cas_top1"].append(cas.values["top1"]["value"])
     checkpoints = {
-        str(stage): checkpoint_sha256(checkpoint(arguments.work, arm, stage)) for stage in STAGES
+        str(stage): [
+            checkpoint_sha256(checkpoint(arguments.work, arm, stage, training))
+            for training in range(trainings(arguments))
+        ]
+        for stage in STAGES
     }
     return {key: interval(values) for key, values in found.items()} | {
         "checkpoints_sha256": checkpoints

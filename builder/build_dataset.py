@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -162,8 +163,9 @@ def _import_real(
         claimed(release, settings.say),
         progress_bar(total, source.name, "images", quiet=as_json) as advance,
     ):
+        decoding = replace(settings, cluster=settings.cluster.without_gpus())
         outcome = import_real(
-            name, release, resolutions, rule, settings, lambda record: advance(record.rows)
+            name, release, resolutions, rule, decoding, lambda record: advance(record.rows)
         )
     return report_outcome(outcome, release, as_json)
 

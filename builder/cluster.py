@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +76,12 @@ class ClusterOptions:
     def foreign(self) -> bool:
         """Whether the cluster is one that runs already."""
         return self.scheduler is not None or self.scheduler_file is not None
+
+    def without_gpus(self) -> "ClusterOptions":
+        """For work that no GPU does: one process a core unless something else was asked for."""
+        from dask.system import CPU_COUNT
+
+        return self if self.workers or self.foreign else replace(self, workers=CPU_COUNT)
 
     @property
     def address(self) -> str:

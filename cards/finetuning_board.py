@@ -57,8 +57,14 @@ def finetuning_table(report: FinetuningReport, key: str) -> Table:
             Group("Differences, paired by sampling seed", rows(report.differences, signed=True)),
         ),
         caption=f"{report.what[:1].upper()}{report.what[1:]}.",
-        footnotes=(f"Square brackets: {report.interval}. One training of each generator.",),
+        footnotes=(f"Square brackets: {report.interval}. {_trainings(report)}",),
     )
+
+
+def _trainings(report: FinetuningReport) -> str:
+    if report.training_seeds == 1:
+        return "One training of each generator."
+    return f"{report.training_seeds} trainings of each generator, one for each sampling seed."
 
 
 def _cells(name: str, generator: Generator, signed: bool) -> dict[str, Cell]:

@@ -223,13 +223,15 @@ class Generator(Part):
 class FinetuningReport(Part):
     """finetuning.json: one generator before and after fine-tuning, and others beside it.
 
-    differences: by "A less B", paired by sampling seed.
+    differences: by "A less B", paired by sampling seed. training_seeds: trainings of each
+    generator; more than one: each sampling seed has its own.
     """
 
     path: Path
     dataset: str
     what: str
     images_per_release: int
+    training_seeds: int
     interval: str
     arms: dict[str, Generator]
     differences: dict[str, Generator]

@@ -5,10 +5,11 @@ processes that work ahead, and so are sets whose recipe augments images one by o
 the same batches.
 """
 
+import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +25,9 @@ from classifiers.recipe import ClassifierRecipe
 from generation.errors import UserError
 from generation.image_sets import LabelledImages
 from generation.timm_classifier import normalise, to_channels
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext
 
 ImageData = LabelledImages | EncodedImages
 AHEAD = 4  # batches that each process has ready
@@ -228,8 +232,15 @@ def _loader(
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # of its own, so that none is drawn from torch's
         prefetch_factor=AHEAD if processes else None,
-        multiprocessing_context="forkserver" if processes else None,
+        multiprocessing_context=_forkserver() if processes else None,
     )
+
+
+def _forkserver() -> "ForkServerContext":
+    """Starts processes that have imported what they need: once for all, not each for itself."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 def _as_it_is(batch: Any) -> Any:

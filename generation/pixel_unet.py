@@ -173,25 +173,23 @@ def guided_denoiser(
 ) -> Denoiser:
     """Bind conditioning and classifier-free guidance, Imagen's w: uncond + w*(cond - uncond).
 
-    Both halves run as one batch; w = 1 runs the conditional half alone. A learned variance is the
-    conditional half's.
+    w = 1 runs the conditional half alone. A learned variance is the conditional half's.
     """
-    n = len(prompt)
-    both = guidance != 1
-    null = torch.full_like(prompt, len(network.prompts.prompts) - 1)
-    prompts = torch.cat([prompt, null]) if both else prompt
-    parents = torch.cat([parent, parent]) if both and parent is not None else parent
-    copies = 2 * n if both else n
+    n, null = len(prompt), torch.full_like(prompt, len(network.prompts.prompts) - 1)
+    halves = [prompt] if guidance == 1 else [prompt, null]
+    # A GPU is filled by both halves at once; a CPU's cache holds the activations of one.
+    passes = halves if prompt.device.type == "cpu" else [torch.cat(halves)]
+    copies = len(passes[0]) // n
+    parents = None if parent is None else torch.cat([parent] * copies)
     step = level * network.config.schedule.num_steps
-    augmentation = None if parent is None else prompt.new_full((copies,), step, dtype=torch.float32)
+    augmentation = prompt.new_full((copies * n,), step, dtype=torch.float32)
 
     def denoise(x: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
-        inputs = torch.cat([x, x]) if both else x
-        times = torch.full((copies,), t, device=x.device)
-        # guidance is arithmetic on differences: in x's precision, whatever the network's
-        out = network(inputs, times, prompts, parents, augmentation).to(x.dtype)
+        inputs, times = torch.cat([x] * copies), torch.full((copies * n,), t, device=x.device)
+        out = torch.cat([network(inputs, times, p, parents, augmentation) for p in passes])
+        out = out.to(x.dtype)  # guidance is arithmetic on differences: in x's precision
         conditional, v = split_variance(out[:n], x.shape[1])
-        if not both:
+        if guidance == 1:
             return conditional, v
         unconditional, _ = split_variance(out[n:], x.shape[1])
         return unconditional + guidance * (conditional - unconditional), v

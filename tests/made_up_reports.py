@@ -166,6 +166,7 @@ def a_finetuning(folder: Path, *, dataset: str = "fixture") -> Path:
         "dataset": dataset,
         "what": "made-up generators",
         "images_per_release": 2000,
+        "training_seeds": 1,
         "interval": "95%, Student's t over sampling seeds; differences paired by seed",
         "arms": {"stand-in": values(900, 0.5), "fine-tuned": values(500, 0.8)},
         "differences": {"fine-tuned less stand-in": values(-400, 0.3)},

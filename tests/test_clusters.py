@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dask.system import CPU_COUNT
 
 from builder import cluster
 from builder.build_dataset import build_dataset
@@ -80,6 +81,13 @@ def test_each_process_sees_one_gpu(
     monkeypatch.setattr(cluster, "visible_gpus", lambda: ["0", "1"])
     found = cluster.worker_environments(workers, shards)
     assert [environment["CUDA_VISIBLE_DEVICES"] for environment in found] == seen
+
+
+def test_what_no_gpu_does_runs_on_every_core():
+    plain, chosen = ClusterOptions(), ClusterOptions(workers=3)
+    running = ClusterOptions(scheduler="tcp://127.0.0.1:9")
+    assert plain.without_gpus().workers == CPU_COUNT
+    assert (chosen.without_gpus(), running.without_gpus()) == (chosen, running)
 
 
 @pytest.mark.parametrize(

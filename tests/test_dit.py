@@ -230,12 +230,12 @@ def test_compiling_is_asked_for_the_one_shape(
 
     monkeypatch.setattr(torch.nn.Module, "compile", compile_it)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(inductor_config, "freezing", False)
-    generator_source("dit").load(folder, compiled=False)
-    assert asked == []
-    generator_source("dit").load(folder, compiled=True)
-    assert asked == [("DiTTransformer2DModel", {"dynamic": False})]
-    assert inductor_config.freezing  # for the whole process: the tracer has to know
+    with inductor_config.patch(freezing=False):
+        generator_source("dit").load(folder, compiled=False)
+        assert asked == []
+        generator_source("dit").load(folder, compiled=True)
+        assert asked == [("DiTTransformer2DModel", {"dynamic": False})]
+        assert inductor_config.freezing  # for the whole process: the tracer has to know
 
 
 def test_pickled_weights_are_read_and_their_code_is_not(folder: Path, tmp_path: Path) -> None:
