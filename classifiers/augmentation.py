@@ -4,6 +4,8 @@ All numbers come from torch's CPU generator, so the same seed does the same on e
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,17 +16,36 @@ ERASED_AREA = (0.02, 1 / 3)  # share of the image, Zhong et al. 2020
 ERASED_ASPECT = (0.3, 1 / 0.3)
 
 
-def random_crops(padded: Tensor, rows: Tensor, size: int) -> Tensor:
-    """uint8[N,C,P,P] => uint8[len(rows),C,size,size], each at its own place."""
-    free = padded.shape[-1] - size
+@dataclass(frozen=True)
+class Framing:
+    """How each of N images is cropped and mirrored: int64[2,N], top and left, and bool[N]."""
+
+    corners: Tensor
+    mirrored: Tensor
+
+    @classmethod
+    def draw(cls, count: int, free: int, generator: torch.Generator) -> "Framing":
+        """At random: corners from 0 to `free`, half of the images mirrored."""
+        corners = torch.randint(free + 1, (2, count), generator=generator)
+        return cls(corners, torch.rand(count, generator=generator) < 0.5)
+
+    @classmethod
+    def join(cls, parts: "Sequence[Framing]") -> "Framing":
+        """One after the other."""
+        corners = torch.cat([part.corners for part in parts], dim=1)
+        return cls(corners, torch.cat([part.mirrored for part in parts]))
+
+
+def crop(padded: Tensor, rows: Tensor, size: int, framing: Framing) -> Tensor:
+    """uint8[N,C,P,P] => uint8[len(rows),C,size,size], each from its own corner."""
     windows = padded.unfold(2, size, 1).unfold(3, size, 1)  # a view: N, C, top, left, size, size
-    top, left = (torch.randint(free + 1, (len(rows),)).to(padded.device) for _ in range(2))
+    top, left = framing.corners.to(padded.device)
     return windows[rows, :, top, left]
 
 
-def random_flips(images: Tensor) -> Tensor:
-    """Mirror half of the images left to right."""
-    mirrored = (torch.rand(len(images)) < 0.5).to(images.device)
+def mirror(images: Tensor, framing: Framing) -> Tensor:
+    """Left to right, those that the framing says."""
+    mirrored = framing.mirrored.to(images.device)
     return torch.where(mirrored[:, None, None, None], images.flip(3), images)
 
 

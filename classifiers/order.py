@@ -45,6 +45,11 @@ def batch_rows(
     return np.concatenate(rows), places
 
 
+def derived_seed(seed: int, *purpose: int) -> int:
+    """Of the run's seed and what numbers are drawn for: below 2^64."""
+    return int(np.random.SeedSequence([seed, *purpose]).generate_state(1, np.uint64)[0])
+
+
 @lru_cache(maxsize=2)
 def epoch_order(visits: Visits, seed: int, epoch: int) -> np.ndarray:
     """int64[len(visits)]: the rows of one epoch in its order."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,7 +16,7 @@ from torch.nn import functional as F
 from builder.commit import write_atomically
 from classifiers.batches import ImageData, Part, open_batches
 from classifiers.checkpoint import start_from
-from classifiers.order import Visits
+from classifiers.order import Visits, derived_seed
 from classifiers.recipe import ClassifierRecipe
 from generation.errors import UserError
 from generation.timm_classifier import build_model
@@ -225,7 +224,7 @@ def learning_rate_at(step: int, total: int, recipe: ClassifierRecipe) -> float:
 
 def seed_torch(seed: int, *purpose: int) -> None:
     """Set torch's generators from the run's seed and what the numbers are for."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, *purpose]).generate_state(1, np.uint64)[0]))
+    torch.manual_seed(derived_seed(seed, *purpose))
 
 
 def training_device(processes: "PartialState") -> torch.device:

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from generation.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 LUMA = np.array([19595, 38470, 7471], dtype=np.uint32)  # ITU-R 601 times 2^16, Pillow's mode L
@@ -134,11 +136,19 @@ def to_channels(images: np.ndarray, channels: int) -> np.ndarray:
 
 def normalise(images: "Tensor", about: ClassifierModel) -> "Tensor":
     """uint8 [0, 255] => float32 of about mean 0 and variance 1, by the model's mean and std."""
+    mean, scale = _pixel_statistics(about.mean, about.std, images.device)
+    return images.float().sub_(mean).div_(scale)
+
+
+@lru_cache(maxsize=8)  # each small operation costs a training step as much as its arithmetic
+def _pixel_statistics(
+    mean: tuple[float, ...], std: tuple[float, ...], device: "torch.device"
+) -> tuple["Tensor", "Tensor"]:
+    """float32[C,1,1] twice, of pixels in [0, 255]."""
     import torch
 
-    mean = torch.tensor(about.mean, device=images.device).view(-1, 1, 1) * 255
-    scale = torch.tensor(about.std, device=images.device).view(-1, 1, 1) * 255
-    return (images.float() - mean) / scale
+    levels = (torch.tensor(values, device=device).view(-1, 1, 1) * 255 for values in (mean, std))
+    return next(levels), next(levels)
 
 
 def _set_stem_stride(model: "nn.Module", about: ClassifierModel, stride: int) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from builder.results import read_result
-from classifiers.augmentation import mix_images, random_crops, random_erasing, random_flips
+from classifiers.augmentation import Framing, crop, mirror, mix_images, random_erasing
 from classifiers.batches import ResidentBatches
 from classifiers.checkpoint import load_classifier
 from classifiers.order import Visits, batch_rows
@@ -163,20 +163,20 @@ def test_grey_is_pillows_grey() -> None:
 def test_crops_are_windows_each_at_its_own_place() -> None:
     padded = torch.arange(2 * 1 * 6 * 6, dtype=torch.uint8).view(2, 1, 6, 6)
     rows = torch.tensor([0, 1] * 50)
-    torch.manual_seed(0)
-    crops = random_crops(padded, rows, 4)
+    crops = crop(padded, rows, 4, Framing.draw(100, 2, torch.Generator()))
     places = set()
-    for row, crop in zip(rows, crops, strict=True):
-        top, left = divmod(int(crop[0, 0, 0]) - 36 * int(row), 6)
-        assert torch.equal(crop, padded[row, :, top : top + 4, left : left + 4])
+    for row, window in zip(rows, crops, strict=True):
+        top, left = divmod(int(window[0, 0, 0]) - 36 * int(row), 6)
+        assert torch.equal(window, padded[row, :, top : top + 4, left : left + 4])
         places.add((top, left))
     assert len(places) == 9
-    assert torch.equal(random_crops(padded, rows[:2], 6), padded)
+    whole = Framing.draw(2, 0, torch.Generator())
+    assert torch.equal(crop(padded, rows[:2], 6, whole), padded)
 
 
 def test_flips_mirror_about_half() -> None:
     images = torch.rand(400, 1, 3, 3)
-    flipped = random_flips(images)
+    flipped = mirror(images, Framing.draw(400, 0, torch.Generator()))
     mirrored = (flipped == images.flip(3)).flatten(1).all(1)
     assert ((flipped == images).flatten(1).all(1) ^ mirrored).all()
     assert 150 < mirrored.sum() < 250
