@@ -6,7 +6,7 @@
 #     benchmarks/cas.sh 6000 --gpu      60,000: minutes on a GPU, in batches that fill it
 set -eu
 cd "$(dirname "$0")/.."
-[ ! -f .venv/bin/activate ] || . .venv/bin/activate
+. .venv/bin/activate
 per_class=${1:-2000}
 n=$((10 * per_class))
 real=releases/fashion-mnist-real

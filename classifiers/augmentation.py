@@ -1,6 +1,6 @@
 """Augmentation of whole batches on the device, each image by its own random numbers.
 
-All numbers come from torch's CPU generator, so the same seed does the same on every device.
+All numbers come from generators on the CPU, so the same seed does the same on every device.
 """
 
 import math
