@@ -105,6 +105,14 @@ class Finding(Part):
     answer: str
 
 
+class Comparison(Part):
+    """A question that the paper lacks: generated images against repeated ones, set against set."""
+
+    question: str
+    difference: float
+    answer: str
+
+
 class StudyFacts(Part):
     """What was asked."""
 
@@ -130,6 +138,7 @@ class StudyReport(Part):
     rows: tuple[Arm, ...] = Field(min_length=1)
     classes: tuple[StudiedClasses, ...]
     findings: tuple[Finding, ...]
+    comparisons: tuple[Comparison, ...]
 
     @property
     def dataset(self) -> str:

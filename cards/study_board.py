@@ -7,7 +7,15 @@ from cards.charts import CONTROL, gain_chart
 from cards.class_changes import LEVEL, ClassChange, newcombe_interval
 from cards.facet import ClassView, Section, View
 from cards.published import DATASET, PublishedRow, printed_cell, read_published
-from cards.report_schema import Accuracy, Arm, Difference, StudiedClasses, StudyReport
+from cards.report_schema import (
+    Accuracy,
+    Arm,
+    Comparison,
+    Difference,
+    Finding,
+    StudiedClasses,
+    StudyReport,
+)
 from cards.tables import (
     EMPTY,
     Cell,
@@ -102,7 +110,7 @@ def arms_table(study: StudyReport, key: str) -> Table:
         ),
         caption=f"{study.study.description.strip()} Tested on {test.n:,} real images of "
         f"{test.name} ({test.split}).",
-        footnotes=(INTERVALS, *_finding_lines(study)),
+        footnotes=(INTERVALS, *_answer_lines(study)),
     )
 
 
@@ -147,21 +155,26 @@ def _interval_cell(difference: Difference) -> Cell:
     return Cell(text, text, interval=(low, high))
 
 
-def _finding_lines(study: StudyReport) -> list[str]:
-    """The paper's findings, each with its answers counted and named."""
-    lines = []
-    for finding in dict.fromkeys(f.finding for f in study.findings):
-        answers: dict[str, list[float]] = {}
-        for found in study.findings:
-            if found.finding == finding:
-                answers.setdefault(found.answer, []).append(100 * found.difference)
-        counted = [
-            f"{answer} in {len(gains)} of {sum(map(len, answers.values()))} cases "
-            f"({signed(min(gains), 2)} to {signed(max(gains), 2)} points)"
-            for answer, gains in answers.items()
-        ]
-        lines.append(f"The paper's finding {finding}: {'; '.join(counted)}.")
-    return lines
+def _answer_lines(study: StudyReport) -> list[str]:
+    """Each question of the study, its answers counted, with the range of their differences."""
+    found: list[tuple[str, Finding | Comparison]] = [
+        *((f"The paper's finding {f.finding}", f) for f in study.findings),
+        *((c.question, c) for c in study.comparisons),
+    ]
+    questions: dict[str, dict[str, list[float]]] = {}
+    for question, one in found:
+        answers = questions.setdefault(question, {})
+        answers.setdefault(one.answer, []).append(100 * one.difference)
+    return [f"{question}: {_counted(answers)}." for question, answers in questions.items()]
+
+
+def _counted(answers: dict[str, list[float]]) -> str:
+    cases = sum(map(len, answers.values()))
+    return "; ".join(
+        f"{answer} in {len(gains)} of {cases} cases "
+        f"({signed(min(gains), 2)} to {signed(max(gains), 2)} points)"
+        for answer, gains in answers.items()
+    )
 
 
 def classifiers_table(study: StudyReport, key: str) -> Table:

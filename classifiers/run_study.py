@@ -136,8 +136,9 @@ def _report(
     folder: Path,
     as_json: bool,
 ) -> None:
+    from classifiers.study_markdown import markdown
     from classifiers.study_pictures import draw_study
-    from classifiers.study_report import markdown, study_report
+    from classifiers.study_report import study_report
 
     document = study_report(study, runs, settings, folder)
     text = markdown(document)

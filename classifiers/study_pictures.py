@@ -28,36 +28,58 @@ def draw_scaling(rows: Sequence[Row], path: Path) -> None:
     groups: dict[tuple[str, int, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["model"], row["resolution"], row["size"]), []).append(row)
+    series = dict.fromkeys(_series(row) for row in rows if row["kind"] != "real")
+    colours = {own: f"C{i % 10}" for i, own in enumerate(series)}
     figure, panels = _panels(len(groups))
     for panel, (group, own) in zip(panels, groups.items(), strict=False):
         (real,) = [row for row in own if row["kind"] == "real"]
         mean, std = 100 * real["top1"]["mean"], 100 * (real["top1"]["std"] or 0)
         panel.axhline(mean, color="black", linewidth=1, label="real")
         panel.axhspan(mean - std, mean + std, color="black", alpha=0.1, linewidth=0)
-        for label, curve in _curves(own).items():
+        for curve in _curves(own):
+            name, budget = _series(curve[0]), curve[0]["budget"]
             panel.errorbar(
                 [row["times"] for row in curve],
                 [100 * row["top1"]["mean"] for row in curve],
                 [100 * (row["top1"]["std"] or 0) for row in curve],
-                marker="o",
+                marker="o" if budget == "epochs" else "s",
+                linestyle="-" if budget == "epochs" else "--",
+                color=colours[name],
                 capsize=3,
-                label=label,
+                label=name + ("" if budget == "epochs" else ", equal steps"),
             )
+        times = sorted({row["times"] for row in own if row["kind"] != "real"})
+        if times:
+            panel.set_xticks(times)
+            panel.set_xlim(times[0] - 0.5, times[-1] + 0.5)
         panel.set_title(f"{group[0]}, {group[1]} px, {group[2]} a class", fontsize=9)
         panel.set(xlabel="k, images for each real one", ylabel="top-1, %")
-        panel.legend(frameon=False, fontsize=7)
+    _one_legend(figure, panels)
     _save(figure, path)
 
 
-def _curves(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    curves: dict[str, list[Row]] = {}
+def _series(row: Row) -> str:
+    return f"{row['kind'].replace('+', ' + k x ')} {row['generated'] or ''}".strip()
+
+
+def _curves(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows that differ in k alone, which rises."""
+    curves: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        if row["kind"] == "real":
-            continue
-        budget = ", equal steps" if row["budget"] == "steps" else ""
-        name = f"{row['kind'].replace('+', ' + k x ')} {row['generated'] or ''}{budget}"
-        curves.setdefault(name, []).append(row)
-    return {name: sorted(own, key=lambda row: row["times"]) for name, own in curves.items()}
+        if row["kind"] != "real":
+            curves.setdefault((_series(row), row["budget"]), []).append(row)
+    return [sorted(own, key=lambda row: row["times"]) for own in curves.values()]
+
+
+def _one_legend(figure: Any, panels: "Sequence[Axes]") -> None:
+    """Below all panels, each label once."""
+    handles: dict[str, Any] = {}
+    for panel in panels:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(
+        handles.values(), handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8
+    )
 
 
 def draw_classes(reports: Sequence[Row], path: Path) -> None:

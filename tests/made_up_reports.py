@@ -108,6 +108,9 @@ def a_study(
                 "answer": "reproduced",
             }
         ],
+        "comparisons": [
+            {"question": "set-a is above set-b", "difference": 0.02, "answer": "above"},
+        ],
         "classes": reports,
         "environment": {},
     }

@@ -22,8 +22,8 @@ from classifiers.statistics import (
 )
 from classifiers.study import BUILTIN, load_study, needed_per_class, study_names
 from classifiers.study_cost import multiply_adds, study_costs
+from classifiers.study_findings import comparisons, findings
 from classifiers.study_plan import Planner
-from classifiers.study_report import findings
 from generation.errors import UserError
 from tests.shapes import changed, make_images, recipe_toml, write_release
 
@@ -112,7 +112,7 @@ def test_ambiguous_names_are_near_each_other() -> None:
 def row(kind: str, times: float, value: float, interval: list[float]) -> dict[str, object]:
     where = {"model": "m", "resolution": 32, "size": "50", "generated": "g", "budget": "epochs"}
     change = {"value": value, "over_seeds": interval, "over_images": interval}
-    return {**where, "kind": kind, "times": times, "difference": change}
+    return {**where, "arm": kind, "kind": kind, "times": times, "difference": change}
 
 
 def test_findings_are_answered_by_their_intervals() -> None:
@@ -121,8 +121,30 @@ def test_findings_are_answered_by_their_intervals() -> None:
         row("generated", 1, 0.1, [0.08, 0.12]),
         row("real+generated", 1, 0.01, [-0.01, 0.03]),
     ]
-    answers = [found["answer"] for found in findings(rows, Path())]
+    answers = [found["answer"] for found in findings(rows, {})]
     assert answers == ["reproduced", "not reproduced", "not told apart"]
+
+
+def test_generated_images_are_compared_with_repeated_ones_and_set_with_set() -> None:
+    rates = {"real+g": 0.8, "real+h": 0.6, "repeated": 0.9}
+    found = {arm: drawn([[rate] * 3] * 3, 300, i) for i, (arm, rate) in enumerate(rates.items())}
+    rows = [
+        row("real+generated", 1, 0, [0, 0]) | {"arm": "real+g"},
+        row("real+generated", 1, 0, [0, 0]) | {"arm": "real+h", "generated": "h"},
+        row("real+generated", 1, 0, [0, 0]) | {"arm": "real+g-steps", "budget": "steps"},
+        row("real+generated", 3, 0, [0, 0]) | {"arm": "real+h-x3", "generated": "h"},
+        row("real-repeated", 1, 0, [0, 0]) | {"arm": "repeated", "generated": None},
+    ]
+    answers = comparisons(rows, {("m", 32, "50", arm): own for arm, own in found.items()})
+    control = "real + generated is above the same real images visited as often"
+    assert [(a["question"], a["generated"], a["answer"]) for a in answers] == [
+        (control, "g", "below"),
+        (control, "h", "below"),
+        ("g is above h", "g", "above"),
+    ]
+    expected = difference(found["repeated"], found["real+g"])
+    assert answers[0]["difference"] == expected["value"]
+    assert answers[0]["over_seeds"] == expected["over_seeds"]
 
 
 # What a study plans and refuses

@@ -1,0 +1,116 @@
+"""What a study answers: findings of the paper, and comparisons that the paper lacks.
+
+A difference counts if its interval excludes 0: that over seeds where there are several, and that
+over test images; else the two are not told apart.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+from classifiers.statistics import Outcomes, difference
+
+Row = dict[str, Any]
+Arm = tuple[str, int, str, str]  # model, resolution, size, arm
+UNDECIDED = "not told apart"
+CONTROL = "real + generated is above the same real images visited as often"
+
+
+def findings(rows: Sequence[Row], outcomes: Mapping[Arm, Outcomes]) -> list[Row]:
+    """Azizi et al. 2023, findings 2 and 4, for each classifier, size, generated set and budget.
+
+    rows, outcomes: of each arm. The answer is "reproduced", "not reproduced" or "not told apart".
+    """
+    found = []
+    for row in rows:
+        if row["kind"] in ("generated", "real+generated"):
+            below = row["kind"] == "generated"
+            relation = "generated alone stays below" if below else "real + generated is above"
+            answer = _answered(row["difference"], _reproduced(-1 if below else 1))
+            found.append(
+                {"finding": f"2: {relation} real", **_where(row), "against": "real"} | answer
+            )
+    for curve in _curves(rows):
+        if len(curve) > 1:
+            best, last = max(curve[:-1], key=lambda row: row["top1"]["mean"]), curve[-1]
+            fall = difference(outcomes[_key(best)], outcomes[_key(last)])
+            found.append(
+                {
+                    "finding": "4: too many generated images hurt",
+                    **_where(last),
+                    "against": best["arm"],
+                    "best_times": best["times"],
+                }
+                | _answered(fall, _reproduced(-1))
+            )
+    return found
+
+
+def comparisons(rows: Sequence[Row], outcomes: Mapping[Arm, Outcomes]) -> list[Row]:
+    """Generated images against the same real ones again, and each generated set against another.
+
+    rows, outcomes: of each arm. The answer is "above", "below" or "not told apart".
+    """
+    pairs = [*_with_repeated(rows), *_between_sets(rows)]
+    return [
+        {"question": question, **_where(first), "against": second["arm"]}
+        | _answered(difference(outcomes[_key(second)], outcomes[_key(first)]), ("above", "below"))
+        for question, first, second in pairs
+    ]
+
+
+def _with_repeated(rows: Sequence[Row]) -> Iterator[tuple[str, Row, Row]]:
+    """As many updates, on as many different or repeated images."""
+    for row in rows:
+        if row["kind"] == "real+generated" and row["budget"] == "epochs":
+            for control in rows:
+                if control["kind"] == "real-repeated" and _alike(row, control):
+                    yield CONTROL, row, control
+
+
+def _between_sets(rows: Sequence[Row]) -> Iterator[tuple[str, Row, Row]]:
+    generated = [row for row in rows if row["generated"]]
+    for first, second in combinations(generated, 2):
+        same = all(first[key] == second[key] for key in ("kind", "budget"))
+        if same and first["generated"] != second["generated"] and _alike(first, second):
+            yield f"{first['generated']} is above {second['generated']}", first, second
+
+
+def _alike(first: Row, second: Row) -> bool:
+    return _key(first)[:3] == _key(second)[:3] and first["times"] == second["times"]
+
+
+def _key(row: Row) -> Arm:
+    return row["model"], row["resolution"], row["size"], row["arm"]
+
+
+def _where(row: Row) -> Row:
+    keys = ("model", "resolution", "size", "arm", "generated", "times", "budget")
+    return {key: row[key] for key in keys}
+
+
+def _curves(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows of real + k x generated that differ in k alone, which rises."""
+    curves: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        if row["kind"] == "real+generated":
+            where = (*_key(row)[:3], row["generated"], row["budget"])
+            curves.setdefault(where, []).append(row)
+    return [sorted(curve, key=lambda r: r["times"]) for curve in curves.values()]
+
+
+def _reproduced(sign: int) -> tuple[str, str]:
+    answers = ("reproduced", "not reproduced")
+    return answers if sign > 0 else answers[::-1]
+
+
+def _answered(found: Row, answers: tuple[str, str]) -> Row:
+    """answers: if it lies above 0, and if below."""
+    intervals = [i for i in (found["over_seeds"], found["over_images"]) if i is not None]
+    decided = all(not low <= 0 <= high for low, high in intervals)
+    return {
+        "difference": found["value"],
+        "over_seeds": found["over_seeds"],
+        "over_images": found["over_images"],
+        "answer": answers[found["value"] < 0] if decided else UNDECIDED,
+    }

@@ -1,0 +1,110 @@
+"""A study's report for people to read."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+Row = dict[str, Any]
+Group = tuple[str, int, str]  # model, resolution, size: what arms are compared within
+CHANGE = "difference | over seeds | over images"
+ARMS = f"""
+| training set | regime | images | steps | top-1, % | top-5, % | {CHANGE} |
+|---|---|--:|--:|--:|--:|--:|--:|--:|"""
+ANSWERS = f"""
+| classifier | real a class | training set | against | {CHANGE} | answer |
+|---|---|---|---|--:|--:|--:|---|"""
+
+
+def markdown(document: Row) -> str:
+    """Its arms, the paper's findings, comparisons that the paper lacks, classes."""
+    test, study = document["test"], document["study"]
+    lines = [
+        f"# Study {study['name']}",
+        "",
+        study["description"].strip(),
+        "",
+        f"Top-1 on {test['n']:,} real images of {test['name']} ({test['split']}), mean ± standard "
+        f"deviation over seeds {', '.join(map(str, study['seeds']))}; the last step of each "
+        "training. Difference to the real arm in points: paired by seed, with Student's 95% "
+        "interval over seeds and over test images.",
+    ]
+    groups: dict[Group, list[Row]] = {}
+    for row in document["rows"]:
+        groups.setdefault((row["model"], row["resolution"], row["size"]), []).append(row)
+    for (model, resolution, size), rows in groups.items():
+        lines += ["", f"## {model} at {resolution} px, {size} real images of each class"]
+        lines += [ARMS, *map(_arm_row, rows)]
+    lines += ["", "## Findings of Azizi et al. 2023"]
+    lines += _answer_tables(document["findings"], "finding")
+    lines += ["", "## Comparisons that the paper lacks"]
+    lines += _answer_tables(document["comparisons"], "question")
+    lines += ["", "## Classes", "", *_class_lines(document["classes"])]
+    return "\n".join([*lines, ""])
+
+
+def _arm_row(row: Row) -> str:
+    change = row.get("difference")
+    cells = [
+        row["arm"],
+        ", ".join(row["regimes"]),
+        f"{row['images']:,}",
+        f"{row['steps']:,}",
+        _percent(row["top1"]),
+        _percent(row["top5"]) if "top5" in row else "",
+        *(_change(change["value"], change) if change else ["", "", ""]),
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _percent(score: Row) -> str:
+    spread = "" if score["std"] is None else f" ± {100 * score['std']:.2f}"
+    return f"{100 * score['mean']:.2f}{spread}"
+
+
+def _change(value: float, intervals: Row) -> list[str]:
+    return [f"{100 * value:+.2f}"] + [
+        "" if (ends := intervals[over]) is None else f"{100 * ends[0]:+.2f} to {100 * ends[1]:+.2f}"
+        for over in ("over_seeds", "over_images")
+    ]
+
+
+def _answer_tables(found: Sequence[Row], key: str) -> list[str]:
+    """A table a question, its answers counted above."""
+    lines = []
+    for question in dict.fromkeys(row[key] for row in found):
+        own = [row for row in found if row[key] == question]
+        counts = Counter(row["answer"] for row in own).most_common()
+        counted = ", ".join(f"{answer} in {count}" for answer, count in counts)
+        lines += ["", f"### {question}", "", f"Of {len(own)}: {counted}.", ANSWERS]
+        lines += map(_answer_row, own)
+    return lines
+
+
+def _answer_row(row: Row) -> str:
+    cells = [
+        f"{row['model']} at {row['resolution']} px",
+        row["size"],
+        row["arm"],
+        row["against"],
+        *_change(row["difference"], row),
+        row["answer"],
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _class_lines(reports: Sequence[Row]) -> list[str]:
+    lines = []
+    for report in reports:
+        named = [
+            f"{row['name']} {100 * row['difference']:+.1f}"
+            for row in sorted(report["rows"], key=lambda row: row["difference"])
+            if row["verdict"]
+        ]
+        effect = report["ambiguity_of_names"]
+        rho = "" if effect["spearman"] is None else f"; names: rho {effect['spearman']:+.2f}"
+        lines.append(
+            f"- {report['model']} at {report['resolution']} px, {report['size']} a class, "
+            f"{report['arm']}: {report['helped']} helped, {report['harmed']} harmed of "
+            f"{len(report['rows'])}{': ' if named else ''}{', '.join(named[:20])}{rho}"
+        )
+    return lines
