@@ -48,8 +48,13 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether an earlier call of the study made it."""
-        return self.path.is_file() and (self.save is None or self.save.is_file())
+        """Whether an earlier call of the study made it, predictions and all."""
+        files = [self.path, self.predictions, *([self.save] if self.save else [])]
+        return all(file.is_file() for file in files)
+
+    @property
+    def predictions(self) -> Path:
+        return self.path.with_suffix(".parquet")
 
     @property
     def seen(self) -> int:

@@ -37,7 +37,9 @@ def study_report(
     classes = read_manifest(release_path(study.real.release)).classes
     names = [(entry.wnid, entry.name) for entry in classes]
     arms = _by_arm(runs)
-    outcomes = {key: read_outcomes({r.seed: _parquet(r) for r in own}) for key, own in arms.items()}
+    outcomes = {
+        key: read_outcomes({r.seed: r.predictions for r in own}) for key, own in arms.items()
+    }
     rows = [
         _row(own, outcomes[key], outcomes[*key[:3], "real"], len(names), folder)
         for key, own in arms.items()
@@ -61,10 +63,6 @@ def _by_arm(runs: Sequence[Run]) -> dict[tuple[str, int, str, str], list[Run]]:
         if run.seed not in {other.seed for other in own}:
             own.append(run)
     return arms
-
-
-def _parquet(run: Run) -> Any:
-    return run.path.with_suffix(".parquet")
 
 
 def _test_facts(run: Run) -> Row:

@@ -39,3 +39,16 @@ def test_cas_is_of_the_weights_that_are_embedded() -> None:
     for name in cas["predictions"]["cas"]:
         result = read_result((FASHION / name).with_suffix(".json"))
         assert result.subject["train"] == [cas["generated"]]
+
+
+def test_study_says_what_its_trainings_reached() -> None:
+    folder = FASHION / "study"
+    report = json.loads((folder / "report.json").read_text())
+    runs = [name for row in report["rows"] for name in row["results"]]
+    assert len(runs) == len(set(runs)) == len(list(folder.glob("runs/**/*.json"))) == 264
+    for row in report["rows"]:
+        results = [read_result(folder / name) for name in row["results"]]
+        reached = {str(r.seeds["classifier"]): r.values["top1"]["value"] for r in results}
+        assert reached == pytest.approx(row["top1"]["by_seed"])
+        assert row["top1"]["mean"] == pytest.approx(np.mean(list(reached.values())))
+        assert {r.reference["split"] for r in results} == {"test"}
