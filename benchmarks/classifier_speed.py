@@ -17,6 +17,7 @@ bare step on resident data), ratio (end to end over timm's).
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -59,9 +60,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int)
     parser.add_argument("--steps", type=int, default=100, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="of either loader")
+    parser.add_argument("--workers", type=int, help="that decode; one a core, one less --original")
     parser.add_argument("--original", help="RELEASE:CONFIG:SPLIT, read image by image")
     options = parser.parse_args()
+    if options.workers is None:
+        options.workers = max(1, os.cpu_count() - bool(options.original))
     recipe = load_recipe(options.recipe, [f"batch={options.batch}"] if options.batch else [])
     if options.original:
         answer = measure_streamed(recipe, options)
@@ -121,19 +124,18 @@ def measure_streamed(recipe: ClassifierRecipe, options: argparse.Namespace) -> d
     data = index_source(open_source(options.original, recipe.resolution), lambda _: None)
     classes = len(data.class_ids)
     device = training_device(launched_processes())
-    steps = options.steps * (options.rounds + 1) + 1
     batches = open_batches(
         recipe,
         data,
         Visits.once(len(data)),
         0,
         device,
-        range(steps),
+        range(1_000_000),  # so that decoding goes on as in the midst of a training
         loaders=options.workers,
     )
     fit = Fit(recipe, classes, device)
     images, labels = batches.batch(0)
-    taken = iter(range(1, steps))
+    taken = itertools.count(1)
     sides: dict[str, Callable[[int], None]] = {
         "bare_step": lambda n: repeat(
             n, lambda: training_step(fit.model, fit.optimizer, images, labels, recipe)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext
 
 ImageData = LabelledImages | EncodedImages
-AHEAD = 4  # batches that each process has ready
+AHEAD = 2  # batches that each process has ready
 # Batches of resident images that are cropped at once. A training step leaves no cache warm and no
 # thread awake, so each small operation before it takes several times as long as by itself.
 CROPPED_AT_ONCE = 8
@@ -63,7 +63,8 @@ def open_batches(
 ) -> Batches:
     """The batches of `steps`, which must be asked for in that order.
 
-    loaders: processes that decode, for sets that are not resident; by default one a core.
+    loaders: processes that decode, for sets that are not resident; by default one a core of those
+    that this process may take, less one, which keeps the device busy.
     """
     if isinstance(data, LabelledImages) and not recipe.augmentation.one_by_one:
         return ResidentBatches(recipe, data, visits, seed, device, part)
@@ -123,30 +124,58 @@ class StreamedBatches:
         loaders: int | None = None,
     ) -> None:
         keys = _Keys(recipe, visits, seed, steps, part)
-        self._images = iter(_loader(_Decoded(recipe, data, seed), keys, device, loaders))
+        processes = max(1, _cores() - 1) if loaders is None else loaders
+        self._decoded = iter(_loader(_Decoded(recipe, data, seed), keys, device, processes))
         self._labels = torch.from_numpy(data.labels)
         self._classes = len(data.class_ids)
         self._recipe, self._seed, self._part = recipe, seed, part
         self._device, self._steps = device, iter(steps)
+        self._arriving = self._arrivals(steps)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Of the next step."""
         if step != next(self._steps, None):
             raise ValueError(f"step {step} is asked for out of turn")
-        images, rows = _next(self._images)
+        images, labels = next(self._arriving)
+        return finished(images, labels, self._classes, self._recipe)
+
+    def _arrivals(self, steps: range) -> Iterator[tuple[Tensor, Tensor]]:
+        """Framed images uint8[B,C,H,W] and labels int64[B] of each step, on the device.
+
+        On a GPU one is copied and framed, on a stream of its own, while that before it is computed
+        on: by the time it is asked for it has arrived.
+        """
+        if self._device.type != "cuda":
+            yield from map(self._framed, steps)
+            return
+        stream, computing = torch.cuda.Stream(self._device), torch.cuda.current_stream(self._device)
+        arrived: tuple[Tensor, Tensor] | None = None
+        for step in steps:
+            with torch.cuda.stream(stream):
+                following = self._framed(step)
+            if arrived is not None:
+                yield arrived
+            computing.wait_stream(stream)
+            for tensor in following:
+                tensor.record_stream(computing)
+            arrived = following
+        if arrived is not None:
+            yield arrived
+
+    def _framed(self, step: int) -> tuple[Tensor, Tensor]:
+        images, rows = _next(self._decoded)
         labels = self._labels[rows].to(self._device, non_blocking=True)
         pixels = images.to(self._device, non_blocking=True)
         own = torch.arange(len(pixels), device=self._device)
         framing = _framing(self._recipe, len(pixels), self._seed, step, self._part)
-        cropped = framed(pixels, own, framing, self._recipe)
-        return finished(cropped, labels, self._classes, self._recipe)
+        return framed(pixels, own, framing, self._recipe), labels
 
 
 def views(recipe: ClassifierRecipe, data: EncodedImages, batch: int) -> Iterator[np.ndarray]:
     """uint8[B,C,H,W] of all images in turn, each in the recipe's view."""
     rows = np.arange(len(data))
     keys = [list(zip(part, part, strict=True)) for part in np.split(rows, rows[batch::batch])]
-    batches = iter(_loader(_Decoded(recipe, data, None), keys, torch.device("cpu"), None))
+    batches = iter(_loader(_Decoded(recipe, data, None), keys, torch.device("cpu"), _cores()))
     for _ in keys:
         yield _next(batches)[0].numpy()
 
@@ -249,11 +278,10 @@ class _Decoded(Dataset[tuple[Tensor, Tensor] | str]):
 
 
 def _loader(
-    data: _Decoded, keys: "_Keys | list[list[Key]]", device: torch.device, loaders: int | None
+    data: _Decoded, keys: "_Keys | list[list[Key]]", device: torch.device, loaders: int
 ) -> "DataLoader[tuple[Tensor, Tensor] | str]":
     """Images in memory are handed out here: to other processes they would have to be copied."""
-    count = len(os.sched_getaffinity(0)) if loaders is None else loaders
-    processes = count if isinstance(data.data, EncodedImages) else 0
+    processes = loaders if isinstance(data.data, EncodedImages) else 0
     return DataLoader(
         data,
         batch_sampler=keys,
@@ -264,6 +292,12 @@ def _loader(
         prefetch_factor=AHEAD if processes else None,
         multiprocessing_context=_forkserver() if processes else None,
     )
+
+
+def _cores() -> int:
+    """That this process may take: an equal share if it was launched beside others."""
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # as torchrun and accelerate say
+    return max(1, len(os.sched_getaffinity(0)) // beside)
 
 
 def _forkserver() -> "ForkServerContext":

@@ -62,7 +62,10 @@ Start = Annotated[
 ]
 Loaders = Annotated[
     int | None,
-    typer.Option(min=0, help="Processes that decode a set too large for memory; one a core."),
+    typer.Option(
+        min=0,
+        help="Processes that decode a set too large for memory; by default a core each, less one.",
+    ),
 ]
 StateEvery = Annotated[
     float, typer.Option(min=0, help="Seconds between the states an interrupted run goes on from.")

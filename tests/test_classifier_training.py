@@ -97,12 +97,14 @@ def test_index_refuses_images_that_parquet_compressed(tmp_path: Path) -> None:
         index_images(folder, "16", "train")
 
 
-def test_streamed_batches_are_the_resident_ones(real: Path) -> None:
+@pytest.mark.parametrize("kind", ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
+def test_streamed_batches_are_the_resident_ones(real: Path, kind: str) -> None:
     settings = Augmentation(shift=2, border="reflect", flip=True, erasing=0.5, mixup=0.5)
     recipe, visits = changed(augmentation=settings), Visits.once(60)
     loaded, found = load_images(real, "16", "train"), index_images(real, "16", "train")
-    resident = ResidentBatches(recipe, loaded, visits, 7, CPU)
-    streamed = StreamedBatches(recipe, found, visits, 7, CPU, range(3, 6), loaders=1)
+    device = torch.device(kind)
+    resident = ResidentBatches(recipe, loaded, visits, 7, device)
+    streamed = StreamedBatches(recipe, found, visits, 7, device, range(3, 6), loaders=1)
     for step in range(3, 6):
         batches = []
         for source in (resident, streamed):
