@@ -33,7 +33,7 @@ from torch import nn
 from torchvision import transforms
 
 from builder.results import environment
-from classifiers.batches import open_batches
+from classifiers.batches import AHEAD, open_batches
 from classifiers.order import Visits
 from classifiers.recipe import ClassifierRecipe, load_recipe
 from classifiers.sources import index_source, open_source
@@ -110,7 +110,7 @@ def measure_resident(recipe: ClassifierRecipe, options: argparse.Namespace) -> d
         ),
         "timm_end_to_end": lambda n: repeat(n, lambda: theirs.step(*theirs.next())),
     }
-    rates = measure(sides, options.steps, options.rounds, recipe.batch)
+    rates = measure(sides, options.steps, options.rounds, recipe.batch, untimed=1)
     return {
         "loader_ratio": round(rates["loader"] / rates["timm_loader"], 2),
         "step_share": round(rates["end_to_end"] / rates["bare_step"], 3),
@@ -145,7 +145,8 @@ def measure_streamed(recipe: ClassifierRecipe, options: argparse.Namespace) -> d
             lambda: training_step(fit.model, fit.optimizer, *batches.batch(next(taken)), recipe),
         ),
     }
-    rates = measure(sides, options.steps, options.rounds, recipe.batch)
+    ready = AHEAD * options.workers + 1
+    rates = measure(sides, options.steps, options.rounds, recipe.batch, untimed=ready)
     return {
         "step_share": round(rates["end_to_end"] / rates["bare_step"], 3),
         "images_per_second": {name: round(rate) for name, rate in rates.items()},
@@ -154,20 +155,30 @@ def measure_streamed(recipe: ClassifierRecipe, options: argparse.Namespace) -> d
 
 
 def measure(
-    sides: dict[str, Callable[[int], None]], steps: int, rounds: int, batch: int
+    sides: dict[str, Callable[[int], None]], steps: int, rounds: int, batch: int, untimed: int
 ) -> dict[str, float]:
-    """Images a second, the median over rounds in which all sides take turns; the first is spent."""
+    """Images a second, the median over rounds in which all sides take turns; the first is spent.
+
+    untimed: steps of each side before those that count, so that no batch counts as delivered that
+    was decoded while the other side had its turn.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, side in sides.items():
+            side(untimed)
+            synchronise()
             started = time.perf_counter()
             side(steps)
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            synchronise()
             seconds[name].append(time.perf_counter() - started)
         rates = {name: round(steps * batch / own[-1]) for name, own in seconds.items()}
         print(f"round {number} of {rounds}, images a second: {rates}", file=sys.stderr, flush=True)
     return {name: steps * batch / statistics.median(own[1:]) for name, own in seconds.items()}
+
+
+def synchronise() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def repeat(times: int, action: Callable[[], object]) -> None:

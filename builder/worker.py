@@ -153,7 +153,8 @@ def use_one_thread() -> None:
         sys.modules["torch"].set_num_threads(1)
 
 
-def _keep_terms(job: Job, terms: Terms) -> None:
+def require_one_thread() -> None:
+    """UserError for a Dask worker with more: tasks side by side would share torch's randomness."""
     from distributed import get_worker
 
     worker = get_worker()
@@ -162,6 +163,13 @@ def _keep_terms(job: Job, terms: Terms) -> None:
             f"worker {worker.address} has {worker.state.nthreads} threads; start workers with "
             "--nthreads 1, one for each GPU or core"
         )
+
+
+def _keep_terms(job: Job, terms: Terms) -> None:
+    from distributed import get_worker
+
+    require_one_thread()
+    worker = get_worker()
     difference = terms.environment and terms.environment.difference(own_environment())
     if difference:
         raise UserError(

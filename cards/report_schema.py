@@ -82,12 +82,13 @@ class StudiedClass(Part):
 
 
 class StudiedClasses(Part):
-    """One arm's classes against the real arm's."""
+    """One arm's classes against another's."""
 
     model: str
     resolution: int
     size: str
     arm: str
+    against: str
     rows: tuple[StudiedClass, ...]
 
 
@@ -109,6 +110,7 @@ class Comparison(Part):
     """A question that the paper lacks: generated images against repeated ones, set against set."""
 
     question: str
+    budget: str
     difference: float
     answer: str
 

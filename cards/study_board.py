@@ -64,9 +64,9 @@ INTERVALS = (
     "over seeds (Student's, paired), and in a column of its own over test images."
 )
 RULE = (
-    "A class counts as helped or harmed by McNemar's exact test, paired by test image, at a false "
-    "discovery rate of 5% over all classes, if all seeds agree on the direction; the intervals are "
-    "Newcombe's, which ignore the pairing."
+    "A class counts as helped or harmed if McNemar's exact test, paired by test image, and the t "
+    "test paired by seed both say so, at a false discovery rate of 5% over all classes; the "
+    "intervals are Newcombe's, which ignore the pairing."
 )
 
 
@@ -158,14 +158,18 @@ def _interval_cell(difference: Difference) -> Cell:
 def _answer_lines(study: StudyReport) -> list[str]:
     """Each question of the study, its answers counted, with the range of their differences."""
     found: list[tuple[str, Finding | Comparison]] = [
-        *((f"The paper's finding {f.finding}", f) for f in study.findings),
-        *((c.question, c) for c in study.comparisons),
+        *((f"The paper's finding {f.finding}, {_equal(f.budget)}", f) for f in study.findings),
+        *((f"{c.question}, {_equal(c.budget)}", c) for c in study.comparisons),
     ]
     questions: dict[str, dict[str, list[float]]] = {}
     for question, one in found:
         answers = questions.setdefault(question, {})
         answers.setdefault(one.answer, []).append(100 * one.difference)
     return [f"{question}: {_counted(answers)}." for question, answers in questions.items()]
+
+
+def _equal(budget: str) -> str:
+    return f"equal {'updates' if budget == 'steps' else 'epochs'}"
 
 
 def _counted(answers: dict[str, list[float]]) -> str:
@@ -289,7 +293,7 @@ def _gain_point(arm: Arm) -> dict[str, Any] | None:
     low, high = ends or (gain, gain)
     return {
         "series": f"+ k \N{MULTIPLICATION SIGN} {arm.generated}" if arm.generated else CONTROL,
-        "budget": f"equal {'updates' if arm.budget == 'steps' else 'epochs'}",
+        "budget": _equal(arm.budget),
         "times": arm.times,
         "gain": 100 * gain,
         "low": 100 * low,
@@ -298,12 +302,13 @@ def _gain_point(arm: Arm) -> dict[str, Any] | None:
 
 
 def study_class_views(study: StudyReport) -> list[ClassView]:
-    """Each arm against the real one of the same classifier and size."""
+    """Each arm against the real one, or its control, of the same classifier and size."""
     labels = {(*arm.group, arm.arm): arm.label for arm in study.rows}
     return [
         ClassView(
-            f"{labels[*group, report.arm]}: {group_words(group)}",
-            "the real arm of the same classifier",
+            f"{labels[*group, report.arm]} against {labels[*group, report.against]}: "
+            f"{group_words(group)}",
+            f"{labels[*group, report.against]}, by the same classifier",
             RULE,
             _changes(report),
         )

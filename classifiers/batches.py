@@ -171,11 +171,14 @@ class StreamedBatches:
         return framed(pixels, own, framing, self._recipe), labels
 
 
-def views(recipe: ClassifierRecipe, data: EncodedImages, batch: int) -> Iterator[np.ndarray]:
+def views(
+    recipe: ClassifierRecipe, data: EncodedImages, batch: int, loaders: int | None
+) -> Iterator[np.ndarray]:
     """uint8[B,C,H,W] of all images in turn, each in the recipe's view."""
     rows = np.arange(len(data))
+    processes = _cores() if loaders is None else loaders
     keys = [list(zip(part, part, strict=True)) for part in np.split(rows, rows[batch::batch])]
-    batches = iter(_loader(_Decoded(recipe, data, None), keys, torch.device("cpu"), _cores()))
+    batches = iter(_loader(_Decoded(recipe, data, None), keys, torch.device("cpu"), processes))
     for _ in keys:
         yield _next(batches)[0].numpy()
 

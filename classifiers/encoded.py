@@ -91,8 +91,8 @@ def index_images(
     local = tuple(path for path in paths if isinstance(path, Path))
     if len(local) < len(paths):
         raise UserError(
-            f"{release} is too large for memory, or its images are of several sizes: they are then "
-            "read one at a time, which takes a folder on this machine; copy the release first"
+            f"{release}: images are read one at a time for this recipe, or where they have no room "
+            "in memory, which takes a folder on this machine; copy the release first"
         )
     ids, names = class_labels(shard_schema(paths[0]))
     found = []

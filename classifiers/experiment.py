@@ -143,7 +143,7 @@ def run_experiment(
     if not processes.is_main_process:
         return None
     seconds = time.perf_counter() - started
-    predictions: Predictions = predict(model, recipe, experiment.testing)
+    predictions: Predictions = predict(model, recipe, experiment.testing, loaders)
     testing = experiment.testing
     values = {
         "cas": experiment.is_cas,

@@ -33,16 +33,18 @@ def batch_rows(
 
     Epochs follow each other without a gap, each in its own random order, so every step is a full
     batch and every image is seen equally often, give or take one. With `repeats` an image comes so
-    often in a row, and an epoch is so much longer.
+    often in a batch, and an epoch is so much longer; copies stand far apart, since Mixup and CutMix
+    mix neighbours.
     """
     places = np.arange(step * batch, (step + 1) * batch)
+    places = places[np.argsort(places % repeats, kind="stable")]
     positions = places // repeats
     epochs = positions // len(visits)
-    rows = [
-        epoch_order(visits, seed, int(epoch))[positions[epochs == epoch] - epoch * len(visits)]
-        for epoch in np.unique(epochs)
-    ]
-    return np.concatenate(rows), places
+    rows = np.empty_like(places)
+    for epoch in np.unique(epochs):
+        own = epochs == epoch
+        rows[own] = epoch_order(visits, seed, int(epoch))[positions[own] - epoch * len(visits)]
+    return rows, places
 
 
 def derived_seed(seed: int, *purpose: int) -> int:

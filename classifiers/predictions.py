@@ -58,9 +58,15 @@ class Predictions:
 
 
 def predict(
-    model: "nn.Module", recipe: "ClassifierRecipe", data: LabelledImages | EncodedImages
+    model: "nn.Module",
+    recipe: "ClassifierRecipe",
+    data: LabelledImages | EncodedImages,
+    loaders: int | None = None,
 ) -> Predictions:
-    """Predictions for `data` as it stands: no augmentation, one view an image."""
+    """Predictions for `data` as it stands: no augmentation, one view an image.
+
+    loaders: processes that decode what is not in memory, by default one a core.
+    """
     import torch
 
     from classifiers.training import autocast
@@ -69,7 +75,7 @@ def predict(
     k = min(TOP, len(data.class_ids))
     labels, probability = [], []
     device = next(model.parameters()).device
-    for pixels in _pixels(recipe, data):
+    for pixels in _pixels(recipe, data, loaders):
         images = normalise(torch.from_numpy(pixels).to(device), recipe)
         with torch.inference_mode(), autocast(recipe, device):
             logits = model(images.contiguous(memory_format=torch.channels_last))
@@ -85,14 +91,14 @@ def predict(
 
 
 def _pixels(
-    recipe: "ClassifierRecipe", data: LabelledImages | EncodedImages
+    recipe: "ClassifierRecipe", data: LabelledImages | EncodedImages, loaders: int | None
 ) -> Iterator[np.ndarray]:
     """uint8[B,C,H,W], all images in turn."""
     from classifiers.batches import views
     from generation.timm_classifier import to_channels
 
     if isinstance(data, EncodedImages):
-        yield from views(recipe, data, BATCH)
+        yield from views(recipe, data, BATCH, loaders)
         return
     for start in range(0, len(data), BATCH):
         yield to_channels(data.images[start : start + BATCH], recipe.channels)

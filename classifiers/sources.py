@@ -152,27 +152,27 @@ def limited(source: Source, data: Images) -> Images:
 
 
 def take_times(sources: Sequence[Source], parts: Sequence[Images], times: float) -> list[Images]:
-    """`parts`, of the generated ones only `times` as many images of each class as are real.
+    """`parts`, of the generated ones only `times` as many images as are real.
 
-    UserError without real or generated images, and if there are not enough of the latter.
+    They are as many of each class, also where the real ones are not: as a release has them, and as
+    in Azizi et al. 2023. UserError without real or generated images, and if there are too few.
     """
     real = [s.manifest.kind == "real" for s in sources]
     if all(real) or not any(real):
         raise UserError("--times needs real and generated images: give --train for each")
     classes = len(parts[0].class_ids)
-    labels = [part.labels for part, is_real in zip(parts, real, strict=True) if is_real]
-    counts = np.bincount(np.concatenate(labels), minlength=classes)
-    wanted = np.round(times * counts).astype(int)
+    count = sum(len(part) for part, is_real in zip(parts, real, strict=True) if is_real)
+    wanted = max(1, round(times * count / classes))
     taken: list[Images] = []
     for source, part, is_real in zip(sources, parts, real, strict=True):
         have = np.bincount(part.labels, minlength=classes)
         if not is_real and (have < wanted).any():
-            short = int(np.argmax(wanted - have))
+            short = int(np.argmin(have))
             raise UserError(
                 f"{source} has {have[short]} images of class {part.class_ids[short]!r}, but "
-                f"--times {times:g} takes {wanted[short]}: build more with --per-class"
+                f"--times {times:g} takes {wanted}: build more with --per-class"
             )
-        taken.append(part if is_real else part.take(first_of_each(part.labels, wanted.tolist())))
+        taken.append(part if is_real else part.take(first_of_each(part.labels, [wanted] * classes)))
     return taken
 
 

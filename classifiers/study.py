@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from generation.toml_recipes import load_toml, recipe_names_in
+from generation.toml_recipes import load_toml
 
 BUILTIN = Path(__file__).parent / "studies"
 TUNING = "tuning"
@@ -124,6 +124,8 @@ class Study(Part):
     def _check(self) -> "Study":
         if self.arms[0].kind != "real":
             raise ValueError('the first arm must be of kind "real": all others are compared to it')
+        if self.arms[0].sizes or self.arms[0].models:
+            raise ValueError("the real arm is for all sizes and models: others are compared to it")
         if strange := set(self.epochs) - set(map(str, self.sizes)):
             raise ValueError(
                 f"epochs of size {min(strange)!r}; the sizes are {', '.join(map(str, self.sizes))}"
@@ -133,6 +135,11 @@ class Study(Part):
             if unknown := set(arm.sets) - known:
                 raise ValueError(
                     f"unknown generated set {min(unknown)!r}; known: {', '.join(sorted(known))}"
+                )
+            if absent := set(arm.sizes) - set(self.sizes):
+                raise ValueError(
+                    f"arm {arm.kind!r} is for size {min(map(str, absent))!r}; the sizes are "
+                    f"{', '.join(map(str, self.sizes))}"
                 )
             if "generated" in arm.kind and not known:
                 raise ValueError(f"arm {arm.kind!r} needs a [[generated]] set")
@@ -146,11 +153,6 @@ class Study(Part):
 def load_study(source: str) -> Study:
     """A built-in study by name, or a TOML file; UserError names what is wrong in it."""
     return load_toml(Study, "study", BUILTIN, source)
-
-
-def study_names() -> list[str]:
-    """The built-in studies, sorted."""
-    return recipe_names_in(BUILTIN)
 
 
 def needed_per_class(study: Study, generated: GeneratedSet, size: int | str) -> int:

@@ -32,8 +32,9 @@ def findings(rows: Sequence[Row], outcomes: Mapping[Arm, Outcomes]) -> list[Row]
             )
     for curve in _curves(rows):
         if len(curve) > 1:
+            # Chosen on the images that then judge it, which leans towards "reproduced".
             best, last = max(curve[:-1], key=lambda row: row["top1"]["mean"]), curve[-1]
-            fall = difference(outcomes[_key(best)], outcomes[_key(last)])
+            fall = difference(outcomes[key_of(best)], outcomes[key_of(last)])
             found.append(
                 {
                     "finding": "4: too many generated images hurt",
@@ -51,21 +52,23 @@ def comparisons(rows: Sequence[Row], outcomes: Mapping[Arm, Outcomes]) -> list[R
 
     rows, outcomes: of each arm. The answer is "above", "below" or "not told apart".
     """
-    pairs = [*_with_repeated(rows), *_between_sets(rows)]
+    pairs = [(CONTROL, *pair) for pair in with_controls(rows)] + [*_between_sets(rows)]
     return [
         {"question": question, **_where(first), "against": second["arm"]}
-        | _answered(difference(outcomes[_key(second)], outcomes[_key(first)]), ("above", "below"))
+        | _answered(
+            difference(outcomes[key_of(second)], outcomes[key_of(first)]), ("above", "below")
+        )
         for question, first, second in pairs
     ]
 
 
-def _with_repeated(rows: Sequence[Row]) -> Iterator[tuple[str, Row, Row]]:
-    """As many updates, on as many different or repeated images."""
+def with_controls(rows: Sequence[Row]) -> Iterator[tuple[Row, Row]]:
+    """Each real + generated arm beside the real images visited as often as both together."""
     for row in rows:
         if row["kind"] == "real+generated" and row["budget"] == "epochs":
             for control in rows:
                 if control["kind"] == "real-repeated" and _alike(row, control):
-                    yield CONTROL, row, control
+                    yield row, control
 
 
 def _between_sets(rows: Sequence[Row]) -> Iterator[tuple[str, Row, Row]]:
@@ -77,10 +80,11 @@ def _between_sets(rows: Sequence[Row]) -> Iterator[tuple[str, Row, Row]]:
 
 
 def _alike(first: Row, second: Row) -> bool:
-    return _key(first)[:3] == _key(second)[:3] and first["times"] == second["times"]
+    return key_of(first)[:3] == key_of(second)[:3] and first["times"] == second["times"]
 
 
-def _key(row: Row) -> Arm:
+def key_of(row: Row) -> Arm:
+    """What outcomes are kept by."""
     return row["model"], row["resolution"], row["size"], row["arm"]
 
 
@@ -94,7 +98,7 @@ def _curves(rows: Sequence[Row]) -> list[list[Row]]:
     curves: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         if row["kind"] == "real+generated":
-            where = (*_key(row)[:3], row["generated"], row["budget"])
+            where = (*key_of(row)[:3], row["generated"], row["budget"])
             curves.setdefault(where, []).append(row)
     return [sorted(curve, key=lambda r: r["times"]) for curve in curves.values()]
 

@@ -69,13 +69,14 @@ def _change(value: float, intervals: Row) -> list[str]:
 
 
 def _answer_tables(found: Sequence[Row], key: str) -> list[str]:
-    """A table a question, its answers counted above."""
+    """A table a question and budget, its answers counted above."""
     lines = []
-    for question in dict.fromkeys(row[key] for row in found):
-        own = [row for row in found if row[key] == question]
+    for question, budget in dict.fromkeys((row[key], row["budget"]) for row in found):
+        own = [row for row in found if (row[key], row["budget"]) == (question, budget)]
         counts = Counter(row["answer"] for row in own).most_common()
         counted = ", ".join(f"{answer} in {count}" for answer, count in counts)
-        lines += ["", f"### {question}", "", f"Of {len(own)}: {counted}.", ANSWERS]
+        title = f"### {question}, equal {budget}"
+        lines += ["", title, "", f"Of {len(own)}: {counted}.", ANSWERS]
         lines += map(_answer_row, own)
     return lines
 
@@ -104,7 +105,8 @@ def _class_lines(reports: Sequence[Row]) -> list[str]:
         rho = "" if effect["spearman"] is None else f"; names: rho {effect['spearman']:+.2f}"
         lines.append(
             f"- {report['model']} at {report['resolution']} px, {report['size']} a class, "
-            f"{report['arm']}: {report['helped']} helped, {report['harmed']} harmed of "
-            f"{len(report['rows'])}{': ' if named else ''}{', '.join(named[:20])}{rho}"
+            f"{report['arm']} against {report['against']}: {report['helped']} helped, "
+            f"{report['harmed']} harmed of {len(report['rows'])}"
+            f"{': ' if named else ''}{', '.join(named[:20])}{rho}"
         )
     return lines

@@ -16,7 +16,8 @@ def draw_study(document: Row, folder: Path) -> list[Path]:
     """scaling.png and, with an arm of generated images alone, classes.png."""
     paths = [folder / "scaling.png"]
     draw_scaling(document["rows"], paths[0])
-    reports = [r for r in document["classes"] if r["arm"].startswith("generated-")]
+    alone = {row["arm"] for row in document["rows"] if row["kind"] == "generated"}
+    reports = [report for report in document["classes"] if report["arm"] in alone]
     if reports:
         paths.append(folder / "classes.png")
         draw_classes(reports, paths[-1])

@@ -75,12 +75,30 @@ class Planner:
     placed: bool = True
 
     def runs(self) -> list[Run]:
-        """Every training, those of one model after those it may start from."""
+        """Every training, those of one model after those it may start from.
+
+        UserError for a model named twice and for an arm of a model that is not there.
+        """
+        self._check_models()
         planned: list[Run] = []
         for index in range(len(self.study.models)):
             for recipe in self._recipes(index):
                 planned += self._runs_of(recipe, planned)
         return planned
+
+    def _check_models(self) -> None:
+        names = [load_recipe(model.recipe, model.set).name for model in self.study.models]
+        for name in names:
+            if names.count(name) > 1:
+                raise UserError(
+                    f"[[model]] {name} twice: results go by name, so give one a TOML file with "
+                    f'name = "…" and base = "{name}"'
+                )
+        for arm in self.study.arms:
+            if unknown := set(arm.models) - set(names):
+                raise UserError(
+                    f"arm {arm.kind!r} is for model {min(unknown)!r}; known: {', '.join(names)}"
+                )
 
     def tuning_runs(self) -> dict[tuple[int, int], list[Run]]:
         """By model and candidate: trainings on the real arm, tested on the tuning split."""

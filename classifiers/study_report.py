@@ -1,6 +1,6 @@
 """What a study found, as one document: arms, findings, comparisons, classes helped and harmed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from classifiers.statistics import (
     read_outcomes,
 )
 from classifiers.study import Study, as_record
-from classifiers.study_findings import comparisons, findings
+from classifiers.study_findings import Arm, comparisons, findings, key_of, with_controls
 from classifiers.study_plan import Run
 from generation.storage import release_path
 
@@ -31,8 +31,8 @@ def study_report(
     """The document. runs: all finished, below the study's `folder`.
 
     rows: one an arm, with its accuracy and its difference to the real arm of the same classifier,
-    size and seeds; findings: the paper's; comparisons: those it lacks; classes: of every arm with
-    generated images.
+    size and seeds; findings: the paper's; comparisons: those it lacks; classes: of every arm
+    against the real one, and of real + generated against real images visited as often.
     """
     classes = read_manifest(release_path(study.real.release)).classes
     names = [(entry.wnid, entry.name) for entry in classes]
@@ -51,13 +51,13 @@ def study_report(
         "rows": rows,
         "findings": findings(rows, outcomes),
         "comparisons": comparisons(rows, outcomes),
-        "classes": _class_reports(arms, outcomes, names, [entry.prompt for entry in classes]),
+        "classes": _class_reports(rows, outcomes, names, [entry.prompt for entry in classes]),
         "environment": environment(),
     }
 
 
-def _by_arm(runs: Sequence[Run]) -> dict[tuple[str, int, str, str], list[Run]]:
-    arms: dict[tuple[str, int, str, str], list[Run]] = {}
+def _by_arm(runs: Sequence[Run]) -> dict[Arm, list[Run]]:
+    arms: dict[Arm, list[Run]] = {}
     for run in runs:
         own = arms.setdefault((run.model, run.resolution, run.size, run.arm), [])
         if run.seed not in {other.seed for other in own}:
@@ -71,7 +71,8 @@ def _test_facts(run: Run) -> Row:
 
 
 def _row(runs: Sequence[Run], own: Outcomes, real: Outcomes, classes: int, folder: Path) -> Row:
-    run = runs[0]
+    run, result = runs[0], read_result(runs[0].path)
+    sources = result.subject["train"]
     row: Row = {
         "model": run.model,
         "resolution": run.resolution,
@@ -79,11 +80,11 @@ def _row(runs: Sequence[Run], own: Outcomes, real: Outcomes, classes: int, folde
         "arm": run.arm,
         "kind": run.kind,
         "generated": run.generated,
-        "regimes": sorted({s["regime"] for s in _sources(run) if s["regime"]}),
+        "regimes": sorted({source["regime"] for source in sources if source["regime"]}),
         "times": run.times,
         "budget": run.budget,
-        "images": run.images,
-        "steps": run.steps,
+        "images": sum(round(source.get("weight", 1) * source["images"]) for source in sources),
+        "steps": result.values["steps"],
         "seeds": list(own.seeds),
         "top1": accuracy(own, 1),
         "results": [r.path.relative_to(folder).as_posix() for r in runs],
@@ -95,38 +96,30 @@ def _row(runs: Sequence[Run], own: Outcomes, real: Outcomes, classes: int, folde
     return row
 
 
-def _sources(run: Run) -> list[Row]:
-    sources: list[Row] = read_result(run.path).subject["train"]
-    return sources
-
-
 def _class_reports(
-    arms: dict[tuple[str, int, str, str], list[Run]],
-    outcomes: dict[tuple[str, int, str, str], Outcomes],
+    rows: Sequence[Row],
+    outcomes: Mapping[Arm, Outcomes],
     names: Sequence[tuple[str, str]],
     prompts: Sequence[str],
 ) -> list[Row]:
-    """Of every arm of generated images alone against the real one: class by class."""
+    """Class by class: every arm against the real one, and against its control if it has one."""
     ambiguity = name_ambiguity(prompts)
+    pairs = [(row, {**row, "arm": "real"}) for row in rows if row["kind"] != "real"]
     reports = []
-    for key, runs in arms.items():
-        if runs[0].kind == "real" or runs[0].kind == "real-repeated":
-            continue
-        real = outcomes[*key[:3], "real"]
-        rows = class_rows(real, outcomes[key], names)
-        for row in rows:
-            row["ambiguity"] = ambiguity[row["label"]]
+    for row, against in [*pairs, *with_controls(rows)]:
+        baseline, own = outcomes[key_of(against)], outcomes[key_of(row)]
+        classes = class_rows(baseline, own, names)
+        for entry in classes:
+            entry["ambiguity"] = ambiguity[entry["label"]]
         reports.append(
             {
-                "model": key[0],
-                "resolution": key[1],
-                "size": key[2],
-                "arm": key[3],
-                "helped": sum(row["verdict"] == "helped" for row in rows),
-                "harmed": sum(row["verdict"] == "harmed" for row in rows),
-                "ambiguity_of_names": ambiguity_effect(rows),
-                "confusions": confusions(real, outcomes[key], names),
-                "rows": rows,
+                **{key: row[key] for key in ("model", "resolution", "size", "arm")},
+                "against": against["arm"],
+                "helped": sum(entry["verdict"] == "helped" for entry in classes),
+                "harmed": sum(entry["verdict"] == "harmed" for entry in classes),
+                "ambiguity_of_names": ambiguity_effect(classes),
+                "confusions": confusions(baseline, own, names),
+                "rows": classes,
             }
         )
     return reports

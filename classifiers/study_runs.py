@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from builder.cluster import SETTINGS, Cluster, ClusterOptions, open_cluster
 from builder.environment import visible_gpus
 from builder.results import read_result
+from builder.worker import require_one_thread
 from classifiers.experiment import run_experiment
 from classifiers.study import Study, needed_per_class
 from classifiers.study_plan import Planner, Run
@@ -154,6 +155,7 @@ def perform(run: Run, threads: int | None, after: object = None) -> None:  # noq
     """One training, on a worker. after: the future of the run it starts from, which is done."""
     import torch
 
+    require_one_thread()
     if threads is not None:
         torch.set_num_threads(threads)
     run.path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """A training as it is asked for: by names and numbers, before any image is read."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,8 +39,8 @@ class Task:
                 f"recipe {self.recipe.name} goes on from a classifier of {self.recipe.start}: "
                 "give it with --from"
             )
-        if self.times is not None and self.times <= 0:
-            raise UserError(f"--times {self.times:g}: give more than 0")
+        if self.times is not None and not 0 < self.times < math.inf:
+            raise UserError(f"--times {self.times:g}: give a number above 0")
         size = self.recipe.resolution
         train = [open_source(spec, size, "train", self.per_class) for spec in self.train]
         if self.times is not None:
@@ -69,6 +70,8 @@ class Task:
     def read(self, advance: Callable[[int], None] = lambda _: None) -> Experiment:
         """With its images read or found; `advance` gets the number of images just read."""
         train, test = self.sources()
+        if self.start is not None and not self.start.is_file():
+            raise UserError(f"--from {self.start}: there is no such file")
         parts = read_training(self.recipe, train, self.times, advance)
         return Experiment(
             recipe=self.recipe,

@@ -68,7 +68,9 @@ def train(
             f"batch = {recipe.batch} does not divide over {processes.num_processes} processes"
         )
     device = training_device(processes)
-    visits = visits or Visits.once(len(data))
+    visits = Visits.once(len(data)) if visits is None else visits
+    if not len(visits):
+        raise UserError("--weights: so little weight that an epoch sees no image")
     part = Part(processes.process_index, processes.num_processes)
     total = total_steps(recipe, len(visits), steps)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):

@@ -12,8 +12,10 @@ from generation.errors import UserError
 EXIT_FOUND_WANTING = 1  # the command did its work, and what it looked at is not as it should be
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130  # as shells count a process that SIGINT ended
-
-
+WRONG_PATH = (
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+)
 HELP = {"help_option_names": ["-h", "--help"]}
 
 
@@ -47,9 +49,11 @@ def _run(app: typer.Typer) -> NoReturn:
     except UserError as error:
         fail(str(error))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        fail(f"{error.strerror}: what is finished is kept; free some space and rerun")
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            fail(f"{error.strerror}: what is finished is kept; free some space and rerun")
+        if error.errno in WRONG_PATH and error.filename:
+            fail(f"{error.filename}: {error.strerror}")
+        raise
     except Exception as error:
         if not hasattr(error, "format_message"):  # what the parser raises for a wrong argument
             raise

@@ -72,6 +72,7 @@ def a_study(
     reports = [
         {
             **{key: row[key] for key in ("model", "resolution", "size", "arm")},
+            "against": "real",
             "helped": 1,
             "harmed": 1,
             "rows": [
@@ -109,7 +110,12 @@ def a_study(
             }
         ],
         "comparisons": [
-            {"question": "set-a is above set-b", "difference": 0.02, "answer": "above"},
+            {
+                "question": "set-a is above set-b",
+                "budget": "epochs",
+                "difference": 0.02,
+                "answer": "above",
+            },
         ],
         "classes": reports,
         "environment": {},

@@ -20,7 +20,7 @@ from classifiers.batches import ResidentBatches, StreamedBatches
 from classifiers.checkpoint import load_classifier, save_classifier, start_from
 from classifiers.encoded import index_images
 from classifiers.one_by_one import drawn_from, fit_view, rand_augment, training_function
-from classifiers.order import Visits, batch_rows
+from classifiers.order import Visits, batch_rows, epoch_order
 from classifiers.predictions import predict
 from classifiers.recipe import Augmentation, View, load_recipe
 from classifiers.sources import load_source, open_source, take_times
@@ -70,11 +70,16 @@ def test_weights_say_how_often_an_epoch_visits_a_source() -> None:
     assert not np.array_equal(counts[0], counts[1])
 
 
-def test_repeats_stand_side_by_side_and_lengthen_an_epoch() -> None:
+def test_repeats_stand_apart_and_lengthen_an_epoch() -> None:
     rows, places = batch_rows(Visits.once(5), 15, 0, 0, repeats=3)
-    assert np.array_equal(rows[::3], rows[1::3])
-    assert sorted(rows[::3]) == list(range(5))
-    assert places.tolist() == list(range(15))
+    assert np.bincount(rows).tolist() == [3] * 5
+    assert sorted(places) == list(range(15))
+    visits = Visits.once(40)
+    for step in range(6):  # epochs end within a batch
+        rows, places = batch_rows(visits, 32, 0, step, repeats=3)
+        assert not (rows == np.roll(rows, 1)).any()  # what Mixup and CutMix mix
+        order = [epoch_order(visits, 0, int(place) // 120)[place // 3 % 40] for place in places]
+        assert rows.tolist() == order
 
 
 # Images read one at a time
@@ -203,6 +208,9 @@ def test_times_takes_so_many_generated_images_for_each_real_one(
         take_times(sources, parts, 7)
     with pytest.raises(UserError, match="needs real and generated"):
         take_times(sources[:1], parts[:1], 1)
+    uneven = parts[0].take(np.flatnonzero((parts[0].labels != 0) | (np.arange(18) == 0)))
+    taken = take_times(sources, [uneven, parts[1]], 3)  # of 16 real images, one of the first class
+    assert np.bincount(taken[1].labels).tolist() == [8] * 6
 
 
 def test_a_mix_and_its_control_of_repeated_real_images(
