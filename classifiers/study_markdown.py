@@ -94,8 +94,14 @@ def _answer_row(row: Row) -> str:
 
 
 def _class_lines(reports: Sequence[Row]) -> list[str]:
-    lines = []
-    for report in reports:
+    """The comparisons in which a class is told apart from chance."""
+    telling = [report for report in reports if report["helped"] or report["harmed"]]
+    lines = [
+        f"Of {len(reports)} comparisons {len(telling)} have a class that is helped or harmed; by how "
+        "many points:",
+        "",
+    ]
+    for report in telling:
         named = [
             f"{row['name']} {100 * row['difference']:+.1f}"
             for row in sorted(report["rows"], key=lambda row: row["difference"])
@@ -105,8 +111,6 @@ def _class_lines(reports: Sequence[Row]) -> list[str]:
         rho = "" if effect["spearman"] is None else f"; names: rho {effect['spearman']:+.2f}"
         lines.append(
             f"- {report['model']} at {report['resolution']} px, {report['size']} a class, "
-            f"{report['arm']} against {report['against']}: {report['helped']} helped, "
-            f"{report['harmed']} harmed of {len(report['rows'])}"
-            f"{': ' if named else ''}{', '.join(named[:20])}{rho}"
+            f"{report['arm']} against {report['against']}: {', '.join(named[:20])}{rho}"
         )
     return lines
