@@ -97,8 +97,8 @@ def _class_lines(reports: Sequence[Row]) -> list[str]:
     """The comparisons in which a class is told apart from chance."""
     telling = [report for report in reports if report["helped"] or report["harmed"]]
     lines = [
-        f"Of {len(reports)} comparisons {len(telling)} have a class that is helped or harmed; by how "
-        "many points:",
+        f"Of {len(reports)} comparisons {len(telling)} have a class that is helped or harmed; by "
+        "how many points:",
         "",
     ]
     for report in telling:

@@ -26,7 +26,7 @@ class SamplerConfig(BaseModel):
     noise_augmentation: how much noise the low-resolution input gets, in [0, 1), as a share of T.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     method: Literal["ddpm", "ddim", "dpm-solver++", "native", "truncation"] = "ddpm"
     steps: Annotated[int, Field(gt=0)] = 1000

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from generation.errors import UserError
 from generation.generators import ImageBatch
 from generation.generators.pixel_unet import PixelUNetGenerator
 from generation.noise import ahead_of_need, image_noise
 from generation.pixel_unet import PixelUNet, guided_denoiser
 from generation.sampler_config import SamplerConfig
+from generation.schedule import ScheduleConfig
 from tests.tiny_network import PROMPTS, tiny_network
 
 
@@ -104,6 +106,8 @@ def test_an_image_does_not_depend_on_its_place_or_its_neighbours(stage: str, met
     """Bitwise, in float at every step: rounding to 8 bits could hide a difference."""
     network = tiny_network(**STAGES[stage])
     settings = SETTINGS[method]
+    if stage == "learned variance":
+        settings = settings.model_copy(update={"gamma": 0.0})
     if stage == "super-resolution":
         settings = settings.model_copy(update={"noise_augmentation": 0.2})
     seeds = [11, 22, 33, 44, 55, 66]
@@ -113,6 +117,55 @@ def test_an_image_does_not_depend_on_its_place_or_its_neighbours(stage: str, met
     assert torch.equal(first[:, 1], others[:, 0])
     assert not torch.equal(first[-1, 1], first[-1, 3])  # the same prompt, another seed
     assert not torch.equal(first[-1, 0], others[-1, 0])
+
+
+def test_a_parent_is_noised_by_its_own_stream_and_the_network_told_how_much() -> None:
+    network, seen = tiny_network(low_resolution=4), []
+    network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[3:5]))
+    seeds, level = [3, 4], 0.3
+    images(network, seeds, SamplerConfig(steps=2, noise_augmentation=level))
+    clean = batch(network, seeds).parents[..., :1].transpose(0, 3, 1, 2) / 127.5 - 1
+    noise = next(image_noise([2**64 - 1 - seed for seed in seeds], (1, 4, 4)))
+    expected = np.cos(level * np.pi / 2) * clean + np.sin(level * np.pi / 2) * noise
+    for parent, told in seen:
+        np.testing.assert_allclose(parent.numpy(), expected, atol=1e-6)
+        assert told.tolist() == pytest.approx([level * 100] * 2)  # of 100 steps
+    seen.clear()
+    images(network, seeds, SamplerConfig(steps=2))
+    np.testing.assert_allclose(seen[0][0].numpy(), clean, atol=1e-6)
+    assert seen[0][1].tolist() == [0, 0]
+
+
+def test_the_network_hears_of_the_augmentation() -> None:
+    network = tiny_network(low_resolution=4)
+    x, parent, prompt = torch.randn(1, 1, 8, 8), torch.randn(1, 1, 4, 4), torch.tensor([0])
+    out = [guided_denoiser(network, prompt, 1.0, parent, level)(x, 9)[0] for level in (0.0, 0.4)]
+    assert not torch.allclose(*out)
+
+
+@pytest.mark.parametrize("input_scale", [1.0, 0.5])
+def test_a_scaled_input_is_brought_to_unit_deviation(input_scale: float) -> None:
+    schedule = ScheduleConfig(num_steps=100, input_scale=input_scale)
+    network, seen = tiny_network(schedule=schedule), []
+    network.unet.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    x = torch.randn(3, 1, 8, 8) * torch.tensor([0.2, 0.6, 1.4]).reshape(3, 1, 1, 1)
+    network(x, torch.full((3,), 50), torch.tensor([0, 1, 0]))
+    unit = x / x.flatten(1).std(dim=1).reshape(3, 1, 1, 1)
+    torch.testing.assert_close(seen[0], x if input_scale == 1 else unit)
+
+
+@pytest.mark.parametrize(
+    ("stage", "settings", "message"),
+    [
+        ({"variance": "learned"}, {"gamma": 0.3}, "learned its variance"),
+        ({}, {"noise_augmentation": 0.1}, "no parent to add noise to"),
+    ],
+)
+def test_a_setting_without_effect_is_refused(
+    stage: dict[str, object], settings: dict[str, float], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        images(tiny_network(**stage), [1], SamplerConfig(steps=2, **settings))
 
 
 def test_noise_comes_from_each_image_seed_alone() -> None:

@@ -1,5 +1,6 @@
 """Training a stage: exact resume, accumulation, averages, what a batch is made of."""
 
+import itertools
 import os
 import random
 import subprocess
@@ -21,7 +22,7 @@ from generation.schedule import NoiseSchedule, ScheduleConfig
 from generation.training import TrainingSet, learning_rate_at, train_stage, training_loss
 from generation.training_config import TrainingConfig
 from tests.tiny_network import tiny_network
-from tests.train_tiny import BASE, STEPS, tiny_data
+from tests.train_tiny import BASE, STEPS, UPSCALER, tiny_data
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
@@ -53,10 +54,12 @@ def start_training() -> Iterator[Start]:
         process.stdout.close()
 
 
-def kill_after(process: subprocess.Popen[str], steps: int) -> None:
-    """kill -9 once `steps` lines came; the process goes on between the last line and its end."""
+def kill_when(process: subprocess.Popen[str], ready: Callable[[int], bool]) -> None:
+    """kill -9 once `ready`, asked after each step with their number; a step may go on meanwhile."""
     assert process.stdout is not None
-    for _ in range(steps):
+    for steps in itertools.count():
+        if ready(steps):
+            break
         assert process.stdout.readline() == "step\n"
     process.kill()
     process.communicate()
@@ -76,25 +79,25 @@ def assert_same(first: object, second: object, where: str) -> None:
         assert first == second, where
 
 
-def test_a_run_killed_twice_ends_as_an_uninterrupted_one_bit_for_bit(
+def test_a_killed_run_ends_as_an_uninterrupted_one_bit_for_bit(
     start_training: Start, tmp_path: Path
 ) -> None:
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     uninterrupted = start_training(whole)
-    kills = random.choices(range(1, 9), k=2)  # any moment must do; the assertion names them
-    for steps in kills:
-        kill_after(start_training(stopped), steps)
-        (stopped / "base").mkdir(parents=True, exist_ok=True)
-        (stopped / "base" / "state.tmp").write_bytes(b"half a state")  # killed while it saved
+    first = random.randint(1, 8)  # of the base's 9 steps; the assertion names it
+    kill_when(start_training(stopped), lambda steps: steps == first)
+    kill_when(start_training(stopped), lambda _: (stopped / "upscaler" / "state.pt").exists())
+    for stage in ("base", "upscaler"):
+        (stopped / stage / "state.tmp").write_bytes(b"half a state")  # killed while it saved
     resumed = start_training(stopped)
     lines = resumed.communicate()[0].count("step\n")
     assert resumed.returncode == 0
     assert uninterrupted.communicate()[0].count("step\n") == STEPS
     assert uninterrupted.returncode == 0
-    assert lines < STEPS or max(kills) < 3, f"kills {kills}: nothing was resumed"
+    assert lines <= UPSCALER.steps - 2, f"{first}: super-resolution was not resumed"
     for stage in ("base", "upscaler"):
         states = [torch.load(f / stage / "state.pt", weights_only=True) for f in (whole, stopped)]
-        assert_same(*states, f"kills {kills}, {stage}")
+        assert_same(*states, f"killed after {first}, {stage}")
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from generation.sampler_config import SamplerConfig
 if TYPE_CHECKING:
     import torch
 
-    from generation.pixel_unet import PixelUNet
+    from generation.pixel_unet import PixelUNet, StageConfig
 
 
 def locate(checkpoint: str) -> Path:
@@ -61,8 +61,7 @@ class PixelUNetGenerator:
         network = self._network
         config = network.config
         device = network.prompt_tokens.device
-        if config.conditioning == "none" and settings.guidance != 1:
-            raise UserError("an unconditional checkpoint has nothing to guide by: leave guidance 1")
+        _require_effect(config, settings)
         prompt = network.conditions(batch.prompts).to(device)
         shape = (config.channels, config.resolution, config.resolution)
         with torch.inference_mode(), ahead_of_need(image_noise(batch.seeds, shape)) as noise:
@@ -99,6 +98,16 @@ class PixelUNetGenerator:
         images = batch.parents[..., : config.channels]
         signal = torch.from_numpy(images.astype(np.float32) / 127.5 - 1)
         return signal.permute(0, 3, 1, 2).to(self._network.prompt_tokens.device)
+
+
+def _require_effect(config: "StageConfig", settings: SamplerConfig) -> None:
+    """UserError for a setting that this network would not heed."""
+    if config.conditioning == "none" and settings.guidance != 1:
+        raise UserError("an unconditional checkpoint has nothing to guide by: leave guidance 1")
+    if config.variance == "learned" and settings.gamma != 0:
+        raise UserError("the checkpoint learned its variance: gamma has no effect, leave it 0")
+    if config.low_resolution is None and settings.noise_augmentation != 0:
+        raise UserError("a base stage has no parent to add noise to: leave noise_augmentation 0")
 
 
 _ALL_ONES = (1 << 64) - 1  # ~seed & this: a stream no image seed (53 bits) can be
