@@ -166,21 +166,33 @@ def left_out(run: Path) -> bool:
     return bool(record["data"]["tuning_left_out"])
 
 
-def test_two_processes_train_together_and_one_writes(place: Path) -> None:
-    """Started as accelerate launch starts processes; on CPUs alone it leaves that to torchrun."""
-    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    options = ["--recipe", place / "tiny.toml", "--data", place / "real", "--out", place / "two"]
-    command = [sys.executable, "-m", *launch, "generation.finetune_generator", *options, "--json"]
+def together(cwd: Path, *program: str | Path) -> subprocess.CompletedProcess[str]:
+    """Two processes, as accelerate launch starts them; on CPUs alone it leaves that to torchrun."""
+    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     settings = {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     result = subprocess.run(
-        command,
+        [sys.executable, "-m", *launch, *program],
         env=os.environ | settings,
         capture_output=True,
         text=True,
         check=False,
-        cwd=place,
+        cwd=cwd,
     )
     assert result.returncode == 0, result.stderr
+    return result
+
+
+def test_processes_share_their_gradients(tmp_path: Path) -> None:
+    """Each draws its half of the batch from numbers of its own, so alone they would part."""
+    together(tmp_path, ROOT / "tests" / "train_together.py", tmp_path)
+    first, second = (load_file(tmp_path / f"rank{rank}.safetensors") for rank in (0, 1))
+    assert same(first, second)
+    assert not same(first, dict(tiny_network().named_parameters()))
+
+
+def test_two_processes_train_together_and_one_writes(place: Path) -> None:
+    options = ["--recipe", place / "tiny.toml", "--data", place / "real", "--out", place / "two"]
+    result = together(place, "-m", "generation.finetune_generator", *options, "--json")
     assert result.stdout.count('"checkpoint"') == 1
     # each process draws its half of the batch from numbers of its own
     assert not same(weights(place / "two/checkpoint"), weights(place / "run/checkpoint"))
