@@ -19,11 +19,9 @@ on. On a GPU with many cores:
 
 import argparse
 import json
-import math
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
@@ -31,13 +29,14 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from scipy.stats import t as student_t
 
+from builder.manifest import read_manifest
 from builder.results import environment, read_result
 from generation.checkpoint_files import checkpoint_sha256
 from generation.classes import load_classes
 from generation.image_sets import load_images
 from generation.training_recipe import BUILTIN
+from metrics.intervals import mean_interval
 
 STAGES = (16, 32)
 ARMS = ("stand-in", "fine-tuned", "scratch")
@@ -197,7 +196,7 @@ sampler = {{ method = "dpm-solver++", steps = {steps}, guidance = 1.0 }}
 description = "Fashion-MNIST from the generator '{arm}' of benchmarks/finetuning.py"
 classes = "fashion-mnist"
 dataset = "fashion-mnist"
-regime = "{"A" if arm == "stand-in" else "B"}"
+regime = "B"
 license = "mit"
 seed = {seed}
 {stages}"""
@@ -206,7 +205,7 @@ seed = {seed}
 
 
 def measure(arguments: argparse.Namespace, arm: str, seed: int) -> None:
-    """Build one release, score it, train a classifier on it; what is there already is kept."""
+    """Build one release, score it, train a classifier on it; what is there of it is kept."""
     work, out = arguments.work, arguments.out / RESULTS
     release = work / f"release-{arm}-seed{seed}"
     recipe = release_recipe(arguments, arm, seed)
@@ -214,15 +213,26 @@ def measure(arguments: argparse.Namespace, arm: str, seed: int) -> None:
         *("build-dataset", "--recipe", recipe, "--per-class", arguments.per_class),
         *("--out", release, "--json"),
     )
+    made = read_manifest(release).content_sha256
     scores = out / f"release-{arm}-seed{seed}-32-train-efficientnet-lite0-64.json"
-    if not scores.is_file():
+    if not is_of(made, scores):
         command("score-release", f"{release}:32", "--real", arguments.real, "--out", out, "--json")
     cas = out / f"cas-{arm}-seed{seed}.json"
-    if not cas.is_file():
+    if not is_of(made, cas):
+        cas.unlink(missing_ok=True)
         command(
             *("train-classifier", "--train", release, "--test", arguments.real),
             *("--seed", seed, "--out", cas, "--json"),
         )
+
+
+def is_of(content_sha256: str, path: Path) -> bool:
+    """Whether a result is there and was measured on the release of that content."""
+    if not path.is_file():
+        return False
+    subject = read_result(path).subject
+    (measured,) = subject.get("train", [subject])
+    return bool(measured["content_sha256"] == content_sha256)
 
 
 def write_report(arguments: argparse.Namespace) -> None:
@@ -231,7 +241,7 @@ def write_report(arguments: argparse.Namespace) -> None:
     arms = {arm: arm_values(arguments, arm) for arm in ARMS}
     gains = {
         f"fine-tuned less {other}": {
-            key: interval(np.subtract(arms["fine-tuned"][key]["by_seed"], arm[key]["by_seed"]))
+            key: over_seeds(np.subtract(arms["fine-tuned"][key]["by_seed"], arm[key]["by_seed"]))
             for key in ("fd_train", "fd_test", "cas_top1")
         }
         for other, arm in arms.items()
@@ -239,7 +249,8 @@ def write_report(arguments: argparse.Namespace) -> None:
     }
     report = {
         "dataset": "fashion-mnist",
-        "what": "stand-in for a web-trained model: the cascade trained on disturbed images",
+        "what": "stand-in for a web-trained model: the cascade trained on the train images, half "
+        f"of them inverted, shifted by up to {SHIFT} pixels, their contrast jittered",
         "disturbance": {"inverted": 0.5, "shift_pixels": SHIFT, "contrast": CONTRAST},
         "steps": {"stand-in": arguments.stand_in_steps, "fine-tuned, scratch": arguments.steps},
         "images_per_release": 10 * arguments.per_class,
@@ -276,21 +287,17 @@ def arm_values(arguments: argparse.Namespace, arm: str) -> dict[str, Any]:
         ]
         for stage in STAGES
     }
-    return {key: interval(values) for key, values in found.items()} | {
+    return {key: over_seeds(np.array(values)) for key, values in found.items()} | {
         "checkpoints_sha256": checkpoints
     }
 
 
-def interval(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
-    """Mean and 95% interval over the seeds."""
-    n = len(values)
-    mean, half = float(np.mean(values)), math.nan
-    if n > 1:
-        half = float(student_t.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
+def over_seeds(values: np.ndarray) -> dict[str, Any]:
+    """Mean and 95% interval, None for one seed."""
     return {
-        "mean": mean,
-        "interval": [mean - half, mean + half],
-        "by_seed": list(map(float, values)),
+        "mean": float(values.mean()),
+        "interval": mean_interval(values),
+        "by_seed": values.tolist(),
     }
 
 

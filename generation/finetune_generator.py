@@ -38,7 +38,8 @@ def finetune_generator(
         str | None,
         typer.Option(
             "--from",
-            help="Start from builtin:NAME, a folder of ours, or a U-Net in diffusers' layout.",
+            help="Start from builtin:NAME, a folder of ours, or a U-Net as diffusers saves it that "
+            "fits the recipe tensor for tensor.",
         ),
     ] = None,
     split: Annotated[

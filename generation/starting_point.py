@@ -24,21 +24,38 @@ UNET_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 def starting_network(recipe: TrainingRecipe, start: str | None) -> "PixelUNet":
     """The network to train; from nothing (None) its weights follow from the recipe's seed.
 
-    UserError if `start` is no checkpoint, or one of another stage or network than the recipe's.
+    UserError if `start` is no checkpoint, or one of another stage or network than the recipe's, and
+    for a [network] that cannot be.
     """
     if start is None:
         return _new_network(recipe)
     unet = _bare_unet(start)
     if unet is not None:
         return _with_weights_of(_new_network(recipe), unet, start)
+    return _own_network(recipe, start)
+
+
+def _own_network(recipe: TrainingRecipe, start: str) -> "PixelUNet":
+    """A checkpoint of ours; one told texts learns of the recipe's prompts if it lacks any."""
     from generation.checkpoint import load_checkpoint
+    from generation.pixel_unet import PixelUNet
 
     network = load_checkpoint(resolve_checkpoint(start))
     for field in type(recipe.stage).model_fields:
         found, wanted = getattr(network.config, field), getattr(recipe.stage, field)
         if found != wanted:
             raise UserError(f"--from {start} has {field} {found}, the recipe's stage {wanted}")
-    return network
+    texts = [c.prompt for c in load_classes(recipe.classes)]
+    if recipe.stage.conditioning != "text" or set(texts) <= set(network.prompts.prompts):
+        return network
+    prompts, encoder = embed_conditions("text", texts)
+    if encoder != network.config.text_encoder:
+        raise UserError(
+            f"--from {start} was told texts by {network.config.text_encoder}, which cannot encode "
+            f"the prompts of {recipe.classes} here"
+        )
+    config = network.config.model_copy(update={"prompts": prompts.prompts})
+    return PixelUNet(network.unet, config, prompts)
 
 
 def starting_sha256(start: str | None) -> str | None:
@@ -81,7 +98,10 @@ def _new_network(recipe: TrainingRecipe) -> "PixelUNet":
     prompts, encoder = embed_conditions(stage.conditioning, texts)
     config = StageConfig(**stage.model_dump(), text_encoder=encoder, prompts=prompts.prompts)
     torch.manual_seed(recipe.training.seed)
-    return build_unet(config, prompts, recipe.network)
+    try:
+        return build_unet(config, prompts, recipe.network)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"training recipe {recipe.name}, [network]: {error}") from None
 
 
 def _with_weights_of(network: "PixelUNet", folder: Path, start: str) -> "PixelUNet":

@@ -6,8 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class TrainingConfig(BaseModel):
-    """How a stage is trained; the optimisers are the paper's (base Adafactor, others Adam).
+    """How a stage is trained.
 
+    optimizer: the paper's is adafactor for a base, adam for super-resolution.
     batch: images an optimiser step sees, over all processes and accumulation steps together.
     learning_rate rises over `warmup` steps, then falls to zero along a half cosine.
     caption_dropout: share of images that see the null prompt or class (classifier-free guidance).
@@ -28,6 +29,6 @@ class TrainingConfig(BaseModel):
     flip: bool = False
     max_augmentation: Annotated[float, Field(ge=0, lt=1)] = 0.5
     precision: Literal["no", "fp16", "bf16"] = "no"
-    seed: int = 2023
+    seed: Annotated[int, Field(ge=0)] = 2023
     save_every: Annotated[int, Field(gt=0)] = 500
     keep_every: Annotated[int, Field(ge=0)] = 0

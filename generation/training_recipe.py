@@ -1,9 +1,9 @@
 """Training recipes: a stage, its network and how it is trained, as their author writes them."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from generation.conditioning import Conditioning
 from generation.sampler_config import Prediction
@@ -20,13 +20,23 @@ class StageRecipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     resolution: Annotated[int, Field(gt=0)]
-    channels: Annotated[int, Field(ge=1, le=3)] = 3
+    channels: Literal[1, 3] = 3
     patch: Annotated[int, Field(ge=1)] = 1
-    low_resolution: int | None = None
+    low_resolution: Annotated[int, Field(gt=0)] | None = None
     prediction: Prediction = "v"
     variance: Literal["fixed", "learned"] = "fixed"
     schedule: ScheduleConfig = ScheduleConfig()
     conditioning: Conditioning = "text"
+
+    @model_validator(mode="after")
+    def _sides_fit(self) -> Self:
+        if self.resolution % self.patch:
+            raise ValueError(f"patch {self.patch} does not divide resolution {self.resolution}")
+        if self.low_resolution is not None and self.low_resolution >= self.resolution:
+            raise ValueError(
+                f"low_resolution {self.low_resolution} is not below resolution {self.resolution}"
+            )
+        return self
 
 
 class TrainingRecipe(BaseModel):

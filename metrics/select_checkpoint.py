@@ -92,7 +92,8 @@ def select_checkpoint(
         return [out / "curve.png"]
 
     def changes(best: Point) -> dict[str, Any]:
-        return {"checkpoint": best.recipe.chain(resolution)[-1].checkpoint, "sha256": None}
+        checkpoint = best.recipe.chain(resolution)[-1].checkpoint
+        return {"checkpoint": checkpoint, "sha256": selection.stage(best)["checkpoint_sha256"]}
 
     run_selection(course, "checkpoint", recipe, draw, changes, dry_run=dry_run)
 

@@ -113,7 +113,8 @@ def select_sampler(
     if counted:
         require_stage(selection, cas.classifier)
         selection.reference(cas.classifier.resolution)
-    require_tuning_unseen(chosen.stages)
+    built = max(resolution, cas.classifier.resolution if counted else 0)
+    require_tuning_unseen(chosen.chain(built))
     judge = cas if counted else None
     course = Course(selection, points, judge, counted, workers, cache, device, as_json)
     _run(course, recipe, grid, dry_run)

@@ -131,6 +131,7 @@ class Course:
                 {
                     "name": point.name,
                     "settings": point.settings,
+                    "stage": self.selection.stage(point),
                     "fd": distances[point.name],
                     "cas": accuracies.get(point.name),
                 }

@@ -105,12 +105,27 @@ class Selection:
         folder = self.out / f"parent{suffix}"
         return plan_build(self.recipe.lossless(), self.parents, self.classes, per_class, folder)
 
-    def without_distance(self, points: Sequence[Point]) -> list[Point]:
-        """The points that are still to be built and scored."""
-        return [point for point in points if not self.distance_path(point).is_file()]
+    def stage(self, point: Point) -> dict[str, str]:
+        """What decides the point's pixels: fingerprint, and hash of its weights."""
+        stage = self.plan(point).stages[-1]
+        return {"fingerprint": stage.fingerprint, "checkpoint_sha256": stage.checkpoint_sha256}
 
-    def claim(self, kind: str) -> None:
-        """Write down what is selected here; UserError if OUT holds another selection."""
+    def without_distance(self, points: Sequence[Point]) -> list[Point]:
+        """The points that are still to be built and scored.
+
+        UserError for a distance of other weights or settings, from an earlier call.
+        """
+        missing = [point for point in points if not self.distance_path(point).is_file()]
+        for point in points:
+            path = self.distance_path(point)
+            if path.is_file() and read_result(path).subject.get("stage") != self.stage(point):
+                raise UserError(
+                    f"{path} is of other weights or settings of that name; name another --out"
+                )
+        return missing
+
+    def claim(self, kind: str, *, write: bool) -> None:
+        """Write down, if asked to, what is selected here; UserError if OUT holds another."""
         record = {
             "kind": f"{kind}-selection",
             "recipe": self.recipe.model_dump(mode="json", by_alias=True),
@@ -127,7 +142,8 @@ class Selection:
                 f"{self.out} holds another selection: {_first_change(path.read_text(), record)}; "
                 "name another --out"
             )
-        write_atomically(path, text.encode())
+        if write:
+            write_atomically(path, text.encode())
 
 
 def _first_change(text: str, record: dict[str, Any]) -> str:
@@ -206,7 +222,9 @@ def score_points(
             extract_on(shop.client, tasks, lambda task: advance(task.images))
         scorer = Scorer(extractor, {"fd": METRICS["fd"]}, cache)
         for point, subject in subjects.items():
-            scorer.score(subject, [reference]).write(selection.distance_path(point))
+            result = scorer.score(subject, [reference])
+            result.subject["stage"] = selection.stage(point)
+            result.write(selection.distance_path(point))
     return {point.name: read_result(selection.distance_path(point)) for point in points}
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
-from scipy.stats import t as student_t
 
 from builder.build import BuildPlan, plan_build
 from builder.manifest import ShardRecord
@@ -21,6 +20,7 @@ from classifiers.experiment import Experiment, run_experiment
 from classifiers.recipe import ClassifierRecipe
 from classifiers.sources import check_sources, load_source, open_source
 from generation.errors import UserError
+from metrics.intervals import mean_interval
 from metrics.selection import SPLIT, Point, Progress, Selection
 
 
@@ -137,7 +137,7 @@ def mean_accuracy(results: dict[int, Result]) -> dict[str, Any]:
     values = np.array([results[seed].values["top1"]["value"] for seed in seeds])
     return {
         "value": float(values.mean()),
-        "interval": _mean_interval(values),
+        "interval": mean_interval(values),
         "n": results[seeds[0]].values["top1"]["n"],
         "by_seed": {str(seed): float(v) for seed, v in zip(seeds, values, strict=True)},
     }
@@ -153,7 +153,7 @@ def regret(cas: dict[str, dict[str, Any]], winner: str) -> dict[str, Any]:
         "fd_winner": winner,
         "cas_winner": best,
         "value": float(np.mean(paired)),
-        "interval": _mean_interval(np.array(paired)),
+        "interval": mean_interval(np.array(paired)),
         "points": len(cas),
         "seeds": len(paired),
     }
@@ -165,11 +165,3 @@ def rank_correlation(distances: Sequence[float], accuracies: Sequence[float]) ->
         return {"spearman": None, "p": None, "n": len(distances)}
     found = spearmanr(distances, accuracies)
     return {"spearman": float(found.statistic), "p": float(found.pvalue), "n": len(distances)}
-
-
-def _mean_interval(values: np.ndarray) -> list[float] | None:
-    """Student's 95% interval of the mean; None for a single value."""
-    if len(values) < 2:
-        return None
-    half = float(student_t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
-    return [float(values.mean()) - half, float(values.mean()) + half]

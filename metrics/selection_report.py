@@ -32,7 +32,7 @@ def run_selection(
     """
     selection = course.selection
     with claimed(selection.out):
-        selection.claim(kind)
+        selection.claim(kind, write=not dry_run)
         cost, outcome = course.run(dry_run=dry_run)
         if outcome is None:
             if course.quiet:

@@ -125,6 +125,44 @@ def test_a_kept_checkpoint_is_a_start(place: Path) -> None:
     assert same({k: v.half() for k, v in found.items()}, weights(start))
 
 
+def test_a_start_is_told_the_prompts_that_it_lacks(place: Path) -> None:
+    lines = [f"{c.label},{c.wnid},{c.name},a new {c.prompt}" for c in CLASSES]
+    (place / "new.csv").write_text("\n".join(["id,wnid,name,prompt", *lines]) + "\n")
+    text = (place / "tiny.toml").read_text().replace("classes.csv", "new.csv")
+    (place / "new.toml").write_text(text)
+    start = place / "run/checkpoint"
+    network = starting_network(load_training_recipe(str(place / "new.toml")), str(start))
+    assert network.prompts.prompts[0] == f"a new {CLASSES[0].prompt}"
+    assert network.config.prompts == network.prompts.prompts
+    assert network.prompt_tokens.shape[0] == len(CLASSES) + 1
+    assert same({k: v.half() for k, v in network.unet.state_dict().items()}, weights(start))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("[network]", "[network]\nwidths = 4"), r"\[network\]: .*'widths'"),
+        (("CrossAttnDownBlock2D", "CrossBlock2D"), r"\[network\]: .*CrossBlock2D"),
+        (("norm_num_groups = 8", "norm_num_groups = 7"), r"\[network\]: "),
+        (("[network]", "[network]\nin_channels = 4"), r"\[network\]: .*in_channels"),
+        (("resolution = 8", "resolution = 8\npatch = 3"), "patch 3 does not divide resolution 8"),
+        (("resolution = 8", "resolution = 8\nchannels = 2"), "channels"),
+        (("warmup = 1", "warmup = 1\nseed = -1"), "training.seed"),
+    ],
+)
+def test_a_recipe_that_cannot_be_trained_claims_no_folder(
+    place: Path, change: tuple[str, str], message: str
+) -> None:
+    text = (place / "tiny.toml").read_text()
+    assert change[0] in text
+    (place / "bad.toml").write_text(text.replace(*change))
+    with pytest.raises(UserError, match=message):
+        finetune_generator(
+            recipe=str(place / "bad.toml"), data=str(place / "real"), out=place / "bad"
+        )
+    assert not (place / "bad").exists()
+
+
 def test_a_unet_in_diffusers_layout_is_a_start(place: Path) -> None:
     """What diffusers' save_pretrained leaves, alone and as part of a pipeline."""
     recipe = load_training_recipe(str(place / "tiny.toml"))
