@@ -85,7 +85,9 @@ def finetune_generator(
     processes = _processes()
     with processes.main_process_first():
         _claim_folder(out, record)
-    _train(network, _training_set(network, chosen, images, parents), chosen, out, as_json)
+    training_set = _training_set(network, chosen, images, parents)
+    del images, parents  # as large as what is trained on
+    _train(network, training_set, chosen, out, as_json)
     if not processes.is_main_process:
         return
     answer = {"checkpoint": str(out / "checkpoint"), "steps": chosen.training.steps}

@@ -39,7 +39,7 @@ class LabelledImages:
     def sha256(self) -> str:
         """Hash of pixels and labels: the same for the same content, whatever file held it."""
         digest = hashlib.sha256(repr((self.images.shape, self.class_ids)).encode())
-        digest.update(self.images.tobytes())
+        digest.update(np.ascontiguousarray(self.images).data)
         digest.update(self.labels.astype("<i8").tobytes())
         return digest.hexdigest()
 
@@ -104,18 +104,21 @@ def load_images(release: ReleasePath, config: str, split: str) -> LabelledImages
     table = pa.concat_tables(iterate_tables(release, config, split, columns))
     table = table.sort_by("image_id")
     image_ids = tuple(table["image_id"].to_pylist())
-    pixels = []
-    for image_id, data in zip(image_ids, _image_bytes(table), strict=True):
+    images = np.empty((len(image_ids), 0, 0, 3), np.uint8)
+    for i, (image_id, data) in enumerate(zip(image_ids, _image_bytes(table), strict=True)):
         try:
-            pixels.append(decode(data))
+            pixels = decode(data)
         except UserError as error:
             raise UserError(f"{release}:{config}:{split}, image {image_id}: {error}") from None
-        if pixels[-1].shape != pixels[0].shape:
+        if i == 0:  # room for all at once: a list of them would take as much again
+            images = np.empty((len(image_ids), *pixels.shape), np.uint8)
+        if pixels.shape != images.shape[1:]:
             raise UserError(f"{release}:{config}: images of several sizes; name a view of one")
+        images[i] = pixels
     schema = shard_schema(split_files(release, config, split)[0])
     ids, names = class_labels(schema)
     return LabelledImages(
-        images=np.stack(pixels),
+        images=images,
         labels=table["label"].to_numpy().astype(np.int64),
         image_ids=image_ids,
         class_ids=ids,

@@ -16,6 +16,7 @@ from generation.training import TrainingSet
 
 WINDOW = 50  # steps averaged to a point: single losses are mostly noise
 PER_PROMPT = 8  # samples in each row of a grid
+MOST_PROMPTS = 16  # rows of a grid: an ImageNet of them would fill no screen and all memory
 SAMPLER = SamplerConfig(method="dpm-solver++", steps=12)
 
 
@@ -39,31 +40,32 @@ def draw_losses(losses: list[float], path: Path) -> None:
 
 
 def draw_samples(network: PixelUNet, data: TrainingSet, path: Path) -> None:
-    """A grid of samples as a PNG: a row a prompt, on the parents of the first training images.
+    """A grid of samples as a PNG: a row a prompt, on the parent of its first training image.
 
-    An unconditional network has one row.
+    Of the first MOST_PROMPTS; an unconditional network has one row.
     """
-    prompts = network.prompts.prompts[: max(1, data.null_prompt)]
-    rows = [int(torch.argmax((data.prompts == i).int())) for i in range(len(prompts))]
-    batch = ImageBatch(
-        prompts=[prompt for prompt in prompts for _ in range(PER_PROMPT)],
-        labels=[label for label in range(len(prompts)) for _ in range(PER_PROMPT)],
-        seeds=list(range(len(prompts) * PER_PROMPT)),
-        parents=None if data.parents is None else _parents(data.parents[rows]),
-    )
-    images = PixelUNetGenerator(network).sample(batch, SAMPLER)
-    _, height, width, _ = images.shape
-    grid = images.reshape(len(prompts), PER_PROMPT, height, width, 3).swapaxes(1, 2)
-    pixels = grid.reshape(len(prompts) * height, PER_PROMPT * width, 3)
-    Image.fromarray(pixels).resize((width * PER_PROMPT * 2, height * len(prompts) * 2), 0).save(
-        path
-    )
+    count = min(max(1, data.null_prompt), MOST_PROMPTS)
+    generator = PixelUNetGenerator(network)
+    rows = [
+        np.hstack(list(generator.sample(_row(network, data, i), SAMPLER))) for i in range(count)
+    ]
+    grid = Image.fromarray(np.vstack(rows))
+    grid.resize((2 * grid.width, 2 * grid.height), Image.Resampling.NEAREST).save(path)
 
 
-def _parents(images: torch.Tensor) -> np.ndarray:
-    """uint8[P,C,h,w] => uint8[P * PER_PROMPT, h, w, 3]."""
-    rgb = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
-    return np.repeat(rgb.permute(0, 2, 3, 1).numpy(), PER_PROMPT, axis=0)
+def _row(network: PixelUNet, data: TrainingSet, prompt: int) -> ImageBatch:
+    """PER_PROMPT images of one prompt."""
+    parents = None
+    if data.parents is not None:
+        first = data.parents[int(torch.argmax((data.prompts == prompt).int()))]
+        rgb = first.expand(3, -1, -1).permute(1, 2, 0).numpy()
+        parents = np.repeat(rgb[None], PER_PROMPT, axis=0)
+    return ImageBatch(
+        prompts=[network.prompts.prompts[prompt]] * PER_PROMPT,
+        labels=[prompt] * PER_PROMPT,
+        seeds=list(range(prompt * PER_PROMPT, (prompt + 1) * PER_PROMPT)),
+        parents=parents,
+    )
 
 
 def _window_means(losses: list[float]) -> list[tuple[int, float]]:
