@@ -324,7 +324,12 @@ def draw_grid(arguments: argparse.Namespace, path: Path, columns: int = 6) -> No
     axes.set_yticks([32 * i + 16 for i in range(10)], sets["real"].class_names)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
-    axes.set_title("Before and after fine-tuning: the first images of each class, not chosen")
+    axes.set_title(
+        "Before and after fine-tuning: the first images of each class, not chosen\n"
+        f"stand-in: trained on Fashion-MNIST inverted in half the images, shifted by up to {SHIFT} "
+        "pixels, contrast jittered",
+        fontsize=10,
+    )
     figure.savefig(path, dpi=120)
 
 

@@ -109,6 +109,11 @@ class Planner:
         for index, model in enumerate(study.models):
             for number, candidate in enumerate(study.tuning.candidates):
                 recipe = load_recipe(model.recipe, (*model.set, *candidate))
+                if recipe.start is not None:
+                    raise UserError(
+                        f"[tuning] cannot choose settings of {recipe.name}: it goes on from "
+                        f"{recipe.start}"
+                    )
                 arm = Arm(kind="real")
                 runs = [
                     self._run(recipe, study.sizes[-1], arm, None, 1.0, "epochs", seed, ())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from builder.cluster import SETTINGS, Cluster, ClusterOptions, open_cluster
 from builder.environment import visible_gpus
+from builder.manifest import read_manifest
 from builder.results import read_result
 from builder.worker import require_one_thread
 from classifiers.experiment import run_experiment
@@ -49,10 +50,9 @@ class Crew:
 def prepare_releases(study: Study, crew: Crew) -> None:
     """Import the real set and build what is missing of generated ones that name a recipe.
 
-    Raises UserError for a set that is missing and names none.
+    Raises UserError for a set that is missing or too small and names none.
     """
     from builder.build_dataset import build_dataset
-    from builder.manifest import read_manifest
 
     workers = crew.options.workers
     with redirect_stdout(sys.stderr):
@@ -65,28 +65,30 @@ def prepare_releases(study: Study, crew: Crew) -> None:
             for size in study.sizes:
                 release = generated.release.replace("{size}", str(size))
                 wanted = needed_per_class(study, generated, size)
-                there = exists(release_path(release) / "manifest.json")
-                if not wanted:
+                have = _per_class(release)
+                if have >= wanted:
                     continue
                 if generated.recipe is None:
-                    if not there:
-                        raise UserError(
-                            f"generated set {generated.name!r}: {release} is not a finished "
-                            "release, and the study names no recipe to build it"
-                        )
-                    continue
-                have = 0
-                if there:
-                    manifest = read_manifest(release_path(release))
-                    config = list(manifest.splits())[-1]
-                    have = manifest.rows(config, "train") // len(manifest.classes)
-                if have < wanted:
-                    build_dataset(
-                        recipe=generated.recipe.replace("{size}", str(size)),
-                        per_class=wanted,
-                        out=release,
-                        workers=workers,
+                    raise UserError(
+                        f"generated set {generated.name!r}: {release} has {have} finished images "
+                        f"of each class, the study takes {wanted} and names no recipe to build it"
                     )
+                build_dataset(
+                    recipe=generated.recipe.replace("{size}", str(size)),
+                    per_class=wanted,
+                    out=release,
+                    workers=workers,
+                )
+
+
+def _per_class(release: str) -> int:
+    """Generated images of each class on average; 0 where there is no finished release."""
+    path = release_path(release)
+    if not exists(path / "manifest.json"):
+        return 0
+    manifest = read_manifest(path)
+    config = list(manifest.splits())[-1]
+    return manifest.rows(config, "train") // len(manifest.classes)
 
 
 def releases_ready(study: Study) -> bool:

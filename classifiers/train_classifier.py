@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from builder.results import Result
+from builder.results import Result, read_result
 from classifiers.experiment import STATE_SECONDS, Experiment, run_experiment, seed_paths
 from classifiers.recipe import load_recipe
 from classifiers.task import Task
@@ -50,7 +50,7 @@ Set = Annotated[
 ]
 Times = Annotated[
     float | None,
-    typer.Option(help="Take so many generated images of each class for each real one."),
+    typer.Option(help="Take so many generated images for each real one, as many of each class."),
 ]
 Weights = Annotated[
     str | None,
@@ -190,9 +190,11 @@ def _run_seeds(
     results = {}
     for number, path in paths.items():
         bar = partial(progress_bar, label=f"seed {number}", unit="images", quiet=quiet)
-        result = run_experiment(
-            experiment, number, path, bar, saves.get(number), state_seconds, loaders
-        )
+        save_to = saves.get(number)
+        if _finished(path, save_to):  # require_free saw that it is this measurement
+            result: Result | None = read_result(path)
+        else:
+            result = run_experiment(experiment, number, path, bar, save_to, state_seconds, loaders)
         if result is None:  # another process writes it
             continue
         results[path] = result
@@ -201,6 +203,12 @@ def _run_seeds(
     if as_json and results:
         content = [{"path": str(path), **asdict(result)} for path, result in results.items()]
         print(json.dumps({"results": content}, indent=2))
+
+
+def _finished(path: Path, save: Path | None) -> bool:
+    """Whether an earlier call left all that this one would."""
+    files = [path, path.with_suffix(".parquet"), *([save] if save else [])]
+    return all(file.is_file() for file in files)
 
 
 def summary(result: Result, path: Path) -> str:

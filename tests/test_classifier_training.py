@@ -223,6 +223,9 @@ def test_a_mix_and_its_control_of_repeated_real_images(
         train=[str(real), str(synthetic)], times=3, out=tmp_path / "mix.json", **common
     )
     train_classifier(train=[str(real)], weights="4", out=tmp_path / "control.json", **common)
+    finished = (tmp_path / "control.json").stat().st_mtime_ns
+    train_classifier(train=[str(real)], weights="4", out=tmp_path / "control.json", **common)
+    assert (tmp_path / "control.json").stat().st_mtime_ns == finished  # not trained again
     mix, control = (read_result(tmp_path / f"{name}.json") for name in ("mix", "control"))
     assert [source["images"] for source in mix.subject["train"]] == [12, 36]
     assert [source.get("weight") for source in control.subject["train"]] == [4]
