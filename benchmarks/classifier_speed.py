@@ -3,7 +3,8 @@
 The same images, batch, precision and augmentation on both sides: random shifts by as far as the
 recipe says and flips, then normalised. Loaders deliver batches alone; end to end they feed the
 training step. The two sides take turns, so that whatever else the machine does falls on both;
-values are medians. The images are drawn at random, since speed does not depend on what they show.
+ratios are medians over rounds of the ratio within a round, speeds medians. The images are drawn at
+random, since speed does not depend on what they show.
 
 With --original: a release whose images are read one by one from their Parquet files, such as
 ResNet-50 at 224 px on a GPU; only the share of the bare step is measured then.
@@ -112,10 +113,10 @@ def measure_resident(recipe: ClassifierRecipe, options: argparse.Namespace) -> d
     }
     rates = measure(sides, options.steps, options.rounds, recipe.batch, untimed=1)
     return {
-        "loader_ratio": round(rates["loader"] / rates["timm_loader"], 2),
-        "step_share": round(rates["end_to_end"] / rates["bare_step"], 3),
-        "ratio": round(rates["end_to_end"] / rates["timm_end_to_end"], 3),
-        "images_per_second": {name: round(rate) for name, rate in rates.items()},
+        "loader_ratio": round(ratio(rates, "loader", "timm_loader"), 2),
+        "step_share": round(ratio(rates, "end_to_end", "bare_step"), 3),
+        "ratio": round(ratio(rates, "end_to_end", "timm_end_to_end"), 3),
+        "images_per_second": medians(rates),
         "images": options.images,
     }
 
@@ -148,16 +149,16 @@ def measure_streamed(recipe: ClassifierRecipe, options: argparse.Namespace) -> d
     ready = AHEAD * options.workers + 1
     rates = measure(sides, options.steps, options.rounds, recipe.batch, untimed=ready)
     return {
-        "step_share": round(rates["end_to_end"] / rates["bare_step"], 3),
-        "images_per_second": {name: round(rate) for name, rate in rates.items()},
+        "step_share": round(ratio(rates, "end_to_end", "bare_step"), 3),
+        "images_per_second": medians(rates),
         "images": len(data),
     }
 
 
 def measure(
     sides: dict[str, Callable[[int], None]], steps: int, rounds: int, batch: int, untimed: int
-) -> dict[str, float]:
-    """Images a second, the median over rounds in which all sides take turns; the first is spent.
+) -> dict[str, list[float]]:
+    """Images a second of each round, in which all sides take turns; the first round is spent.
 
     untimed: steps of each side before those that count, so that no batch counts as delivered that
     was decoded while the other side had its turn.
@@ -173,7 +174,16 @@ def measure(
             seconds[name].append(time.perf_counter() - started)
         rates = {name: round(steps * batch / own[-1]) for name, own in seconds.items()}
         print(f"round {number} of {rounds}, images a second: {rates}", file=sys.stderr, flush=True)
-    return {name: steps * batch / statistics.median(own[1:]) for name, own in seconds.items()}
+    return {name: [steps * batch / s for s in own[1:]] for name, own in seconds.items()}
+
+
+def ratio(rates: dict[str, list[float]], one: str, other: str) -> float:
+    """Median over rounds: a machine that grows slower on the way changes both."""
+    return statistics.median(a / b for a, b in zip(rates[one], rates[other], strict=True))
+
+
+def medians(rates: dict[str, list[float]]) -> dict[str, int]:
+    return {name: round(statistics.median(own)) for name, own in rates.items()}
 
 
 def synchronise() -> None:
