@@ -30,8 +30,8 @@ def findings(rows: Sequence[Row], outcomes: Mapping[Arm, Outcomes]) -> list[Row]
             found.append(
                 {"finding": f"2: {relation} real", **_where(row), "against": "real"} | answer
             )
-    for curve in _curves(rows):
-        if len(curve) > 1:
+    for curve in curves(rows):
+        if curve[0]["kind"] == "real+generated" and len(curve) > 1:
             # Chosen on the images that then judge it, which leans towards "reproduced".
             best, last = max(curve[:-1], key=lambda row: row["top1"]["mean"]), curve[-1]
             fall = difference(outcomes[key_of(best)], outcomes[key_of(last)])
@@ -93,14 +93,14 @@ def _where(row: Row) -> Row:
     return {key: row[key] for key in keys}
 
 
-def _curves(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows of real + k x generated that differ in k alone, which rises."""
-    curves: dict[tuple[Any, ...], list[Row]] = {}
+def curves(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows, but for the real ones, that differ in k alone, which rises."""
+    found: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        if row["kind"] == "real+generated":
-            where = (*key_of(row)[:3], row["generated"], row["budget"])
-            curves.setdefault(where, []).append(row)
-    return [sorted(curve, key=lambda r: r["times"]) for curve in curves.values()]
+        if row["kind"] != "real":
+            where = (*key_of(row)[:3], row["kind"], row["generated"], row["budget"])
+            found.setdefault(where, []).append(row)
+    return [sorted(own, key=lambda row: row["times"]) for own in found.values()]
 
 
 def _reproduced(sign: int) -> tuple[str, str]:

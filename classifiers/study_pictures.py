@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from classifiers.study_findings import curves
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -37,7 +39,7 @@ def draw_scaling(rows: Sequence[Row], path: Path) -> None:
         mean, std = 100 * real["top1"]["mean"], 100 * (real["top1"]["std"] or 0)
         panel.axhline(mean, color="black", linewidth=1, label="real")
         panel.axhspan(mean - std, mean + std, color="black", alpha=0.1, linewidth=0)
-        for curve in _curves(own):
+        for curve in curves(own):
             name, budget = _series(curve[0]), curve[0]["budget"]
             panel.errorbar(
                 [row["times"] for row in curve],
@@ -61,15 +63,6 @@ def draw_scaling(rows: Sequence[Row], path: Path) -> None:
 
 def _series(row: Row) -> str:
     return f"{row['kind'].replace('+', ' + k x ')} {row['generated'] or ''}".strip()
-
-
-def _curves(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows that differ in k alone, which rises."""
-    curves: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        if row["kind"] != "real":
-            curves.setdefault((_series(row), row["budget"]), []).append(row)
-    return [sorted(own, key=lambda row: row["times"]) for own in curves.values()]
 
 
 def _one_legend(figure: Any, panels: "Sequence[Axes]") -> None:

@@ -76,10 +76,7 @@ def finetune_generator(
     _require_sense(split, per_class, threads)
     release = release_path(data)
     images, parents = _load_data(chosen, release, split, per_class)
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
+    _use_threads(threads)
     network = starting_network(chosen, start)
     record = _record(chosen, images, release, split, per_class, start)
     processes = _processes()
@@ -100,6 +97,13 @@ def _require_sense(split: str, per_class: int | None, threads: int | None) -> No
     for option, value in (("--per-class", per_class), ("--threads", threads)):
         if value is not None and value < 1:
             raise UserError(f"{option} {value}: give at least 1")
+
+
+def _use_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
 
 
 def _changed(recipe: TrainingRecipe, field: str, value: int | None) -> TrainingRecipe:

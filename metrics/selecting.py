@@ -37,6 +37,7 @@ class Course:
 
     def run(self, *, dry_run: bool) -> tuple[Cost, dict[str, Any] | None]:
         """Print the cost, then do what is missing; a dry run has no outcome."""
+        self.selection.require_same_stages(self.points)
         lacking = self.selection.without_distance(self.points)
         plans = [self.selection.plan(point) for point in lacking]
         parent = self.selection.plan_parent(self.selection.per_class) if lacking else None
@@ -61,7 +62,8 @@ class Course:
             distances = {name: distance(result) for name, result in results.items()}
             chosen = self._short_list(distances)
             accuracies = self._accuracies(shop, chosen)
-        return cost, self._outcome(distances, accuracies)
+        stages = {name: result.subject["stage"] for name, result in results.items()}
+        return cost, self._outcome(distances, stages, accuracies)
 
     def _cost(self, shop: Workshop, work: dict[int, Work]) -> Cost:
         if not work:
@@ -122,7 +124,10 @@ class Course:
         return {point.name: mean_accuracy(self.cas.read(self.selection, point)) for point in chosen}
 
     def _outcome(
-        self, distances: dict[str, dict[str, Any]], accuracies: dict[str, dict[str, Any]]
+        self,
+        distances: dict[str, dict[str, Any]],
+        stages: dict[str, dict[str, str]],
+        accuracies: dict[str, dict[str, Any]],
     ) -> dict[str, Any]:
         """What was found, by point, and which one is chosen: by CAS where it was measured."""
         winner = min(distances, key=lambda name: distances[name]["value"])
@@ -131,7 +136,7 @@ class Course:
                 {
                     "name": point.name,
                     "settings": point.settings,
-                    "stage": self.selection.stage(point),
+                    "stage": stages[point.name],
                     "fd": distances[point.name],
                     "cas": accuracies.get(point.name),
                 }

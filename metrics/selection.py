@@ -111,18 +111,17 @@ class Selection:
         return {"fingerprint": stage.fingerprint, "checkpoint_sha256": stage.checkpoint_sha256}
 
     def without_distance(self, points: Sequence[Point]) -> list[Point]:
-        """The points that are still to be built and scored.
+        """The points that are still to be built and scored."""
+        return [point for point in points if not self.distance_path(point).is_file()]
 
-        UserError for a distance of other weights or settings, from an earlier call.
-        """
-        missing = [point for point in points if not self.distance_path(point).is_file()]
+    def require_same_stages(self, points: Sequence[Point]) -> None:
+        """UserError for a distance, from an earlier call, of other weights or settings."""
         for point in points:
             path = self.distance_path(point)
             if path.is_file() and read_result(path).subject.get("stage") != self.stage(point):
                 raise UserError(
                     f"{path} is of other weights or settings of that name; name another --out"
                 )
-        return missing
 
     def claim(self, kind: str, *, write: bool) -> None:
         """Write down, if asked to, what is selected here; UserError if OUT holds another."""
