@@ -138,6 +138,7 @@ def measure_streamed(recipe: ClassifierRecipe, options: argparse.Namespace) -> d
     images, labels = batches.batch(0)
     taken = itertools.count(1)
     sides: dict[str, Callable[[int], None]] = {
+        "loader": lambda n: repeat(n, lambda: batches.batch(next(taken))),
         "bare_step": lambda n: repeat(
             n, lambda: training_step(fit.model, fit.optimizer, images, labels, recipe)
         ),

@@ -25,8 +25,7 @@ from classifiers.sources import first_per_class
 from generation.image_sets import LabelledImages, load_images
 from metrics.copies import copy_values, nearest_images
 from metrics.extractors import DEFAULT_EXTRACTOR, Extractor, load_extractor
-from metrics.features import ShardFeatures
-from metrics.image_lists import ImageList
+from metrics.features import FeatureBlock
 from metrics.metric_list import FAMILIES, METRICS, WholeSet
 from metrics.sample import Sample
 from metrics.states import sampling_keys
@@ -153,8 +152,8 @@ def main() -> None:
     extractor = load_extractor(DEFAULT_EXTRACTOR, "cpu")
     judge = Judge(
         extractor,
-        shard_of(extractor, train.images, train.labels, "train"),
-        shard_of(extractor, test.images[held_out], test.labels[held_out], "held-out"),
+        block_of(extractor, train.images, train.labels, "train"),
+        block_of(extractor, test.images[held_out], test.labels[held_out], "held-out"),
     )
     images, labels = test.images[chosen], test.labels[chosen]
     rows: dict[str, dict[str, Any]] = {"none": judge.values(images, labels)}
@@ -196,20 +195,18 @@ def balanced(real: Path, split: str, n: int) -> LabelledImages:
     return first_per_class(load_images(real, "32", split), n // CLASSES)
 
 
-def shard_of(
+def block_of(
     extractor: Extractor, images: np.ndarray, labels: np.ndarray, prefix: str
-) -> ShardFeatures:
+) -> FeatureBlock:
     found = extractor.extract(images)
-    ids = tuple(f"{prefix}-{i}" for i in range(len(images)))
-    listed = ImageList(np.arange(len(images)), (), ids, labels)
-    keys = sampling_keys(ids)
-    return ShardFeatures(0, listed, keys, found.features, found.logits, found.spatial)
+    keys = sampling_keys([f"{prefix}-{i}" for i in range(len(images))])
+    return FeatureBlock(0, keys, labels, found.features, found.logits, found.spatial)
 
 
 class Judge:
     """All metrics of a set of images against one reference."""
 
-    def __init__(self, extractor: Extractor, train: ShardFeatures, held_out: ShardFeatures):
+    def __init__(self, extractor: Extractor, train: FeatureBlock, held_out: FeatureBlock):
         self.extractor, self.train = extractor, train
         self.states = {
             name: FAMILIES[name].prepare(self.state(name, train).total)
@@ -218,20 +215,20 @@ class Judge:
         sample: Sample = self.state("sample", held_out)
         self.calibration = nearest_images(sample, [train])
 
-    def state(self, family: str, shard: ShardFeatures) -> Any:
-        per_class = np.bincount(shard.images.labels, minlength=CLASSES)
-        whole = WholeSet(len(shard), per_class, sample=10_000, logit_columns=None)
-        return FAMILIES[family].of_shard(shard, whole)
+    def state(self, family: str, block: FeatureBlock) -> Any:
+        per_class = np.bincount(block.labels, minlength=CLASSES)
+        whole = WholeSet(len(block), per_class, sample=10_000, logit_columns=None)
+        return FAMILIES[family].of_block(block, whole)
 
     def values(self, images: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, Any]]:
-        shard = shard_of(self.extractor, images, labels, "image")
+        block = block_of(self.extractor, images, labels, "image")
         found: dict[str, dict[str, Any]] = {}
         for name in ("fd", "kid", "cmmd", "classes", "prdc"):
             metric = METRICS[name]
-            found |= metric.values(self.state(metric.family, shard), self.states[metric.family])
+            found |= metric.values(self.state(metric.family, block), self.states[metric.family])
         for name in ("is", "vendi"):
-            found |= METRICS[name].values(self.state(METRICS[name].family, shard))
-        sample = self.state("sample", shard)
+            found |= METRICS[name].values(self.state(METRICS[name].family, block))
+        sample = self.state("sample", block)
         found |= copy_values(sample, nearest_images(sample, [self.train]), self.calibration)
         return {key: {k: found[key][k] for k in ("value", "n", "interval")} for key in SHOWN}
 

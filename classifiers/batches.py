@@ -110,7 +110,10 @@ class ResidentBatches:
 
 
 class StreamedBatches:
-    """A training set read image by image, ahead of need."""
+    """A training set read image by image, ahead of need.
+
+    The processes that read it end when it is let go of.
+    """
 
     def __init__(
         self,
@@ -125,12 +128,11 @@ class StreamedBatches:
     ) -> None:
         keys = _Keys(recipe, visits, seed, steps, part)
         processes = max(1, _cores() - 1) if loaders is None else loaders
-        self._decoded = iter(_loader(_Decoded(recipe, data, seed), keys, device, processes))
-        self._labels = torch.from_numpy(data.labels)
+        decoded = iter(_loader(_Decoded(recipe, data, seed), keys, device, processes))
+        labels = torch.from_numpy(data.labels)
+        self._arriving = _Arrivals(recipe, decoded, labels, seed, device, part).each(steps)
         self._classes = len(data.class_ids)
-        self._recipe, self._seed, self._part = recipe, seed, part
-        self._device, self._steps = device, iter(steps)
-        self._arriving = self._arrivals(steps)
+        self._recipe, self._steps = recipe, iter(steps)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Of the next step."""
@@ -139,16 +141,32 @@ class StreamedBatches:
         images, labels = next(self._arriving)
         return finished(images, labels, self._classes, self._recipe)
 
-    def _arrivals(self, steps: range) -> Iterator[tuple[Tensor, Tensor]]:
+
+@dataclass(frozen=True)
+class _Arrivals:
+    """Decoded batches on their way to the device.
+
+    Apart from StreamedBatches, which would otherwise hold itself through the generator, and its
+    processes until Python ends.
+    """
+
+    recipe: ClassifierRecipe
+    decoded: "Iterator[tuple[Tensor, Tensor] | str]"
+    labels: Tensor
+    seed: int
+    device: torch.device
+    part: Part
+
+    def each(self, steps: range) -> Iterator[tuple[Tensor, Tensor]]:
         """Framed images uint8[B,C,H,W] and labels int64[B] of each step, on the device.
 
         On a GPU one is copied and framed, on a stream of its own, while that before it is computed
         on: by the time it is asked for it has arrived.
         """
-        if self._device.type != "cuda":
+        if self.device.type != "cuda":
             yield from map(self._framed, steps)
             return
-        stream, computing = torch.cuda.Stream(self._device), torch.cuda.current_stream(self._device)
+        stream, computing = torch.cuda.Stream(self.device), torch.cuda.current_stream(self.device)
         arrived: tuple[Tensor, Tensor] | None = None
         for step in steps:
             with torch.cuda.stream(stream):
@@ -163,12 +181,12 @@ class StreamedBatches:
             yield arrived
 
     def _framed(self, step: int) -> tuple[Tensor, Tensor]:
-        images, rows = _next(self._decoded)
-        labels = self._labels[rows].to(self._device, non_blocking=True)
-        pixels = images.to(self._device, non_blocking=True)
-        own = torch.arange(len(pixels), device=self._device)
-        framing = _framing(self._recipe, len(pixels), self._seed, step, self._part)
-        return framed(pixels, own, framing, self._recipe), labels
+        images, rows = _next(self.decoded)
+        labels = self.labels[rows].to(self.device, non_blocking=True)
+        pixels = images.to(self.device, non_blocking=True)
+        own = torch.arange(len(pixels), device=self.device)
+        framing = _framing(self.recipe, len(pixels), self.seed, step, self.part)
+        return framed(pixels, own, framing, self.recipe), labels
 
 
 def views(

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from generation.errors import UserError
-from generation.image_sets import PSEUDO_SPLITS, class_labels, decode, split_files
+from generation.image_sets import PSEUDO_SPLITS, class_labels, decode_rgb, split_files
 from generation.shard_files import read_shard, shard_format, shard_schema
 from generation.storage import ReleasePath
 
@@ -52,7 +52,7 @@ class EncodedImages:
     def image(self, row: int) -> Image.Image:
         """Decoded, RGB; UserError names the file and the image if it cannot be."""
         try:
-            return Image.fromarray(decode(self.read(row)))
+            return decode_rgb(self.read(row))
         except UserError as error:
             path = self.files[self.file[row]]
             raise UserError(f"{path}, image {self.image_ids[row]}: {error}") from None

@@ -133,10 +133,15 @@ def first_of_each(labels: np.ndarray, counts: Sequence[int]) -> np.ndarray:
 
 
 def decode(data: bytes) -> np.ndarray:
-    """Encoded bytes to uint8[H,W,3]."""
+    """Encoded bytes to uint8[H,W,3]; UserError if they are no image."""
+    return np.asarray(decode_rgb(data))
+
+
+def decode_rgb(data: bytes) -> Image.Image:
+    """As `decode`, to an image in mode RGB."""
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image.convert("RGB"))
+            return image.convert("RGB")
     except (OSError, SyntaxError) as error:  # Pillow raises the latter for a broken PNG chunk
         raise UserError(f"cannot be decoded: {error}") from None
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from classifiers.predictions import share
-from metrics.features import ShardFeatures
+from metrics.features import FeatureBlock
 from metrics.image_lists import ImageSet, read_image_list
 from metrics.intervals import mean_interval
 from metrics.sample import Sample
@@ -49,13 +49,13 @@ class Nearest:
         return self
 
 
-def nearest_images(sample: Sample, shards: Iterable[ShardFeatures]) -> Nearest:
+def nearest_images(sample: Sample, blocks: Iterable[FeatureBlock]) -> Nearest:
     """In one pass over the training images; there must be at least one."""
     found = Nearest(np.full(sample.n, np.inf), np.zeros(sample.n, np.uint64))
-    for shard in shards:
-        for start in range(0, len(shard), BLOCK):
-            block = slice(start, start + BLOCK)
-            found = found.merge(_nearest(sample, shard.features[block], shard.keys[block]))
+    for block in blocks:
+        for start in range(0, len(block), BLOCK):
+            rows = slice(start, start + BLOCK)
+            found = found.merge(_nearest(sample, block.features[rows], block.keys[rows]))
     return found
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,24 +21,26 @@ from metrics.image_lists import ImageList, ImageSet, read_image_list
 from metrics.states import sampling_keys
 
 CHUNK_ROWS = 2048  # images whose features are held before they go to the cache
+BLOCK_IMAGES = 2048  # so many, or a shard that has more, make one state: each takes its own time
 
 
 @dataclass(frozen=True)
-class ShardFeatures:
-    """The images of one shard that belong to the split, in file order.
+class FeatureBlock:
+    """Images of a split that follow each other in its plan, of one shard or several.
 
-    first: position of the first one in the split; keys uint64[N]: see states.sampling_keys.
+    first: position of the first one in the split; keys uint64[N]: see states.sampling_keys;
+    labels int64[N]; features, logits, spatial float32[N,·].
     """
 
     first: int
-    images: ImageList
     keys: np.ndarray
+    labels: np.ndarray
     features: np.ndarray
     logits: np.ndarray
     spatial: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.keys)
 
 
 def iterate_features(
@@ -46,23 +48,38 @@ def iterate_features(
     extractor: Extractor,
     cache: Path,
     on_images: Callable[[int], None] = lambda _: None,
-) -> Iterator[ShardFeatures]:
-    """One item a shard, in plan order; only images that are not in the cache are decoded.
+) -> Iterator[FeatureBlock]:
+    """In plan order; only images that are not in the cache are decoded.
 
-    on_images: called with the number of images done since the last call.
+    Where blocks end follows from the plan alone. on_images: called with the number of images done
+    since the last call.
     """
     feature_cache = FeatureCache(cache, extractor.protocol)
-    first = 0
+    first, together = 0, list[ImageList]()
     for shard in image_set.shards():
         images = read_image_list(image_set, shard, cache)
         if not len(images):
             continue
         new = extract_shard(image_set, shard, extractor, feature_cache, on_images)
         on_images(len(images) - new)
-        found = feature_cache.read(images.sha256)
-        keys = sampling_keys(images.image_ids)
-        yield ShardFeatures(first, images, keys, found.features, found.logits, found.spatial)
-        first += len(images)
+        together.append(images)
+        if sum(map(len, together)) >= BLOCK_IMAGES:
+            yield (block := _read_block(first, together, feature_cache))
+            first, together = first + len(block), []
+    if together:
+        yield _read_block(first, together, feature_cache)
+
+
+def _read_block(first: int, lists: Sequence[ImageList], cache: FeatureCache) -> FeatureBlock:
+    found = cache.read([image for images in lists for image in images.sha256])
+    return FeatureBlock(
+        first,
+        sampling_keys([image_id for images in lists for image_id in images.image_ids]),
+        np.concatenate([images.labels for images in lists]),
+        found.features,
+        found.logits,
+        found.spatial,
+    )
 
 
 def extract_shard(

@@ -16,7 +16,7 @@ from metrics.agreement import AgreementCounts, agreement_values, logit_columns
 from metrics.copies import QUANTILE, copy_values
 from metrics.diversity import vendi_score
 from metrics.extractors import Extractor
-from metrics.features import ShardFeatures
+from metrics.features import FeatureBlock
 from metrics.frechet import GaussianReference, Moments, bucket_moments, frechet_bias
 from metrics.inception_score import ADM_CHUNK, SPLITS, InceptionScoreState, mean_score
 from metrics.intervals import Estimate, around, jackknife, mean_interval
@@ -43,7 +43,7 @@ Values = dict[str, Value]
 
 @dataclass(frozen=True)
 class WholeSet:
-    """What a shard's state needs to know of the set it belongs to.
+    """What a block's state needs to know of the set it belongs to.
 
     n images, per_class int64[C] of them; sample: how many make a sample; logit_columns int64[C]:
     the extractor's logit of each class, None where it does not know them.
@@ -59,12 +59,12 @@ class WholeSet:
 class StateFamily:
     """A kind of state that several metrics may read.
 
-    of_shard: state of one shard's features, given what is known of the whole set.
+    of_block: state of one block of features, given what is known of the whole set.
     reference: type of the state's `total` if metrics measure against it: a dataclass of arrays
     and numbers, kept on disk for the real splits. prepare: what metrics get of it.
     """
 
-    of_shard: Callable[[ShardFeatures, WholeSet], Any]
+    of_block: Callable[[FeatureBlock, WholeSet], Any]
     reference: type | None = None
     prepare: Callable[[Any], Any] = lambda total: total
 
@@ -86,38 +86,36 @@ class Metric:
 
 FAMILIES = {
     "moments": StateFamily(
-        lambda shard, _: bucket_moments(shard.features, shard.keys),
+        lambda block, _: bucket_moments(block.features, block.keys),
         reference=Moments,
         prepare=GaussianReference.from_moments,
     ),
     "spatial_moments": StateFamily(
-        lambda shard, _: bucket_moments(shard.spatial, shard.keys),
+        lambda block, _: bucket_moments(block.spatial, block.keys),
         reference=Moments,
         prepare=GaussianReference.from_moments,
     ),
     "unit_moments": StateFamily(
-        lambda shard, _: bucket_unit_moments(shard.features, shard.keys), reference=Moments
+        lambda block, _: bucket_unit_moments(block.features, block.keys), reference=Moments
     ),
     "sample": StateFamily(
-        lambda shard, whole: Sample.of(
-            shard.keys, shard.features, shard.images.labels, whole.sample
-        ),
+        lambda block, whole: Sample.of(block.keys, block.features, block.labels, whole.sample),
         reference=Sample,
     ),
     "classes": StateFamily(
-        lambda shard, whole: ClassState.of(
-            shard.features, shard.keys, shard.images.labels, whole.per_class
+        lambda block, whole: ClassState.of(
+            block.features, block.keys, block.labels, whole.per_class
         ),
         reference=ClassReference,
     ),
     "scores": StateFamily(
-        lambda shard, whole: InceptionScoreState.from_logits(
-            shard.logits, shard.keys, shard.first, whole.n
+        lambda block, whole: InceptionScoreState.from_logits(
+            block.logits, block.keys, block.first, whole.n
         )
     ),
     "agreement": StateFamily(
-        lambda shard, whole: AgreementCounts.from_logits(
-            shard.logits, shard.images.labels, whole.logit_columns
+        lambda block, whole: AgreementCounts.from_logits(
+            block.logits, block.labels, whole.logit_columns
         )
     ),
 }

@@ -96,8 +96,8 @@ class Scorer:
         path = self._reference_path(held_out, f"nearest in {train.identity}")
         if not path.is_file():
             sample = self.reference_states(held_out)["sample"]
-            shards = iterate_features(train, self.extractor, self.cache)
-            _save_state(path, nearest_images(sample, shards))
+            blocks = iterate_features(train, self.extractor, self.cache)
+            _save_state(path, nearest_images(sample, blocks))
         return cast(Nearest, _load_state(path, Nearest))
 
     def reference_states(self, reference: ImageSet) -> dict[str, Any]:
@@ -137,9 +137,9 @@ class Scorer:
             logit_columns=logit_columns(self.extractor.classes, classes),
         )
         merged: dict[str, Any] = {}
-        for shard in iterate_features(image_set, self.extractor, self.cache, self.on_images):
+        for block in iterate_features(image_set, self.extractor, self.cache, self.on_images):
             for name in families:
-                state = FAMILIES[name].of_shard(shard, whole)
+                state = FAMILIES[name].of_block(block, whole)
                 merged[name] = merged[name].merge(state) if name in merged else state
         if not merged:
             raise UserError(f"{image_set.label} holds no images")

@@ -1,6 +1,8 @@
 """train-classifier: sets read image by image, mixes, precision, resuming, several processes."""
 
+import gc
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -119,6 +121,20 @@ def test_streamed_batches_are_the_resident_ones(real: Path, kind: str) -> None:
         assert torch.equal(batches[0][1], batches[1][1])
     with pytest.raises(ValueError, match="out of turn"):
         streamed.batch(9)
+
+
+def test_processes_that_decode_end_with_the_batches(real: Path) -> None:
+    found = index_images(real, "16", "train")
+    gc.disable()  # a cycle would keep them until then, or for good
+    try:
+        before = set(multiprocessing.active_children())
+        streamed = StreamedBatches(RECIPE, found, Visits.once(60), 0, CPU, range(99), loaders=2)
+        streamed.batch(0)
+        assert len(set(multiprocessing.active_children()) - before) == 2
+        del streamed
+        assert not set(multiprocessing.active_children()) - before
+    finally:
+        gc.enable()
 
 
 def test_single_image_augmentation_follows_seed_and_place_alone() -> None:

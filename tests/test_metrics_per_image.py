@@ -15,9 +15,8 @@ from metrics import copies
 from metrics.agreement import AgreementCounts, agreement_values, logit_columns
 from metrics.copies import copy_values, nearest_images
 from metrics.extractors import load_extractor
-from metrics.features import ShardFeatures
+from metrics.features import FeatureBlock
 from metrics.frechet import GaussianReference, Moments
-from metrics.image_lists import ImageList
 from metrics.kernel_distance import kid
 from metrics.per_class import ClassState, class_values
 from metrics.sample import Sample
@@ -35,14 +34,12 @@ def keys(prefix: str, n: int) -> np.ndarray:
 # ------------------------------------------------------------------------------- copies
 
 
-def shards(features: np.ndarray, parts: int) -> list[ShardFeatures]:
+def blocks(features: np.ndarray, parts: int) -> list[FeatureBlock]:
     none = np.zeros((len(features), 0), np.float32)
     names = keys("train", len(features))
     rows = np.array_split(np.arange(len(features)), parts)
     return [
-        ShardFeatures(
-            0, ImageList(r, (), (), np.zeros(len(r), int)), names[r], features[r], none[r], none[r]
-        )
+        FeatureBlock(0, names[r], np.zeros(len(r), int), features[r], none[r], none[r])
         for r in rows
     ]
 
@@ -51,7 +48,7 @@ def shards(features: np.ndarray, parts: int) -> list[ShardFeatures]:
 def test_nearest_images_are_the_nearest(parts):
     train, images = clouds(1, 500), clouds(2, 60)
     sample = Sample.of(keys("image", 60), images, np.zeros(60, int))
-    found = nearest_images(sample, shards(train, parts))
+    found = nearest_images(sample, blocks(train, parts))
     distances = cdist(sample.features, train)
     assert found.distances == pytest.approx(distances.min(axis=1), rel=1e-5)
     assert (found.keys == keys("train", 500)[distances.argmin(axis=1)]).all()
@@ -60,9 +57,9 @@ def test_nearest_images_are_the_nearest(parts):
 def test_nearest_images_in_blocks_are_the_same_bits(monkeypatch):
     train, images = clouds(1, 500), clouds(2, 60)
     sample = Sample.of(keys("image", 60), images, np.zeros(60, int))
-    whole = nearest_images(sample, shards(train, 1))
+    whole = nearest_images(sample, blocks(train, 1))
     monkeypatch.setattr(copies, "BLOCK", 17)
-    blocked = nearest_images(sample, shards(train, 3))
+    blocked = nearest_images(sample, blocks(train, 3))
     assert (blocked.distances == whole.distances).all()
     assert (blocked.keys == whole.keys).all()
 
@@ -73,7 +70,7 @@ def test_copied_images_are_found():
     images = np.concatenate([train[:30] + 1e-4, clouds(2, 270)])
     sample = Sample.of(keys("image", 300), images, np.zeros(300, int))
     held_out = Sample.of(keys("test", 1000), clouds(3, 1000), np.zeros(1000, int))
-    nearest, calibration = (nearest_images(s, shards(train, 2)) for s in (sample, held_out))
+    nearest, calibration = (nearest_images(s, blocks(train, 2)) for s in (sample, held_out))
     values = copy_values(sample, nearest, calibration)
     assert 0.1 <= values["copies"]["value"] < 0.13
     assert {p["nearest"] for p in values["nearest"]["pairs"]} <= set(keys("train", 30).tolist())

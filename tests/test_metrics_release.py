@@ -35,6 +35,7 @@ from metrics.features import extract_shard, iterate_features
 from metrics.image_lists import open_image_set
 from metrics.reference_files import read_reference_file
 from metrics.score_release import open_references, print_table, score_release
+from metrics.states import sampling_keys
 
 BATCH = 16
 CLASSES = tuple(ClassEntry(i, f"c{i}", f"class {i}", f"class {i}") for i in range(4))
@@ -179,24 +180,29 @@ def test_unknown_extractors(name):
 # -------------------------------------------------------------------------- feature pass
 
 
-def test_the_pass_yields_every_image_in_plan_order(releases, extractor, tmp_path):
+@pytest.mark.parametrize(("least", "places"), [(40, [(0, 40), (40, 40)]), (41, [(0, 80)])])
+def test_the_pass_yields_every_image_in_plan_order(
+    releases, extractor, tmp_path, monkeypatch, least, places
+):
+    monkeypatch.setattr("metrics.features.BLOCK_IMAGES", least)  # shards hold 40
     image_set = open_image_set(releases / "shapes-real", "16", "train")
-    shards = list(iterate_features(image_set, extractor, tmp_path))
-    assert [(s.first, len(s)) for s in shards] == [(0, 40), (40, 40)]
-    assert shards[1].images.image_ids[0] == "train-1-0"
+    blocks = list(iterate_features(image_set, extractor, tmp_path))
+    assert [(block.first, len(block)) for block in blocks] == places
+    last = blocks[-1]
+    assert last.keys[-40] == sampling_keys(["train-1-0"])[0]
     direct = extractor.extract(random_images(2, 40))
-    assert (shards[1].features == direct.features).all()
-    assert (shards[1].logits == direct.logits).all()
+    assert (last.features[-40:] == direct.features).all()
+    assert (last.logits[-40:] == direct.logits).all()
 
 
 @pytest.mark.parametrize(("split", "n"), [("fit", 72), ("tuning", 8)])
 def test_pseudo_splits(releases, extractor, tmp_path, split, n):
     image_set = open_image_set(releases / "shapes-real", "16", split)
-    shards = list(iterate_features(image_set, extractor, tmp_path))
-    assert sum(len(s) for s in shards) == image_set.count(tmp_path) == n
+    blocks = list(iterate_features(image_set, extractor, tmp_path))
+    assert sum(map(len, blocks)) == image_set.count(tmp_path) == n
     rows = [i for i in range(40) if (i % 10 == 0) == (split == "tuning")]
     direct = extractor.extract(random_images(1, 40)[rows])
-    assert (shards[0].features == direct.features).all()
+    assert (blocks[0].features[: len(rows)] == direct.features).all()
 
 
 def test_threads_take_batches_of_their_own_and_change_no_bit(releases, extractor, tmp_path):
@@ -205,8 +211,8 @@ def test_threads_take_batches_of_their_own_and_change_no_bit(releases, extractor
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            shards = iterate_features(image_set, extractor, tmp_path / str(threads))
-            found.append(np.concatenate([shard.features for shard in shards]))
+            blocks = iterate_features(image_set, extractor, tmp_path / str(threads))
+            found.append(np.concatenate([block.features for block in blocks]))
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
