@@ -14,7 +14,8 @@ ResNet-50 at 224 px on a GPU; only the share of the bare step is measured then.
         --original releases/imagenet-1k-real:original:train
 
 Last line: JSON with loader_ratio (batches a second over timm's), step_share (end to end over the
-bare step on resident data), ratio (end to end over timm's).
+bare step on resident data), ratio (end to end over timm's); with --original step_share and
+loader_share (batches delivered alone over bare steps: below 1, training waits for decoding).
 """
 
 import argparse
@@ -137,11 +138,11 @@ def measure_streamed(recipe: ClassifierRecipe, options: argparse.Namespace) -> d
     fit = Fit(recipe, classes, device)
     images, labels = batches.batch(0)
     taken = itertools.count(1)
-    sides: dict[str, Callable[[int], None]] = {
-        "loader": lambda n: repeat(n, lambda: batches.batch(next(taken))),
+    sides: dict[str, Callable[[int], None]] = {  # the loader before end to end, to leave none ready
         "bare_step": lambda n: repeat(
             n, lambda: training_step(fit.model, fit.optimizer, images, labels, recipe)
         ),
+        "loader": lambda n: repeat(n, lambda: batches.batch(next(taken))),
         "end_to_end": lambda n: repeat(
             n,
             lambda: training_step(fit.model, fit.optimizer, *batches.batch(next(taken)), recipe),
@@ -151,6 +152,7 @@ def measure_streamed(recipe: ClassifierRecipe, options: argparse.Namespace) -> d
     rates = measure(sides, options.steps, options.rounds, recipe.batch, untimed=ready)
     return {
         "step_share": round(ratio(rates, "end_to_end", "bare_step"), 3),
+        "loader_share": round(ratio(rates, "loader", "bare_step"), 3),
         "images_per_second": medians(rates),
         "images": len(data),
     }
@@ -162,7 +164,7 @@ def measure(
     """Images a second of each round, in which all sides take turns; the first round is spent.
 
     untimed: steps of each side before those that count, so that no batch counts as delivered that
-    was decoded while the other side had its turn.
+    was decoded while another side had its turn.
     """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):

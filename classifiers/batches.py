@@ -286,7 +286,7 @@ class _Decoded(Dataset[tuple[Tensor, Tensor] | str]):
             except UserError as error:
                 return str(error)
             with drawn_from(self.seed or 0, place):
-                images.append(np.asarray(change(image)))
+                images.append(change(image))
         pixels = to_channels(np.stack(images), self.recipe.channels)
         if self.seed is not None:
             pixels = _padded(pixels, self.recipe)

@@ -6,12 +6,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
 
 from classifiers.recipe import ClassifierRecipe, View
 from generation.errors import UserError
 
 ImageFunction = Callable[[Image.Image], Image.Image]
+PixelFunction = Callable[[Image.Image], np.ndarray]  # to uint8[H,W,3]
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 TRANSLATION = 0.45  # greatest shift of RandAugment's constant kind, share of the side, as timm's
 
@@ -28,24 +30,41 @@ def fit_view(image: Image.Image, resolution: int, view: View) -> Image.Image:
     return image.crop((left, top, left + resolution, top + resolution))
 
 
-def training_function(recipe: ClassifierRecipe) -> ImageFunction:
+def training_function(recipe: ClassifierRecipe) -> PixelFunction:
     """An RGB image to what a batch is made of; its randomness is that of `drawn_from`."""
     settings = recipe.augmentation
-    if settings.resized_crop is not None:
-        from timm.data.transforms import RandomResizedCropAndInterpolation
-
-        place: Any = RandomResizedCropAndInterpolation(
-            recipe.resolution, scale=settings.resized_crop, interpolation=recipe.view.interpolation
-        )
-    else:
-        place = testing_function(recipe)
-    change = rand_augment(recipe) if settings.rand_augment else lambda image: image
-    return lambda image: change(place(image))
+    place = testing_function(recipe) if settings.resized_crop is None else _resized_crop(recipe)
+    if not settings.rand_augment:
+        return place
+    change = rand_augment(recipe)
+    return lambda image: np.asarray(change(Image.fromarray(place(image))))
 
 
-def testing_function(recipe: ClassifierRecipe) -> ImageFunction:
+def testing_function(recipe: ClassifierRecipe) -> PixelFunction:
     """An RGB image to the recipe's view of it."""
-    return lambda image: fit_view(image, recipe.resolution, recipe.view)
+    return lambda image: np.asarray(fit_view(image, recipe.resolution, recipe.view))
+
+
+def _resized_crop(recipe: ClassifierRecipe) -> PixelFunction:
+    """Inception's random crop, drawn by timm and resized by torchvision: three times as fast as by
+    Pillow, which timm leaves it to, and the same but for a grey level.
+    """
+    from timm.data.transforms import RandomResizedCropAndInterpolation
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2 import functional
+
+    size = [recipe.resolution, recipe.resolution]
+    interpolation = InterpolationMode(recipe.view.interpolation)
+    drawn = RandomResizedCropAndInterpolation(size, recipe.augmentation.resized_crop)
+
+    def place(image: Image.Image) -> np.ndarray:
+        top, left, height, width = drawn.get_params(image, drawn.scale, drawn.ratio)
+        part = np.array(image.crop((left, top, left + width, top + height)))
+        pixels = torch.from_numpy(part).permute(2, 0, 1)
+        resized = functional.resize(pixels, size, interpolation, antialias=True)
+        return np.asarray(resized.permute(1, 2, 0))
+
+    return place
 
 
 def rand_augment(recipe: ClassifierRecipe) -> ImageFunction:

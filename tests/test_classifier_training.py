@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 from safetensors.torch import load_file
+from timm.data.transforms import RandomResizedCropAndInterpolation
 
 from builder.results import read_result
 from classifiers.batches import ResidentBatches, StreamedBatches
@@ -146,7 +147,7 @@ def test_single_image_augmentation_follows_seed_and_place_alone() -> None:
 
     def draw(place: int) -> np.ndarray:
         with drawn_from(3, place):
-            return np.asarray(change(image))
+            return change(image)
 
     before = np.random.get_state()[1].copy()
     pictures = [draw(place) for place in range(12)]
@@ -154,6 +155,23 @@ def test_single_image_augmentation_follows_seed_and_place_alone() -> None:
     assert all(p.shape == (SIZE, SIZE, 3) for p in pictures)
     assert np.array_equal(draw(4), pictures[4])
     assert len({p.tobytes() for p in pictures}) > 8
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_random_crops_are_those_of_timm_to_a_grey_level(interpolation: str) -> None:
+    recipe = changed(
+        augmentation={"resized_crop": [0.08, 1.0]}, view={"interpolation": interpolation}
+    )
+    theirs = RandomResizedCropAndInterpolation(SIZE, interpolation=interpolation)
+    ours = training_function(recipe)
+    noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    image = Image.fromarray(noise)
+    for place in range(20):  # some are enlarged, most are reduced
+        with drawn_from(0, place):
+            pixels = ours(image)
+        with drawn_from(0, place):
+            expected = np.asarray(theirs(image))
+        assert np.abs(pixels.astype(int) - expected).max() <= 1
 
 
 def test_randaugment_bears_every_magnitude() -> None:
