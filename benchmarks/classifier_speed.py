@@ -2,16 +2,16 @@
 
 The same images, batch, precision and augmentation on both sides: random shifts by as far as the
 recipe says and flips, then normalised. Loaders deliver batches alone; end to end they feed the
-training step. The two sides take turns, so that whatever else the machine does falls on both;
-ratios are medians over rounds of the ratio within a round, speeds medians. The images are drawn at
-random, since speed does not depend on what they show.
+training step. The two sides take turns, many and short, so that whatever else the machine does
+falls on both; ratios are medians over rounds of the ratio within a round, speeds medians. The
+images are drawn at random, since speed does not depend on what they show.
 
 With --original: a release whose images are read one by one from their Parquet files, such as
 ResNet-50 at 224 px on a GPU; only the share of the bare step is measured then.
 
     python benchmarks/classifier_speed.py
-    python benchmarks/classifier_speed.py --recipe imagenet-resnet50 --batch 256 --steps 200 \\
-        --original releases/imagenet-1k-real:original:train
+    python benchmarks/classifier_speed.py --recipe imagenet-resnet50 --batch 256 --steps 100 \\
+        --rounds 3 --original releases/imagenet-1k-real:original:train
 
 Last line: JSON with loader_ratio (batches a second over timm's), step_share (end to end over the
 bare step on resident data), ratio (end to end over timm's); with --original step_share and
@@ -60,8 +60,8 @@ def main() -> None:
     parser.add_argument("--recipe", default="fashion-mnist-small")
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--batch", type=int)
-    parser.add_argument("--steps", type=int, default=100, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=24, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=41)
     parser.add_argument("--workers", type=int, help="that decode; one a core, one less --original")
     parser.add_argument("--original", help="RELEASE:CONFIG:SPLIT, read image by image")
     options = parser.parse_args()

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
 
 from classifiers.recipe import ClassifierRecipe, View
@@ -49,6 +48,7 @@ def _resized_crop(recipe: ClassifierRecipe) -> PixelFunction:
     """Inception's random crop, drawn by timm and resized by torchvision: three times as fast as by
     Pillow, which timm leaves it to, and the same but for a grey level.
     """
+    import torch
     from timm.data.transforms import RandomResizedCropAndInterpolation
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2 import functional

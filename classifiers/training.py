@@ -225,8 +225,15 @@ def learning_rate_at(step: int, total: int, recipe: ClassifierRecipe) -> float:
 
 
 def seed_torch(seed: int, *purpose: int) -> None:
-    """Set torch's generators from the run's seed and what the numbers are for."""
-    torch.manual_seed(derived_seed(seed, *purpose))
+    """Set torch's generators from the run's seed and what the numbers are for.
+
+    One by one, since torch.manual_seed formats the stack for each kind of device that is not in
+    use: in the midst of a training half a millisecond, a fortieth of a small network's step.
+    """
+    number = derived_seed(seed, *purpose)
+    torch.default_generator.manual_seed(number)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(number)
 
 
 def training_device(processes: "PartialState") -> torch.device:
