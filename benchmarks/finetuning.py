@@ -32,11 +32,11 @@ from PIL import Image
 
 from builder.manifest import read_manifest
 from builder.results import environment, read_result
+from classifiers.statistics import student_interval
 from generation.checkpoint_files import checkpoint_sha256
 from generation.classes import load_classes
 from generation.image_sets import load_images
 from generation.training_recipe import BUILTIN
-from metrics.intervals import mean_interval
 
 STAGES = (16, 32)
 ARMS = ("stand-in", "fine-tuned", "scratch")
@@ -296,7 +296,7 @@ def over_seeds(values: np.ndarray) -> dict[str, Any]:
     """Mean and 95% interval, None for one seed."""
     return {
         "mean": float(values.mean()),
-        "interval": mean_interval(values),
+        "interval": student_interval(values),
         "by_seed": values.tolist(),
     }
 

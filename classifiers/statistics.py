@@ -112,13 +112,17 @@ def require_paired(baseline: Outcomes, other: Outcomes) -> None:
 
 def student_interval(values: np.ndarray) -> list[float] | None:
     """Student's 95% interval of the mean of independent values; None for fewer than two."""
-    from scipy.stats import t
-
     if len(values) < 2:
         return None
-    half = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.std(ddof=1))
-    half /= len(values) ** 0.5
-    return [float(values.mean()) - half, float(values.mean()) + half]
+    return around(float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5), len(values))
+
+
+def around(value: float, error: float, n: int) -> list[float]:
+    """Student's 95% interval of a value with its standard error from n independent parts."""
+    from scipy.stats import t
+
+    half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
+    return [value - half, value + half]
 
 
 def _bootstrap(values: np.ndarray) -> list[float]:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from classifiers.predictions import share
+from classifiers.statistics import student_interval
 from metrics.features import FeatureBlock
 from metrics.image_lists import ImageSet, read_image_list
-from metrics.intervals import mean_interval
 from metrics.sample import Sample
 from metrics.states import sampling_keys
 
@@ -94,7 +94,7 @@ def copy_values(
         "nearest": {
             "value": float(nearest.distances.mean()),
             "n": nearest.n,
-            "interval": mean_interval(nearest.distances),
+            "interval": student_interval(nearest.distances),
             "pairs": pairs,
         }
     }

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from scipy.stats import t as student_t
 from threadpoolctl import threadpool_limits
 
+from classifiers.statistics import around
 from metrics.states import BUCKETS, Groups, State
 
 S = TypeVar("S", bound=State)
-CONFIDENCE = 0.95
 MINIMUM = 2 * BUCKETS  # with fewer, leaving out a bucket leaves too little
 
 
@@ -60,8 +59,8 @@ def jackknife(buckets: Groups[S], value_of: Callable[[S], float]) -> Estimate:
     extrapolated = g * value - float(((1 - 1 / h) * others).sum())
     pseudo = h * value - (h - 1) * others
     variance = float(((pseudo - extrapolated) ** 2 / (h - 1)).mean())
-    half = float(student_t.ppf((1 + CONFIDENCE) / 2, g - 1)) * variance**0.5
-    return Estimate(value, total.n, (value - half, value + half), extrapolated)
+    low, high = around(value, variance**0.5, g)
+    return Estimate(value, total.n, (low, high), extrapolated)
 
 
 def _side_by_side(
@@ -72,16 +71,3 @@ def _side_by_side(
     """
     with threadpool_limits(1), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         return list(pool.map(value_less, keys))
-
-
-def mean_interval(values: np.ndarray) -> list[float] | None:
-    """Student's 95% interval of the mean of independent values; None for fewer than two."""
-    if len(values) < 2:
-        return None
-    return around(float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5), len(values))
-
-
-def around(value: float, error: float, n: int) -> list[float]:
-    """The 95% interval of a value with its standard error from n independent parts."""
-    half = float(student_t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
-    return [value - half, value + half]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from classifiers.statistics import around, student_interval
 from generation.classes import ClassEntry
 from generation.errors import unknown_name
 from metrics.agreement import AgreementCounts, agreement_values, logit_columns
@@ -19,7 +20,7 @@ from metrics.extractors import Extractor
 from metrics.features import FeatureBlock
 from metrics.frechet import GaussianReference, Moments, bucket_moments, frechet_bias
 from metrics.inception_score import ADM_CHUNK, SPLITS, InceptionScoreState, mean_score
-from metrics.intervals import Estimate, around, jackknife, mean_interval
+from metrics.intervals import Estimate, jackknife
 from metrics.kernel_distance import (
     CMMD_SIGMA,
     KID_BLOCK,
@@ -160,7 +161,7 @@ def kid_values(images: Sample, reference: Sample) -> Values:
     """kid: mean over blocks of a sample of both sets, 0 is best, unbiased."""
     n = min(images.n, reference.n)
     blocks = kid_blocks(images.features, reference.features)
-    value, interval = float(blocks.mean()), mean_interval(blocks)
+    value, interval = float(blocks.mean()), student_interval(blocks)
     if len(blocks) == 1:
         value, error = kid_with_error(images.features[:n], reference.features[:n])
         interval = None if error is None else around(value, error, n)
@@ -184,7 +185,7 @@ def manifold_values(images: Sample, reference: Sample) -> Values:
         name: {
             "value": float(per_image.mean()),
             "n": images.n,
-            "interval": mean_interval(per_image),
+            "interval": student_interval(per_image),
         }
         for name, per_image in vars(scores).items()
     }

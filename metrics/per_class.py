@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from classifiers.statistics import around, student_interval
 from metrics.frechet import GaussianReference, Moments, bucket_moments
-from metrics.intervals import around, jackknife, mean_interval
+from metrics.intervals import jackknife
 from metrics.kernel_distance import kid_with_error
 from metrics.sample import Sample
 from metrics.states import Groups
@@ -146,6 +147,6 @@ def _mean_over_classes(name: str, rows: Sequence[Row], shown: Sequence[Row]) -> 
         "value": float(values.mean()),
         "n": sum(row["n"] for row in rows),
         "classes": len(rows),
-        "interval": mean_interval(values),
+        "interval": student_interval(values),
     }
     return {name: entry | ({"per_class": list(shown)} if shown else {})}

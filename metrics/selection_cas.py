@@ -19,8 +19,8 @@ from builder.workshop import Workshop, adopt_shards
 from classifiers.experiment import Experiment, run_experiment
 from classifiers.recipe import ClassifierRecipe
 from classifiers.sources import check_sources, load_source, open_source
+from classifiers.statistics import student_interval
 from generation.errors import UserError
-from metrics.intervals import mean_interval
 from metrics.selection import SPLIT, Point, Progress, Selection
 
 
@@ -137,7 +137,7 @@ def mean_accuracy(results: dict[int, Result]) -> dict[str, Any]:
     values = np.array([results[seed].values["top1"]["value"] for seed in seeds])
     return {
         "value": float(values.mean()),
-        "interval": mean_interval(values),
+        "interval": student_interval(values),
         "n": results[seeds[0]].values["top1"]["n"],
         "by_seed": {str(seed): float(v) for seed, v in zip(seeds, values, strict=True)},
     }
@@ -153,7 +153,7 @@ def regret(cas: dict[str, dict[str, Any]], winner: str) -> dict[str, Any]:
         "fd_winner": winner,
         "cas_winner": best,
         "value": float(np.mean(paired)),
-        "interval": mean_interval(np.array(paired)),
+        "interval": student_interval(np.array(paired)),
         "points": len(cas),
         "seeds": len(paired),
     }
