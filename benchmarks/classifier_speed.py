@@ -19,7 +19,6 @@ loader_share (batches delivered alone over bare steps: below 1, training waits f
 """
 
 import argparse
-import itertools
 import json
 import os
 import statistics
@@ -35,7 +34,7 @@ from torch import nn
 from torchvision import transforms
 
 from builder.results import environment
-from classifiers.batches import AHEAD, open_batches
+from classifiers.batches import AHEAD, Batches, open_batches
 from classifiers.order import Visits
 from classifiers.recipe import ClassifierRecipe, load_recipe
 from classifiers.sources import index_source, open_source
@@ -51,6 +50,7 @@ from generation.image_sets import LabelledImages
 from generation.timm_classifier import to_channels
 
 CLASSES = 10
+ENDLESS = range(1_000_000)  # steps, so that all goes on as in the midst of a training
 
 
 def main() -> None:
@@ -98,9 +98,9 @@ def measure_resident(recipe: ClassifierRecipe, options: argparse.Namespace) -> d
         pixels, rng.integers(0, CLASSES, len(pixels)), ("",) * len(pixels), names, names
     )
     device = training_device(launched_processes())
-    ours = OurBatches(recipe, data, device)
+    ours = OurBatches(open_batches(recipe, data, Visits.once(len(data)), 0, device, ENDLESS))
     fit, theirs = Fit(recipe, CLASSES, device), TimmSide(recipe, data, device, options.workers)
-    images, labels = ours.take(0)
+    images, labels = ours.next()
     sides: dict[str, Callable[[int], None]] = {
         "loader": lambda n: repeat(n, ours.next),
         "timm_loader": lambda n: repeat(n, theirs.next),
@@ -112,7 +112,8 @@ def measure_resident(recipe: ClassifierRecipe, options: argparse.Namespace) -> d
         ),
         "timm_end_to_end": lambda n: repeat(n, lambda: theirs.step(*theirs.next())),
     }
-    rates = measure(sides, options.steps, options.rounds, recipe.batch, untimed=1)
+    ready = 2 * options.workers + 1  # what torch's loader has ready, and timm's on top of it
+    rates = measure(sides, options.steps, options.rounds, recipe.batch, untimed=ready)
     return {
         "loader_ratio": round(ratio(rates, "loader", "timm_loader"), 2),
         "step_share": round(ratio(rates, "end_to_end", "bare_step"), 3),
@@ -126,26 +127,19 @@ def measure_streamed(recipe: ClassifierRecipe, options: argparse.Namespace) -> d
     data = index_source(open_source(options.original, recipe.resolution), lambda _: None)
     classes = len(data.class_ids)
     device = training_device(launched_processes())
-    batches = open_batches(
-        recipe,
-        data,
-        Visits.once(len(data)),
-        0,
-        device,
-        range(1_000_000),  # so that decoding goes on as in the midst of a training
-        loaders=options.workers,
+    visits = Visits.once(len(data))
+    ours = OurBatches(
+        open_batches(recipe, data, visits, 0, device, ENDLESS, loaders=options.workers)
     )
     fit = Fit(recipe, classes, device)
-    images, labels = batches.batch(0)
-    taken = itertools.count(1)
+    images, labels = ours.next()
     sides: dict[str, Callable[[int], None]] = {  # the loader before end to end, to leave none ready
         "bare_step": lambda n: repeat(
             n, lambda: training_step(fit.model, fit.optimizer, images, labels, recipe)
         ),
-        "loader": lambda n: repeat(n, lambda: batches.batch(next(taken))),
+        "loader": lambda n: repeat(n, ours.next),
         "end_to_end": lambda n: repeat(
-            n,
-            lambda: training_step(fit.model, fit.optimizer, *batches.batch(next(taken)), recipe),
+            n, lambda: training_step(fit.model, fit.optimizer, *ours.next(), recipe)
         ),
     }
     ready = AHEAD * options.workers + 1
@@ -202,21 +196,13 @@ def repeat(times: int, action: Callable[[], object]) -> None:
 class OurBatches:
     """As training asks for them, one step after the other."""
 
-    def __init__(
-        self, recipe: ClassifierRecipe, data: LabelledImages, device: torch.device
-    ) -> None:
-        self._batches = open_batches(
-            recipe, data, Visits.once(len(data)), 0, device, range(1_000_000)
-        )
-        self._step = 0
-
-    def take(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        seed_torch(0, 1 + step)
-        return self._batches.batch(step)
+    def __init__(self, batches: Batches) -> None:
+        self._batches, self._steps = batches, iter(ENDLESS)
 
     def next(self) -> tuple[torch.Tensor, torch.Tensor]:
-        self._step += 1
-        return self.take(self._step)
+        step = next(self._steps)
+        seed_torch(0, 1 + step)
+        return self._batches.batch(step)
 
 
 class PillowImages(torch.utils.data.Dataset[tuple[Any, int]]):

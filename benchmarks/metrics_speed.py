@@ -135,8 +135,8 @@ def our_features(where: Path, weights: Path, batch: int) -> np.ndarray:
     extractor = Extractor(protocol, network, torch.device("cpu"), batch)
     image_set = open_image_set(where / "release", "images", "train")
     with tempfile.TemporaryDirectory(dir=where) as cache:
-        shards = iterate_features(image_set, extractor, Path(cache))
-        return np.concatenate([shard.features for shard in shards])
+        blocks = iterate_features(image_set, extractor, Path(cache))
+        return np.concatenate([block.features for block in blocks])
 
 
 def random_weights() -> dict[str, torch.Tensor]:

@@ -34,6 +34,7 @@ AHEAD = 2  # batches that each process has ready
 # Batches of resident images that are cropped at once. A training step leaves no cache warm and no
 # thread awake, so each small operation before it takes several times as long as by itself.
 CROPPED_AT_ONCE = 8
+FOR_AUGMENTATION = ("timm.data", "torchvision.transforms.v2")
 FRAMING = 1  # what numbers are drawn for, kept apart from others of the same step
 
 
@@ -303,6 +304,7 @@ def _loader(
 ) -> "DataLoader[tuple[Tensor, Tensor] | str]":
     """Images in memory are handed out here: to other processes they would have to be copied."""
     processes = loaders if isinstance(data.data, EncodedImages) else 0
+    augmented = data.seed is not None and data.recipe.augmentation.one_by_one
     return DataLoader(
         data,
         batch_sampler=keys,
@@ -311,7 +313,7 @@ def _loader(
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # of its own, so that none is drawn from torch's
         prefetch_factor=AHEAD if processes else None,
-        multiprocessing_context=_forkserver() if processes else None,
+        multiprocessing_context=_forkserver(augmented) if processes else None,
     )
 
 
@@ -321,10 +323,10 @@ def _cores() -> int:
     return max(1, len(os.sched_getaffinity(0)) // beside)
 
 
-def _forkserver() -> "ForkServerContext":
+def _forkserver(augmented: bool) -> "ForkServerContext":
     """Starts processes that have imported what they need: once for all, not each for itself."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload([__name__, *(FOR_AUGMENTATION if augmented else ())])
     return context
 
 

@@ -99,12 +99,12 @@ def check_sources(train: Sequence[Source], test: Source) -> None:
 def load_source(source: Source, resolution: int, view: View = DEFAULT_VIEW) -> LabelledImages:
     """Decode the images, uint8[N,resolution,resolution,3], in `view` if they have another size.
 
-    UserError for an image that cannot be decoded, a size that is not the configuration's, a label
-    out of range, or contents that are not what the manifest says.
+    UserError for no images, one that cannot be decoded, a size that is not the configuration's, a
+    label out of range, or contents that are not what the manifest says.
     """
     data = load_images(source.path, source.config, source.split)
     size = data.images.shape[1:3]
-    if size != (resolution, resolution):
+    if len(data) and size != (resolution, resolution):
         if not source.config.isdecimal() or size != (int(source.config),) * 2:
             raise UserError(
                 f"{source}: images of {size[1]}x{size[0]}, but the recipe takes "
@@ -131,6 +131,8 @@ def _checked(source: Source, data: Images) -> Images:
     """As many images of each class as `source` asks for, once all are what they should be."""
     if data.class_ids != source.class_ids:
         raise UserError(f"{source}: its files and its manifest have different class lists")
+    if not len(data):
+        raise UserError(f"{source} holds no images")
     stated = source.manifest.rows(source.config, source.split)
     if source.split not in PSEUDO_SPLITS and len(data) != stated:
         raise UserError(f"{source}: {len(data)} images, but its manifest says {stated}")

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from classifiers.predictions import TOP
+from classifiers.predictions import CONFIDENCE, TOP
 from generation.errors import UserError
 from generation.storage import ReleasePath
 
-CONFIDENCE = 0.95
 RESAMPLES = 2000
 LEVEL = 0.05  # false discovery rate of the classes named as helped or harmed
 

@@ -228,7 +228,8 @@ def seed_torch(seed: int, *purpose: int) -> None:
     """Set torch's generators from the run's seed and what the numbers are for.
 
     One by one, since torch.manual_seed formats the stack for each kind of device that is not in
-    use: in the midst of a training half a millisecond, a fortieth of a small network's step.
+    use: in the midst of a training half a millisecond, a fortieth of a small network's step. A GPU
+    must have been in use, as it is once a training has begun.
     """
     number = derived_seed(seed, *purpose)
     torch.default_generator.manual_seed(number)

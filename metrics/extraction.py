@@ -2,7 +2,7 @@
 
 Workers share the releases and the cache with this process. They return counts, not states: a state
 of 2,048 dimensions is twenty times the size of its shard's features. States are built afterwards
-from the cache, shard by shard in plan order, so their bits do not depend on who extracted what.
+from the cache, block by block in plan order, so their bits do not depend on who extracted what.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -25,7 +25,7 @@ class Sample:
     def of(
         cls, keys: np.ndarray, features: np.ndarray, labels: np.ndarray, most: int = SAMPLE_IMAGES
     ) -> "Sample":
-        """Of the images of one shard."""
+        """Of one block of images."""
         order = np.argsort(keys, kind="stable")[:most]
         return cls(keys[order], features[order], labels[order], most)
 

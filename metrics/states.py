@@ -1,7 +1,7 @@
-"""What every metric's state is: sums that add up, one a shard, reduced in the order of the plan.
+"""What every metric's state is: sums that add up, one a block of images, reduced in plan order.
 
-Adding floating-point numbers in another order changes the last bits, so a state is always built
-per shard and merged in plan order: the same bits at any number of workers.
+Adding floating-point numbers in another order changes the last bits, so states are built of the
+same blocks and merged in the order of the plan: the same bits at any number of workers.
 """
 
 import hashlib

@@ -157,21 +157,64 @@ def test_single_image_augmentation_follows_seed_and_place_alone() -> None:
     assert len({p.tobytes() for p in pictures}) > 8
 
 
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_random_crops_are_those_of_timm_to_a_grey_level(interpolation: str) -> None:
-    recipe = changed(
-        augmentation={"resized_crop": [0.08, 1.0]}, view={"interpolation": interpolation}
+def test_batches_of_single_images_follow_seed_and_place_wherever_they_are_made(real: Path) -> None:
+    recipe = changed(batch=60, augmentation={"resized_crop": [0.3, 0.9]})  # a step is an epoch
+    found, visits = index_images(real, "16", "train"), Visits.once(60)
+
+    def by_row(seed: int, steps: range, loaders: int) -> list[np.ndarray]:
+        batches = StreamedBatches(recipe, found, visits, seed, CPU, steps, loaders=loaders)
+        order = [np.argsort(batch_rows(visits, 60, seed, step)[0]) for step in steps]
+        return [
+            batches.batch(step)[0].numpy()[rows] for step, rows in zip(steps, order, strict=True)
+        ]
+
+    def same(one: np.ndarray, other: np.ndarray) -> int:
+        return int((one == other).all(axis=(1, 2, 3)).sum())
+
+    epochs = by_row(0, range(3), loaders=0)
+    for loaders in (1, 2):
+        assert np.array_equal(by_row(0, range(3), loaders), epochs)
+    assert np.array_equal(by_row(0, range(2, 3), 0), epochs[2:])
+    assert same(epochs[0], epochs[1]) < 6
+    assert same(epochs[0], by_row(1, range(1), 0)[0]) < 6
+
+
+@pytest.mark.parametrize(
+    ("interpolation", "side", "most"),
+    [("bilinear", 16, 1), ("bilinear", 60, 1), ("bicubic", 16, 1), ("bicubic", 60, 30)],
+)
+def test_random_crops_are_those_of_timm(interpolation: str, side: int, most: int) -> None:
+    """All sides are reduced to 16 px; to 60 px some are enlarged where the other is reduced."""
+    share = (0.2, 0.6)
+    ours = training_function(
+        changed(
+            resolution=side,
+            augmentation={"resized_crop": share},
+            view={"interpolation": interpolation},
+        )
     )
-    theirs = RandomResizedCropAndInterpolation(SIZE, interpolation=interpolation)
-    ours = training_function(recipe)
-    noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
-    image = Image.fromarray(noise)
-    for place in range(20):  # some are enlarged, most are reduced
+    theirs = RandomResizedCropAndInterpolation(side, share, interpolation=interpolation)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8))
+    for place in range(20):
         with drawn_from(0, place):
             pixels = ours(image)
         with drawn_from(0, place):
             expected = np.asarray(theirs(image))
-        assert np.abs(pixels.astype(int) - expected).max() <= 1
+        difference = np.abs(pixels.astype(int) - expected)
+        assert difference.max() <= most
+        assert difference.mean() < 0.5
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_seeds_reach_the_gpu() -> None:
+    torch.rand(1, device="cuda")  # in use, as it is once a training has begun
+
+    def draw(seed: int) -> torch.Tensor:
+        seed_torch(seed, 1)
+        return torch.rand(4, device="cuda")
+
+    assert torch.equal(draw(3), draw(3))
+    assert not torch.equal(draw(3), draw(4))
 
 
 def test_randaugment_bears_every_magnitude() -> None:

@@ -180,19 +180,27 @@ def test_unknown_extractors(name):
 # -------------------------------------------------------------------------- feature pass
 
 
-@pytest.mark.parametrize(("least", "places"), [(40, [(0, 40), (40, 40)]), (41, [(0, 80)])])
-def test_the_pass_yields_every_image_in_plan_order(
-    releases, extractor, tmp_path, monkeypatch, least, places
-):
-    monkeypatch.setattr("metrics.features.BLOCK_IMAGES", least)  # shards hold 40
-    image_set = open_image_set(releases / "shapes-real", "16", "train")
-    blocks = list(iterate_features(image_set, extractor, tmp_path))
+@pytest.mark.parametrize(
+    ("least", "places"),
+    [(14, [(0, 16), (16, 14), (30, 16)]), (17, [(0, 30), (30, 16)]), (40, [(0, 46)])],
+)
+def test_blocks_hold_every_image_in_plan_order(extractor, tmp_path, monkeypatch, least, places):
+    monkeypatch.setattr("metrics.features.BLOCK_IMAGES", least)
+    shards = [random_images(seed, n) for seed, n in ((1, 16), (2, 14), (3, 16))]
+    release = write_release(tmp_path / "release", {"train": shards})
+    image_set = open_image_set(release, "16", "train")
+    blocks = list(iterate_features(image_set, extractor, tmp_path / "cache"))
     assert [(block.first, len(block)) for block in blocks] == places
-    last = blocks[-1]
-    assert last.keys[-40] == sampling_keys(["train-1-0"])[0]
-    direct = extractor.extract(random_images(2, 40))
-    assert (last.features[-40:] == direct.features).all()
-    assert (last.logits[-40:] == direct.logits).all()
+    ids = [f"train-{shard}-{i}" for shard, images in enumerate(shards) for i in range(len(images))]
+    labels = [i % len(CLASSES) for images in shards for i in range(len(images))]
+    direct = [extractor.extract(images) for images in shards]
+    for name, expected in {
+        "keys": sampling_keys(ids),
+        "labels": labels,
+        "features": np.concatenate([found.features for found in direct]),
+        "logits": np.concatenate([found.logits for found in direct]),
+    }.items():
+        assert np.array_equal(np.concatenate([getattr(b, name) for b in blocks]), expected), name
 
 
 @pytest.mark.parametrize(("split", "n"), [("fit", 72), ("tuning", 8)])
