@@ -31,7 +31,7 @@ from classifiers.train_classifier import train_classifier
 from classifiers.training import StateFile, seed_torch, train
 from generation.errors import UserError
 from generation.image_sets import load_images
-from generation.timm_classifier import build_model
+from generation.timm_classifier import build_model, normalise, to_channels
 from tests.shapes import (
     CLASSES,
     RECIPE,
@@ -163,10 +163,8 @@ def test_batches_of_single_images_follow_seed_and_place_wherever_they_are_made(r
 
     def by_row(seed: int, steps: range, loaders: int) -> list[np.ndarray]:
         batches = StreamedBatches(recipe, found, visits, seed, CPU, steps, loaders=loaders)
-        order = [np.argsort(batch_rows(visits, 60, seed, step)[0]) for step in steps]
-        return [
-            batches.batch(step)[0].numpy()[rows] for step, rows in zip(steps, order, strict=True)
-        ]
+        order = (np.argsort(batch_rows(visits, 60, seed, step)[0]) for step in steps)
+        return [batches.batch(s)[0].numpy()[rows] for s, rows in zip(steps, order, strict=True)]
 
     def same(one: np.ndarray, other: np.ndarray) -> int:
         return int((one == other).all(axis=(1, 2, 3)).sum())
@@ -176,7 +174,12 @@ def test_batches_of_single_images_follow_seed_and_place_wherever_they_are_made(r
         assert np.array_equal(by_row(0, range(3), loaders), epochs)
     assert np.array_equal(by_row(0, range(2, 3), 0), epochs[2:])
     assert same(epochs[0], epochs[1]) < 6
-    assert same(epochs[0], by_row(1, range(1), 0)[0]) < 6
+    for seed in (0, 1):
+        rows, places = batch_rows(visits, 60, seed, 1)
+        with drawn_from(seed, places[7]):
+            pixels = training_function(recipe)(found.image(rows[7]))[None]
+        expected = normalise(torch.from_numpy(to_channels(pixels, recipe.channels)), recipe)
+        assert np.array_equal(by_row(seed, range(1, 2), 0)[0][rows[7]], expected[0])
 
 
 @pytest.mark.parametrize(
