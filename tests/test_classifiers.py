@@ -21,7 +21,7 @@ from classifiers.checkpoint import load_classifier
 from classifiers.order import Visits, batch_rows
 from classifiers.predictions import Predictions, accuracy_values, predict, share
 from classifiers.recipe import Augmentation, ClassifierRecipe, load_recipe
-from classifiers.sources import check_sources, join_images, load_source, open_source
+from classifiers.sources import check_sources, index_source, join_images, load_source, open_source
 from classifiers.train_classifier import train_classifier
 from classifiers.training import learning_rate_at, seed_torch, total_steps, train
 from generation.errors import UserError
@@ -408,6 +408,18 @@ def test_bad_content_is_named(tmp_path: Path) -> None:
     folder = write_release(tmp_path / "label", {"train": negative})
     with pytest.raises(UserError, match="image i00003 has label -1, out of range 0 to 5"):
         load_source(open_source(str(folder), SIZE), SIZE)
+
+
+def test_a_split_without_images_is_refused(tmp_path: Path) -> None:
+    folder = write_release(tmp_path / "r", {"train": make_images(1, 0)})
+    path = folder / str(SIZE) / "train-00000000.parquet"
+    table = pq.read_table(path)
+    place = table.column_names.index("tuning")
+    pq.write_table(table.set_column(place, "tuning", pa.array([False] * 6)), path)
+    source = open_source(f"{folder}:{SIZE}:tuning", SIZE)
+    for read in (lambda: load_source(source, SIZE), lambda: index_source(source, lambda _: None)):
+        with pytest.raises(UserError, match=r"r:16:tuning holds no images"):
+            read()
 
 
 def test_images_that_the_manifest_does_not_count_are_refused(tmp_path: Path) -> None:
