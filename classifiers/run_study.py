@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -15,6 +15,10 @@ from classifiers.study_plan import Planner, Run
 from generation.command import run_command
 from generation.options import Json, Scheduler, SchedulerFile, Workers
 from generation.progress import progress_bar
+
+if TYPE_CHECKING:
+    from classifiers.study_cost import Cost
+    from classifiers.study_releases import Missing
 
 StudyName = Annotated[
     str, typer.Argument(help="A built-in study (minutes, fashion-mnist, imagenet) or a TOML file.")
@@ -58,19 +62,23 @@ def run_study(
       run-study mine.toml --workers 4 --threads 2 --out studies/mine
     """
     chosen = load_study(study)
-    from classifiers.study_runs import Crew, hired, prepare_releases, releases_ready
+    from classifiers.study_releases import make_releases, missing_releases
+    from classifiers.study_runs import Crew, hired
 
     crew = Crew(ClusterOptions(workers, scheduler, scheduler_file), threads)
     threads = crew.group
     folder = (out or Path("studies") / chosen.name).absolute()
-    planner = Planner(chosen, folder, {}, releases_ready(chosen))
-    costs = _tell_cost(planner, crew.workers, threads, as_json)
+    missing = missing_releases(chosen)
+    costs = _costs(Planner(chosen, folder, {}, not missing), threads)
+    if dry_run and as_json:
+        releases = [one.as_record() for one in missing]
+        print(json.dumps({"releases": releases, "costs": [vars(c) for c in costs]}, indent=2))
+    if not as_json:
+        _tell(missing, costs, crew.workers, sys.stdout if dry_run else sys.stderr)
     if dry_run:
-        if as_json:
-            print(json.dumps({"costs": costs}, indent=2))
         return
     write_atomically(folder / "study.json", (json.dumps(as_record(chosen), indent=2)).encode())
-    prepare_releases(chosen, crew)
+    make_releases(chosen, missing, workers)
     planner = Planner(chosen, folder, {})
     with hired(crew, _distinct(planner), lambda line: _say(line, as_json)) as cluster:
         settings: dict[int, tuple[str, ...]] = {}
@@ -97,19 +105,23 @@ def _say(line: str, quiet: bool) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def _tell_cost(
-    planner: Planner, workers: int, threads: int | None, quiet: bool
-) -> list[dict[str, Any]]:
-    """Of what is not finished yet, printed."""
-    from classifiers.study_cost import as_records, cost_lines, study_costs
+def _costs(planner: Planner, threads: int | None) -> "list[Cost]":
+    """Of what is not finished yet."""
+    from classifiers.study_cost import study_costs
 
     tuning = [run for own in planner.tuning_runs().values() for run in own]
     runs = [*tuning, *planner.runs()]
     missing = [run for run in runs if not run.finished] if planner.placed else runs
-    costs = study_costs(missing, planner.study.real.classes, threads)
-    for line in cost_lines(costs, workers):
-        _say(line, quiet)
-    return as_records(costs)
+    return study_costs(missing, planner.study.real.classes, threads)
+
+
+def _tell(
+    missing: "Sequence[Missing]", costs: "Sequence[Cost]", workers: int, file: TextIO
+) -> None:
+    from classifiers.study_cost import cost_lines
+
+    for line in (*(one.as_line() for one in missing), *cost_lines(costs, workers)):
+        print(line, file=file, flush=True)
 
 
 def _perform(

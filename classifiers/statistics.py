@@ -148,8 +148,9 @@ def class_rows(
     Two tests must tell it apart, since each takes for fixed what the other draws anew. p_images:
     McNemar's exact test on the images that one arm gets right more often than the other (over
     seeds; with one seed it is McNemar's as it stands). p_seeds: the t test of the class's top-1,
-    paired by seed; None for one seed. The larger of the two is corrected over the classes to a
-    false discovery rate of 5% (Benjamini & Hochberg 1995). names: wnid and name of each class.
+    paired by seed; None for one seed, which tells none apart. The larger of the two is corrected
+    over the classes to a false discovery rate of 5% (Benjamini & Hochberg 1995). names: wnid and
+    name of each class.
     """
     require_paired(baseline, other)
     from scipy.stats import binomtest, false_discovery_control
@@ -182,7 +183,9 @@ def class_rows(
         low, high = wilson(np.array([row[key] for row in found]), counts)
         for row, ends in zip(found, zip(low, high, strict=True), strict=True):
             row[f"{key}_interval"] = [float(end) for end in ends]
-    larger = [max(row["p_images"], row["p_seeds"] or 0.0) for row in found]
+    unknown = 1.0  # by what another seed would have changed
+    by_seeds = (unknown if row["p_seeds"] is None else row["p_seeds"] for row in found)
+    larger = [max(row["p_images"], p) for row, p in zip(found, by_seeds, strict=True)]
     adjusted = false_discovery_control(larger, method="bh")
     for row, p in zip(found, adjusted, strict=True):
         row["difference"] = row["other"] - row["baseline"]

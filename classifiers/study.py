@@ -77,8 +77,8 @@ class Arm(Part):
     """
 
     kind: Literal["real", "generated", "real+generated", "real-repeated"]
-    times: tuple[Times, ...] = (1.0,)
-    budgets: tuple[Budget, ...] = ("epochs",)
+    times: Annotated[tuple[Times, ...], Field(min_length=1)] = (1.0,)
+    budgets: Annotated[tuple[Budget, ...], Field(min_length=1)] = ("epochs",)
     sets: tuple[str, ...] = ()
     sizes: tuple[Positive | Literal["all"], ...] = ()
     models: tuple[str, ...] = ()
@@ -130,6 +130,7 @@ class Study(Part):
             raise ValueError(
                 f"epochs of size {min(strange)!r}; the sizes are {', '.join(map(str, self.sizes))}"
             )
+        self._check_lists()
         known = {g.name for g in self.generated}
         for arm in self.arms:
             if unknown := set(arm.sets) - known:
@@ -148,6 +149,19 @@ class Study(Part):
                 'with [tuning], real.train_split must be "fit": train without the tuning images'
             )
         return self
+
+    def _check_lists(self) -> None:
+        names = [g.name for g in self.generated]
+        lists = {"[[generated]] name": names, "sizes": self.sizes, "seeds": self.seeds}
+        for what, values in lists.items():
+            if double := [value for value in values if values.count(value) > 1]:
+                raise ValueError(f"{what} {double[0]!r} twice: results go by it, so give it once")
+        for size in self.sizes:
+            if size != "all" and size > self.real.per_class:
+                raise ValueError(
+                    f"sizes: {size} is more than real.per_class = {self.real.per_class}; "
+                    'all images are "all"'
+                )
 
 
 def load_study(source: str) -> Study:

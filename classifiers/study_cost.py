@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from classifiers.recipe import ClassifierRecipe
 from classifiers.study_plan import Run
@@ -101,8 +100,3 @@ def seconds_per_image(
             seconds.append(time.perf_counter() - started)
     torch.set_num_threads(before)
     return sorted(seconds[1:])[PROBE_STEPS // 2] / batch
-
-
-def as_records(costs: Sequence[Cost]) -> list[dict[str, Any]]:
-    """As JSON."""
-    return [vars(cost) for cost in costs]

@@ -1,7 +1,7 @@
 """What a study answers: findings of the paper, and comparisons that the paper lacks.
 
-A difference counts if its interval excludes 0: that over seeds where there are several, and that
-over test images; else the two are not told apart.
+A difference counts if both its intervals exclude 0, that over seeds and that over test images;
+else, as always with one seed, the two are not told apart.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -110,8 +110,8 @@ def _reproduced(sign: int) -> tuple[str, str]:
 
 def _answered(found: Row, answers: tuple[str, str]) -> Row:
     """answers: if it lies above 0, and if below."""
-    intervals = [i for i in (found["over_seeds"], found["over_images"]) if i is not None]
-    decided = all(not low <= 0 <= high for low, high in intervals)
+    intervals = (found["over_seeds"], found["over_images"])
+    decided = all(ends is not None and not ends[0] <= 0 <= ends[1] for ends in intervals)
     return {
         "difference": found["value"],
         "over_seeds": found["over_seeds"],

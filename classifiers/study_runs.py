@@ -1,21 +1,17 @@
 """Doing the trainings of a study: one at a time on each worker of one Dask cluster."""
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.cluster import SETTINGS, Cluster, ClusterOptions, open_cluster
 from builder.environment import visible_gpus
-from builder.manifest import read_manifest
 from builder.results import read_result
 from builder.worker import require_one_thread
 from classifiers.experiment import run_experiment
-from classifiers.study import Study, needed_per_class
 from classifiers.study_plan import Planner, Run
 from generation.errors import UserError
-from generation.storage import exists, release_path, split_release
 
 if TYPE_CHECKING:
     from distributed import Future
@@ -45,60 +41,6 @@ class Crew:
 
         gpus = len(visible_gpus())
         return self.options.workers or gpus or max(1, CPU_COUNT // (self.group or 1))
-
-
-def prepare_releases(study: Study, crew: Crew) -> None:
-    """Import the real set and build what is missing of generated ones that name a recipe.
-
-    Raises UserError for a set that is missing or too small and names none.
-    """
-    from builder.build_dataset import build_dataset
-
-    workers = crew.options.workers
-    with redirect_stdout(sys.stderr):
-        if not exists(release_path(study.real.release) / "manifest.json"):
-            views = ",".join(map(str, study.real.views))
-            build_dataset(
-                real=study.real.source, out=study.real.release, views=views, workers=workers
-            )
-        for generated in study.generated:
-            for size in study.sizes:
-                release = generated.release.replace("{size}", str(size))
-                wanted = needed_per_class(study, generated, size)
-                have = _per_class(release)
-                if have >= wanted:
-                    continue
-                if generated.recipe is None:
-                    raise UserError(
-                        f"generated set {generated.name!r}: {release} has {have} finished images "
-                        f"of each class, the study takes {wanted} and names no recipe to build it"
-                    )
-                build_dataset(
-                    recipe=generated.recipe.replace("{size}", str(size)),
-                    per_class=wanted,
-                    out=release,
-                    workers=workers,
-                )
-
-
-def _per_class(release: str) -> int:
-    """Generated images of each class on average; 0 where there is no finished release."""
-    path = release_path(release)
-    if not exists(path / "manifest.json"):
-        return 0
-    manifest = read_manifest(path)
-    config = list(manifest.splits())[-1]
-    return manifest.rows(config, "train") // len(manifest.classes)
-
-
-def releases_ready(study: Study) -> bool:
-    """Whether all releases of a study are there; not whether they are large enough."""
-    names = [study.real.release]
-    for generated in study.generated:
-        for size in study.sizes:
-            if needed_per_class(study, generated, size):
-                names.append(generated.release.replace("{size}", str(size)))
-    return all(exists(release_path(split_release(n)[0]) / "manifest.json") for n in names)
 
 
 @contextmanager

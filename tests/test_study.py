@@ -261,6 +261,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("times = [1, 2]", "times = [10]", "less than or equal to 9"),
         ("times = [1, 2]", 'sets = ["x"]', "unknown generated set 'x'; known: drawn"),
         ("sizes = [4]", "size = [4]", "size"),
+        ("times = [1, 2]", "times = []", "times"),
+        ("seeds = [0, 1]", "seeds = [0, 0]", "seeds 0 twice"),
+        ("sizes = [4]", "sizes = [11]", "sizes: 11 is more than real.per_class = 10"),
+        (
+            "[[arm]]",
+            '[[generated]]\nname = "drawn"\nrelease = "other"\n[[arm]]',
+            "name 'drawn' twice",
+        ),
     ],
 )
 def test_a_study_that_would_mislead_is_refused(
@@ -322,7 +330,38 @@ def test_dry_run_says_what_it_takes_and_makes_nothing(
 ) -> None:
     out = tmp_path / "nothing"
     run_study(str(place / "shapes.toml"), out=out, workers=2, dry_run=True)
-    told = capsys.readouterr().err
+    told = capsys.readouterr().out
     assert "in all 14 trainings" in told
     assert "on 2 workers" in told
     assert not out.exists()
+
+
+@pytest.mark.parametrize("recipe", ["", 'recipe = "fashion-mnist"', 'recipe = "fashion"'])
+def test_generated_sets_are_checked_before_any_is_made(
+    place: Path, tmp_path: Path, recipe: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three releases: one is there, one is to be made, and the last is what `recipe` says."""
+    sets = f'''
+[[generated]]
+name = "first"
+release = "{tmp_path}/first"
+recipe = "fashion-mnist-fast"
+[[generated]]
+name = "last"
+release = "{tmp_path}/last"
+{recipe}
+[[arm]]'''
+    path = tmp_path / "study.toml"
+    path.write_text(STUDY.format(place=place).replace("[[arm]]", sets, 1))
+    if recipe.endswith('"fashion"'):
+        with pytest.raises(UserError, match="unknown recipe 'fashion'"):
+            run_study(str(path), dry_run=True)
+        return
+    run_study(str(path), dry_run=True, as_json=True)
+    first, last = json.loads(capsys.readouterr().out)["releases"]
+    assert first["release"] == f"{tmp_path}/first"
+    assert (last["have"], last["wanted"]) == (0, 8)
+    if last["recipe"] is None:
+        with pytest.raises(UserError, match=r"last: 0 of 8 images a class .* names no recipe"):
+            run_study(str(path), out=tmp_path / "out")
+        assert not (tmp_path / "first").exists()

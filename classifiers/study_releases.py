@@ -1,0 +1,95 @@
+"""The releases that a study trains on: which are missing, and making those that it knows how to."""
+
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from builder.manifest import read_manifest
+from builder.recipe import load_recipe
+from classifiers.study import GeneratedSet, Study, needed_per_class
+from generation.errors import UserError
+from generation.storage import exists, release_path, split_release
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A release that is not there or too small; `recipe` builds it, if the study names one.
+
+    have, wanted: images of each class; wanted None of the real release, which is imported whole.
+    """
+
+    release: str
+    recipe: str | None
+    have: int
+    wanted: int | None
+
+    def as_line(self) -> str:
+        """For people to read."""
+        if self.wanted is None:
+            return f"to import: {self.release} from {self.recipe}"
+        line = f"{self.release}: {self.have:,} of {self.wanted:,} images a class are there"
+        if self.recipe is None:
+            return f"missing: {line}, and the study names no recipe to build it"
+        return f"to build by recipe {self.recipe}: {line}; `build-dataset --dry-run` tells the cost"
+
+    def as_record(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+
+def missing_releases(study: Study) -> list[Missing]:
+    """In the order in which they are made. UserError for a recipe that cannot be read."""
+    found: dict[str, Missing] = {}
+    if not _is_there(study.real.release):
+        real = study.real
+        found[real.release] = Missing(real.release, real.source, 0, None)
+    for generated in study.generated:
+        for size in study.sizes:
+            one = _generated(study, generated, size)
+            before = found.get(one.release)
+            wanted = one.wanted or 0
+            if wanted > max(one.have, (before.wanted or 0) if before else 0):
+                found[one.release] = one
+    for one in found.values():
+        if one.wanted is not None and one.recipe is not None:
+            load_recipe(one.recipe)
+    return list(found.values())
+
+
+def make_releases(study: Study, missing: Sequence[Missing], workers: int | None) -> None:
+    """Import and build them. UserError, before any is begun, for one that names no recipe."""
+    from builder.build_dataset import build_dataset
+
+    for one in missing:
+        if one.recipe is None:
+            raise UserError(f"study {study.name}: {one.as_line()}")
+    views = ",".join(map(str, study.real.views))
+    with redirect_stdout(sys.stderr):
+        for one in missing:
+            if one.wanted is None:
+                build_dataset(real=one.recipe, out=one.release, views=views, workers=workers)
+            elif one.recipe is not None:
+                build_dataset(
+                    recipe=one.recipe, per_class=one.wanted, out=one.release, workers=workers
+                )
+
+
+def _generated(study: Study, generated: GeneratedSet, size: int | str) -> Missing:
+    release = generated.release.replace("{size}", str(size))
+    recipe = generated.recipe and generated.recipe.replace("{size}", str(size))
+    return Missing(release, recipe, _per_class(release), needed_per_class(study, generated, size))
+
+
+def _per_class(release: str) -> int:
+    """Generated images of each class on average; 0 where there is no finished release."""
+    if not _is_there(release):
+        return 0
+    manifest = read_manifest(release_path(split_release(release)[0]))
+    config = list(manifest.splits())[-1]
+    return manifest.rows(config, "train") // len(manifest.classes)
+
+
+def _is_there(release: str) -> bool:
+    return exists(release_path(split_release(release)[0]) / "manifest.json")
