@@ -157,11 +157,9 @@ def take_times(sources: Sequence[Source], parts: Sequence[Images], times: float)
     """`parts`, of the generated ones only `times` as many images as are real.
 
     They are as many of each class, also where the real ones are not: as a release has them, and as
-    in Azizi et al. 2023. UserError without real or generated images, and if there are too few.
+    in Azizi et al. 2023. UserError if there are too few.
     """
     real = [s.manifest.kind == "real" for s in sources]
-    if all(real) or not any(real):
-        raise UserError("--times needs real and generated images: give --train for each")
     classes = len(parts[0].class_ids)
     count = sum(len(part) for part, is_real in zip(parts, real, strict=True) if is_real)
     wanted = max(1, round(times * count / classes))

@@ -44,6 +44,8 @@ class Task:
         size = self.recipe.resolution
         train = [open_source(spec, size, "train", self.per_class) for spec in self.train]
         if self.times is not None:
+            if len({source.manifest.kind for source in train}) < 2:
+                raise UserError("--times needs real and generated images: give --train for each")
             train = [s if s.manifest.kind == "real" else replace(s, per_class=None) for s in train]
         test = open_source(self.test, size, "test")
         check_sources(train, test)

@@ -1,10 +1,11 @@
 """The command `train-classifier`."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Annotated
 
 import typer
@@ -37,7 +38,7 @@ Seeds = Annotated[
 ]
 PerClass = Annotated[
     int | None,
-    typer.Option(min=1, help="Images of each class and source, the first by image id."),
+    typer.Option(min=1, help="Images of each class and source at most, the first by image id."),
 ]
 Steps = Annotated[
     int | None, typer.Option(min=1, help="Optimiser steps, in place of the recipe's epochs.")
@@ -148,7 +149,13 @@ def _require_suffix(option: str, path: Path | None, suffix: str) -> None:
 
 def _read(task: Task, *, quiet: bool) -> Experiment:
     """The images of the task, with progress."""
+    import torch
+
+    from generation.timm_classifier import build_model
+
     sources, test_source = task.sources()
+    with torch.device("meta"):  # refuses what timm does not have before images are read
+        build_model(task.recipe, len(test_source.class_ids))
     total = sum(source.images for source in (*sources, test_source))
     with progress_bar(total, "reading", "images", quiet=quiet) as advance:
         return task.read(advance)
@@ -200,6 +207,8 @@ def _run_seeds(
         results[path] = result
         if not as_json:
             print(summary(result, path))
+    if len(results) > 1 and not as_json:
+        print(over_seeds(results.values()))
     if as_json and results:
         content = [{"path": str(path), **asdict(result)} for path, result in results.items()]
         print(json.dumps({"results": content}, indent=2))
@@ -220,6 +229,12 @@ def summary(result: Result, path: Path) -> str:
         f"{name} {top1['value']:.2%} (95% {low:.2%} to {high:.2%}, n {top1['n']:,}), "
         f"seed {result.seeds['classifier']}: {path}"
     )
+
+
+def over_seeds(results: Iterable[Result]) -> str:
+    """One line: mean and standard deviation of several seeds."""
+    top1 = [result.values["top1"]["value"] for result in results]
+    return f"mean of {len(top1)} seeds {mean(top1):.2%}, standard deviation {stdev(top1):.2%}"
 
 
 def _choose_seeds(seed: int | None, seeds: str | None) -> Sequence[int]:

@@ -27,6 +27,7 @@ from classifiers.order import Visits, batch_rows, epoch_order
 from classifiers.predictions import predict
 from classifiers.recipe import Augmentation, View, load_recipe
 from classifiers.sources import load_source, open_source, take_times
+from classifiers.task import Task
 from classifiers.train_classifier import train_classifier
 from classifiers.training import StateFile, seed_torch, train
 from generation.errors import UserError
@@ -286,8 +287,9 @@ def test_times_takes_so_many_generated_images_for_each_real_one(
     assert [np.bincount(part.labels).tolist() for part in taken] == [[3] * 6, [6] * 6]
     with pytest.raises(UserError, match=r"has 20 images of class 's0', but --times 7 takes 21"):
         take_times(sources, parts, 7)
+    alone = Task(RECIPE, (str(real),), str(real), times=1)
     with pytest.raises(UserError, match="needs real and generated"):
-        take_times(sources[:1], parts[:1], 1)
+        alone.sources()
     uneven = parts[0].take(np.flatnonzero((parts[0].labels != 0) | (np.arange(18) == 0)))
     taken = take_times(sources, [uneven, parts[1]], 3)  # of 16 real images, one of the first class
     assert np.bincount(taken[1].labels).tolist() == [8] * 6

@@ -415,7 +415,8 @@ def test_a_split_without_images_is_refused(tmp_path: Path) -> None:
     path = folder / str(SIZE) / "train-00000000.parquet"
     table = pq.read_table(path)
     place = table.column_names.index("tuning")
-    pq.write_table(table.set_column(place, "tuning", pa.array([False] * 6)), path)
+    changed_table = table.set_column(place, "tuning", pa.array([False] * 6))
+    pq.write_table(changed_table, path, compression="none", use_dictionary=False)
     source = open_source(f"{folder}:{SIZE}:tuning", SIZE)
     for read in (lambda: load_source(source, SIZE), lambda: index_source(source, lambda _: None)):
         with pytest.raises(UserError, match=r"r:16:tuning holds no images"):
@@ -442,7 +443,13 @@ def test_a_class_without_training_images_is_refused() -> None:
 # The command
 
 
-def test_cas_and_its_files(real: Path, synthetic: Path, recipe_file: Path, tmp_path: Path) -> None:
+def test_cas_and_its_files(
+    real: Path,
+    synthetic: Path,
+    recipe_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     out = tmp_path / "results" / "cas.json"
     train_classifier(
         train=[str(synthetic)],
@@ -452,6 +459,9 @@ def test_cas_and_its_files(real: Path, synthetic: Path, recipe_file: Path, tmp_p
         seeds="0,2",
         save=tmp_path / "saved" / "tiny.safetensors",
     )
+    top1 = [read_result(out.parent / f"cas-seed{s}.json").values["top1"]["value"] for s in (0, 2)]
+    mean = f"mean of 2 seeds {np.mean(top1):.2%}, standard deviation {np.std(top1, ddof=1):.2%}"
+    assert capsys.readouterr().out.splitlines()[-1] == mean
     paths = sorted(path.name for path in out.parent.iterdir())
     assert paths == [f"cas-seed{s}.{kind}" for s in (0, 2) for kind in ("json", "parquet")]
     result = read_result(out.parent / "cas-seed2.json")
