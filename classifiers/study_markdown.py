@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 Row = dict[str, Any]
+MOST_NAMES = 10  # classes named in each direction: an ImageNet of them is not for reading
 Group = tuple[str, int, str]  # model, resolution, size: what arms are compared within
 CHANGE = "difference | over seeds | over images"
 ARMS = f"""
@@ -102,15 +103,23 @@ def _class_lines(reports: Sequence[Row]) -> list[str]:
         "",
     ]
     for report in telling:
-        named = [
-            f"{row['name']} {100 * row['difference']:+.1f}"
-            for row in sorted(report["rows"], key=lambda row: row["difference"])
-            if row["verdict"]
-        ]
         effect = report["ambiguity_of_names"]
         rho = "" if effect["spearman"] is None else f"; names: rho {effect['spearman']:+.2f}"
         lines.append(
             f"- {report['model']} at {report['resolution']} px, {report['size']} a class, "
-            f"{report['arm']} against {report['against']}: {', '.join(named[:20])}{rho}"
+            f"{report['arm']} against {report['against']}: {_named(report['rows'])}{rho}"
         )
     return lines
+
+
+def _named(rows: Sequence[Row]) -> str:
+    """The classes told apart, harmed and helped, the most changed first; how many more."""
+    parts = []
+    for verdict in ("harmed", "helped"):
+        own = [row for row in rows if row["verdict"] == verdict]
+        own.sort(key=lambda row: -abs(row["difference"]))
+        names = [f"{row['name']} {100 * row['difference']:+.1f}" for row in own[:MOST_NAMES]]
+        more = f" and {len(own) - MOST_NAMES:,} more" if len(own) > MOST_NAMES else ""
+        if own:
+            parts.append(f"{verdict} {', '.join(names)}{more}")
+    return "; ".join(parts)

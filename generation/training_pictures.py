@@ -15,16 +15,17 @@ from generation.sampler_config import SamplerConfig
 from generation.training import TrainingSet
 
 WINDOW = 50  # steps averaged to a point: single losses are mostly noise
+FEWEST_POINTS = 10  # a shorter training has narrower windows, so that it has a curve, too
 PER_PROMPT = 8  # samples in each row of a grid
 MOST_PROMPTS = 16  # rows of a grid: an ImageNet of them would fill no screen and all memory
 SAMPLER = SamplerConfig(method="dpm-solver++", steps=12)
 
 
 def write_losses(losses: list[float], path: Path) -> None:
-    """CSV of the mean loss of each WINDOW steps."""
+    """CSV of the mean loss of each WINDOW steps, or fewer in a short training."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["step", f"mean_loss_of_{WINDOW}"])
+        writer.writerow(["step", f"mean_loss_of_{_window(losses)}"])
         writer.writerows((step, f"{loss:.6f}") for step, loss in _window_means(losses))
 
 
@@ -32,9 +33,11 @@ def draw_losses(losses: list[float], path: Path) -> None:
     """The loss curve as a PNG."""
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.add_subplot()
-    points = _window_means(losses)
-    axes.plot([step for step, _ in points], [loss for _, loss in points], lw=1.2)
-    axes.set(xlabel="optimiser step", ylabel=f"loss, mean of {WINDOW} steps", yscale="log")
+    points, window = _window_means(losses), _window(losses)
+    label = f"loss, mean of {window} steps" if window > 1 else "loss"
+    x, y = zip(*points, strict=True)
+    axes.plot(x, y, lw=1.2, marker="o" if len(points) <= FEWEST_POINTS else "", ms=3)
+    axes.set(xlabel="optimiser step", ylabel=label, yscale="log")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
 
@@ -69,5 +72,10 @@ def _row(network: PixelUNet, data: TrainingSet, prompt: int) -> ImageBatch:
 
 
 def _window_means(losses: list[float]) -> list[tuple[int, float]]:
-    ends = range(WINDOW, len(losses) + 1, WINDOW)
-    return [(end, float(np.mean(losses[end - WINDOW : end]))) for end in ends]
+    window = _window(losses)
+    ends = range(window, len(losses) + 1, window)
+    return [(end, float(np.mean(losses[end - window : end]))) for end in ends]
+
+
+def _window(losses: list[float]) -> int:
+    return min(WINDOW, max(1, len(losses) // FEWEST_POINTS))

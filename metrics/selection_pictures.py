@@ -57,8 +57,16 @@ def _draw_curves(
         if _spread(document) > WIDE:
             subplot.set_yscale("log")
             _plain_ticks(subplot.yaxis)
-        if len(axes) > 1:
-            subplot.legend(frameon=False, fontsize=8)
+    if len(axes) > 1:
+        handles, labels = subplots[0].get_legend_handles_labels()  # the same in each panel
+        figure.legend(
+            handles,
+            labels,
+            loc="outside lower center",
+            ncols=min(len(labels), 2 * min(len(panels), 3)),
+            frameon=False,
+            fontsize=8,
+        )
     figure.savefig(path, dpi=130)
 
 
@@ -71,7 +79,7 @@ def _draw_heat_map(
 ) -> None:
     from matplotlib.colors import LogNorm, Normalize
 
-    figure, subplots = _panels(len(panels), document)
+    figure, subplots = _panels(len(panels), document, bars=False)
     columns, lines = grid.values[axes[0]], grid.values[axes[1]]
     values = [
         [
@@ -107,26 +115,42 @@ def draw_correlation(document: dict[str, Any], path: Path) -> None:
     figure, (subplot,) = _panels(1, document)
     rows = [row for row in document["points"] if row["cas"] is not None]
     x, y = ([row[k]["value"] for row in rows] for k in ("fd", "cas"))
+    spread = _bars(rows, "cas")
     subplot.errorbar(
-        x, y, xerr=_bars(rows, "fd"), yerr=_bars(rows, "cas"), fmt="o", ms=4, lw=0.8, capsize=2
+        x,
+        100 * np.array(y),
+        xerr=_bars(rows, "fd"),
+        yerr=None if spread is None else 100 * spread,
+        fmt="o",
+        ms=4,
+        lw=0.8,
+        capsize=2,
     )
     for row in rows:
         subplot.annotate(
             row["name"],
-            (row["fd"]["value"], row["cas"]["value"]),
+            (row["fd"]["value"], 100 * row["cas"]["value"]),
             fontsize=6,
             xytext=(3, 3),
             textcoords="offset points",
         )
     found = document["correlation_fd_cas"]
     rank = "" if found["spearman"] is None else f", Spearman {found['spearman']:.2f}"
-    protocol = document["cas_protocol"]
+    protocol, cas = document["cas_protocol"], rows[0]["cas"]
+    seeds = len(protocol["seeds"])
+    trained = rows[0]["fd"]["n"] // document["per_class"] * protocol["per_class"]
     subplot.set(
-        xlabel=_distance_label(document),
-        ylabel=f"CAS, {protocol['classifier']}, {rows[0]['cas']['n']:,} {document['split']} images",
+        xlabel=_distance_label(document), ylabel=f"CAS ({protocol['classifier']}), top-1, %"
     )
     subplot.set_title(
-        f"{len(rows)} points{rank}; mean of {len(protocol['seeds'])} seeds", fontsize=9
+        f"{len(rows)} points{rank}\n"
+        f"CAS: trained on {trained:,} images a point, {cas['n']:,} {document['split']} images\n"
+        + (
+            f"CAS: mean of {seeds} classifier seeds, bars 95% interval over them"
+            if seeds > 1
+            else "CAS: one classifier seed, hence no bars"
+        ),
+        fontsize=8,
     )
     figure.savefig(path, dpi=130)
 
@@ -144,17 +168,19 @@ def draw_checkpoints(document: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def _panels(count: int, document: dict[str, Any]) -> tuple[Any, list["Axes"]]:
+def _panels(count: int, document: dict[str, Any], *, bars: bool = True) -> tuple[Any, list["Axes"]]:
     from matplotlib.figure import Figure
 
     figure = Figure(
         figsize=(4.6 * min(count, 3) + 1, 3.6 * -(-count // 3) + 0.6), layout="constrained"
     )
     first = document["points"][0]["fd"]
+    explained = "\nbars: 95% interval over the images of the point" if bars else ""
     figure.suptitle(
-        f"{document['recipe']}, stage {document['stage']} px\nn = {first['n']:,} images a point, "
-        f"{first['reference_n']:,} {document['split']} images",
-        fontsize=10,
+        f"{document['recipe']}, stage {document['stage']} px\n"
+        f"distance: n = {first['n']:,} images a point, {first['reference_n']:,} "
+        f"{document['split']} images{explained if first['interval'] else ''}",
+        fontsize=9,
     )
     grid = figure.subplots(-(-count // 3), min(count, 3), squeeze=False, sharey=True)
     subplots = list(grid.flat)

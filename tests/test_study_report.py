@@ -1,0 +1,56 @@
+"""A study's report: the classes that it names, and its pictures."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from classifiers.study_markdown import markdown
+from classifiers.study_pictures import draw_scaling
+
+
+def test_classes_of_both_directions_are_named_and_the_rest_counted() -> None:
+    changes = [*range(-30, 0), *range(1, 13), 99]
+    rows = [
+        {
+            "name": f"class{change}",
+            "difference": change / 100,
+            "verdict": "" if change == 99 else "helped" if change > 0 else "harmed",
+        }
+        for change in changes
+    ]
+    report = {
+        **{"model": "m", "resolution": 32, "size": "4", "arm": "a", "against": "real"},
+        **{"helped": 12, "harmed": 30, "rows": rows, "ambiguity_of_names": {"spearman": None}},
+    }
+    document = {
+        "study": {"name": "s", "description": "", "seeds": [0]},
+        "test": {"name": "t", "split": "test", "n": 36},
+        **{"rows": [], "findings": [], "comparisons": [], "classes": [report]},
+    }
+    line = markdown(document).splitlines()[-1]
+    harmed, helped = line.split("; ")
+    assert "real: harmed class-30 -30.0, class-29 -29.0, " in harmed
+    assert harmed.endswith("class-21 -21.0 and 20 more")
+    assert helped.startswith("helped class12 +12.0, class11 +11.0, ")
+    assert helped.endswith("class3 +3.0 and 2 more")
+
+
+@pytest.mark.parametrize("std", [0.02, None])
+def test_one_panel_holds_its_legend(tmp_path: Path, std: float | None) -> None:
+    arms = [("real", None, 1), *(("real+generated", f"a-longer-name-{i}", 3) for i in range(8))]
+    rows = [
+        {
+            **{"model": "m", "resolution": 32, "size": "4", "arm": f"{kind}-{name}", "kind": kind},
+            **{"generated": name, "times": times, "budget": "steps", "seeds": [0, 1]},
+            "top1": {"mean": 0.7, "std": std, "n": 36},
+        }
+        for kind, name, times in arms
+    ]
+    draw_scaling(rows, tmp_path / "scaling.png")
+    with Image.open(tmp_path / "scaling.png") as picture:
+        pixels = np.asarray(picture.convert("L"))
+    assert pixels.min() < 100
+    for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
+        assert (edge == 255).all()  # nothing is cut
