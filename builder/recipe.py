@@ -130,12 +130,15 @@ class Recipe(BaseModel):
         """The recipe for a release that others are made from."""
         return self.model_copy(update={"encoding": PARENT_ENCODING})
 
-    def chain(self, resolution: int | None) -> tuple[StageRecipe, ...]:
-        """The stages that lead to `resolution` (None: all); UserError if there is none."""
+    def chain(self, resolution: int | None, option: str = "--res") -> tuple[StageRecipe, ...]:
+        """The stages that lead to `resolution` (None: all); UserError if there is none.
+
+        option: where the user named the resolution.
+        """
         known = [stage.resolution for stage in self.stages]
         if resolution is not None and resolution not in known:
             raise UserError(
-                f"recipe {self.name} has no stage at --res {resolution}; "
+                f"recipe {self.name} has no stage at {option} {resolution}; "
                 f"it has {', '.join(map(str, known))}"
             )
         last = known.index(resolution) if resolution is not None else len(known) - 1

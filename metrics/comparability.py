@@ -17,6 +17,10 @@ def require_comparable(results: Sequence[Result], value: str) -> None:
     for result in results:
         if value not in result.values:
             raise UserError(f"{_name(result)} has no value {value!r}")
+        if value not in numbers(result):
+            raise UserError(
+                f"{value} of {_name(result)} is not one number, so it cannot be compared"
+            )
     for what, read in (_OF_THE_RESULT | _OF_THE_VALUE).items():
         first = read(results[0], value)
         for other in results[1:]:
@@ -25,6 +29,24 @@ def require_comparable(results: Sequence[Result], value: str) -> None:
                     f"{value} of {_name(results[0])} and {_name(other)} cannot be compared: "
                     f"{what} {_difference(first, read(other, value))}"
                 )
+
+
+def numbers(result: Result) -> list[str]:
+    """The names of its values that are one number; the others are remarks and tables."""
+    return [k for k, v in result.values.items() if isinstance(v, dict) and "value" in v]
+
+
+def difference_interval(first: dict[str, Any], second: dict[str, Any]) -> list[float] | None:
+    """95% interval of `second` less `first`, of sets drawn apart from each other.
+
+    Their half-widths add up in squares. None unless both have an interval.
+    """
+    intervals = [entry["interval"] for entry in (first, second) if entry.get("interval")]
+    if len(intervals) < 2:
+        return None
+    half = sum(((high - low) / 2) ** 2 for low, high in intervals) ** 0.5
+    difference = second["value"] - first["value"]
+    return [difference - half, difference + half]
 
 
 def value_settings(result: Result, value: str) -> dict[str, Any]:
@@ -50,7 +72,7 @@ _OF_THE_VALUE: dict[str, Callable[[Result, str], Any]] = {
 
 def _name(result: Result) -> str:
     subject = result.subject
-    return str(subject.get("name") or [part["name"] for part in subject["train"]])
+    return str(subject.get("name") or " + ".join(part["name"] for part in subject["train"]))
 
 
 def _difference(first: Any, second: Any) -> str:

@@ -9,7 +9,13 @@ import typer
 from builder.results import Result, read_result
 from generation.command import run_command
 from generation.errors import UserError, unknown_name
-from metrics.comparability import require_comparable
+from metrics.comparability import difference_interval, numbers, require_comparable
+
+COVERS = {
+    "scores": "which images were drawn, not the choice of the reference",
+    "classifier": "which test images were drawn, not the chance of training (one training each; "
+    "a study compares over seeds: run-study)",
+}
 
 
 def main() -> None:
@@ -18,7 +24,7 @@ def main() -> None:
 
 
 def compare_scores(
-    first: Annotated[Path, typer.Argument(help="A result file of score-release.")],
+    first: Annotated[Path, typer.Argument(help="A result of score-release or train-classifier.")],
     second: Annotated[Path, typer.Argument(help="Another one.")],
     value: Annotated[
         str | None, typer.Option(help="One value, such as fd_test; by default all of both.")
@@ -29,6 +35,7 @@ def compare_scores(
 
     A value is compared only if both were taken with the same protocol, settings and reference, over
     as many images; otherwise the reason stands in its place. With nothing to compare: exit code 2.
+    Of two trainings the interval covers which test images were drawn, not the chance of training.
 
     Examples:
 
@@ -37,8 +44,8 @@ def compare_scores(
       compare-scores results/before.json results/after.json --value fd_test --json
     """
     results = [read_result(path) for path in (first, second)]
-    shared = [key for key in results[0].values if key in results[1].values]
-    if value is not None and value not in shared:
+    shared = [key for key in numbers(results[0]) if key in numbers(results[1])]
+    if value is not None and not all(value in result.values for result in results):
         raise unknown_name("value of both results", value, shared)
     rows = {key: _compare(results, key) for key in ([value] if value else shared)}
     if not rows:
@@ -57,20 +64,14 @@ def _compare(results: list[Result], key: str) -> dict[str, Any]:
     except UserError as error:
         return {"refused": str(error)}
     before, after = (result.values[key] for result in results)
-    difference = after["value"] - before["value"]
-    row = {"first": before["value"], "second": after["value"], "difference": difference}
-    ends = [entry.get("interval") for entry in (before, after)]
-    return row | {"interval": _interval(difference, *ends) if all(ends) else None}
-
-
-def _interval(difference: float, first: list[float], second: list[float]) -> list[float]:
-    """95% interval of the difference of two values of sets drawn apart from each other.
-
-    Their half-widths add up in squares.
-    """
-    centre = [(low + high) / 2 for low, high in (first, second)]
-    half = ((first[1] - centre[0]) ** 2 + (second[1] - centre[1]) ** 2) ** 0.5
-    return [difference - half, difference + half]
+    interval = difference_interval(before, after)
+    return {
+        "first": before["value"],
+        "second": after["value"],
+        "difference": after["value"] - before["value"],
+        "interval": interval,
+        "interval_covers": COVERS[results[0].kind] if interval else None,
+    }
 
 
 def _print_table(rows: dict[str, dict[str, Any]]) -> None:
@@ -83,8 +84,10 @@ def _print_table(rows: dict[str, dict[str, Any]]) -> None:
         if key in refused:
             continue
         ends = f"{row['interval'][0]:.4g} … {row['interval'][1]:.4g}" if row["interval"] else ""
-        numbers = [f"{row[name]:.4g}" for name in ("first", "second", "difference")]
-        table.add_row(key, *numbers, ends)
+        cells = [f"{row[name]:.4g}" for name in ("first", "second", "difference")]
+        table.add_row(key, *cells, ends)
     Console().print(table)
+    for covers in {row.get("interval_covers") for row in rows.values()} - {None}:
+        print(f"The interval covers {covers}.")
     for key, reason in refused.items():
         print(f"{key}: not compared: {reason}")

@@ -232,7 +232,7 @@ def print_table(written: list[tuple[Path, Result]]) -> None:
     from rich.table import Table
 
     table = Table()
-    for column in ("release", "extractor", "value", "n", "reference n", "", "95% interval"):
+    for column in ("release", "extractor", "metric", "n", "reference n", "value", "95% interval"):
         table.add_column(column, justify="left" if column in ("release", "extractor") else "right")
     for _, result in written:
         subject = result.subject

@@ -1,6 +1,6 @@
 """The course of a selection: cost, releases, distances, short list, CAS."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 from builder.results import read_result
 from builder.workshop import Workshop, workshop
 from generation.progress import progress_bar
+from metrics.comparability import difference_interval
 from metrics.selection import Point, Selection, build_points, distance, score_points
 from metrics.selection_cas import (
     CasSettings,
@@ -144,12 +145,14 @@ class Course:
             ],
             "chosen": winner,
             "chosen_by": "fd",
+            "runner_up": runner_up(distances, winner, further),
         }
         if accuracies:
             found = regret(accuracies, winner)
             outcome |= {
                 "chosen": found["cas_winner"],
                 "chosen_by": "cas",
+                "runner_up": runner_up(accuracies, found["cas_winner"], less_accurate),
                 "regret_of_fd": found,
                 "correlation_fd_cas": rank_correlation(
                     [distances[name]["value"] for name in accuracies],
@@ -157,3 +160,32 @@ class Course:
                 ),
             }
         return outcome
+
+
+def runner_up(
+    found: dict[str, dict[str, Any]],
+    chosen: str,
+    worse: Callable[[dict[str, Any], dict[str, Any]], tuple[float, list[float] | None]],
+) -> dict[str, Any] | None:
+    """The second best, by how much it is worse than the chosen one, and whether that is told apart.
+
+    worse: by how much the second of two is worse, with its 95% interval. None with a single point.
+    """
+    others = {name: worse(found[chosen], found[name]) for name in found if name != chosen}
+    if not others:
+        return None
+    second = min(others, key=lambda name: others[name][0])
+    value, interval = others[second]
+    told_apart = interval is not None and interval[0] > 0
+    return {"name": second, "worse_by": value, "interval": interval, "told_apart": told_apart}
+
+
+def further(one: dict[str, Any], other: dict[str, Any]) -> tuple[float, list[float] | None]:
+    """By distance, each with an interval of its own."""
+    return other["value"] - one["value"], difference_interval(one, other)
+
+
+def less_accurate(one: dict[str, Any], other: dict[str, Any]) -> tuple[float, list[float] | None]:
+    """By CAS, paired over the classifiers' seeds."""
+    lost = regret({"one": one, "other": other}, "other")
+    return lost["value"], lost["interval"]

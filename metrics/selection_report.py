@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Sequence
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from builder.lease import claimed
 from builder.recipe import BUILTIN
 from builder.results import environment
 from metrics.selecting import Course
-from metrics.selection import SPLIT, Point
+from metrics.selection import SPLIT, Point, Selection
+
+# What a recipe says of a stage's weights; false once they are exchanged.
+OF_THE_OLD_WEIGHTS = ("sampler_source", "model", "cost", "published", "regime")
 
 
 def run_selection(
@@ -49,6 +53,10 @@ def run_selection(
         chosen = changes(best)
         if "sampler" in chosen:  # what the card of a release will say
             chosen["sampler_source"] = f"select-sampler: {' '.join(why.splitlines())}"
+        else:
+            chosen["generator"] = best.recipe.chain(selection.resolution)[-1].generator
+            chosen |= dict.fromkeys(OF_THE_OLD_WEIGHTS)
+            why = f"{why}\n{_left_to_say(selection)}"
         write_recipe(source, name, selection.resolution, chosen, why, path)
     if course.quiet:
         print(json.dumps({**document, "recipe_file": str(path)}, indent=1))
@@ -89,9 +97,19 @@ def write_document(document: dict[str, Any], path: Path) -> None:
 def write_recipe(
     source: str, name: str, resolution: int, changes: dict[str, Any], why: str, path: Path
 ) -> None:
-    """The recipe's own file with fields of one stage replaced and a comment saying why."""
+    """The recipe's own file with fields of one stage replaced and a comment saying why.
+
+    With another checkpoint, its description and leading comment go: they are of the old one.
+    """
     original = Path(source) if source.endswith(".toml") else BUILTIN / f"{source}.toml"
-    content = tomlkit.parse(original.read_text(encoding="utf-8"))
+    text = original.read_text(encoding="utf-8")
+    if "checkpoint" in changes:
+        content = tomlkit.parse(_without_leading_comment(text))
+        content["description"] = (
+            f"{content['name']} with another checkpoint at {resolution} px, by select-checkpoint"
+        )
+    else:
+        content = tomlkit.parse(text)
     content["name"] = name
     for stage in content["stage"]:  # type: ignore[union-attr]
         if stage["resolution"] == resolution:
@@ -104,10 +122,23 @@ def write_recipe(
     write_atomically(path, text.encode())
 
 
+def _without_leading_comment(text: str) -> str:
+    lines = text.splitlines(keepends=True)
+    return "".join(dropwhile(lambda line: line.startswith("#") or not line.strip(), lines))
+
+
 def _inline(values: dict[str, Any]) -> Any:
     table = tomlkit.inline_table()
     table.update(values)
     return table
+
+
+def _left_to_say(selection: Selection) -> str:
+    return (
+        f"Its sampler settings are those of recipe {selection.recipe.name}. Before a card can be\n"
+        "rendered, say of this checkpoint: sampler_source and [stage.model]; see to the recipe's\n"
+        "regime and license, which stay."
+    )
 
 
 def reason(course: Course, outcome: dict[str, Any]) -> str:
@@ -127,7 +158,25 @@ def reason(course: Course, outcome: dict[str, Any]) -> str:
             f"{', '.join(map(str, course.cas.seeds))}): the best of the short list of "
             f"{outcome['regret_of_fd']['points']} by distance."
         )
+    if outcome["runner_up"] is not None:
+        lines.append(f"It is {_told_apart(outcome)}.")
     return "\n".join(lines)
+
+
+def _told_apart(outcome: dict[str, Any]) -> str:
+    """Whether the chosen point is told apart from the second best, and by what."""
+    second = outcome["runner_up"]
+    apart = "told apart" if second["told_apart"] else "not told apart"
+    if outcome["chosen_by"] == "cas":
+        number, seeds = "{:.2%}", outcome["regret_of_fd"]["seeds"]
+        worse, basis = "less CAS", f"paired over {seeds} classifier seed{'s'[: seeds != 1]}"
+    else:
+        number, worse, basis = "{:.4g}", "more distance", "over images"
+    interval = _interval(second, number) or "no interval"
+    return (
+        f"{apart} from the second best, {second['name']}: "
+        f"{number.format(second['worse_by'])} {worse} ({interval}, {basis})"
+    )
 
 
 def print_outcome(document: dict[str, Any], paths: Sequence[Path]) -> None:
@@ -157,7 +206,8 @@ def print_outcome(document: dict[str, Any], paths: Sequence[Path]) -> None:
             f"({_interval(found, '{:.2%}')}) over {found['points']} points and "
             f"{found['seeds']} seeds; rank correlation FD-CAS {spearman} (n = {rank['n']})"
         )
-    print(f"chosen by {document['chosen_by'].upper()}: {document['chosen']}")
+    chosen = f"chosen by {document['chosen_by'].upper()}: {document['chosen']}"
+    print(f"{chosen}, {_told_apart(document)}" if document["runner_up"] else chosen)
     for path in paths:
         print(path)
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from builder.recipe import Recipe
 from generation.errors import UserError
 from generation.sampler_config import SamplerConfig
+from generation.toml_recipes import reason
 from metrics.selection import Point
 
 AXES = {"guidance": "w", "gamma": "g", "steps": "s", "noise_augmentation": "a"}  # letter in names
@@ -23,10 +24,14 @@ LABELS = {
 
 @dataclass(frozen=True)
 class Grid:
-    """The values of each axis, ascending; every combination is a point."""
+    """The values of each axis, ascending; every combination is a point.
+
+    options: method and axes as the user gave them, such as --gamma 0,0.3.
+    """
 
     method: str
     values: dict[str, tuple[float, ...]]
+    options: str
 
     @property
     def axes(self) -> list[str]:
@@ -39,7 +44,7 @@ def parse_grid(recipe: Recipe, resolution: int, method: str, texts: dict[str, st
 
     UserError for what is no number, is out of range, or has no effect on the stage or method.
     """
-    chain = recipe.chain(resolution)
+    chain = recipe.chain(resolution, "--stage")
     own = chain[-1].sampler
     values: dict[str, tuple[float, ...]] = {}
     for axis in AXES:
@@ -51,7 +56,13 @@ def parse_grid(recipe: Recipe, resolution: int, method: str, texts: dict[str, st
             f"--noise-augmentation has no effect on stage {resolution}, the first of the chain: "
             "it is noise on the parent image"
         )
-    return Grid(method, values)
+    given = {"method": method} | {axis: text for axis, text in texts.items() if text is not None}
+    options = " ".join(f"{_option(axis)} {text}" for axis, text in given.items())
+    return Grid(method, values, options)
+
+
+def _option(axis: str) -> str:
+    return f"--{axis.replace('_', '-')}"
 
 
 def _numbers(axis: str, text: str) -> tuple[float, ...]:
@@ -59,8 +70,7 @@ def _numbers(axis: str, text: str) -> tuple[float, ...]:
     try:
         return tuple(sorted({kind(field) for field in text.split(",")}))
     except ValueError:
-        option = axis.replace("_", "-")
-        raise UserError(f"--{option} {text!r}: give numbers, comma-separated") from None
+        raise UserError(f"{_option(axis)} {text!r}: give numbers, comma-separated") from None
 
 
 def sweep_points(recipe: Recipe, resolution: int, grid: Grid) -> list[Point]:
@@ -76,8 +86,8 @@ def sweep_points(recipe: Recipe, resolution: int, grid: Grid) -> list[Point]:
             )
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "sampler"
-            raise UserError(f"--{where.replace('_', '-')}: {first['msg']}") from None
+            where = _option(str(first["loc"][0])) if first["loc"] else grid.options
+            raise UserError(f"{where}: {reason(first)}") from None
         name = "-".join(f"{AXES[axis]}{value:g}" for axis, value in settings.items())
         name = f"{grid.method}-{name}"
         points.append(

@@ -69,9 +69,12 @@ def changed(recipe: Path, folder: Path, before: str, after: str) -> Path:
     ("before", "after", "expected"),
     [
         ("seed = 7", "seed = -1", "seed: Input should be greater than or equal to 0"),
-        ("seed = 7", "colour = 1", "colour: Extra inputs are not permitted"),
+        ("seed = 7", "seed = -1", "equal to 0, not -1"),
+        ("seed = 7", "colour = 1", "changed.toml: unknown setting 'colour'; known: classes, da"),
+        ("batch = 3", "batch = 0", "changed.toml: stage 1: batch: Input should be greater than 0"),
+        ('"8"\nbatch = 3', '"8"\nbach = 3', "stage 1: unknown setting 'bach'; known: accept, ba"),
         ("seed = 7", "seed = ", "is not valid TOML"),
-        ("resolution = 16", "resolution = 4", "the stages' resolutions must rise"),
+        ("resolution = 16", "resolution = 4", "changed.toml: the stages' resolutions must rise"),
         (
             "tests.stand_in",
             "dalle",

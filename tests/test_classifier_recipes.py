@@ -95,8 +95,9 @@ def test_settings_from_the_command_line_and_from_a_file(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ("epochs", "give NAME=VALUE"),
-        ("epochs=-1", "epochs"),
-        ("colour=1", "colour"),
+        ("epochs=-1", "^--set epochs=-1: epochs: Input should be greater than 0, not -1$"),
+        ("epoch=3", "^--set epoch=3: unknown setting 'epoch'; known: .*, epochs, "),
+        ("augmentation.flp=1", "augmentation: unknown setting 'flp'; known: border, .*, flip, "),
         ("augmentation.resized_crop=[0.5, 0.1]", "smaller one first"),
         ("augmentation.rand_augment=wild", "rand_augment"),
     ],
@@ -104,6 +105,12 @@ def test_settings_from_the_command_line_and_from_a_file(tmp_path: Path) -> None:
 def test_wrong_setting_is_named(change: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_recipe("imagenet-resnet50", [change])
+
+
+def test_settings_that_do_not_fit_each_other_are_named_with_their_recipe() -> None:
+    expected = "^classifier recipe fashion-mnist-small --set augmentation.shift=40: augmentation.sh"
+    with pytest.raises(UserError, match=expected):
+        load_recipe("fashion-mnist-small", ["augmentation.shift=40"])
 
 
 def test_base_that_leads_back_is_refused(tmp_path: Path) -> None:

@@ -450,6 +450,7 @@ def test_the_table_names_the_extractor(scored, capsys):
     for row in rows:
         assert "efficientnet-lite0-64" in row
     assert "FID" not in table
+    assert re.search(r"metric\W+n\W+reference n\W+value\W+95% interval", table)
 
 
 def test_bad_input(releases, tmp_path):
@@ -552,6 +553,24 @@ def test_two_results_side_by_side(scored, tmp_path, capsys):
         compare_scores(*paths, value="fd_train")
     with pytest.raises(UserError, match="unknown value of both results 'kid_test'"):
         compare_scores(*paths, value="kid_test")
+
+
+def test_of_two_trainings_the_accuracies_are_compared(tmp_path, capsys):
+    """The interval says what it leaves out; a value that is no number is left out itself."""
+    paths = [tmp_path / "seed0.json", tmp_path / "seed1.json"]
+    for path, top1 in zip(paths, (0.6, 0.7), strict=True):
+        accuracy = {"value": top1, "interval": [top1 - 0.03, top1 + 0.03], "n": 1000}
+        values = {"top1": accuracy, "cas": False, "steps": 40, "per_class": [{"top1": top1}]}
+        subject = {"train": [{"name": "shapes-real"}]}
+        Result("classifier", "shapes", subject, {"steps": 40}, {}, values).write(path)
+    compare_scores(*paths, as_json=True)
+    rows = json.loads(capsys.readouterr().out)
+    assert list(rows) == ["top1"]
+    assert "not the chance of training" in rows["top1"]["interval_covers"]
+    compare_scores(*paths)
+    assert "not the chance of training" in capsys.readouterr().out
+    with pytest.raises(UserError, match="per_class of shapes-real is not one number"):
+        compare_scores(*paths, value="per_class")
 
 
 def test_the_command_says_bad_input_in_one_line(releases):

@@ -22,10 +22,11 @@ from generation.image_sets import load_images
 from generation.sampler_config import SamplerConfig
 from metrics.select_checkpoint import select_checkpoint
 from metrics.select_sampler import select_sampler
+from metrics.selecting import further, less_accurate, runner_up
 from metrics.selection import require_tuning_unseen
 from metrics.selection_cas import rank_correlation, regret
 from metrics.sweep import parse_grid, sampler_settings, sweep_points
-from tests.conftest import run
+from tests.conftest import FACTS, run
 from tests.painter import paint
 from tests.shapes import changed, recipe_toml
 from tests.test_metrics_release import CLASSES, write_release
@@ -121,6 +122,7 @@ def test_the_settings_that_make_the_best_images_are_chosen(swept: dict[str, Any]
         assert row["fd"]["reference_n"] == 40
     assert swept["regret_of_fd"]["seeds"] == 2
     assert swept["correlation_fd_cas"]["n"] == 2
+    assert swept["runner_up"]["name"] == ranked[1]["name"]
     assert swept["cas_protocol"]["per_class"] == 12
 
 
@@ -225,12 +227,13 @@ def refuse(place: Path, match: str, **changes: Any) -> None:
 def test_bad_input(place: Path) -> None:
     refuse(place, "'test' is refused", split="test")
     refuse(place, "'x' is refused", test="x")
-    refuse(place, "no stage at --res 32", stage=32)
+    refuse(place, "no stage at --stage 32", stage=32)
     refuse(place, "first of the chain", stage=8, noise_augmentation="0.1")
     refuse(place, "--guidance '1,b'", guidance="1,b")
-    refuse(place, "gamma = 0.3 has no effect on ddim", method="ddim", gamma="0.3")
-    refuse(place, "--gamma: ", gamma="1.5")
-    refuse(place, "--method: ", method="euler")
+    mismatch = "^--method ddim --gamma 0.3: gamma = 0.3 has no effect on ddim"
+    refuse(place, mismatch, method="ddim", gamma="0.3")
+    refuse(place, "^--gamma: .* not 1.5$", gamma="1.5")
+    refuse(place, "^--method: .* not 'euler'$", method="euler")
     refuse(place, "32 px", short_list=1, classifier="fashion-mnist-small")
     made = write_release(place / "made", {"train": [np.zeros((4, 16, 16, 3), np.uint8)]})
     refuse(place, "synthetic", real=made)
@@ -275,7 +278,7 @@ def test_the_checkpoint_nearest_to_the_tuning_images_is_chosen(place: Path) -> N
     text = (place / "recipe.toml").read_text()
     (place / "flat.toml").write_text(
         text.replace("tests.painter", "pixel-unet", 1).replace(
-            'checkpoint = "8"', 'checkpoint = "none"\nsha256 = "0"'
+            'checkpoint = "8"', f'checkpoint = "none"\nsha256 = "0"\n{FACTS}'
         )
     )
     command: list[str | Path] = [
@@ -298,6 +301,12 @@ def test_the_checkpoint_nearest_to_the_tuning_images_is_chosen(place: Path) -> N
     hashes = {row["name"]: row["stage"]["checkpoint_sha256"] for row in found["points"]}
     assert chosen[0].sha256 == hashes[found["chosen"]]
     assert chosen[1] == load_recipe(str(place / "flat.toml")).stages[1]
+    assert (chosen[0].model, chosen[0].sampler_source) == (None, "")  # they were of other weights
+    written = Path(found["recipe_file"]).read_text()
+    assert chosen[0].generator == "pixel-unet"
+    assert "The painter's recipe." not in written
+    assert "bright quarters" not in written
+    assert found["runner_up"]["name"] != found["chosen"]
     with Image.open(place / "chosen/curve.png") as picture:
         assert min(picture.size) > 300
     again = run(command)
@@ -360,6 +369,33 @@ def test_regret_is_the_paired_difference_to_the_best() -> None:
     assert found["interval"] == pytest.approx([0.4 / 3 - half, 0.4 / 3 + half], rel=1e-4)
     same = regret(accuracies(a=[0.5], b=[0.5]), "a")
     assert (same["value"], same["cas_winner"], same["interval"]) == (0, "a", None)
+
+
+@pytest.mark.parametrize(
+    ("second", "told_apart"), [([0.5, 0.6, 0.8], True), ([0.5, 0.7, 0.8], False)]
+)
+def test_the_runner_up_is_told_apart_over_paired_seeds(
+    second: list[float], told_apart: bool
+) -> None:
+    cas = accuracies(a=[0.6, 0.7, 0.9], b=second, c=[0.1, 0.2, 0.2])
+    found = runner_up(cas, "a", less_accurate)
+    assert found is not None
+    lost = regret({name: cas[name] for name in "ab"}, "b")
+    assert (found["name"], found["worse_by"], found["interval"]) == (
+        "b", lost["value"], lost["interval"]
+    )  # fmt: skip
+    assert found["told_apart"] is told_apart
+    assert runner_up(accuracies(a=[0.5]), "a", less_accurate) is None
+
+
+def test_a_distance_is_told_apart_by_the_interval_of_the_difference() -> None:
+    near = {"value": 10.0, "interval": [7.0, 13.0]}
+    for value, told_apart in ((14.0, False), (16.0, True)):
+        other = {"value": value, "interval": [value - 4, value + 4]}
+        found = runner_up({"a": near, "b": other}, "a", further)
+        assert found is not None
+        assert found["interval"] == pytest.approx([value - 15, value - 5])
+        assert found["told_apart"] is told_apart
 
 
 def test_rank_correlation_needs_three_points() -> None:
