@@ -34,7 +34,7 @@ AHEAD = 2  # batches that each process has ready
 # Batches of resident images that are cropped at once. A training step leaves no cache warm and no
 # thread awake, so each small operation before it takes several times as long as by itself.
 CROPPED_AT_ONCE = 8
-FOR_AUGMENTATION = ("timm.data", "torchvision.transforms.v2")
+FOR_AUGMENTATION = ("timm.data", "torchvision.transforms.v2")  # slow to import
 FRAMING = 1  # what numbers are drawn for, kept apart from others of the same step
 
 

@@ -71,8 +71,8 @@ def run_study(
     missing = missing_releases(chosen)
     costs = _costs(Planner(chosen, folder, {}, not missing), threads)
     if dry_run and as_json:
-        releases = [one.as_record() for one in missing]
-        print(json.dumps({"releases": releases, "costs": [vars(c) for c in costs]}, indent=2))
+        told = {"releases": list(map(vars, missing)), "costs": list(map(vars, costs))}
+        print(json.dumps(told, indent=2))
     if not as_json:
         _tell(missing, costs, crew.workers, sys.stdout if dry_run else sys.stderr)
     if dry_run:

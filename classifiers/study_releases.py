@@ -3,8 +3,7 @@
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from builder.manifest import read_manifest
 from builder.recipe import load_recipe
@@ -15,28 +14,25 @@ from generation.storage import exists, release_path, split_release
 
 @dataclass(frozen=True)
 class Missing:
-    """A release that is not there or too small; `recipe` builds it, if the study names one.
+    """A release that is not there or too small.
 
-    have, wanted: images of each class; wanted None of the real release, which is imported whole.
+    source: the recipe that builds it, None if the study names none; of the real release what it is
+    imported from. have, wanted: images of each class; wanted None of the real one: the whole.
     """
 
     release: str
-    recipe: str | None
+    source: str | None
     have: int
     wanted: int | None
 
     def as_line(self) -> str:
         """For people to read."""
         if self.wanted is None:
-            return f"to import: {self.release} from {self.recipe}"
+            return f"to import: {self.release} from {self.source}"
         line = f"{self.release}: {self.have:,} of {self.wanted:,} images a class are there"
-        if self.recipe is None:
+        if self.source is None:
             return f"missing: {line}, and the study names no recipe to build it"
-        return f"to build by recipe {self.recipe}: {line}; `build-dataset --dry-run` tells the cost"
-
-    def as_record(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self)
+        return f"to build by recipe {self.source}: {line}; `build-dataset --dry-run` tells the cost"
 
 
 def missing_releases(study: Study) -> list[Missing]:
@@ -53,8 +49,8 @@ def missing_releases(study: Study) -> list[Missing]:
             if wanted > max(one.have, (before.wanted or 0) if before else 0):
                 found[one.release] = one
     for one in found.values():
-        if one.wanted is not None and one.recipe is not None:
-            load_recipe(one.recipe)
+        if one.wanted is not None and one.source is not None:
+            load_recipe(one.source)
     return list(found.values())
 
 
@@ -63,16 +59,16 @@ def make_releases(study: Study, missing: Sequence[Missing], workers: int | None)
     from builder.build_dataset import build_dataset
 
     for one in missing:
-        if one.recipe is None:
+        if one.source is None:
             raise UserError(f"study {study.name}: {one.as_line()}")
     views = ",".join(map(str, study.real.views))
     with redirect_stdout(sys.stderr):
         for one in missing:
             if one.wanted is None:
-                build_dataset(real=one.recipe, out=one.release, views=views, workers=workers)
-            elif one.recipe is not None:
+                build_dataset(real=one.source, out=one.release, views=views, workers=workers)
+            elif one.source is not None:
                 build_dataset(
-                    recipe=one.recipe, per_class=one.wanted, out=one.release, workers=workers
+                    recipe=one.source, per_class=one.wanted, out=one.release, workers=workers
                 )
 
 

@@ -141,7 +141,6 @@ def _list_images(path: ReleasePath) -> pa.Table:
         data = batch.column("image").field("bytes").to_pylist()
         hashes += [bytes.fromhex(sha256_bytes(content)) for content in data]
         others.append(batch.select(names[1:]))
-    if not others:
-        raise UserError(f"{path} holds no images")
-    table = pa.Table.from_batches(others)
+    schema = pa.schema([shard_schema(path).field(name) for name in names[1:]])
+    table = pa.Table.from_batches(others, schema)  # of a shard whose images were all rejected, too
     return table.append_column("image_sha256", pa.array(hashes, pa.binary(32)))

@@ -123,8 +123,6 @@ def _common_resolution(folders: Sequence[Path]) -> int:
 def _point(recipe: Recipe, resolution: int, folder: Path) -> Point:
     run, step = folder.parent.parent.resolve().name, int(folder.name)
     changes = {"checkpoint": str(folder.resolve()), "sha256": None, "generator": "pixel-unet"}
-    recipe.chain(
-        resolution, "the checkpoints' resolution,"
-    )  # names the stages there are, if not this one
+    recipe.chain(resolution, "the checkpoints' resolution,")  # names the stages, if not this one
     changed = with_stage(recipe, resolution, changes)
     return Point(f"{run}-{step:06d}", {"run": run, "step": step}, changed)

@@ -32,7 +32,7 @@ from metrics.extraction import plan_extraction
 from metrics.extractors import load_extractor
 from metrics.feature_cache import FeatureCache
 from metrics.features import extract_shard, iterate_features
-from metrics.image_lists import open_image_set
+from metrics.image_lists import open_image_set, read_image_list
 from metrics.reference_files import read_reference_file
 from metrics.score_release import open_references, print_table, score_release
 from metrics.states import sampling_keys
@@ -201,6 +201,15 @@ def test_blocks_hold_every_image_in_plan_order(extractor, tmp_path, monkeypatch,
         "logits": np.concatenate([found.logits for found in direct]),
     }.items():
         assert np.array_equal(np.concatenate([getattr(b, name) for b in blocks]), expected), name
+
+
+def test_a_shard_without_images_is_an_empty_list(tmp_path):
+    release = write_release(tmp_path / "release", {"train": [random_images(1, 4)]})
+    image_set = open_image_set(release, "16", "train")
+    (shard,) = image_set.shards()
+    table = pq.read_table(release / shard.path)
+    pq.write_table(table.slice(0, 0), release / shard.path)  # as if all had been rejected
+    assert len(read_image_list(image_set, shard, tmp_path / "cache")) == 0
 
 
 @pytest.mark.parametrize(("split", "n"), [("fit", 72), ("tuning", 8)])

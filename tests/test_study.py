@@ -361,7 +361,7 @@ release = "{tmp_path}/last"
     first, last = json.loads(capsys.readouterr().out)["releases"]
     assert first["release"] == f"{tmp_path}/first"
     assert (last["have"], last["wanted"]) == (0, 8)
-    if last["recipe"] is None:
+    if last["source"] is None:
         with pytest.raises(UserError, match=r"last: 0 of 8 images a class .* names no recipe"):
             run_study(str(path), out=tmp_path / "out")
         assert not (tmp_path / "first").exists()
