@@ -31,13 +31,26 @@ R = TypeVar("R", ClassifierResult, ScoresResult)
 
 @dataclass(frozen=True)
 class Score:
-    """A number over `seeds` runs. std is None for one run; interval is that of a single run."""
+    """A number over runs. by_seeds: each run's, by the seeds it had, spelled as canonical JSON.
 
-    mean: float
-    std: float | None
-    seeds: int
+    std is None for one run; interval is that of a single run.
+    """
+
+    by_seeds: dict[str, float]
     n: int | None
     interval: tuple[float, float] | None
+
+    @property
+    def seeds(self) -> int:
+        return len(self.by_seeds)
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.by_seeds.values())
+
+    @property
+    def std(self) -> float | None:
+        return stdev(self.by_seeds.values()) if self.seeds > 1 else None
 
 
 @dataclass(frozen=True)
@@ -171,8 +184,8 @@ def _classifier_settings(result: ClassifierResult) -> Settings:
     return {
         "model": result.subject.model,
         "recipe": result.subject.recipe,
-        **flatten("protocol", result.result.protocol),
         **flatten("test set", result.result.reference),
+        **flatten("protocol", result.result.protocol),
     }
 
 
@@ -204,10 +217,10 @@ def _training_key(result: ClassifierResult) -> str:
 
 
 def _training(runs: Sequence[ClassifierResult]) -> Training:
-    scores = {"top1": _score([run.values.top1 for run in runs])}
+    scores = {"top1": _score(runs, [run.values.top1 for run in runs])}
     top5 = [run.values.top5 for run in runs if run.values.top5 is not None]
     if len(top5) == len(runs):
-        scores["top5"] = _score(top5)
+        scores["top5"] = _score(runs, top5)
     return Training(
         sources=runs[0].subject.train,
         scores=scores,
@@ -222,19 +235,18 @@ def _scored(runs: Sequence[ScoresResult]) -> Scored:
         require_comparable([run.result for run in runs], key)
     return Scored(
         source=runs[0].subject,
-        scores={key: _score([run.values[key] for run in runs]) for key in keys},
+        scores={key: _score(runs, [run.values[key] for run in runs]) for key in keys},
         per_class={key: rows for key in keys if (rows := runs[0].values[key].per_class)},
         values=runs[0].values,
         files=tuple(run.path for run in runs),
     )
 
 
-def _score(values: Sequence[Value]) -> Score:
-    numbers = [v.value for v in values]
+def _score(runs: Sequence[AnyResult], values: Sequence[Value]) -> Score:
     return Score(
-        mean=fmean(numbers),
-        std=stdev(numbers) if len(numbers) > 1 else None,
-        seeds=len(numbers),
+        by_seeds={
+            canonical_json(run.result.seeds): v.value for run, v in zip(runs, values, strict=True)
+        },
         n=values[0].n,
         interval=values[0].interval if len(values) == 1 else None,
     )
@@ -257,15 +269,3 @@ def differing_settings(rankings: Sequence[Ranking[T]]) -> list[str]:
     return [
         name for name in names if len({canonical_json(r.settings.get(name)) for r in rankings}) > 1
     ]
-
-
-def baseline_of(ranking: Ranking[Training], row: Training) -> Training | None:
-    """The real-only run of the same recipe: as many images if there is one, else the largest.
-
-    Real images that an epoch visits more than once are a control, not a baseline.
-    """
-    real = [r for r in ranking.rows if r.arm == "real" and all(s.weight == 1 for s in r.sources)]
-    if not real:
-        return None
-    same = [other for other in real if other.images == row.images]
-    return same[0] if same else max(real, key=lambda other: other.images)

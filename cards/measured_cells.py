@@ -12,6 +12,7 @@ from cards.tables import Cell, Column, Group, decimals_for, spread_cell, text_ce
 
 METRIC_SETTINGS = "metric settings of "
 LONGEST = 40  # characters of a setting that are shown
+MOST = 6  # settings that are named; two recipes differ in dozens
 
 MADE_COLUMNS = (
     Column("seconds", "Cost, s an image", better="lower", help="of one worker, all stages"),
@@ -77,11 +78,15 @@ def file_names(files: Iterable[Path]) -> tuple[str, ...]:
 
 
 def apart_note(settings: Settings, differing: Sequence[str]) -> str:
-    """Why this group is not ranked with the others: its values of all that differs."""
+    """Why this group is not ranked with the others: what differs, with its own values."""
     if not differing:
         return ""
-    shown = ", ".join(f"{_setting_words(n)} (here {_short(settings.get(n))})" for n in differing)
-    return f"Not ranked with the other groups, which differ from it in: {shown}"
+    shown = ", ".join(
+        f"{_setting_words(name)} (here {_short(settings.get(name))})" for name in differing[:MOST]
+    )
+    more = len(differing) - MOST
+    rest = f", and {more} more settings (leaderboard.json has them all)" if more > 0 else ""
+    return f"Not ranked with the other groups, which differ from it in: {shown}{rest}"
 
 
 def _setting_words(name: str) -> str:

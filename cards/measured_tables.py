@@ -3,14 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cards.measured import (
-    Ranking,
-    Scored,
-    Settings,
-    Training,
-    baseline_of,
-    differing_settings,
-)
+from cards.against_real import baseline_of, ratio_to
+from cards.measured import Ranking, Scored, Settings, Training, differing_settings
 from cards.measured_cells import (
     apart_note,
     file_names,
@@ -31,6 +25,7 @@ from cards.tables import (
     Row,
     Table,
     count_cell,
+    spread_cell,
     text_cell,
 )
 
@@ -58,6 +53,11 @@ JOINED = ("fd_train", "fd_test", "inception_score")  # shown beside the accuraci
 REGIMES = (
     "Regime A: the generator never saw the real set. B: it was trained or fine-tuned on it. "
     "C: it is conditioned on real images while sampling."
+)
+REAL_ONLY = (
+    "Real only: the same recipe on as many real images, or on the number in brackets; where real "
+    "images had generated ones added, on those real images alone. Of real: square brackets are the "
+    "95% interval over the seeds that both have."
 )
 SPREAD = (
     "± is the standard deviation over runs; square brackets are the 95% interval of a single run."
@@ -101,7 +101,7 @@ def training_table(
             )
         )
     caption = "Classifiers trained on each set, all tested on the same real test images."
-    footnotes = [SPREAD, _real_note(rankings), REGIMES]
+    footnotes = [SPREAD, REAL_ONLY, REGIMES]
     if joined:
         footnotes.append(
             f"FD and Inception-style score are those of {_scores_title(joined.settings)}; their "
@@ -117,25 +117,16 @@ def training_table(
     )
 
 
-def _real_note(rankings: Sequence[Ranking[Training]]) -> str:
-    rows = [(r, row) for r in rankings for row in r.rows if row.arm != "real"]
-    others = [b for r, row in rows if (b := baseline_of(r, row)) and b.images != row.images]
-    note = "Real only: the same recipe on as many real images"
-    return (
-        f"{note}; where there is no such run, on the number in brackets." if others else f"{note}."
-    )
-
-
 def _training_cells(
     ranking: Ranking[Training], row: Training, names: dict[tuple[str, str], str]
 ) -> dict[str, Cell]:
     top1 = row.scores["top1"]
-    parts = [names[s.name, s.content_sha256] + _visits(s) for s in row.sources]
+    name = training_name(row, names)
     regimes = sorted({s.regime for s in row.sources if s.regime})
     configs = list(dict.fromkeys(s.config for s in row.sources))
     content = ", ".join(f"{s.content_sha256[:12]} {s.config}/{s.split}" for s in row.sources)
     cells = {
-        "name": Cell(" + ".join(parts), " + ".join(parts), note=content),
+        "name": Cell(name, name, note=content),
         "arm": text_cell(row.arm),
         "regime": text_cell(", ".join(regimes)),
         "config": Cell(", ".join(configs), int(configs[0]) if configs[0].isdigit() else configs[0]),
@@ -151,8 +142,9 @@ def _training_cells(
         same = baseline.images == row.images
         text = f"{100 * real.mean:.2f}" + ("" if same else f" ({baseline.images:,})")
         note = f"{baseline.images:,} real images, {real.seeds} runs"
+        ratio, ends = ratio_to(real, top1)
         cells["real_top1"] = Cell(text, 100 * real.mean, note=note)
-        cells["ratio"] = Cell(f"{top1.mean / real.mean:.3f}", top1.mean / real.mean)
+        cells["ratio"] = spread_cell(ratio, None, ends, 3, note)
     return cells
 
 
@@ -245,6 +237,16 @@ def _scores_title(settings: Settings) -> str:
     return f"{extractor_name(settings)}, {settings['images']:,} images"
 
 
-def _visits(source: Source) -> str:
-    """Said of a source whose images an epoch does not visit once each."""
-    return "" if source.weight == 1 else f" (visited {source.weight:g} times)"
+def training_name(row: Training, names: dict[tuple[str, str], str]) -> str:
+    """Its releases; of a mixture how many images of each, and which an epoch visits repeatedly."""
+    return " + ".join(
+        names[s.name, s.content_sha256] + _in_brackets(s, mixed=len(row.sources) > 1)
+        for s in row.sources
+    )
+
+
+def _in_brackets(source: Source, *, mixed: bool) -> str:
+    facts = [f"{source.images:,}"] if mixed else []
+    if source.weight != 1:
+        facts.append(f"visited {source.weight:g} times")
+    return f" ({', '.join(facts)})" if facts else ""

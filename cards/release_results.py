@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from builder.manifest import Manifest
+from cards.against_real import baseline_of
 from cards.measured import (
     Ranking,
     Scored,
     Training,
-    baseline_of,
     classifier_rankings,
     score_rankings,
 )

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from builder.manifest import MANIFEST_FILE, Manifest, read_manifest
 from builder.results import read_result
 from cards.report_schema import FinetuningReport, Report, SelectionReport, StudyReport
 from cards.result_schema import AnyResult, parse_result
 from generation.errors import UserError
+from generation.validation import validated
 
 MEASUREMENTS = ("classifier", "scores")
 SELECTIONS = ("sampler-selection", "checkpoint-selection")
@@ -121,12 +120,7 @@ def _parse_report(model: type[Report], path: Path, contents: Mapping[Path, Any])
     content: dict[str, Any] = {"path": path, **contents[path]}
     if model is not StudyReport and "dataset" not in content:
         content["dataset"] = _dataset_below(path, contents)
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}: {where}: {first['msg']}") from None
+    return validated(model, content, str(path))
 
 
 def _dataset_below(path: Path, contents: Mapping[Path, Any]) -> str:

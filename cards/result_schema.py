@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from builder.results import Result
 from generation.errors import UserError
+from generation.validation import validated
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Interval = tuple[float, float]
@@ -159,9 +160,4 @@ def parse_result(path: Path, result: Result) -> AnyResult:
         "subject": result.subject,
         "values": result.values,
     }
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}: {where}: {first['msg']}") from None
+    return validated(model, content, str(path))

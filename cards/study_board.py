@@ -39,7 +39,7 @@ ARM_COLUMNS = (
     Column("difference", "Difference to real, points", better="higher", help="paired by seed"),
     Column("over_images", "over test images", numeric=False, help="95% interval of the difference"),
     Column("regime", "Regime", numeric=False, help="what the generator saw of the real set"),
-    Column("images", "Images"),
+    Column("images", "Images an epoch"),
     Column("steps", "Updates", help="optimiser steps"),
     Column("seeds", "Runs", help="training runs with different seeds"),
 )

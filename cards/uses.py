@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from builder.manifest import Manifest
+from cards.against_real import verdict
 from cards.measured import Score
 from cards.release_results import AboutTraining, Results
 
@@ -43,21 +44,10 @@ def _worth(trained_on: str, trainings: Sequence[AboutTraining]) -> str:
 
 
 def _verdict(about: AboutTraining) -> str:
-    """Whether the spreads of the two accuracies are apart; "" without real images beside."""
+    """How it compares; "" without real images beside."""
     if about.baseline is None:
         return ""
-    ours, real = about.row.scores["top1"], about.baseline.scores["top1"]
-    (low, high), (real_low, real_high) = _ends(ours), _ends(real)
-    if low > real_high:
-        return "better"
-    return "worse" if high < real_low else "no clear difference"
-
-
-def _ends(score: Score) -> tuple[float, float]:
-    if score.interval is not None:
-        return score.interval
-    spread = score.std or 0.0
-    return score.mean - spread, score.mean + spread
+    return verdict(about.baseline.scores["top1"], about.row.scores["top1"])
 
 
 def _model(about: AboutTraining) -> str:

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+from cards.against_real import baseline_of
 from cards.charts import distance_chart, gain_chart, scaling_chart
 from cards.class_changes import class_changes
 from cards.facet import ClassView, View
-from cards.measured import Ranking, Scored, Training, baseline_of
+from cards.measured import Ranking, Scored, Training
 from cards.measured_cells import names_of
-from cards.measured_tables import find_scored
+from cards.measured_tables import find_scored, training_name
 from cards.published import PublishedRow, read_published
 from cards.score_names import extractor_name, score_name
 
@@ -62,11 +63,10 @@ def class_views(trainings: Sequence[Ranking[Training]]) -> list[ClassView]:
             baseline = baseline_of(ranking, row)
             if row.arm == "real" or not row.per_class or not (baseline and baseline.per_class):
                 continue
-            parts = " + ".join(names[s.name, s.content_sha256] for s in row.sources)
             views.append(
                 ClassView(
-                    f"{parts}, {row.images:,} images, {ranking.settings['model']} "
-                    f"({ranking.settings['recipe']})",
+                    f"{training_name(row, names)}, {row.images:,} images, "
+                    f"{ranking.settings['model']} ({ranking.settings['recipe']})",
                     f"{baseline.images:,} real images",
                     RULE,
                     class_changes(baseline.per_class, row.per_class),

@@ -9,7 +9,7 @@ MOST_NAMES = 10  # classes named in each direction: an ImageNet of them is not f
 Group = tuple[str, int, str]  # model, resolution, size: what arms are compared within
 CHANGE = "difference | over seeds | over images"
 ARMS = f"""
-| training set | regime | images | steps | top-1, % | top-5, % | {CHANGE} |
+| training set | regime | images an epoch | steps | top-1, % | top-5, % | {CHANGE} |
 |---|---|--:|--:|--:|--:|--:|--:|--:|"""
 ANSWERS = f"""
 | classifier | real a class | training set | against | {CHANGE} | answer |

@@ -171,7 +171,7 @@ def _parse_weights(weights: str | None, sources: int) -> tuple[float, ...]:
         found = ()
     if len(found) != sources or not all(0 < weight < float("inf") for weight in found):
         raise UserError(
-            f"--weights {weights!r}: give {sources} positive numbers, one a --train, such as "
+            f"--weights {weights!r}: give a positive number for each --train, such as "
             f"{','.join(['1'] * sources)}"
         )
     return found

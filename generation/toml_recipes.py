@@ -1,16 +1,15 @@
 """Reading a recipe that a person wrote as TOML: by name from a folder of ours, or from a file."""
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
 from generation.errors import UserError, unknown_name
+from generation.validation import Model, Place, complaint
 
-Model = TypeVar("Model", bound=BaseModel)
 BASE = "base"
 
 
@@ -35,14 +34,11 @@ def load_toml(
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        # an unknown setting first: it may be why another one is missing
-        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-        place = _place(first, content)
-        inputs = _inputs(f"{kind} {source}", parsed, place)
-        raise UserError(f"{inputs}: {_complaint(model, first, place)}") from None
+        place, text = complaint(model, content, error)
+        raise UserError(f"{_inputs(f'{kind} {source}', parsed, place)}: {text}") from None
 
 
-def _inputs(source: str, changes: Mapping[str, Any], place: Sequence[str | int]) -> str:
+def _inputs(source: str, changes: Mapping[str, Any], place: Place) -> str:
     """What the user gave that holds the error: the changes at its place, else the file.
 
     An error of no place is of settings that do not fit each other, from either.
@@ -51,38 +47,7 @@ def _inputs(source: str, changes: Mapping[str, Any], place: Sequence[str | int])
     return " ".join(guilty if guilty and place else [source, *guilty])
 
 
-def reason(error: ErrorDetails) -> str:
-    """What pydantic says is wrong, with the value that was given where it is a plain one."""
-    message = error["msg"].removeprefix("Value error, ")
-    plain = isinstance(error["input"], str | int | float)
-    if error["type"] in ("value_error", "extra_forbidden") or not plain:
-        return message
-    return f"{message}, not {error['input']!r}"
-
-
-def _complaint(model: type[BaseModel], error: ErrorDetails, place: Sequence[str | int]) -> str:
-    """The setting and what is wrong with it; for an unknown one, which are known there."""
-    if error["type"] != "extra_forbidden":
-        return ": ".join(part for part in (_spelled(place), reason(error)) if part)
-    *table, name = place
-    unknown = unknown_name("setting", str(name), _known(model, table))
-    return ": ".join(part for part in (_spelled(table), str(unknown)) if part)
-
-
-def _place(error: ErrorDetails, content: Any) -> list[str | int]:
-    """Where in the file the error is: pydantic's place less the names of a type's alternatives."""
-    place: list[str | int] = []
-    for part in error["loc"]:
-        in_list = isinstance(content, list) and isinstance(part, int)
-        if in_list or (isinstance(content, dict) and part in content):
-            content = content[part]
-        elif error["type"] != "missing":
-            break
-        place.append(part)
-    return place
-
-
-def _holds(change: Any, place: Sequence[str | int]) -> bool:
+def _holds(change: Any, place: Place) -> bool:
     """Whether a change sets what stands at `place`, or something in it."""
     for part in place:
         if not isinstance(change, dict):
@@ -91,32 +56,6 @@ def _holds(change: Any, place: Sequence[str | int]) -> bool:
             return False
         change = change[part]
     return True
-
-
-def _spelled(place: Sequence[str | int]) -> str:
-    """As people count: the third table [[arm]] is "arm 3"."""
-    text = ""
-    for before, part in zip(("", *place), place, strict=False):
-        if isinstance(part, int):
-            text += f" {part + 1}"
-        else:
-            text += f"{': ' if isinstance(before, int) else '.' if text else ''}{part}"
-    return text
-
-
-def _known(model: type[BaseModel], table: Sequence[str | int]) -> list[str]:
-    """The settings of the table at that place, as they are written in the file."""
-    for part in table:
-        fields = (f for name, f in model.model_fields.items() if part in (name, f.alias))
-        model = next((m for field in fields for m in _models_in(field.annotation)), model)
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _models_in(part)
 
 
 def merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from builder.recipe import Recipe
 from generation.errors import UserError
 from generation.sampler_config import SamplerConfig
-from generation.toml_recipes import reason
+from generation.validation import reason
 from metrics.selection import Point
 
 AXES = {"guidance": "w", "gamma": "g", "steps": "s", "noise_augmentation": "a"}  # letter in names

@@ -15,7 +15,9 @@ import pytest
 
 from builder.commit import sha256_file
 from builder.results import Result
+from cards.against_real import verdict
 from cards.board import assemble_board
+from cards.measured import Score
 from cards.page import render_csv, render_html, render_json, render_markdown, write_site
 from cards.published import FOLDER, TABLES, read_published
 from cards.result_folder import ResultFolder, read_folder
@@ -171,19 +173,77 @@ def test_runs_are_averaged_and_ranked(measured: Path) -> None:
     assert good["top1_std"] == pytest.approx(np.std([80, 82], ddof=1))
     assert (good["seeds"], good["rank"], rows["bad", 1000]["rank"]) == (2, 1, 2)
     assert "rank" not in rows["real", 1000]
-    assert "rank" not in rows["real + good", 6000]
+    assert "rank" not in rows["real (5,000) + good (1,000)", 6000]
     assert [r["top1"] for r in group["rows"]] == sorted(
         (r["top1"] for r in group["rows"]), reverse=True
     )
 
 
-def test_baseline_has_as_many_images_or_is_the_largest(measured: Path) -> None:
+def test_baseline_has_as_many_images_or_the_same_real_ones(measured: Path) -> None:
     (group,) = table_of(board_of(measured), "fixture", "fixture-classifiers")["groups"]
     rows = {(r["name"], r["images"]): r for r in group["rows"]}
     assert rows["good", 1000]["real_top1"] == pytest.approx(86.0)  # 1,000 real images
     assert rows["good", 1000]["ratio"] == pytest.approx(81 / 86)
-    assert rows["real + good", 6000]["real_top1"] == pytest.approx(91.0)  # 5,000: the largest
+    assert rows["real (5,000) + good (1,000)", 6000]["real_top1"] == pytest.approx(91.0)
     assert "real_top1" not in rows["real", 1000]
+
+
+def test_added_images_are_compared_with_the_same_real_images_or_none(tmp_path: Path) -> None:
+    few, many, made = a_source("real", 50, "real"), a_source("real", 5000, "real"), a_source("g", 9)
+    often = {**few, "weight": 2.0}
+    sets = [([few], 0.5), ([many], 0.9), ([few, made], 0.6), ([often, made], 0.7)]
+    sets.append(([a_source("other", 50, "real"), made], 0.8))
+    results = [a_classifier_result(train, top1, 0) for train, top1 in sets]
+    board = board_of(write_all(tmp_path / "results", results))
+    rows = table_of(board, "fixture", "fixture-classifiers")["groups"][0]["rows"]
+    found = {r["name"]: r.get("real_top1") for r in rows if "+" in r["name"]}
+    assert found == {
+        "real (50) + g (9)": pytest.approx(50.0),
+        "real (50, visited 2 times) + g (9)": pytest.approx(50.0),
+        "other (50) + g (9)": None,
+    }
+
+
+def test_ratio_to_real_has_its_interval_over_shared_seeds(tmp_path: Path) -> None:
+    real, made, single = a_source("real", 9, "real"), a_source("made", 9), a_source("single", 9)
+    runs = {0: (0.80, 0.90), 1: (0.70, 0.86), 2: (0.75, 0.95)}
+    results = [a_classifier_result([single], 0.8, 0)]
+    for seed, (ours, theirs) in runs.items():
+        results.append(a_classifier_result([made], ours, seed))
+        results.append(a_classifier_result([real], theirs, seed))
+    board = board_of(write_all(tmp_path / "results", results))
+    (group,) = table_of(board, "fixture", "fixture-classifiers")["groups"]
+    rows = {r["name"]: r for r in group["rows"]}
+    ratios = np.array([ours / theirs for ours, theirs in runs.values()])
+    half = 4.302652729911275 * ratios.std(ddof=1) / 3**0.5  # Student's t, 2 degrees, 97.5%
+    assert rows["made"]["ratio"] == pytest.approx(0.75 / (2.71 / 3))
+    assert rows["made"]["ratio_low"] == pytest.approx(ratios.mean() - half)
+    assert rows["made"]["ratio_high"] == pytest.approx(ratios.mean() + half)
+    assert "ratio_low" not in rows["single"]  # one seed, of the three that real images have
+
+
+@pytest.mark.parametrize(
+    ("ours", "real", "expected"),
+    [
+        ({0: 0.81, 1: 0.91}, {0: 0.80, 1: 0.90}, "better"),  # by as much with each seed
+        ({0: 0.80, 1: 0.90}, {0: 0.81, 1: 0.91}, "worse"),
+        ({0: 0.81, 1: 0.85}, {0: 0.80, 1: 0.82}, "no clear difference"),
+        ({2: 0.81, 3: 0.91}, {0: 0.80, 1: 0.90}, "no clear difference"),  # other seeds
+        ({2: 0.899, 3: 0.9}, {0: 0.80, 1: 0.801}, "better"),
+        ({0: 0.9}, {0: 0.8}, "no clear difference"),  # one run that states no interval
+    ],
+)
+def test_verdict_against_real_images(
+    ours: dict[int, float], real: dict[int, float], expected: str
+) -> None:
+    scores = [Score({str(s): v for s, v in runs.items()}, None, None) for runs in (real, ours)]
+    assert verdict(*scores) == expected
+
+
+@pytest.mark.parametrize(("top1", "expected"), [(0.83, "better"), (0.81, "no clear difference")])
+def test_single_runs_differ_where_their_intervals_lie_apart(top1: float, expected: str) -> None:
+    real = Score({"0": 0.8}, 1000, (0.79, 0.81))
+    assert verdict(real, Score({"0": top1}, 1000, (top1 - 0.01, top1 + 0.01))) == expected
 
 
 def test_real_images_visited_more_often_are_no_baseline(tmp_path: Path) -> None:
@@ -202,7 +262,8 @@ def test_real_images_visited_more_often_are_no_baseline(tmp_path: Path) -> None:
 def test_scores_stand_beside_the_same_release_only(measured: Path) -> None:
     (group,) = table_of(board_of(measured), "fixture", "fixture-classifiers")["groups"]
     distances = {r["name"]: r.get("fd_train") for r in group["rows"]}
-    assert distances == {"good": 20.0, "bad": 40.0, "real": None, "real + good": None}
+    mixed = "real (5,000) + good (1,000)"
+    assert distances == {"good": 20.0, "bad": 40.0, "real": None, mixed: None}
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from builder.commit import canonical_json
 from generation.errors import UserError, unknown_name
+from generation.validation import validated
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,7 @@ def rule_source(name: str) -> RuleSource:
 def locate_rule(name: str, settings: Mapping[str, Any], stage: StageFacts) -> LocatedRule:
     """Check the settings, find and hash what the rule needs; UserError says what does not fit."""
     source = rule_source(name)
-    try:
-        checked = source.Settings.model_validate(dict(settings))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"accept rule {name}: {where}: {first['msg']}") from None
+    checked = validated(source.Settings, dict(settings), f"accept rule {name}")
     place = source.locate(checked, stage)
     text = canonical_json(json.loads(json.dumps(dict(settings))))
     return LocatedRule(name, text, place, source.sha256(place, checked))
