@@ -13,7 +13,7 @@ from builder.commit import write_atomically
 from classifiers.study import Study, as_record, load_study
 from classifiers.study_plan import Planner, Run
 from generation.command import run_command
-from generation.options import Json, Scheduler, SchedulerFile, Workers
+from generation.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
 from generation.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from classifiers.study_releases import Missing
 
 StudyName = Annotated[
-    str, typer.Argument(help="A built-in study (minutes, fashion-mnist, imagenet) or a TOML file.")
+    str,
+    typer.Argument(
+        help="A TOML file or, built in, minutes, fashion-mnist, fashion-mnist-long or imagenet."
+    ),
 ]
 Out = Annotated[
     Path | None, typer.Option(help="Folder of runs and report; by default studies/NAME.")
@@ -45,6 +48,9 @@ def run_study(
     threads: Threads = None,
     scheduler: Scheduler = None,
     scheduler_file: SchedulerFile = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -65,7 +71,8 @@ def run_study(
     from classifiers.study_releases import make_releases, missing_releases
     from classifiers.study_runs import Crew, hired
 
-    crew = Crew(ClusterOptions(workers, scheduler, scheduler_file), threads)
+    options = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
+    crew = Crew(options, threads)
     threads = crew.group
     folder = (out or Path("studies") / chosen.name).absolute()
     missing = missing_releases(chosen)

@@ -205,7 +205,7 @@ def reproduce(
 
 
 def publish(
-    place: ReleasePlace,
+    place: Annotated[str, typer.Argument(metavar="RELEASE", help="Folder of a finished release.")],
     repository: Annotated[
         str,
         typer.Argument(help="OWNER/NAME on the Hub; made if there is none.", metavar="OWNER/NAME"),
