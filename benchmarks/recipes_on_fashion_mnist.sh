@@ -15,7 +15,7 @@ run() {
         --train $real:original:train --per-class 100 --test $real:original:test \
         --out "$out/$recipe.json"
 }
-patches="--set model_args.img_size=32 --set model_args.patch_size=4"
+patches="--set model_args.patch_size=4"
 run imagenet-resnet50 --set epochs=5 --set learning_rate=0.05
 run imagenet-resnetrs50-160 --set epochs=5 --set learning_rate=0.05 --set ema=0.99
 run imagenet-vit-s16 --set epochs=30 --set learning_rate=3e-4 $patches

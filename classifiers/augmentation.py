@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from classifiers.recipe import Augmentation
+from classifiers.recipe import Augmentation, Fill
 
 ERASED_AREA = (0.02, 1 / 3)  # share of the image, Zhong et al. 2020
 ERASED_ASPECT = (0.3, 1 / 0.3)
@@ -49,16 +49,21 @@ def mirror(images: Tensor, framing: Framing) -> Tensor:
     return torch.where(mirrored[:, None, None, None], images.flip(3), images)
 
 
-def random_erasing(images: Tensor, probability: float) -> Tensor:
-    """Set one rectangle to 0, the mean of normalised pixels, in each image chosen."""
-    count, _, height, width = images.shape
+def random_erasing(images: Tensor, probability: float, fill: Fill = "mean") -> Tensor:
+    """In each image chosen, one rectangle becomes 0, the mean of normalised pixels, or noise."""
+    count, channels, height, width = images.shape
     area = torch.empty(count).uniform_(*ERASED_AREA) * height * width
     aspect = torch.empty(count).uniform_(*map(math.log, ERASED_ASPECT)).exp()
     rows = _random_span((area * aspect).sqrt(), height)
     columns = _random_span((area / aspect).sqrt(), width)
     chosen = torch.rand(count) < probability
     erased = rows[:, :, None] & columns[:, None, :] & chosen[:, None, None]
-    return images.masked_fill(erased[:, None].to(images.device), 0.0)
+    if fill == "mean":
+        return images.masked_fill(erased[:, None].to(images.device), 0.0)
+    noise = torch.randn(int(erased.sum()), channels)
+    images = images.clone()
+    images.permute(0, 2, 3, 1)[erased.to(images.device)] = noise.to(images.device)
+    return images
 
 
 def _random_span(lengths: Tensor, size: int) -> Tensor:

@@ -215,7 +215,7 @@ def finished(
     settings = recipe.augmentation
     images = normalise(images, recipe)
     if settings.erasing > 0:
-        images = random_erasing(images, settings.erasing)
+        images = random_erasing(images, settings.erasing, settings.erasing_fill)
     if settings.mixup > 0 or settings.cutmix > 0:
         images, labels = mix_images(images, labels, classes, settings)
     return images.contiguous(memory_format=torch.channels_last), labels

@@ -1,6 +1,5 @@
 """One measurement: train on some sources, test on real images, write the result."""
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
@@ -122,12 +121,10 @@ def run_experiment(
 
     from classifiers.training import StateFile, launched_processes, total_steps, train
 
-    recipe = experiment.recipe
-    visits = experiment.visits
+    recipe, visits, testing = experiment.recipe, experiment.visits, experiment.testing
     steps = total_steps(recipe, len(visits), experiment.steps)
     state = StateFile(out.with_suffix(".state"), experiment.key(seed), state_seconds)
-    processes = launched_processes()
-    started = time.perf_counter()
+    seconds: list[float] = []
     with progress(steps * recipe.batch) as advance:
         model = train(
             recipe,
@@ -135,16 +132,16 @@ def run_experiment(
             seed,
             experiment.steps,
             lambda: advance(recipe.batch),
+            on_end=seconds.append,
             visits=visits,
             start=experiment.start,
             state=state,
             loaders=loaders,
         )
+    processes = launched_processes()
     if not processes.is_main_process:
         return None
-    seconds = time.perf_counter() - started
-    predictions: Predictions = predict(model, recipe, experiment.testing, loaders)
-    testing = experiment.testing
+    predictions: Predictions = predict(model, recipe, testing, loaders)
     values = {
         "cas": experiment.is_cas,
         "steps": steps,
@@ -153,8 +150,8 @@ def run_experiment(
     spent = {
         "threads": torch.get_num_threads(),
         "processes": processes.num_processes,
-        "training_seconds": round(seconds, 1),
-        "images_per_second": round(steps * recipe.batch / seconds, 1),
+        "training_seconds": round(seconds[0], 1),
+        "images_per_second": round(steps * recipe.batch / seconds[0], 1),
     }
     result = experiment.result(seed, values, spent)
     if save is not None:

@@ -78,6 +78,7 @@ def rand_augment(recipe: ClassifierRecipe) -> ImageFunction:
     settings: dict[str, Any] = {
         "translate_const": int(recipe.resolution * TRANSLATION),
         "img_mean": tuple(min(255, round(255 * value)) for value in mean),
+        "interpolation": RESAMPLING[recipe.view.interpolation],
     }
     try:
         transform: Any = rand_augment_transform(recipe.augmentation.rand_augment, settings)
@@ -94,10 +95,11 @@ def rand_augment(recipe: ClassifierRecipe) -> ImageFunction:
 
 
 def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
-    """Keep the highest `bits` of each value. With none left all is black; Pillow 13 refuses it."""
+    """Keep the highest `bits` of each value. With none left, or fewer as timm counts them beyond
+    magnitude 10, all is black; Pillow 13 refuses it."""
     if bits >= 8:
         return image
-    return ImageOps.posterize(image, bits) if bits else Image.new(image.mode, image.size)
+    return ImageOps.posterize(image, bits) if bits > 0 else Image.new(image.mode, image.size)
 
 
 @contextmanager

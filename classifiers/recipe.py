@@ -14,8 +14,9 @@ BUILTIN = Path(__file__).parent / "recipes"
 Share = Annotated[float, Field(ge=0, le=1)]
 # Settings that came later: a protocol names them only where they are used, so that it stays equal
 # to that of results from before.
-LATER = ("position", "precision", "clip", "start", "view")
-LATER_AUGMENTATION = ("resized_crop", "rand_augment", "repeats")
+LATER = ("position", "precision", "clip", "start", "view", "micro_batch")
+LATER_AUGMENTATION = ("resized_crop", "rand_augment", "repeats", "erasing_fill")
+Fill = Literal["mean", "noise"]
 
 
 class Augmentation(BaseModel):
@@ -23,12 +24,13 @@ class Augmentation(BaseModel):
 
     shift: pixels up to which an image moves along each axis, `border` filling what is uncovered.
     flip: mirror left to right, one image in two. erasing: probability that a random rectangle is
-    replaced by the mean (Zhong et al. 2020). mixup, cutmix: the Beta distribution's parameter
-    (Zhang et al. 2018, Yun et al. 2019), 0 for none; with both, each batch gets one of them.
-    resized_crop: least and greatest share of the image's area in a crop of aspect 3/4 to 4/3 that
-    is scaled to the resolution (Szegedy et al. 2015), in place of shift. rand_augment: timm's name
-    of a policy, such as rand-m9-mstd0.5-inc1 (Cubuk et al. 2020). repeats: how often an image
-    comes in a row, each time augmented anew; an epoch then sees so many fewer (Hoffer et al. 2020).
+    replaced (Zhong et al. 2020), by the mean or, as erasing_fill says, by normal noise. mixup,
+    cutmix: the Beta distribution's parameter (Zhang et al. 2018, Yun et al. 2019), 0 for none; with
+    both, each batch gets one of them. resized_crop: least and greatest share of the image's area in
+    a crop of aspect 3/4 to 4/3 that is scaled to the resolution (Szegedy et al. 2015), in place of
+    shift. rand_augment: timm's name of a policy, such as rand-m9-mstd0.5-inc1 (Cubuk et al. 2020).
+    repeats: how often an image comes in a row, each time augmented anew; an epoch then sees so many
+    fewer (Hoffer et al. 2020).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,6 +39,7 @@ class Augmentation(BaseModel):
     border: Literal["black", "reflect"] = "black"
     flip: bool = False
     erasing: Share = 0.0
+    erasing_fill: Fill = "mean"
     mixup: Annotated[float, Field(ge=0)] = 0.0
     cutmix: Annotated[float, Field(ge=0)] = 0.0
     resized_crop: tuple[Share, Share] | None = None
@@ -79,10 +82,12 @@ class ClassifierRecipe(ClassifierModel):
     """A classifier and its training.
 
     description: what it is; sources: where its settings come from; expected: its real-only
-    accuracy; cost: what a training takes. warmup: share of all steps in which the learning rate
-    rises. Weight decay spares biases and normalisation. ema: decay of the averaged weights, which
-    are then the result; 0 for none. precision: of the network's activations. clip: greatest norm
-    of the gradient, 0 for none. start: the recipe whose trained classifier this one goes on from.
+    accuracy; cost: what a training takes. micro_batch: images that a device takes at once, the
+    gradients of a batch's parts being added up; batch normalisation sees one part at a time.
+    warmup: share of all steps in which the learning rate rises. Weight decay spares biases and
+    normalisation. ema: decay of the averaged weights, which are then the result; 0 for none.
+    precision: of the network's activations. clip: greatest norm of the gradient, 0 for none. start:
+    the recipe whose trained classifier this one goes on from.
     """
 
     description: str
@@ -92,6 +97,7 @@ class ClassifierRecipe(ClassifierModel):
     start: str | None = None
     epochs: Annotated[float, Field(gt=0)]
     batch: Positive
+    micro_batch: Positive | None = None
     optimizer: Literal["sgd", "momentum", "adamw", "lamb"]
     momentum: Share = 0.9
     learning_rate: Annotated[float, Field(gt=0)]

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -115,8 +116,12 @@ def _say(line: str, quiet: bool) -> None:
 def _costs(planner: Planner, threads: int | None) -> "list[Cost]":
     """Of what is not finished yet."""
     from classifiers.study_cost import study_costs
+    from classifiers.study_runs import choose_settings
 
-    tuning = [run for own in planner.tuning_runs().values() for run in own]
+    groups = planner.tuning_runs()
+    tuning = [run for own in groups.values() for run in own]
+    if planner.placed and all(run.finished for run in tuning):
+        planner = replace(planner, changes=choose_settings(planner, groups))
     runs = [*tuning, *planner.runs()]
     missing = [run for run in runs if not run.finished] if planner.placed else runs
     return study_costs(missing, planner.study.real.classes, threads)

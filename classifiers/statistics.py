@@ -16,6 +16,7 @@ from generation.errors import UserError
 from generation.storage import ReleasePath
 
 RESAMPLES = 2000
+FEWEST_SEEDS = 3  # that name a class as helped or harmed
 LEVEL = 0.05  # false discovery rate of the classes named as helped or harmed
 
 
@@ -94,7 +95,7 @@ def difference(baseline: Outcomes, other: Outcomes) -> dict[str, Any]:
         "value": float(by_seed.mean()),
         "by_seed": {str(s): float(v) for s, v in zip(baseline.seeds, by_seed, strict=True)},
         "over_seeds": student_interval(by_seed),
-        "p_seeds": paired_p(by_seed),
+        "p_seeds": paired_p(by_seed, len(by_image)),
         "over_images": student_interval(by_image),
         "over_classes": _bootstrap(by_class) if len(present) > 2 else None,
         "n": len(by_image),
@@ -148,7 +149,7 @@ def class_rows(
     Two tests must tell it apart, since each takes for fixed what the other draws anew. p_images:
     McNemar's exact test on the images that one arm gets right more often than the other (over
     seeds; with one seed it is McNemar's as it stands). p_seeds: the t test of the class's top-1,
-    paired by seed; None for one seed, which tells none apart. The larger of the two is corrected
+    paired by seed; fewer than three seeds tell none apart. The larger of the two is corrected
     over the classes to a false discovery rate of 5% (Benjamini & Hochberg 1995). names: wnid and
     name of each class.
     """
@@ -175,7 +176,7 @@ def class_rows(
                 "gained": gained,
                 "lost": lost,
                 "p_images": binomtest(gained, gained + lost).pvalue if gained + lost else 1.0,
-                "p_seeds": paired_p(by_seed),
+                "p_seeds": paired_p(by_seed, int(mine.sum())),
             }
         )
     counts = np.array([row["n"] for row in found])
@@ -183,9 +184,8 @@ def class_rows(
         low, high = wilson(np.array([row[key] for row in found]), counts)
         for row, ends in zip(found, zip(low, high, strict=True), strict=True):
             row[f"{key}_interval"] = [float(end) for end in ends]
-    unknown = 1.0  # by what another seed would have changed
-    by_seeds = (unknown if row["p_seeds"] is None else row["p_seeds"] for row in found)
-    larger = [max(row["p_images"], p) for row, p in zip(found, by_seeds, strict=True)]
+    enough = len(baseline.seeds) >= FEWEST_SEEDS  # else p is 1: what seeds change is unknown
+    larger = [max(row["p_images"], row["p_seeds"] if enough else 1.0) for row in found]
     adjusted = false_discovery_control(larger, method="bh")
     for row, p in zip(found, adjusted, strict=True):
         row["difference"] = row["other"] - row["baseline"]
@@ -194,15 +194,19 @@ def class_rows(
     return found
 
 
-def paired_p(differences: np.ndarray) -> float | None:
-    """Of the two-sided t test that their mean is 0; None for fewer than two."""
-    from scipy.stats import ttest_1samp
+def paired_p(differences: np.ndarray, n: int) -> float | None:
+    """Of the two-sided t test that their mean is 0; None for fewer than two.
 
-    if len(differences) < 2:
+    differences: of accuracies on n images. These are multiples of 1/n, so some seeds' are alike by
+    rounding alone: their variance is taken to be at least that of two rounded numbers.
+    """
+    from scipy.stats import t
+
+    seeds = len(differences)
+    if seeds < 2:
         return None
-    if differences.std() < 1e-12:  # all alike, to rounding
-        return 1.0 if abs(differences[0]) < 1e-12 else 0.0
-    return float(ttest_1samp(differences, 0.0).pvalue)
+    variance = max(float(differences.var(ddof=1)), 1 / (6 * n * n))
+    return 2 * float(t.sf(abs(differences.mean()) / (variance / seeds) ** 0.5, seeds - 1))
 
 
 def confusions(

@@ -1,5 +1,6 @@
 """A study as it is asked for: which training sets are compared, with which classifiers."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -36,7 +37,7 @@ class RealSet(Part):
     train_split: Literal["train", "fit"] = "train"
     test_split: str = "test"
     classes: Positive
-    per_class: Positive
+    per_class: Annotated[int | float, Field(gt=0)]
 
     @model_validator(mode="after")
     def _check(self) -> "RealSet":
@@ -85,7 +86,10 @@ class Arm(Part):
 
 
 class Tuning(Part):
-    """Changes of which each model takes the best, by the real arm on the tuning split of train."""
+    """Changes of which each model takes the best, by the real arm on the tuning split of train.
+
+    At the last of the study's sizes; the choice holds for all of them.
+    """
 
     split: str = TUNING
     candidates: Annotated[tuple[tuple[str, ...], ...], Field(min_length=2)]
@@ -144,11 +148,22 @@ class Study(Part):
                 )
             if "generated" in arm.kind and not known:
                 raise ValueError(f"arm {arm.kind!r} needs a [[generated]] set")
-        if self.tuning is not None and self.real.train_split != "fit":
+        if self.tuning is not None:
+            self._check_tuning(self.tuning)
+        return self
+
+    def _check_tuning(self, tuning: Tuning) -> None:
+        if self.real.train_split != "fit":
             raise ValueError(
                 'with [tuning], real.train_split must be "fit": train without the tuning images'
             )
-        return self
+        if len(self.resolutions) > 1:
+            raise ValueError(
+                "[tuning] takes one of the resolutions: settings are tuned at one size"
+            )
+        changes = [change for candidate in tuning.candidates for change in candidate]
+        if self.epochs and any(change.partition("=")[0].strip() == "epochs" for change in changes):
+            raise ValueError("[tuning] cannot choose epochs where [epochs] gives them")
 
     def _check_lists(self) -> None:
         names = [g.name for g in self.generated]
@@ -170,7 +185,10 @@ def load_study(source: str) -> Study:
 
 
 def needed_per_class(study: Study, generated: GeneratedSet, size: int | str) -> int:
-    """Images of each class that the arms take of a generated set at one size, at most."""
+    """Images of each class that the arms take of a generated set at one size, at most.
+
+    Rounded up: of all real images, ImageNet's classes have 1,281.167 on average.
+    """
     real = study.real.per_class if size == "all" else int(size)
     times = [
         max(arm.times)
@@ -179,7 +197,7 @@ def needed_per_class(study: Study, generated: GeneratedSet, size: int | str) -> 
         and (not arm.sets or generated.name in arm.sets)
         and (not arm.sizes or size in arm.sizes)
     ]
-    return round(max(times, default=0.0) * real)
+    return math.ceil(max(times, default=0.0) * real)
 
 
 def as_record(study: Study) -> dict[str, Any]:

@@ -62,16 +62,12 @@ def cost_lines(costs: Sequence[Cost], workers: int) -> list[str]:
 
 def multiply_adds(recipe: ClassifierRecipe, classes: int) -> float:
     """Of one image's forward pass, counted without computing it; backward takes twice that."""
-    import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from generation.timm_classifier import build_model
+    from generation.timm_classifier import require_fitting
 
-    with torch.device("meta"):
-        model = build_model(recipe, classes).eval()
-        image = torch.zeros(1, recipe.channels, recipe.resolution, recipe.resolution)
     with FlopCounterMode(display=False) as counter:
-        model(image)
+        require_fitting(recipe, classes)
     return float(counter.get_total_flops()) / 2
 
 

@@ -75,7 +75,7 @@ class Planner:
     placed: bool = True
 
     def runs(self) -> list[Run]:
-        """Every training, those of one model after those it may start from.
+        """Every training once, those of one model after those it may start from.
 
         UserError for a model named twice and for an arm of a model that is not there.
         """
@@ -84,7 +84,7 @@ class Planner:
         for index in range(len(self.study.models)):
             for recipe in self._recipes(index):
                 planned += self._runs_of(recipe, planned)
-        return planned
+        return list({(r.model, r.resolution, r.size, r.arm, r.seed): r for r in planned}.values())
 
     def _check_models(self) -> None:
         names = [load_recipe(model.recipe, model.set).name for model in self.study.models]
@@ -108,7 +108,8 @@ class Planner:
         found = {}
         for index, model in enumerate(study.models):
             for number, candidate in enumerate(study.tuning.candidates):
-                recipe = load_recipe(model.recipe, (*model.set, *candidate))
+                sides = [f"resolution={side}" for side in study.resolutions]
+                recipe = load_recipe(model.recipe, (*model.set, *candidate, *sides))
                 if recipe.start is not None:
                     raise UserError(
                         f"[tuning] cannot choose settings of {recipe.name}: it goes on from "
@@ -232,14 +233,14 @@ class Planner:
 
     def _spec(self, recipe: ClassifierRecipe, split: str) -> str:
         real = self.study.real
-        return f"{real.release}:{real.config or recipe.resolution}:{split}"
+        return f"{absolute(real.release)}:{real.config or recipe.resolution}:{split}"
 
     @cached_property
     def _labels(self) -> np.ndarray:
         """int64[N] of the real training split, in no order."""
         real = self.study.real
         if not self.placed:
-            return np.arange(real.classes * real.per_class) % real.classes
+            return np.arange(round(real.classes * real.per_class)) % real.classes
         config = real.config or str(self._recipes(0)[0].resolution)
         tables = iterate_tables(release_path(real.release), config, real.train_split, ["label"])
         return np.concatenate([table["label"].to_numpy() for table in tables])
@@ -253,8 +254,14 @@ class Planner:
 
 def generated_spec(generated: GeneratedSet, size: int | str) -> str:
     """RELEASE[:CONFIG]"""
-    release = generated.release.replace("{size}", str(size))
+    release = absolute(generated.release.replace("{size}", str(size)))
     return release if generated.config is None else f"{release}:{generated.config}"
+
+
+def absolute(release: str) -> str:
+    """As workers that were started in another folder find it, too."""
+    path = release_path(release)
+    return str(path.absolute()) if isinstance(path, Path) else release
 
 
 def _amounts(kind: str, real: int, times: float) -> tuple[int, tuple[float, ...]]:

@@ -79,12 +79,12 @@ def _generated(study: Study, generated: GeneratedSet, size: int | str) -> Missin
 
 
 def _per_class(release: str) -> int:
-    """Generated images of each class on average; 0 where there is no finished release."""
+    """Generated images of the rarest class; 0 where there is no finished release."""
     if not _is_there(release):
         return 0
     manifest = read_manifest(release_path(split_release(release)[0]))
-    config = list(manifest.splits())[-1]
-    return manifest.rows(config, "train") // len(manifest.classes)
+    counts = manifest.per_class(list(manifest.splits())[-1], "train")
+    return min(counts[entry.wnid] for entry in manifest.classes)
 
 
 def _is_there(release: str) -> bool:

@@ -12,7 +12,7 @@ import typer
 
 from builder.results import Result, read_result
 from classifiers.experiment import STATE_SECONDS, Experiment, run_experiment, seed_paths
-from classifiers.recipe import load_recipe
+from classifiers.recipe import load_recipe, recipe_names
 from classifiers.task import Task
 from generation.command import run_command
 from generation.errors import UserError
@@ -71,6 +71,31 @@ Loaders = Annotated[
 StateEvery = Annotated[
     float, typer.Option(min=0, help="Seconds between the states an interrupted run goes on from.")
 ]
+
+
+def print_recipes(wanted: bool) -> None:
+    """Every built-in recipe: what it is, where from, what to expect of it and what it takes."""
+    if not wanted:
+        return
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        print(f"{name}: {recipe.description}")
+        print(f"  {recipe.model} at {recipe.resolution} px, {recipe.epochs:g} epochs")
+        facts = {"expected": recipe.expected, "cost": recipe.cost}
+        for what, text in (*facts.items(), *(("source", source) for source in recipe.sources)):
+            print(f"  {what}: {' '.join(text.split())}")
+    raise typer.Exit
+
+
+Recipes = Annotated[
+    bool,
+    typer.Option(
+        "--list-recipes",
+        is_eager=True,
+        callback=print_recipes,
+        help="List the built-in recipes, stop.",
+    ),
+]
 Save = Annotated[
     Path | None,
     typer.Option(help="File for the trained classifier, .safetensors; accept rules read it."),
@@ -98,6 +123,7 @@ def train_classifier(
     save: Save = None,
     state_every: StateEvery = STATE_SECONDS,
     loaders: Loaders = None,
+    recipes: Recipes = False,  # noqa: ARG001 - its callback has printed them
     as_json: Json = False,
 ) -> None:
     """Train a classifier on releases, test it on real images, write the result.
@@ -105,8 +131,8 @@ def train_classifier(
     CONFIG is by default the recipe's resolution; SPLIT is train for --train and test for --test.
     CONFIG original takes real images from their original bytes. Trained on generated images alone,
     the accuracy is the Classification Accuracy Score (CAS). With --times, --per-class counts real
-    images. With --seeds the result files are OUT-seed0.json and so on. The last step is tested,
-    never the best. Rerun a command that was interrupted: it goes on, to the same result.
+    images. With several --seeds the result files are OUT-seed0.json and so on. The last step is
+    tested, never the best. Rerun a command that was interrupted: it goes on, to the same result.
 
     Examples:
 
@@ -149,13 +175,10 @@ def _require_suffix(option: str, path: Path | None, suffix: str) -> None:
 
 def _read(task: Task, *, quiet: bool) -> Experiment:
     """The images of the task, with progress."""
-    import torch
-
-    from generation.timm_classifier import build_model
+    from generation.timm_classifier import require_fitting
 
     sources, test_source = task.sources()
-    with torch.device("meta"):  # refuses what timm does not have before images are read
-        build_model(task.recipe, len(test_source.class_ids))
+    require_fitting(task.recipe, len(test_source.class_ids))  # before images are read
     total = sum(source.images for source in (*sources, test_source))
     with progress_bar(total, "reading", "images", quiet=quiet) as advance:
         return task.read(advance)

@@ -5,6 +5,7 @@ import math
 import pickle
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +49,7 @@ def train(
     steps: int | None = None,
     on_step: Callable[[], None] = lambda: None,
     *,
+    on_end: Callable[[float], None] = lambda _: None,
     visits: Visits | None = None,
     start: Path | None = None,
     state: StateFile | None = None,
@@ -59,18 +61,14 @@ def train(
     `visits` says how often an epoch sees which image, by default each once. start: a saved
     classifier to go on from. state: kept on the way and, if it is there, gone on from. All
     randomness follows from the seed and the step, so on a CPU with the same number of threads the
-    same arguments give the same weights, interrupted or not. Of several processes that accelerate
+    same arguments give the same weights, interrupted or not. on_end gets the seconds that training
+    took, those before an interruption included. Of several processes that accelerate
     started, each takes its share of every batch. Raises UserError if the loss is not finite.
     """
     processes = launched_processes()
-    if recipe.batch % processes.num_processes:
-        raise UserError(
-            f"batch = {recipe.batch} does not divide over {processes.num_processes} processes"
-        )
     device = training_device(processes)
     visits = Visits.once(len(data)) if visits is None else visits
-    if not len(visits):
-        raise UserError("--weights: so little weight that an epoch sees no image")
+    _require_possible(recipe, visits, processes)
     part = Part(processes.process_index, processes.num_processes)
     total = total_steps(recipe, len(visits), steps)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -88,8 +86,7 @@ def train(
         saved = time.monotonic()
         for step in range(first, total):
             seed_torch(seed, 1 + step, *([part.index] if part.of > 1 else []))
-            for group in run.optimizer.param_groups:
-                group["lr"] = learning_rate_at(step, total, recipe)
+            run.set_learning_rate(learning_rate_at(step, total, recipe))
             loss = training_step(model, run.optimizer, *batches.batch(step), recipe)
             run.update_average(step)
             if (step + 1) % STEPS_BETWEEN_CHECKS == 0 or step + 1 == total:
@@ -101,7 +98,17 @@ def train(
                 _require_finite(loss, step, recipe)
                 run.save(state, step + 1)
                 saved = time.monotonic()
+    on_end(run.seconds)
     return run.trained.eval()
+
+
+def _require_possible(recipe: ClassifierRecipe, visits: Visits, processes: "PartialState") -> None:
+    if recipe.batch % processes.num_processes:
+        raise UserError(
+            f"batch = {recipe.batch} does not divide over {processes.num_processes} processes"
+        )
+    if not len(visits):
+        raise UserError("--weights: so little weight that an epoch sees no image")
 
 
 class Fit:
@@ -122,11 +129,21 @@ class Fit:
         )
         average = ModelEmaV3(self.model, recipe.ema, use_warmup=True) if recipe.ema else None
         self.average: ModelEmaV3 | None = average
+        self._started, self._before = time.perf_counter(), 0.0
+
+    @property
+    def seconds(self) -> float:
+        """That the training has taken, those before an interruption included."""
+        return self._before + time.perf_counter() - self._started
 
     @property
     def trained(self) -> nn.Module:
         """What a training ends in."""
         return self.model if self.average is None else self.average.module
+
+    def set_learning_rate(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
 
     def update_average(self, step: int) -> None:
         if self.average is not None:
@@ -143,6 +160,7 @@ class Fit:
         content = {
             "key": state.key,
             "steps": steps,
+            "seconds": self.seconds,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": None if self.average is None else self.average.module.state_dict(),
@@ -167,6 +185,7 @@ class Fit:
         self.optimizer.load_state_dict(content["optimizer"])
         if self.average is not None:
             self.average.module.load_state_dict(content["average"])
+        self._before = float(content.get("seconds", 0.0))  # states of before do not say
         return int(content["steps"])
 
 
@@ -179,13 +198,30 @@ def training_step(
 ) -> Tensor:
     """One update; returns the loss before it."""
     optimizer.zero_grad()
-    with autocast(recipe, images.device):
-        loss = F.cross_entropy(model(images), targets, label_smoothing=recipe.label_smoothing)
-    loss.backward()
+    size = recipe.micro_batch or len(images)
+    losses = []
+    for done, (part, wanted) in enumerate(
+        zip(images.split(size), targets.split(size), strict=True), start=1
+    ):
+        last = done * size >= len(images)
+        with _gradients_kept_here(model, here=not last):
+            with autocast(recipe, images.device):
+                loss = F.cross_entropy(model(part), wanted, label_smoothing=recipe.label_smoothing)
+            if len(part) < len(images):
+                loss = loss * (len(part) / len(images))
+            loss.backward()
+        losses.append(loss.detach())
     if recipe.clip:
         nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
     optimizer.step()
-    return loss.detach()
+    return torch.stack(losses).sum()
+
+
+def _gradients_kept_here(model: nn.Module, *, here: bool) -> AbstractContextManager[None]:
+    """Of several processes each adds up its own gradients, until the last part of a batch."""
+    if here and isinstance(model, nn.parallel.DistributedDataParallel):
+        return model.no_sync()
+    return nullcontext()
 
 
 def autocast(recipe: ClassifierRecipe, device: torch.device) -> torch.autocast:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 LUMA = np.array([19595, 38470, 7471], dtype=np.uint32)  # ITU-R 601 times 2^16, Pillow's mode L
 Positive = Annotated[int, Field(gt=0)]
 ModelArgument = bool | int | float | str | tuple[int, ...]
+# What timm's models raise for arguments and images that do not fit them.
+MODEL_ERRORS = (TypeError, ValueError, AssertionError, RuntimeError, ZeroDivisionError)
 
 
 class ClassifierModel(BaseModel):
@@ -109,12 +111,15 @@ def build_model(about: ClassifierModel, classes: int) -> "nn.Module":
     arguments: dict[str, Any] = {
         "num_classes": classes,
         "in_chans": about.channels,
+        **_image_size(about),
         **about.model_args,
     }
     try:
         model: nn.Module = timm.create_model(about.model, **arguments)
-    except TypeError as error:
-        raise UserError(f"classifier recipe {about.name}: model_args: {error}") from None
+    except MODEL_ERRORS as error:
+        raise UserError(
+            f"classifier recipe {about.name}: model_args: {_first_line(error)}"
+        ) from None
     if about.stem_stride is not None:
         _set_stem_stride(model, about, about.stem_stride)
     if not about.stem_pool:
@@ -122,6 +127,36 @@ def build_model(about: ClassifierModel, classes: int) -> "nn.Module":
     if about.position == "sincos":
         _fix_positions(model, about)
     return model
+
+
+def require_fitting(about: ClassifierModel, classes: int) -> None:
+    """UserError unless the model can be built and takes an image of its size; computes nothing."""
+    import torch
+
+    with torch.device("meta"):
+        model = build_model(about, classes).eval()
+        image = torch.zeros(1, about.channels, about.resolution, about.resolution)
+    try:
+        model(image)
+    except MODEL_ERRORS as error:
+        raise UserError(
+            f"classifier recipe {about.name}: {about.model} takes no images of "
+            f"{about.resolution} px ({_first_line(error)}); change resolution or model_args"
+        ) from None
+
+
+def _image_size(about: ClassifierModel) -> dict[str, int]:
+    """The argument of models that are built for one size, where the recipe's is another."""
+    import timm
+
+    known = timm.get_pretrained_cfg(about.model)
+    if known is None or not known.fixed_input_size or known.input_size[-1] == about.resolution:
+        return {}
+    return {"img_size": about.resolution}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def to_channels(images: np.ndarray, channels: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,7 @@ def write_release(
                 bytes=path.stat().st_size,
                 sha256=sha256_file(path),
                 fingerprint="f",
-                per_class={},
+                per_class=dict(Counter(classes[label].wnid for label in data.labels)),
             )
         )
     Manifest(

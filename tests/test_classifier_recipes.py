@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 
 import cards
 from classifiers.recipe import ClassifierRecipe, load_recipe, recipe_names
+from classifiers.train_classifier import print_recipes
 from classifiers.training import train
 from generation.errors import UserError
 from generation.image_sets import LabelledImages
-from generation.timm_classifier import build_model
+from generation.timm_classifier import build_model, require_fitting
 
 with (Path(cards.__file__).parent / "published" / "classifiers.csv").open() as file:
     PAPER = list(csv.DictReader(file))
@@ -32,7 +34,7 @@ def reduced(recipe: ClassifierRecipe) -> ClassifierRecipe:
     """The same network on small images, in small batches."""
     changes = ["batch=2", "resolution=64"]
     if "patch" in recipe.model:
-        changes += ["resolution=32", "model_args.img_size=32"]
+        changes += ["resolution=32"]
     return load_recipe(recipe.name, changes)
 
 
@@ -105,6 +107,36 @@ def test_settings_from_the_command_line_and_from_a_file(tmp_path: Path) -> None:
 def test_wrong_setting_is_named(change: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_recipe("imagenet-resnet50", [change])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "change", "message"),
+    [
+        ("small-vit-32", "model_args.patch_size=0", "model_args: integer division"),
+        ("small-vit-32", "model_args.num_heads=7", "model_args: .*num_heads"),
+        ("small-vit-32", "model_args.drop_rate=2.0", "model_args: dropout probability"),
+        ("fashion-mnist-small", "model_args.what=1", "model_args: .*'what'"),
+        ("small-vit-32", "model_args.img_size=64", "takes no images of 32 px .*64.*model_args$"),
+    ],
+)
+def test_model_that_does_not_fit_is_one_line(recipe: str, change: str, message: str) -> None:
+    with pytest.raises(UserError, match=f"^classifier recipe {recipe}: .*{message}"):
+        require_fitting(load_recipe(recipe, [change]), 10)
+
+
+def test_models_of_one_size_are_built_for_the_recipes() -> None:
+    recipe = load_recipe("imagenet-deit-s", ["resolution=64"])
+    require_fitting(recipe, 10)
+    assert build_model(recipe, 10).pos_embed.shape[1] == 1 + 4 * 4
+
+
+def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit):
+        print_recipes(True)
+    told = capsys.readouterr().out
+    assert [line.split(":")[0] for line in told.splitlines() if line[0] != " "] == recipe_names()
+    assert "expected: Real-only top-1, %: 76.39 in Azizi et al. 2023" in told
+    assert told.count("\n  cost: ") == len(recipe_names())
 
 
 def test_settings_that_do_not_fit_each_other_are_named_with_their_recipe() -> None:

@@ -22,10 +22,10 @@ from builder.results import read_result
 from classifiers.batches import ResidentBatches, StreamedBatches
 from classifiers.checkpoint import load_classifier, save_classifier, start_from
 from classifiers.encoded import index_images
-from classifiers.one_by_one import drawn_from, fit_view, rand_augment, training_function
+from classifiers.one_by_one import RESAMPLING, drawn_from, fit_view, rand_augment, training_function
 from classifiers.order import Visits, batch_rows, epoch_order
 from classifiers.predictions import predict
-from classifiers.recipe import Augmentation, View, load_recipe
+from classifiers.recipe import Augmentation, ClassifierRecipe, View, load_recipe
 from classifiers.sources import load_source, open_source, take_times
 from classifiers.task import Task
 from classifiers.train_classifier import train_classifier
@@ -221,12 +221,13 @@ def test_seeds_reach_the_gpu() -> None:
     assert not torch.equal(draw(3), draw(4))
 
 
-def test_randaugment_bears_every_magnitude() -> None:
+@pytest.mark.parametrize("policy", ["rand-m10-n2-p1-inc1", "rand-m15-mmax30-n2-p1-inc1"])
+def test_randaugment_bears_every_magnitude(policy: str) -> None:
     """Pillow 13 refuses to posterize to 0 bits, which timm asks for at the greatest magnitude."""
     image = Image.fromarray(make_images(1, 0).images[4])
     with pytest.raises(ValueError, match="bits"):
         ImageOps.posterize(image, 0)
-    recipe = load_recipe("imagenet-vit-s16", ["augmentation.rand_augment=rand-m10-n2-p1-inc1"])
+    recipe = load_recipe("imagenet-vit-s16", [f"augmentation.rand_augment={policy}"])
     operations = {op.name: op for op in rand_augment(recipe).ops}  # type: ignore[attr-defined]
     posterize = next(op for name, op in operations.items() if name.startswith("Posterize"))
     assert not np.asarray(posterize(image)).any()
@@ -236,6 +237,13 @@ def test_randaugment_bears_every_magnitude() -> None:
             assert change(image).size == image.size
     with pytest.raises(UserError, match="is no policy of timm's"):
         rand_augment(changed(augmentation={"rand_augment": "rand-q3"}))
+
+
+@pytest.mark.parametrize("name", ["bilinear", "bicubic"])
+def test_randaugment_resamples_as_the_recipe_does(name: str) -> None:
+    recipe = load_recipe("imagenet-deit-s", [f"view.interpolation={name}"])
+    known = {op.kwargs["resample"] for op in rand_augment(recipe).ops}  # type: ignore[attr-defined]
+    assert known == {RESAMPLING[name]}
 
 
 def test_view_scales_the_short_side_and_crops_the_centre() -> None:
@@ -312,7 +320,7 @@ def test_a_mix_and_its_control_of_repeated_real_images(
     assert [source["images"] for source in mix.subject["train"]] == [12, 36]
     assert [source.get("weight") for source in control.subject["train"]] == [4]
     assert mix.values["steps"] == control.values["steps"] == 3
-    with pytest.raises(UserError, match="give 1 positive numbers"):
+    with pytest.raises(UserError, match="give a positive number for each --train"):
         train_classifier(train=[str(real)], weights="4,1", out=tmp_path / "x.json", **common)
 
 
@@ -350,6 +358,31 @@ def test_a_transformer_goes_on_at_a_larger_size(tmp_path: Path) -> None:
         start_from(path, build_model(RECIPE, 6), ids)
 
 
+def test_parts_of_a_batch_add_up_to_its_gradient() -> None:
+    recipe = ClassifierRecipe(
+        name="tiny",
+        description="without batch normalisation",
+        model="test_vit",
+        model_args={"patch_size": 4},
+        resolution=SIZE,
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        epochs=1,
+        batch=10,
+        optimizer="momentum",
+        learning_rate=0.1,
+        clip=1.0,
+    )
+    data = make_images(10, 0)
+    whole, parts = (
+        train(recipe.model_copy(update={"micro_batch": size}), data, 0, steps=3).state_dict()
+        for size in (None, 4)
+    )
+    assert all(torch.allclose(whole[name], parts[name], atol=1e-6) for name in whole)
+    assert "micro_batch" not in recipe.protocol()
+    assert recipe.model_copy(update={"micro_batch": 4}).protocol()["micro_batch"] == 4
+
+
 def test_training_goes_on_from_its_state_to_the_same_weights(tmp_path: Path) -> None:
     recipe = changed(ema=0.9, augmentation={"shift": 1, "flip": True, "cutmix": 1.0})
     data = make_images(10, 0)
@@ -368,7 +401,12 @@ def test_training_goes_on_from_its_state_to_the_same_weights(tmp_path: Path) -> 
 
     with pytest.raises(KilledError):
         train(recipe, data, 0, steps=9, on_step=stop, state=state)
-    resumed = train(recipe, data, 0, steps=9, state=state).state_dict()
+    content = torch.load(state.path, weights_only=True)
+    assert content["seconds"] > 0
+    torch.save({**content, "seconds": 100.0}, state.path)
+    spent: list[float] = []
+    resumed = train(recipe, data, 0, steps=9, state=state, on_end=spent.append).state_dict()
+    assert 100 < spent[0] < 200
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     other = StateFile(state.path, "yours")
     with pytest.raises(UserError, match="state of another training"):

@@ -194,6 +194,20 @@ def test_erasing_blanks_one_rectangle_in_the_chosen_share() -> None:
         assert 0.01 < mask.float().mean() < 0.4
 
 
+def test_erasing_can_fill_with_noise() -> None:
+    torch.manual_seed(0)
+    images = torch.full((200, 3, 16, 16), 9.0)
+    erased = random_erasing(images, 0.5, "noise")
+    assert (images == 9).all()  # a batch may be a view of the set
+    changed_pixels = (erased != 9).all(1)
+    assert torch.equal(changed_pixels, (erased != 9).any(1))
+    noise = erased.permute(0, 2, 3, 1)[changed_pixels]
+    assert noise.mean().abs() < 0.05
+    assert 0.95 < noise.std() < 1.05
+    torch.manual_seed(0)
+    assert torch.equal(random_erasing(images, 0.5)[:, 0] != 9, changed_pixels)
+
+
 def test_mixup_and_cutmix_share_targets_as_they_share_pixels() -> None:
     torch.manual_seed(0)
     labels = torch.arange(4)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, ttest_rel
+from scipy.stats import binomtest, t, ttest_rel
 
 from cards.result_folder import read_folder
 from classifiers.recipe import load_recipe
@@ -18,12 +18,14 @@ from classifiers.statistics import (
     confusions,
     difference,
     name_ambiguity,
+    paired_p,
     wilson,
 )
 from classifiers.study import BUILTIN, load_study, needed_per_class
 from classifiers.study_cost import multiply_adds, study_costs
 from classifiers.study_findings import comparisons, findings
 from classifiers.study_plan import Planner
+from classifiers.study_releases import missing_releases
 from generation.errors import UserError
 from generation.toml_recipes import recipe_names_in
 from tests.shapes import changed, make_images, recipe_toml, write_release
@@ -89,6 +91,25 @@ def test_classes_are_named_only_when_told_apart_from_chance() -> None:
     gained, lost = one[0]["gained"], one[0]["lost"]
     assert one[0]["p_images"] == binomtest(min(gained, lost), gained + lost).pvalue
     assert one[0]["p_seeds"] is None
+
+
+def test_seeds_that_agree_by_rounding_are_no_proof() -> None:
+    """A class of 50 images has accuracies in steps of 2%: equal differences come by chance."""
+    alike = np.full(3, 0.02)
+    assert (p := paired_p(alike, 50)) > 0.05
+    assert p == pytest.approx(2 * t.sf(0.02 / (0.02 / 6**0.5 / 3**0.5), 2))
+    assert paired_p(np.zeros(3), 50) == 1
+    assert paired_p(np.array([0.2]), 50) is None
+    apart = np.array([0.3, 0.1, 0.26])
+    assert paired_p(apart, 50) == pytest.approx(ttest_rel(apart, np.zeros(3)).pvalue)
+
+
+def test_two_seeds_name_no_class() -> None:
+    labels = np.repeat(np.arange(3), 50)
+    real = outcomes(np.ones((2, 150), bool), labels)
+    wrong = np.ones((2, 150), bool)
+    wrong[:, :50] = False
+    assert not any(row["verdict"] for row in class_rows(real, outcomes(wrong, labels), NAMES))
 
 
 def test_chance_in_images_and_in_seeds_names_hardly_a_class() -> None:
@@ -163,16 +184,18 @@ def test_generated_images_are_compared_with_repeated_ones_and_set_with_set() -> 
 
 def test_builtin_studies_plan_and_their_recipes_exist() -> None:
     names = recipe_names_in(BUILTIN)
-    assert names == ["fashion-mnist", "imagenet", "minutes"]
+    assert names == ["fashion-mnist", "fashion-mnist-long", "imagenet", "minutes"]
     counts = {}
     for name in names:
         study = load_study(name)
         runs = Planner(study, Path("out"), {}, placed=False).runs()
-        counts[name] = len({(r.model, r.size, r.arm, r.seed) for r in runs})
+        counts[name] = len(runs)
+        assert len({(r.model, r.size, r.arm, r.seed) for r in runs}) == len(runs)
     assert counts["minutes"] == 42
     assert counts["imagenet"] == 3 * (12 * 3 + 3 * 9 - 1 + 2)
     imagenet = load_study("imagenet")
-    assert needed_per_class(imagenet, imagenet.generated[0], "all") == 9 * 1281
+    taken = round(9 * 1_281_167 / 1000)  # by --times 9 with all real images
+    assert needed_per_class(imagenet, imagenet.generated[0], "all") == taken
 
 
 def test_budgets_and_control_see_what_they_say() -> None:
@@ -237,6 +260,9 @@ times = [2]
 """
 
 
+TUNED = 'tuning = {candidates = [["epochs=1"], ["epochs=2"]]}'
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
@@ -269,6 +295,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             '[[generated]]\nname = "drawn"\nrelease = "other"\n[[arm]]',
             "name 'drawn' twice",
         ),
+        ("sizes = [4]", f"sizes = [4]\nresolutions = [16, 32]\n{TUNED}", "takes one of the resolu"),
+        ("sizes = [4]", f"sizes = [4]\nepochs = {{4 = 1}}\n{TUNED}", "cannot choose epochs"),
     ],
 )
 def test_a_study_that_would_mislead_is_refused(
@@ -278,8 +306,33 @@ def test_a_study_that_would_mislead_is_refused(
     path.write_text(STUDY.format(place=place).replace(before, after, 1))
     with pytest.raises(UserError, match=message):
         load_study(str(path))
-    with pytest.raises(UserError, match="unknown study 'x'; known: fashion-mnist, imagenet"):
+    with pytest.raises(
+        UserError, match="unknown study 'x'; known: fashion-mnist, fashion-mnist-long, im"
+    ):
         load_study("x")
+
+
+def test_a_release_lacks_what_its_rarest_class_lacks(place: Path, tmp_path: Path) -> None:
+    images = make_images(20, 3)
+    rows = np.flatnonzero((images.labels != 2) | (np.arange(len(images)) < 40))
+    few = int((images.labels[rows] == 2).sum())
+    write_release(tmp_path / "uneven", {"train": images.take(rows)}, kind="synthetic")
+    path = tmp_path / "study.toml"
+    path.write_text(STUDY.format(place=place).replace(f"{place}/shapes-16", f"{tmp_path}/uneven"))
+    (missing,) = missing_releases(load_study(str(path)))
+    assert (missing.have, missing.wanted) == (few, 8)
+    assert few < 8
+
+
+def test_workers_find_releases_from_any_folder(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    path = tmp_path / "study.toml"
+    path.write_text(STUDY.format(place=place).replace(f'release = "{place}/', 'release = "'))
+    (run, *_) = Planner(load_study(str(path)), tmp_path / "out", {}).runs()
+    monkeypatch.chdir(tmp_path)
+    assert len(run.task.read().training) == 24
 
 
 def test_a_study_runs_resumes_and_reports(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -317,6 +370,10 @@ def test_a_study_runs_resumes_and_reports(place: Path, capsys: pytest.CaptureFix
     before = {path: path.stat().st_mtime_ns for path in paths}
     paths[0].unlink()
     paths[1].with_suffix(".parquet").unlink()
+    run_study(str(place / "tuned.toml"), out=out, workers=1, dry_run=True)
+    assert (
+        "in all 2 trainings" in capsys.readouterr().out
+    )  # tuning is done, and what it chose known
     run_study(str(place / "tuned.toml"), out=out, workers=1)
     after = {path: path.stat().st_mtime_ns for path in sorted(out.glob("runs/**/*.json"))}
     assert set(after) == set(before)
