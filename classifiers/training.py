@@ -198,13 +198,12 @@ def training_step(
 ) -> Tensor:
     """One update; returns the loss before it."""
     optimizer.zero_grad()
-    size = recipe.micro_batch or len(images)
+    # alike in size: batch normalisation cannot do with a single image that is left over
+    count = math.ceil(len(images) / (recipe.micro_batch or len(images)))
     losses = []
-    for done, (part, wanted) in enumerate(
-        zip(images.split(size), targets.split(size), strict=True), start=1
-    ):
-        last = done * size >= len(images)
-        with _gradients_kept_here(model, here=not last):
+    parts = zip(images.tensor_split(count), targets.tensor_split(count), strict=True)
+    for left, (part, wanted) in zip(range(count - 1, -1, -1), parts, strict=True):
+        with _gradients_kept_here(model, here=left > 0):
             with autocast(recipe, images.device):
                 loss = F.cross_entropy(model(part), wanted, label_smoothing=recipe.label_smoothing)
             if len(part) < len(images):

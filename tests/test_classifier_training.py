@@ -450,7 +450,7 @@ def test_killed_and_run_again_it_ends_with_the_same_bytes(real: Path, tmp_path: 
 
 def test_two_processes_share_each_batch_and_one_writes(real: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "tiny.toml"
-    recipe.write_text(recipe_toml(RECIPE))
+    recipe.write_text(recipe_toml(changed(micro_batch=3)))
     launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     options = ["--train", real, "--test", real, "--recipe", recipe, "--out", tmp_path / "two.json"]
     done = subprocess.run(
