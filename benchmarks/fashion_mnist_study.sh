@@ -1,7 +1,7 @@
 #!/bin/sh
-# The study fashion-mnist and all it takes: the generators that see 1,000 and 5,000 real images and no
-# others, trained from scratch, what they generate, and the embedded cascade's 60,000 images. Report in
-# $1. Hours on two CPU cores; rerunning goes on.
+# The studies fashion-mnist and fashion-mnist-long and all they take: the generators that see 1,000 and
+# 5,000 real images and no others, trained from scratch, what they generate, and the embedded cascade's
+# 60,000 images. Reports in $1 and $1-long. Hours on two CPU cores; rerunning goes on.
 set -eu
 cd "$(dirname "$0")/.."
 . .venv/bin/activate
@@ -30,4 +30,6 @@ for size in 100 500; do
     wait $base
     generate $size
 done
-run-study fashion-mnist --out "${1:-results/fashion-mnist/study}"
+out=${1:-results/fashion-mnist/study}
+run-study fashion-mnist --out "$out"
+run-study fashion-mnist-long --out "$out-long"

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -314,6 +315,7 @@ def _loader(
         generator=torch.Generator(),  # of its own, so that none is drawn from torch's
         prefetch_factor=AHEAD if processes else None,
         multiprocessing_context=_forkserver(augmented) if processes else None,
+        worker_init_fn=_end_with_training,
     )
 
 
@@ -328,6 +330,22 @@ def _forkserver(augmented: bool) -> "ForkServerContext":
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, *(FOR_AUGMENTATION if augmented else ())])
     return context
+
+
+def _end_with_training(worker: int) -> None:  # noqa: ARG001
+    """Have this process end when the training's does, however that ends.
+
+    Torch watches for it by the parent's id, which here is the fork server's; that waits for its
+    children in turn, so both would outlive a training that was killed.
+    """
+    training = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if training is not None:
+            training.join()
+            os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -446,6 +447,27 @@ def test_killed_and_run_again_it_ends_with_the_same_bytes(real: Path, tmp_path: 
     assert not state.exists()
     results = [json.loads(path.read_text())["values"] for path in (out, whole)]
     assert results[0] == results[1]
+
+
+def test_processes_that_decode_end_with_a_training_that_is_killed(
+    real: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(recipe_toml(changed(augmentation={"resized_crop": [0.5, 1.0]})))
+    options = ["--train", real, "--test", real, "--recipe", recipe, "--out", tmp_path / "x.json"]
+    options += ["--steps", 10**6, "--loaders", 2, "--state-every", 0]
+    with subprocess.Popen(
+        [sys.executable, "-m", "classifiers.train_classifier", *map(str, options), "--json"],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as training:
+        while not (tmp_path / "x.state").exists() and training.poll() is None:
+            time.sleep(0.05)
+        started = psutil.Process(training.pid).children(recursive=True)
+        training.kill()
+    assert len(started) >= 3  # the fork server and two of its children
+    assert not psutil.wait_procs(started, timeout=30)[1]
 
 
 def test_two_processes_share_each_batch_and_one_writes(real: Path, tmp_path: Path) -> None:

@@ -43,11 +43,12 @@ def test_cas_is_of_the_weights_that_are_embedded() -> None:
         assert result.subject["train"] == [cas["generated"]]
 
 
-def test_study_says_what_its_trainings_reached() -> None:
-    folder = FASHION / "study"
+@pytest.mark.parametrize(("study", "trainings"), [("study", 264), ("study-long", 30)])
+def test_study_says_what_its_trainings_reached(study: str, trainings: int) -> None:
+    folder = FASHION / study
     report = json.loads((folder / "report.json").read_text())
     runs = [name for row in report["rows"] for name in row["results"]]
-    assert len(runs) == len(set(runs)) == len(list(folder.glob("runs/**/*.json"))) == 264
+    assert len(runs) == len(set(runs)) == len(list(folder.glob("runs/**/*.json"))) == trainings
     for row in report["rows"]:
         results = [read_result(folder / name) for name in row["results"]]
         reached = {str(r.seeds["classifier"]): r.values["top1"]["value"] for r in results}
