@@ -9,9 +9,10 @@ import numpy as np
 
 from cards.measured import Ranking, Score, Training
 from cards.result_schema import Source
-from classifiers.statistics import student_interval
+from classifiers.statistics import paired_p, student_interval
 
 Ends = tuple[float, float]
+LEVEL = 0.05
 
 
 def baseline_of(ranking: Ranking[Training], row: Training) -> Training | None:
@@ -39,20 +40,24 @@ def _contents(sources: Sequence[Source]) -> set[Source]:
 
 
 def ratio_to(real: Score, ours: Score) -> tuple[float, Ends | None]:
-    """Ours over the real-only score, and its 95% interval over seeds (Student's, paired)."""
-    ratios = _paired(ours, real)
-    return ours.mean / real.mean, None if ratios is None else _student(ratios[0] / ratios[1])
+    """Ours over the real-only score, and its 95% interval over shared seeds (Student's, paired)."""
+    paired = _paired(ours, real)
+    return ours.mean / real.mean, None if paired is None else _student(paired[0] / paired[1])
 
 
 def verdict(real: Score, ours: Score) -> str:
     """ "better", "worse" or "no clear difference" (95%).
 
-    By the paired differences where the runs have the same seeds, else where the intervals of both
-    lie apart, which asks for more. One run without an interval is no evidence.
+    By the t test of the runs that share their seeds, where there are two or more; else where the
+    intervals of both lie apart, which asks for more: of a single run that over test images, of
+    several that over seeds. One run without an interval is no evidence.
     """
     paired = _paired(ours, real)
     if paired is not None:
-        low, high = _student(paired[0] - paired[1])
+        gains = paired[0] - paired[1]
+        p = paired_p(gains, ours.n or 1)
+        told_apart = p is not None and p <= LEVEL
+        low = high = float(gains.mean()) if told_apart else 0.0
     else:
         (own_low, own_high), (real_low, real_high) = _ends(ours), _ends(real)
         low, high = own_low - real_high, own_high - real_low
@@ -60,11 +65,13 @@ def verdict(real: Score, ours: Score) -> str:
 
 
 def _paired(ours: Score, real: Score) -> tuple[np.ndarray, np.ndarray] | None:
-    """The values of both by seed; None unless both have the same seeds, at least two."""
-    if ours.by_seeds.keys() != real.by_seeds.keys() or ours.seeds < 2:
+    """The values of both for the seeds that both have; None for fewer than two."""
+    shared = sorted(ours.by_seeds.keys() & real.by_seeds.keys())
+    if len(shared) < 2:
         return None
-    keys = sorted(ours.by_seeds)
-    return np.array([ours.by_seeds[k] for k in keys]), np.array([real.by_seeds[k] for k in keys])
+    return np.array([ours.by_seeds[key] for key in shared]), np.array(
+        [real.by_seeds[key] for key in shared]
+    )
 
 
 def _ends(score: Score) -> Ends:

@@ -122,6 +122,8 @@ class ClassifierRecipe(ClassifierModel):
         words = {"name", "description", "sources", "expected", "cost"}
         settings = self.model_dump(mode="json", exclude=words)
         _drop_defaults(settings, self, LATER)
+        if self.micro_batch is not None and self.micro_batch >= self.batch:
+            del settings["micro_batch"]
         _drop_defaults(settings["augmentation"], self.augmentation, LATER_AUGMENTATION)
         return settings
 

@@ -11,11 +11,12 @@ import typer
 
 from builder.cluster import ClusterOptions
 from builder.commit import write_atomically
-from classifiers.study import Study, as_record, load_study
+from classifiers.study import BUILTIN, Study, as_record, load_study
 from classifiers.study_plan import Planner, Run
 from generation.command import run_command
 from generation.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
 from generation.progress import progress_bar
+from generation.toml_recipes import recipe_names_in
 
 if TYPE_CHECKING:
     from classifiers.study_cost import Cost
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
 
 StudyName = Annotated[
     str,
-    typer.Argument(
-        help="A TOML file or, built in, minutes, fashion-mnist, fashion-mnist-long or imagenet."
-    ),
+    typer.Argument(help=f"A TOML file or a built-in study: {', '.join(recipe_names_in(BUILTIN))}."),
 ]
 Out = Annotated[
     Path | None, typer.Option(help="Folder of runs and report; by default studies/NAME.")
@@ -88,7 +87,7 @@ def run_study(
     write_atomically(folder / "study.json", (json.dumps(as_record(chosen), indent=2)).encode())
     make_releases(chosen, missing, workers)
     planner = Planner(chosen, folder, {})
-    with hired(crew, _distinct(planner), lambda line: _say(line, as_json)) as cluster:
+    with hired(crew, len(planner.runs()), lambda line: _say(line, as_json)) as cluster:
         settings: dict[int, tuple[str, ...]] = {}
         tuning = planner.tuning_runs()
         if tuning:
@@ -102,10 +101,6 @@ def run_study(
         runs = planner.runs()
         _perform(cluster, runs, threads, chosen.name, as_json)
     _report(chosen, runs, settings, folder, as_json)
-
-
-def _distinct(planner: Planner) -> int:
-    return len({run.path for run in planner.runs()})
 
 
 def _say(line: str, quiet: bool) -> None:

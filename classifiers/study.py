@@ -1,6 +1,5 @@
 """A study as it is asked for: which training sets are compared, with which classifiers."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -185,10 +184,7 @@ def load_study(source: str) -> Study:
 
 
 def needed_per_class(study: Study, generated: GeneratedSet, size: int | str) -> int:
-    """Images of each class that the arms take of a generated set at one size, at most.
-
-    Rounded up: of all real images, ImageNet's classes have 1,281.167 on average.
-    """
+    """Images of each class that the arms take of a generated set at one size, at most."""
     real = study.real.per_class if size == "all" else int(size)
     times = [
         max(arm.times)
@@ -197,7 +193,7 @@ def needed_per_class(study: Study, generated: GeneratedSet, size: int | str) -> 
         and (not arm.sets or generated.name in arm.sets)
         and (not arm.sizes or size in arm.sizes)
     ]
-    return math.ceil(max(times, default=0.0) * real)
+    return round(max(times, default=0.0) * real)
 
 
 def as_record(study: Study) -> dict[str, Any]:

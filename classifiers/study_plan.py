@@ -259,9 +259,13 @@ def generated_spec(generated: GeneratedSet, size: int | str) -> str:
 
 
 def absolute(release: str) -> str:
-    """As workers that were started in another folder find it, too."""
+    """As workers that were started in another folder find it, too.
+
+    Below a folder with a colon in its name only the relative path can be told from what follows it.
+    """
     path = release_path(release)
-    return str(path.absolute()) if isinstance(path, Path) else release
+    whole = str(path.absolute()) if isinstance(path, Path) else release
+    return whole if whole.count(":") == release.count(":") else release
 
 
 def _amounts(kind: str, real: int, times: float) -> tuple[int, tuple[float, ...]]:

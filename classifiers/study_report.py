@@ -59,9 +59,7 @@ def study_report(
 def _by_arm(runs: Sequence[Run]) -> dict[Arm, list[Run]]:
     arms: dict[Arm, list[Run]] = {}
     for run in runs:
-        own = arms.setdefault((run.model, run.resolution, run.size, run.arm), [])
-        if run.seed not in {other.seed for other in own}:
-            own.append(run)
+        arms.setdefault((run.model, run.resolution, run.size, run.arm), []).append(run)
     return arms
 
 

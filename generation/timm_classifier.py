@@ -19,7 +19,10 @@ LUMA = np.array([19595, 38470, 7471], dtype=np.uint32)  # ITU-R 601 times 2^16, 
 Positive = Annotated[int, Field(gt=0)]
 ModelArgument = bool | int | float | str | tuple[int, ...]
 # What timm's models raise for arguments and images that do not fit them.
-MODEL_ERRORS = (TypeError, ValueError, AssertionError, RuntimeError, ZeroDivisionError)
+MODEL_ERRORS = (
+    *(TypeError, ValueError, AssertionError, RuntimeError, ZeroDivisionError),
+    *(LookupError, AttributeError, OSError),
+)
 
 
 class ClassifierModel(BaseModel):
@@ -130,19 +133,27 @@ def build_model(about: ClassifierModel, classes: int) -> "nn.Module":
 
 
 def require_fitting(about: ClassifierModel, classes: int) -> None:
-    """UserError unless the model can be built and takes an image of its size; computes nothing."""
+    """UserError unless the model gives `classes` numbers of an image of its size.
+
+    Computes nothing: its tensors have a shape and no content.
+    """
     import torch
 
     with torch.device("meta"):
         model = build_model(about, classes).eval()
         image = torch.zeros(1, about.channels, about.resolution, about.resolution)
     try:
-        model(image)
+        found = model(image)
     except MODEL_ERRORS as error:
         raise UserError(
             f"classifier recipe {about.name}: {about.model} takes no images of "
             f"{about.resolution} px ({_first_line(error)}); change resolution or model_args"
         ) from None
+    if tuple(getattr(found, "shape", ())) != (1, classes):
+        raise UserError(
+            f"classifier recipe {about.name}: model_args make {about.model} something else than a "
+            f"classifier of {classes} classes"
+        )
 
 
 def _image_size(about: ClassifierModel) -> dict[str, int]:

@@ -116,6 +116,10 @@ def test_wrong_setting_is_named(change: str, message: str) -> None:
         ("small-vit-32", "model_args.num_heads=7", "model_args: .*num_heads"),
         ("small-vit-32", "model_args.drop_rate=2.0", "model_args: dropout probability"),
         ("fashion-mnist-small", "model_args.what=1", "model_args: .*'what'"),
+        ("small-vit-32", "model_args.act_layer=nope", "model_args: .*nope"),
+        ("small-resnet-32", "model_args.layers=[1,2]", "takes no images .*layer3"),
+        ("small-resnet-32", "model_args.num_classes=3", "something else than a classifier of 10"),
+        ("small-resnet-32", "model_args.features_only=true", "something else than a classifier"),
         ("small-vit-32", "model_args.img_size=64", "takes no images of 32 px .*64.*model_args$"),
     ],
 )

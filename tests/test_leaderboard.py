@@ -230,14 +230,20 @@ def test_ratio_to_real_has_its_interval_over_shared_seeds(tmp_path: Path) -> Non
         ({0: 0.81, 1: 0.85}, {0: 0.80, 1: 0.82}, "no clear difference"),
         ({2: 0.81, 3: 0.91}, {0: 0.80, 1: 0.90}, "no clear difference"),  # other seeds
         ({2: 0.899, 3: 0.9}, {0: 0.80, 1: 0.801}, "better"),
+        ({0: 0.81, 1: 0.91, 2: 0.1}, {0: 0.80, 1: 0.90}, "better"),  # by the seeds that both have
         ({0: 0.9}, {0: 0.8}, "no clear difference"),  # one run that states no interval
     ],
 )
 def test_verdict_against_real_images(
     ours: dict[int, float], real: dict[int, float], expected: str
 ) -> None:
-    scores = [Score({str(s): v for s, v in runs.items()}, None, None) for runs in (real, ours)]
+    scores = [Score({str(s): v for s, v in runs.items()}, 10_000, None) for runs in (real, ours)]
     assert verdict(*scores) == expected
+
+
+def test_seeds_that_agree_by_rounding_give_no_verdict() -> None:
+    real, ours = (Score({"0": low, "1": low + 0.1}, 50, None) for low in (0.80, 0.82))
+    assert verdict(real, ours) == "no clear difference"
 
 
 @pytest.mark.parametrize(("top1", "expected"), [(0.83, "better"), (0.81, "no clear difference")])

@@ -21,7 +21,7 @@ from classifiers.statistics import (
     paired_p,
     wilson,
 )
-from classifiers.study import BUILTIN, load_study, needed_per_class
+from classifiers.study import BUILTIN, Arm, load_study, needed_per_class
 from classifiers.study_cost import multiply_adds, study_costs
 from classifiers.study_findings import comparisons, findings
 from classifiers.study_plan import Planner
@@ -194,8 +194,12 @@ def test_builtin_studies_plan_and_their_recipes_exist() -> None:
     assert counts["minutes"] == 42
     assert counts["imagenet"] == 3 * (12 * 3 + 3 * 9 - 1 + 2)
     imagenet = load_study("imagenet")
-    taken = round(9 * 1_281_167 / 1000)  # by --times 9 with all real images
-    assert needed_per_class(imagenet, imagenet.generated[0], "all") == taken
+    for times in (1.0, 2.2, 9.0):
+        arms = (imagenet.arms[0], Arm(kind="real+generated", times=(times,)))
+        study = imagenet.model_copy(update={"arms": arms})
+        taken = round(times * 1_281_167 / 1000)  # by --times with all real images
+        assert needed_per_class(study, study.generated[0], "all") == taken
+        assert needed_per_class(study, study.generated[0], 100) == round(times * 100)
 
 
 def test_budgets_and_control_see_what_they_say() -> None:
