@@ -26,7 +26,7 @@ SECTIONS = "section.facet:not([hidden]) section.part"
 DRAWN = """[...document.querySelectorAll('.facet:not([hidden]) .chart')]
   .every(chart => chart.querySelector('svg path[aria-roledescription]'))"""
 MARGIN = 16
-TALLEST = 1500  # pixels of a section that are shown
+TALLEST = 1800  # pixels of a section that are shown
 
 
 def main() -> None:
