@@ -12,7 +12,7 @@ from cards.tables import Cell, Column, Group, decimals_for, spread_cell, text_ce
 
 METRIC_SETTINGS = "metric settings of "
 LONGEST = 40  # characters of a setting that are shown
-MOST = 6  # settings that are named; two recipes differ in dozens
+MOST = 3  # settings that are named; two recipes differ in dozens
 
 MADE_COLUMNS = (
     Column("seconds", "Cost, s an image", better="lower", help="of one worker, all stages"),
