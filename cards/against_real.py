@@ -56,8 +56,7 @@ def verdict(real: Score, ours: Score) -> str:
     if paired is not None:
         gains = paired[0] - paired[1]
         p = paired_p(gains, ours.n or 1)
-        told_apart = p is not None and p <= LEVEL
-        low = high = float(gains.mean()) if told_apart else 0.0
+        low = high = gains.mean() if p is not None and p <= LEVEL else 0.0
     else:
         (own_low, own_high), (real_low, real_high) = _ends(ours), _ends(real)
         low, high = own_low - real_high, own_high - real_low
@@ -69,9 +68,8 @@ def _paired(ours: Score, real: Score) -> tuple[np.ndarray, np.ndarray] | None:
     shared = sorted(ours.by_seeds.keys() & real.by_seeds.keys())
     if len(shared) < 2:
         return None
-    return np.array([ours.by_seeds[key] for key in shared]), np.array(
-        [real.by_seeds[key] for key in shared]
-    )
+    mine, theirs = (np.array([score.by_seeds[key] for key in shared]) for score in (ours, real))
+    return mine, theirs
 
 
 def _ends(score: Score) -> Ends:

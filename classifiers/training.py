@@ -62,8 +62,8 @@ def train(
     classifier to go on from. state: kept on the way and, if it is there, gone on from. All
     randomness follows from the seed and the step, so on a CPU with the same number of threads the
     same arguments give the same weights, interrupted or not. on_end gets the seconds that training
-    took, those before an interruption included. Of several processes that accelerate
-    started, each takes its share of every batch. Raises UserError if the loss is not finite.
+    took, those before an interruption included. Of several processes that accelerate started, each
+    takes its share of every batch. Raises UserError if the loss is not finite.
     """
     processes = launched_processes()
     device = training_device(processes)
