@@ -34,9 +34,9 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torch_fidelity.utils import extract_featuresdict_from_input_id
 from torchvision.models.inception import Inception3
 
-from builder.commit import sha256_file
 from builder.manifest import Manifest, ShardRecord
 from generation.classes import ClassEntry
+from generation.commit import sha256_file
 from metrics.extractors import Extractor, FeatureProtocol
 from metrics.features import iterate_features
 from metrics.frechet import GaussianReference, Moments

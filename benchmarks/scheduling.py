@@ -101,7 +101,6 @@ def measure_dispatch(folder: Path, shards: int, workers: int, seconds: float) ->
     os.environ["STAND_IN_SECONDS"] = str(seconds)
     from builder.build import plan_build
     from builder.cluster import ClusterOptions, open_cluster
-    from builder.commit import sha256_file
     from builder.engine import run_jobs
     from builder.environment import own_environment
     from builder.interrupt import interruptible
@@ -109,6 +108,7 @@ def measure_dispatch(folder: Path, shards: int, workers: int, seconds: float) ->
     from builder.state import STATE_FILE, write_state
     from builder.worker import Done, Terms
     from generation.classes import load_classes
+    from generation.commit import sha256_file
 
     recipe = load_recipe(str(write_recipe(folder)))
     release = folder / "dispatch"

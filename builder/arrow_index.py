@@ -6,8 +6,8 @@ load_from_disk(RELEASE/CONFIG) gives all splits of a configuration, RELEASE/CONF
 import json
 from typing import Any
 
-from builder.commit import canonical_json, sha256_text
 from builder.manifest import Manifest
+from generation.commit import canonical_json, sha256_text
 from generation.shard_files import shard_format, shard_schema
 from generation.storage import ReleasePath
 

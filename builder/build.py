@@ -7,7 +7,6 @@ from typing import Any
 
 from builder.accept import LocatedRule, StageFacts, locate_rule
 from builder.arrow_index import index_names
-from builder.commit import remove_temporaries
 from builder.estimate import (
     StageEstimate,
     as_lines,
@@ -34,6 +33,7 @@ from builder.run import Outcome, RunSettings, run_missing
 from builder.shard import ShardJob
 from builder.state import SyntheticState, read_state
 from generation.classes import ClassEntry, load_classes
+from generation.commit import remove_temporaries
 from generation.errors import UserError
 from generation.generators import generator_source
 from generation.shard_files import FORMAT_NAMES

@@ -20,8 +20,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from builder.commit import canonical_json, create_exclusively, delete_file, overwrite
 from builder.interrupt import stop_builds
+from generation.commit import canonical_json, create_exclusively, delete_file, overwrite
 from generation.errors import UserError
 from generation.storage import ReleasePath, list_files, read_bytes
 

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from builder.commit import canonical_json, sha256_text, write_atomically
 from generation.classes import ClassEntry
+from generation.commit import canonical_json, sha256_text, write_atomically
 from generation.errors import UserError
 from generation.shard_files import shard_split
 from generation.storage import ReleasePath, read_text

@@ -13,14 +13,14 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
-from builder.commit import (
+from builder.environment import own_environment
+from builder.manifest import ShardRecord
+from generation.commit import (
     canonical_json,
     sha256_bytes,
     write_atomically,
     write_stream_atomically,
 )
-from builder.environment import own_environment
-from builder.manifest import ShardRecord
 from generation.storage import ReleasePath, file_size, list_files, read_files, read_text
 
 if TYPE_CHECKING:

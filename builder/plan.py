@@ -11,9 +11,9 @@ from itertools import groupby
 from typing import Any
 
 from builder.accept import LocatedRule
-from builder.commit import canonical_json, sha256_text
 from builder.recipe import PARENT_ENCODING, Recipe, StageRecipe
 from generation.classes import ClassEntry
+from generation.commit import canonical_json, sha256_text
 from generation.noise import SEED_BITS
 from generation.shard_files import ShardFormat, shard_name
 

@@ -7,8 +7,8 @@ import json
 import time
 from pathlib import PurePosixPath
 
-from builder.commit import canonical_json, delete_folder, write_atomically
 from builder.worker import Failure
+from generation.commit import canonical_json, delete_folder, write_atomically
 from generation.storage import ReleasePath
 
 FOLDER = "quarantine"

@@ -6,8 +6,8 @@ from typing import Any
 import yaml
 
 from builder.arrow_index import index_files
-from builder.commit import delete_file, sha256_file, write_atomically
 from builder.manifest import Manifest, read_manifest
+from generation.commit import delete_file, sha256_file, write_atomically
 from generation.errors import UserError
 from generation.shard_files import shard_format, shard_name, shard_schema
 from generation.storage import ReleasePath

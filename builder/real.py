@@ -13,7 +13,6 @@ import numpy as np
 from PIL import Image
 
 from builder.build import finish_release
-from builder.commit import canonical_json, sha256_bytes, sha256_text
 from builder.encode import encode_image
 from builder.manifest import Manifest, ShardRecord
 from builder.markers import commit_shard, committed_record
@@ -21,6 +20,7 @@ from builder.parquet import image_features, table_schema, write_table
 from builder.plan import FORMAT
 from builder.run import Outcome, RunSettings, run_missing
 from builder.state import RealState, read_state
+from generation.commit import canonical_json, sha256_bytes, sha256_text
 from generation.errors import UserError
 from generation.real_sources import RealSource, RealSplit, open_source
 from generation.storage import ReleasePath, release_name

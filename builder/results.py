@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from builder.commit import canonical_json, sha256_text, write_atomically
+from generation.commit import canonical_json, sha256_text, write_atomically
 from generation.errors import UserError
 
 PACKAGES = ("torch", "diffusers", "timm", "datasets", "pyarrow", "numpy", "scipy", "pillow")

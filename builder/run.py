@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from builder.cluster import Cluster, ClusterOptions, open_cluster
-from builder.commit import sha256_file
 from builder.engine import first_environment, run_jobs
 from builder.environment import Environment, distinct, own_environment
 from builder.interrupt import Events, interruptible
@@ -15,6 +14,7 @@ from builder.markers import committed_records
 from builder.quarantine import clear_quarantine, quarantine_shard
 from builder.state import STATE_FILE, RealState, SyntheticState, write_state
 from builder.worker import Failure, Job, Terms
+from generation.commit import sha256_file
 from generation.errors import UserError
 from generation.storage import ReleasePath
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from builder.accept import AcceptRule, LocatedRule
-from builder.commit import canonical_json
 from builder.gpu_memory import require_memory
 from builder.manifest import ShardRecord
 from builder.markers import commit_shard, committed_record
@@ -19,6 +18,7 @@ from builder.rejections import rejected_attempts
 from builder.slots import Cell, Slots, fill_slots
 from builder.writing import beside_next_shard
 from generation.classes import ClassEntry
+from generation.commit import canonical_json
 from generation.errors import UserError
 from generation.generators import Generator, generator_source
 from generation.sampler_config import SamplerConfig

@@ -4,10 +4,10 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
-from builder.commit import write_atomically
 from builder.environment import Environment
 from builder.lease import FOLDER as LEASE_FOLDER
 from builder.plan import BuildRequest
+from generation.commit import write_atomically
 from generation.errors import UserError
 from generation.shard_files import ShardFormat
 from generation.storage import ReleasePath, list_files, read_text

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 import pyarrow as pa
 
-from builder.commit import sha256_file
 from builder.encode import encode_image
 from builder.environment import Environment, own_environment
 from builder.manifest import ShardRecord
@@ -20,6 +19,7 @@ from builder.shard import load_generator
 from builder.state import STATE_FILE
 from builder.stopping import Stopped, begin_job
 from builder.writing import next_shard_begins_by
+from generation.commit import sha256_file
 from generation.errors import UserError
 from generation.storage import ReleasePath
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from builder.build import BuildPlan, write_release
 from builder.cluster import Cluster, ClusterOptions, open_cluster
-from builder.commit import sha256_file, write_atomically
 from builder.engine import run_jobs
 from builder.environment import own_environment
 from builder.interrupt import interruptible
@@ -22,6 +21,7 @@ from builder.run import Outcome
 from builder.shard import ShardJob
 from builder.state import STATE_FILE, write_state
 from builder.worker import Failure, Terms, WrappedJob, use_one_thread
+from generation.commit import sha256_file, write_atomically
 from generation.errors import UserError
 from generation.storage import ReleasePath, read_bytes
 

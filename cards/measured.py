@@ -11,7 +11,6 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Generic, TypeVar
 
-from builder.commit import canonical_json, sha256_text
 from cards.result_schema import (
     AnyResult,
     ClassifierResult,
@@ -21,6 +20,7 @@ from cards.result_schema import (
     Source,
     Value,
 )
+from generation.commit import canonical_json, sha256_text
 from generation.errors import UserError
 from metrics.comparability import require_comparable, value_settings
 

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from builder.commit import sha256_text
 from cards.measured import Ranking, Score, Scored, Settings
 from cards.release_facts import Facts
 from cards.result_schema import Source
 from cards.score_names import score_name
 from cards.tables import Cell, Column, Group, decimals_for, spread_cell, text_cell
+from generation.commit import sha256_text
 
 METRIC_SETTINGS = "metric settings of "
 LONGEST = 40  # characters of a setting that are shown

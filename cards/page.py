@@ -9,11 +9,11 @@ from typing import Any
 
 import jinja2
 
-from builder.commit import write_atomically
 from cards.charts import class_chart, vega_bundle
 from cards.class_changes import ClassChange
 from cards.facet import ClassView, Facet
 from cards.tables import Cell, Column, Row, Table
+from generation.commit import write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
 

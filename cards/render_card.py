@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from builder.commit import sha256_bytes, write_atomically
 from builder.lease import claimed
 from builder.manifest import Manifest, read_manifest
 from builder.readme import remove_documents
 from generation.command import run_command
+from generation.commit import sha256_bytes, write_atomically
 from generation.errors import UserError
 from generation.storage import ReleasePath, read_text, release_name, release_path
 

@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 import typer
 from PIL import Image, ImageDraw, ImageFont
 
-from builder.commit import write_atomically
 from builder.manifest import Manifest, read_manifest
 from generation.classes import ClassEntry
 from generation.command import run_command
+from generation.commit import write_atomically
 from generation.errors import UserError, unknown_name
 from generation.image_sets import decode, split_files
 from generation.shard_files import iterate_shard, read_shard, shard_schema

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder.commit import write_atomically
 from classifiers.recipe import ClassifierRecipe
+from generation.commit import write_atomically
 from generation.errors import UserError
 from generation.timm_classifier import load_network, read_classifier, read_header
 

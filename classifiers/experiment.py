@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from builder.commit import canonical_json, sha256_file, sha256_text
 from builder.results import Result, environment, read_result
 from classifiers.checkpoint import save_classifier
 from classifiers.encoded import EncodedImages
@@ -14,6 +13,7 @@ from classifiers.order import Visits
 from classifiers.predictions import Predictions, accuracy_values, predict
 from classifiers.recipe import ClassifierRecipe
 from classifiers.sources import Source, describe
+from generation.commit import canonical_json, sha256_file, sha256_text
 from generation.errors import UserError
 from generation.image_sets import LabelledImages
 

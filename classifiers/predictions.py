@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from builder.commit import write_atomically
 from classifiers.encoded import EncodedImages
+from generation.commit import write_atomically
 from generation.image_sets import LabelledImages
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from builder.cluster import ClusterOptions
-from builder.commit import write_atomically
 from classifiers.study import BUILTIN, Study, as_record, load_study
 from classifiers.study_plan import Planner, Run
 from generation.command import run_command
+from generation.commit import write_atomically
 from generation.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
 from generation.progress import progress_bar
 from generation.toml_recipes import recipe_names_in

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from builder.commit import canonical_json, sha256_text
 from classifiers.experiment import Experiment
 from classifiers.image_data import read_testing, read_training
 from classifiers.recipe import ClassifierRecipe
 from classifiers.sources import Source, check_sources, join_images, open_source
+from generation.commit import canonical_json, sha256_text
 from generation.errors import UserError
 
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from builder.commit import write_atomically
 from classifiers.batches import ImageData, Part, open_batches
 from classifiers.checkpoint import start_from
 from classifiers.order import Visits, derived_seed
 from classifiers.recipe import ClassifierRecipe
+from generation.commit import write_atomically
 from generation.errors import UserError
 from generation.timm_classifier import build_model
 

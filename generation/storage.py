@@ -2,7 +2,8 @@
 
 `release_path` turns what a user typed into a path: pathlib's for a folder, universal_pathlib's for
 a URL such as s3://bucket/prefix. Both join in the same way. What is read goes through here, so that
-a store that fails ends in one line; builder/commit.py writes. docs/storage.md has the guarantees.
+a store that fails ends in one line; generation/commit.py writes. docs/storage.md has the
+guarantees.
 """
 
 from collections.abc import Iterable, Iterator

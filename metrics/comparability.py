@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from builder.commit import canonical_json
 from builder.results import Result
+from generation.commit import canonical_json
 from generation.errors import UserError
 
 

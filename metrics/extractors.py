@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from builder.commit import canonical_json, sha256_text
+from generation.commit import canonical_json, sha256_text
 from generation.errors import UserError, unknown_name
 
 if TYPE_CHECKING:

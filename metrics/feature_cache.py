@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from builder.commit import sha256_bytes, write_atomically
+from generation.commit import sha256_bytes, write_atomically
 from metrics.extractors import FeatureProtocol, Features, concatenate
 
 _MATRICES = tuple(field.name for field in fields(Features))

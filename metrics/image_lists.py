@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from builder.commit import sha256_bytes, write_atomically
 from builder.manifest import Manifest, ShardRecord, read_manifest
+from generation.commit import sha256_bytes, write_atomically
 from generation.errors import UserError
 from generation.image_sets import PSEUDO_SPLITS, split_files
 from generation.shard_files import iterate_shard, shard_schema

@@ -14,9 +14,9 @@ from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from builder.commit import sha256_file
 from classifiers.checkpoint import load_classifier
 from classifiers.recipe import ClassifierRecipe
+from generation.commit import sha256_file
 from generation.errors import UserError
 
 EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"

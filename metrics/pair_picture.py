@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from builder.commit import write_atomically
 from builder.results import Result
+from generation.commit import write_atomically
 from generation.image_sets import decode
 from generation.shard_files import read_shard
 from metrics.image_lists import ImageSet, read_image_list

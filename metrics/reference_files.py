@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from builder.commit import sha256_file, write_atomically
+from generation.commit import sha256_file, write_atomically
 from generation.errors import UserError
 from metrics.frechet import GaussianReference
 

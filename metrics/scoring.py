@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from builder.commit import canonical_json, sha256_text, write_atomically
 from builder.results import Result, environment
+from generation.commit import canonical_json, sha256_text, write_atomically
 from generation.errors import UserError
 from metrics.agreement import logit_columns
 from metrics.copies import Nearest, name_pairs, nearest_images

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from builder.build import BuildPlan, plan_build
-from builder.commit import write_atomically
 from builder.manifest import ShardRecord, read_manifest
 from builder.recipe import Recipe, StageRecipe
 from builder.results import Result, read_result
 from builder.state import STATE_FILE
 from builder.workshop import Workshop, adopt_shards
 from generation.classes import ClassEntry, load_classes
+from generation.commit import write_atomically
 from generation.errors import UserError
 from generation.generators import generator_source
 from metrics.extraction import extract_on, plan_extraction

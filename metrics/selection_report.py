@@ -9,10 +9,10 @@ from typing import Any
 
 import tomlkit
 
-from builder.commit import write_atomically
 from builder.lease import claimed
 from builder.recipe import BUILTIN
 from builder.results import environment
+from generation.commit import write_atomically
 from metrics.selecting import Course
 from metrics.selection import SPLIT, Point, Selection
 

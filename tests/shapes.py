@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from builder.commit import sha256_file
 from builder.manifest import Manifest, ShardRecord
 from builder.parquet import image_features, table_schema, write_table
 from classifiers.recipe import ClassifierRecipe
 from generation.classes import ClassEntry
+from generation.commit import sha256_file
 from generation.image_sets import LabelledImages
 
 SIZE = 16

@@ -13,7 +13,6 @@ import pytest
 import yaml
 from PIL import Image
 
-from builder.commit import sha256_bytes
 from builder.encode import encode_image
 from builder.manifest import Manifest, ShardRecord, read_manifest
 from builder.parquet import image_features, table_schema
@@ -38,6 +37,7 @@ from cards.sample_grid import (
 )
 from cards.tables import MISSING
 from generation.classes import ClassEntry
+from generation.commit import sha256_bytes
 from generation.errors import UserError
 from tests.shapes import encode_table
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from builder.commit import sha256_file
 from builder.results import Result
 from cards.against_real import verdict
 from cards.board import assemble_board
@@ -22,6 +21,7 @@ from cards.page import render_csv, render_html, render_json, render_markdown, wr
 from cards.published import FOLDER, TABLES, read_published
 from cards.result_folder import ResultFolder, read_folder
 from cards.tables import MISSING
+from generation.commit import sha256_file
 from generation.errors import UserError
 from tests.made_up_results import (
     PROTOCOL,

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from builder import lease
-from builder.commit import create_exclusively, delete_file, overwrite, write_atomically
 from builder.lease import LeaseLostError, Owner, claimed
 from builder.state import SyntheticState, read_state
+from generation.commit import create_exclusively, delete_file, overwrite, write_atomically
 from generation.errors import UserError
 from generation.storage import ReleasePath, list_files, read_bytes, release_path
 from tests.conftest import ROOT, release_bytes, run

@@ -20,10 +20,10 @@ from pytorch_fid.fid_score import compute_statistics_of_path
 from scipy import linalg
 from sklearn.datasets import load_sample_images
 
-from builder.commit import sha256_file
 from builder.manifest import Manifest, ShardRecord
 from builder.results import Result, read_result
 from generation.classes import ClassEntry
+from generation.commit import sha256_file
 from generation.errors import UserError
 from metrics import networks
 from metrics.comparability import require_comparable

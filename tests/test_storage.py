@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from builder.commit import remove_temporaries, write_atomically
 from builder.manifest import read_manifest
 from builder.markers import committed_record, committed_records, marker_path
+from generation.commit import remove_temporaries, write_atomically
 from generation.image_sets import load_images
 from generation.storage import (
     exists,

@@ -11,12 +11,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from builder.commit import sha256_file
 from builder.encode import encode_image
 from builder.manifest import Manifest, ShardRecord, read_manifest
 from builder.markers import marker_path
 from builder.release.rejection_checks import rejection_problems
 from builder.release.verify import verify_release
+from generation.commit import sha256_file
 from generation.image_sets import decode
 from tests.conftest import STAND_IN_RECIPE, release_bytes, run
 from tests.shapes import encode_table

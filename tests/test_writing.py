@@ -12,7 +12,6 @@ import pytest
 from distributed import Client, LocalCluster
 
 from builder import slots
-from builder.commit import sha256_file
 from builder.encode import encode_image
 from builder.environment import own_environment
 from builder.manifest import ShardRecord
@@ -23,6 +22,7 @@ from builder.state import STATE_FILE
 from builder.worker import Done, Failure, Terms, run_job
 from builder.writing import beside_next_shard
 from generation.classes import load_classes
+from generation.commit import sha256_file
 from generation.generators import ImageBatch
 from generation.sampler_config import SamplerConfig
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from pydantic import BaseModel
 
-from builder.commit import canonical_json
+from generation.commit import canonical_json
 from generation.errors import UserError, unknown_name
 from generation.validation import validated
 

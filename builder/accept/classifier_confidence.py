@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from builder.accept import StageFacts, Verdict
-from builder.commit import sha256_file
+from generation.commit import sha256_file
 from generation.errors import UserError
 from generation.timm_classifier import ClassifierModel, read_classifier
 

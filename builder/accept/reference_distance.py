@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from builder.accept import StageFacts, Verdict
-from builder.commit import canonical_json, sha256_file, sha256_text
 from builder.manifest import read_manifest
+from generation.commit import canonical_json, sha256_file, sha256_text
 from generation.errors import UserError
 from generation.image_sets import LabelledImages, load_images, split_files
 

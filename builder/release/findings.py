@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from builder.commit import sha256_file
+from generation.commit import sha256_file
 from generation.storage import ReleasePath, file_size
 
 

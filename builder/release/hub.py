@@ -19,7 +19,7 @@ from huggingface_hub.utils import logging
 from huggingface_hub.utils.sha import git_hash
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from builder.commit import sha256_bytes
+from generation.commit import sha256_bytes
 from generation.errors import UserError
 
 TRANSIENT = (408, 429, 500, 502, 503, 504)

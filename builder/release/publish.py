@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.commit import sha256_file
 from builder.manifest import MANIFEST_FILE, Manifest
 from builder.markers import marker_name
 from builder.release.findings import Problem
 from builder.release.hub import LocalFile, Repository, lacking, local_file
 from builder.release.shard_checks import marker_problems
 from builder.state import STATE_FILE
+from generation.commit import sha256_file
 from generation.errors import UserError
 
 BATCH_FILES = 100  # files in a commit, shards and markers

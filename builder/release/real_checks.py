@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from builder.commit import sha256_bytes
 from builder.manifest import Manifest, ShardRecord
 from builder.parquet import image_features, table_schema
 from builder.real import COLUMNS, ORIGINAL
@@ -16,6 +15,7 @@ from builder.release.shard_checks import (
     read_columns,
 )
 from builder.state import STATE_FILE, RealState, read_state
+from generation.commit import sha256_bytes
 from generation.errors import UserError
 from generation.storage import ReleasePath, exists
 

@@ -6,7 +6,6 @@ from pathlib import PurePosixPath
 
 from builder.arrow_index import index_names
 from builder.build import BuildPlan, plan_build
-from builder.commit import remove_temporaries
 from builder.environment import Environment
 from builder.manifest import Manifest, ShardRecord
 from builder.readme import remove_documents, write_documents
@@ -16,6 +15,7 @@ from builder.release.verify import README_FILE
 from builder.run import Outcome, RunSettings, run_missing
 from builder.state import STATE_FILE, RealState, SyntheticState, read_state, write_state
 from builder.worker import Job, WrappedJob
+from generation.commit import remove_temporaries
 from generation.errors import UserError
 from generation.storage import ReleasePath, exists
 from generation.views import CropRule

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from builder.commit import canonical_json
 from builder.manifest import MANIFEST_FILE, Manifest, ShardRecord
 from builder.parquet import image_features, table_schema
 from builder.plan import ShardPlan, image_id, image_seed
@@ -18,6 +17,7 @@ from builder.release.shard_checks import (
 )
 from builder.shard import COLUMNS
 from builder.state import STATE_FILE, SyntheticState, read_state
+from generation.commit import canonical_json
 from generation.errors import UserError
 from generation.storage import ReleasePath, exists
 

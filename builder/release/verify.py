@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 import pyarrow as pa
 import yaml
 
-from builder.commit import sha256_file
 from builder.manifest import Manifest, ShardRecord
 from builder.readme import load_contract
 from builder.release.findings import Problem, Report
 from builder.release.shard_checks import ShardCheck, check_shard
+from generation.commit import sha256_file
 from generation.shard_files import is_shard
 from generation.storage import ReleasePath, StorageError, exists, list_files, read_bytes
 
