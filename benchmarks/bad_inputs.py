@@ -4,11 +4,10 @@
     python benchmarks/bad_inputs.py --out /tmp/some --every 10 --command train-classifier
 
 Each case is a good command line of a small project folder (tests/miniature.py) with one thing
-wrong: an option's value, or a file that the command reads. Right is one line and exit code 2, or the
-right
-result and exit code 0 (1 where the command looks for faults), without harm to a release: every file
-of the releases is as before, but for the one that was damaged. The cases follow from the commands'
-own options and the folder's files, so new ones are tried as they come.
+wrong: an option's value, or a file that the command reads. Right is one line and exit code 2, or
+the right result and exit code 0 (1 where the command looks for faults), without harm to a release:
+every file of the releases is as before, but for the one that was damaged. The cases follow from
+the commands' own options and the folder's files, so new ones are tried as they come.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """Writing files so that they are either there whole or not there at all."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -68,13 +69,35 @@ def write_stream_atomically(
 def _replacing(path: Path) -> Iterator[Path]:
     """A hidden temporary file beside `path` that takes its place in the end, if nothing fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}"
+    temporary, lock = _own_temporary(path)
     try:
         yield temporary
         temporary.replace(path)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(lock)
     sync_folder(path.parent)
+
+
+def _own_temporary(path: Path) -> tuple[Path, int]:
+    """A temporary file that no other process writes, and a descriptor that says so while open.
+
+    The name follows from `path`, so that the next writer takes up what a killed one left there;
+    a lock tells the killed from the living, beside whom it takes a name of its own.
+    """
+    temporary = path.parent / f".{path.name}{TEMPORARY}"
+    lock = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(lock), temporary.stat()):
+            return temporary, lock
+    except OSError:  # another holds it, or has renamed it since; or a file system without locks
+        pass
+    os.close(lock)
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}"
+    return temporary, os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
 
 
 def create_exclusively(path: ReleasePath, content: bytes) -> bool:

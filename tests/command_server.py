@@ -45,12 +45,16 @@ class Ended:
 
 
 class CommandServer:
-    """Starts on entering, ends on leaving."""
+    """Starts on entering, ends on leaving. environment: what libraries read when imported."""
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = dict(environment or {})
 
     def __enter__(self) -> "CommandServer":
         path = os.pathsep.join([str(SITE), str(ROOT), os.environ.get("PYTHONPATH", "")])
         # Workers import what the command imports: without threads of their own, as the builder's.
         environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+        environment |= self._environment
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.command_server"],
             cwd=ROOT,

@@ -1,10 +1,10 @@
 """kill -9 of a command, all its processes at once, at its n-th write operation.
 
-Every process of the command installs hooks that count writes below chosen folders: files opened for
-writing (before, and again once they are open and empty), renamed, deleted, made durable, folders
-made. The count is a file with a line for each, shared by all processes. The environment says what
-to count and when to strike, since workers inherit it; kill_points_site/sitecustomize.py installs
-the hooks in them.
+Every process of the command installs hooks that count writes below chosen folders: files opened
+for writing (before, and again once they are open and empty), renamed, deleted, made durable,
+folders made; and, where asked, whatever is sent to a server. The count is a file with a line for
+each, shared by all processes. The environment says what to count and when to strike, since workers
+inherit it; kill_points_site/sitecustomize.py installs the hooks in them.
 """
 
 import builtins
@@ -12,11 +12,13 @@ import fcntl
 import io
 import os
 import signal
+import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 LOG, AT, BELOW = "KILL_POINTS_LOG", "KILL_POINTS_AT", "KILL_POINTS_BELOW"
+SENDS = "KILL_POINTS_SENDS"  # set: what is sent over a socket is a write as well
 WRITING = set("wax+")
 
 
@@ -34,6 +36,9 @@ def install() -> None:
     for name in ("replace", "rename", "unlink", "remove", "mkdir", "rmdir", "truncate"):
         setattr(os, name, _counted(name, getattr(os, name)))
     os.fsync = _counted_fsync(os.fsync)  # type: ignore[assignment]
+    if SENDS in os.environ:
+        for name in ("send", "sendall"):
+            setattr(socket.socket, name, _counted_send(getattr(socket.socket, name)))
 
 
 def _counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -65,14 +70,28 @@ def _counted_fsync(function: Callable[[int], None]) -> Callable[[int], None]:
     return counted
 
 
+def _counted_send(function: Callable[..., Any]) -> Callable[..., Any]:
+    def counted(connection: socket.socket, content: Any, *rest: Any) -> Any:
+        if connection.family == socket.AF_INET:
+            _add("send", bytes(content[:60]).split(b"\r\n")[0].decode(errors="replace"))
+        return function(connection, content, *rest)
+
+    return counted
+
+
 def _count(operation: str, path: Any) -> None:
-    """One more; if it is the one to die at, all processes of the command die."""
+    """One more, if it is below the folders."""
     if isinstance(path, int):
         return
     place = str(Path.cwd() / os.fsdecode(path))
     folders = os.environ[BELOW].split(os.pathsep)
     if not any(place == folder or place.startswith(folder + os.sep) for folder in folders):
         return
+    _add(operation, place)
+
+
+def _add(operation: str, place: str) -> None:
+    """A line for it; if it is the one to die at, all processes of the command die."""
     log = os.open(os.environ[LOG], os.O_RDWR | os.O_CREAT | os.O_APPEND)
     try:
         fcntl.flock(log, fcntl.LOCK_EX)
