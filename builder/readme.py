@@ -9,6 +9,7 @@ from builder.arrow_index import index_files
 from builder.manifest import Manifest, read_manifest
 from generation.commit import delete_file, sha256_file, write_atomically
 from generation.errors import UserError
+from generation.names import within
 from generation.shard_files import shard_format, shard_name, shard_schema
 from generation.storage import ReleasePath
 
@@ -46,7 +47,7 @@ def noted_documents(release: ReleasePath) -> set[str]:
 def remove_documents(release: ReleasePath, names: Iterable[str]) -> None:
     """Delete documents that no manifest notes any more."""
     for name in names:
-        delete_file(release / name)
+        delete_file(within(release, name))
 
 
 def load_contract(release: ReleasePath, manifest: Manifest) -> dict[str, Any]:
