@@ -25,7 +25,7 @@ OWN_FOLDERS = ("markers", "sidecars", "rejections", "quarantine", "lease")
 
 def _document_name(text: str) -> str:
     plain_path(text)
-    own = text in OWN_FILES or text.split("/")[0] in OWN_FOLDERS
+    own = text in OWN_FILES or text.split("/", maxsplit=1)[0] in OWN_FOLDERS
     if own or text.endswith((".parquet", ".arrow")):
         raise ValueError(f"{text!r} is part of the release and no document of it")
     return text

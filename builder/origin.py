@@ -5,10 +5,12 @@ on, so that a manifest which was tampered with ends in one line. The content sta
 keys that later versions add are kept.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Required
 
 from pydantic import ConfigDict, Field, TypeAdapter
-from typing_extensions import Required, TypedDict
+from typing_extensions import TypedDict
+
+from builder.recipe import Encoding, Regime
 
 Count = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 Resolution = Annotated[int, Field(strict=True, gt=0, lt=2**31)]
@@ -31,7 +33,7 @@ class StageOrigin(TypedDict, total=False):
     checkpoint: str
     checkpoint_sha256: str
     sampler: dict[str, Any]
-    encoding: str
+    encoding: Encoding
     fingerprint: str
     accept: AcceptOrigin
 
@@ -51,7 +53,7 @@ class RecipeStageOrigin(TypedDict, total=False):
     checkpoint: str
     sampler_source: str
     model: dict[str, Any] | None
-    regime: Literal["A", "B", "C"] | None
+    regime: Regime | None
     cost: CostOrigin | None
 
 

@@ -122,6 +122,12 @@ def load_images(release: ReleasePath, config: str, split: str) -> LabelledImages
             pixels = decode(data)
         except UserError as error:
             raise UserError(f"{release}:{config}:{split}, image {image_id}: {error}") from None
+        side = int(config) if config.isdecimal() else 0
+        if side and max(pixels.shape[:2]) > side:  # before there is room for all
+            raise UserError(
+                f"{release}:{config}:{split}, image {image_id}: is {pixels.shape[1]} x "
+                f"{pixels.shape[0]}, larger than its configuration says"
+            )
         if i == 0:  # room for all at once: a list of them would take as much again
             images = np.empty((len(image_ids), *pixels.shape), np.uint8)
         if pixels.shape != images.shape[1:]:

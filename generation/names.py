@@ -51,8 +51,10 @@ def within(folder: ReleasePath, name: str) -> ReleasePath:
 
 
 def require_no_way_out(folder: ReleasePath) -> None:
-    """UserError if a folder below `folder` is a link that leads out of it: what is written or
-    deleted there would be another's. A URL has no links. A link to a file is replaced, not followed.
+    """UserError if a folder below `folder` is a link that leads out of it.
+
+    What is written or deleted there would be another's. A URL has no links; a link to a file is
+    replaced when it is written, not followed.
     """
     if not isinstance(folder, Path):
         return

@@ -42,7 +42,8 @@ def plain_shard_path(name: str) -> str:
     named = "-" in PurePosixPath(plain_path(name)).name and is_shard(name) and shard_split(name)
     if not named:
         raise ValueError(
-            f"{name!r} is no shard's path: CONFIG/SPLIT-NAME.parquet or CONFIG/SPLIT/data-NAME.arrow"
+            f"{name!r} is no shard's path, such as CONFIG/SPLIT-NAME.parquet or "
+            "CONFIG/SPLIT/data-NAME.arrow"
         )
     return name
 

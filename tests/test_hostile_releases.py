@@ -22,7 +22,19 @@ from generation.image_sets import split_files
 from generation.names import within
 from tests.shapes import make_images, write_release
 
-OUTSIDE = ("../x", "/tmp/x", "16/../../x", "16//x", "./x", "", ".git/x", "C:x", "a\\b", "a\nb", "a\0b")
+OUTSIDE = (
+    "../x",
+    "/tmp/x",
+    "16/../../x",
+    "16//x",
+    "./x",
+    "",
+    ".git/x",
+    "C:x",
+    "a\\b",
+    "a\nb",
+    "a\0b",
+)
 
 
 @pytest.fixture
@@ -171,9 +183,11 @@ def test_nothing_is_written_behind_a_link_that_leads_out(release: Path):
     elsewhere = release.parent / "elsewhere"
     elsewhere.mkdir()
     (release / "markers").symlink_to(elsewhere)
-    with pytest.raises(UserError, match=r"release/markers is a link that leads out of"):
-        with claimed(release):
-            pass
+    with (
+        pytest.raises(UserError, match=r"release/markers is a link that leads out of"),
+        claimed(release),
+    ):
+        pass
     assert list(elsewhere.iterdir()) == []
 
 
