@@ -191,6 +191,21 @@ def test_nothing_is_written_behind_a_link_that_leads_out(release: Path):
     assert list(elsewhere.iterdir()) == []
 
 
+def test_a_link_that_leads_out_is_not_published(release: Path, tmp_path: Path):
+    from builder.release.hub import Repository
+    from builder.release.publish import publish_release
+
+    secret = tmp_path / "secret.txt"
+    secret.write_text("mine")
+    record = read_manifest(release).shards[0]
+    marker_path(release, record.path).parent.mkdir(parents=True)
+    marker_path(release, record.path).write_text("{}")
+    (release / "build.json").symlink_to(secret)
+    hub = Repository("me/mine", pytest.fail)
+    with pytest.raises(UserError, match=r"build.json is a link that leads out of"):
+        publish_release(release, read_manifest(release), hub, None, False, lambda _: None)
+
+
 def test_links_within_a_release_and_to_files_are_followed(release: Path):
     """As the Hub's cache lays out a download: every file a link to a blob beside it."""
     blobs = release.parent / "blobs"
