@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,7 +15,7 @@ from builder.lease import claimed
 from builder.manifest import Manifest, read_manifest
 from builder.release.findings import Report
 from builder.run import RunSettings
-from generation.command import EXIT_FOUND_WANTING, run_commands
+from generation.command import EXIT_FOUND_WANTING, run_commands, say
 from generation.errors import UserError
 from generation.options import Json, Workers
 from generation.progress import progress_bar
@@ -263,7 +262,7 @@ def publish(
         hub_failures_in_a_line(release, repository),
         progress_bar(total, "publish", "bytes", quiet=as_json) as advance,
     ):
-        hub = Repository(repository, lambda text: print(text, file=sys.stderr))
+        hub = Repository(repository, say)
         published = publish_release(release, manifest, hub, tag, private, advance)
     if as_json:
         print(json.dumps(asdict(published), indent=2))
@@ -298,8 +297,8 @@ def _finished(release: ReleasePath, trust: list[str] | None) -> ReleasePath:
 
 
 def _run_settings(workers: int | None, allow_mixed: bool, quiet: bool) -> RunSettings:
-    say = (lambda _: None) if quiet else (lambda text: print(text, file=sys.stderr))
-    return RunSettings(ClusterOptions(workers), allow_mixed, say)
+    remark = (lambda _: None) if quiet else say
+    return RunSettings(ClusterOptions(workers), allow_mixed, remark)
 
 
 def _threads(threads: int | None) -> int:
