@@ -136,6 +136,11 @@ class Release:
         shards = np.searchsorted(starts, np.sort(chosen), side="right") - 1
         for shard in dict.fromkeys(shards.tolist()):
             images = self._read(plans[shard])
+            if len(images) != self._rows[plans[shard].path]:
+                raise UserError(
+                    f"{self._release / plans[shard].path} has {len(images)} rows, the manifest "
+                    f"says {self._rows[plans[shard].path]}: see `release verify`"
+                )
             rows = np.sort(chosen)[shards == shard] - starts[shard]
             found += [images[row] for row in rows]
         return found
