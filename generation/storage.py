@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from generation.errors import UserError, unknown_name
+from generation.errors import UserError, redacted, unknown_name
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -24,10 +24,14 @@ class StorageError(UserError):
 
 
 def release_path(text: str) -> ReleasePath:
-    """A folder's path, or a URL's; UserError for a kind of storage that is unknown or missing."""
+    """A folder's path, or a URL's.
+
+    UserError for a kind of storage that is unknown or missing, and for an address with a secret.
+    """
     protocol, separator, rest = text.partition("://")
     if not separator:
         return Path(text)
+    require_no_secret(text)
     if protocol == "file":
         return Path(rest)
     import fsspec
@@ -45,6 +49,18 @@ def release_path(text: str) -> ReleasePath:
         extra = ": pip install s3fs" if protocol in ("s3", "s3a") else f": {needs}"
         raise UserError(f"{text} needs a package that is not installed{extra}") from None
     return path
+
+
+def require_no_secret(text: str) -> None:
+    """UserError for an address with a password or token in it.
+
+    Addresses are recorded in manifests and results, and shown.
+    """
+    if redacted(text) != text:
+        raise UserError(
+            f"{redacted(text)}: leave the secret out of the address, which is recorded and shown; "
+            "credentials come from the environment, see docs/storage.md"
+        )
 
 
 def split_release(text: str) -> tuple[str, list[str]]:
