@@ -122,12 +122,12 @@ def _run_on_cluster(
 
 def _agreed_environment(run: _Run, cluster: Cluster, events: Events) -> Environment | None:
     """What every worker must have; None if anything goes."""
+    own = own_environment()
+    found = first_environment(cluster, events) if cluster.foreign else own
     if run.settings.allow_mixed:
         return None
-    own = own_environment()
     if not cluster.foreign:
         return own
-    found = first_environment(cluster, events, run.settings.say)
     if difference := replace(own, device=found.device).difference(found):
         raise UserError(
             f"the workers at {cluster.address} have {difference} as here: images would differ; "

@@ -20,6 +20,7 @@ from builder.quarantine import clear_quarantine, quarantine_shard
 from builder.run import Outcome
 from builder.shard import ShardJob
 from builder.state import STATE_FILE, write_state
+from builder.waiting import completed
 from builder.worker import Failure, Terms, WrappedJob, use_one_thread
 from generation.commit import sha256_file, write_atomically
 from generation.errors import UserError
@@ -86,7 +87,9 @@ class Workshop:
 
     def call(self, function: Callable[..., T], *arguments: object) -> T:
         """function(*arguments) on a worker, one torch thread as for a shard."""
-        answer: T = self.client.submit(_on_one_thread, function, *arguments, pure=False).result()
+        future = self.client.submit(_on_one_thread, function, *arguments, pure=False)
+        (done,) = completed(self.cluster, [future])
+        answer: T = self.cluster.result(done)
         return answer
 
     def build(self, plans: Sequence[BuildPlan], on_done: Callable[[ShardRecord], None]) -> None:

@@ -218,7 +218,7 @@ def score_points(
             cache,
         )
         with progress(sum(task.images for task in tasks)) as advance:
-            extract_on(shop.client, tasks, lambda task: advance(task.images))
+            extract_on(shop.cluster, tasks, lambda task: advance(task.images))
         scorer = Scorer(extractor, {"fd": METRICS["fd"]}, cache)
         for point, subject in subjects.items():
             result = scorer.score(subject, [reference])
