@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from builder.accept import LocatedRule, StageFacts, locate_rule
-from builder.arrow_index import index_names
 from builder.estimate import (
     StageEstimate,
     as_lines,
@@ -37,7 +36,7 @@ from generation.commit import remove_temporaries
 from generation.errors import UserError
 from generation.generators import generator_source
 from generation.shard_files import FORMAT_NAMES
-from generation.storage import ReleasePath, exists, release_name
+from generation.storage import ReleasePath, release_name
 
 SIDECARS_READ = 50  # enough to tell what a shard takes
 
@@ -119,6 +118,11 @@ def plan_build(
     """
     classes = load_classes(recipe.classes)
     earlier = read_state(release, SyntheticState)
+    request = BuildRequest(tuple(c.wnid for c in wanted), per_class)
+    requests = earlier.requests if earlier else ()
+    if request not in requests:
+        requests = (*requests, request)
+    blocks = plan_blocks(recipe, classes, requests)
     chain = _keep_stages(recipe, chain, earlier)
     require_memory(chain)
     folders, hashes = locate_checkpoints(chain)
@@ -126,10 +130,6 @@ def plan_build(
     require_meaningful_labels(chain, folders, classes)
     encodings = _keep_encodings(release, recipe, chain, earlier)
     stages = plan_stages(recipe, chain, classes, hashes, rules, encodings)
-    request = BuildRequest(tuple(c.wnid for c in wanted), per_class)
-    requests = earlier.requests if earlier else ()
-    if request not in requests:
-        requests = (*requests, request)
     state = SyntheticState(
         name=recipe.name,
         seed=recipe.seed,
@@ -142,7 +142,6 @@ def plan_build(
     )
     if earlier:
         _require_same_release(release, earlier, state)
-    blocks = plan_blocks(recipe, classes, requests)
     return BuildPlan(
         recipe=recipe,
         classes=classes,
@@ -254,20 +253,21 @@ def estimate_rest(plan: BuildPlan, done: Mapping[str, ShardRecord]) -> list[Stag
 
 
 def finish_release(release: ReleasePath, manifest: Manifest) -> None:
-    """Write README, then manifest, unless they stand there already; leave no litter.
+    """Write README, then manifest, unless they stand there already, whole; leave no litter.
 
     What render-card wrote about an earlier state goes, since it tells of other files.
     """
     remove_temporaries(release)
-    documents = ["README.md", *index_names(manifest)]
-    if all(exists(release / name) for name in documents) and manifest.is_written(release):
-        return
-    from builder.readme import noted_documents, remove_documents, write_documents
+    from builder.readme import loads_as_stated, noted_documents, remove_documents, write_documents
 
+    standing = manifest.is_written(release)
+    if standing and loads_as_stated(release, manifest):
+        return
     earlier = noted_documents(release)
-    new = replace(manifest, documents=write_documents(release, manifest))
+    kept = earlier if standing else {}
+    new = replace(manifest, documents=kept | write_documents(release, manifest))
     new.write(release)
-    remove_documents(release, earlier - new.documents.keys())
+    remove_documents(release, earlier.keys() - new.documents.keys())
 
 
 def _origin(plan: BuildPlan) -> dict[str, Any]:

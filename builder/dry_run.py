@@ -29,8 +29,9 @@ def print_plan(
     Nothing is fetched: a model that is not at hand stays where it is.
     """
     os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported, later
+    left = _left_to_make(recipe, chain, wanted, per_class, release)
     costs = calibrate(recipe, chain, wanted, _be_quiet if as_json else _remark)
-    stages = estimate(_left_to_make(recipe, chain, wanted, per_class, release), costs)
+    stages = estimate(left, costs)
     request = BuildRequest(tuple(c.wnid for c in wanted), per_class)
     blocks = plan_blocks(recipe, wanted, [request])
     images = len(wanted) * per_class

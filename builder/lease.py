@@ -23,6 +23,7 @@ from pathlib import Path
 from builder.interrupt import stop_builds
 from generation.commit import canonical_json, create_exclusively, delete_file, overwrite
 from generation.errors import UserError
+from generation.names import require_no_way_out
 from generation.storage import ReleasePath, list_files, read_bytes
 
 FOLDER = "lease"
@@ -238,9 +239,11 @@ def _is_dead(release: ReleasePath, standing: _Standing, say: Say) -> bool:
 def claimed(release: ReleasePath, say: Say = lambda _: None) -> Iterator[None]:
     """Make the folder, if it is one, and hold the release for this process alone.
 
-    Raises UserError if it cannot be made or written to, or another build is at work in it;
+    Raises UserError if it cannot be made or written to, has folders that lead out of it, or another
+    build is at work in it;
     LeaseLostError if another build took it over meanwhile. say: told what is waited for.
     """
+    require_no_way_out(release)
     if isinstance(release, Path):
         _make_folder(release)
     lease = _take(release, say)

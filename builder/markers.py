@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
 from builder.environment import own_environment
-from builder.manifest import ShardRecord
+from builder.manifest import ShardRecord, parse_record
 from generation.commit import (
     canonical_json,
     sha256_bytes,
@@ -92,7 +92,7 @@ def committed_records(
 
 def _parse_marker(content: str | bytes) -> ShardRecord | None:
     try:
-        return ShardRecord(**json.loads(content)["shard"])
+        return parse_record(json.loads(content)["shard"])
     except (ValueError, TypeError, KeyError):
         return None
 

@@ -3,15 +3,18 @@
 from collections.abc import Iterable
 from typing import Any
 
+import pyarrow as pa
 import yaml
 
-from builder.arrow_index import index_files
+from builder.arrow_index import index_files, index_names
 from builder.manifest import Manifest, read_manifest
 from generation.commit import delete_file, sha256_file, write_atomically
 from generation.errors import UserError
+from generation.names import within
 from generation.shard_files import shard_format, shard_name, shard_schema
-from generation.storage import ReleasePath
+from generation.storage import ReleasePath, StorageError, exists, read_bytes
 
+README_FILE = "README.md"
 SIZE_CATEGORIES = (
     ("n<1K", 10**3),
     ("1K<n<10K", 10**4),
@@ -23,7 +26,7 @@ SIZE_CATEGORIES = (
 def write_readme(release: ReleasePath, manifest: Manifest) -> None:
     """Write README.md: the load contract and a few lines; `render-card` writes a body."""
     contract = yaml.safe_dump(load_contract(release, manifest), sort_keys=False, allow_unicode=True)
-    write_atomically(release / "README.md", f"---\n{contract}---\n\n{_body(manifest)}".encode())
+    write_atomically(release / README_FILE, f"---\n{contract}---\n\n{_body(manifest)}".encode())
 
 
 def write_documents(release: ReleasePath, manifest: Manifest) -> dict[str, str]:
@@ -32,21 +35,32 @@ def write_documents(release: ReleasePath, manifest: Manifest) -> dict[str, str]:
     index = index_files(release, manifest)
     for name, content in index.items():
         write_atomically(release / name, content)
-    return {name: sha256_file(release / name) for name in ("README.md", *index)}
+    return {name: sha256_file(release / name) for name in (README_FILE, *index)}
 
 
-def noted_documents(release: ReleasePath) -> set[str]:
-    """Names of the documents in the standing manifest, if there is one."""
+def noted_documents(release: ReleasePath) -> dict[str, str]:
+    """Documents of the standing manifest with their hashes; none if there is none."""
     try:
-        return set(read_manifest(release).documents)
+        return read_manifest(release).documents
     except UserError:
-        return set()
+        return {}
+
+
+def loads_as_stated(release: ReleasePath, manifest: Manifest) -> bool:
+    """Whether what `load_dataset` and `load_from_disk` go by is there and right.
+
+    What somebody else wrote below a README's load contract does not matter.
+    """
+    if not all(exists(release / name) for name in (README_FILE, *index_names(manifest))):
+        return False
+    noted = noted_documents(release).get(README_FILE)
+    return sha256_file(release / README_FILE) == noted or not contract_problems(release, manifest)
 
 
 def remove_documents(release: ReleasePath, names: Iterable[str]) -> None:
     """Delete documents that no manifest notes any more."""
     for name in names:
-        delete_file(release / name)
+        delete_file(within(release, name))
 
 
 def load_contract(release: ReleasePath, manifest: Manifest) -> dict[str, Any]:
@@ -77,6 +91,24 @@ def load_contract(release: ReleasePath, manifest: Manifest) -> dict[str, Any]:
             _dataset_info(release, manifest, config, splits) for config, splits in configs.items()
         ],
     }
+
+
+def contract_problems(release: ReleasePath, manifest: Manifest) -> list[str]:
+    """How the README's load contract is not that of the manifest: a line, or none."""
+    text = read_bytes(release / README_FILE).decode(errors="replace")
+    try:
+        wanted = load_contract(release, manifest)
+    except (pa.ArrowException, OSError, StorageError):
+        return ["its load contract cannot be checked while a first shard cannot be read"]
+    try:
+        found = yaml.safe_load(text.split("---\n")[1])
+    except (IndexError, yaml.YAMLError):
+        return ["its load contract, the YAML on top, cannot be read"]
+    if found == wanted:
+        return []
+    keys = found.keys() if isinstance(found, dict) else ()
+    wrong = [key for key in wanted if key not in keys or found[key] != wanted[key]]
+    return [f"its load contract is not the manifest's in {', '.join(wrong) or 'other keys'}"]
 
 
 def _dataset_info(

@@ -44,6 +44,8 @@ def planned_release(manifest: Manifest) -> PlannedRelease:
     try:
         recipe = Recipe.model_validate(manifest.origin["recipe"])
         made = manifest.origin["stages"]
+        if not made or not manifest.origin["requests"]:
+            raise ValueError("it names no stage or no request")
         chain = [s for s in recipe.stages if s.resolution in {m["resolution"] for m in made}]
         hashes = [str(stage["checkpoint_sha256"]) for stage in made]
         encodings = [
@@ -63,7 +65,10 @@ def planned_release(manifest: Manifest) -> PlannedRelease:
             f"the manifest of {manifest.name} does not hold the recipe of a synthetic release: "
             f"{' '.join(str(error).split())}"
         ) from None
-    blocks = plan_blocks(recipe, manifest.classes, requests)
+    try:
+        blocks = plan_blocks(recipe, manifest.classes, requests)
+    except UserError as error:
+        raise UserError(f"the manifest of {manifest.name}: {error}") from None
     shards = tuple(plan_shards(stages, blocks))
     ruled = [
         stage.recipe.accept is not None and bool(stage.recipe.accept.rule) for stage in derived

@@ -25,6 +25,7 @@ from builder.worker import ONE_THREAD
 from generation.errors import UserError
 from generation.generators import ImageBatch, Screened
 from generation.image_sets import decode
+from generation.names import within
 from generation.sampler_config import SamplerConfig
 from generation.shard_files import read_shard
 from generation.storage import ReleasePath, read_text
@@ -87,7 +88,7 @@ class Comparison:
         gap = np.full((len(self.stored), GAP, 3), 255, dtype=np.uint8)
         pair = np.concatenate([self.stored, gap, self.again], axis=1)
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pair).save(folder / f"{self.image_id}.png")
+        Image.fromarray(pair).save(within(folder, f"{self.image_id}.png"))
 
 
 class Release:
