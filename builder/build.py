@@ -236,8 +236,7 @@ def write_release(plan: BuildPlan, outcome: Outcome) -> Manifest:
         origin=_origin(plan) | outcome.origin(),
         shards=outcome.records,
     )
-    finish_release(plan.release, manifest)
-    return manifest
+    return finish_release(plan.release, manifest)
 
 
 def estimate_rest(plan: BuildPlan, done: Mapping[str, ShardRecord]) -> list[StageEstimate]:
@@ -252,22 +251,29 @@ def estimate_rest(plan: BuildPlan, done: Mapping[str, ShardRecord]) -> list[Stag
     return estimate([s for s in plan.shards if s.path not in done], costs)
 
 
-def finish_release(release: ReleasePath, manifest: Manifest) -> None:
+def finish_release(release: ReleasePath, manifest: Manifest) -> Manifest:
     """Write README, then manifest, unless they stand there already, whole; leave no litter.
 
-    What render-card wrote about an earlier state goes, since it tells of other files.
+    What render-card wrote about an earlier state goes, since it tells of other files. A manifest
+    that lists more than `manifest` stays: what it lists and could not be made again is damaged.
+    Returns the manifest that stands.
     """
     remove_temporaries(release)
-    from builder.readme import loads_as_stated, noted_documents, remove_documents, write_documents
+    from builder.readme import loads_as_stated, remove_documents, write_documents
+    from builder.standing import lists_fewer, standing_manifest
 
+    earlier = standing_manifest(release)
+    if earlier is not None and lists_fewer(manifest, earlier):
+        return earlier
     standing = manifest.is_written(release)
     if standing and loads_as_stated(release, manifest):
-        return
-    earlier = noted_documents(release)
-    kept = earlier if standing else {}
+        return manifest
+    noted = earlier.documents if earlier else {}
+    kept = noted if standing else {}
     new = replace(manifest, documents=kept | write_documents(release, manifest))
     new.write(release)
-    remove_documents(release, earlier.keys() - new.documents.keys())
+    remove_documents(release, noted.keys() - new.documents.keys())
+    return new
 
 
 def _origin(plan: BuildPlan) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from generation.errors import UserError
-from generation.storage import ReleasePath, reaching
+from generation.storage import ReleasePath, list_files, reaching
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from upath import UPath
 
 TEMPORARY = ".tmp"
+LEFTOVER = re.compile(r"\..+\.[0-9a-f]+\.tmp")  # .NAME.HEX.tmp: what stood to become NAME
 PIECE = 8 << 20  # bytes read at a time
 
 
@@ -132,6 +134,19 @@ def remove_temporaries(folder: ReleasePath) -> None:
         return
     for path in folder.rglob(f".*{TEMPORARY}"):
         path.unlink(missing_ok=True)
+
+
+def foreign_files(folder: ReleasePath, own_folder: str) -> list[str]:
+    """What is in `folder` and cannot be left over from a killed process of ours.
+
+    Ours are temporary files of write_atomically, and what lies in `own_folder`: a folder that holds
+    nothing else is as good as empty.
+    """
+    return [
+        name
+        for name in list_files(folder)
+        if not name.startswith(f"{own_folder}/") and not LEFTOVER.fullmatch(name.split("/")[-1])
+    ]
 
 
 def delete_folder(folder: ReleasePath) -> None:

@@ -91,7 +91,10 @@ def read_bytes(path: ReleasePath) -> bytes:
 
 
 def read_text(path: ReleasePath) -> str:
-    """The file's content as UTF-8; FileNotFoundError if there is none."""
+    """The file's content as UTF-8; FileNotFoundError if there is none, ValueError for other bytes.
+
+    Damaged bytes are thus what damaged JSON is: read and parse in one `try`.
+    """
     return read_bytes(path).decode()
 
 
