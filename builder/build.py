@@ -73,7 +73,10 @@ class BuildPlan:
 
 
 def locate_checkpoints(chain: Sequence[StageRecipe]) -> tuple[list[Path], list[str]]:
-    """Folder and hash of each stage's checkpoint; UserError for a missing or wrong one."""
+    """Folder and hash of each stage's checkpoint; UserError for a missing or wrong one.
+
+    A relative path starts where the command runs; workers, wherever they run, get an absolute one.
+    """
     folders, hashes = [], []
     for stage in chain:
         source = generator_source(stage.generator)
@@ -84,7 +87,7 @@ def locate_checkpoints(chain: Sequence[StageRecipe]) -> tuple[list[Path], list[s
                 f"checkpoint {stage.checkpoint} has the wrong hash: {found[:12]}… found, the "
                 f"recipe wants {stage.sha256[:12]}…; restore the file or correct the recipe"
             )
-        folders.append(folder)
+        folders.append(folder.absolute())
         hashes.append(found)
     return folders, hashes
 

@@ -47,6 +47,18 @@ def release_path(text: str) -> ReleasePath:
     return path
 
 
+def absolute_if_folder(name: str) -> str:
+    """NAME or NAME:PART with NAME as an absolute path if there is such a folder here.
+
+    A process in another working directory then means the same. What is no folder, a data set on the
+    Hub say, is left as it is.
+    """
+    if Path(name).is_dir():
+        return str(Path(name).absolute())
+    folder, colon, part = name.partition(":")
+    return f"{Path(folder).absolute()}:{part}" if colon and Path(folder).is_dir() else name
+
+
 def split_release(text: str) -> tuple[str, list[str]]:
     """RELEASE[:PART…] to the release, which may be a URL, and its parts."""
     protocol, separator, rest = text.rpartition("://")

@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 from datasets import load_dataset
 
-from builder import run as run_module
 from builder.build import build_release, plan_build
-from builder.cluster import Cluster
 from builder.manifest import read_manifest
 from builder.markers import committed_records
 from builder.readme import names_each_file
@@ -19,46 +17,18 @@ from builder.release.repair import repair_release
 from builder.release.verify import verify_release
 from builder.run import Outcome, RunSettings
 from builder.state import SyntheticState, read_state
-from builder.worker import Failure
 from generation.classes import load_classes
 from generation.errors import UserError
 from tests.conftest import release_bytes
+from tests.in_process import InProcess
 
 PER_CLASS = 4
 MORE = 8
 
 
-class InProcess:
-    """Jobs one after another in this process; `left`: how many until it is killed."""
-
-    def __init__(self, left: float = float("inf"), failing: str = "") -> None:
-        self.left, self.failing = left, failing
-        self.made: list[str] = []
-
-    def run_jobs(self, _, jobs, *__):
-        from builder.environment import own_environment
-        from builder.worker import Done
-
-        for job in jobs:
-            if job.path == self.failing:
-                yield Failure(job.path, "exception", "no luck")
-                continue
-            if len(self.made) >= self.left:
-                raise KeyboardInterrupt
-            self.made.append(job.path)
-            yield Done(job.run(), own_environment())
-
-
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> InProcess:
-    from contextlib import nullcontext
-
-    own = InProcess()
-    monkeypatch.setattr(run_module, "run_jobs", own.run_jobs)
-    monkeypatch.setattr(
-        run_module, "open_cluster", lambda *_: nullcontext(Cluster(None, False, "here"))
-    )
-    return own
+    return InProcess(monkeypatch)
 
 
 def build(recipe_file: Path, release: Path, per_class: int = PER_CLASS) -> Outcome:
