@@ -36,7 +36,7 @@ def write_atomically(path: ReleasePath, content: bytes | memoryview) -> None:
         except FileNotFoundError as error:
             raise UserError(f"{path} cannot be written: {error}") from None
         return
-    with _replacing(path) as temporary, temporary.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -57,7 +57,7 @@ def write_stream_atomically(
         content = memoryview(sink.getvalue())
         write_atomically(path, content)
         return len(content), sha256_bytes(content)
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         with pa.OSFile(str(temporary), "wb") as stream:
             write(stream)
         with temporary.open("rb") as file, ThreadPoolExecutor(1) as beside:
@@ -67,7 +67,7 @@ def write_stream_atomically(
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """A hidden temporary file beside `path` that takes its place in the end, if nothing fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}"
