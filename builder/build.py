@@ -114,12 +114,14 @@ def plan_build(
     wanted: Sequence[ClassEntry],
     per_class: int,
     release: ReleasePath,
+    classes: Sequence[ClassEntry] | None = None,
 ) -> BuildPlan:
     """Plan the release in `release`, on top of what earlier requests made there.
 
+    classes: the recipe's list, by default read from where the recipe says.
     Raises UserError if the folder holds another release.
     """
-    classes = load_classes(recipe.classes)
+    classes = tuple(classes or load_classes(recipe.classes))
     earlier = read_state(release, SyntheticState)
     request = BuildRequest(tuple(c.wnid for c in wanted), per_class)
     requests = earlier.requests if earlier else ()

@@ -9,6 +9,7 @@ from PIL import Image
 from builder.build import plan_build
 from builder.build_dataset import build_dataset
 from builder.recipe import load_recipe
+from builder.release.command import extend, repair
 from generation.classes import load_classes
 from generation.errors import UserError
 from generation.storage import absolute_if_folder
@@ -81,3 +82,24 @@ def test_checkpoints_of_a_recipe_are_absolute_for_workers(
     plan = plan_build(recipe, recipe.chain(None), classes, 2, Path("release"))
     assert {job.checkpoint.parent for job in plan.jobs()} == {tmp_path}
     assert {job.release for job in plan.jobs()} == {tmp_path / "release"}
+
+
+def test_a_release_is_repaired_from_a_folder_without_its_class_list(
+    stand_in_recipe: Path, class_list: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    InProcess(monkeypatch)
+    place, release = tmp_path / "place", tmp_path / "release"
+    (tmp_path / "elsewhere").mkdir()
+    place.mkdir()
+    (place / "mine.csv").write_bytes(class_list.read_bytes())
+    (place / "mine.toml").write_text(
+        stand_in_recipe.read_text().replace(str(class_list), "mine.csv")
+    )
+    monkeypatch.chdir(place)
+    assert build_dataset(recipe="mine.toml", per_class=2, out=str(release), as_json=True) == 0
+    before = release_bytes(release)
+    next((release / "16").iterdir()).write_bytes(b"damaged")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    repair(str(release), as_json=True)
+    assert release_bytes(release) == before
+    assert extend(str(release), 3, as_json=True) == 0

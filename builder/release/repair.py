@@ -76,7 +76,8 @@ def _plan(
 ) -> BuildPlan:
     chain = [stage.recipe for stage in planned.stages]
     wanted = [entry for entry in manifest.classes if entry.wnid in set(wnids)]
-    return plan_build(planned.recipe, chain, wanted, per_class, release)
+    # its own classes: the recipe's list may be a file that is not here
+    return plan_build(planned.recipe, chain, wanted, per_class, release, manifest.classes)
 
 
 def repair_release(
