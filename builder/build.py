@@ -73,7 +73,10 @@ class BuildPlan:
 
 
 def locate_checkpoints(chain: Sequence[StageRecipe]) -> tuple[list[Path], list[str]]:
-    """Folder and hash of each stage's checkpoint; UserError for a missing or wrong one."""
+    """Folder and hash of each stage's checkpoint; UserError for a missing or wrong one.
+
+    A relative path starts where the command runs; workers, wherever they run, get an absolute one.
+    """
     folders, hashes = [], []
     for stage in chain:
         source = generator_source(stage.generator)
@@ -84,7 +87,7 @@ def locate_checkpoints(chain: Sequence[StageRecipe]) -> tuple[list[Path], list[s
                 f"checkpoint {stage.checkpoint} has the wrong hash: {found[:12]}… found, the "
                 f"recipe wants {stage.sha256[:12]}…; restore the file or correct the recipe"
             )
-        folders.append(folder)
+        folders.append(folder.absolute())
         hashes.append(found)
     return folders, hashes
 
@@ -111,12 +114,14 @@ def plan_build(
     wanted: Sequence[ClassEntry],
     per_class: int,
     release: ReleasePath,
+    classes: Sequence[ClassEntry] | None = None,
 ) -> BuildPlan:
     """Plan the release in `release`, on top of what earlier requests made there.
 
+    classes: the recipe's list, by default read from where the recipe says.
     Raises UserError if the folder holds another release.
     """
-    classes = load_classes(recipe.classes)
+    classes = tuple(classes or load_classes(recipe.classes))
     earlier = read_state(release, SyntheticState)
     request = BuildRequest(tuple(c.wnid for c in wanted), per_class)
     requests = earlier.requests if earlier else ()
@@ -236,8 +241,7 @@ def write_release(plan: BuildPlan, outcome: Outcome) -> Manifest:
         origin=_origin(plan) | outcome.origin(),
         shards=outcome.records,
     )
-    finish_release(plan.release, manifest)
-    return manifest
+    return finish_release(plan.release, manifest)
 
 
 def estimate_rest(plan: BuildPlan, done: Mapping[str, ShardRecord]) -> list[StageEstimate]:
@@ -252,22 +256,29 @@ def estimate_rest(plan: BuildPlan, done: Mapping[str, ShardRecord]) -> list[Stag
     return estimate([s for s in plan.shards if s.path not in done], costs)
 
 
-def finish_release(release: ReleasePath, manifest: Manifest) -> None:
+def finish_release(release: ReleasePath, manifest: Manifest) -> Manifest:
     """Write README, then manifest, unless they stand there already, whole; leave no litter.
 
-    What render-card wrote about an earlier state goes, since it tells of other files.
+    What render-card wrote about an earlier state goes, since it tells of other files. A manifest
+    that lists more than `manifest` stays: what it lists and could not be made again is damaged.
+    Returns the manifest that stands.
     """
     remove_temporaries(release)
-    from builder.readme import loads_as_stated, noted_documents, remove_documents, write_documents
+    from builder.readme import loads_as_stated, remove_documents, write_documents
+    from builder.standing import lists_fewer, standing_manifest
 
+    earlier = standing_manifest(release)
+    if earlier is not None and lists_fewer(manifest, earlier):
+        return earlier
     standing = manifest.is_written(release)
     if standing and loads_as_stated(release, manifest):
-        return
-    earlier = noted_documents(release)
-    kept = earlier if standing else {}
+        return manifest
+    noted = earlier.documents if earlier else {}
+    kept = noted if standing else {}
     new = replace(manifest, documents=kept | write_documents(release, manifest))
     new.write(release)
-    remove_documents(release, earlier.keys() - new.documents.keys())
+    remove_documents(release, noted.keys() - new.documents.keys())
+    return new
 
 
 def _origin(plan: BuildPlan) -> dict[str, Any]:

@@ -20,7 +20,12 @@ from generation.errors import UserError
 from generation.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
 from generation.progress import progress_bar
 from generation.shard_files import ShardFormat, shard_format, shard_name
-from generation.storage import ReleasePath, release_path, require_no_secret
+from generation.storage import (
+    ReleasePath,
+    absolute_if_folder,
+    release_path,
+    require_no_secret,
+)
 from generation.views import CropRule
 
 DEFAULT_RECIPE = "imagenet-if"
@@ -106,6 +111,7 @@ def build_dataset(
         (lambda _: None) if as_json else say,
     )
     if real is not None:
+        real = absolute_if_folder(real)  # workers may run in another folder
         return _import_real(real, out, views, crop, file_format, settings, as_json)
     if per_class < 1:
         raise UserError(f"--per-class {per_class}: give at least 1")

@@ -142,6 +142,8 @@ def load_contract(readme: ReleasePath) -> str:
         text = read_text(readme)
     except FileNotFoundError:
         raise UserError(f"{readme} is missing; build-dataset writes it, run it again") from None
+    except ValueError:
+        raise UserError(f"{readme} is damaged: `release repair` writes it again") from None
     end = text.find("\n" + FENCE, len(FENCE) - 1)
     if not text.startswith(FENCE) or end < 0:
         raise UserError(f"{readme} does not start with YAML between two lines of ---")

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import typer
 
 from generation.errors import UserError, redacted
+from generation.surroundings import expanded, settle_in
 from generation.terminal import printable
 
 EXIT_FOUND_WANTING = 1  # the command did its work, and what it looked at is not as it should be
@@ -43,7 +44,8 @@ def _new_app() -> typer.Typer:
 
 def _run(app: typer.Typer) -> NoReturn:
     try:
-        code = app(standalone_mode=False)
+        settle_in()
+        code = app(args=expanded(sys.argv[1:]), standalone_mode=False)
         if code == EXIT_INTERRUPTED:  # what the parser makes of a KeyboardInterrupt
             print("interrupted: rerun the same command to go on", file=sys.stderr)
         sys.exit(code)

@@ -81,10 +81,9 @@ def _listed_files(release: ReleasePath) -> list[str]:
     """
     try:
         manifest = read_text(release / "manifest.json")
+        return [plain_shard_path(shard["path"]) for shard in json.loads(manifest)["shards"]]
     except (FileNotFoundError, NotADirectoryError):
         return [name for name in list_files(release) if is_shard(name)]
-    try:
-        return [plain_shard_path(shard["path"]) for shard in json.loads(manifest)["shards"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{release / 'manifest.json'} cannot be read: {error}") from None
 

@@ -7,7 +7,7 @@ joined to a folder only if it is plain: relative, below that folder, and nothing
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator
 
@@ -38,11 +38,12 @@ def _is_plain(part: str) -> bool:
     return fits and part.isprintable() and part[0] != "." and not set(part) & set("\\:")
 
 
+AnyPath = TypeVar("AnyPath", Path, ReleasePath)
 PlainPath = Annotated[str, AfterValidator(plain_path)]
 PlainName = Annotated[str, AfterValidator(plain_name)]
 
 
-def within(folder: ReleasePath, name: str) -> ReleasePath:
+def within(folder: AnyPath, name: str) -> AnyPath:
     """`folder` / `name`, a name that came from a file; UserError if it leads elsewhere."""
     try:
         return folder / plain_path(name)

@@ -63,6 +63,18 @@ def require_no_secret(text: str) -> None:
         )
 
 
+def absolute_if_folder(name: str) -> str:
+    """NAME or NAME:PART with NAME as an absolute path if there is such a folder here.
+
+    A process in another working directory then means the same. What is no folder, a data set on the
+    Hub say, is left as it is.
+    """
+    if Path(name).is_dir():
+        return str(Path(name).absolute())
+    folder, colon, part = name.partition(":")
+    return f"{Path(folder).absolute()}:{part}" if colon and Path(folder).is_dir() else name
+
+
 def split_release(text: str) -> tuple[str, list[str]]:
     """RELEASE[:PART…] to the release, which may be a URL, and its parts."""
     protocol, separator, rest = text.rpartition("://")
@@ -107,7 +119,10 @@ def read_bytes(path: ReleasePath) -> bytes:
 
 
 def read_text(path: ReleasePath) -> str:
-    """The file's content as UTF-8; FileNotFoundError if there is none."""
+    """The file's content as UTF-8; FileNotFoundError if there is none, ValueError for other bytes.
+
+    Damaged bytes are thus what damaged JSON is: read and parse in one `try`.
+    """
     return read_bytes(path).decode()
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from builder.environment import Environment
 from builder.manifest import Manifest
 from builder.plan import (
     BuildRequest,
@@ -13,6 +14,7 @@ from builder.plan import (
     stage_encodings,
 )
 from builder.recipe import Recipe
+from builder.state import SyntheticState
 from generation.errors import UserError
 
 
@@ -37,6 +39,28 @@ class PlannedRelease:
             for wnid in request.classes:
                 wanted[wnid] = max(wanted.get(wnid, 0), request.per_class)
         return wanted
+
+
+def stated_state(manifest: Manifest, planned: PlannedRelease) -> SyntheticState:
+    """What build.json says of the finished release, as far as it has not grown since."""
+    return SyntheticState(
+        name=planned.recipe.name,
+        seed=planned.recipe.seed,
+        shard=planned.recipe.shard.model_dump(),
+        stages={str(s.recipe.resolution): s.fingerprint for s in planned.stages},
+        requests=planned.requests,
+        format=planned.recipe.format,
+        encodings={str(s.recipe.resolution): s.encoding for s in planned.stages},
+        environments=stated_environments(manifest),
+    )
+
+
+def stated_environments(manifest: Manifest) -> tuple[Environment, ...]:
+    """What the release was made with, by its manifest."""
+    return tuple(
+        Environment(e["device"], tuple(sorted(e["versions"].items())))
+        for e in manifest.origin.get("environments", ())
+    )
 
 
 def planned_release(manifest: Manifest) -> PlannedRelease:

@@ -110,7 +110,8 @@ def _state_problems(release: ReleasePath, manifest: Manifest) -> list[Problem]:
         return [Problem(STATE_FILE, "cannot be read")]
     assert state is not None
     views = {config for config in manifest.splits() if config != ORIGINAL}
-    named = (state.source, state.crop_rule, {str(view) for view in state.views})
-    if named != (manifest.origin.get("source"), manifest.origin.get("crop_rule"), views):
+    named = (state.source, state.crop_rule)
+    grown = views <= {str(view) for view in state.views}
+    if not grown or named != (manifest.origin.get("source"), manifest.origin.get("crop_rule")):
         return [Problem(STATE_FILE, "is of another release than the manifest")]
     return []

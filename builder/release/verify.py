@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from builder.manifest import Manifest, ShardRecord
-from builder.readme import README_FILE, contract_problems
+from builder.markers import marker_name
+from builder.readme import README_FILE, contract_problems, names_each_file
 from builder.release.findings import Problem, Report
 from builder.release.shard_checks import ShardCheck, check_shard
 from generation.commit import sha256_file
@@ -72,11 +73,18 @@ def _check_shards(
 
 
 def _stray_problems(release: ReleasePath, manifest: Manifest) -> list[Problem]:
-    """Files that `load_dataset` would read as part of the release, and that are not."""
+    """Files that `load_dataset` would read as part of the release, and that are not.
+
+    Finished shards of an extension that is not whole are not read: the README names each file.
+    """
     listed = {record.path for record in manifest.shards}
-    names = sorted(list_files(release))
-    strays = [name for name in names if is_shard(name) and name not in listed]
-    misleading = [n for n in names if n in MISLEADING or ("/" not in n and n.endswith(".py"))]
+    names = list_files(release)
+    strays = sorted(name for name in names if is_shard(name) and name not in listed)
+    if strays and names_each_file(release):
+        strays = [name for name in strays if marker_name(name) not in names]
+    misleading = [
+        n for n in sorted(names) if n in MISLEADING or ("/" not in n and n.endswith(".py"))
+    ]
     return [
         *(Problem(name, "is not in the manifest") for name in strays),
         *(Problem(name, "keeps load_dataset from reading the release") for name in misleading),
