@@ -8,7 +8,7 @@ tuning; the pseudo-splits `fit` (train less tuning) and `tuning` read one part e
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -170,6 +170,26 @@ def decode_rgb(data: bytes) -> Image.Image:
             return image.convert("RGB")
     except (OSError, SyntaxError) as error:  # Pillow raises the latter for a broken PNG chunk
         raise UserError(f"cannot be decoded: {error}") from None
+
+
+def pixels_sha256(image: np.ndarray) -> bytes:
+    """32 bytes of uint8[H,W,3] and its size: the same however the image was encoded."""
+    digest = hashlib.sha256(repr(image.shape).encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.digest()
+
+
+def images_sha256(image_hashes: Iterable[bytes], class_ids: Iterable[str]) -> str:
+    """Identity of a labelled set of images: a hash over theirs and the ids of their classes.
+
+    In any order and of any names, so it is the same however the images lie in files, which other
+    splits and views stand beside them, and on whichever machine they were imported.
+    """
+    images = sorted(zip(image_hashes, class_ids, strict=True))
+    digest = hashlib.sha256()
+    for image, class_id in images:
+        digest.update(image + hashlib.sha256(class_id.encode()).digest())
+    return digest.hexdigest()
 
 
 def class_labels(schema: pa.Schema) -> tuple[tuple[str, ...], tuple[str, ...]]:
