@@ -75,7 +75,10 @@ class FeatureCache:
 
     def _places_of(self, hashes: Sequence[bytes]) -> Iterator[tuple[Path, np.ndarray, np.ndarray]]:
         """Each file with its rows that are wanted, and where among `hashes` they are."""
-        places = self._index[self._find(hashes)]
+        found = self._find(hashes)
+        if (found < 0).any():
+            raise KeyError(f"{self.folder} lacks features of {(found < 0).sum()} images")
+        places = self._index[found]
         for number in np.unique(places["file"]):
             wanted = np.flatnonzero(places["file"] == number)
             yield self._files[number], places["row"][wanted], wanted

@@ -19,7 +19,7 @@ from metrics.checked_files import find_checked, write_checked
 from metrics.copies import Nearest, name_pairs, nearest_images
 from metrics.extractors import Extractor
 from metrics.feature_cache import FeatureCache
-from metrics.features import iterate_features
+from metrics.features import extract_shard, iterate_features
 from metrics.image_lists import ImageSet, read_image_list
 from metrics.metric_list import (
     FAMILIES,
@@ -179,6 +179,7 @@ class Scorer:
             class_ids: list[str] = []
             for shard in reference.shards():
                 images = read_image_list(reference, shard, self.cache)
+                extract_shard(reference, shard, self.extractor, features)  # if they were lost
                 pixels += features.pixels(images.sha256)
                 class_ids += [classes[label].wnid for label in images.labels]
             self._identities[reference.label] = images_sha256(pixels, class_ids)

@@ -1,14 +1,11 @@
 """From Parquet to result files, with the offline extractor."""
 
-import io
 import json
 import re
 import subprocess
 import sys
-from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +17,7 @@ from pytorch_fid.fid_score import compute_statistics_of_path
 from scipy import linalg
 from sklearn.datasets import load_sample_images
 
-from builder.manifest import Manifest, ShardRecord
 from builder.results import Result, read_result
-from generation.classes import ClassEntry
 from generation.commit import sha256_file
 from generation.errors import UserError
 from metrics import networks
@@ -36,76 +31,9 @@ from metrics.image_lists import open_image_set, read_image_list
 from metrics.reference_files import read_reference_file
 from metrics.score_release import open_references, print_table, score_release
 from metrics.states import sampling_keys
+from tests.small_releases import CLASSES, random_images, write_release
 
 BATCH = 16
-CLASSES = tuple(ClassEntry(i, f"c{i}", f"class {i}", f"class {i}") for i in range(4))
-
-
-def write_release(
-    folder: Path,
-    splits: dict[str, list[np.ndarray]],
-    kind: Literal["real", "synthetic"] = "synthetic",
-    dataset: str = "shapes",
-) -> Path:
-    """Each split a list of shards, each shard uint8[N,H,W,3]; labels count 0 1 2 3 0 1 …"""
-    shards = []
-    for split, parts in splits.items():
-        for number, images in enumerate(parts):
-            path = folder / f"{images.shape[1]}/{split}-{number:05d}.parquet"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            labels = [i % len(CLASSES) for i in range(len(images))]
-            pq.write_table(_table(images, labels, f"{split}-{number}", kind), path)
-            shards.append(_record(folder, path, labels))
-    manifest = Manifest(
-        name=folder.name,
-        kind=kind,
-        dataset=dataset,
-        regime=None if kind == "real" else "B",
-        license="cc0-1.0",
-        classes=CLASSES,
-        origin={},
-        shards=tuple(shards),
-    )
-    manifest.write(folder)
-    return folder
-
-
-def random_images(seed: int, n: int, size: int = 16) -> np.ndarray:
-    """uint8[n,size,size,3]: blobs of random colour, so that classes of a network vary."""
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, 256, (n, 4, 4, 3), dtype=np.uint8)
-    return coarse.repeat(size // 4, axis=1).repeat(size // 4, axis=2)
-
-
-def _table(images: np.ndarray, labels: list[int], prefix: str, kind: str) -> pa.Table:
-    columns = {
-        "image": [{"bytes": _png(image), "path": None} for image in images],
-        "label": pa.array(labels, pa.int64()),
-        "class_id": [CLASSES[label].wnid for label in labels],
-        "image_id": [f"{prefix}-{i}" for i in range(len(images))],
-    }
-    if kind == "real":
-        columns["tuning"] = [i % 10 == 0 for i in range(len(images))]
-    classes = json.dumps([asdict(c) for c in CLASSES])
-    return pa.table(columns).replace_schema_metadata({"classes": classes})
-
-
-def _png(image: np.ndarray) -> bytes:
-    sink = io.BytesIO()
-    Image.fromarray(image).save(sink, "png")
-    return sink.getvalue()
-
-
-def _record(folder: Path, path: Path, labels: list[int]) -> ShardRecord:
-    counts = Counter(CLASSES[label].wnid for label in labels)
-    return ShardRecord(
-        path=str(path.relative_to(folder)),
-        rows=len(labels),
-        bytes=path.stat().st_size,
-        sha256=sha256_file(path),
-        fingerprint="",
-        per_class=dict(counts),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -460,7 +388,9 @@ def test_the_table_names_the_extractor(scored, capsys):
     for row in rows:
         assert "efficientnet-lite0-64" in row
     assert "FID" not in table
-    refused = "fd_infinity_train is not given: 70 images against 80, but 1,280 dimensions need 3,840"
+    refused = (
+        "fd_infinity_train is not given: 70 images against 80, but 1,280 dimensions need 3,840"
+    )
     assert refused in table
     assert re.search(r"metric\W+n\W+reference n\W+value\W+95% interval", table)
 
