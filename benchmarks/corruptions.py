@@ -200,7 +200,7 @@ def block_of(
 ) -> FeatureBlock:
     found = extractor.extract(images)
     keys = sampling_keys([f"{prefix}-{i}" for i in range(len(images))])
-    return FeatureBlock(0, keys, labels, found.features, found.logits, found.spatial)
+    return FeatureBlock(keys, labels, found.features, found.logits, found.spatial)
 
 
 class Judge:
@@ -209,7 +209,7 @@ class Judge:
     def __init__(self, extractor: Extractor, train: FeatureBlock, held_out: FeatureBlock):
         self.extractor, self.train = extractor, train
         self.states = {
-            name: FAMILIES[name].prepare(self.state(name, train).total)
+            name: FAMILIES[name].prepare(FAMILIES[name].keep(self.state(name, train)))
             for name in ("moments", "unit_moments", "sample", "classes")
         }
         sample: Sample = self.state("sample", held_out)
@@ -217,7 +217,7 @@ class Judge:
 
     def state(self, family: str, block: FeatureBlock) -> Any:
         per_class = np.bincount(block.labels, minlength=CLASSES)
-        whole = WholeSet(len(block), per_class, sample=10_000, logit_columns=None)
+        whole = WholeSet(np.sort(block.keys), per_class, sample=10_000, logit_columns=None)
         return FAMILIES[family].of_block(block, whole)
 
     def values(self, images: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, Any]]:

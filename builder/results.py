@@ -1,6 +1,7 @@
 """Result files: a measured number together with all it takes to know what it means."""
 
 import json
+import math
 import os
 import platform
 from dataclasses import asdict, dataclass, field
@@ -39,7 +40,21 @@ class Result:
 
     def write(self, path: Path) -> None:
         content = {**asdict(self), "protocol_sha256": self.protocol_sha256}
-        write_atomically(path, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+        _require_finite(path, content)
+        text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n"
+        write_atomically(path, text.encode())
+
+
+def _require_finite(path: Path, content: Any, name: str = "") -> None:
+    """UserError that names a number which JSON does not know."""
+    if isinstance(content, float) and not math.isfinite(content):
+        raise UserError(f"{path} is not written: {name.removeprefix('.')} is {content}")
+    if isinstance(content, dict):
+        for key, value in content.items():
+            _require_finite(path, value, f"{name}.{key}")
+    if isinstance(content, list | tuple):
+        for i, value in enumerate(content):
+            _require_finite(path, value, f"{name}[{i}]")
 
 
 def read_result(path: Path) -> Result:

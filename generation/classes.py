@@ -1,6 +1,7 @@
 """Class lists: which classes a release has, in label order, and what each is prompted with."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,11 @@ def load_classes(source: str) -> tuple[ClassEntry, ...]:
     for column in ("wnid", "name", "prompt"):
         _require_distinct(path, column, [row[column] for row in rows])
     return tuple(ClassEntry(int(r["id"]), r["wnid"], r["name"], r["prompt"]) for r in rows)
+
+
+def same_classes(a: Sequence[ClassEntry], b: Sequence[ClassEntry]) -> bool:
+    """Whether a label means the same class in both: by wnid, whatever names and prompts say."""
+    return [entry.wnid for entry in a] == [entry.wnid for entry in b]
 
 
 def select_classes(classes: tuple[ClassEntry, ...], wanted: str) -> tuple[ClassEntry, ...]:

@@ -191,8 +191,13 @@ def sync_folder(folder: Path) -> None:
 
 
 def canonical_json(value: Any) -> str:
-    """One text for one value: sorted keys, no spaces."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    """One text for one value: sorted keys, no spaces. UserError for a number that is not finite."""
+    try:
+        return json.dumps(
+            value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
+    except ValueError:
+        raise UserError(f"a number is not finite, so JSON cannot hold it: {value!s:.200}") from None
 
 
 def sha256_text(text: str) -> str:

@@ -8,7 +8,7 @@ tuning; the pseudo-splits `fit` (train less tuning) and `tuning` read one part e
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +20,8 @@ from generation.shard_files import (
     is_shard,
     plain_shard_path,
     read_shard,
+    readable,
+    require_unchanged,
     shard_schema,
     shard_split,
 )
@@ -74,33 +76,53 @@ def split_files(release: ReleasePath, config: str, split: str) -> list[ReleasePa
     return [release / name for name in files]
 
 
-def _listed_files(release: ReleasePath) -> list[str]:
-    """Paths within of the files the manifest lists: while a release grows there are more.
+def _listed_files(release: ReleasePath) -> dict[str, str | None]:
+    """SHA-256 by path within of the files the manifest lists: while a release grows there are more.
 
     A release being selected from or made by other tools may have no manifest: then all there are.
     """
     try:
         manifest = read_text(release / "manifest.json")
-        return [plain_shard_path(shard["path"]) for shard in json.loads(manifest)["shards"]]
+        shards = json.loads(manifest)["shards"]
+        return {plain_shard_path(shard["path"]): shard["sha256"] for shard in shards}
     except (FileNotFoundError, NotADirectoryError):
-        return [name for name in list_files(release) if is_shard(name)]
+        return {name: None for name in list_files(release) if is_shard(name)}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{release / 'manifest.json'} cannot be read: {error}") from None
+
+
+def unchanged_files(release: ReleasePath, config: str, split: str) -> Iterator[ReleasePath]:
+    """As split_files, each once it was found to be the file that the manifest lists.
+
+    What learns from a release or measures it reads it through here, so that no number stands under
+    the hash of images it was not made from. UserError names a file that was changed.
+    """
+    listed = _listed_files(release)
+    for path in split_files(release, config, split):
+        sha256 = listed[path.relative_to(release).as_posix()]
+        if sha256 is not None:
+            require_unchanged(path, sha256)
+        yield path
 
 
 def iterate_tables(
     release: ReleasePath, config: str, split: str, columns: list[str]
 ) -> Iterator[pa.Table]:
     """One table a file, with `columns`, only the rows of `split`."""
-    for path in split_files(release, config, split):
-        if split not in PSEUDO_SPLITS:
-            yield read_shard(path, columns)
-            continue
-        if "tuning" not in shard_schema(path).names:
-            raise UserError(f"{release} has no tuning rows, so no split {split!r}; use 'train'")
-        table = read_shard(path, [*columns, "tuning"])
-        wanted = pa.compute.equal(table["tuning"], PSEUDO_SPLITS[split])
-        yield table.filter(wanted).drop_columns(["tuning"])
+    for path in unchanged_files(release, config, split):
+        with readable(path):
+            table = _read_part(path, split, columns)
+        yield table
+
+
+def _read_part(path: ReleasePath, split: str, columns: list[str]) -> pa.Table:
+    if split not in PSEUDO_SPLITS:
+        return read_shard(path, columns)
+    if "tuning" not in shard_schema(path).names:
+        raise UserError(f"{path} has no tuning rows, so no split {split!r}; use 'train'")
+    table = read_shard(path, [*columns, "tuning"])
+    wanted = pa.compute.equal(table["tuning"], PSEUDO_SPLITS[split])
+    return table.filter(wanted).drop_columns(["tuning"])
 
 
 def load_images(release: ReleasePath, config: str, split: str) -> LabelledImages:
@@ -159,6 +181,26 @@ def decode_rgb(data: bytes) -> Image.Image:
     # SyntaxError is for a broken PNG chunk, the last one for an image too large to decode
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"cannot be decoded: {error}") from None
+
+
+def pixels_sha256(image: np.ndarray) -> bytes:
+    """32 bytes of uint8[H,W,3] and its size: the same however the image was encoded."""
+    digest = hashlib.sha256(repr(image.shape).encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.digest()
+
+
+def images_sha256(image_hashes: Iterable[bytes], class_ids: Iterable[str]) -> str:
+    """Identity of a labelled set of images: a hash over theirs and the ids of their classes.
+
+    In any order and of any names, so it is the same however the images lie in files, which other
+    splits and views stand beside them, and on whichever machine they were imported.
+    """
+    images = sorted(zip(image_hashes, class_ids, strict=True))
+    digest = hashlib.sha256()
+    for image, class_id in images:
+        digest.update(image + hashlib.sha256(class_id.encode()).digest())
+    return digest.hexdigest()
 
 
 def class_labels(schema: pa.Schema) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -54,17 +54,26 @@ def value_settings(result: Result, value: str) -> dict[str, Any]:
     return {what: read(result, value) for what, read in _OF_THE_VALUE.items()}
 
 
+def _reference(result: Result, value: str) -> dict[str, Any]:
+    """The real images that `value` was measured against or tested on; none for a score of a set
+    by itself."""
+    if result.kind == "scores" and "reference_n" not in result.values[value]:
+        return {}
+    stated = {"content_sha256", "config", "split"}
+    if "reference_sha256" in result.values[value]:  # of the very split, or file
+        stated.remove("content_sha256")
+    return {k: v for k, v in result.reference.items() if k in stated}
+
+
 _OF_THE_RESULT: dict[str, Callable[[Result, str], Any]] = {
     "kind": lambda result, _: result.kind,
     "data set": lambda result, _: result.dataset,
     "protocol": lambda result, _: result.protocol,
-    "reference": lambda result, _: {
-        k: v for k, v in result.reference.items() if k in ("content_sha256", "config", "split")
-    },
+    "reference": _reference,
 }
 _OF_THE_VALUE: dict[str, Callable[[Result, str], Any]] = {
     "metric settings": lambda result, value: result.values[value].get("settings"),
-    "reference file": lambda result, value: result.values[value].get("reference_sha256"),
+    "reference images": lambda result, value: result.values[value].get("reference_sha256"),
     "reference n": lambda result, value: result.values[value].get("reference_n"),
     "n": lambda result, value: result.values[value].get("n"),
 }

@@ -15,7 +15,7 @@ from metrics.sample import Sample
 from metrics.states import sampling_keys
 
 PAIRS = 16  # closest pairs that a result names
-QUANTILE = 0.01  # of held-out real images' distances, below which an image counts as a copy
+QUANTILE = 0.01  # of held-out real images' distances, up to which an image counts as a copy
 BLOCK = 2000
 
 
@@ -78,8 +78,9 @@ def copy_values(
 ) -> dict[str, dict[str, Any]]:
     """nearest: mean distance to the nearest training image; copies: share that lies too near.
 
-    Too near is nearer than all but QUANTILE of the held-out real images lie, so an honest
-    generator has about QUANTILE copies. Without held-out images there is only the distance.
+    Too near is as near as the nearest QUANTILE of the held-out real images lie. expected: share of
+    these that lie so near: QUANTILE, or more where more of them repeat training images. An honest
+    generator has about as many. Without held-out images there is only the distance.
     """
     closest = np.argsort(nearest.distances, kind="stable")[:PAIRS]
     pairs = [
@@ -101,9 +102,9 @@ def copy_values(
     if held_out is not None:
         threshold = float(np.quantile(held_out.distances, QUANTILE))
         values["nearest"]["held_out"] = float(held_out.distances.mean())
-        values["copies"] = share(nearest.distances < threshold) | {
+        values["copies"] = share(nearest.distances <= threshold) | {
             "threshold": threshold,
-            "expected": QUANTILE,
+            "expected": float((held_out.distances <= threshold).mean()),
             "held_out_n": held_out.n,
         }
     return values

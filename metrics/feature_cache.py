@@ -1,10 +1,12 @@
 """Features on disk, keyed by the hash of the encoded image, so that each image is read once.
 
-CACHE/images/SHARD.parquet              the images of a release's file (see image_lists)
-CACHE/features/PROTOCOL/BATCH.parquet   image_sha256, features, logits, spatial
+CACHE/images/SHARD.SHA256.parquet              the images of a release's file (see image_lists)
+CACHE/features/PROTOCOL/BATCH.SHA256.parquet   image_sha256, pixels_sha256, and the features
+
+A file that was cut or changed is deleted once its images are asked for: they are missing then.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from generation.commit import sha256_bytes, write_atomically
+from generation.commit import sha256_bytes
+from metrics.checked_files import is_whole, write_checked
 from metrics.extractors import FeatureProtocol, Features, concatenate
 
 _MATRICES = tuple(field.name for field in fields(Features))
@@ -31,44 +34,61 @@ class FeatureCache:
     @cached_property
     def _index(self) -> np.ndarray:
         """_PLACE[N], sorted by key: in which file and row each image's features stand."""
-        places = [self._places(i, path) for i, path in enumerate(self._files)]
-        index = np.concatenate([np.zeros(0, _PLACE), *places])
-        return index[np.argsort(index["key"], kind="stable")]
-
-    @staticmethod
-    def _places(number: int, path: Path) -> np.ndarray:
-        hashes = pq.read_table(path, columns=["image_sha256"])["image_sha256"].to_pylist()
-        places = np.zeros(len(hashes), _PLACE)
-        places["key"], places["file"], places["row"] = _keys(hashes), number, range(len(hashes))
-        return places
+        return _by_key([_places(i, path) for i, path in enumerate(self._files)])
 
     def missing(self, hashes: Sequence[bytes]) -> np.ndarray:
         """bool[N]: True where the image of that hash has no features yet."""
         return np.asarray(self._find(hashes) < 0)
 
     def _find(self, hashes: Sequence[bytes]) -> np.ndarray:
-        """int64[N]: places in the index, -1 where there is none."""
+        """int64[N]: places in the index, -1 where there is none; files that are not whole go."""
         keys = _keys(hashes)
-        if not len(self._index):
-            return np.full(len(keys), -1)
-        found = np.searchsorted(self._index["key"], keys).clip(max=len(self._index) - 1)
-        return np.where(self._index["key"][found] == keys, found, -1)
+        while True:
+            if not len(self._index):
+                return np.full(len(keys), -1)
+            found = np.searchsorted(self._index["key"], keys).clip(max=len(self._index) - 1)
+            found = np.where(self._index["key"][found] == keys, found, -1)
+            files = np.unique(self._index["file"][found[found >= 0]])
+            broken = [number for number in files if not is_whole(self._files[number])]
+            if not broken:
+                return found
+            for number in broken:
+                self._files[number].unlink(missing_ok=True)
+            self._index = self._index[~np.isin(self._index["file"], broken)]
 
     def read(self, hashes: Sequence[bytes]) -> Features:
         """Features of images that are all there, in the order asked for."""
-        places = self._index[self._find(hashes)]
-        parts, order = [], []
+        parts, back = [], []
+        for path, rows, wanted in self._places_of(hashes):
+            parts.append(_read_rows(path, rows))
+            back.append(wanted)
+        together, order = concatenate(parts), np.argsort(np.concatenate(back))
+        return Features(*(getattr(together, name)[order] for name in _MATRICES))
+
+    def pixels(self, hashes: Sequence[bytes]) -> list[bytes]:
+        """Hashes of the decoded images that are all there, in the order asked for."""
+        found = np.empty(len(hashes), object)
+        for path, rows, wanted in self._places_of(hashes):
+            column = pq.read_table(path, columns=["pixels_sha256"])["pixels_sha256"]
+            found[wanted] = column.take(pa.array(rows)).to_pylist()
+        return list(found)
+
+    def _places_of(self, hashes: Sequence[bytes]) -> Iterator[tuple[Path, np.ndarray, np.ndarray]]:
+        """Each file with its rows that are wanted, and where among `hashes` they are."""
+        found = self._find(hashes)
+        if (found < 0).any():
+            raise KeyError(f"{self.folder} lacks features of {(found < 0).sum()} images")
+        places = self._index[found]
         for number in np.unique(places["file"]):
             wanted = np.flatnonzero(places["file"] == number)
-            parts.append(_read_rows(self._files[number], places["row"][wanted]))
-            order.append(wanted)
-        together = concatenate(parts)
-        back = np.argsort(np.concatenate(order))
-        return Features(*(getattr(together, name)[back] for name in _MATRICES))
+            yield self._files[number], places["row"][wanted], wanted
 
-    def write(self, hashes: Sequence[bytes], features: Features) -> None:
-        """Add the features of new images as one file."""
-        columns = {"image_sha256": pa.array(hashes, pa.binary(32))}
+    def write(self, hashes: Sequence[bytes], pixels: Sequence[bytes], features: Features) -> None:
+        """Add the features of new images, with the hashes of their pixels, as one file."""
+        columns = {
+            "image_sha256": pa.array(hashes, pa.binary(32)),
+            "pixels_sha256": pa.array(pixels, pa.binary(32)),
+        }
         for name in _MATRICES:
             if getattr(features, name).shape[1]:
                 columns[name] = _column(getattr(features, name))
@@ -76,12 +96,27 @@ class FeatureCache:
         sink = pa.BufferOutputStream()
         # random mantissas do not compress, and reading is where the time goes
         pq.write_table(table, sink, compression="none", use_dictionary=False)
-        path = self.folder / f"{sha256_bytes(b''.join(hashes))}.parquet"
-        write_atomically(path, sink.getvalue().to_pybytes())
-        places = self._places(len(self._files), path)
-        index = np.concatenate([self._index, places])
+        name = sha256_bytes(b"".join(hashes))[:16]
+        path = write_checked(self.folder, name, ".parquet", sink.getvalue().to_pybytes())
+        index = [self._index, _places(len(self._files), path)]
         self._files.append(path)
-        self._index = index[np.argsort(index["key"], kind="stable")]
+        self._index = _by_key(index)
+
+
+def _places(number: int, path: Path) -> np.ndarray:
+    """_PLACE[N] of one file; none of one that cannot be read."""
+    try:
+        hashes = pq.read_table(path, columns=["image_sha256"])["image_sha256"].to_pylist()
+    except (pa.ArrowException, OSError, KeyError):
+        return np.zeros(0, _PLACE)
+    places = np.zeros(len(hashes), _PLACE)
+    places["key"], places["file"], places["row"] = _keys(hashes), number, range(len(hashes))
+    return places
+
+
+def _by_key(places: Sequence[np.ndarray]) -> np.ndarray:
+    index = np.concatenate([np.zeros(0, _PLACE), *places])
+    return index[np.argsort(index["key"], kind="stable")]
 
 
 def _keys(hashes: Sequence[bytes]) -> np.ndarray:

@@ -12,14 +12,15 @@ import pyarrow as pa
 
 from builder.manifest import ShardRecord
 from generation.errors import UserError
-from generation.image_sets import decode
-from generation.shard_files import iterate_shard
+from generation.image_sets import decode, pixels_sha256
+from generation.shard_files import iterate_shard, readable, require_unchanged
 from generation.storage import ReleasePath
 from metrics.extractors import Extractor, Features, concatenate
 from metrics.feature_cache import FeatureCache
 from metrics.image_lists import ImageList, ImageSet, read_image_list
 from metrics.states import sampling_keys
 
+_Decoding = list[tuple[str, Future[np.ndarray]]]  # image ids and their pixels
 CHUNK_ROWS = 2048  # images whose features are held before they go to the cache
 BLOCK_IMAGES = 2048  # so many, or a shard that has more, make one state: each takes its own time
 
@@ -28,11 +29,10 @@ BLOCK_IMAGES = 2048  # so many, or a shard that has more, make one state: each t
 class FeatureBlock:
     """Images of a split that follow each other in its plan, of one shard or several.
 
-    first: position of the first one in the split; keys uint64[N]: see states.sampling_keys;
-    labels int64[N]; features, logits, spatial float32[N,·].
+    keys uint64[N]: see states.sampling_keys; labels int64[N]; features, logits, spatial
+    float32[N,·], all finite.
     """
 
-    first: int
     keys: np.ndarray
     labels: np.ndarray
     features: np.ndarray
@@ -55,7 +55,7 @@ def iterate_features(
     since the last call.
     """
     feature_cache = FeatureCache(cache, extractor.protocol)
-    first, together = 0, list[ImageList]()
+    together = list[ImageList]()
     for shard in image_set.shards():
         images = read_image_list(image_set, shard, cache)
         if not len(images):
@@ -64,16 +64,15 @@ def iterate_features(
         on_images(len(images) - new)
         together.append(images)
         if sum(map(len, together)) >= BLOCK_IMAGES:
-            yield (block := _read_block(first, together, feature_cache))
-            first, together = first + len(block), []
+            yield _read_block(together, feature_cache)
+            together = []
     if together:
-        yield _read_block(first, together, feature_cache)
+        yield _read_block(together, feature_cache)
 
 
-def _read_block(first: int, lists: Sequence[ImageList], cache: FeatureCache) -> FeatureBlock:
+def _read_block(lists: Sequence[ImageList], cache: FeatureCache) -> FeatureBlock:
     found = cache.read([image for images in lists for image in images.sha256])
     return FeatureBlock(
-        first,
         sampling_keys([image_id for images in lists for image_id in images.image_ids]),
         np.concatenate([images.labels for images in lists]),
         found.features,
@@ -89,21 +88,72 @@ def extract_shard(
     cache: FeatureCache,
     on_images: Callable[[int], None] = lambda _: None,
 ) -> int:
-    """Put the features of the shard's images into the cache; how many were not there."""
+    """Put the features of the shard's images into the cache; how many were not there.
+
+    UserError, naming the image, for one that cannot be decoded or whose features are not finite,
+    and for a file that is not the one that the manifest lists.
+    """
     images = read_image_list(image_set, shard, cache.root)
     new = np.flatnonzero(cache.missing(images.sha256))
-    hashes: list[bytes] = []
-    parts: list[Features] = []
-    batches = np.split(new, range(extractor.batch, len(new), extractor.batch)) if len(new) else []
-    decoded = _decode_ahead(image_set.release / shard.path, [images.rows[b] for b in batches])
-    for batch, found in zip(batches, _extract_side_by_side(extractor, decoded), strict=True):
-        parts.append(found)
-        hashes += [images.sha256[i] for i in batch]
+    if not len(new):
+        return 0
+    path = image_set.release / shard.path
+    require_unchanged(path, shard.sha256)
+    batches = np.split(new, range(extractor.batch, len(new), extractor.batch))
+    done: list[_Extracted] = []
+    for batch, found in zip(
+        batches, _extract_batches(path, images, batches, extractor), strict=True
+    ):
+        done.append(found)
         on_images(len(batch))
-        if len(hashes) >= CHUNK_ROWS or batch is batches[-1]:
-            cache.write(hashes, concatenate(parts))
-            hashes, parts = [], []
+        if sum(len(part.hashes) for part in done) >= CHUNK_ROWS or batch is batches[-1]:
+            _write(cache, done)
+            done = []
     return len(new)
+
+
+@dataclass(frozen=True)
+class _Extracted:
+    """A batch: SHA-256 of the encoded images and of their pixels, and the features."""
+
+    hashes: list[bytes]
+    pixels: list[bytes]
+    features: Features
+
+
+def _write(cache: FeatureCache, parts: list[_Extracted]) -> None:
+    cache.write(
+        [image for part in parts for image in part.hashes],
+        [image for part in parts for image in part.pixels],
+        concatenate([part.features for part in parts]),
+    )
+
+
+def _extract_batches(
+    path: ReleasePath, images: ImageList, batches: list[np.ndarray], extractor: Extractor
+) -> Iterator[_Extracted]:
+    """In order."""
+    pixels: deque[list[bytes]] = deque()
+
+    def decoded() -> Iterator[np.ndarray]:
+        for batch in _decode_ahead(path, images, batches):
+            pixels.append([pixels_sha256(image) for image in batch])
+            yield batch
+
+    found = _extract_side_by_side(extractor, decoded())
+    for batch, features in zip(batches, found, strict=True):
+        _require_finite(path, features, [images.image_ids[i] for i in batch])
+        yield _Extracted([images.sha256[i] for i in batch], pixels.popleft(), features)
+
+
+def _require_finite(path: ReleasePath, found: Features, image_ids: Sequence[str]) -> None:
+    """UserError that names the first image with features or logits that are not finite."""
+    for name, matrix in vars(found).items():
+        for i in np.flatnonzero(~np.isfinite(matrix).all(axis=1)):
+            raise UserError(
+                f"{path}, image {image_ids[i]}: the extractor's {name} are not finite, so no "
+                "metric is defined; are its weights?"
+            )
 
 
 def _extract_side_by_side(
@@ -130,38 +180,47 @@ def _extract_side_by_side(
         torch.set_num_threads(threads)
 
 
-def _decode_ahead(path: ReleasePath, batches: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """uint8[N,H,W,3] of each batch of rows (ascending); one batch is decoded ahead of need."""
+def _decode_ahead(
+    path: ReleasePath, images: ImageList, batches: list[np.ndarray]
+) -> Iterator[np.ndarray]:
+    """uint8[N,H,W,3] of each batch of the list (ascending); one batch is decoded ahead of need."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        waiting: list[list[Future[np.ndarray]]] = []
-        for encoded in _read_batches(path, batches):
-            waiting.append([pool.submit(decode, data) for data in encoded])
+        waiting: deque[_Decoding] = deque()
+        encoded = _read_batches(path, [images.rows[batch] for batch in batches])
+        for batch, data in zip(batches, encoded, strict=True):
+            names = [images.image_ids[i] for i in batch]
+            waiting.append(list(zip(names, [pool.submit(decode, d) for d in data], strict=True)))
             if len(waiting) > 1:
-                yield _stack(path, waiting.pop(0))
+                yield _stack(path, waiting.popleft())
         while waiting:
-            yield _stack(path, waiting.pop(0))
+            yield _stack(path, waiting.popleft())
 
 
 def _read_batches(path: ReleasePath, batches: list[np.ndarray]) -> Iterator[list[bytes]]:
     """Encoded images of each batch of rows, reading the file once from front to back."""
-    if not batches:
-        return
-    reader = iterate_shard(path, ["image"], 1024)
-    start, block = 0, next(reader)
-    for rows in batches:
-        data: list[bytes] = []
-        while len(data) < len(rows):
-            inside = rows[(rows >= start) & (rows < start + len(block))] - start
-            data += block.column("image").field("bytes").take(pa.array(inside)).to_pylist()
-            if len(data) < len(rows):
-                start, block = start + len(block), next(reader)
-        yield data
+    with readable(path):
+        reader = iterate_shard(path, ["image"], 1024)
+        start, block = 0, next(reader)
+        for rows in batches:
+            data: list[bytes] = []
+            while len(data) < len(rows):
+                inside = rows[(rows >= start) & (rows < start + len(block))] - start
+                data += block.column("image").field("bytes").take(pa.array(inside)).to_pylist()
+                if len(data) < len(rows):
+                    start, block = start + len(block), next(reader)
+            yield data
 
 
-def _stack(path: ReleasePath, images: list[Future[np.ndarray]]) -> np.ndarray:
-    pixels = [image.result() for image in images]
-    if len({p.shape for p in pixels}) > 1:
-        raise UserError(
-            f"{path} holds images of several sizes; score a fixed-resolution configuration"
-        )
+def _stack(path: ReleasePath, images: _Decoding) -> np.ndarray:
+    pixels = []
+    for image_id, image in images:
+        try:
+            pixels.append(image.result())
+        except UserError as error:
+            raise UserError(f"{path}, image {image_id}: {error}") from None
+        if pixels[-1].shape != pixels[0].shape:
+            raise UserError(
+                f"{path} holds images of several sizes, such as {image_id}; "
+                "score a fixed-resolution configuration"
+            )
     return np.stack(pixels)

@@ -1,6 +1,6 @@
 """Fréchet distance between Gaussians fitted to features (Heusel et al. 2017), from sums."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -8,7 +8,12 @@ from scipy import linalg
 from scipy.linalg import lapack
 
 from generation.errors import UserError
+from metrics.intervals import MINIMUM, Estimate, extrapolate_both, jackknife
 from metrics.states import Groups, buckets_of
+
+# Images a dimension, on both sides, for what extrapolates to infinitely many: with fewer, terms
+# beyond 1/n are larger than the interval. Measured: benchmarks/fd_infinity_coverage.py.
+EXTRAPOLATION_IMAGES = 3
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,33 @@ class Moments:
         return np.asarray(self.scatter / (self.n - 1))
 
 
+@dataclass(frozen=True)
+class StoredMoments:
+    """Moments by bucket as arrays: keys, counts int64[g], totals [g,D], scatters float64[g,D,D]."""
+
+    keys: np.ndarray
+    counts: np.ndarray
+    totals: np.ndarray
+    scatters: np.ndarray
+
+    @classmethod
+    def of(cls, buckets: Groups[Moments]) -> "StoredMoments":
+        """The same numbers."""
+        states = buckets.by_key.values()
+        return cls(
+            np.array(list(buckets.by_key), np.int64),
+            np.array([state.n for state in states], np.int64),
+            np.array([state.total for state in states]),
+            np.array([state.scatter for state in states]),
+        )
+
+    @property
+    def buckets(self) -> Groups[Moments]:
+        """The same numbers."""
+        rows = zip(self.keys, self.counts, self.totals, self.scatters, strict=True)
+        return Groups({int(key): Moments(int(n), total, s) for key, n, total, s in rows})
+
+
 def bucket_moments(features: np.ndarray, keys: np.ndarray) -> Groups[Moments]:
     """Moments of float[N,D] by jackknife bucket of their sampling keys uint64[N]."""
     return Groups.of(buckets_of(keys), lambda rows: Moments.from_features(features[rows]))
@@ -65,12 +97,14 @@ def bucket_moments(features: np.ndarray, keys: np.ndarray) -> Groups[Moments]:
 class GaussianReference:
     """A Gaussian to measure distances from; its root is computed once.
 
-    mean float64[D], covariance float64[D,D], n images it was fitted to.
+    mean float64[D], covariance float64[D,D], n images it was fitted to; buckets: their moments by
+    jackknife bucket, None where only the statistics are known.
     """
 
     n: int
     mean: np.ndarray
     covariance: np.ndarray
+    buckets: Groups[Moments] | None = None
 
     @classmethod
     def from_moments(cls, moments: Moments) -> "GaussianReference":
@@ -79,6 +113,11 @@ class GaussianReference:
         if not np.isfinite(covariance).all():
             raise UserError("the reference's features are not finite")
         return cls(moments.n, moments.mean, covariance)
+
+    @classmethod
+    def from_buckets(cls, buckets: Groups[Moments]) -> "GaussianReference":
+        """As from_moments, of all buckets together."""
+        return replace(cls.from_moments(buckets.total), buckets=buckets)
 
     @cached_property
     def root(self) -> np.ndarray:
@@ -134,13 +173,46 @@ def nuclear_norm(matrix: np.ndarray) -> float:
 
 
 def frechet_bias(moments: Moments, n: int) -> float:
-    """By how much n images overstate the distance to their own distribution, to second order.
+    """By how much n images overstate the distance to a reference of their own distribution.
 
-    (1/n)·[tr Σ + ½ Σij λiλj(1 + δij)/(λi + λj)] with λ the eigenvalues of Σ. Gaussian features;
-    to report beside the extrapolated distance, not instead of it.
+    (1/n)·[tr Σ + ½ Σij λiλj(1 + δij)/(λi + λj)] with λ the eigenvalues of Σ, to second order, for
+    Gaussian features. Σ is that of `moments`, not of the reference: where the two distributions
+    differ the actual bias does too, and where there are few images a dimension their covariance
+    has too few eigenvalues and the bias comes out too small. To report beside the extrapolated
+    distance, not instead of it.
     """
     values = linalg.eigvalsh(moments.covariance).clip(min=0)
     sums = values[:, None] + values[None, :]
     products = values[:, None] * values[None, :] * (1 + np.eye(len(values)))
     terms = np.divide(products, sums, out=np.zeros_like(sums), where=sums > 0)
     return float(values.sum() + 0.5 * terms.sum()) / n
+
+
+def frechet_infinity(images: Groups[Moments], own: Estimate, target: GaussianReference) -> Estimate:
+    """The distance between infinitely many images of both sides (after Chong & Forsyth 2020).
+
+    own: the jackknife of the distance of `images` to `target`; see extrapolation_refused.
+    """
+    if target.buckets is None:
+        raise ValueError("the reference's images are not known")
+    subject = GaussianReference.from_moments(images.total)
+    return extrapolate_both(own, jackknife(target.buckets, subject.distance))
+
+
+def images_to_extrapolate(dimensions: int) -> int:
+    """So many on a side, or nothing is said of infinitely many."""
+    return max(EXTRAPOLATION_IMAGES * dimensions, MINIMUM)
+
+
+def extrapolation_refused(n: int, target: GaussianReference) -> str | None:
+    """Why nothing can be said of infinitely many images; None if it can."""
+    dimensions = len(target.mean)
+    needed = images_to_extrapolate(dimensions)
+    if target.buckets is None:
+        return "a file of statistics does not tell how its value falls with its own images"
+    if min(n, target.n) < needed:
+        return (
+            f"{n:,} images against {target.n:,}, but {dimensions:,} dimensions need {needed:,} "
+            "on both sides"
+        )
+    return None

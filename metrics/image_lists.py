@@ -9,11 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from builder.manifest import Manifest, ShardRecord, read_manifest
-from generation.commit import sha256_bytes, write_atomically
+from generation.commit import sha256_bytes
 from generation.errors import UserError
 from generation.image_sets import PSEUDO_SPLITS, split_files
-from generation.shard_files import iterate_shard, shard_schema
+from generation.shard_files import iterate_shard, readable, require_unchanged, shard_schema
 from generation.storage import ReleasePath, list_files
+from metrics.checked_files import find_checked, write_checked
+from metrics.states import sampling_keys
 
 READ_ROWS = 1024  # encoded images held at a time
 
@@ -72,6 +74,11 @@ class ImageSet:
         labels = [read_image_list(self, shard, cache).labels for shard in self.shards()]
         return np.bincount(np.concatenate(labels), minlength=len(classes))
 
+    def sorted_keys(self, cache: Path) -> np.ndarray:
+        """uint64[n]: sampling keys of all its images, ascending."""
+        lists = [read_image_list(self, shard, cache) for shard in self.shards()]
+        return np.sort(sampling_keys([name for images in lists for name in images.image_ids]))
+
     def with_split(self, split: str) -> "ImageSet":
         """Another split of the same release and configuration."""
         return ImageSet(self.release, self.config, split, self.manifest)
@@ -101,21 +108,24 @@ class ImageList:
 
 
 def is_listed(shard: ShardRecord, cache: Path) -> bool:
-    """Whether the images of this very file are in the cache's lists."""
-    return _list_path(shard, cache).is_file()
-
-
-def _list_path(shard: ShardRecord, cache: Path) -> Path:
-    return cache / "images" / f"{shard.sha256}.parquet"
+    """Whether the images of a file of this content are in the cache's lists."""
+    return find_checked(cache / "images", shard.sha256, ".parquet") is not None
 
 
 def read_image_list(image_set: ImageSet, shard: ShardRecord, cache: Path) -> ImageList:
-    """From the cache if this very file was listed before, else by reading the file."""
-    path = _list_path(shard, cache)
-    if not path.is_file():
+    """From the cache if a file of this content was listed before, else by reading the file.
+
+    UserError if the file is not the one that the manifest lists.
+    """
+    path = find_checked(cache / "images", shard.sha256, ".parquet")
+    if path is None:
+        file = image_set.release / shard.path
+        require_unchanged(file, shard.sha256)
         sink = pa.BufferOutputStream()
-        pq.write_table(_list_images(image_set.release / shard.path), sink)
-        write_atomically(path, sink.getvalue().to_pybytes())
+        with readable(file):
+            pq.write_table(_list_images(file), sink)
+        content = sink.getvalue().to_pybytes()
+        path = write_checked(cache / "images", shard.sha256, ".parquet", content)
     table = pq.read_table(path)
     rows = np.arange(table.num_rows)
     if image_set.split in PSEUDO_SPLITS:

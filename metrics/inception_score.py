@@ -44,9 +44,10 @@ class ScoreSums:
 class InceptionScoreState:
     """The same images in three groupings.
 
-    buckets: for the score of all images and its jackknife. splits: image i of n in the split s
-    with s·n//10 ≤ i < (s+1)·n//10, the usual way. chunks: 5,000 images each in order, the last
-    one short, as the ADM evaluator does.
+    buckets: for the score of all images and its jackknife. splits: the image of place i of n in the
+    split s with s·n//10 ≤ i < (s+1)·n//10, the usual way. chunks: 5,000 images each, the last one
+    short, as the ADM evaluator does. An image's place is that of its sampling key among all: random
+    with regard to what it shows, and the same in whichever order the files hold the images.
     """
 
     buckets: Groups[ScoreSums]
@@ -55,10 +56,10 @@ class InceptionScoreState:
 
     @classmethod
     def from_logits(
-        cls, logits: np.ndarray, keys: np.ndarray, first: int, n: int
+        cls, logits: np.ndarray, keys: np.ndarray, all_keys: np.ndarray
     ) -> "InceptionScoreState":
-        """Of float[N,C] with sampling keys uint64[N], at positions first, first + 1 … of n."""
-        positions = np.arange(first, first + len(logits))
+        """Of float[N,C] with sampling keys uint64[N], among all_keys uint64[n], ascending."""
+        n, places = len(all_keys), np.searchsorted(all_keys, keys)
         starts = np.arange(1, SPLITS) * n // SPLITS
 
         def sums(rows: np.ndarray) -> ScoreSums:
@@ -66,8 +67,8 @@ class InceptionScoreState:
 
         return cls(
             Groups.of(buckets_of(keys), sums),
-            Groups.of(np.searchsorted(starts, positions, side="right"), sums),
-            Groups.of(positions // ADM_CHUNK, sums),
+            Groups.of(np.searchsorted(starts, places, side="right"), sums),
+            Groups.of(places // ADM_CHUNK, sums),
         )
 
     def merge(self, other: "InceptionScoreState") -> "InceptionScoreState":

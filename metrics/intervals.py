@@ -18,24 +18,19 @@ MINIMUM = 2 * BUCKETS  # with fewer, leaving out a bucket leaves too little
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95% interval (None with fewer than MINIMUM images).
+    """A value with its standard error and 95% interval (None with fewer than MINIMUM images).
 
     extrapolated: the value for infinitely many images if its bias falls as 1/n, which is what
     Chong & Forsyth (2020) fit for FID and IS; here through n and the sets less one bucket.
+    groups: independent parts behind the error.
     """
 
     value: float
     n: int
-    interval: tuple[float, float] | None
-    extrapolated: float | None
-
-    @property
-    def around_extrapolated(self) -> tuple[float, float] | None:
-        """The same interval around the extrapolated value: its error is the jackknife's too."""
-        if self.interval is None or self.extrapolated is None:
-            return None
-        half = (self.interval[1] - self.interval[0]) / 2
-        return self.extrapolated - half, self.extrapolated + half
+    interval: tuple[float, float] | None = None
+    extrapolated: float | None = None
+    error: float = 0.0
+    groups: int = 0
 
 
 def jackknife(buckets: Groups[S], value_of: Callable[[S], float]) -> Estimate:
@@ -49,7 +44,7 @@ def jackknife(buckets: Groups[S], value_of: Callable[[S], float]) -> Estimate:
     total = buckets.total
     g = len(buckets.by_key)
     if g < 2 or total.n < MINIMUM:
-        return Estimate(value_of(total), total.n, None, None)
+        return Estimate(value_of(total), total.n)
 
     def value_less(key: int | None) -> float:
         return value_of(total if key is None else buckets.without(key))
@@ -58,9 +53,25 @@ def jackknife(buckets: Groups[S], value_of: Callable[[S], float]) -> Estimate:
     h = total.n / np.array([state.n for state in buckets.by_key.values()])
     extrapolated = g * value - float(((1 - 1 / h) * others).sum())
     pseudo = h * value - (h - 1) * others
-    variance = float(((pseudo - extrapolated) ** 2 / (h - 1)).mean())
-    low, high = around(value, variance**0.5, g)
-    return Estimate(value, total.n, (low, high), extrapolated)
+    error = float(((pseudo - extrapolated) ** 2 / (h - 1)).mean()) ** 0.5
+    low, high = around(value, error, g)
+    return Estimate(value, total.n, (low, high), extrapolated, error, g)
+
+
+def extrapolate_both(images: Estimate, reference: Estimate) -> Estimate:
+    """One distance jackknifed over its images and over its reference, without either's bias.
+
+    The bias of n images against m is a/n + b/m, so each jackknife takes away its part:
+    θ + (θ_J of the images - θ) + (θ_J of the reference - θ). The variances add up, so the interval
+    covers the chance in which images were drawn on both sides: Student's, with the degrees of
+    freedom of the side that has fewer. Both sides must have an interval.
+    """
+    if images.extrapolated is None or reference.extrapolated is None:
+        raise ValueError("too few images to extrapolate from")
+    value = images.extrapolated + reference.extrapolated - images.value
+    error, groups = np.hypot(images.error, reference.error), min(images.groups, reference.groups)
+    low, high = around(value, float(error), groups)
+    return Estimate(value, images.n, (low, high), value, float(error), groups)
 
 
 def _side_by_side(

@@ -3,7 +3,7 @@
 To add one: write its state and value in a file of its own, and an entry here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -18,7 +18,18 @@ from metrics.copies import QUANTILE, copy_values
 from metrics.diversity import vendi_score
 from metrics.extractors import Extractor
 from metrics.features import FeatureBlock
-from metrics.frechet import GaussianReference, Moments, bucket_moments, frechet_bias
+from metrics.frechet import (
+    EXTRAPOLATION_IMAGES,
+    GaussianReference,
+    Moments,
+    StoredMoments,
+    bucket_moments,
+    extrapolation_refused,
+    frechet_bias,
+    frechet_infinity,
+    images_to_extrapolate,
+)
+from metrics.image_lists import ImageSet
 from metrics.inception_score import ADM_CHUNK, SPLITS, InceptionScoreState, mean_score
 from metrics.intervals import Estimate, jackknife
 from metrics.kernel_distance import (
@@ -35,8 +46,13 @@ from metrics.sample import SAMPLE_IMAGES, Sample
 from metrics.states import BUCKETS, Groups
 
 DEFAULT_METRICS = "fd,is"
+HELD_OUT_SPLITS = ("test", "validation", "tuning")
 PER_CLASS = ("classes", "agreement")
 JACKKNIFE = {"interval": f"jackknife over {BUCKETS} buckets, 95%"}
+EXTRAPOLATED = {
+    "interval": f"jackknife over {BUCKETS} buckets of both sides, 95%",
+    "images_per_dimension": EXTRAPOLATION_IMAGES,
+}
 
 Value = dict[str, Any]
 Values = dict[str, Value]
@@ -46,11 +62,12 @@ Values = dict[str, Value]
 class WholeSet:
     """What a block's state needs to know of the set it belongs to.
 
-    n images, per_class int64[C] of them; sample: how many make a sample; logit_columns int64[C]:
-    the extractor's logit of each class, None where it does not know them.
+    keys uint64[n]: of all images, ascending; per_class int64[C]: how many each class has; sample:
+    how many make a sample; logit_columns int64[C]: the extractor's logit of each class, None where
+    it does not know them.
     """
 
-    n: int
+    keys: np.ndarray
     per_class: np.ndarray
     sample: int
     logit_columns: np.ndarray | None
@@ -61,13 +78,14 @@ class StateFamily:
     """A kind of state that several metrics may read.
 
     of_block: state of one block of features, given what is known of the whole set.
-    reference: type of the state's `total` if metrics measure against it: a dataclass of arrays
-    and numbers, kept on disk for the real splits. prepare: what metrics get of it.
+    reference: type of what is kept on disk of a real split's state if metrics measure against it:
+    a dataclass of arrays and numbers. keep: that of a state. prepare: what metrics get of it.
     """
 
     of_block: Callable[[FeatureBlock, WholeSet], Any]
     reference: type | None = None
-    prepare: Callable[[Any], Any] = lambda total: total
+    keep: Callable[[Any], Any] = lambda state: state.total
+    prepare: Callable[[Any], Any] = lambda kept: kept
 
 
 @dataclass(frozen=True)
@@ -88,13 +106,15 @@ class Metric:
 FAMILIES = {
     "moments": StateFamily(
         lambda block, _: bucket_moments(block.features, block.keys),
-        reference=Moments,
-        prepare=GaussianReference.from_moments,
+        reference=StoredMoments,
+        keep=StoredMoments.of,
+        prepare=lambda kept: GaussianReference.from_buckets(kept.buckets),
     ),
     "spatial_moments": StateFamily(
         lambda block, _: bucket_moments(block.spatial, block.keys),
-        reference=Moments,
-        prepare=GaussianReference.from_moments,
+        reference=StoredMoments,
+        keep=StoredMoments.of,
+        prepare=lambda kept: GaussianReference.from_buckets(kept.buckets),
     ),
     "unit_moments": StateFamily(
         lambda block, _: bucket_unit_moments(block.features, block.keys), reference=Moments
@@ -110,9 +130,7 @@ FAMILIES = {
         reference=ClassReference,
     ),
     "scores": StateFamily(
-        lambda block, whole: InceptionScoreState.from_logits(
-            block.logits, block.keys, block.first, whole.n
-        )
+        lambda block, whole: InceptionScoreState.from_logits(block.logits, block.keys, whole.keys)
     ),
     "agreement": StateFamily(
         lambda block, whole: AgreementCounts.from_logits(
@@ -123,20 +141,23 @@ FAMILIES = {
 
 
 def frechet_values(images: Groups[Moments], target: GaussianReference, name: str = "fd") -> Values:
-    """fd: squared distance, 0 is best; fd_infinity: extrapolated to infinitely many images.
+    """fd: squared distance, 0 is best; fd_infinity: between infinitely many images of both sides.
 
-    bias: by how much so few images overstate it, as their own covariance predicts.
+    bias: by how much so few images overstate the distance to a reference of their own distribution
+    (see frechet_bias). With too few images for the dimensions neither is given: infinity_refused
+    says why.
     """
     estimate = jackknife(images, target.distance)
-    values = {name: _value(estimate, lower=0.0)}
-    values[name]["bias"] = frechet_bias(images.total, estimate.n)
-    if estimate.extrapolated is not None:
-        values[f"{name}_infinity"] = {
-            "value": estimate.extrapolated,
-            "n": estimate.n,
-            "interval": estimate.around_extrapolated,
-        }
-    return values
+    value = _value(estimate, lower=0.0)
+    del value["extrapolated"]  # over one side alone
+    if estimate.n >= images_to_extrapolate(len(target.mean)):
+        value["bias"] = frechet_bias(images.total, estimate.n)
+    if reason := extrapolation_refused(estimate.n, target):
+        return {name: value | {"infinity_refused": reason}}
+    found = frechet_infinity(images, estimate, target)
+    infinity = {"value": found.value, "n": found.n, "interval": found.interval}
+    infinity |= {"settings": EXTRAPOLATED}
+    return {name: value, f"{name}_infinity": infinity}
 
 
 def inception_score_values(images: InceptionScoreState) -> Values:
@@ -253,6 +274,26 @@ def is_possible(metric: Metric, extractor: Extractor, classes: Sequence[ClassEnt
     if metric.needs == "classes":
         return logit_columns(extractor.classes, [entry.wnid for entry in classes]) is not None
     return metric.needs is None or getattr(extractor.sample, metric.needs).shape[1] > 0
+
+
+def references_needed(metrics: Iterable[Metric], references: Sequence[ImageSet]) -> list[ImageSet]:
+    """Those of the real splits that these metrics read."""
+    kinds = {metric.against for metric in metrics}
+    if "references" in kinds:
+        return list(references)
+    if "train" not in kinds:
+        return []
+    return [r for r in (train_split(references), held_out_split(references)) if r is not None]
+
+
+def train_split(references: Iterable[ImageSet]) -> ImageSet | None:
+    """What a generator may have copied from."""
+    return next((r for r in references if r.split == "train"), None)
+
+
+def held_out_split(references: Iterable[ImageSet]) -> ImageSet | None:
+    """Real images that none was copied from."""
+    return next((r for r in references if r.split in HELD_OUT_SPLITS), None)
 
 
 def parse_metrics(names: str) -> dict[str, Metric]:

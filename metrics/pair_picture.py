@@ -9,7 +9,7 @@ import numpy as np
 from builder.results import Result
 from generation.commit import write_atomically
 from generation.image_sets import decode
-from generation.shard_files import read_shard
+from generation.shard_files import read_shard, readable, require_unchanged
 from metrics.image_lists import ImageSet, read_image_list
 
 PAIRS_A_ROW = 4
@@ -50,7 +50,10 @@ def _read(image_set: ImageSet, wanted: set[str], cache: Path) -> dict[str, np.nd
         rows = [i for i, name in enumerate(images.image_ids) if name in wanted]
         if not rows:
             continue
-        column = read_shard(image_set.release / shard.path, ["image"])["image"]
+        path = image_set.release / shard.path
+        require_unchanged(path, shard.sha256)
+        with readable(path):
+            column = read_shard(path, ["image"])["image"]
         for i in rows:
             data = column[int(images.rows[i])].as_py()["bytes"]
             found[images.image_ids[i]] = decode(data)

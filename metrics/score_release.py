@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,9 +23,21 @@ from generation.terminal import table_cell
 from metrics.extraction import plan_extraction, run_extraction
 from metrics.extractors import DEFAULT_EXTRACTOR, EXTRACTORS, Extractor, load_extractor
 from metrics.image_lists import ImageSet, open_image_set
-from metrics.metric_list import DEFAULT_METRICS, METRICS, choose_metrics, parse_metrics
+from metrics.metric_list import (
+    DEFAULT_METRICS,
+    METRICS,
+    choose_metrics,
+    parse_metrics,
+    references_needed,
+    train_split,
+)
 from metrics.pair_picture import draw_closest_pairs
-from metrics.reference_files import FIELDS, ReferenceFile, read_reference_file, write_reference_file
+from metrics.reference_files import (
+    FIELDS,
+    ReferenceFile,
+    read_reference_files,
+    write_reference_file,
+)
 from metrics.sample import SAMPLE_IMAGES
 
 if TYPE_CHECKING:
@@ -134,7 +146,7 @@ def score_release(
         raise UserError(f"--batch {batch}: give at least 1")
     cluster = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
     parse_metrics(metrics)  # a wrong name is told before anything is loaded
-    files = [read_reference_file(path) for path in reference or []]
+    files = read_reference_files(reference or [])
     subjects = [parse_image_set(text) for text in releases]
     references = {s.config: open_references(release_path(real), s.config) for s in subjects}
     order = _Order(
@@ -154,28 +166,41 @@ def _score_with(name: str, order: _Order) -> list[tuple[Path, Result]]:
     loaded = load_extractor(name, order.device, order.batch)
     from metrics.scoring import Scorer  # after the extractor's own error messages
 
-    real = [reference for splits in order.references.values() for reference in splits]
-    sets = {s.label: s for s in [*order.subjects, *real]}
+    classes = order.subjects[0].manifest.classes
+    chosen = choose_metrics(order.metrics, order.per_class, loaded, classes)
+    scorer = Scorer(loaded, chosen, order.cache, sample=order.sample, files=order.files)
+    for subject in order.subjects:
+        scorer.require_possible(subject, order.references[subject.config])
+    if order.export_to and not any(metric.family in FIELDS for metric in chosen.values()):
+        raise UserError("--export-reference writes what fd and sfid measure against: add fd")
+    real = [r for splits in order.references.values() for r in splits]
+    needed = real if order.export_to else references_needed(chosen.values(), real)
+    sets = {s.label: s for s in [*order.subjects, *needed]}
     _extract(name, loaded, list(sets.values()), order)
     total = sum(s.count(order.cache) for s in sets.values())
     written = []
     with progress_bar(total, f"{name}, scores", "images", quiet=order.quiet) as advance:
-        classes = order.subjects[0].manifest.classes
-        chosen = choose_metrics(order.metrics, order.per_class, loaded, classes)
-        scorer = Scorer(loaded, chosen, order.cache, advance, order.sample, order.files)
+        scorer = replace(scorer, on_images=advance)
         for subject in order.subjects:
-            references = order.references[subject.config]
-            result = scorer.score(subject, references)
-            path = order.out / f"{_file_name(subject.label)}-{_file_name(name)}.json"
-            result.write(path)
-            written.append((path, result))
-            if "nearest_train" in result.values:
-                picture = path.with_name(f"{path.stem}-nearest.png")
-                train = next(r for r in references if r.split == "train")
-                draw_closest_pairs(picture, result, subject, train, order.cache)
+            written.append(_score_one(scorer, subject, name, order))
         if order.export_to:
             export_references(scorer, order.references.values(), order.export_to)
     return written
+
+
+def _score_one(
+    scorer: "Scorer", subject: ImageSet, name: str, order: _Order
+) -> tuple[Path, Result]:
+    """Its result, written, and the picture of its pairs if it names any."""
+    references = order.references[subject.config]
+    result = scorer.score(subject, references)
+    path = order.out / f"{_file_name(subject.label)}-{_file_name(name)}.json"
+    train = train_split(references)
+    if "nearest_train" in result.values and train is not None:
+        picture = path.with_name(f"{path.stem}-nearest.png")
+        draw_closest_pairs(picture, result, subject, train, order.cache)
+    result.write(path)
+    return path, result
 
 
 def _extract(name: str, loaded: Extractor, sets: list[ImageSet], order: _Order) -> None:
@@ -212,8 +237,6 @@ def export_references(
     for reference in (r for splits in references for r in splits):
         states = scorer.reference_states(reference)
         gaussians = {family: states[family] for family in FIELDS if family in states}
-        if not gaussians:
-            raise UserError("--export-reference writes what fd and sfid measure against: add fd")
         protocol = scorer.extractor.protocol
         name = f"{_file_name(reference.label)}-{_file_name(protocol.extractor)}.npz"
         write_reference_file(folder / name, gaussians, protocol.sha256)
@@ -254,5 +277,9 @@ def print_table(written: list[tuple[Path, Result]]) -> None:
                 interval,
             )
     Console(width=None if sys.stdout.isatty() else 140).print(table)
-    for path, _ in written:
+    for path, result in written:
+        for key, value in result.values.items():
+            if "infinity_refused" in value:
+                name = key.replace("fd_", "fd_infinity_", 1)
+                print(f"{name} is not given: {value['infinity_refused']}")
         print(path)

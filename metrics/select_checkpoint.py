@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from builder.recipe import Recipe, load_recipe
-from generation.checkpoint_files import resolve_checkpoint
+from generation.checkpoint_files import checkpoint_sha256, resolve_checkpoint
 from generation.command import run_command
 from generation.errors import UserError
 from generation.options import Json
@@ -78,6 +78,7 @@ def select_checkpoint(
     chosen = load_recipe(recipe)
     folders = [folder for run in runs for folder in kept_checkpoints(run)]
     resolution = _common_resolution(folders)
+    _require_distinct(folders)
     points = [_point(chosen, resolution, folder) for folder in folders]
     if len({point.name for point in points}) < len(points):
         raise UserError("several RUN folders have one name: rename one")
@@ -112,12 +113,30 @@ def _common_resolution(folders: Sequence[Path]) -> int:
     """Of the stage that all checkpoints are of; UserError if they are of several."""
     resolutions = {}
     for folder in folders:
-        stage = json.loads((resolve_checkpoint(str(folder)) / "stage.json").read_text())
-        resolutions[int(stage["resolution"])] = folder
+        resolutions[_resolution(resolve_checkpoint(str(folder)) / "stage.json")] = folder
     if len(resolutions) > 1:
         listed = ", ".join(f"{folder} ({r} px)" for r, folder in sorted(resolutions.items()))
         raise UserError(f"checkpoints of several stages: {listed}; select for one stage at a time")
     return next(iter(resolutions))
+
+
+def _resolution(stage_file: Path) -> int:
+    try:
+        return int(json.loads(stage_file.read_bytes())["resolution"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{stage_file} cannot be read: {error}") from None
+
+
+def _require_distinct(folders: Sequence[Path]) -> None:
+    """UserError for two checkpoints of the same weights, as of a run and a copy of it."""
+    by_hash: dict[str, Path] = {}
+    for folder in folders:
+        same = by_hash.setdefault(checkpoint_sha256(resolve_checkpoint(str(folder))), folder)
+        if same is not folder:
+            raise UserError(
+                f"{same} and {folder} are the same checkpoint: leave out the copied RUN, or the "
+                "checkpoint that changed nothing"
+            )
 
 
 def _point(recipe: Recipe, resolution: int, folder: Path) -> Point:

@@ -162,7 +162,12 @@ def require_tuning_unseen(stages: Sequence[StageRecipe]) -> None:
         record = generator_source(stage.generator).locate(stage.checkpoint) / "training.json"
         if not record.is_file():
             continue
-        if json.loads(record.read_text()).get("data", {}).get("tuning_left_out") is False:
+        try:
+            data = json.loads(record.read_bytes()).get("data", {})
+            saw_all = data.get("tuning_left_out") is False
+        except (ValueError, AttributeError) as error:
+            raise UserError(f"{record} cannot be read: {error}") from None
+        if saw_all:
             raise UserError(
                 f"checkpoint {stage.checkpoint} was trained on the tuning images, too: nothing can "
                 "be selected on them; train it with --split fit"

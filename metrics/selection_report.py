@@ -92,7 +92,8 @@ def selection_document(course: Course, kind: str, outcome: dict[str, Any]) -> di
 
 def write_document(document: dict[str, Any], path: Path) -> None:
     """As JSON."""
-    write_atomically(path, (json.dumps(document, indent=1, sort_keys=True) + "\n").encode())
+    text = json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    write_atomically(path, text.encode())
 
 
 def write_recipe(

@@ -39,8 +39,7 @@ def blocks(features: np.ndarray, parts: int) -> list[FeatureBlock]:
     names = keys("train", len(features))
     rows = np.array_split(np.arange(len(features)), parts)
     return [
-        FeatureBlock(0, names[r], np.zeros(len(r), int), features[r], none[r], none[r])
-        for r in rows
+        FeatureBlock(names[r], np.zeros(len(r), int), features[r], none[r], none[r]) for r in rows
     ]
 
 

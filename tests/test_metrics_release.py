@@ -1,14 +1,11 @@
 """From Parquet to result files, with the offline extractor."""
 
-import io
 import json
 import re
 import subprocess
 import sys
-from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +17,7 @@ from pytorch_fid.fid_score import compute_statistics_of_path
 from scipy import linalg
 from sklearn.datasets import load_sample_images
 
-from builder.manifest import Manifest, ShardRecord
 from builder.results import Result, read_result
-from generation.classes import ClassEntry
 from generation.commit import sha256_file
 from generation.errors import UserError
 from metrics import networks
@@ -36,76 +31,9 @@ from metrics.image_lists import open_image_set, read_image_list
 from metrics.reference_files import read_reference_file
 from metrics.score_release import open_references, print_table, score_release
 from metrics.states import sampling_keys
+from tests.small_releases import CLASSES, random_images, write_release
 
 BATCH = 16
-CLASSES = tuple(ClassEntry(i, f"c{i}", f"class {i}", f"class {i}") for i in range(4))
-
-
-def write_release(
-    folder: Path,
-    splits: dict[str, list[np.ndarray]],
-    kind: Literal["real", "synthetic"] = "synthetic",
-    dataset: str = "shapes",
-) -> Path:
-    """Each split a list of shards, each shard uint8[N,H,W,3]; labels count 0 1 2 3 0 1 …"""
-    shards = []
-    for split, parts in splits.items():
-        for number, images in enumerate(parts):
-            path = folder / f"{images.shape[1]}/{split}-{number:05d}.parquet"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            labels = [i % len(CLASSES) for i in range(len(images))]
-            pq.write_table(_table(images, labels, f"{split}-{number}", kind), path)
-            shards.append(_record(folder, path, labels))
-    manifest = Manifest(
-        name=folder.name,
-        kind=kind,
-        dataset=dataset,
-        regime=None if kind == "real" else "B",
-        license="cc0-1.0",
-        classes=CLASSES,
-        origin={},
-        shards=tuple(shards),
-    )
-    manifest.write(folder)
-    return folder
-
-
-def random_images(seed: int, n: int, size: int = 16) -> np.ndarray:
-    """uint8[n,size,size,3]: blobs of random colour, so that classes of a network vary."""
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, 256, (n, 4, 4, 3), dtype=np.uint8)
-    return coarse.repeat(size // 4, axis=1).repeat(size // 4, axis=2)
-
-
-def _table(images: np.ndarray, labels: list[int], prefix: str, kind: str) -> pa.Table:
-    columns = {
-        "image": [{"bytes": _png(image), "path": None} for image in images],
-        "label": pa.array(labels, pa.int64()),
-        "class_id": [CLASSES[label].wnid for label in labels],
-        "image_id": [f"{prefix}-{i}" for i in range(len(images))],
-    }
-    if kind == "real":
-        columns["tuning"] = [i % 10 == 0 for i in range(len(images))]
-    classes = json.dumps([asdict(c) for c in CLASSES])
-    return pa.table(columns).replace_schema_metadata({"classes": classes})
-
-
-def _png(image: np.ndarray) -> bytes:
-    sink = io.BytesIO()
-    Image.fromarray(image).save(sink, "png")
-    return sink.getvalue()
-
-
-def _record(folder: Path, path: Path, labels: list[int]) -> ShardRecord:
-    counts = Counter(CLASSES[label].wnid for label in labels)
-    return ShardRecord(
-        path=str(path.relative_to(folder)),
-        rows=len(labels),
-        bytes=path.stat().st_size,
-        sha256=sha256_file(path),
-        fingerprint="",
-        per_class=dict(counts),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -181,16 +109,16 @@ def test_unknown_extractors(name):
 
 
 @pytest.mark.parametrize(
-    ("least", "places"),
-    [(14, [(0, 16), (16, 14), (30, 16)]), (17, [(0, 30), (30, 16)]), (40, [(0, 46)])],
+    ("least", "lengths"),
+    [(14, [16, 14, 16]), (17, [30, 16]), (40, [46])],
 )
-def test_blocks_hold_every_image_in_plan_order(extractor, tmp_path, monkeypatch, least, places):
+def test_blocks_hold_every_image_in_plan_order(extractor, tmp_path, monkeypatch, least, lengths):
     monkeypatch.setattr("metrics.features.BLOCK_IMAGES", least)
     shards = [random_images(seed, n) for seed, n in ((1, 16), (2, 14), (3, 16))]
     release = write_release(tmp_path / "release", {"train": shards})
     image_set = open_image_set(release, "16", "train")
     blocks = list(iterate_features(image_set, extractor, tmp_path / "cache"))
-    assert [(block.first, len(block)) for block in blocks] == places
+    assert [len(block) for block in blocks] == lengths
     ids = [f"train-{shard}-{i}" for shard, images in enumerate(shards) for i in range(len(images))]
     labels = [i % len(CLASSES) for images in shards for i in range(len(images))]
     direct = [extractor.extract(images) for images in shards]
@@ -209,6 +137,7 @@ def test_a_shard_without_images_is_an_empty_list(tmp_path):
     (shard,) = image_set.shards()
     table = pq.read_table(release / shard.path)
     pq.write_table(table.slice(0, 0), release / shard.path)  # as if all had been rejected
+    shard = replace(shard, sha256=sha256_file(release / shard.path))
     assert len(read_image_list(image_set, shard, tmp_path / "cache")) == 0
 
 
@@ -390,7 +319,7 @@ def test_every_metric_of_one_command(releases, tmp_path, capsys):
         as_json=True,
     )
     (result,) = json.loads(capsys.readouterr().out).values()
-    measured = ["fd", "fd_infinity", "kid", "class_kid", "cmmd"]
+    measured = ["fd", "kid", "class_kid", "cmmd"]
     measured += ["precision", "recall", "density", "coverage"]
     against = {f"{name}_{split}" for name in measured for split in ("train", "test")}
     against |= {"nearest_train", "copies_train"}  # agreement: the extractor knows other classes
@@ -426,7 +355,7 @@ def test_statistics_of_another_tool(releases, tmp_path, capsys):
     capsys.readouterr()
     score_release(subject, **options, reference=[exported])
     (result,) = json.loads(capsys.readouterr().out).values()
-    values, key = result["values"], f"fd_{re.sub('[^a-z0-9]', '_', exported.stem)}"
+    values, key = result["values"], f"fd_reference_{re.sub('[^a-z0-9]', '_', exported.stem)}"
     assert values[key]["value"] == pytest.approx(values["fd_train"]["value"], rel=1e-9)
     assert values[key]["reference_n"] == 80
     assert values[key]["reference_sha256"] == sha256_file(exported)
@@ -454,11 +383,15 @@ def test_broken_statistics_are_refused(tmp_path):
 def test_the_table_names_the_extractor(scored, capsys):
     print_table([(Path(f"{name}.json"), result) for name, result in scored.items()])
     table = capsys.readouterr().out
-    rows = re.findall(r".*(?:fd_|inception_score).*", table)
-    assert len(rows) == 3 + 4 + 3 + 2
+    rows = re.findall(r".*│ +(?:fd_|inception_score).*", table)
+    assert len(rows) == 3 + 2 + 3 + 1
     for row in rows:
         assert "efficientnet-lite0-64" in row
     assert "FID" not in table
+    refused = (
+        "fd_infinity_train is not given: 70 images against 80, but 1,280 dimensions need 3,840"
+    )
+    assert refused in table
     assert re.search(r"metric\W+n\W+reference n\W+value\W+95% interval", table)
 
 
@@ -501,6 +434,7 @@ def test_images_of_several_sizes_are_refused(extractor, tmp_path):
         image_set.manifest.shards[0],
         path=f"16/{paths[0].name}",
         bytes=paths[0].stat().st_size,
+        sha256=sha256_file(paths[0]),
     )
     image_set = replace(
         image_set,
@@ -532,7 +466,20 @@ def test_only_comparable_results_are_compared(scored):
         "protocol features.resize: clean against adm",
         protocol=result.protocol | {"features": features},
     )
-    refuse("reference content_sha256", reference=result.reference | {"content_sha256": "0"})
+    other = {"reference_sha256": "0"}
+    changed = {key: value | other for key, value in result.values.items() if "fd_" in key}
+    refuse("reference images", values=result.values | changed)
+    refuse("reference config: 16 against 32", reference=result.reference | {"config": "32"})
+    early = {"fd_test": {k: v for k, v in result.values["fd_test"].items() if k[-6:] != "sha256"}}
+    early_result = replace(result, values=early)  # it stated the identity of the release alone
+    with pytest.raises(UserError, match="reference content_sha256"):
+        require_comparable(
+            [
+                early_result,
+                replace(early_result, reference=result.reference | {"content_sha256": "0"}),
+            ],
+            "fd_test",
+        )
     fewer = result.values | {"fd_test": result.values["fd_test"] | {"n": 50}}
     refuse("n 70 against 50", values=fewer)
     require_comparable([result, replace(result, values=fewer)], "fd_train")

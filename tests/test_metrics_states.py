@@ -165,11 +165,11 @@ def test_values_of_merged_states_are_those_of_a_single_pass(parts):
         for of in (
             lambda f, k, _: bucket_moments(f, k),
             lambda f, k, _: bucket_unit_moments(f, k),
-            lambda f, k, first: InceptionScoreState.from_logits(f, k, first, n),
+            lambda f, k, _: InceptionScoreState.from_logits(f, k, np.sort(keys(n))),
         )
     )
     single, single_unit = bucket_moments(x, keys(n)), bucket_unit_moments(x, keys(n))
-    whole = InceptionScoreState.from_logits(x, keys(n), 0, n)
+    whole = InceptionScoreState.from_logits(x, keys(n), np.sort(keys(n)))
     for merged, direct in (
         (reference.distance(moments.total), reference.distance(single.total)),
         (cmmd(unit.total, unit_reference), cmmd(single_unit.total, unit_reference)),
@@ -313,10 +313,11 @@ def test_splits_and_chunks_do_not_depend_on_the_shards(cuts):
     logits = np.random.default_rng(0).normal(size=(n, 7)).astype(np.float32)
     bounds = [0, *cuts, n]
     states = [
-        InceptionScoreState.from_logits(logits[a:b], keys(n)[a:b], a, n)
+        InceptionScoreState.from_logits(logits[a:b], keys(n)[a:b], np.sort(keys(n)))
         for a, b in pairwise(bounds)
     ]
     state = merge_all(states)
+    logits = logits[np.argsort(keys(n))]
     splits = [direct_score(logits[i * n // 10 : (i + 1) * n // 10]) for i in range(10)]
     chunks = [direct_score(logits[a : a + 5000]) for a in range(0, n, 5000)]
     assert state.n == n

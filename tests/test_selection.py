@@ -29,7 +29,7 @@ from metrics.sweep import parse_grid, sampler_settings, sweep_points
 from tests.conftest import FACTS, run
 from tests.painter import paint
 from tests.shapes import changed, recipe_toml
-from tests.test_metrics_release import CLASSES, write_release
+from tests.small_releases import CLASSES, write_release
 from tests.tiny_network import tiny_network
 
 PER_CLASS = 6
@@ -334,7 +334,22 @@ def test_bad_runs(place: Path, tmp_path: Path) -> None:
     for name, network in (("base", tiny_network()), ("sr", tiny_network(low_resolution=8))):
         save_checkpoint(network, tmp_path / name / "checkpoints/1", torch.float16)
     refuse_runs("several stages", [tmp_path / "base", tmp_path / "sr"])
-    refuse_runs("one name", [tmp_path / "base", tmp_path / "base"])
+    refuse_runs("same checkpoint", [tmp_path / "base", tmp_path / "base"])
+    shutil.copytree(tmp_path / "base", tmp_path / "copy")
+    refuse_runs("base/checkpoints/1 and .*copy/checkpoints/1 are the same checkpoint",
+                [tmp_path / "base", tmp_path / "copy"])  # fmt: skip
+    cut = tmp_path / "copy/checkpoints/1/stage.json"
+    cut.write_bytes(cut.read_bytes()[:20])
+    refuse_runs("stage.json cannot be read", [tmp_path / "copy"])
+
+
+def test_a_training_record_that_was_cut_is_one_line(place: Path, tmp_path: Path) -> None:
+    save_checkpoint(tiny_network(), tmp_path / "8", torch.float16)
+    (tmp_path / "8/training.json").write_text('{"data": {"tun')
+    stage = load_recipe(str(place / "recipe.toml")).stages[0]
+    changes = {"generator": "pixel-unet", "checkpoint": str(tmp_path / "8")}
+    with pytest.raises(UserError, match=r"training\.json cannot be read"):
+        require_tuning_unseen([stage.model_copy(update=changes)])
 
 
 # ---------------------------------------------------------------- numbers
