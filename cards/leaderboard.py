@@ -1,13 +1,17 @@
 """The command `leaderboard`: what was measured, what was published, like with like."""
 
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from generation.command import run_command
+from generation.command import printable, run_command
 from generation.storage import release_path
+
+NAMED = 5  # files that are passed over are counted, the first ones named
 
 
 def leaderboard(
@@ -35,7 +39,9 @@ def leaderboard(
     from cards.page import board_json, write_site
     from cards.result_folder import read_folder
 
-    facets = assemble_board(read_folder(results), [release_path(r) for r in release or []])
+    found = read_folder(results)
+    facets = assemble_board(found, [release_path(r) for r in release or []])
+    _say_passed_over(results, found.passed_over)
     written = write_site(facets, out) if out is not None else []
     if json_:
         files = [path.as_posix() for path in written]
@@ -46,6 +52,15 @@ def leaderboard(
         from cards.terminal import print_board
 
         print_board(facets)
+
+
+def _say_passed_over(folder: Path, files: Sequence[Path]) -> None:
+    """On standard error, so that it is in nobody's data."""
+    if files:
+        names = [printable(path.relative_to(folder).as_posix()) for path in files]
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        number = f"{len(names)} JSON file{'s that are no results' if len(names) > 1 else ' that is no result'}"
+        print(f"passed over {number}: {', '.join(names[:NAMED])}{more}", file=sys.stderr)
 
 
 def main() -> None:

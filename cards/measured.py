@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Generic, TypeVar
 
+from cards.predictions_check import predictions_beside
 from cards.result_schema import (
     AnyResult,
     ClassifierResult,
@@ -68,12 +69,14 @@ class Training:
     """What classifiers learned from, and how well they did on the real test images.
 
     arm: "real", "generated" or "real + generated". The accuracy of a generated arm is its CAS.
+    checked: how many of its runs were compared with the predictions beside them.
     """
 
     sources: tuple[Source, ...]
     scores: dict[str, Score]
     per_class: tuple[ClassScore, ...]
     files: tuple[Path, ...]
+    checked: int
 
     @property
     def arm(self) -> str:
@@ -85,6 +88,13 @@ class Training:
     @property
     def images(self) -> int:
         return sum(source.images for source in self.sources)
+
+    @property
+    def predictions(self) -> dict[str, Path]:
+        """Where those of each run stand if they were kept, by its seeds as in a score."""
+        return dict(
+            zip(self.scores["top1"].by_seeds, map(predictions_beside, self.files), strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -226,6 +236,7 @@ def _training(runs: Sequence[ClassifierResult]) -> Training:
         scores=scores,
         per_class=_per_class(runs),
         files=tuple(run.path for run in runs),
+        checked=sum(run.checked for run in runs),
     )
 
 

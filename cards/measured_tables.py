@@ -41,6 +41,7 @@ TRAINING_COLUMNS = (
     Column("regime", "Regime", numeric=False, help="what the generator saw of the real set"),
     Column("config", "Size, px"),
     Column("images", "Images"),
+    Column("checked", "Checked", numeric=False, help="against the predictions beside the results"),
 )
 SOURCE_COLUMNS = (
     Column("name", "Release", numeric=False),
@@ -58,6 +59,10 @@ REAL_ONLY = (
     "Real only: the same recipe on as many real images, or on the number in brackets; where real "
     "images had generated ones added, on those real images alone. Of real: square brackets are the "
     "95% interval over the seeds that both have."
+)
+CHECKED = (
+    "Checked: the accuracies were counted again from the predictions beside the result files; not "
+    "checked: there are none, so that the file's word stands alone."
 )
 SPREAD = (
     "± is the standard deviation over runs; square brackets are the 95% interval of a single run."
@@ -101,7 +106,7 @@ def training_table(
             )
         )
     caption = "Classifiers trained on each set, all tested on the same real test images."
-    footnotes = [SPREAD, REAL_ONLY, REGIMES]
+    footnotes = [SPREAD, REAL_ONLY, REGIMES, CHECKED]
     if joined:
         footnotes.append(
             f"FD and Inception-style score are those of {_scores_title(joined.settings)}; their "
@@ -131,6 +136,7 @@ def _training_cells(
         "regime": text_cell(", ".join(regimes)),
         "config": Cell(", ".join(configs), int(configs[0]) if configs[0].isdigit() else configs[0]),
         "images": count_cell(row.images),
+        "checked": text_cell(_checked(row)),
         "top1": percent_cell(top1),
         "seeds": count_cell(top1.seeds),
     }
@@ -146,6 +152,14 @@ def _training_cells(
         cells["real_top1"] = Cell(text, 100 * real.mean, note=note)
         cells["ratio"] = spread_cell(ratio, None, ends, 3, note)
     return cells
+
+
+def _checked(row: Training) -> str:
+    """Of how many runs the accuracy was counted again from the predictions."""
+    runs = len(row.files)
+    if row.checked in (0, runs):
+        return "yes" if row.checked else "not checked"
+    return f"{row.checked} of {runs} runs"
 
 
 def scores_table(dataset: str, rankings: Sequence[Ranking[Scored]], facts: Facts) -> Table:

@@ -80,7 +80,10 @@ class ClassifierValues(BaseModel):
 
 
 class ClassifierResult(BaseModel):
-    """A "classifier" result: accuracy on real test images."""
+    """A "classifier" result: accuracy on real test images.
+
+    checked: whether it was compared with the predictions beside it.
+    """
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
@@ -88,6 +91,7 @@ class ClassifierResult(BaseModel):
     result: Result
     subject: ClassifierSubject
     values: ClassifierValues
+    checked: bool = False
 
     @property
     def sources(self) -> tuple[Source, ...]:

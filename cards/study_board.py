@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cards.charts import CONTROL, gain_chart
-from cards.class_changes import LEVEL, ClassChange, newcombe_interval
+from cards.class_changes import RULE, class_changes
 from cards.facet import ClassView, Section, View
 from cards.published import DATASET, PublishedRow, printed_cell, read_published
 from cards.report_schema import (
@@ -13,7 +13,6 @@ from cards.report_schema import (
     Comparison,
     Difference,
     Finding,
-    StudiedClasses,
     StudyReport,
 )
 from cards.tables import (
@@ -62,11 +61,6 @@ PAPER_COLUMNS = (
 INTERVALS = (
     "± is the standard deviation over runs; square brackets are 95% intervals: of a difference "
     "over seeds (Student's, paired), and in a column of its own over test images."
-)
-RULE = (
-    "A class counts as helped or harmed if McNemar's exact test, paired by test image, and the t "
-    "test paired by seed both say so, at a false discovery rate of 5% over all classes; the "
-    "intervals are Newcombe's, which ignore the pairing."
 )
 
 
@@ -310,18 +304,10 @@ def study_class_views(study: StudyReport) -> list[ClassView]:
             f"{group_words(group)}",
             f"{labels[*group, report.against]}, by the same classifier",
             RULE,
-            _changes(report),
+            class_changes(
+                [(r.wnid, r.name, r.n, r.baseline, r.other, r.verdict) for r in report.rows]
+            ),
         )
         for report in study.classes
         for group in [(report.model, report.resolution, report.size)]
     ]
-
-
-def _changes(report: StudiedClasses) -> tuple[ClassChange, ...]:
-    changes = []
-    for row in report.rows:
-        low, high = newcombe_interval(row.baseline, row.n, row.other, row.n, LEVEL)
-        changes.append(
-            ClassChange(row.wnid, row.name, row.n, row.baseline, row.other, low, high, row.verdict)
-        )
-    return tuple(sorted(changes, key=lambda c: (c.difference, c.wnid)))

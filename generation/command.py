@@ -4,6 +4,7 @@ import errno
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
+from unicodedata import category
 
 import typer
 
@@ -16,6 +17,7 @@ WRONG_PATH = (
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
     *(errno.EACCES, errno.EPERM, errno.EROFS),
 )
+CONTROLS = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories of Unicode
 HELP = {"help_option_names": ["-h", "--help"]}
 
 
@@ -60,7 +62,16 @@ def _run(app: typer.Typer) -> NoReturn:
         fail(f"{error.format_message()} (see --help)")
 
 
+def printable(text: str) -> str:
+    """As it may stand on a terminal: what only controls it is shown by its number.
+
+    Names come from files that strangers wrote; an escape sequence in one could move the cursor or
+    hide what stands before it, and an override of direction could turn a line around.
+    """
+    return "".join(f"\\u{ord(c):04x}" if category(c) in CONTROLS else c for c in text)
+
+
 def fail(message: str) -> NoReturn:
     """Print one line on standard error and leave with exit code 2."""
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    print("error: " + printable(" ".join(message.split())), file=sys.stderr)
     raise SystemExit(EXIT_BAD_INPUT)

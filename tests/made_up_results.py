@@ -1,12 +1,14 @@
 """Result files with made-up numbers. They exist in tests alone, never among the results."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from builder.results import Result
+from classifiers.predictions import Predictions, accuracy_values
 
 PROTOCOL = {"resolution": 32, "epochs": 10, "test_split": "test"}
 SCORE_PROTOCOL = {"features": {"extractor": "efficientnet-lite0-64", "input_size": 64}}
@@ -77,6 +79,28 @@ def write_all(folder: Path, results: Sequence[Result]) -> Path:
     for number, result in enumerate(results):
         result.write(folder / f"{number}.json")
     return folder
+
+
+def write_run(
+    path: Path,
+    train: Sequence[dict[str, Any]],
+    correct: np.ndarray,
+    labels: np.ndarray,
+    names: Sequence[str],
+    seed: int,
+) -> Result:
+    """A run that is right where `correct` bool[N] says: its result, and its predictions beside."""
+    first = np.where(correct, labels, (labels + 1) % len(names))
+    top = np.stack([first, (first + 1) % len(names)], axis=1).astype(np.int32)
+    ids = tuple(f"i{i}" for i in range(len(labels)))
+    predictions = Predictions(ids, labels, top, np.full(len(labels), 0.5, np.float32))
+    made_up = a_classifier_result(train, 0.5, seed)
+    wnids = [f"n{i:04d}" for i in range(len(names))]
+    values = accuracy_values(predictions, wnids, names)
+    result = replace(made_up, values={"top1": values["top1"], "per_class": values["per_class"]})
+    result.write(path)
+    predictions.write(path.with_suffix(".parquet"))
+    return result
 
 
 def labelled_fixture(folder: Path, classes: int, rows: int) -> Path:

@@ -19,8 +19,6 @@ from builder.parquet import image_features, table_schema
 from builder.readme import write_readme
 from builder.results import Result
 from cards.card_body import card_body
-from cards.class_changes import class_changes, newcombe_interval, wilson_interval
-from cards.measured import ClassScore
 from cards.render_card import load_contract, picture_names, render_card
 from cards.sample_grid import (
     CELL,
@@ -404,38 +402,3 @@ def test_readme_without_contract_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "README.md").write_text(text)
     with pytest.raises(UserError, match="between two lines of ---"):
         load_contract(tmp_path / "README.md")
-
-
-def test_newcombe_interval_equals_the_published_example() -> None:
-    """Newcombe 1998, table II, (a), method 10: 56/70 against 48/80."""
-    low, high = newcombe_interval(48 / 80, 80, 56 / 70, 70, 0.05)
-    assert (round(low, 4), round(high, 4)) == (0.0524, 0.3339)
-
-
-def test_wilson_interval_equals_scipys() -> None:
-    from scipy.stats import binomtest
-
-    expected = binomtest(41, 50).proportion_ci(0.95, method="wilson")
-    assert wilson_interval(41 / 50, 50, 0.05) == pytest.approx((expected.low, expected.high))
-
-
-def test_chance_differences_are_not_called_harm() -> None:
-    """1000 classes of 50 images, the same true accuracy: no class may be named but by a fluke."""
-    random = np.random.default_rng(0)
-
-    def scores() -> list[ClassScore]:
-        return [
-            ClassScore(f"n{i}", f"n{i}", 50, k / 50)
-            for i, k in enumerate(random.binomial(50, 0.7, 1000))
-        ]
-
-    changes = class_changes(scores(), scores())
-    assert sum(change.verdict != "" for change in changes) <= 1
-    assert sum(change.low > 0 or change.high < 0 for change in changes) > 10
-
-
-def test_clear_harm_and_help_are_named_most_harmed_first() -> None:
-    before = [ClassScore(w, w, 1000, 0.8) for w in ("a", "b", "c")]
-    after = [ClassScore(w, w, 1000, x) for w, x in (("a", 0.9), ("b", 0.5), ("c", 0.8))]
-    changes = class_changes(before, after)
-    assert [(c.wnid, c.verdict) for c in changes] == [("b", "harmed"), ("c", ""), ("a", "helped")]
