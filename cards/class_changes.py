@@ -1,4 +1,4 @@
-"""Which classes a training set helps and which it harms: the study's rule, on the leaderboard's runs.
+"""Which classes a training set helps and which it harms, by the study's rule.
 
 The rule (classifiers/statistics.py) asks the seeds and the test images, so it needs three seeds
 that both sets have, and the predictions beside their result files. Without, it names no class.
@@ -62,7 +62,7 @@ def changes_between(real: Training, other: Training) -> tuple[tuple[ClassChange,
 def class_changes(
     rows: Sequence[tuple[str, str, int, float, float, str]],
 ) -> tuple[ClassChange, ...]:
-    """Of (class id, name, n, real, other, verdict), most harmed first, with Newcombe's intervals."""
+    """Of (class id, name, n, real, other, verdict), most harmed first; Newcombe's intervals."""
     if not rows:
         return ()
     n, real, other = (np.array([row[i] for row in rows], float) for i in (2, 3, 4))

@@ -59,8 +59,11 @@ def _say_passed_over(folder: Path, files: Sequence[Path]) -> None:
     if files:
         names = [printable(path.relative_to(folder).as_posix()) for path in files]
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        number = f"{len(names)} JSON file{'s that are no results' if len(names) > 1 else ' that is no result'}"
-        print(f"passed over {number}: {', '.join(names[:NAMED])}{more}", file=sys.stderr)
+        what = (
+            "JSON file that is no result" if len(names) == 1 else "JSON files that are no results"
+        )
+        line = f"passed over {len(names)} {what}: {', '.join(names[:NAMED])}{more}"
+        print(line, file=sys.stderr)
 
 
 def main() -> None:

@@ -104,33 +104,37 @@ def write_run(
 
 
 def labelled_fixture(folder: Path, classes: int, rows: int) -> Path:
-    """`rows` sets, `classes` classes; generated images are bad for every tenth class."""
+    """`rows` sets, `classes` classes; generated images are bad for every tenth class.
+
+    Real images and the best generated ones have three runs with predictions of 50 images a class,
+    so that classes can be told apart; the other sets have one run without.
+    """
     random = np.random.default_rng(0)
     names = [f"made-up class number {i}" for i in range(classes)]
     tenth = np.arange(classes) % 10 == 0
+    labels = np.repeat(np.arange(classes), 50)
+    hardness = random.random(len(labels))
+
+    def write_runs(source: dict[str, Any], mean: float, of_tenth: float) -> None:
+        rates = np.where(tenth, of_tenth, mean)[labels]
+        for seed in range(3):
+            correct = (hardness < rates) ^ (random.random(len(labels)) < 0.01)
+            write_run(
+                folder / f"{source['name']}-{seed}.json", [source], correct, labels, names, seed
+            )
 
     def accuracies(mean: float, of_tenth: float) -> list[tuple[str, float]]:
         shares = random.binomial(50, np.where(tenth, of_tenth, mean)) / 50
         return list(zip(names, shares.tolist(), strict=True))
 
-    real = a_classifier_result(
-        [a_source("made-up real", 1000, "real")],
-        0.76,
-        0,
-        per_class=accuracies(0.76, 0.76),
-        test_n=50,
-    )
+    sources = [a_source(f"made-up set {i}", 1000) for i in range(rows - 1)]
+    write_runs(a_source("made-up real", 1000, "real"), 0.76, 0.76)
+    write_runs(sources[-1], 0.5 + (rows - 2) / 100, 0.2)
     generated = [
         a_classifier_result(
-            [a_source(f"made-up set {i}", 1000)],
-            0.5 + i / 100,
-            0,
-            per_class=accuracies(0.5 + i / 100, 0.2),
-            test_n=50,
+            [source], 0.4 + i / 100, 0, per_class=accuracies(0.5 + i / 100, 0.2), test_n=50
         )
-        for i in range(rows - 1)
+        for i, source in enumerate(sources[:-1])
     ]
-    scores = [
-        a_scores_result(a_source(f"made-up set {i}", 1000), 30.0 - i / 2) for i in range(rows - 1)
-    ]
-    return write_all(folder, [real, *generated, *scores])
+    scores = [a_scores_result(source, 30.0 - i / 2) for i, source in enumerate(sources)]
+    return write_all(folder, [*generated, *scores])
