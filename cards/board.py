@@ -3,12 +3,26 @@
 import base64
 from collections.abc import Sequence
 
+from cards.board_data import Measurement
 from cards.facet import Facet, SampleFigure, Section
 from cards.finetuning_board import finetuning_section
-from cards.measured import classifier_rankings, score_rankings
+from cards.measured import (
+    Ranking,
+    Scored,
+    Training,
+    classifier_rankings,
+    score_rankings,
+)
 from cards.measured_tables import scores_table, training_table
+from cards.measurements import ranking_facts, score_measurements, training_measurements
 from cards.published import DATASET, published_tables
 from cards.release_facts import Facts, release_facts
+from cards.report_measurements import (
+    finetuning_measurements,
+    published_measurements,
+    selection_measurements,
+    study_measurements,
+)
 from cards.result_folder import ResultFolder
 from cards.sample_grid import read_samples, row_png
 from cards.selection_board import selection_section
@@ -20,35 +34,48 @@ TITLES = {DATASET: "ImageNet-1k", "fashion-mnist": "Fashion-MNIST", "digits": "D
 
 
 def assemble_board(results: ResultFolder, releases: Sequence[ReleasePath]) -> tuple[Facet, ...]:
-    """Facets of what was measured, by name, then ImageNet-1k's with the published figures."""
+    """Facets of what was measured, by name; ImageNet-1k's has the published figures, too."""
     facts = release_facts(releases, results.manifests)
     figures: dict[str, list[SampleFigure]] = {}
     for release in releases:
         dataset, figure = sample_figure(release)
         figures.setdefault(dataset, []).append(figure)
     datasets = [*sorted((results.datasets | set(figures)) - {DATASET}), DATASET]
-    return tuple(
-        Facet(
-            name,
-            TITLES.get(name, name),
-            tuple(
-                section
-                for section in [
-                    *_measured_sections(name, results, facts),
-                    *_report_sections(name, results),
-                    *([_published_section()] if name == DATASET else []),
-                    *_sample_sections(name, figures.get(name, [])),
-                ]
-                if section.tables or section.samples
-            ),
-        )
-        for name in datasets
+    return tuple(_facet(name, results, facts, figures.get(name, [])) for name in datasets)
+
+
+def _facet(
+    name: str, results: ResultFolder, facts: Facts, figures: Sequence[SampleFigure]
+) -> Facet:
+    own = [r for r in results.measurements if r.result.dataset == name]
+    trainings, scores = classifier_rankings(own), score_rankings(own)
+    published = name == DATASET
+    sections = [
+        *_measured_sections(name, trainings, scores, facts),
+        *_report_sections(name, results),
+        *([_published_section()] if published else []),
+        *_sample_sections(name, figures),
+    ]
+    return Facet(
+        name,
+        TITLES.get(name, name),
+        tuple(section for section in sections if section.tables or section.samples),
+        measurements=(
+            *training_measurements(trainings, facts, results.folder),
+            *score_measurements(scores, facts, results.folder),
+            *_report_measurements(name, results),
+            *(published_measurements() if published else ()),
+        ),
+        rankings=tuple(ranking_facts([*trainings, *scores])),
     )
 
 
-def _measured_sections(dataset: str, results: ResultFolder, facts: Facts) -> list[Section]:
-    own = [r for r in results.measurements if r.result.dataset == dataset]
-    trainings, scores = classifier_rankings(own), score_rankings(own)
+def _measured_sections(
+    dataset: str,
+    trainings: Sequence[Ranking[Training]],
+    scores: Sequence[Ranking[Scored]],
+    facts: Facts,
+) -> list[Section]:
     ranked = Section(
         f"{dataset}-training",
         "Which training set is worth most",
@@ -62,6 +89,14 @@ def _measured_sections(dataset: str, results: ResultFolder, facts: Facts) -> lis
         tables=(scores_table(dataset, scores, facts),) if scores else (),
     )
     return [ranked, distances]
+
+
+def _report_measurements(dataset: str, results: ResultFolder) -> list[Measurement]:
+    folder = results.folder
+    rows = [row for r in results.studies for row in study_measurements(r, folder)]
+    rows += [row for r in results.selections for row in selection_measurements(r, folder)]
+    rows += [row for r in results.finetunings for row in finetuning_measurements(r, folder)]
+    return [row for row in rows if row.dataset == dataset]
 
 
 def _report_sections(dataset: str, results: ResultFolder) -> list[Section]:

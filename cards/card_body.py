@@ -26,7 +26,7 @@ from cards.release_results import About, Results, results_about
 from cards.sample_grid import Samples
 from cards.score_names import extractor_name, score_name
 from cards.tables import MISSING, decimals_for, spread_cell
-from cards.uses import uses
+from cards.uses import uses, worth
 
 LOCAL = "./"
 SNIPPET = """```python
@@ -69,6 +69,7 @@ def card_body(
         scores=found.scores,
         protocols=_protocols(found),
         uses=uses(manifest, found),
+        worth=worth(manifest, found),
         failures=known_failures(found, made["accepts"]),
         gaps=not_measured(found) if manifest.kind == "synthetic" else [],
         citation=citation(manifest, None if is_local else location, published),

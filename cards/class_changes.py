@@ -44,7 +44,7 @@ class ClassChange:
 
 
 def changes_between(real: Training, other: Training) -> tuple[tuple[ClassChange, ...], str]:
-    """The classes that both have, most harmed first; the rule, and why it names none if so.
+    """The classes that both have, most harmed first; why none was tested, "" if all were.
 
     Accuracies are means over the training runs, n the test images: runs share them, so runs do
     not multiply n.
@@ -56,7 +56,7 @@ def changes_between(real: Training, other: Training) -> tuple[tuple[ClassChange,
         for c in other.per_class
         if c.wnid in baseline
     ]
-    return class_changes(rows), f"{RULE} {why_none}".strip()
+    return class_changes(rows), why_none
 
 
 def class_changes(

@@ -36,7 +36,8 @@ def leaderboard(
     leaderboard results --out site --release releases/fashion-mnist-32
     """
     from cards.board import assemble_board
-    from cards.page import board_json, write_site
+    from cards.data_files import board_data
+    from cards.page import write_site
     from cards.result_folder import read_folder
 
     found = read_folder(results)
@@ -45,7 +46,8 @@ def leaderboard(
     written = write_site(facets, out) if out is not None else []
     if json_:
         files = [path.as_posix() for path in written]
-        print(json.dumps({"board": board_json(facets), "files": files}, ensure_ascii=False))
+        board = board_data(facets).model_dump(mode="json")
+        print(json.dumps({"board": board, "files": files}, ensure_ascii=False))
     elif written:
         print("\n".join(path.as_posix() for path in written))
     else:

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Generic, TypeVar
 
+from builder.results import Result
 from cards.predictions_check import predictions_beside
 from cards.result_schema import (
     AnyResult,
@@ -114,11 +115,16 @@ class Scored:
 
 @dataclass(frozen=True)
 class Ranking(Generic[T]):
-    """Rows that may be ranked together. settings: all they share, flat; one ranking, one key."""
+    """Rows that may be ranked together. settings: all they share, flat; one ranking, one key.
+
+    reference: what all were tested on or compared with; protocol_sha256: of the settings.
+    """
 
     dataset: str
     settings: Settings
     rows: tuple[T, ...]
+    reference: dict[str, Any]
+    protocol_sha256: str
 
     @property
     def key(self) -> str:
@@ -165,16 +171,21 @@ def _rankings(
     row_key: Callable[[R], str],
     row: Callable[[Sequence[R]], T],
 ) -> list[Ranking[T]]:
-    found: dict[str, tuple[str, Settings, dict[str, list[R]]]] = {}
+    found: dict[str, tuple[Result, Settings, dict[str, list[R]]]] = {}
     for result in results:
         settings = settings_of(result)
-        dataset = result.result.dataset
-        key = canonical_json([dataset, settings])
-        rows = found.setdefault(key, (dataset, settings, {}))[2]
+        key = canonical_json([result.result.dataset, settings])
+        rows = found.setdefault(key, (result.result, settings, {}))[2]
         rows.setdefault(row_key(result), []).append(result)
     return [
-        Ranking(dataset, settings, tuple(row(_distinct_runs(runs)) for runs in rows.values()))
-        for dataset, settings, rows in found.values()
+        Ranking(
+            dataset=first.dataset,
+            settings=settings,
+            rows=tuple(row(_distinct_runs(runs)) for runs in rows.values()),
+            reference=first.reference,
+            protocol_sha256=first.protocol_sha256,
+        )
+        for first, settings, rows in found.values()
     ]
 
 

@@ -1,7 +1,7 @@
 """What the leaderboard needs of a result file, checked where it is read."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -118,10 +118,12 @@ class Pair(BaseModel):
 
 
 class ScoredValue(Value):
-    """per_class: the score within each class, where the metric gives it.
+    """per_class: the score within each class, where the metric gives it. better: what is, if said.
 
     Of near copies: pairs, the closest ones; expected, the share an honest generator has.
     """
+
+    better: Literal["higher", "lower"] | None = None
 
     per_class: tuple[ClassValue, ...] = ()
     pairs: tuple[Pair, ...] = ()

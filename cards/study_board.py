@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cards.charts import CONTROL, gain_chart
-from cards.class_changes import RULE, class_changes
+from cards.class_changes import RULE, TOO_FEW, class_changes
 from cards.facet import ClassView, Section, View
 from cards.published import DATASET, PublishedRow, printed_cell, read_published
 from cards.report_schema import (
@@ -30,6 +30,7 @@ from cards.tables import (
 )
 from cards.views import published_gain_view
 from classifiers.recipe import load_recipe, recipe_names
+from classifiers.statistics import FEWEST_SEEDS
 
 ARM_COLUMNS = (
     Column("arm", "Training set", numeric=False),
@@ -94,11 +95,7 @@ def arms_table(study: StudyReport, key: str) -> Table:
         tuple(
             Group(
                 group_words(group),
-                tuple(
-                    Row(_arm_cells(arm), arm.kind == "real", (study.path.as_posix(),))
-                    for arm in arms
-                ),
-                settings={"model": group[0], "resolution": group[1], "size": group[2]},
+                tuple(Row(_arm_cells(arm), arm.kind == "real") for arm in arms),
             )
             for group, arms in study.groups.items()
         ),
@@ -180,7 +177,6 @@ def classifiers_table(study: StudyReport, key: str) -> Table:
     rows = [
         Row(
             _classifier_cells(arms, generated) | _paper_cells(study, arms[0]),
-            files=(study.path.as_posix(),),
         )
         for arms in study.groups.values()
         for generated in dict.fromkeys(arm.generated for arm in study.rows if arm.generated)
@@ -297,17 +293,22 @@ def _gain_point(arm: Arm) -> dict[str, Any] | None:
 
 def study_class_views(study: StudyReport) -> list[ClassView]:
     """Each arm against the real one, or its control, of the same classifier and size."""
-    labels = {(*arm.group, arm.arm): arm.label for arm in study.rows}
-    return [
-        ClassView(
-            f"{labels[*group, report.arm]} against {labels[*group, report.against]}: "
-            f"{group_words(group)}",
-            f"{labels[*group, report.against]}, by the same classifier",
-            RULE,
-            class_changes(
-                [(r.wnid, r.name, r.n, r.baseline, r.other, r.verdict) for r in report.rows]
-            ),
+    arms = {(*arm.group, arm.arm): arm for arm in study.rows}
+    views = []
+    for report in study.classes:
+        group = (report.model, report.resolution, report.size)
+        own, against = arms[*group, report.arm], arms[*group, report.against]
+        tested = min(len(own.seeds), len(against.seeds)) >= FEWEST_SEEDS
+        changes = class_changes(
+            [(r.wnid, r.name, r.n, r.baseline, r.other, r.verdict) for r in report.rows]
         )
-        for report in study.classes
-        for group in [(report.model, report.resolution, report.size)]
-    ]
+        views.append(
+            ClassView(
+                f"{own.label} against {against.label}: {group_words(group)}",
+                f"{against.label}, by the same classifier",
+                RULE if tested else f"{RULE} {TOO_FEW}",
+                changes,
+                tested,
+            )
+        )
+    return views

@@ -5,7 +5,7 @@ from typing import Any
 
 from cards.against_real import baseline_of
 from cards.charts import distance_chart, gain_chart, scaling_chart
-from cards.class_changes import changes_between
+from cards.class_changes import RULE, changes_between
 from cards.facet import ClassView, View
 from cards.measured import Ranking, Scored, Training
 from cards.measured_cells import names_of
@@ -59,14 +59,15 @@ def class_views(trainings: Sequence[Ranking[Training]]) -> list[ClassView]:
             baseline = baseline_of(ranking, row)
             if row.arm == "real" or not row.per_class or not (baseline and baseline.per_class):
                 continue
-            changes, rule = changes_between(baseline, row)
+            changes, why_none = changes_between(baseline, row)
             views.append(
                 ClassView(
                     f"{training_name(row, names)}, {row.images:,} images, "
                     f"{ranking.settings['model']} ({ranking.settings['recipe']})",
                     f"{baseline.images:,} real images",
-                    rule,
+                    f"{RULE} {why_none}".strip(),
                     changes,
+                    tested=not why_none,
                 )
             )
     return views

@@ -16,13 +16,15 @@ import pytest
 from builder.results import Result
 from cards.against_real import verdict
 from cards.board import assemble_board
+from cards.data_files import render_csv
 from cards.measured import Score
-from cards.page import render_csv, render_html, render_json, render_markdown, write_site
+from cards.page import render_html, render_markdown, write_site
 from cards.published import FOLDER, TABLES, read_published
 from cards.result_folder import ResultFolder, read_folder
 from cards.tables import MISSING
 from generation.commit import sha256_file
 from generation.errors import UserError
+from tests.board_tables import board_tables
 from tests.made_up_results import (
     PROTOCOL,
     a_classifier_result,
@@ -56,7 +58,7 @@ def measured(tmp_path: Path) -> Path:
 
 
 def board_of(folder: Path) -> Any:
-    return json.loads(render_json(assemble_board(read_folder(folder), [])))
+    return board_tables(assemble_board(read_folder(folder), []))
 
 
 def table_of(board: Any, dataset: str, key: str) -> Any:
@@ -141,7 +143,7 @@ def test_page_shows_every_published_classifier_and_scaling_cell(
 
 def test_groups_put_each_published_system_at_its_resolution() -> None:
     table = table_of(
-        json.loads(render_json(assemble_board(ResultFolder(), []))),
+        board_tables(assemble_board(ResultFolder(), [])),
         "imagenet-1k",
         "published-systems",
     )
@@ -423,8 +425,9 @@ def test_command_prints_tables_on_the_terminal(measured: Path) -> None:
 def test_csv_and_markdown_have_the_same_numbers_as_the_page(measured: Path) -> None:
     facets = assemble_board(read_folder(measured), [])
     rows = list(csv.DictReader(io.StringIO(render_csv(facets))))
-    good = next(r for r in rows if r["name"] == "good" and r["table"] == "fixture-classifiers")
-    assert (float(good["top1"]), float(good["fd_train_low"])) == (pytest.approx(81.0), 19.0)
+    good = {(r["metric"], r["split"]): r for r in rows if r["system"] == "good"}
+    assert float(good["top1", "test"]["value"]) == pytest.approx(0.81)
+    assert float(good["fd", "train"]["low"]) == 19.0
     (shown_row,) = [
         r for r in tables_in(render_html(facets))["fixture-classifiers"] if r[1] == "good"
     ]

@@ -12,8 +12,9 @@ from builder.manifest import Manifest, ShardRecord
 from builder.results import Result
 from cards.board import assemble_board
 from cards.charts import CONTROL
+from cards.data_files import render_classes_csv
 from cards.facet import Facet
-from cards.page import board_json, render_classes_csv, render_html
+from cards.page import render_html
 from cards.published import read_published
 from cards.report_schema import SelectionReport, StudyReport
 from cards.result_folder import read_folder
@@ -21,6 +22,7 @@ from cards.selection_board import selection_views
 from cards.study_board import gain_views, published_classifier
 from classifiers.recipe import recipe_names
 from generation.errors import UserError
+from tests.board_tables import board_tables
 from tests.made_up_reports import FINDING, a_finetuning, a_study, a_sweep
 from tests.made_up_results import a_classifier_result, a_scores_result, a_source, write_all
 
@@ -30,7 +32,7 @@ def facet_of(folder: Path, dataset: str = "fixture") -> Facet:
 
 
 def table_of(facet: Facet, ending: str) -> Any:
-    tables = board_json([facet])[0]["tables"]
+    tables = board_tables([facet])[0]["tables"]
     return next(table for table in tables if table["key"].endswith(ending))
 
 
