@@ -32,7 +32,9 @@ class Measurement(BaseModel):
     content_sha256: str | None = Field(
         None, description="of the releases it consists of, joined by +"
     )
-    images_are: Literal["real", "generated", "real + generated"] | None = Field(None)
+    images_are: Literal["real", "generated", "real + generated"] | None = Field(
+        None, description="real, generated, or real + generated"
+    )
     regime: str | None = Field(
         None, description="A, B or C: what the generator saw of the real set"
     )
@@ -46,7 +48,7 @@ class Measurement(BaseModel):
     recipe: str | None = Field(None, description="the classifier's training recipe")
     metric: str = Field(description="top1, top5, top1_difference, fd, kid, ...")
     split: str | None = Field(None, description="of the reference: train, test, tuning")
-    value: float
+    value: float = Field(description="the number, in `unit`")
     unit: Literal["fraction", "number", "seconds"] = Field(
         description="fraction: of 1, also of differences of fractions; number: as the metric has it"
     )
@@ -76,18 +78,18 @@ class ClassComparison(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    dataset: str
-    training_set: str
+    dataset: str = Field(description="the real data set it is about")
+    training_set: str = Field(description="the set, its size and the classifier")
     baseline: str = Field(description="what it is compared with")
-    class_id: str
-    class_name: str
+    class_id: str = Field(description="the class's stable id")
+    class_name: str = Field(description="its name")
     n: int = Field(description="test images of the class")
-    baseline_top1: Share
-    top1: Share
-    difference: float
+    baseline_top1: Share = Field(description="mean over seeds, a fraction")
+    top1: Share = Field(description="the same of the training set")
+    difference: float = Field(description="top1 less baseline_top1")
     low: float = Field(description="lower end of the difference's interval, Newcombe's")
-    high: float
-    confidence: Share
+    high: float = Field(description="upper end")
+    confidence: Share = Field(description="of the interval")
     verdict: Literal["helped", "harmed", "not told apart", "not tested"] = Field(
         description="not tested: fewer than three seeds of both, or predictions are missing"
     )

@@ -61,8 +61,8 @@ def render_classes_csv(facets: Sequence[Facet]) -> str:
 
 
 def _csv_text(model: type[BaseModel], rows: Iterable[BaseModel]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)  # lines end as RFC 4180 says, so that returns in text are quoted
     writer.writerow(["schema_version", *model.model_fields])
     for row in rows:
         writer.writerow([SCHEMA_VERSION, *map(_csv_cell, row.model_dump(mode="json").values())])

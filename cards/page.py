@@ -3,24 +3,26 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jinja2
 
 from cards.charts import class_chart, vega_bundle
 from cards.data_files import render_classes_csv, render_csv, render_json
 from cards.facet import Facet
+from cards.markdown_text import markdown_text
 from cards.tables import Cell, Column, Table
 from generation.commit import write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def template_environment(autoescape: bool) -> jinja2.Environment:
-    """Templates of this package; an unknown name in one is an error."""
+def template_environment(markup: Literal["html", "markdown"]) -> jinja2.Environment:
+    """Templates of this package; an unknown name in one is an error, text is escaped."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=autoescape,
+        autoescape=markup == "html",
+        finalize=markdown_text if markup == "markdown" else None,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -44,7 +46,7 @@ def write_site(facets: Sequence[Facet], out: Path) -> list[Path]:
 
 def render_html(facets: Sequence[Facet]) -> str:
     """The page; it loads nothing from anywhere."""
-    environment = template_environment(autoescape=True)
+    environment = template_environment("html")
     environment.globals["padding"] = decimal_padding
     return environment.get_template("page.html").render(
         facets=facets, data=_script_json(_page_data(facets)), vega=vega_bundle()
@@ -96,6 +98,5 @@ def _script_json(content: Any) -> str:
 
 def render_markdown(facets: Sequence[Facet]) -> str:
     """Every table as Markdown, one a group."""
-    environment = template_environment(autoescape=False)
-    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")
+    environment = template_environment("markdown")
     return environment.get_template("leaderboard.md").render(facets=facets)

@@ -308,6 +308,19 @@ def test_snippet_names_the_repository(release: Path) -> None:
     assert 'load_dataset("someone/garments", "16")' in body_of(release, location="someone/garments")
 
 
+def test_card_of_a_hostile_release_is_text(release: Path) -> None:
+    manifest = read_manifest(release)
+    told = "<img src=x>\n# heading [x](http://y) \x1b[2J"
+    recipe = {**manifest.origin["recipe"], "description": told}
+    manifest = replace(manifest, name="a|<b>", origin={**manifest.origin, "recipe": recipe})
+    pictures = picture_names(read_groups(release))
+    body = card_body(manifest, pictures, None, "./ga'r\"m $(x)", DAY)
+    for raw in ("<img", "](http://y", "\n# heading", "<b>", "\x1b"):
+        assert raw not in body.replace(f"@misc{{{manifest.name}", "").replace("{a|<b>}", "")
+    assert 'load_dataset("./ga\'r\\"m $(x)", "16")' in body
+    assert "release verify 'ga'\"'\"'r\"m $(x)'\n" in body
+
+
 def test_card_shows_every_number_of_its_results(release: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
     a_result(release, 0.80).write(results / "0.json")
