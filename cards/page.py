@@ -12,7 +12,7 @@ from cards.data_files import render_classes_csv, render_csv, render_json
 from cards.facet import Facet
 from cards.markdown_text import markdown_text
 from cards.tables import Cell, Column, Table
-from generation.commit import write_atomically
+from generation.commit import TEMPORARY, write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -41,6 +41,8 @@ def write_site(facets: Sequence[Facet], out: Path) -> list[Path]:
     }
     for name, content in contents.items():
         write_atomically(out / name, content.encode())
+        for left in out.glob(f".{name}.*{TEMPORARY}"):
+            left.unlink(missing_ok=True)  # by a run that was killed
     return [out / name for name in contents]
 
 

@@ -37,6 +37,7 @@ from cards.tables import MISSING
 from generation.classes import ClassEntry
 from generation.commit import sha256_bytes
 from generation.errors import UserError
+from tests.killing import POINTS, hashes, killed_at, temporaries
 from tests.shapes import encode_table
 
 CLASSES = tuple(
@@ -415,3 +416,32 @@ def test_readme_without_contract_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "README.md").write_text(text)
     with pytest.raises(UserError, match="between two lines of ---"):
         load_contract(tmp_path / "README.md")
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_card_that_is_killed_leaves_whole_files_and_a_release_that_is_read(
+    release: Path, point: str
+) -> None:
+    render_card(str(release), published="2026-01-01")
+    old = hashes(release)
+    render_card(str(release), published="2026-02-02", per_class=3)
+    new = hashes(release)
+    render_card(str(release), published="2026-01-01")
+    assert hashes(release) == old
+    number = 1
+
+    def again() -> None:
+        render_card(str(release), published="2026-02-02", per_class=3)
+
+    while killed_at(number, point, again):
+        found = {n: d for n, d in hashes(release).items() if not n.startswith("lease/")}
+        for name, digest in found.items():
+            assert digest in (old.get(name), new.get(name)), (number, name)
+        assert set(old) <= set(found)
+        read_manifest(release)
+        again()
+        assert hashes(release) == new
+        assert not temporaries(release)
+        render_card(str(release), published="2026-01-01")
+        number += 1
+    assert number == 5  # picture, croissant.json, README.md, manifest.json

@@ -17,6 +17,7 @@ from builder.results import Result
 from cards.against_real import verdict
 from cards.board import assemble_board
 from cards.data_files import render_csv
+from cards.leaderboard import leaderboard
 from cards.measured import Score
 from cards.page import render_html, render_markdown, write_site
 from cards.published import FOLDER, TABLES, read_published
@@ -25,6 +26,7 @@ from cards.tables import MISSING
 from generation.commit import sha256_file
 from generation.errors import UserError
 from tests.board_tables import board_tables
+from tests.killing import POINTS, hashes, killed_at, temporaries
 from tests.made_up_results import (
     PROTOCOL,
     a_classifier_result,
@@ -467,3 +469,26 @@ def test_text_from_results_cannot_become_markup(tmp_path: Path) -> None:
     page = render_html(facets)
     assert "<script>alert" not in page
     assert "</script><b>" not in page
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_leaderboard_that_is_killed_leaves_whole_files(tmp_path: Path, point: str) -> None:
+    results = write_all(tmp_path / "results", [a_classifier_result([a_source("a", 9)], 0.8, 0)])
+    out = tmp_path / "site"
+    leaderboard(results, out)
+    old = hashes(out)
+    a_classifier_result([a_source("b", 9)], 0.9, 0).write(results / "b.json")
+    number = 1
+    while killed_at(number, point, lambda: leaderboard(results, out)):
+        found = hashes(out)
+        assert set(found) == set(old)
+        leaderboard(results, out)
+        assert not temporaries(out)
+        new = hashes(out)
+        assert all(digest in (old[name], new[name]) for name, digest in found.items())
+        (results / "b.json").rename(tmp_path / "b.json")
+        leaderboard(results, out)
+        assert hashes(out) == old
+        (tmp_path / "b.json").rename(results / "b.json")
+        number += 1
+    assert number == 6
