@@ -19,6 +19,7 @@ from builder.parquet import image_features, table_schema
 from builder.readme import write_readme
 from builder.results import Result
 from cards.card_body import card_body
+from cards.picture_names import WIDEST, label_font, shown_name
 from cards.render_card import load_contract, picture_names, render_card
 from cards.sample_grid import (
     CELL,
@@ -193,6 +194,32 @@ def test_grid_enlarges_whole_pixels_without_blending(release: Path) -> None:
     left = picture.shape[1] - 2 * (CELL + GAP)
     first = picture[GAP : GAP + CELL, left : left + CELL]
     assert np.array_equal(first, a_picture(0, 0).repeat(4, 0).repeat(4, 1))
+
+
+@pytest.mark.parametrize("name", ["Zoë", "Жук", "Ωμέγα", "naïve façade", "שלום", "كلب"])
+def test_names_in_pictures_have_their_letters(name: str) -> None:
+    """Each letter has a picture of its own; a missing one would be the same box for all."""
+    font = label_font()
+    assert shown_name(ClassEntry(0, "c0", name, name), font) == name
+    box = bytes(font.getmask("\ue000"))
+    assert all(bytes(font.getmask(letter)) != box for letter in name if letter != " ")
+
+
+def test_names_without_letters_in_the_font_are_shown_by_their_id() -> None:
+    font = label_font()
+    assert shown_name(ClassEntry(3, "n02084071", "개", "dog"), font) == "n02084071"
+    assert shown_name(ClassEntry(3, "개", "개", "dog"), font) == "class 3"
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 5000, "שלום " * 200, "two\nlines", "\x1b[2J", "a\u202eb", "", "\t"]
+)
+def test_no_name_breaks_or_widens_the_picture(release: Path, name: str) -> None:
+    samples = read_samples(release, per_class=2)
+    classes = tuple(replace(c, name=name) for c in samples.classes)
+    picture = draw_grid(replace(samples, classes=classes))
+    assert picture.width <= WIDEST + 3 * GAP + 2 * (CELL + GAP)
+    assert picture.height == 3 * (CELL + GAP) + GAP
 
 
 def test_large_images_shrink_and_keep_their_shape() -> None:
