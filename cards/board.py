@@ -1,8 +1,11 @@
 """The leaderboard's content: one facet a data set, each with its tables, views and samples."""
 
 import base64
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
+from cards.answer import PRINTED, answer
 from cards.board_data import Measurement
 from cards.facet import Facet, SampleFigure, Section
 from cards.finetuning_board import finetuning_section
@@ -33,14 +36,22 @@ from generation.storage import ReleasePath
 TITLES = {DATASET: "ImageNet-1k", "fashion-mnist": "Fashion-MNIST", "digits": "Digits"}
 
 
-def assemble_board(results: ResultFolder, releases: Sequence[ReleasePath]) -> tuple[Facet, ...]:
-    """Facets of what was measured, by name; ImageNet-1k's has the published figures, too."""
+def assemble_board(
+    results: ResultFolder, releases: Sequence[ReleasePath], *, published: bool = False
+) -> tuple[Facet, ...]:
+    """Facets of what was measured, by name; ImageNet-1k's, with the published figures, last.
+
+    It is there if something was measured on ImageNet-1k, if nothing was at all, or if `published`.
+    """
     facts = release_facts(releases, results.manifests)
     figures: dict[str, list[SampleFigure]] = {}
     for release in releases:
         dataset, figure = sample_figure(release)
         figures.setdefault(dataset, []).append(figure)
-    datasets = [*sorted((results.datasets | set(figures)) - {DATASET}), DATASET]
+    known = results.datasets | set(figures)
+    datasets = sorted(known - {DATASET})
+    if published or DATASET in known or not known:
+        datasets.append(DATASET)
     return tuple(_facet(name, results, facts, figures.get(name, [])) for name in datasets)
 
 
@@ -56,10 +67,14 @@ def _facet(
         *([_published_section()] if published else []),
         *_sample_sections(name, figures),
     ]
+    title = TITLES.get(name, name)
+    studies = [r for r in results.studies if r.dataset == name]
+    said = answer(title, trainings, studies)
     return Facet(
         name,
-        TITLES.get(name, name),
-        tuple(section for section in sections if section.tables or section.samples),
+        title,
+        _told_apart(section for section in sections if section.tables or section.samples),
+        answer=PRINTED if published and not own and not studies else said,
         measurements=(
             *training_measurements(trainings, facts, results.folder),
             *score_measurements(scores, facts, results.folder),
@@ -89,6 +104,19 @@ def _measured_sections(
         tables=(scores_table(dataset, scores, facts),) if scores else (),
     )
     return [ranked, distances]
+
+
+def _told_apart(sections: Iterable[Section]) -> tuple[Section, ...]:
+    """Sections of one title, such as two sweeps of one stage, are numbered."""
+    kept = list(sections)
+    counts = Counter(section.title for section in kept)
+    seen: Counter[str] = Counter()
+    for place, section in enumerate(kept):
+        if counts[section.title] > 1:
+            seen[section.title] += 1
+            number = f"{seen[section.title]} of {counts[section.title]}"
+            kept[place] = replace(section, title=f"{section.title} ({number})")
+    return tuple(kept)
 
 
 def _report_measurements(dataset: str, results: ResultFolder) -> list[Measurement]:

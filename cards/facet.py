@@ -81,7 +81,8 @@ class Section:
 class Facet:
     """All that is known about one data set. Facets never share a table.
 
-    measurements, rankings: the same for programs, more of it and unrounded.
+    measurements, rankings: the same for programs, more of it and unrounded. answer: what a
+    generated training set is worth, in a sentence.
     """
 
     key: str
@@ -89,6 +90,7 @@ class Facet:
     sections: tuple[Section, ...]
     measurements: tuple[Measurement, ...] = ()
     rankings: tuple[RankingFacts, ...] = ()
+    answer: str = ""
 
     @property
     def tables(self) -> tuple[Table, ...]:

@@ -24,9 +24,13 @@ def leaderboard(
         list[str] | None,
         typer.Option(help="show images, sampler and cost of this release; repeatable"),
     ] = None,
+    published: Annotated[
+        bool, typer.Option(help="the paper's ImageNet tables, though nothing was measured on it")
+    ] = False,
+    all_: Annotated[bool, typer.Option("--all", help="print every row of every table")] = False,
     json_: Annotated[bool, typer.Option("--json", help="print the board as JSON")] = False,
 ) -> None:
-    """Rank what was measured; without --out, print the tables.
+    """Rank what was measured; without --out, print the answer and the first rows.
 
     Only results on one data set, by one protocol and against one reference share a ranking. Reports
     of run-study, select-sampler and select-checkpoint below the folder are shown, too.
@@ -41,7 +45,8 @@ def leaderboard(
     from cards.result_folder import read_folder
 
     found = read_folder(results)
-    facets = assemble_board(found, [release_path(r) for r in release or []])
+    shown = [release_path(r) for r in release or []]
+    facets = assemble_board(found, shown, published=published)
     _say_passed_over(results, found.passed_over)
     written = write_site(facets, out) if out is not None else []
     if json_:
@@ -53,7 +58,7 @@ def leaderboard(
     else:
         from cards.terminal import print_board
 
-        print_board(facets)
+        print_board(facets, every=all_)
 
 
 def _say_passed_over(folder: Path, files: Sequence[Path]) -> None:

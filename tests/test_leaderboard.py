@@ -15,6 +15,7 @@ import pytest
 
 from builder.results import Result
 from cards.against_real import verdict
+from cards.answer import NOTHING, PRINTED
 from cards.board import assemble_board
 from cards.data_files import render_csv
 from cards.leaderboard import leaderboard
@@ -306,8 +307,11 @@ def test_other_data_set_is_another_facet(tmp_path: Path) -> None:
         a_classifier_result([a_source("good", 1000)], 0.8, 0, dataset=name)
         for name in ("one", "two")
     ]
-    board = board_of(write_all(tmp_path / "results", results))
+    found = read_folder(write_all(tmp_path / "results", results))
+    board = board_tables(assemble_board(found, [], published=True))
     assert [facet["dataset"] for facet in board] == ["one", "two", "imagenet-1k"]
+    unasked = assemble_board(found, [])
+    assert [facet.key for facet in unasked] == ["one", "two"]
     assert all(len(table_of(board, n, f"{n}-classifiers")["groups"]) == 1 for n in ("one", "two"))
 
 
@@ -414,7 +418,7 @@ def test_command_writes_the_site_and_one_json_document(measured: Path, tmp_path:
 
 def test_command_prints_tables_on_the_terminal(measured: Path) -> None:
     run = subprocess.run(
-        [sys.executable, "-m", "cards.leaderboard", str(measured)],
+        [sys.executable, "-m", "cards.leaderboard", str(measured), "--all", "--published"],
         capture_output=True,
         text=True,
         check=True,
@@ -422,6 +426,28 @@ def test_command_prints_tables_on_the_terminal(measured: Path) -> None:
     )
     assert re.search(r"\b1 +good +81\.00 ± 1\.41", run.stdout)
     assert "239.18 ± 1.14" in run.stdout
+
+
+def test_terminal_begins_with_the_answer_and_a_few_rows(
+    measured: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leaderboard(measured)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert (
+        "On fixture the best set of generated images, good (1,000 images), gives resnet10t (small) "
+        "81.00% (2 runs) top-1 on real test images; 1,000 real images give 86.00% (2 runs)" in shown
+    )
+    assert "good 81.00 ± 1.41" in shown
+    assert "2 more rows in 2 tables: --all prints them" in shown
+    assert "Inception" not in shown
+
+
+def test_answer_without_generated_or_real_images_promises_nothing(tmp_path: Path) -> None:
+    lone = a_classifier_result([a_source("good", 1000)], 0.8, 0)
+    (facet,) = assemble_board(read_folder(write_all(tmp_path / "results", [lone])), [])
+    assert facet.answer == NOTHING
+    (published,) = assemble_board(ResultFolder(), [])
+    assert published.answer == PRINTED
 
 
 def test_csv_and_markdown_have_the_same_numbers_as_the_page(measured: Path) -> None:

@@ -270,3 +270,11 @@ def test_cost_that_a_stage_does_not_tell_is_left_out(tmp_path: Path) -> None:
     columns = table_of(facet_of(tmp_path), "-scores")["columns"]
     assert "sampler" in columns
     assert "seconds" not in columns
+
+
+def test_contents_name_no_two_sections_alike(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        a_sweep(tmp_path / name)
+    titles = [section.title for section in facet_of(tmp_path).sections]
+    assert len(titles) == len(set(titles)) == 2
+    assert titles[0].endswith("(1 of 2)")
