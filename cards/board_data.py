@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = 1
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -110,7 +109,10 @@ class BoardData(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     measurements: tuple[Measurement, ...]
     classes: tuple[ClassComparison, ...]
     rankings: tuple[RankingFacts, ...]
+
+
+SCHEMA_VERSION: int = BoardData.model_fields["schema_version"].default

@@ -34,7 +34,7 @@ def training_measurements(
                 "checked": row.checked == len(row.files),
             }
             for metric, score in row.scores.items():
-                what = {"metric": metric, "unit": "fraction", "direction": "higher"}
+                what: Fields = {"metric": metric, "unit": "fraction", "direction": "higher"}
                 found.append(Measurement(**about, **what, **_spread(score)))
             found += _cost(about, facts, row.sources)
     return found
@@ -56,7 +56,7 @@ def score_measurements(
             }
             for key, score in row.scores.items():
                 metric, split = score_split(key)
-                what = {
+                what: Fields = {
                     "metric": metric,
                     "split": split,
                     "unit": score_unit(key),
@@ -123,5 +123,5 @@ def _cost(about: Fields, facts: Facts, sources: Sequence[Source]) -> list[Measur
     if made is None or made.seconds is None:
         return []
     kept = {k: v for k, v in about.items() if k not in ("split", "checked", "model", "recipe")}
-    what = {"metric": "seconds_per_image", "unit": "seconds", "direction": "lower"}
+    what: Fields = {"metric": "seconds_per_image", "unit": "seconds", "direction": "lower"}
     return [Measurement(**kept, **what, value=made.seconds)]

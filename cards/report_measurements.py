@@ -27,7 +27,12 @@ def study_measurements(report: StudyReport, folder: Path) -> list[Measurement]:
             if score is not None
         ]
         if (gain := arm.difference) is not None:
-            gains = {"metric": "top1_difference", "value": gain.value, "n": arm.top1.n, **ACCURACY}
+            gains: Fields = {
+                "metric": "top1_difference",
+                "value": gain.value,
+                "n": arm.top1.n,
+                **ACCURACY,
+            }
             for interval, over in ((gain.over_seeds, "seeds"), (gain.over_images, "images")):
                 if interval is not None:
                     found.append(Measurement(**about, **gains, **interval_fields(interval, over)))
@@ -73,12 +78,17 @@ def selection_measurements(report: SelectionReport, folder: Path) -> list[Measur
     }
     found = []
     for point in report.points:
-        distance = {"metric": "fd", "unit": "number", "direction": "lower", "value": point.fd.value}
+        distance: Fields = {
+            "metric": "fd",
+            "unit": "number",
+            "direction": "lower",
+            "value": point.fd.value,
+        }
         distance |= {"model": report.extractor, "n": point.fd.n, "images": point.fd.n}
         distance |= interval_fields(point.fd.interval, "images")
         found.append(Measurement(**about, system=point.name, **distance))
         if (cas := point.cas) is not None:
-            score = {"metric": "top1", "value": cas.value, "n": cas.n, **ACCURACY}
+            score: Fields = {"metric": "top1", "value": cas.value, "n": cas.n, **ACCURACY}
             score |= interval_fields(cas.interval, "seeds")
             found.append(Measurement(**about, system=point.name, **score))
     return found
@@ -105,7 +115,7 @@ def finetuning_measurements(report: FinetuningReport, folder: Path) -> list[Meas
         for system, generator in generators.items():
             for key, metric, split, unit, direction in metrics:
                 mean = getattr(generator, key)
-                what = {"metric": metric + ending, "split": split, "unit": unit}
+                what: Fields = {"metric": metric + ending, "split": split, "unit": unit}
                 what |= {"direction": direction, "value": mean.mean, "seeds": len(mean.by_seed)}
                 what |= interval_fields(mean.interval, "seeds")
                 found.append(Measurement(**about, system=system, **what))
@@ -140,12 +150,16 @@ def _printed(group: str, system: str, metric: str, value: str, **fields: Any) ->
 def _generators() -> list[Measurement]:
     found = []
     for row in read_published("generators"):
-        about = {"study": row["source"], "config": row["resolution"], "images_are": "generated"}
-        lower = {"unit": "number", "direction": "lower", **about}
+        about: Fields = {
+            "study": row["source"],
+            "config": row["resolution"],
+            "images_are": "generated",
+        }
+        lower: Fields = {"unit": "number", "direction": "lower", **about}
         for column, split in (("fid_train", "train"), ("fid_val", "validation")):
             value = row[column]
             found += _printed("generators", row["system"], "fid", value, split=split, **lower)
-        higher = {"unit": "number", "direction": "higher", "std": row["is_std"], **about}
+        higher: Fields = {"unit": "number", "direction": "higher", "std": row["is_std"], **about}
         found += _printed("generators", row["system"], "inception_score", row["is_mean"], **higher)
     return found
 
@@ -154,7 +168,12 @@ def _cas() -> list[Measurement]:
     found = []
     for row in read_published("cas_resnet50"):
         real = row["training_data"] == "Real"
-        about = {"study": row["source"], "model": "resnet50", "split": "validation", **ACCURACY}
+        about: Fields = {
+            "study": row["source"],
+            "model": "resnet50",
+            "split": "validation",
+            **ACCURACY,
+        }
         about |= {"images_are": "real" if real else "generated"}
         for metric in ("top1", "top5"):
             value, config = row[metric], row["resolution"] or None
@@ -167,9 +186,13 @@ def _classifiers() -> list[Measurement]:
     columns = {"real_top1": "real", "generated_top1": "generated"}
     columns["real_plus_generated_top1"] = "real + generated"
     for row in read_published("classifiers"):
-        about = {"model": row["timm_name"], "config": row["input_size"], "split": "validation"}
+        about: Fields = {
+            "model": row["timm_name"],
+            "config": row["input_size"],
+            "split": "validation",
+        }
         for column, kind in columns.items():
-            what = {"images_are": kind, **about, **ACCURACY}
+            what: Fields = {"images_are": kind, **about, **ACCURACY}
             group = f"classifiers {row['model']}"
             found += _printed(group, f"{kind} images", "top1", row[column], **what)
     return found
@@ -180,7 +203,7 @@ def _scaling() -> list[Measurement]:
     for row in read_published("scaling_resnet50"):
         images = round(1e6 * float(row["train_set_m"]))
         for side in ("256", "1024"):
-            what = {"images": images, "config": side, "split": "validation", **ACCURACY}
+            what: Fields = {"images": images, "config": side, "split": "validation", **ACCURACY}
             what |= {"model": "resnet50", "std": row[f"res{side}_std"]}
             value = row[f"res{side}_top1"]
             system = f"real and generated images, {row['train_set_m']} million"

@@ -58,8 +58,8 @@ def read_outcomes(paths: dict[int, ReleasePath]) -> Outcomes:
 
 def top_labels(table: pa.Table) -> np.ndarray:
     """int32[N,k] of a table of predictions: the k most probable labels of each image."""
-    flat = table["top5"].combine_chunks().flatten().to_numpy()
-    return flat.reshape(len(table), -1).astype(np.int32)
+    flat: np.ndarray = table["top5"].combine_chunks().flatten().to_numpy()
+    return flat.reshape(len(table), -1).astype(np.int32, copy=False)
 
 
 def accuracy(outcomes: Outcomes, k: int) -> dict[str, Any]:
