@@ -58,14 +58,14 @@ def _sentence(title: str, best: Best) -> str:
     share = "" if ratio is None else f", so the ratio is {ratio[0]:.3f}"
     return (
         f"On {title} the best set of generated images, {best.name} ({best.row.images:,} images), "
-        f"gives {best.classifier} {_percent(ours)} top-1 on real test images; "
-        f"{best.real.images:,} real images give {_percent(real)}{share}."
+        f"gives {best.classifier} {_top1(ours)} on real test images; "
+        f"{best.real.images:,} real images give {_top1(real)}{share}."
     )
 
 
-def _percent(score: Score) -> str:
-    runs = f" ({score.seeds} runs)" if score.seeds > 1 else " (1 run)"
-    return f"{100 * score.mean:.2f}%{runs}"
+def _top1(score: Score) -> str:
+    runs = f"{score.seeds} runs" if score.seeds > 1 else "1 run"
+    return f"{100 * score.mean:.2f}% top-1 ({runs})"
 
 
 def _arms(study: StudyReport) -> list[tuple[Arm, Arm]]:

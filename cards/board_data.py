@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-
 Share = Annotated[float, Field(ge=0, le=1)]
 
 

@@ -1,5 +1,6 @@
 """Classes helped and harmed on the leaderboard: one rule, the study's, that needs seeds."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from classifiers.proportions import newcombe, wilson
 from classifiers.statistics import class_rows, read_outcomes
 from tests.made_up_results import a_classifier_result, a_source, write_all, write_run
 
+ROOT = Path(__file__).parents[1]
 REAL, MADE = a_source("real", 1000, "real"), a_source("made", 1000)
 
 
@@ -120,6 +122,18 @@ def test_without_predictions_no_class_is_named_and_the_page_says_why(tmp_path: P
     view = the_view(write_all(tmp_path, results))
     assert not named(view)
     assert view.rule.endswith(NO_PREDICTIONS)
+
+
+def test_committed_simulation_names_a_class_in_at_most_5_percent_of_pairs() -> None:
+    found = json.loads((ROOT / "results" / "null-classes" / "null.json").read_text())
+    rows = [row for row in found["rows"] if not row.get("other_images")]
+    assert {(row["classes"], row["seeds"]) for row in rows} == {
+        (classes, seeds) for classes in (10, 1000) for seeds in (1, 3, 5)
+    }
+    assert all(row["named"] <= 0.05 * row["pairs"] for row in rows)
+    assert all(row["named"] == 0 for row in rows if row["seeds"] == 1)
+    committed = next(row for row in rows if row["name"] == "committed studies")
+    assert committed["pairs"] == 294
 
 
 def test_classes_come_most_harmed_first() -> None:

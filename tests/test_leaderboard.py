@@ -435,7 +435,8 @@ def test_terminal_begins_with_the_answer_and_a_few_rows(
     shown = " ".join(capsys.readouterr().out.split())
     assert (
         "On fixture the best set of generated images, good (1,000 images), gives resnet10t (small) "
-        "81.00% (2 runs) top-1 on real test images; 1,000 real images give 86.00% (2 runs)" in shown
+        "81.00% top-1 (2 runs) on real test images; 1,000 real images give 86.00% top-1 (2 runs)"
+        in shown
     )
     assert "good 81.00 ± 1.41" in shown
     assert "2 more rows in 2 tables: --all prints them" in shown
