@@ -9,8 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import TypeAdapter, ValidationError
+
 from generation.commit import canonical_json, sha256_text, write_atomically
 from generation.errors import UserError
+from generation.validation import reason
 
 PACKAGES = ("torch", "diffusers", "timm", "datasets", "pyarrow", "numpy", "scipy", "pillow")
 
@@ -39,8 +42,10 @@ class Result:
         return sha256_text(canonical_json(self.protocol))
 
     def write(self, path: Path) -> None:
+        """With the hash of its protocol, and in `result_sha256` that of all else in the file."""
         content = {**asdict(self), "protocol_sha256": self.protocol_sha256}
         _require_finite(path, content)
+        content["result_sha256"] = _sha256_of(content)
         text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n"
         write_atomically(path, text.encode())
 
@@ -58,16 +63,32 @@ def _require_finite(path: Path, content: Any, name: str = "") -> None:
 
 
 def read_result(path: Path) -> Result:
-    """Raises UserError if `path` is no result file or its protocol hash does not fit."""
+    """Raises UserError if `path` is no result file or was changed after it was written.
+
+    Results of before the hash of all their content are taken without it.
+    """
     try:
         content = json.loads(path.read_text())
+        whole = content.pop("result_sha256", None)
+        found = _sha256_of(content)
         stated = content.pop("protocol_sha256")
-        result = Result(**content)
+        result = TypeAdapter(Result).validate_python(asdict(Result(**content)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path} is not a result file: {place}: {reason(first)}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a result file: {error}") from None
     if stated != result.protocol_sha256:
         raise UserError(f"{path}: the protocol was changed after the result was written")
+    if whole not in (None, found):
+        raise UserError(f"{path} was changed after it was written: it does not fit its own hash")
     return result
+
+
+def _sha256_of(content: dict[str, Any]) -> str:
+    """Of the content as it comes back from a file, where all names are text."""
+    return sha256_text(canonical_json(json.loads(json.dumps(content))))
 
 
 def environment() -> dict[str, Any]:

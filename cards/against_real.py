@@ -39,10 +39,25 @@ def _contents(sources: Sequence[Source]) -> set[Source]:
     return {source.model_copy(update={"weight": 1.0}) for source in sources}
 
 
-def ratio_to(real: Score, ours: Score) -> tuple[float, Ends | None]:
-    """Ours over the real-only score, and its 95% interval over shared seeds (Student's, paired)."""
+def ratio_to(real: Score, ours: Score) -> tuple[float, Ends | None] | None:
+    """Ours over the real-only score, and its 95% interval over shared seeds (Student's, paired).
+
+    None where that says nothing: the real score's own interval touches 0, or the ratio's does.
+    """
     paired = _paired(ours, real)
-    return ours.mean / real.mean, None if paired is None else _student(paired[0] / paired[1])
+    if real.mean <= 0 or _touches_zero(_ends(real)):
+        return None
+    if paired is None:
+        return ours.mean / real.mean, None
+    if (paired[1] <= 0).any() or _touches_zero(_student(paired[1])):
+        return None
+    interval = _student(paired[0] / paired[1])
+    return None if interval[0] < 0 else (ours.mean / real.mean, interval)
+
+
+def _touches_zero(ends: Ends) -> bool:
+    """Of an interval that is known; of one run alone nothing is."""
+    return bool(np.isfinite(ends[0])) and ends[0] <= 0
 
 
 def verdict(real: Score, ours: Score) -> str:

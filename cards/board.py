@@ -1,14 +1,31 @@
 """The leaderboard's content: one facet a data set, each with its tables, views and samples."""
 
 import base64
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
+from cards.answer import PRINTED, answer
+from cards.board_data import Measurement
 from cards.facet import Facet, SampleFigure, Section
 from cards.finetuning_board import finetuning_section
-from cards.measured import classifier_rankings, score_rankings
+from cards.measured import (
+    Ranking,
+    Scored,
+    Training,
+    classifier_rankings,
+    score_rankings,
+)
 from cards.measured_tables import scores_table, training_table
+from cards.measurements import ranking_facts, score_measurements, training_measurements
 from cards.published import DATASET, published_tables
 from cards.release_facts import Facts, release_facts
+from cards.report_measurements import (
+    finetuning_measurements,
+    published_measurements,
+    selection_measurements,
+    study_measurements,
+)
 from cards.result_folder import ResultFolder
 from cards.sample_grid import read_samples, row_png
 from cards.selection_board import selection_section
@@ -19,36 +36,61 @@ from generation.storage import ReleasePath
 TITLES = {DATASET: "ImageNet-1k", "fashion-mnist": "Fashion-MNIST", "digits": "Digits"}
 
 
-def assemble_board(results: ResultFolder, releases: Sequence[ReleasePath]) -> tuple[Facet, ...]:
-    """Facets of what was measured, by name, then ImageNet-1k's with the published figures."""
+def assemble_board(
+    results: ResultFolder, releases: Sequence[ReleasePath], *, published: bool = False
+) -> tuple[Facet, ...]:
+    """Facets of what was measured, by name; ImageNet-1k's, with the published figures, last.
+
+    It is there if something was measured on ImageNet-1k, if nothing was at all, or if `published`.
+    """
     facts = release_facts(releases, results.manifests)
     figures: dict[str, list[SampleFigure]] = {}
     for release in releases:
         dataset, figure = sample_figure(release)
         figures.setdefault(dataset, []).append(figure)
-    datasets = [*sorted((results.datasets | set(figures)) - {DATASET}), DATASET]
-    return tuple(
-        Facet(
-            name,
-            TITLES.get(name, name),
-            tuple(
-                section
-                for section in [
-                    *_measured_sections(name, results, facts),
-                    *_report_sections(name, results),
-                    *([_published_section()] if name == DATASET else []),
-                    *_sample_sections(name, figures.get(name, [])),
-                ]
-                if section.tables or section.samples
-            ),
-        )
-        for name in datasets
+    known = results.datasets | set(figures)
+    datasets = sorted(known - {DATASET})
+    if published or DATASET in known or not known:
+        datasets.append(DATASET)
+    return tuple(_facet(name, results, facts, figures.get(name, [])) for name in datasets)
+
+
+def _facet(
+    name: str, results: ResultFolder, facts: Facts, figures: Sequence[SampleFigure]
+) -> Facet:
+    own = [r for r in results.measurements if r.result.dataset == name]
+    trainings, scores = classifier_rankings(own), score_rankings(own)
+    published = name == DATASET
+    sections = [
+        *_measured_sections(name, trainings, scores, facts),
+        *_report_sections(name, results),
+        *([_published_section()] if published else []),
+        *_sample_sections(name, figures),
+    ]
+    title = TITLES.get(name, name)
+    studies = [r for r in results.studies if r.dataset == name]
+    said = answer(title, trainings, studies)
+    return Facet(
+        name,
+        title,
+        _told_apart(section for section in sections if section.tables or section.samples),
+        answer=PRINTED if published and not own and not studies else said,
+        measurements=(
+            *training_measurements(trainings, facts, results.folder),
+            *score_measurements(scores, facts, results.folder),
+            *_report_measurements(name, results),
+            *(published_measurements() if published else ()),
+        ),
+        rankings=tuple(ranking_facts([*trainings, *scores])),
     )
 
 
-def _measured_sections(dataset: str, results: ResultFolder, facts: Facts) -> list[Section]:
-    own = [r for r in results.measurements if r.result.dataset == dataset]
-    trainings, scores = classifier_rankings(own), score_rankings(own)
+def _measured_sections(
+    dataset: str,
+    trainings: Sequence[Ranking[Training]],
+    scores: Sequence[Ranking[Scored]],
+    facts: Facts,
+) -> list[Section]:
     ranked = Section(
         f"{dataset}-training",
         "Which training set is worth most",
@@ -62,6 +104,27 @@ def _measured_sections(dataset: str, results: ResultFolder, facts: Facts) -> lis
         tables=(scores_table(dataset, scores, facts),) if scores else (),
     )
     return [ranked, distances]
+
+
+def _told_apart(sections: Iterable[Section]) -> tuple[Section, ...]:
+    """Sections of one title, such as two sweeps of one stage, are numbered."""
+    kept = list(sections)
+    counts = Counter(section.title for section in kept)
+    seen: Counter[str] = Counter()
+    for place, section in enumerate(kept):
+        if counts[section.title] > 1:
+            seen[section.title] += 1
+            number = f"{seen[section.title]} of {counts[section.title]}"
+            kept[place] = replace(section, title=f"{section.title} ({number})")
+    return tuple(kept)
+
+
+def _report_measurements(dataset: str, results: ResultFolder) -> list[Measurement]:
+    folder = results.folder
+    rows = [row for r in results.studies for row in study_measurements(r, folder)]
+    rows += [row for r in results.selections for row in selection_measurements(r, folder)]
+    rows += [row for r in results.finetunings for row in finetuning_measurements(r, folder)]
+    return [row for row in rows if row.dataset == dataset]
 
 
 def _report_sections(dataset: str, results: ResultFolder) -> list[Section]:

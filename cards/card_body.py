@@ -1,5 +1,6 @@
 """The body of a dataset card, from the manifest, the result files and the template card.md."""
 
+import json
 import shlex
 from collections.abc import Iterable, Mapping
 from datetime import date
@@ -22,6 +23,7 @@ from cards.card_facts import (
 )
 from cards.columns import COLUMNS
 from cards.known_failures import known_failures, not_measured
+from cards.markdown_text import Verbatim, fenced
 from cards.measured import Ranking, Score
 from cards.measured_cells import percent_cell
 from cards.page import template_environment
@@ -29,13 +31,13 @@ from cards.release_results import About, Results, results_about
 from cards.sample_grid import Samples
 from cards.score_names import extractor_name, score_name
 from cards.tables import MISSING, decimals_for, spread_cell
-from cards.uses import uses
+from cards.uses import uses, worth
 
 LOCAL = "./"
 SNIPPET = """```python
 from datasets import load_dataset
 
-images = load_dataset("{location}", "{config}")  # {counts}
+images = load_dataset({location}, {config})  # {counts}
 ```"""
 
 
@@ -57,7 +59,7 @@ def card_body(
     if results is not None:
         found = results_about(manifest, results, allow_missing=allow_missing)
     made = _how_made(manifest, pictures) if manifest.kind == "synthetic" else _real(manifest)
-    environment = template_environment(autoescape=False)
+    environment = template_environment("markdown")
     environment.globals.update(_formats())
     return environment.get_template("card.md").render(
         manifest=manifest,
@@ -72,6 +74,7 @@ def card_body(
         scores=found.scores,
         protocols=_protocols(found),
         uses=uses(manifest, found),
+        worth=worth(manifest, found),
         failures=known_failures(found, made["accepts"]),
         gaps=not_measured(found) if manifest.kind == "synthetic" else [],
         citation=citation(manifest, None if is_local else location, published),
@@ -116,8 +119,8 @@ def load_snippets(manifest: Manifest, location: str) -> list[str]:
     """Python that loads each configuration from `location`, with what is in it."""
     return [
         SNIPPET.format(
-            location=location,
-            config=config,
+            location=json.dumps(location, ensure_ascii=False),
+            config=json.dumps(config, ensure_ascii=False),
             counts=", ".join(f"{split} {manifest.rows(config, split):,}" for split in splits),
         )
         for config, splits in manifest.splits().items()
@@ -153,4 +156,7 @@ def _formats() -> dict[str, Any]:
         "extractor": extractor_name,
         "score_name": score_name,
         "missing": MISSING,
+        "fenced": fenced,
+        "verbatim": Verbatim,
+        "quoted": shlex.quote,
     }

@@ -1,18 +1,25 @@
-"""Which classes a training set helps and which it harms, told apart from chance.
+"""Which classes a training set helps and which it harms, by the study's rule.
 
-Newcombe 1998, "Interval estimation for the difference between independent proportions", method 10:
-the difference's interval from the Wilson intervals of both. A class counts as helped or harmed
-only if its interval at level 1 - 0.05/K excludes 0, K classes being looked at (Bonferroni).
+The rule (classifiers/statistics.py) asks the seeds and the test images, so it needs three seeds
+that both sets have, and the predictions beside their result files. Without, it names no class.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from math import sqrt
 
-from cards.measured import ClassScore
+import numpy as np
 
-LEVEL = 0.05
+from cards.measured import ClassScore, Training
+from classifiers.proportions import newcombe
+from classifiers.statistics import FEWEST_SEEDS, class_rows, read_outcomes
+
+RULE = (
+    "A class counts as helped or harmed if McNemar's exact test, paired by test image, and the t "
+    "test paired by seed both say so, at a false discovery rate of 5% over all classes; the "
+    "intervals are Newcombe's, which ignore the pairing."
+)
+TOO_FEW = f"No class is named here: both sets need {FEWEST_SEEDS} runs with the same seeds."
+NO_PREDICTIONS = "No class is named here: the predictions do not stand beside the result files."
 
 
 @dataclass(frozen=True)
@@ -36,58 +43,57 @@ class ClassChange:
         return self.other - self.real
 
 
-def class_changes(
-    real: Sequence[ClassScore], other: Sequence[ClassScore]
-) -> tuple[ClassChange, ...]:
-    """One change a class, most harmed first. Classes that only one of the two has are left out.
+def changes_between(real: Training, other: Training) -> tuple[tuple[ClassChange, ...], str]:
+    """The classes that both have, most harmed first; why none was tested, "" if all were.
 
-    Accuracies are means over training runs, n the test images: runs share them, so runs do not
-    multiply n.
+    Accuracies are means over the training runs, n the test images: runs share them, so runs do
+    not multiply n.
     """
-    baseline = {c.wnid: c for c in real}
-    pairs = [(baseline[c.wnid], c) for c in other if c.wnid in baseline]
-    changes = [_change(before, after, len(pairs)) for before, after in pairs]
+    verdicts, why_none = _verdicts(real, other)
+    baseline = {c.wnid: c for c in real.per_class}
+    rows = [
+        (c.wnid, c.name, c.n, baseline[c.wnid].top1, c.top1, verdicts.get(c.wnid, ""))
+        for c in other.per_class
+        if c.wnid in baseline
+    ]
+    return class_changes(rows), why_none
+
+
+def class_changes(
+    rows: Sequence[tuple[str, str, int, float, float, str]],
+) -> tuple[ClassChange, ...]:
+    """Of (class id, name, n, real, other, verdict), most harmed first; Newcombe's intervals."""
+    if not rows:
+        return ()
+    n, real, other = (np.array([row[i] for row in rows], float) for i in (2, 3, 4))
+    low, high = newcombe(real, other, n, n)
+    changes = [
+        ClassChange(wnid, name, count, before, after, float(a), float(b), verdict)
+        for (wnid, name, count, before, after, verdict), a, b in zip(rows, low, high, strict=True)
+    ]
     return tuple(sorted(changes, key=lambda c: (c.difference, c.wnid)))
 
 
-def _change(before: ClassScore, after: ClassScore, classes: int) -> ClassChange:
-    low, high = newcombe_interval(before.top1, before.n, after.top1, after.n, LEVEL)
-    strict = newcombe_interval(before.top1, before.n, after.top1, after.n, LEVEL / classes)
-    return ClassChange(
-        wnid=after.wnid,
-        name=after.name,
-        n=after.n,
-        real=before.top1,
-        other=after.top1,
-        low=low,
-        high=high,
-        verdict="helped" if strict[0] > 0 else "harmed" if strict[1] < 0 else "",
+def _verdicts(real: Training, other: Training) -> tuple[dict[str, str], str]:
+    """By class id, of the seeds that both have; or none, and why."""
+    ours, theirs = other.predictions, real.predictions
+    shared = sorted(ours.keys() & theirs.keys())
+    if len(shared) < FEWEST_SEEDS:
+        return {}, TOO_FEW
+    wanted = [paths[seeds] for seeds in shared for paths in (ours, theirs)]
+    if not all(path.is_file() for path in wanted):
+        return {}, NO_PREDICTIONS
+    before, after = (
+        read_outcomes({i: paths[seeds] for i, seeds in enumerate(shared)})
+        for paths in (theirs, ours)
     )
+    rows = class_rows(before, after, _names(before.labels, real.per_class))
+    return {row["wnid"]: row["verdict"] for row in rows}, ""
 
 
-def newcombe_interval(
-    before: float, before_n: int, after: float, after_n: int, level: float
-) -> tuple[float, float]:
-    """Interval of after - before at confidence 1 - level; shares of before_n and after_n."""
-    low1, high1 = wilson_interval(after, after_n, level)
-    low2, high2 = wilson_interval(before, before_n, level)
-    difference = after - before
-    return (
-        difference - sqrt((after - low1) ** 2 + (high2 - before) ** 2),
-        difference + sqrt((high1 - after) ** 2 + (before - low2) ** 2),
-    )
-
-
-def wilson_interval(share: float, n: int, level: float) -> tuple[float, float]:
-    """(p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n), Wilson 1927."""
-    z = _two_sided_quantile(level)
-    centre = share + z * z / (2 * n)
-    half = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
-
-
-@cache
-def _two_sided_quantile(level: float) -> float:
-    from scipy.special import ndtri
-
-    return float(ndtri(1 - level / 2))
+def _names(labels: np.ndarray, classes: Sequence[ClassScore]) -> list[tuple[str, str]]:
+    """Id and name by label: a result lists the classes that have test images, in label order."""
+    names = [("", "")] * (int(labels.max()) + 1)
+    for label, entry in zip(np.unique(labels), classes, strict=True):
+        names[label] = (entry.wnid, entry.name)
+    return names

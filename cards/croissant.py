@@ -36,6 +36,11 @@ MEDIA_TYPES = {
     "parquet": "application/x-parquet",
     "arrow": "application/vnd.apache.arrow.stream",
 }
+READERS = {  # what a consumer has to know of the format
+    "parquet": "",
+    "arrow": " Arrow IPC streams: `datasets` reads them by load_dataset or load_from_disk; "
+    "mlcroissant, which knows Parquet, gives no records of them.",
+}
 SPLITS = {"train": "cr:TrainingSplit", "validation": "cr:ValidationSplit", "test": "cr:TestSplit"}
 
 
@@ -136,7 +141,7 @@ def _file_sets(manifest: Manifest) -> list[Node]:
             "@type": "cr:FileSet",
             "@id": f"files-{config}",
             "name": f"files-{config}",
-            "description": f"All files of configuration {config}.",
+            "description": f"All files of configuration {config}.{READERS[formats[config]]}",
             "encodingFormat": MEDIA_TYPES[formats[config]],
             "includes": [shard_name(config, split, "*", formats[config]) for split in splits],
         }

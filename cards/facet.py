@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cards.board_data import Measurement, RankingFacts
 from cards.charts import Spec
 from cards.class_changes import ClassChange
 from cards.tables import Table
@@ -35,13 +36,14 @@ class Picture:
 class ClassView:
     """Per-class accuracy of one training set against real images alone.
 
-    rule: when a class counts as helped or harmed.
+    rule: when a class counts as helped or harmed, and why none does if it could not be tested.
     """
 
     label: str
     baseline: str
     rule: str
     changes: tuple[ClassChange, ...]
+    tested: bool
 
     def packed(self, place: Mapping[str, int]) -> dict[str, Any]:
         """For the page: a row a class by its `place`; shares in tenths of a percent, for size."""
@@ -77,11 +79,18 @@ class Section:
 
 @dataclass(frozen=True)
 class Facet:
-    """All that is known about one data set. Facets never share a table."""
+    """All that is known about one data set. Facets never share a table.
+
+    measurements, rankings: the same for programs, more of it and unrounded. answer: what a
+    generated training set is worth, in a sentence.
+    """
 
     key: str
     title: str
     sections: tuple[Section, ...]
+    measurements: tuple[Measurement, ...] = ()
+    rankings: tuple[RankingFacts, ...] = ()
+    answer: str = ""
 
     @property
     def tables(self) -> tuple[Table, ...]:

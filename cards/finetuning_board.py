@@ -40,10 +40,9 @@ def finetuning_section(report: FinetuningReport, number: int) -> Section:
 
 def finetuning_table(report: FinetuningReport, key: str) -> Table:
     """The generators, and how they differ."""
-    files = (report.path.as_posix(),)
 
     def rows(generators: dict[str, Generator], *, signed: bool) -> tuple[Row, ...]:
-        return tuple(Row(_cells(n, g, signed), files=files) for n, g in generators.items())
+        return tuple(Row(_cells(n, g, signed)) for n, g in generators.items())
 
     return Table(
         f"{key}-generators",

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from statistics import fmean
 
 from cards.card_facts import AcceptFacts
+from cards.class_changes import changes_between
 from cards.measured import Score, Scored, Training
 from cards.release_results import About, AboutTraining, Results
 from cards.result_schema import ClassValue
@@ -66,7 +67,23 @@ def _worst_learned(trained_on: str, trainings: Sequence[AboutTraining]) -> Itera
         named = _listed(f"{names[w]} {_percent(ours[w])} ({_percent(real[w])})" for w in most)
         yield (
             f"Largest loss of top-1 against real images alone, theirs in brackets ({who}): {named}."
+            f" {_harmed(beside)}"
         )
+
+
+def _harmed(beside: Sequence[AboutTraining]) -> str:
+    """The classes that the rule of the leaderboard tells apart from chance."""
+    lines = []
+    for about in beside:
+        if about.baseline is None:
+            continue
+        changes, _ = changes_between(about.baseline, about.row)
+        harmed = [change.name for change in changes if change.verdict == "harmed"][:WORST]
+        if harmed:
+            lines.append(f"{about.ranking.settings['model']}: {_listed(harmed)}")
+    if lines:
+        return f"Told apart from chance as harmed: {'; '.join(lines)}."
+    return "None of them is told apart from chance, which takes three runs of both."
 
 
 def _mean_top1(rows: Iterable[Training]) -> dict[str, float]:

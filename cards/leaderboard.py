@@ -1,6 +1,8 @@
 """The command `leaderboard`: what was measured, what was published, like with like."""
 
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +10,9 @@ import typer
 
 from generation.command import run_command
 from generation.storage import release_path
+from generation.terminal import printable
+
+NAMED = 5  # files that are passed over are counted, the first ones named
 
 
 def leaderboard(
@@ -20,9 +25,13 @@ def leaderboard(
         list[str] | None,
         typer.Option(help="show images, sampler and cost of this release; repeatable"),
     ] = None,
+    published: Annotated[
+        bool, typer.Option(help="the paper's ImageNet tables, though nothing was measured on it")
+    ] = False,
+    all_: Annotated[bool, typer.Option("--all", help="print every row of every table")] = False,
     json_: Annotated[bool, typer.Option("--json", help="print the board as JSON")] = False,
 ) -> None:
-    """Rank what was measured; without --out, print the tables.
+    """Rank what was measured; without --out, print the answer and the first rows.
 
     Only results on one data set, by one protocol and against one reference share a ranking. Reports
     of run-study, select-sampler and select-checkpoint below the folder are shown, too.
@@ -32,20 +41,37 @@ def leaderboard(
     leaderboard results --out site --release releases/fashion-mnist-32
     """
     from cards.board import assemble_board
-    from cards.page import board_json, write_site
+    from cards.data_files import board_data
+    from cards.page import write_site
     from cards.result_folder import read_folder
 
-    facets = assemble_board(read_folder(results), [release_path(r) for r in release or []])
+    found = read_folder(results)
+    shown = [release_path(r) for r in release or []]
+    facets = assemble_board(found, shown, published=published)
+    _say_passed_over(results, found.passed_over)
     written = write_site(facets, out) if out is not None else []
     if json_:
         files = [path.as_posix() for path in written]
-        print(json.dumps({"board": board_json(facets), "files": files}, ensure_ascii=False))
+        board = board_data(facets).model_dump(mode="json")
+        print(json.dumps({"board": board, "files": files}, ensure_ascii=False))
     elif written:
         print("\n".join(path.as_posix() for path in written))
     else:
         from cards.terminal import print_board
 
-        print_board(facets)
+        print_board(facets, every=all_)
+
+
+def _say_passed_over(folder: Path, files: Sequence[Path]) -> None:
+    """On standard error, so that it is in nobody's data."""
+    if files:
+        names = [printable(path.relative_to(folder).as_posix()) for path in files]
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        what = (
+            "JSON file that is no result" if len(names) == 1 else "JSON files that are no results"
+        )
+        line = f"passed over {len(names)} {what}: {', '.join(names[:NAMED])}{more}"
+        print(line, file=sys.stderr)
 
 
 def main() -> None:

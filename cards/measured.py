@@ -11,6 +11,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Generic, TypeVar
 
+from builder.results import Result
+from cards.predictions_check import predictions_beside
 from cards.result_schema import (
     AnyResult,
     ClassifierResult,
@@ -68,12 +70,14 @@ class Training:
     """What classifiers learned from, and how well they did on the real test images.
 
     arm: "real", "generated" or "real + generated". The accuracy of a generated arm is its CAS.
+    checked: how many of its runs were compared with the predictions beside them.
     """
 
     sources: tuple[Source, ...]
     scores: dict[str, Score]
     per_class: tuple[ClassScore, ...]
     files: tuple[Path, ...]
+    checked: int
 
     @property
     def arm(self) -> str:
@@ -85,6 +89,13 @@ class Training:
     @property
     def images(self) -> int:
         return sum(source.images for source in self.sources)
+
+    @property
+    def predictions(self) -> dict[str, Path]:
+        """Where those of each run stand if they were kept, by its seeds as in a score."""
+        return dict(
+            zip(self.scores["top1"].by_seeds, map(predictions_beside, self.files), strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -104,11 +115,16 @@ class Scored:
 
 @dataclass(frozen=True)
 class Ranking(Generic[T]):
-    """Rows that may be ranked together. settings: all they share, flat; one ranking, one key."""
+    """Rows that may be ranked together. settings: all they share, flat; one ranking, one key.
+
+    reference: what all were tested on or compared with; protocol_sha256: of the settings.
+    """
 
     dataset: str
     settings: Settings
     rows: tuple[T, ...]
+    reference: dict[str, Any]
+    protocol_sha256: str
 
     @property
     def key(self) -> str:
@@ -155,16 +171,21 @@ def _rankings(
     row_key: Callable[[R], str],
     row: Callable[[Sequence[R]], T],
 ) -> list[Ranking[T]]:
-    found: dict[str, tuple[str, Settings, dict[str, list[R]]]] = {}
+    found: dict[str, tuple[Result, Settings, dict[str, list[R]]]] = {}
     for result in results:
         settings = settings_of(result)
-        dataset = result.result.dataset
-        key = canonical_json([dataset, settings])
-        rows = found.setdefault(key, (dataset, settings, {}))[2]
+        key = canonical_json([result.result.dataset, settings])
+        rows = found.setdefault(key, (result.result, settings, {}))[2]
         rows.setdefault(row_key(result), []).append(result)
     return [
-        Ranking(dataset, settings, tuple(row(_distinct_runs(runs)) for runs in rows.values()))
-        for dataset, settings, rows in found.values()
+        Ranking(
+            dataset=first.dataset,
+            settings=settings,
+            rows=tuple(row(_distinct_runs(runs)) for runs in rows.values()),
+            reference=first.reference,
+            protocol_sha256=first.protocol_sha256,
+        )
+        for first, settings, rows in found.values()
     ]
 
 
@@ -226,6 +247,7 @@ def _training(runs: Sequence[ClassifierResult]) -> Training:
         scores=scores,
         per_class=_per_class(runs),
         files=tuple(run.path for run in runs),
+        checked=sum(run.checked for run in runs),
     )
 
 

@@ -1,7 +1,6 @@
 """Cells and words that the tables of measurements share."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from cards.measured import Ranking, Score, Scored, Settings
 from cards.release_facts import Facts
@@ -70,11 +69,6 @@ def names_of(sources: Iterable[Source]) -> dict[tuple[str, str], str]:
     for name, content in pairs:
         known.setdefault(name, set()).add(content)
     return {(n, c): n if len(known[n]) == 1 else f"{n} ({c[:8]})" for n, c in pairs}
-
-
-def file_names(files: Iterable[Path]) -> tuple[str, ...]:
-    """Where the numbers of a row stand."""
-    return tuple(path.as_posix() for path in files)
 
 
 def apart_note(settings: Settings, differing: Sequence[str]) -> str:

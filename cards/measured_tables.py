@@ -7,7 +7,6 @@ from cards.against_real import baseline_of, ratio_to
 from cards.measured import Ranking, Scored, Settings, Training, differing_settings
 from cards.measured_cells import (
     apart_note,
-    file_names,
     made_cells,
     made_columns,
     names_of,
@@ -41,6 +40,7 @@ TRAINING_COLUMNS = (
     Column("regime", "Regime", numeric=False, help="what the generator saw of the real set"),
     Column("config", "Size, px"),
     Column("images", "Images"),
+    Column("checked", "Checked", numeric=False, help="against the predictions beside the results"),
 )
 SOURCE_COLUMNS = (
     Column("name", "Release", numeric=False),
@@ -49,6 +49,7 @@ SOURCE_COLUMNS = (
     Column("config", "Size, px"),
     Column("images", "Images"),
 )
+NO_RATIO = Cell("not shown", note="so few runs so far apart that the interval reaches 0")
 JOINED = ("fd_train", "fd_test", "inception_score")  # shown beside the accuracies
 REGIMES = (
     "Regime A: the generator never saw the real set. B: it was trained or fine-tuned on it. "
@@ -58,6 +59,10 @@ REAL_ONLY = (
     "Real only: the same recipe on as many real images, or on the number in brackets; where real "
     "images had generated ones added, on those real images alone. Of real: square brackets are the "
     "95% interval over the seeds that both have."
+)
+CHECKED = (
+    "Checked: the accuracies were counted again from the predictions beside the result files; not "
+    "checked: there are none, so that the file's word stands alone."
 )
 SPREAD = (
     "± is the standard deviation over runs; square brackets are the 95% interval of a single run."
@@ -92,16 +97,12 @@ def training_table(
             Group(
                 f"{ranking.settings['model']}, recipe {ranking.settings['recipe']}, "
                 f"tested on {rows[0].scores['top1'].n:,} real images",
-                tuple(
-                    Row(c, r.arm == "real", file_names(r.files))
-                    for c, r in zip(cells, rows, strict=True)
-                ),
+                tuple(Row(c, r.arm == "real") for c, r in zip(cells, rows, strict=True)),
                 note=apart_note(ranking.settings, differing),
-                settings=ranking.settings,
             )
         )
     caption = "Classifiers trained on each set, all tested on the same real test images."
-    footnotes = [SPREAD, REAL_ONLY, REGIMES]
+    footnotes = [SPREAD, REAL_ONLY, REGIMES, CHECKED]
     if joined:
         footnotes.append(
             f"FD and Inception-style score are those of {_scores_title(joined.settings)}; their "
@@ -110,7 +111,7 @@ def training_table(
     return Table(
         f"{dataset}-classifiers",
         "Which training set is worth most",
-        (*TRAINING_COLUMNS, *(score_column(key) for key in keys), *made_columns(groups)),
+        (*TRAINING_COLUMNS, *_score_columns(scores, keys), *made_columns(groups)),
         tuple(groups),
         caption=caption,
         footnotes=tuple(footnotes),
@@ -131,6 +132,7 @@ def _training_cells(
         "regime": text_cell(", ".join(regimes)),
         "config": Cell(", ".join(configs), int(configs[0]) if configs[0].isdigit() else configs[0]),
         "images": count_cell(row.images),
+        "checked": text_cell(_checked(row)),
         "top1": percent_cell(top1),
         "seeds": count_cell(top1.seeds),
     }
@@ -142,10 +144,20 @@ def _training_cells(
         same = baseline.images == row.images
         text = f"{100 * real.mean:.2f}" + ("" if same else f" ({baseline.images:,})")
         note = f"{baseline.images:,} real images, {real.seeds} runs"
-        ratio, ends = ratio_to(real, top1)
         cells["real_top1"] = Cell(text, 100 * real.mean, note=note)
-        cells["ratio"] = spread_cell(ratio, None, ends, 3, note)
+        ratio = ratio_to(real, top1)
+        cells["ratio"] = (
+            NO_RATIO if ratio is None else spread_cell(ratio[0], None, ratio[1], 3, note)
+        )
     return cells
+
+
+def _checked(row: Training) -> str:
+    """Of how many runs the accuracy was counted again from the predictions."""
+    runs = len(row.files)
+    if row.checked in (0, runs):
+        return "yes" if row.checked else "not checked"
+    return f"{row.checked} of {runs} runs"
 
 
 def scores_table(dataset: str, rankings: Sequence[Ranking[Scored]], facts: Facts) -> Table:
@@ -164,19 +176,17 @@ def scores_table(dataset: str, rankings: Sequence[Ranking[Scored]], facts: Facts
                         **made_cells(facts, [row.source]),
                     },
                     baseline=row.source.kind == "real",
-                    files=file_names(row.files),
                 )
                 for row in sorted(r.rows, key=lambda row: _first_score(row, keys))
             ),
             note=apart_note(r.settings, differing),
-            settings=r.settings,
         )
         for r in rankings
     )
     return Table(
         f"{dataset}-scores",
         "Distance to the real images",
-        (*SOURCE_COLUMNS, *(score_column(key) for key in keys), *made_columns(groups)),
+        (*SOURCE_COLUMNS, *_score_columns(rankings, keys), *made_columns(groups)),
         groups,
         caption="Fréchet distance (FD) and Inception-style score on the features named.",
         footnotes=(SPREAD, REGIMES),
@@ -227,6 +237,18 @@ def _joined_cells(
         return dict.fromkeys(keys, EMPTY)
     cells = score_cells(joined, scored, keys)
     return {key: replace(cell, text=cell.text.split(" ")[0]) for key, cell in cells.items()}
+
+
+def _score_columns(rankings: Sequence[Ranking[Scored]], keys: Sequence[str]) -> list[Column]:
+    """With the direction that a result states of its value, if any does."""
+    stated = {
+        key: value.better
+        for ranking in rankings
+        for row in ranking.rows
+        for key, value in row.values.items()
+        if value.better
+    }
+    return [score_column(key, stated.get(key)) for key in keys]
 
 
 def _score_keys(rankings: Sequence[Ranking[Scored]]) -> list[str]:

@@ -1,28 +1,28 @@
 """Writing the leaderboard: one self-contained HTML page, Markdown, CSV and JSON."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jinja2
 
 from cards.charts import class_chart, vega_bundle
-from cards.class_changes import ClassChange
-from cards.facet import ClassView, Facet
-from cards.tables import Cell, Column, Row, Table
-from generation.commit import write_atomically
+from cards.data_files import render_classes_csv, render_csv, render_json
+from cards.facet import Facet
+from cards.markdown_text import markdown_text
+from cards.tables import Cell, Column, Table
+from generation.commit import TEMPORARY, write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def template_environment(autoescape: bool) -> jinja2.Environment:
-    """Templates of this package; an unknown name in one is an error."""
+def template_environment(markup: Literal["html", "markdown"]) -> jinja2.Environment:
+    """Templates of this package; an unknown name in one is an error, text is escaped."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=autoescape,
+        autoescape=markup == "html",
+        finalize=markdown_text if markup == "markdown" else None,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -41,12 +41,14 @@ def write_site(facets: Sequence[Facet], out: Path) -> list[Path]:
     }
     for name, content in contents.items():
         write_atomically(out / name, content.encode())
+        for left in out.glob(f".{name}.*{TEMPORARY}"):
+            left.unlink(missing_ok=True)  # by a run that was killed
     return [out / name for name in contents]
 
 
 def render_html(facets: Sequence[Facet]) -> str:
     """The page; it loads nothing from anywhere."""
-    environment = template_environment(autoescape=True)
+    environment = template_environment("html")
     environment.globals["padding"] = decimal_padding
     return environment.get_template("page.html").render(
         facets=facets, data=_script_json(_page_data(facets)), vega=vega_bundle()
@@ -98,119 +100,5 @@ def _script_json(content: Any) -> str:
 
 def render_markdown(facets: Sequence[Facet]) -> str:
     """Every table as Markdown, one a group."""
-    environment = template_environment(autoescape=False)
-    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")
+    environment = template_environment("markdown")
     return environment.get_template("leaderboard.md").render(facets=facets)
-
-
-def render_csv(facets: Sequence[Facet]) -> str:
-    """All rows of all tables, one column a quantity, with its std, low and high where known."""
-    rows = [
-        {
-            "dataset": facet.key,
-            "table": table.key,
-            "group": group.title,
-            "published": str(table.published).lower(),
-            "baseline": str(row.baseline).lower(),
-            **_flat_cells(row),
-        }
-        for facet in facets
-        for table in facet.tables
-        for group in table.groups
-        for row in group.rows
-    ]
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return _csv_text(names, rows)
-
-
-def render_classes_csv(facets: Sequence[Facet]) -> str:
-    """Every class of every comparison with real images; shares in [0, 1]."""
-    rows = [
-        {"dataset": facet.key, "training_set": view.label, "real": view.baseline, **row}
-        for facet in facets
-        for view in facet.class_views
-        for row in map(_class_record, view.changes)
-    ]
-    names = ["dataset", "training_set", "real", *CLASS_COLUMNS]
-    return _csv_text(names, rows)
-
-
-CLASS_COLUMNS = ("wnid", "name", "n", "real_top1", "top1", "difference", "low", "high", "verdict")
-
-
-def _class_record(change: ClassChange) -> dict[str, Any]:
-    values = (
-        *(change.wnid, change.name, change.n, change.real, change.other, change.difference),
-        *(change.low, change.high, change.verdict),
-    )
-    return dict(zip(CLASS_COLUMNS, values, strict=True))
-
-
-def _csv_text(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _flat_cells(row: Row) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, cell in row.cells.items():
-        if cell.value is None:
-            continue
-        flat[key] = cell.value
-        if cell.std is not None:
-            flat[f"{key}_std"] = cell.std
-        if cell.interval is not None:
-            flat[f"{key}_low"], flat[f"{key}_high"] = cell.interval
-    return flat
-
-
-def render_json(facets: Sequence[Facet]) -> str:
-    """All tables with the settings of each group and the files each row comes from."""
-    return json.dumps(board_json(facets), indent=1, ensure_ascii=False) + "\n"
-
-
-def board_json(facets: Sequence[Facet]) -> list[dict[str, Any]]:
-    """The board as plain values."""
-    return [
-        {
-            "dataset": facet.key,
-            "title": facet.title,
-            "tables": [_table_json(table) for table in facet.tables],
-            "classes": [_classes_json(view) for view in facet.class_views],
-        }
-        for facet in facets
-    ]
-
-
-def _classes_json(view: ClassView) -> dict[str, Any]:
-    return {
-        "training_set": view.label,
-        "real": view.baseline,
-        "rule": view.rule,
-        "rows": [_class_record(change) for change in view.changes],
-    }
-
-
-def _table_json(table: Table) -> dict[str, Any]:
-    return {
-        "key": table.key,
-        "title": table.title,
-        "published": table.published,
-        "columns": {c.key: {"label": c.label, "better": c.better} for c in table.columns},
-        "footnotes": list(table.footnotes),
-        "groups": [
-            {
-                "title": group.title,
-                "note": group.note,
-                "settings": group.settings,
-                "rows": [
-                    {"baseline": row.baseline, "files": list(row.files), **_flat_cells(row)}
-                    for row in group.rows
-                ],
-            }
-            for group in table.groups
-        ],
-    }

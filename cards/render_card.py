@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 README = "README.md"
 PICTURES = "samples"  # how their names begin
 FENCE = "---\n"
+MEASURED = "\n## What was measured\n"  # the heading of the card's results
 
 
 def render_card(
@@ -42,6 +43,9 @@ def render_card(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="with accuracies or distances alone")
     ] = False,
+    drop_results: Annotated[
+        bool, typer.Option("--drop-results", help="render without the results of the standing card")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="print what was written as JSON")] = False,
 ) -> None:
     """Write a release's card: the body of README.md, its pictures, and croissant.json.
@@ -56,8 +60,12 @@ def render_card(
     require_shown(per_class)
     if repo is not None and (repo.count("/") != 1 or "" in repo.split("/")):
         raise UserError(f"--repo {repo!r} is no name on the Hub: give OWNER/NAME")
+    if results is not None and drop_results:
+        raise UserError("--results and --drop-results exclude each other")
     folder = release_path(release)
     read_manifest(folder)  # before anything is locked there
+    if results is None and not drop_results:
+        require_no_measurements(folder / README)
     with claimed(folder):
         manifest = read_manifest(folder)
         day = publication_day(folder, manifest, published)
@@ -94,6 +102,19 @@ def card_files(
         CROISSANT_FILE: croissant_json(folder, manifest, repo, day),
         README: (contract + body).encode(),
     }
+
+
+def require_no_measurements(readme: ReleasePath) -> None:
+    """UserError if the standing card shows results, which a card without --results would erase."""
+    try:
+        text = read_text(readme)
+    except FileNotFoundError:
+        return  # `load_contract` says what is missing
+    if MEASURED in text:
+        raise UserError(
+            f"{readme} shows measurements, which would be lost: give --results again, or "
+            "--drop-results to render without them"
+        )
 
 
 def write_card(

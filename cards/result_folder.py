@@ -8,12 +8,14 @@ from typing import Any
 
 from builder.manifest import MANIFEST_FILE, Manifest, read_manifest
 from builder.results import read_result
+from cards.predictions_check import check_against_predictions
 from cards.report_schema import FinetuningReport, Report, SelectionReport, StudyReport
-from cards.result_schema import AnyResult, parse_result
+from cards.result_schema import AnyResult, ClassifierResult, parse_result
 from generation.errors import UserError
 from generation.validation import validated
 
 MEASUREMENTS = ("classifier", "scores")
+MARKS = (b'"protocol_sha256"', b'"kind": "classifier"', b'"kind": "scores"')  # of a result's text
 SELECTIONS = ("sampler-selection", "checkpoint-selection")
 # Folders beside a report whose files it stands for: trainings that are compared there by arms,
 # points that were scored on the tuning split, seeds that are averaged there.
@@ -24,13 +26,18 @@ FINETUNING_FOLDERS = ("results",)
 
 @dataclass(frozen=True)
 class ResultFolder:
-    """measurements: those that stand for themselves; manifests: copies of releases' own."""
+    """measurements: those that stand for themselves; manifests: copies of releases' own.
+
+    folder: all files are below it. passed_over: JSON files that are none of these.
+    """
 
     measurements: tuple[AnyResult, ...] = ()
     studies: tuple[StudyReport, ...] = ()
     selections: tuple[SelectionReport, ...] = ()
     finetunings: tuple[FinetuningReport, ...] = ()
     manifests: tuple[Manifest, ...] = ()
+    folder: Path = Path()
+    passed_over: tuple[Path, ...] = ()
 
     @property
     def datasets(self) -> set[str]:
@@ -45,32 +52,54 @@ def read_results(folder: Path) -> list[AnyResult]:
 
 
 def read_folder(folder: Path) -> ResultFolder:
-    """Raises UserError for a missing folder, a broken result or a broken report.
+    """Raises UserError for a missing folder, a broken result or report, or one that was changed.
 
-    A JSON object of no known shape, such as a fault campaign's, is passed over.
+    A classifier's result is checked against the predictions beside it. JSON of no known shape,
+    such as a build's or a fault campaign's, is passed over, and so are hidden folders.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder of result files")
-    contents = {path: _load(path) for path in sorted(folder.rglob("*.json"))}
+    contents = {path: _load(path) for path in _json_files(folder)}
     models = {path: model for path, content in contents.items() if (model := _model(content))}
     reports = [_parse_report(m, p, contents) for p, m in models.items()]
     owned = _owned_folders(contents)
-    own = [
-        path
-        for path in contents
-        if _kind(contents[path]) not in SELECTIONS and owned.isdisjoint(path.parents)
-    ]
+    own = [path for path in contents if owned.isdisjoint(path.parents) and path not in models]
+    results = [path for path in own if _is_measurement(contents[path])]
+    manifests = [path for path in own if _is_manifest(path, contents[path])]
     return ResultFolder(
-        measurements=tuple(
-            parse_result(path, read_result(path))
-            for path in own
-            if path.name != MANIFEST_FILE and not _is_another_record(contents[path])
-        ),
+        measurements=tuple(_checked(parse_result(path, read_result(path))) for path in results),
         studies=tuple(r for r in reports if isinstance(r, StudyReport)),
         selections=tuple(r for r in reports if isinstance(r, SelectionReport)),
         finetunings=tuple(r for r in reports if isinstance(r, FinetuningReport)),
-        manifests=tuple(read_manifest(p.parent) for p in own if p.name == MANIFEST_FILE),
+        manifests=tuple(read_manifest(path.parent) for path in manifests),
+        folder=folder,
+        passed_over=tuple(path for path in own if path not in {*results, *manifests}),
     )
+
+
+def _json_files(folder: Path) -> list[Path]:
+    """Those below the folder, without hidden folders, such as an environment's."""
+    return [
+        path
+        for path in sorted(folder.rglob("*.json"))
+        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
+    ]
+
+
+def _is_measurement(content: Any) -> bool:
+    """A result of this project, whole or not: `read_result` says what is wrong with it."""
+    kind = _kind(content)
+    return kind is not None and (kind in MEASUREMENTS or "protocol_sha256" in content)
+
+
+def _is_manifest(path: Path, content: Any) -> bool:
+    return path.name == MANIFEST_FILE and isinstance(content, dict) and "shards" in content
+
+
+def _checked(result: AnyResult) -> AnyResult:
+    if isinstance(result, ClassifierResult):
+        return result.model_copy(update={"checked": check_against_predictions(result)})
+    return result
 
 
 def _owned_folders(contents: Mapping[Path, Any]) -> set[Path]:
@@ -89,14 +118,14 @@ def _owned_folders(contents: Mapping[Path, Any]) -> set[Path]:
 
 
 def _load(path: Path) -> Any:
+    """None for what is no JSON; UserError if a result's text can be seen in it."""
+    text = path.read_bytes()
     try:
-        return json.loads(path.read_text())
-    except ValueError:
-        return None  # read_result says what is wrong with it
-
-
-def _is_another_record(content: Any) -> bool:
-    return isinstance(content, dict) and "kind" not in content
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if any(mark in text for mark in MARKS):
+            raise UserError(f"{path} is not a result file: {error}") from None
+        return None
 
 
 def _kind(content: Any) -> Any:

@@ -1,7 +1,7 @@
 """What the leaderboard needs of a result file, checked where it is read."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -80,7 +80,10 @@ class ClassifierValues(BaseModel):
 
 
 class ClassifierResult(BaseModel):
-    """A "classifier" result: accuracy on real test images."""
+    """A "classifier" result: accuracy on real test images.
+
+    checked: whether it was compared with the predictions beside it.
+    """
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
@@ -88,6 +91,7 @@ class ClassifierResult(BaseModel):
     result: Result
     subject: ClassifierSubject
     values: ClassifierValues
+    checked: bool = False
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -114,10 +118,12 @@ class Pair(BaseModel):
 
 
 class ScoredValue(Value):
-    """per_class: the score within each class, where the metric gives it.
+    """per_class: the score within each class, where the metric gives it. better: what is, if said.
 
     Of near copies: pairs, the closest ones; expected, the share an honest generator has.
     """
+
+    better: Literal["higher", "lower"] | None = None
 
     per_class: tuple[ClassValue, ...] = ()
     pairs: tuple[Pair, ...] = ()

@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import typer
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from builder.manifest import Manifest, read_manifest
+from cards.picture_names import label_font, shown_name
 from generation.classes import ClassEntry
 from generation.command import run_command
 from generation.commit import write_atomically
@@ -28,7 +29,6 @@ SHOWN = 128  # pixels a side; larger images are shrunk as they are read
 CELL = 64  # least side of an image in the picture, in pixels
 GAP = 4
 READ_ROWS = 256  # encoded images held at a time
-FONT_SIZE = 16
 INK, PAPER = (40, 40, 40), (255, 255, 255)
 
 
@@ -203,8 +203,8 @@ def draw_grid(samples: Samples, most: int = SHOWN) -> Image.Image:
 
     most: pixels a side of an image in the picture, if that is more than CELL.
     """
-    font = ImageFont.load_default(FONT_SIZE)
-    names = [c.name for c in samples.classes]
+    font = label_font()
+    names = [shown_name(c, font) for c in samples.classes]
     side = max(CELL, min(most, max(i.shape[0] for row in samples.images for i in row)))
     left = int(max(font.getlength(name) for name in names)) + 3 * GAP
     width = left + samples.per_class * (side + GAP)

@@ -2,18 +2,24 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from cards.tables import Column
+
+Unit = Literal["fraction", "number"]
 
 
 @dataclass(frozen=True)
 class ScoreName:
-    """A metric's name, the word between it and the split it is measured against, what is better."""
+    """A metric's name, the word between it and the split it is measured against, what is better.
+
+    unit: "fraction" of a share of images, else "number".
+    """
 
     label: str
     against: str = ""
     better: str = ""
+    unit: Unit = "number"
 
 
 METRICS = {
@@ -24,29 +30,43 @@ METRICS = {
     "sfid_infinity": ScoreName("sFID\N{INFINITY}", "to", "lower"),
     "kid": ScoreName("KID", "to", "lower"),
     "cmmd": ScoreName("CMMD", "to", "lower"),
-    "precision": ScoreName("Precision", "on", "higher"),
-    "recall": ScoreName("Recall", "on", "higher"),
+    "precision": ScoreName("Precision", "on", "higher", "fraction"),
+    "recall": ScoreName("Recall", "on", "higher", "fraction"),
     "density": ScoreName("Density", "on", "higher"),
-    "coverage": ScoreName("Coverage", "on", "higher"),
+    "coverage": ScoreName("Coverage", "on", "higher", "fraction"),
     "vendi": ScoreName("Vendi score", better="higher"),
+    "agreement": ScoreName("Label agreement", better="higher", unit="fraction"),
     "class_kid": ScoreName("Class KID", "to", "lower"),
+    "class_fd": ScoreName("Class FD", "to", "lower"),
     "nearest": ScoreName("Distance of nearest image", "in"),
+    "copies": ScoreName("Near copies", "of", "lower", "fraction"),
     "inception_score_splits": ScoreName("Inception-style score, mean of splits", better="higher"),
     "inception_score_adm": ScoreName("Inception-style score, ADM's chunks", better="higher"),
 }
 SPLITS = ("train", "test")
+REFERENCE = "_reference_"  # between a metric and the name of the file it was measured against
 
 
-def score_column(key: str) -> Column:
-    """Of a result's value such as "fd_train"."""
-    metric, _ = _parts(key)
-    better = METRICS[metric].better if metric in METRICS else ""
-    return Column(key, score_name(key), better=better)
+def score_column(key: str, stated: str | None = None) -> Column:
+    """Of a result's value such as "fd_train". stated: the direction that the result gives."""
+    return Column(key, score_name(key), better=score_direction(key, stated))
+
+
+def score_direction(key: str, stated: str | None = None) -> str:
+    """What is better: as the result states it, else as the metric is known; "" if neither."""
+    known = METRICS.get(score_split(key)[0])
+    return stated or (known.better if known else "")
+
+
+def score_unit(key: str) -> Unit:
+    """Of a metric that is not known a plain number."""
+    known = METRICS.get(score_split(key)[0])
+    return known.unit if known else "number"
 
 
 def score_name(key: str) -> str:
     """ "FD to train" for "fd_train"; a name that is not known here as it stands."""
-    metric, split = _parts(key)
+    metric, split = score_split(key)
     if metric not in METRICS:
         return key.replace("_", " ")
     name = METRICS[metric]
@@ -58,17 +78,22 @@ def in_order(keys: Iterable[str]) -> list[str]:
     known = list(METRICS)
 
     def place(key: str) -> tuple[int, str]:
-        metric, split = _parts(key)
+        metric, split = score_split(key)
         place = known.index(metric) if metric in METRICS else len(known)
         return place, "" if split == "train" else split or key
 
     return sorted(dict.fromkeys(keys), key=place)
 
 
-def _parts(key: str) -> tuple[str, str]:
-    """Metric and split; a key that is a metric itself has no split."""
+def score_split(key: str) -> tuple[str, str | None]:
+    """Metric and what it was measured against: "train", "test", "reference NAME" or nothing."""
+    if key in METRICS:
+        return key, None
+    metric, between, name = key.partition(REFERENCE)
+    if between and metric in METRICS:
+        return metric, f"reference {name}"
     metric, _, split = key.rpartition("_")
-    return (metric, split) if key not in METRICS and split in SPLITS else (key, "")
+    return (metric, split) if split in SPLITS and metric else (key, None)
 
 
 def extractor_name(settings: dict[str, Any]) -> str:

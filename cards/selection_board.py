@@ -71,7 +71,6 @@ def selection_table(report: SelectionReport, key: str) -> Table:
                 f"{report.extractor}, {first.n:,} images a point against {first.reference_n:,} "
                 f"real ones ({report.split})",
                 tuple(Row(_point_cells(report, point, settings)) for point in points),
-                settings={"split": report.split, "extractor": report.extractor},
             ),
         ),
         caption="Settings are chosen on the tuning split, which no generator learned from and no "

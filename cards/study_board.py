@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cards.charts import CONTROL, gain_chart
-from cards.class_changes import LEVEL, ClassChange, newcombe_interval
+from cards.class_changes import RULE, TOO_FEW, class_changes
 from cards.facet import ClassView, Section, View
 from cards.published import DATASET, PublishedRow, printed_cell, read_published
 from cards.report_schema import (
@@ -13,7 +13,6 @@ from cards.report_schema import (
     Comparison,
     Difference,
     Finding,
-    StudiedClasses,
     StudyReport,
 )
 from cards.tables import (
@@ -31,6 +30,7 @@ from cards.tables import (
 )
 from cards.views import published_gain_view
 from classifiers.recipe import load_recipe, recipe_names
+from classifiers.statistics import FEWEST_SEEDS
 
 ARM_COLUMNS = (
     Column("arm", "Training set", numeric=False),
@@ -62,11 +62,6 @@ PAPER_COLUMNS = (
 INTERVALS = (
     "± is the standard deviation over runs; square brackets are 95% intervals: of a difference "
     "over seeds (Student's, paired), and in a column of its own over test images."
-)
-RULE = (
-    "A class counts as helped or harmed if McNemar's exact test, paired by test image, and the t "
-    "test paired by seed both say so, at a false discovery rate of 5% over all classes; the "
-    "intervals are Newcombe's, which ignore the pairing."
 )
 
 
@@ -100,11 +95,7 @@ def arms_table(study: StudyReport, key: str) -> Table:
         tuple(
             Group(
                 group_words(group),
-                tuple(
-                    Row(_arm_cells(arm), arm.kind == "real", (study.path.as_posix(),))
-                    for arm in arms
-                ),
-                settings={"model": group[0], "resolution": group[1], "size": group[2]},
+                tuple(Row(_arm_cells(arm), arm.kind == "real") for arm in arms),
             )
             for group, arms in study.groups.items()
         ),
@@ -186,7 +177,6 @@ def classifiers_table(study: StudyReport, key: str) -> Table:
     rows = [
         Row(
             _classifier_cells(arms, generated) | _paper_cells(study, arms[0]),
-            files=(study.path.as_posix(),),
         )
         for arms in study.groups.values()
         for generated in dict.fromkeys(arm.generated for arm in study.rows if arm.generated)
@@ -303,25 +293,22 @@ def _gain_point(arm: Arm) -> dict[str, Any] | None:
 
 def study_class_views(study: StudyReport) -> list[ClassView]:
     """Each arm against the real one, or its control, of the same classifier and size."""
-    labels = {(*arm.group, arm.arm): arm.label for arm in study.rows}
-    return [
-        ClassView(
-            f"{labels[*group, report.arm]} against {labels[*group, report.against]}: "
-            f"{group_words(group)}",
-            f"{labels[*group, report.against]}, by the same classifier",
-            RULE,
-            _changes(report),
+    arms = {(*arm.group, arm.arm): arm for arm in study.rows}
+    views = []
+    for report in study.classes:
+        group = (report.model, report.resolution, report.size)
+        own, against = arms[*group, report.arm], arms[*group, report.against]
+        tested = min(len(own.seeds), len(against.seeds)) >= FEWEST_SEEDS
+        changes = class_changes(
+            [(r.wnid, r.name, r.n, r.baseline, r.other, r.verdict) for r in report.rows]
         )
-        for report in study.classes
-        for group in [(report.model, report.resolution, report.size)]
-    ]
-
-
-def _changes(report: StudiedClasses) -> tuple[ClassChange, ...]:
-    changes = []
-    for row in report.rows:
-        low, high = newcombe_interval(row.baseline, row.n, row.other, row.n, LEVEL)
-        changes.append(
-            ClassChange(row.wnid, row.name, row.n, row.baseline, row.other, low, high, row.verdict)
+        views.append(
+            ClassView(
+                f"{own.label} against {against.label}: {group_words(group)}",
+                f"{against.label}, by the same classifier",
+                RULE if tested else f"{RULE} {TOO_FEW}",
+                changes,
+                tested,
+            )
         )
-    return tuple(sorted(changes, key=lambda c: (c.difference, c.wnid)))
+    return views

@@ -1,20 +1,20 @@
 """A table as people read it: cells with text to show and a value to sort by, rows in groups.
 
 Numbers of different groups are not comparable; sorting, ranking and filtering stay inside one.
-The terminal, Markdown, CSV and the page all render these tables, so they all say the same.
+The terminal, Markdown and the page all render these tables, so they all say the same; CSV and JSON
+have the measurements behind them (cards/board_data.py).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import floor, log10
-from typing import Any
 
 MISSING = "\N{EN DASH}"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """text is shown, value is sorted by and exported; std and interval go to the exports.
+    """text is shown, value, std and interval are what it was made from; value is sorted by.
 
     note: what a reader may want to know of this one cell.
     """
@@ -50,14 +50,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """cells by column key; `baseline` rows (real images) stand in the table without a rank.
-
-    files: the result files the numbers come from.
-    """
+    """cells by column key; `baseline` rows (real images) stand in the table without a rank."""
 
     cells: dict[str, Cell]
     baseline: bool = False
-    files: tuple[str, ...] = ()
 
     def cell(self, key: str) -> Cell:
         return self.cells.get(key, EMPTY)
@@ -65,15 +61,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that may be compared with each other. note: why they stand apart from other groups.
-
-    settings: all that the rows share, protocol included.
-    """
+    """Rows that may be compared with each other. note: why they stand apart from other groups."""
 
     title: str
     rows: tuple[Row, ...]
     note: str = ""
-    settings: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 from cards.against_real import baseline_of
 from cards.charts import distance_chart, gain_chart, scaling_chart
-from cards.class_changes import class_changes
+from cards.class_changes import RULE, changes_between
 from cards.facet import ClassView, View
 from cards.measured import Ranking, Scored, Training
 from cards.measured_cells import names_of
@@ -13,10 +13,6 @@ from cards.measured_tables import find_scored, training_name
 from cards.published import PublishedRow, read_published
 from cards.score_names import extractor_name, score_name
 
-RULE = (
-    "A class counts as helped or harmed if its difference stands out from chance over all classes "
-    "at once (Newcombe intervals, Bonferroni at 5%)."
-)
 REAL_ONLY_M = 1.2  # millions of real images in the paper's scaling curve
 
 
@@ -63,13 +59,15 @@ def class_views(trainings: Sequence[Ranking[Training]]) -> list[ClassView]:
             baseline = baseline_of(ranking, row)
             if row.arm == "real" or not row.per_class or not (baseline and baseline.per_class):
                 continue
+            changes, why_none = changes_between(baseline, row)
             views.append(
                 ClassView(
                     f"{training_name(row, names)}, {row.images:,} images, "
                     f"{ranking.settings['model']} ({ranking.settings['recipe']})",
                     f"{baseline.images:,} real images",
-                    RULE,
-                    class_changes(baseline.per_class, row.per_class),
+                    f"{RULE} {why_none}".strip(),
+                    changes,
+                    tested=not why_none,
                 )
             )
     return views

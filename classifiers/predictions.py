@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from classifiers.encoded import EncodedImages
+from classifiers.proportions import wilson
 from generation.commit import write_atomically
 from generation.image_sets import LabelledImages
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 TOP = 5
 BATCH = 500
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -127,12 +127,6 @@ def accuracy_values(
 
 def share(correct: np.ndarray) -> dict[str, Any]:
     """Share of True in bool[N], N, and its 95% interval (Wilson 1927)."""
-    from scipy.stats import binomtest
-
-    test = binomtest(int(correct.sum()), len(correct))
-    interval = test.proportion_ci(CONFIDENCE, method="wilson")
-    return {
-        "value": float(test.statistic),
-        "n": len(correct),
-        "interval": [float(interval.low), float(interval.high)],
-    }
+    value, n = float(correct.mean()), len(correct)
+    low, high = wilson(np.array([value]), np.array([n]))
+    return {"value": value, "n": n, "interval": [float(low[0]), float(high[0])]}

@@ -4,14 +4,16 @@ All runs are tested on the same images, so runs are compared image by image. Two
 told apart: in which seed a classifier was trained with, and in which test images were drawn.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from classifiers.predictions import CONFIDENCE, TOP
+from classifiers.predictions import TOP
+from classifiers.proportions import CONFIDENCE, wilson
 from generation.errors import UserError
 from generation.storage import ReleasePath
 
@@ -45,13 +47,19 @@ def read_outcomes(paths: dict[int, ReleasePath]) -> Outcomes:
         for column in ("image_id", "label"):
             if not table[column].equals(first[column]):
                 raise UserError(f"{paths[seed]} is of other test images than the other seeds'")
-    top = [np.stack(table["top5"].to_numpy()) for table in tables.values()]
+    top = [top_labels(table) for table in tables.values()]
     return Outcomes(
         seeds=tuple(tables),
         image_ids=tuple(first["image_id"].to_pylist()),
         labels=first["label"].to_numpy().astype(np.int64),
-        top=np.stack(top).astype(np.int32),
+        top=np.stack(top),
     )
+
+
+def top_labels(table: pa.Table) -> np.ndarray:
+    """int32[N,k] of a table of predictions: the k most probable labels of each image."""
+    flat: np.ndarray = table["top5"].combine_chunks().flatten().to_numpy()
+    return flat.reshape(len(table), -1).astype(np.int32, copy=False)
 
 
 def accuracy(outcomes: Outcomes, k: int) -> dict[str, Any]:
@@ -69,14 +77,6 @@ def accuracy(outcomes: Outcomes, k: int) -> dict[str, Any]:
         "n": n,
         "interval": [float(low[0]), float(high[0])],
     }
-
-
-def wilson(shares: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's 95% intervals of shares of counts (1927): low and high, one each."""
-    from statsmodels.stats.proportion import proportion_confint
-
-    low, high = proportion_confint(shares * counts, counts, 1 - CONFIDENCE, method="wilson")
-    return np.asarray(low), np.asarray(high)
 
 
 def difference(baseline: Outcomes, other: Outcomes) -> dict[str, Any]:
@@ -151,47 +151,91 @@ def class_rows(
     seeds; with one seed it is McNemar's as it stands). p_seeds: the t test of the class's top-1,
     paired by seed; fewer than three seeds tell none apart. The larger of the two is corrected
     over the classes to a false discovery rate of 5% (Benjamini & Hochberg 1995). names: wnid and
-    name of each class.
+    name of each class; classes without images have no row.
     """
     require_paired(baseline, other)
-    from scipy.stats import binomtest, false_discovery_control
-
-    before, after = baseline.correct(), other.correct()
-    by_image = after.sum(axis=0) - before.sum(axis=0)
-    found: list[dict[str, Any]] = []
-    for label, (wnid, name) in enumerate(names):
-        mine = baseline.labels == label
-        if not mine.any():
-            continue
-        gained, lost = int((by_image[mine] > 0).sum()), int((by_image[mine] < 0).sum())
-        by_seed = after[:, mine].mean(axis=1) - before[:, mine].mean(axis=1)
-        found.append(
-            {
-                "wnid": wnid,
-                "name": name,
-                "label": label,
-                "n": int(mine.sum()),
-                "baseline": float(before[:, mine].mean()),
-                "other": float(after[:, mine].mean()),
-                "gained": gained,
-                "lost": lost,
-                "p_images": binomtest(gained, gained + lost).pvalue if gained + lost else 1.0,
-                "p_seeds": paired_p(by_seed, int(mine.sum())),
-            }
-        )
-    counts = np.array([row["n"] for row in found])
+    counts = ClassCounts.of(baseline, other)
+    rows = [
+        {
+            "wnid": names[label][0],
+            "name": names[label][1],
+            "label": label,
+            "n": n,
+            "baseline": float(before.mean()),
+            "other": float(after.mean()),
+            "gained": gained,
+            "lost": lost,
+            "p_images": p_images,
+            "p_seeds": paired_p(after - before, n),
+        }
+        for label, n, before, after, gained, lost, p_images in counts.rows()
+    ]
     for key in ("baseline", "other"):
-        low, high = wilson(np.array([row[key] for row in found]), counts)
-        for row, ends in zip(found, zip(low, high, strict=True), strict=True):
-            row[f"{key}_interval"] = [float(end) for end in ends]
-    enough = len(baseline.seeds) >= FEWEST_SEEDS  # else p is 1: what seeds change is unknown
-    larger = [max(row["p_images"], row["p_seeds"] if enough else 1.0) for row in found]
-    adjusted = false_discovery_control(larger, method="bh")
-    for row, p in zip(found, adjusted, strict=True):
+        ends = np.transpose(wilson(np.array([row[key] for row in rows]), counts.n))
+        for row, interval in zip(rows, ends.tolist(), strict=True):
+            row[f"{key}_interval"] = interval
+    _add_verdicts(rows, len(baseline.seeds))
+    return rows
+
+
+def _add_verdicts(rows: list[dict[str, Any]], seeds: int) -> None:
+    """Below FEWEST_SEEDS every p is 1: what seeds change is unknown."""
+    from scipy.stats import false_discovery_control
+
+    enough = seeds >= FEWEST_SEEDS
+    larger = [max(row["p_images"], row["p_seeds"]) if enough else 1.0 for row in rows]
+    for row, p in zip(rows, false_discovery_control(larger, method="bh"), strict=True):
         row["difference"] = row["other"] - row["baseline"]
         row["p_adjusted"] = float(p)
         row["verdict"] = ("helped" if row["difference"] > 0 else "harmed") if p <= LEVEL else ""
-    return found
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """What two arms got right of each class that has images, K of them, with each of S seeds.
+
+    labels, n int64[K]: the classes and their test images; before, after float64[S,K]: top-1;
+    gained, lost int64[K]: images that one of the two gets right more often than the other.
+    """
+
+    labels: np.ndarray
+    n: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    gained: np.ndarray
+    lost: np.ndarray
+
+    @classmethod
+    def of(cls, baseline: Outcomes, other: Outcomes) -> "ClassCounts":
+        """The two have the same images and seeds."""
+        labels, place = np.unique(baseline.labels, return_inverse=True)
+
+        def by_class(flags: np.ndarray) -> np.ndarray:
+            return np.bincount(place, flags, len(labels))
+
+        n = np.bincount(place)
+        before, after = baseline.correct(), other.correct()
+        by_image = after.sum(axis=0) - before.sum(axis=0)
+        return cls(
+            labels=labels,
+            n=n,
+            before=np.stack([by_class(run) for run in before]) / n,
+            after=np.stack([by_class(run) for run in after]) / n,
+            gained=by_class(by_image > 0).astype(int),
+            lost=by_class(by_image < 0).astype(int),
+        )
+
+    def rows(self) -> Iterator[tuple[int, int, np.ndarray, np.ndarray, int, int, float]]:
+        """label, n, before and after by seed, gained, lost, p of McNemar's exact test."""
+        from scipy.stats import binom
+
+        fewer, changed = np.minimum(self.gained, self.lost), self.gained + self.lost
+        tails = binom.cdf(fewer, changed, 0.5) + binom.sf(changed - fewer - 1, changed, 0.5)
+        whole = (self.labels, self.n, self.before.T, self.after.T, self.gained, self.lost)
+        for label, n, before, after, gained, lost, p in zip(
+            *whole, np.minimum(tails, 1.0), strict=True
+        ):
+            yield int(label), int(n), before, after, int(gained), int(lost), float(p)
 
 
 def paired_p(differences: np.ndarray, n: int) -> float | None:

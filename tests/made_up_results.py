@@ -1,12 +1,14 @@
 """Result files with made-up numbers. They exist in tests alone, never among the results."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from builder.results import Result
+from classifiers.predictions import Predictions, accuracy_values
 
 PROTOCOL = {"resolution": 32, "epochs": 10, "test_split": "test"}
 SCORE_PROTOCOL = {"features": {"extractor": "efficientnet-lite0-64", "input_size": 64}}
@@ -79,34 +81,60 @@ def write_all(folder: Path, results: Sequence[Result]) -> Path:
     return folder
 
 
+def write_run(
+    path: Path,
+    train: Sequence[dict[str, Any]],
+    correct: np.ndarray,
+    labels: np.ndarray,
+    names: Sequence[str],
+    seed: int,
+) -> Result:
+    """A run that is right where `correct` bool[N] says: its result, and its predictions beside."""
+    first = np.where(correct, labels, (labels + 1) % len(names))
+    top = np.stack([first, (first + 1) % len(names)], axis=1).astype(np.int32)
+    ids = tuple(f"i{i}" for i in range(len(labels)))
+    predictions = Predictions(ids, labels, top, np.full(len(labels), 0.5, np.float32))
+    made_up = a_classifier_result(train, 0.5, seed)
+    wnids = [f"n{i:04d}" for i in range(len(names))]
+    values = accuracy_values(predictions, wnids, names)
+    result = replace(made_up, values={"top1": values["top1"], "per_class": values["per_class"]})
+    result.write(path)
+    predictions.write(path.with_suffix(".parquet"))
+    return result
+
+
 def labelled_fixture(folder: Path, classes: int, rows: int) -> Path:
-    """`rows` sets, `classes` classes; generated images are bad for every tenth class."""
+    """`rows` sets, `classes` classes; generated images are bad for every tenth class.
+
+    Real images and the best generated ones have three runs with predictions of 50 images a class,
+    so that classes can be told apart; the other sets have one run without.
+    """
     random = np.random.default_rng(0)
     names = [f"made-up class number {i}" for i in range(classes)]
     tenth = np.arange(classes) % 10 == 0
+    labels = np.repeat(np.arange(classes), 50)
+    hardness = random.random(len(labels))
+
+    def write_runs(source: dict[str, Any], mean: float, of_tenth: float) -> None:
+        rates = np.where(tenth, of_tenth, mean)[labels]
+        for seed in range(3):
+            correct = (hardness < rates) ^ (random.random(len(labels)) < 0.01)
+            write_run(
+                folder / f"{source['name']}-{seed}.json", [source], correct, labels, names, seed
+            )
 
     def accuracies(mean: float, of_tenth: float) -> list[tuple[str, float]]:
         shares = random.binomial(50, np.where(tenth, of_tenth, mean)) / 50
         return list(zip(names, shares.tolist(), strict=True))
 
-    real = a_classifier_result(
-        [a_source("made-up real", 1000, "real")],
-        0.76,
-        0,
-        per_class=accuracies(0.76, 0.76),
-        test_n=50,
-    )
+    sources = [a_source(f"made-up set {i}", 1000) for i in range(rows - 1)]
+    write_runs(a_source("made-up real", 1000, "real"), 0.76, 0.76)
+    write_runs(sources[-1], 0.5 + (rows - 2) / 100, 0.2)
     generated = [
         a_classifier_result(
-            [a_source(f"made-up set {i}", 1000)],
-            0.5 + i / 100,
-            0,
-            per_class=accuracies(0.5 + i / 100, 0.2),
-            test_n=50,
+            [source], 0.4 + i / 100, 0, per_class=accuracies(0.5 + i / 100, 0.2), test_n=50
         )
-        for i in range(rows - 1)
+        for i, source in enumerate(sources[:-1])
     ]
-    scores = [
-        a_scores_result(a_source(f"made-up set {i}", 1000), 30.0 - i / 2) for i in range(rows - 1)
-    ]
-    return write_all(folder, [real, *generated, *scores])
+    scores = [a_scores_result(source, 30.0 - i / 2) for i, source in enumerate(sources)]
+    return write_all(folder, [*generated, *scores])

@@ -19,8 +19,7 @@ from builder.parquet import image_features, table_schema
 from builder.readme import write_readme
 from builder.results import Result
 from cards.card_body import card_body
-from cards.class_changes import class_changes, newcombe_interval, wilson_interval
-from cards.measured import ClassScore
+from cards.picture_names import WIDEST, label_font, shown_name
 from cards.render_card import load_contract, picture_names, render_card
 from cards.sample_grid import (
     CELL,
@@ -39,6 +38,7 @@ from cards.tables import MISSING
 from generation.classes import ClassEntry
 from generation.commit import sha256_bytes
 from generation.errors import UserError
+from tests.killing import POINTS, hashes, killed_at, temporaries
 from tests.shapes import encode_table
 
 CLASSES = tuple(
@@ -196,6 +196,32 @@ def test_grid_enlarges_whole_pixels_without_blending(release: Path) -> None:
     assert np.array_equal(first, a_picture(0, 0).repeat(4, 0).repeat(4, 1))
 
 
+@pytest.mark.parametrize("name", ["Zoë", "Жук", "Ωμέγα", "naïve façade", "שלום", "كلب"])
+def test_names_in_pictures_have_their_letters(name: str) -> None:
+    """Each letter has a picture of its own; a missing one would be the same box for all."""
+    font = label_font()
+    assert shown_name(ClassEntry(0, "c0", name, name), font) == name
+    box = bytes(font.getmask("\ue000"))
+    assert all(bytes(font.getmask(letter)) != box for letter in name if letter != " ")
+
+
+def test_names_without_letters_in_the_font_are_shown_by_their_id() -> None:
+    font = label_font()
+    assert shown_name(ClassEntry(3, "n02084071", "개", "dog"), font) == "n02084071"
+    assert shown_name(ClassEntry(3, "개", "개", "dog"), font) == "class 3"
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 5000, "שלום " * 200, "two\nlines", "\x1b[2J", "a\u202eb", "", "\t"]
+)
+def test_no_name_breaks_or_widens_the_picture(release: Path, name: str) -> None:
+    samples = read_samples(release, per_class=2)
+    classes = tuple(replace(c, name=name) for c in samples.classes)
+    picture = draw_grid(replace(samples, classes=classes))
+    assert picture.width <= WIDEST + 3 * GAP + 2 * (CELL + GAP)
+    assert picture.height == 3 * (CELL + GAP) + GAP
+
+
 def test_large_images_shrink_and_keep_their_shape() -> None:
     assert fit(np.zeros((300, 200, 3), np.uint8), 96).size == (64, 96)
 
@@ -310,6 +336,19 @@ def test_snippet_names_the_repository(release: Path) -> None:
     assert 'load_dataset("someone/garments", "16")' in body_of(release, location="someone/garments")
 
 
+def test_card_of_a_hostile_release_is_text(release: Path) -> None:
+    manifest = read_manifest(release)
+    told = "<img src=x>\n# heading [x](http://y) \x1b[2J"
+    recipe = {**manifest.origin["recipe"], "description": told}
+    manifest = replace(manifest, name="a|<b>", origin={**manifest.origin, "recipe": recipe})
+    pictures = picture_names(read_groups(release))
+    body = card_body(manifest, pictures, None, "./ga'r\"m $(x)", DAY)
+    for raw in ("<img", "](http://y", "\n# heading", "<b>", "\x1b"):
+        assert raw not in body.replace(f"@misc{{{manifest.name}", "").replace("{a|<b>}", "")
+    assert 'load_dataset("./ga\'r\\"m $(x)", "16")' in body
+    assert "release verify 'ga'\"'\"'r\"m $(x)'\n" in body
+
+
 def test_card_shows_every_number_of_its_results(release: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
     a_result(release, 0.80).write(results / "0.json")
@@ -406,36 +445,30 @@ def test_readme_without_contract_is_refused(tmp_path: Path, text: str) -> None:
         load_contract(tmp_path / "README.md")
 
 
-def test_newcombe_interval_equals_the_published_example() -> None:
-    """Newcombe 1998, table II, (a), method 10: 56/70 against 48/80."""
-    low, high = newcombe_interval(48 / 80, 80, 56 / 70, 70, 0.05)
-    assert (round(low, 4), round(high, 4)) == (0.0524, 0.3339)
+@pytest.mark.parametrize("point", POINTS)
+def test_a_card_that_is_killed_leaves_whole_files_and_a_release_that_is_read(
+    release: Path, point: str
+) -> None:
+    render_card(str(release), published="2026-01-01")
+    old = hashes(release)
+    render_card(str(release), published="2026-02-02", per_class=3)
+    new = hashes(release)
+    render_card(str(release), published="2026-01-01")
+    assert hashes(release) == old
+    number = 1
 
+    def again() -> None:
+        render_card(str(release), published="2026-02-02", per_class=3)
 
-def test_wilson_interval_equals_scipys() -> None:
-    from scipy.stats import binomtest
-
-    expected = binomtest(41, 50).proportion_ci(0.95, method="wilson")
-    assert wilson_interval(41 / 50, 50, 0.05) == pytest.approx((expected.low, expected.high))
-
-
-def test_chance_differences_are_not_called_harm() -> None:
-    """1000 classes of 50 images, the same true accuracy: no class may be named but by a fluke."""
-    random = np.random.default_rng(0)
-
-    def scores() -> list[ClassScore]:
-        return [
-            ClassScore(f"n{i}", f"n{i}", 50, k / 50)
-            for i, k in enumerate(random.binomial(50, 0.7, 1000))
-        ]
-
-    changes = class_changes(scores(), scores())
-    assert sum(change.verdict != "" for change in changes) <= 1
-    assert sum(change.low > 0 or change.high < 0 for change in changes) > 10
-
-
-def test_clear_harm_and_help_are_named_most_harmed_first() -> None:
-    before = [ClassScore(w, w, 1000, 0.8) for w in ("a", "b", "c")]
-    after = [ClassScore(w, w, 1000, x) for w, x in (("a", 0.9), ("b", 0.5), ("c", 0.8))]
-    changes = class_changes(before, after)
-    assert [(c.wnid, c.verdict) for c in changes] == [("b", "harmed"), ("c", ""), ("a", "helped")]
+    while killed_at(number, point, again):
+        found = {n: d for n, d in hashes(release).items() if not n.startswith("lease/")}
+        for name, digest in found.items():
+            assert digest in (old.get(name), new.get(name)), (number, name)
+        assert set(old) <= set(found)
+        read_manifest(release)
+        again()
+        assert hashes(release) == new
+        assert not temporaries(release)
+        render_card(str(release), published="2026-01-01")
+        number += 1
+    assert number == 5  # picture, croissant.json, README.md, manifest.json

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import mlcroissant
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from builder.manifest import Manifest, read_manifest
@@ -14,6 +16,7 @@ from builder.readme import write_readme
 from cards.croissant import LICENSES, SYNTHETIC, croissant_document, croissant_json
 from cards.provenance import LEARNED
 from cards.render_card import publication_day
+from generation.commit import sha256_file
 from generation.errors import UserError
 from tests.shapes import make_images
 from tests.shapes import write_release as write_real
@@ -186,3 +189,21 @@ def test_a_real_release_is_no_synthetic_one(tmp_path: Path) -> None:
     assert "digitalSourceType" not in content
     assert content["prov:wasDerivedFrom"]["name"] == "drawn by the test"
     assert issues(json.loads(json.dumps(content))) == (set(), set())
+
+
+def test_a_release_in_arrow_says_who_reads_its_rows(release: Path, tmp_path: Path) -> None:
+    """mlcroissant has no reader of Arrow: valid, every file listed, and said plainly."""
+    parquet = read_manifest(release)
+    shard = parquet.shards[0]
+    table = pq.read_table(release / shard.path)
+    (tmp_path / "16" / "train").mkdir(parents=True)
+    path = tmp_path / "16" / "train" / "data-0.arrow"
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
+    arrow = replace(shard, path="16/train/data-0.arrow", sha256=sha256_file(path))
+    manifest = replace(parquet, shards=(arrow,), origin=json.loads(json.dumps(ORIGIN)))
+    content = json.loads(croissant_json(tmp_path, manifest, None, DAY))
+    assert issues(content) == (set(), set())
+    (files,) = (d for d in content["distribution"] if d["@type"] == "cr:FileSet")
+    assert "mlcroissant, which knows Parquet, gives no records" in files["description"]
+    assert "mlcroissant" not in json.dumps(document(release))

@@ -15,14 +15,19 @@ import pytest
 
 from builder.results import Result
 from cards.against_real import verdict
+from cards.answer import NOTHING, PRINTED
 from cards.board import assemble_board
+from cards.data_files import render_csv
+from cards.leaderboard import leaderboard
 from cards.measured import Score
-from cards.page import render_csv, render_html, render_json, render_markdown, write_site
+from cards.page import render_html, render_markdown, write_site
 from cards.published import FOLDER, TABLES, read_published
 from cards.result_folder import ResultFolder, read_folder
 from cards.tables import MISSING
 from generation.commit import sha256_file
 from generation.errors import UserError
+from tests.board_tables import board_tables
+from tests.killing import POINTS, hashes, killed_at, temporaries
 from tests.made_up_results import (
     PROTOCOL,
     a_classifier_result,
@@ -56,7 +61,7 @@ def measured(tmp_path: Path) -> Path:
 
 
 def board_of(folder: Path) -> Any:
-    return json.loads(render_json(assemble_board(read_folder(folder), [])))
+    return board_tables(assemble_board(read_folder(folder), []))
 
 
 def table_of(board: Any, dataset: str, key: str) -> Any:
@@ -141,7 +146,7 @@ def test_page_shows_every_published_classifier_and_scaling_cell(
 
 def test_groups_put_each_published_system_at_its_resolution() -> None:
     table = table_of(
-        json.loads(render_json(assemble_board(ResultFolder(), []))),
+        board_tables(assemble_board(ResultFolder(), [])),
         "imagenet-1k",
         "published-systems",
     )
@@ -302,8 +307,11 @@ def test_other_data_set_is_another_facet(tmp_path: Path) -> None:
         a_classifier_result([a_source("good", 1000)], 0.8, 0, dataset=name)
         for name in ("one", "two")
     ]
-    board = board_of(write_all(tmp_path / "results", results))
+    found = read_folder(write_all(tmp_path / "results", results))
+    board = board_tables(assemble_board(found, [], published=True))
     assert [facet["dataset"] for facet in board] == ["one", "two", "imagenet-1k"]
+    unasked = assemble_board(found, [])
+    assert [facet.key for facet in unasked] == ["one", "two"]
     assert all(len(table_of(board, n, f"{n}-classifiers")["groups"]) == 1 for n in ("one", "two"))
 
 
@@ -341,8 +349,11 @@ def test_two_releases_of_one_name_are_told_apart(tmp_path: Path) -> None:
 
 
 def tamper(folder: Path, change: dict[str, Any]) -> Path:
+    """As of before results had the hash of all they say."""
     path = next(iter(sorted(folder.glob("*.json"))))
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    content = {**json.loads(path.read_text()), **change}
+    del content["result_sha256"]
+    path.write_text(json.dumps(content))
     return path
 
 
@@ -374,7 +385,7 @@ def test_one_run_in_two_files_is_refused(tmp_path: Path) -> None:
 
 
 def test_other_files_are_left_alone(measured: Path) -> None:
-    (measured / "0.parquet").write_bytes(b"predictions")
+    (measured / "images.parquet").write_bytes(b"images")
     (measured / "notes.md").write_text("notes")
     assert len(read_folder(measured).measurements) == 12
 
@@ -407,7 +418,7 @@ def test_command_writes_the_site_and_one_json_document(measured: Path, tmp_path:
 
 def test_command_prints_tables_on_the_terminal(measured: Path) -> None:
     run = subprocess.run(
-        [sys.executable, "-m", "cards.leaderboard", str(measured)],
+        [sys.executable, "-m", "cards.leaderboard", str(measured), "--all", "--published"],
         capture_output=True,
         text=True,
         check=True,
@@ -417,11 +428,35 @@ def test_command_prints_tables_on_the_terminal(measured: Path) -> None:
     assert "239.18 ± 1.14" in run.stdout
 
 
+def test_terminal_begins_with_the_answer_and_a_few_rows(
+    measured: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leaderboard(measured)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert (
+        "On fixture the best set of generated images, good (1,000 images), gives resnet10t (small) "
+        "81.00% top-1 (2 runs) on real test images; 1,000 real images give 86.00% top-1 (2 runs)"
+        in shown
+    )
+    assert "good 81.00 ± 1.41" in shown
+    assert "2 more rows in 2 tables: --all prints them" in shown
+    assert "Inception" not in shown
+
+
+def test_answer_without_generated_or_real_images_promises_nothing(tmp_path: Path) -> None:
+    lone = a_classifier_result([a_source("good", 1000)], 0.8, 0)
+    (facet,) = assemble_board(read_folder(write_all(tmp_path / "results", [lone])), [])
+    assert facet.answer == NOTHING
+    (published,) = assemble_board(ResultFolder(), [])
+    assert published.answer == PRINTED
+
+
 def test_csv_and_markdown_have_the_same_numbers_as_the_page(measured: Path) -> None:
     facets = assemble_board(read_folder(measured), [])
     rows = list(csv.DictReader(io.StringIO(render_csv(facets))))
-    good = next(r for r in rows if r["name"] == "good" and r["table"] == "fixture-classifiers")
-    assert (float(good["top1"]), float(good["fd_train_low"])) == (pytest.approx(81.0), 19.0)
+    good = {(r["metric"], r["split"]): r for r in rows if r["system"] == "good"}
+    assert float(good["top1", "test"]["value"]) == pytest.approx(0.81)
+    assert float(good["fd", "train"]["low"]) == 19.0
     (shown_row,) = [
         r for r in tables_in(render_html(facets))["fixture-classifiers"] if r[1] == "good"
     ]
@@ -461,3 +496,26 @@ def test_text_from_results_cannot_become_markup(tmp_path: Path) -> None:
     page = render_html(facets)
     assert "<script>alert" not in page
     assert "</script><b>" not in page
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_leaderboard_that_is_killed_leaves_whole_files(tmp_path: Path, point: str) -> None:
+    results = write_all(tmp_path / "results", [a_classifier_result([a_source("a", 9)], 0.8, 0)])
+    out = tmp_path / "site"
+    leaderboard(results, out)
+    old = hashes(out)
+    a_classifier_result([a_source("b", 9)], 0.9, 0).write(results / "b.json")
+    number = 1
+    while killed_at(number, point, lambda: leaderboard(results, out)):
+        found = hashes(out)
+        assert set(found) == set(old)
+        leaderboard(results, out)
+        assert not temporaries(out)
+        new = hashes(out)
+        assert all(digest in (old[name], new[name]) for name, digest in found.items())
+        (results / "b.json").rename(tmp_path / "b.json")
+        leaderboard(results, out)
+        assert hashes(out) == old
+        (tmp_path / "b.json").rename(results / "b.json")
+        number += 1
+    assert number == 6

@@ -41,7 +41,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     a_study(results / "study")
     a_sweep(results / "sweep")
     a_finetuning(results / "finetuning")
-    files = write_site(assemble_board(read_folder(results), []), folder / "site")
+    files = write_site(assemble_board(read_folder(results), [], published=True), folder / "site")
     assert files[0].stat().st_size < 3_000_000
     return files[0].as_uri()
 
@@ -213,3 +213,16 @@ def test_harmed_classes_are_one_click_away(page: Any) -> None:
     differences = [float(t.replace("\N{MINUS SIGN}", "-")) for t in column(page, CLASSES, 4)]
     assert differences == sorted(differences)
     assert max(differences) < 0
+
+
+def test_accuracy_can_be_read_on_a_phone_without_scrolling(browser: Any, address: str) -> None:
+    with opened(browser, address, 400) as page:
+        cell = page.locator(f"{BOARD} tbody tr:not(.group) td.number").nth(1)
+        box = cell.bounding_box()
+        assert float(cell.inner_text().split(" ")[0]) > 1  # the top-1, behind the rank
+        assert box["x"] + box["width"] <= 400
+
+
+def test_page_begins_with_the_answer(page: Any) -> None:
+    said = page.locator("#facet-fixture .answer").inner_text()
+    assert said.startswith("On fixture the best set of generated images, made-up set 28")

@@ -12,8 +12,9 @@ from builder.manifest import Manifest, ShardRecord
 from builder.results import Result
 from cards.board import assemble_board
 from cards.charts import CONTROL
+from cards.data_files import render_classes_csv
 from cards.facet import Facet
-from cards.page import board_json, render_classes_csv, render_html
+from cards.page import render_html
 from cards.published import read_published
 from cards.report_schema import SelectionReport, StudyReport
 from cards.result_folder import read_folder
@@ -21,6 +22,7 @@ from cards.selection_board import selection_views
 from cards.study_board import gain_views, published_classifier
 from classifiers.recipe import recipe_names
 from generation.errors import UserError
+from tests.board_tables import board_tables
 from tests.made_up_reports import FINDING, a_finetuning, a_study, a_sweep
 from tests.made_up_results import a_classifier_result, a_scores_result, a_source, write_all
 
@@ -30,7 +32,7 @@ def facet_of(folder: Path, dataset: str = "fixture") -> Facet:
 
 
 def table_of(facet: Facet, ending: str) -> Any:
-    tables = board_json([facet])[0]["tables"]
+    tables = board_tables([facet])[0]["tables"]
     return next(table for table in tables if table["key"].endswith(ending))
 
 
@@ -268,3 +270,11 @@ def test_cost_that_a_stage_does_not_tell_is_left_out(tmp_path: Path) -> None:
     columns = table_of(facet_of(tmp_path), "-scores")["columns"]
     assert "sampler" in columns
     assert "seconds" not in columns
+
+
+def test_contents_name_no_two_sections_alike(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        a_sweep(tmp_path / name)
+    titles = [section.title for section in facet_of(tmp_path).sections]
+    assert len(titles) == len(set(titles)) == 2
+    assert titles[0].endswith("(1 of 2)")

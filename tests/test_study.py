@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import binomtest, t, ttest_rel
 
 from cards.result_folder import read_folder
+from classifiers.proportions import wilson
 from classifiers.recipe import load_recipe
 from classifiers.run_study import run_study
 from classifiers.statistics import (
@@ -19,7 +20,6 @@ from classifiers.statistics import (
     difference,
     name_ambiguity,
     paired_p,
-    wilson,
 )
 from classifiers.study import BUILTIN, Arm, load_study, needed_per_class
 from classifiers.study_cost import multiply_adds, study_costs
