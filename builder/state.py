@@ -77,7 +77,8 @@ def read_state(release: ReleasePath, kind: type[State]) -> State | None:
             Environment(e["device"], tuple((name, found) for name, found in e["versions"]))
             for e in content.get("environments", ())
         )
-        return SHAPES[kind].validate_python(asdict(kind(**content)))
+        state: State = SHAPES[kind].validate_python(asdict(kind(**content)))
+        return state
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path} cannot be read: restore it, or name another --out") from None
 
