@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -10,6 +11,8 @@ import pytest
 from PIL import Image
 
 from builder.manifest import read_manifest
+from builder.release.reproduce import Release
+from generation.errors import UserError
 from generation.storage import release_path
 from tests.conftest import release_bytes, run
 from tests.faulty_store import BUCKET
@@ -115,6 +118,14 @@ def test_reproduce_tells_what_differs(release: Path):
     unknown = run(["release", "reproduce", release, *TRUST, "s7-r8-c9-000000-0"])
     assert (unknown.returncode, len(unknown.stderr.splitlines())) == (2, 1)
     assert "its names are as s7-r8-c0-000000-0" in unknown.stderr
+
+
+def test_a_sample_of_more_rows_than_a_shard_has_is_one_line(built: Path):
+    manifest = read_manifest(built)
+    many = tuple(replace(record, rows=10**9) for record in manifest.shards)
+    source = Release(built, replace(manifest, shards=many))
+    with pytest.raises(UserError, match=r"rows, the manifest says 1000000000: see `release ver"):
+        source.draw(3, 0, last_stage=False)
 
 
 def test_reproduce_with_the_embedded_model(tmp_path: Path):
