@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from datasets import load_dataset
 
 from builder.manifest import read_manifest
 from tests.conftest import ROOT, run
@@ -181,9 +182,22 @@ def test_an_extended_release_adds_what_is_new(
     assert publish(grown, address, tmp_path / "home", "--tag", "v2").returncode == 0
     assert state.published(REPO, "v2") == local(grown)
     assert state.calls["put"] - before == 3 * 2
+    assert_loads_while_shards_are_added(state, grown, tmp_path / "half")
     assert len([revision for revision in state.repos[REPO] if revision != "main"]) == 2
     taken = publish(release, address, tmp_path / "home", "--tag", "v2")
     assert taken.returncode == 2
+
+
+def assert_loads_while_shards_are_added(state: Hub, grown: Path, half: Path) -> None:
+    """The first commit of an extension has the README name the files that were there before."""
+    pinned = {"README.md", "manifest.json"}
+    first, *data, last = state.commits[-state.commits[::-1].index(sorted(pinned)) - 1 :]
+    assert set(first) == pinned <= set(last)
+    assert data
+    readme = next(b for b in state.blobs.values() if b.startswith(b"---") and b"*.par" not in b)
+    shutil.copytree(grown, half)
+    (half / "README.md").write_bytes(readme)
+    assert len(load_dataset(str(half), "32", split="train", cache_dir=f"{half}-cache")) == 15
 
 
 def test_what_is_not_published(release: Path, hub: tuple[Hub, str], tmp_path: Path):

@@ -67,6 +67,13 @@ class Repository:
         )
         return {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
 
+    def read(self, path: str) -> bytes:
+        """Content of a small file that is in the repository."""
+        fetched = self._persist(
+            lambda: self._api.hf_hub_download(self.name, path, repo_type="dataset")
+        )
+        return Path(fetched).read_bytes()
+
     def commit(self, files: Sequence[LocalFile], message: str) -> None:
         """Upload `files` and commit them at once; those that are there are left alone."""
         tried = False

@@ -3,15 +3,21 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from huggingface_hub import RepoFile
 
 from builder.manifest import MANIFEST_FILE, Manifest
 from builder.markers import marker_name
+from builder.readme import README_FILE
 from builder.release.findings import Problem
 from builder.release.hub import LocalFile, Repository, lacking, local_file
 from builder.release.shard_checks import marker_problems
+from builder.standing import keep_loadable
 from builder.state import STATE_FILE
 from generation.commit import sha256_file
 from generation.errors import UserError
+from generation.shard_files import is_shard
 
 BATCH_FILES = 100  # files in a commit, shards and markers
 BATCH_BYTES = 4 << 30
@@ -99,6 +105,8 @@ def publish_release(
     there = repository.files()
     _refuse_other_data(repository.name, data, list(there))
     missing = lacking(data, there)
+    if _pin_readme(repository, missing, there):
+        there = repository.files()
     advance(sum(f.size for f in data) - sum(f.size for f in missing))
     for batch in _batches(missing):
         repository.commit(batch, f"Add shards of {manifest.name}")
@@ -131,6 +139,26 @@ def _refuse_links_out(release: Path, files: Sequence[LocalFile]) -> None:
                 f"{file.source} is a link that leads out of {release}: put the file itself there; "
                 "what is published is of the release alone"
             )
+
+
+def _pin_readme(
+    repository: Repository, missing: Sequence[LocalFile], there: dict[str, RepoFile]
+) -> bool:
+    """Before shards are added to an earlier state: have its README name each of its files.
+
+    So it loads as it was until all of them are there. Returns whether the README was replaced.
+    """
+    if not {README_FILE, MANIFEST_FILE} <= there.keys():
+        return False
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        for path in (README_FILE, MANIFEST_FILE):
+            (folder / path).write_bytes(repository.read(path))
+        keep_loadable(folder, [file.path for file in missing if is_shard(file.path)])
+        changed = lacking([local_file(folder, p) for p in (README_FILE, MANIFEST_FILE)], there)
+        if changed:
+            repository.commit(changed, "Name each file while shards are added")
+    return bool(changed)
 
 
 def _refuse_other_data(name: str, data: Sequence[LocalFile], there: Sequence[str]) -> None:
