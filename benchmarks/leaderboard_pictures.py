@@ -1,6 +1,6 @@
 """Pictures of the leaderboard's page for docs/comparing.md, taken in headless Chromium.
 
-    leaderboard results --out site
+    leaderboard results --published --out site
     python benchmarks/leaderboard_pictures.py site/index.html --out docs/leaderboard
 
 Needs the development packages (./setup.sh --test) and a Chromium. A picture shows one section, at

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from classifiers.statistics import top_labels
+from generation.commit import sha256_file
 from generation.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ def check_against_predictions(result: "ClassifierResult") -> bool:
     path = predictions_beside(result.path)
     if not path.is_file():
         return False
-    labels, first = _labels_and_first(path)
-    right = labels == first
+    labels, top = _labels_and_top(path)
+    right = labels == top[:, 0]
     top1 = result.values.top1
     if top1.n != len(right):
         raise UserError(f"{result.path} is of {top1.n:,} images, {path.name} of {len(right):,}")
@@ -41,6 +42,13 @@ def check_against_predictions(result: "ClassifierResult") -> bool:
         )
     for entry, counted in zip(per_class, by_class.tolist(), strict=False):
         _compare(result.path, f"top-1 of {entry.name}", entry.top1, counted, path)
+    if result.values.top5 is not None:
+        among = float((labels[:, None] == top).any(axis=1).mean())
+        _compare(result.path, "top-5", result.values.top5.value, among, path)
+    if result.values.predictions_sha256 not in (None, sha256_file(path)):
+        raise UserError(
+            f"{path} is not the file of predictions that {result.path.name} was made of"
+        )
     return True
 
 
@@ -53,10 +61,13 @@ def _compare(result: Path, what: str, stated: float, counted: float, predictions
         )
 
 
-def _labels_and_first(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """int64[N] each: the true label of each test image, and the most probable one."""
+def _labels_and_top(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """int64[N], the true label of each test image; int32[N,k], the most probable ones."""
     try:
         table = pq.read_table(path, columns=["label", "top5"])
-        return table["label"].to_numpy().astype(np.int64), top_labels(table)[:, 0].astype(np.int64)
+        labels, top = table["label"].to_numpy().astype(np.int64), top_labels(table)
+        if not len(labels) or not top.shape[1]:
+            raise ValueError("it holds no rows")
+        return labels, top
     except (pa.ArrowException, ValueError, KeyError, IndexError, OSError) as error:
         raise UserError(f"{path} is no file of predictions: {error}") from None

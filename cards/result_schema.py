@@ -70,13 +70,17 @@ class ClassAccuracy(BaseModel):
 
 
 class ClassifierValues(BaseModel):
-    """top5 and per_class may be missing: a set of two classes has no top-5."""
+    """top5 and per_class may be missing: a set of two classes has no top-5.
+
+    predictions_sha256: of the file beside the result; results of before do not say it.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     top1: Accuracy
     top5: Accuracy | None = None
     per_class: tuple[ClassAccuracy, ...] = ()
+    predictions_sha256: str | None = None
 
 
 class ClassifierResult(BaseModel):

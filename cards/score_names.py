@@ -36,6 +36,7 @@ METRICS = {
     "coverage": ScoreName("Coverage", "on", "higher", "fraction"),
     "vendi": ScoreName("Vendi score", better="higher"),
     "agreement": ScoreName("Label agreement", better="higher", unit="fraction"),
+    "agreement_top5": ScoreName("Label agreement, first five", better="higher", unit="fraction"),
     "class_kid": ScoreName("Class KID", "to", "lower"),
     "class_fd": ScoreName("Class FD", "to", "lower"),
     "nearest": ScoreName("Distance of nearest image", "in"),

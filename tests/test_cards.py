@@ -367,6 +367,38 @@ def test_card_shows_every_number_of_its_results(release: Path, tmp_path: Path) -
     assert "Not measured: how far they lie from the real ones (`score-release`)." in body
 
 
+def test_a_card_without_results_does_not_erase_measurements(release: Path, tmp_path: Path) -> None:
+    a_result(release, 0.80).write(tmp_path / "results" / "0.json")
+    render_card(str(release), results=tmp_path / "results", allow_missing=True)
+    before = (release / "README.md").read_bytes()
+    with pytest.raises(UserError, match="give --results again, or --drop-results"):
+        render_card(str(release), repo="me/garments")
+    assert (release / "README.md").read_bytes() == before
+    with pytest.raises(UserError, match="exclude each other"):
+        render_card(str(release), results=tmp_path / "results", drop_results=True)
+    render_card(str(release), drop_results=True)
+    assert b"What was measured" not in (release / "README.md").read_bytes()
+    render_card(str(release), repo="me/garments")
+
+
+def test_card_counts_classifiers_and_settings_in_words(release: Path, tmp_path: Path) -> None:
+    first = a_result(release, 1.0)
+    other = replace(first, protocol={"epochs": 9})
+    for number, result in enumerate((first, other)):
+        values = {"top1": {"value": 1.0, "n": 3000, "interval": [0.99, 1.0]}}
+        replace(result, values=values).write(tmp_path / "results" / f"{number}.json")
+    body = body_of(release, tmp_path / "results", allow_missing=True)
+    line = (
+        "As the only training images: resnet10t in 2 settings reaches 100.00% top-1 with these 18."
+    )
+    assert f"\nWorth as training images, as far as it was measured:\n\n- {line}\n" in body
+    assert "- Training classifiers" not in body
+    vit = replace(other, subject={**other.subject, "model": "vit"})
+    vit.write(tmp_path / "results" / "1.json")
+    body = body_of(release, tmp_path / "results", allow_missing=True)
+    assert "images: 2 classifiers, resnet10t to vit, reach 100.00% top-1 with these 18." in body
+
+
 def test_results_of_another_build_of_the_release_are_refused(release: Path, tmp_path: Path) -> None:
     a_result(release, 0.8, content_sha256="0" * 64).write(tmp_path / "results" / "0.json")
     with pytest.raises(UserError, match=r"is about another garments .*score it again"):

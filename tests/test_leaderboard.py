@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from builder.results import Result
-from cards.against_real import verdict
+from cards.against_real import ratio_to, verdict
 from cards.answer import NOTHING, PRINTED
 from cards.board import assemble_board
 from cards.data_files import render_csv
@@ -225,6 +225,22 @@ def test_ratio_to_real_has_its_interval_over_shared_seeds(tmp_path: Path) -> Non
     assert rows["made"]["ratio_low"] == pytest.approx(ratios.mean() - half)
     assert rows["made"]["ratio_high"] == pytest.approx(ratios.mean() + half)
     assert "ratio_low" not in rows["single"]  # one seed, of the three that real images have
+
+
+@pytest.mark.parametrize(
+    ("ours", "real", "shown"),
+    [
+        ({0: 0.9, 1: 0.8}, {0: 0.2, 1: 0.8}, False),  # two runs far apart
+        ({0: 0.1, 1: 0.9}, {0: 0.80, 1: 0.81}, False),  # the ratio may be below 0
+        ({0: 0.80, 1: 0.81}, {0: 0.85, 1: 0.86}, True),
+        ({0: 0.8}, {0: 0.0}, False),
+    ],
+)
+def test_ratio_whose_interval_says_nothing_is_not_shown(
+    ours: dict[int, float], real: dict[int, float], shown: bool
+) -> None:
+    scores = [Score({str(s): v for s, v in runs.items()}, 10_000, None) for runs in (real, ours)]
+    assert (ratio_to(*scores) is not None) == shown
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from cards.leaderboard import leaderboard
 from cards.measured import classifier_rankings
 from cards.measured_tables import training_table
 from cards.result_folder import read_folder
+from generation.commit import sha256_file
 from generation.errors import UserError
 from tests.made_up_results import a_source, write_run
 
@@ -77,6 +78,8 @@ def test_results_of_before_the_hash_are_read(run: Path) -> None:
         (("values", "top1", "value"), 0.999, r"top-1 is 99\.90%, the predictions .* 80\.00%"),
         (("values", "top1", "n"), 10_000, r"of 10,000 images, run\.parquet of 200"),
         (("values", "per_class", 3, "top1"), 0.9, r"top-1 of class 3 is 90\.00%"),
+        (("values", "top5"), {"value": 0.1, "n": 200}, r"top-5 is 10\.00%, the predictions"),
+        (("values", "predictions_sha256"), "0" * 64, r"not the file of predictions that run\.json"),
     ],
 )
 def test_a_result_that_its_predictions_do_not_bear_out_is_refused(
@@ -85,7 +88,13 @@ def test_a_result_that_its_predictions_do_not_bear_out_is_refused(
     changed(run, where, value, own_hash=False)
     with pytest.raises(UserError, match=said) as refused:
         read_folder(run.parent)
-    assert str(run) in str(refused.value)
+    assert run.name in str(refused.value)
+
+
+def test_predictions_that_the_result_names_by_their_hash_are_taken(run: Path) -> None:
+    stated = sha256_file(run.with_suffix(".parquet"))
+    changed(run, ("values", "predictions_sha256"), stated, own_hash=False)
+    assert len(read_folder(run.parent).measurements) == 1
 
 
 def test_class_that_the_result_leaves_out_is_noticed(run: Path) -> None:
