@@ -53,13 +53,18 @@ def builtin_lists() -> list[str]:
     return sorted(path.stem for path in BUILTIN.glob("*.csv"))
 
 
-def class_difference(ours: Sequence[str], theirs: Sequence[str]) -> str | None:
-    """The first difference between two lists of wnids in label order; None if they are the same.
+def same_classes(a: Sequence[ClassEntry], b: Sequence[ClassEntry]) -> bool:
+    """Whether a label means the same class in both: by wnid, whatever names and prompts say."""
+    return [entry.wnid for entry in a] == [entry.wnid for entry in b]
 
-    The wnids alone say which classes two sets are of: names and prompts may be one's own.
-    """
+
+def class_difference(ours: Sequence[str], theirs: Sequence[str]) -> str | None:
+    """The first difference between two lists of wnids in label order; None if there is none."""
     if len(ours) != len(theirs):
-        return f"{len(ours)} and {len(theirs)} classes"
+        longer, shorter = sorted((ours, theirs), key=len, reverse=True)
+        known = set(shorter)
+        extra = next(wnid for wnid in longer if wnid not in known)
+        return f"{len(ours)} and {len(theirs)} classes, of which one has {extra!r} and one has not"
     for label, (our, their) in enumerate(zip(ours, theirs, strict=True)):
         if our != their:
             return f"label {label} is {our!r} and {their!r}"

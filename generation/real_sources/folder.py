@@ -9,7 +9,7 @@ from generation.errors import UserError
 from generation.real_sources.annotations import FORMS, find_labels
 from generation.real_sources.class_names import classes_of
 from generation.real_sources.files import image_suffixes, is_image, list_folder, suffix_counts
-from generation.real_sources.source import RealSource, named_splits
+from generation.real_sources.source import RealSource, file_version, named_splits
 
 # Below what a person calls the ImageNet folder.
 DATA_FOLDERS = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC")
@@ -32,6 +32,9 @@ class FolderSplit:
 
     def key(self, i: int) -> str:
         return f"{self.class_names[self.labels[i]]}/{PurePath(self.paths[i]).name}"
+
+    def version(self, i: int) -> str:
+        return file_version(self.folder / self.paths[i])
 
     def read(self, i: int) -> bytes:
         return (self.folder / self.paths[i]).read_bytes()
@@ -85,7 +88,7 @@ def _source(
         labels = [i for i, name in enumerate(names) for _ in by_class.get(name, ())]
         splits[split] = FolderSplit(base / split, paths, names, labels)
     return RealSource(
-        root.resolve().name, "unknown", classes, named_splits(splits), (*remarks, *more)
+        root.resolve().name, "unknown", classes, named_splits(splits), remarks=(*remarks, *more)
     )
 
 

@@ -19,22 +19,22 @@ def read_hub(wanted: SourceName, name: str) -> RealSource:
         f"real data {wanted.name!r} is not at hand",
         f"{hint}name a folder SPLIT/CLASS/image or a data set that load_dataset finds",
     ):
-        data, about = load(path, config or None)
-    return read_tables(data, wanted, name, about.info.license or "unknown", about.hash)
+        data, builder = load(path, config or None)
+    return read_tables(data, wanted, name, builder.info.license or "unknown")
 
 
 def load(path: str, config: str | None) -> tuple[dict[str, Any], Any]:
     """Every split, and the builder they came from. UserError for several configurations."""
-    from datasets import load_dataset, load_dataset_builder
+    from datasets import get_dataset_config_names, load_dataset, load_dataset_builder
 
-    builder = load_dataset_builder(path, config)
-    configs = sorted(builder.builder_configs)
-    if config is None and len(configs) > 1:
-        raise UserError(
-            f"{path} has {len(configs)} configurations: name one, as --real {path}:{configs[0]} "
-            f"does; it has {', '.join(configs)}"
-        )
-    return load_dataset(path, config), builder
+    if config is None:
+        configs = sorted(get_dataset_config_names(path))
+        if len(configs) > 1:
+            raise UserError(
+                f"{path} has {len(configs)} configurations: name one, as "
+                f"--real {path}:{configs[0]} does; it has {', '.join(configs)}"
+            )
+    return load_dataset(path, config), load_dataset_builder(path, config)
 
 
 @contextmanager

@@ -1,9 +1,11 @@
 """The IDX files of the MNIST family, as Debian ships Fashion-MNIST."""
 
 import gzip
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,13 @@ class IdxSplit:
 
     def key(self, i: int) -> str:
         return f"{i:06d}"
+
+    @cached_property
+    def _sha256(self) -> str:
+        return hashlib.sha256(self.images.tobytes()).hexdigest()
+
+    def version(self, i: int) -> str:  # noqa: ARG002 - one file holds all images
+        return self._sha256
 
     def read(self, i: int) -> bytes:
         buffer = io.BytesIO()

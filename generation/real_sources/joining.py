@@ -30,6 +30,9 @@ class RelabelledSplit:
     def key(self, i: int) -> str:
         return self.split.key(i)
 
+    def version(self, i: int) -> str:
+        return self.split.version(i)
+
     def read(self, i: int) -> bytes:
         return self.split.read(i)
 

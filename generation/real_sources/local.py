@@ -1,8 +1,12 @@
 """Data sets in a local folder: what load_dataset reads, and what save_to_disk wrote."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
+from generation.classes import class_difference
 from generation.errors import UserError
 from generation.real_sources.files import list_folder
 from generation.real_sources.hub import load, loading
@@ -41,7 +45,33 @@ def read_local(folder: Path, config: str | None, wanted: SourceName) -> RealSour
         if any((folder / file).is_file() for file in SAVED):
             return _saved(folder, config, wanted, name)
         data, builder = load(str(folder), config)
+        _require_one_list_of_names(folder, builder)
     return read_tables(data, wanted, name, builder.info.license or "unknown")
+
+
+def _require_one_list_of_names(folder: Path, builder: Any) -> None:
+    """load_dataset reads every file's numbers by the names of the first one."""
+    first: dict[str, tuple[Path, list[str]]] = {}
+    for files in (builder.config.data_files or {}).values():
+        for file in map(Path, files):
+            for column, names in _label_names(file).items():
+                earlier, theirs = first.setdefault(column, (file, names))
+                difference = class_difference(names, theirs)
+                if difference is not None:
+                    raise UserError(
+                        f"{folder}: {file.name} and {earlier.name} have other names for the labels "
+                        f"in {column!r}: {difference}"
+                    )
+
+
+def _label_names(file: Path) -> dict[str, list[str]]:
+    """Names of the labels of each column that has them, as the file itself says."""
+    if file.suffix != ".parquet":
+        return {}
+    metadata = pq.read_schema(file).metadata or {}
+    about = json.loads(metadata.get(b"huggingface", b"{}"))
+    features = about.get("info", {}).get("features") or {}
+    return {column: f["names"] for column, f in features.items() if "names" in f}
 
 
 def _saved(folder: Path, config: str | None, wanted: SourceName, name: str) -> RealSource:

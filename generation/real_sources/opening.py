@@ -1,5 +1,6 @@
 """Which source a name means: its layout is found out, then its classes join their list."""
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -55,5 +56,4 @@ def _fashion_mnist(wanted: SourceName) -> RealSource:
     if FASHION_MNIST_FOLDER.is_dir():
         return read_fashion_mnist()
     source = read_hub(SourceName(FASHION_MNIST_HUB), "fashion-mnist")
-    builtin = load_classes("fashion-mnist")
-    return RealSource(source.name, source.license, builtin, source.splits, source.remarks)
+    return replace(source, classes=load_classes("fashion-mnist"))

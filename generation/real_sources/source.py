@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode
 
@@ -15,11 +16,16 @@ SHOWN = 3  # examples that a message names
 
 
 class RealSplit(Protocol):
-    """One split: labels int[N], a stable key for each image, and its bytes as they came."""
+    """One split: labels int[N], a stable key for each image, and its bytes as they came.
+
+    version: changes when the bytes do, and is told without reading them. read: raises OSError or
+    UserError where there is nothing to read.
+    """
 
     @property
     def labels(self) -> Sequence[int]: ...
     def key(self, i: int) -> str: ...
+    def version(self, i: int) -> str: ...
     def read(self, i: int) -> bytes: ...
 
 
@@ -36,28 +42,25 @@ class JoinedList:
 class RealSource:
     """A real data set. license: its own, "unknown" where the source does not say.
 
-    remarks: what its reader should know, a line each, such as what was left out. revision: the
-    commit, of a data set of the Hub.
+    revision: the commit of a data set on the Hub, or the fingerprint that `datasets` gives it.
+    remarks: what its reader should know, a line each, such as what was left out.
     """
 
     name: str
     license: str
     classes: tuple[ClassEntry, ...]
     splits: Mapping[str, RealSplit]
+    revision: str | None = None
     remarks: tuple[str, ...] = ()
     joined: JoinedList | None = None
-    revision: str | None = None
 
     def origin(self) -> dict[str, Any]:
-        """What the manifest of a release says of it beyond its name."""
-        found: dict[str, Any] = {}
-        if self.joined is not None:
-            found["class_list"] = self.joined.name
-            if len(self.joined.labels) < self.joined.size:
-                found["class_list_labels"] = list(self.joined.labels)
-        if self.revision is not None:
-            found["revision"] = self.revision
-        return found
+        """What the manifest of a release says of it: the class list, and the labels there."""
+        if self.joined is None:
+            return {}
+        whole = len(self.joined.labels) == self.joined.size
+        labels = {} if whole else {"class_list_labels": list(self.joined.labels)}
+        return {"class_list": self.joined.name, **labels}
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,18 @@ class SourceName:
             if option not in known:
                 raise unknown_name("option of a source", option, known)
         return cls(name, **options)
+
+
+def file_version(path: Path) -> str:
+    """Size, time of the last change and permissions; what is wrong where there is no such file.
+
+    tar and rsync keep them, so that a copy on another machine counts as the same.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        return str(error.strerror)
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_mode:o}"
 
 
 def split_name(name: str) -> str:

@@ -1,5 +1,6 @@
 """Tables of images as `datasets` loads them: which columns, which classes, which labels."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,20 +30,18 @@ class TableSplit:
     def key(self, i: int) -> str:
         return f"{i:06d}"
 
+    def version(self, i: int) -> str:  # noqa: ARG002 - it covers the whole split
+        return str(self.dataset._fingerprint)
+
     def read(self, i: int) -> bytes:
-        """No bytes for a null image, which no decoder takes."""
         image = self.dataset[i][self.image]
         if image is None:
-            return b""
+            raise UserError("is null")
         return image["bytes"] or Path(image["path"]).read_bytes()  # type: ignore[no-any-return]
 
 
 def read_tables(
-    data: Mapping[str, Any],
-    wanted: SourceName,
-    name: str,
-    license_name: str,
-    revision: str | None = None,
+    data: Mapping[str, Any], wanted: SourceName, name: str, license_name: str
 ) -> RealSource:
     """A source of every split that has labels.
 
@@ -68,8 +67,20 @@ def read_tables(
         undecoded = data[split].cast_column(image, Image(decode=False))
         splits[split] = TableSplit(undecoded, image, labels)
     return RealSource(
-        name, license_name, classes, named_splits(splits), (*remarks, *more), revision=revision
+        name,
+        license_name,
+        classes,
+        named_splits(splits),
+        _revision(next(iter(data.values()))),
+        (*remarks, *more),
     )
+
+
+def _revision(dataset: Any) -> str:
+    """The commit on the Hub that a split's files came from, else the split's fingerprint."""
+    addresses = " ".join(dataset.info.download_checksums or ())
+    commit = re.search(r"@([0-9a-f]{40})/", addresses)
+    return commit.group(1) if commit else str(dataset._fingerprint)
 
 
 def _with_labels(

@@ -7,6 +7,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -18,7 +19,7 @@ from generation.errors import UserError
 from generation.real_sources.annotations import FORMS, find_labels
 from generation.real_sources.class_names import classes_of
 from generation.real_sources.files import is_hidden, is_image, suffix_counts
-from generation.real_sources.source import RealSource, named_splits
+from generation.real_sources.source import RealSource, file_version, named_splits
 
 ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
 INDEX = pa.schema(
@@ -39,6 +40,13 @@ class TarSplit:
 
     def key(self, i: int) -> str:
         return f"{self.class_names[self.labels[i]]}/{self.names[i]}"
+
+    def version(self, i: int) -> str:
+        return f"{self._version} {self.offsets[i]}"
+
+    @cached_property
+    def _version(self) -> str:
+        return file_version(self.archive)
 
     def read(self, i: int) -> bytes:
         with self.archive.open("rb") as file:
@@ -85,7 +93,7 @@ def read_archives(root: Path) -> RealSource:
         for split, table in tables.items()
     }
     return RealSource(
-        root.resolve().name, "unknown", classes, named_splits(splits), (*remarks, *more)
+        root.resolve().name, "unknown", classes, named_splits(splits), remarks=(*remarks, *more)
     )
 
 
