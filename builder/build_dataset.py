@@ -52,7 +52,8 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan, make no
 Real = Annotated[
     str | None,
     typer.Option(
-        help="Import real data: fashion-mnist, a folder SPLIT/CLASS/, a data set NAME[:CONFIG]."
+        help="Import real data: fashion-mnist, a folder such as SPLIT/CLASS/, a data set "
+        "NAME[:CONFIG]."
     ),
 ]
 ClassesFrom = Annotated[

@@ -2,8 +2,9 @@
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from PIL import Image
 
@@ -22,9 +23,19 @@ def image_suffixes() -> frozenset[str]:
     return frozenset(s for s, name in known.items() if name in FORMATS and name in Image.OPEN)
 
 
-def is_image(name: str) -> bool:
-    """By its suffix."""
-    return PurePath(name).suffix.lower() in image_suffixes()
+def suffix(name: str) -> str:
+    """In lower case, with its dot; "" where there is none. A million names pass here."""
+    _, dot, end = name.rpartition(".")
+    return f".{end.lower()}" if dot else ""
+
+
+def only_images(names: Sequence[str], passed: Counter[str]) -> list[str]:
+    """Those that are images by their suffix; the others are counted by it."""
+    suffixes = image_suffixes()
+    images = [name for name in names if suffix(name) in suffixes]
+    if len(images) < len(names):
+        passed.update(end for end in map(suffix, names) if end not in suffixes)
+    return images
 
 
 def is_hidden(name: str) -> bool:
@@ -60,7 +71,7 @@ def _require_utf8(folder: Path, name: str) -> None:
         ) from None
 
 
-def suffix_counts(names: Counter[str]) -> str:
+def suffix_counts(passed: Counter[str]) -> str:
     """Such as `3 .txt, 1 .xml`, of a count by suffix, the most frequent first."""
-    order = sorted(names.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{count:,} {suffix or 'without a suffix'}" for suffix, count in order)
+    order = sorted(passed.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count:,} {end or 'without a suffix'}" for end, count in order)

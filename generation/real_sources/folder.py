@@ -3,12 +3,18 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from generation.errors import UserError
 from generation.real_sources.annotations import FORMS, find_labels
 from generation.real_sources.class_names import classes_of
-from generation.real_sources.files import image_suffixes, is_image, list_folder, suffix_counts
+from generation.real_sources.files import (
+    image_suffixes,
+    list_folder,
+    only_images,
+    suffix,
+    suffix_counts,
+)
 from generation.real_sources.source import RealSource, file_version, named_splits
 
 # Below what a person calls the ImageNet folder.
@@ -31,7 +37,7 @@ class FolderSplit:
     labels: Sequence[int]
 
     def key(self, i: int) -> str:
-        return f"{self.class_names[self.labels[i]]}/{PurePath(self.paths[i]).name}"
+        return f"{self.class_names[self.labels[i]]}/{self.paths[i].rpartition('/')[2]}"
 
     def version(self, i: int) -> str:
         return file_version(self.folder / self.paths[i])
@@ -94,37 +100,32 @@ def _source(
 
 def _scan_split(folder: Path) -> FoundFiles:
     folders, files = list_folder(folder)
-    found = FoundFiles(flat=_images(files, found_passed := Counter[str]()), passed=found_passed)
+    found = FoundFiles()
+    found.flat = only_images(files, found.passed)
     if folders == [IMAGES]:
         below, inner = list_folder(folder / IMAGES)
         if not below:
-            found.flat += [f"{IMAGES}/{name}" for name in _images(inner, found.passed)]
+            found.flat += [f"{IMAGES}/{name}" for name in only_images(inner, found.passed)]
             return found
     for name in folders:
         found.by_class[name] = _class_images(folder, name, found.passed)
     if found.images:
-        found.passed.update(f"{PurePath(f).suffix.lower()} in no class folder" for f in found.flat)
+        found.passed.update(f"{suffix(name)} in no class folder" for name in found.flat)
         found.flat = []
     return found
 
 
 def _class_images(split: Path, name: str, passed: Counter[str]) -> list[str]:
     folders, files = list_folder(split / name)
-    images = [f"{name}/{file}" for file in _images(files, passed)]
+    images = [f"{name}/{file}" for file in only_images(files, passed)]
     if not images and IMAGES in folders:
         folders.remove(IMAGES)
         below, files = list_folder(split / name / IMAGES)
-        images = [f"{name}/{IMAGES}/{file}" for file in _images(files, passed)]
+        images = [f"{name}/{IMAGES}/{file}" for file in only_images(files, passed)]
         folders += below
     if folders:
         passed["folders in class folders"] += len(folders)
     return images
-
-
-def _images(files: Sequence[str], passed: Counter[str]) -> list[str]:
-    """Those that are images; the others are counted by suffix."""
-    passed.update(PurePath(name).suffix.lower() for name in files if not is_image(name))
-    return [name for name in files if is_image(name)]
 
 
 def _label_flat(root: Path, split: Path, found: FoundFiles) -> FoundFiles:

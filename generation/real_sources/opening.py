@@ -31,6 +31,9 @@ def open_source(name: str) -> RealSource:
     if not source.splits:
         reasons = "; ".join(source.remarks)
         raise UserError(f"nothing of {wanted.name} can be imported: {reasons}")
+    if source.splits.keys() == {"train"}:
+        remark = "train is the only split: scores and accuracies need another, such as test"
+        return replace(source, remarks=(*source.remarks, remark))
     return source
 
 

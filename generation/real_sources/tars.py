@@ -12,13 +12,14 @@ from pathlib import Path, PurePath
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from generation.commit import sha256_text, write_atomically
 from generation.errors import UserError
 from generation.real_sources.annotations import FORMS, find_labels
 from generation.real_sources.class_names import classes_of
-from generation.real_sources.files import is_hidden, is_image, suffix_counts
+from generation.real_sources.files import is_hidden, only_images, suffix_counts
 from generation.real_sources.source import RealSource, file_version, named_splits
 
 ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
@@ -98,11 +99,11 @@ def read_archives(root: Path) -> RealSource:
 
 
 def _only_images(archive: str, table: pa.Table, remarks: list[str]) -> pa.Table:
-    names = table["name"].to_pylist()
-    passed = Counter(PurePath(n).suffix.lower() for n in names if not is_image(n))
+    passed = Counter[str]()
+    images = set(only_images(table["name"].to_pylist(), passed))
     if passed:
         remarks.append(f"{archive}: not taken: {suffix_counts(passed)}")
-    return table.filter(pa.array([is_image(name) for name in names], pa.bool_()))
+    return table.filter(pc.is_in(table["name"], pa.array(sorted(images), pa.string())))
 
 
 def index_archive(archive: Path) -> pa.Table:
