@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from generation.errors import UserError
@@ -20,7 +21,8 @@ def read_hub(wanted: SourceName, name: str) -> RealSource:
         f"{hint}name a folder SPLIT/CLASS/image or a data set that load_dataset finds",
     ):
         data, builder = load(path, config or None)
-    return read_tables(data, wanted, name, builder.info.license or "unknown")
+    source = read_tables(data, wanted, name, builder.info.license or "unknown")
+    return replace(source, revision=builder.hash)  # the commit
 
 
 def load(path: str, config: str | None) -> tuple[dict[str, Any], Any]:

@@ -1,6 +1,5 @@
 """Tables of images as `datasets` loads them: which columns, which classes, which labels."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,16 +70,9 @@ def read_tables(
         license_name,
         classes,
         named_splits(splits),
-        _revision(next(iter(data.values()))),
+        str(next(iter(data.values()))._fingerprint),
         (*remarks, *more),
     )
-
-
-def _revision(dataset: Any) -> str:
-    """The commit on the Hub that a split's files came from, else the split's fingerprint."""
-    addresses = " ".join(dataset.info.download_checksums or ())
-    commit = re.search(r"@([0-9a-f]{40})/", addresses)
-    return commit.group(1) if commit else str(dataset._fingerprint)
 
 
 def _with_labels(
