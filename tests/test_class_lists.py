@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ from generation.errors import UserError
 from generation.real_sources import RealSource, SourceName, open_source
 from generation.real_sources.class_names import entries_of
 from generation.real_sources.joining import join_list
+from metrics.image_lists import ImageSet, open_image_set, read_image_list
 from tests.conftest import run
 from tests.pictures import picture, save_parquet, table, write
+from tests.shapes import make_images, write_release
 
 IMAGENET = load_classes("imagenet-1k")
 WNIDS = [entry.wnid for entry in IMAGENET]
@@ -229,3 +232,39 @@ def test_labels_without_names_are_a_lists_ids_only_when_asked_to(tmp_path: Path)
     joined = open_source(str(SourceName(root, classes_from="imagenet-1k")))
     assert list(joined.splits["train"].labels) == [0, 217]
     assert joined.classes == IMAGENET
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generated and a real release of six classes, three images each."""
+    folder = tmp_path_factory.mktemp("shapes")
+    for seed, kind in enumerate(("synthetic", "real")):
+        write_release(folder / kind, {"train": make_images(3, seed)}, kind=kind)
+    return folder
+
+
+def some_classes(image_set: ImageSet, *wnids: str) -> ImageSet:
+    chosen = [entry for entry in image_set.manifest.classes if entry.wnid in wnids]
+    classes = tuple(replace(entry, label=i) for i, entry in enumerate(chosen))
+    return replace(image_set, manifest=replace(image_set.manifest, classes=classes))
+
+
+def test_of_a_release_of_all_classes_those_of_the_reference_are_scored(
+    shapes: Path, tmp_path: Path
+):
+    everything = open_image_set(shapes / "synthetic", "16", "train")
+    reference = some_classes(open_image_set(shapes / "real", "16", "train"), "s1", "s4")
+    taken = everything.of_classes_of(reference)
+    assert same_classes(taken.manifest.classes, reference.manifest.classes)
+    assert taken.count(tmp_path) == 6
+    assert taken.count_per_class(tmp_path).tolist() == [3, 3]
+    lists = [read_image_list(taken, shard, tmp_path) for shard in taken.shards()]
+    whole = [read_image_list(everything, shard, tmp_path) for shard in taken.shards()]
+    for part, full in zip(lists, whole, strict=True):
+        keep = np.isin(full.labels, [1, 4])
+        assert part.rows.tolist() == full.rows[keep].tolist()
+        assert part.labels.tolist() == np.searchsorted([1, 4], full.labels[keep]).tolist()
+        assert part.image_ids == tuple(np.array(full.image_ids)[keep])
+    assert taken.identity["classes"] == ["s1", "s4"]
+    assert reference.of_classes_of(everything) is reference
+    assert "classes" not in everything.of_classes_of(everything).identity

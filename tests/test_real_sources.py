@@ -131,6 +131,13 @@ def test_a_folder_in_no_layout_gets_one_line_that_lists_them(tmp_path: Path, nam
     assert "WebDataset" in str(error.value)
 
 
+def test_classes_without_splits_are_told_where_to_go(tmp_path: Path):
+    put(tmp_path, *(f"class{i}/a.jpg" for i in range(50)))
+    with pytest.raises(UserError, match=r"put them into .*/train/ and .*/test/") as error:
+        open_source(str(tmp_path))
+    assert len(str(error.value)) < 1000
+
+
 # ImageNet as its distributors ship it
 
 
@@ -263,6 +270,23 @@ def test_an_archive_is_indexed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "data" / "ILSVRC2012_devkit_t12.tar.gz").unlink()
     write_kaggle(tmp_path / "data")
     expected(open_source(str(tmp_path / "data")))
+
+
+@pytest.mark.parametrize("layout", [by_class, tars], ids=lambda f: f.__name__)
+def test_a_version_changes_with_the_file_and_not_without(
+    layout: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    layout(tmp_path / "data")
+    versions = []
+    for change in (False, False, True):
+        for path in (tmp_path / "data").rglob("*") if change else ():
+            os.utime(path, (1, 1))
+        open_source.cache_clear()
+        split = open_source(str(tmp_path / "data")).splits["train"]
+        versions.append([split.version(i) for i in range(6)])
+    assert versions[0] == versions[1]
+    assert not set(versions[1]) & set(versions[2])
 
 
 def test_a_cut_archive_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

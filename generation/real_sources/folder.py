@@ -15,7 +15,7 @@ from generation.real_sources.files import (
     suffix,
     suffix_counts,
 )
-from generation.real_sources.source import RealSource, file_version, named_splits
+from generation.real_sources.source import SHOWN, RealSource, file_version, named_splits
 
 # Below what a person calls the ImageNet folder.
 DATA_FOLDERS = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC")
@@ -143,7 +143,8 @@ def _label_flat(root: Path, split: Path, found: FoundFiles) -> FoundFiles:
 
 
 def _nothing_found(root: Path, remarks: Sequence[str], passed: Counter[str]) -> UserError:
-    why = [*remarks, *([f"not taken: {suffix_counts(passed)}"] if passed else [])]
+    why = [*remarks[:SHOWN], *(["…"] if len(remarks) > SHOWN else [])]
+    why += [f"not taken: {suffix_counts(passed)}"] if passed else []
     if any("without labels" in remark for remark in remarks):
         why.append(f"if its folders are classes, put them into {root}/train/ and {root}/test/")
     reasons = f" ({'; '.join(why)})" if why else ""
