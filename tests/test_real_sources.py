@@ -135,7 +135,7 @@ def test_classes_without_splits_are_told_where_to_go(tmp_path: Path):
     put(tmp_path, *(f"class{i}/a.jpg" for i in range(50)))
     with pytest.raises(UserError, match=r"put them into .*/train/ and .*/test/") as error:
         open_source(str(tmp_path))
-    assert len(str(error.value)) < 1000
+    assert "50 images in 'class0', 'class1', 'class10' … (50)" in str(error.value)
 
 
 # ImageNet as its distributors ship it
@@ -258,7 +258,7 @@ def test_every_layout_of_imagenet_gives_the_same_images(
     expected(source)
     assert source.name == "imagenet-1k"
     if layout in (kaggle, tiny):
-        assert "test: 1 images without labels are left out" in said(source)
+        assert "without labels, left out: 1 images in 'test'" in said(source)
 
 
 def test_an_archive_is_indexed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

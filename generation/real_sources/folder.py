@@ -15,7 +15,7 @@ from generation.real_sources.files import (
     suffix,
     suffix_counts,
 )
-from generation.real_sources.source import SHOWN, RealSource, file_version, named_splits
+from generation.real_sources.source import RealSource, file_version, first_few, named_splits
 
 # Below what a person calls the ImageNet folder.
 DATA_FOLDERS = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC")
@@ -63,24 +63,39 @@ class FoundFiles:
 def read_folder(root: Path) -> RealSource:
     """UserError for a folder in none of LAYOUTS, and for one without images."""
     base = next((root / name for name in DATA_FOLDERS if (root / name).is_dir()), root)
-    found, remarks, passed = {}, list[str](), Counter[str]()
+    found, passed = {}, Counter[str]()
+    unlabelled, empty = dict[str, int](), list[str]()
     for name in list_folder(base)[0]:
         files = _label_flat(root, base / name, _scan_split(base / name))
         passed += files.passed
         if files.images:
             found[name] = files.by_class
         elif files.flat:
-            remarks.append(
-                f"{name}: {len(files.flat):,} images without labels are left out (labels are read "
-                f"from class folders, {FORMS})"
-            )
+            unlabelled[name] = len(files.flat)
         else:
-            remarks.append(f"{name} holds no images: left out")
+            empty.append(name)
+    remarks = _left_out(unlabelled, empty, passed)
     if not found:
-        raise _nothing_found(root, remarks, passed)
-    if passed:
-        remarks.append(f"not taken: {suffix_counts(passed)}; images are {_suffixes()}")
+        raise _nothing_found(root, remarks, bool(unlabelled))
     return _source(root, base, found, remarks)
+
+
+def _left_out(
+    unlabelled: Mapping[str, int], empty: Sequence[str], passed: Counter[str]
+) -> list[str]:
+    remarks = []
+    if unlabelled:
+        remarks.append(
+            f"without labels, left out: {sum(unlabelled.values()):,} images in "
+            f"{first_few(list(unlabelled))} (labels are read from class folders, {FORMS})"
+        )
+    if empty:
+        remarks.append(f"holds no images, left out: {first_few(empty)}")
+    if passed:
+        remarks.append(
+            f"not taken: {suffix_counts(passed)}; images are {' '.join(sorted(image_suffixes()))}"
+        )
+    return remarks
 
 
 def _source(
@@ -142,14 +157,8 @@ def _label_flat(root: Path, split: Path, found: FoundFiles) -> FoundFiles:
     return FoundFiles(by_class, [], found.passed)
 
 
-def _nothing_found(root: Path, remarks: Sequence[str], passed: Counter[str]) -> UserError:
-    why = [*remarks[:SHOWN], *(["…"] if len(remarks) > SHOWN else [])]
-    why += [f"not taken: {suffix_counts(passed)}"] if passed else []
-    if any("without labels" in remark for remark in remarks):
-        why.append(f"if its folders are classes, put them into {root}/train/ and {root}/test/")
-    reasons = f" ({'; '.join(why)})" if why else ""
+def _nothing_found(root: Path, remarks: Sequence[str], has_images: bool) -> UserError:
+    advice = [f"if its folders are classes, put them into {root}/train/ and {root}/test/"]
+    why = "; ".join([*remarks, *(advice if has_images else [])])
+    reasons = f" ({why})" if why else ""
     return UserError(f"{root} holds no images in a layout that is read{reasons}: {LAYOUTS}")
-
-
-def _suffixes() -> str:
-    return " ".join(sorted(image_suffixes()))
