@@ -22,7 +22,10 @@ def read_hub(wanted: SourceName, name: str) -> RealSource:
     ):
         data, builder = load(path, config or None)
     source = read_tables(data, wanted, name, builder.info.license or "unknown")
-    return replace(source, revision=builder.hash)  # the commit
+    chosen = builder.config.name
+    remarks = () if config or chosen == "default" else (f"configuration {chosen}",)
+    commit = builder.hash
+    return replace(source, revision=commit, remarks=(*remarks, *source.remarks))
 
 
 def load(path: str, config: str | None) -> tuple[dict[str, Any], Any]:
