@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from builder.accept import LocatedRule, StageFacts, locate_rule
-from builder.arrow_index import index_names
 from builder.estimate import (
     StageEstimate,
     as_lines,
@@ -37,7 +36,7 @@ from generation.commit import remove_temporaries
 from generation.errors import UserError
 from generation.generators import generator_source
 from generation.shard_files import FORMAT_NAMES
-from generation.storage import ReleasePath, exists, release_name
+from generation.storage import ReleasePath, release_name
 
 SIDECARS_READ = 50  # enough to tell what a shard takes
 
@@ -74,7 +73,10 @@ class BuildPlan:
 
 
 def locate_checkpoints(chain: Sequence[StageRecipe]) -> tuple[list[Path], list[str]]:
-    """Folder and hash of each stage's checkpoint; UserError for a missing or wrong one."""
+    """Folder and hash of each stage's checkpoint; UserError for a missing or wrong one.
+
+    A relative path starts where the command runs; workers, wherever they run, get an absolute one.
+    """
     folders, hashes = [], []
     for stage in chain:
         source = generator_source(stage.generator)
@@ -85,7 +87,7 @@ def locate_checkpoints(chain: Sequence[StageRecipe]) -> tuple[list[Path], list[s
                 f"checkpoint {stage.checkpoint} has the wrong hash: {found[:12]}… found, the "
                 f"recipe wants {stage.sha256[:12]}…; restore the file or correct the recipe"
             )
-        folders.append(folder)
+        folders.append(folder.absolute())
         hashes.append(found)
     return folders, hashes
 
@@ -112,13 +114,20 @@ def plan_build(
     wanted: Sequence[ClassEntry],
     per_class: int,
     release: ReleasePath,
+    classes: Sequence[ClassEntry] | None = None,
 ) -> BuildPlan:
     """Plan the release in `release`, on top of what earlier requests made there.
 
+    classes: the recipe's list, by default read from where the recipe says.
     Raises UserError if the folder holds another release.
     """
-    classes = load_classes(recipe.classes)
+    classes = tuple(classes or load_classes(recipe.classes))
     earlier = read_state(release, SyntheticState)
+    request = BuildRequest(tuple(c.wnid for c in wanted), per_class)
+    requests = earlier.requests if earlier else ()
+    if request not in requests:
+        requests = (*requests, request)
+    blocks = plan_blocks(recipe, classes, requests)
     chain = _keep_stages(recipe, chain, earlier)
     require_memory(chain)
     folders, hashes = locate_checkpoints(chain)
@@ -126,10 +135,6 @@ def plan_build(
     require_meaningful_labels(chain, folders, classes)
     encodings = _keep_encodings(release, recipe, chain, earlier)
     stages = plan_stages(recipe, chain, classes, hashes, rules, encodings)
-    request = BuildRequest(tuple(c.wnid for c in wanted), per_class)
-    requests = earlier.requests if earlier else ()
-    if request not in requests:
-        requests = (*requests, request)
     state = SyntheticState(
         name=recipe.name,
         seed=recipe.seed,
@@ -142,7 +147,6 @@ def plan_build(
     )
     if earlier:
         _require_same_release(release, earlier, state)
-    blocks = plan_blocks(recipe, classes, requests)
     return BuildPlan(
         recipe=recipe,
         classes=classes,
@@ -237,8 +241,7 @@ def write_release(plan: BuildPlan, outcome: Outcome) -> Manifest:
         origin=_origin(plan) | outcome.origin(),
         shards=outcome.records,
     )
-    finish_release(plan.release, manifest)
-    return manifest
+    return finish_release(plan.release, manifest)
 
 
 def estimate_rest(plan: BuildPlan, done: Mapping[str, ShardRecord]) -> list[StageEstimate]:
@@ -253,21 +256,29 @@ def estimate_rest(plan: BuildPlan, done: Mapping[str, ShardRecord]) -> list[Stag
     return estimate([s for s in plan.shards if s.path not in done], costs)
 
 
-def finish_release(release: ReleasePath, manifest: Manifest) -> None:
-    """Write README, then manifest, unless they stand there already; leave no litter.
+def finish_release(release: ReleasePath, manifest: Manifest) -> Manifest:
+    """Write README, then manifest, unless they stand there already, whole; leave no litter.
 
-    What render-card wrote about an earlier state goes, since it tells of other files.
+    What render-card wrote about an earlier state goes, since it tells of other files. A manifest
+    that lists more than `manifest` stays: what it lists and could not be made again is damaged.
+    Returns the manifest that stands.
     """
     remove_temporaries(release)
-    documents = ["README.md", *index_names(manifest)]
-    if all(exists(release / name) for name in documents) and manifest.is_written(release):
-        return
-    from builder.readme import noted_documents, remove_documents, write_documents
+    from builder.readme import loads_as_stated, remove_documents, write_documents
+    from builder.standing import lists_fewer, standing_manifest
 
-    earlier = noted_documents(release)
-    new = replace(manifest, documents=write_documents(release, manifest))
+    earlier = standing_manifest(release)
+    if earlier is not None and lists_fewer(manifest, earlier):
+        return earlier
+    standing = manifest.is_written(release)
+    if standing and loads_as_stated(release, manifest):
+        return manifest
+    noted = earlier.documents if earlier else {}
+    kept = noted if standing else {}
+    new = replace(manifest, documents=kept | write_documents(release, manifest))
     new.write(release)
-    remove_documents(release, earlier - new.documents.keys())
+    remove_documents(release, noted.keys() - new.documents.keys())
+    return new
 
 
 def _origin(plan: BuildPlan) -> dict[str, Any]:

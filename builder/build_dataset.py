@@ -1,7 +1,6 @@
 """The command `build-dataset`."""
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,13 +15,19 @@ from builder.manifest import Manifest
 from builder.recipe import Recipe, load_recipe
 from builder.run import Outcome, RunSettings
 from generation.classes import load_classes, select_classes
-from generation.command import run_command
+from generation.command import run_command, say
 from generation.errors import UserError
 from generation.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
 from generation.progress import progress_bar
 from generation.real_sources.source import SourceName
 from generation.shard_files import ShardFormat, shard_format, shard_name
-from generation.storage import ReleasePath, release_path
+from generation.storage import (
+    ReleasePath,
+    absolute_if_file,
+    absolute_if_folder,
+    release_path,
+    require_no_secret,
+)
 from generation.views import CropRule
 
 DEFAULT_RECIPE = "imagenet-if"
@@ -122,11 +127,13 @@ def build_dataset(
     settings = RunSettings(
         ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key),
         allow_mixed,
-        (lambda _: None) if as_json else _remark,
+        (lambda _: None) if as_json else say,
     )
     if real is not None:
-        source = str(SourceName(real, classes_from, image_column, label_column))
-        return _import_real(source, out, views, crop, file_format, settings, as_json)
+        # absolute: workers may run in another folder
+        classes_from = classes_from and absolute_if_file(classes_from)
+        source = SourceName(absolute_if_folder(real), classes_from, image_column, label_column)
+        return _import_real(str(source), out, views, crop, file_format, settings, as_json)
     if classes_from or image_column or label_column:
         raise UserError("--classes-from, --image-column and --label-column go with --real")
     if per_class < 1:
@@ -176,9 +183,10 @@ def _import_real(
         ) from None
     if min(resolutions) < 1:
         raise UserError(f"--views {views!r}: resolutions are at least 1")
+    require_no_secret(name)  # it is recorded as the release's source
     source = open_source(name)
     for remark in source.remarks:
-        _remark(f"{source.name}: {remark}")
+        say(f"{source.name}: {remark}")
     release = release_path(out or f"releases/{source.name}-real")
     rule: CropRule = crop or ("pad" if source.name == "fashion-mnist" else "center-crop")
     total = sum(len(s.labels) for s in source.splits.values()) * (1 + len(resolutions))
@@ -193,10 +201,6 @@ def _import_real(
     return report_outcome(outcome, release, as_json)
 
 
-def _remark(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def report_outcome(outcome: Outcome, release: ReleasePath, as_json: bool) -> int:
     """Where the release is and how to load it, what is quarantined; the exit code."""
     if as_json:
@@ -206,7 +210,7 @@ def report_outcome(outcome: Outcome, release: ReleasePath, as_json: bool) -> int
     if not outcome.quarantined:
         return 0
     first = outcome.quarantined[0]
-    _remark(
+    say(
         f"quarantined: {len(outcome.quarantined)} shards, {len(outcome.waiting)} more wait on "
         f"them; the rest is done. {first.path}: {first.reason} (see {release / 'quarantine'}; "
         "rerun the same command to try again)"

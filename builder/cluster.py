@@ -13,7 +13,7 @@ from generation.errors import UserError
 
 if TYPE_CHECKING:
     from dask.typing import Key
-    from distributed import Client, Future, Security
+    from distributed import Client, Future, Security, SpecCluster
 
 CONNECT_SECONDS = 20
 
@@ -22,6 +22,11 @@ WORKER = {"nthreads": 1, "host": "127.0.0.1", "memory_limit": 0, "preload": ["bu
 SETTINGS: dict[str, Any] = {
     "distributed.scheduler.worker-saturation": 1.0,  # a waiting task stays with the scheduler
     "distributed.scheduler.worker-ttl": None,  # a long C call may hold the GIL
+    # Dask closes the nanny of a lost worker for good if the next one has not registered by then
+    "distributed.deploy.lost-worker-timeout": "365 days",
+    # Nothing leaves this machine, whatever a site asks of its clusters
+    "distributed.comm.require-encryption": False,
+    "distributed.comm.default-scheme": "tcp",
     # Dask's watching of a worker takes 4% of a core each, and tells nothing of shards
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "2s",
@@ -91,6 +96,7 @@ class ClusterOptions:
 @dataclass(frozen=True)
 class Cluster:
     """client: connected to it. foreign: it was running already and has settings of its own.
+    say: for remarks. own: the cluster of this machine, None for a foreign one.
 
     The methods raise UserError once the scheduler is gone, whatever the client makes of that.
     """
@@ -98,6 +104,8 @@ class Cluster:
     client: "Client"
     foreign: bool
     address: str
+    say: Callable[[str], None] = lambda _: None
+    own: "SpecCluster | None" = None
 
     def dashboard(self) -> str:
         """Where a browser sees the cluster at work."""
@@ -143,6 +151,11 @@ class Cluster:
         with self._reached(), suppress(ValueError, KeyError, TimeoutError):
             self.client.restart_workers([worker], raise_for_error=False)
 
+    def revive(self) -> None:
+        """Start other workers of this machine in place of those whose nanny has given up."""
+        if self.own is not None and self.own.loop is not None:
+            self.own.loop.add_callback(_revive, self.own)
+
     @contextmanager
     def _reached(self) -> Iterator[None]:
         """Any failure to reach the scheduler, and a client that has given it up, is its loss."""
@@ -175,14 +188,16 @@ def open_cluster(
 
     Raises UserError if no scheduler answers.
     """
-    opened = _running_cluster(options) if options.foreign else _local_cluster(options, most)
+    opened = (
+        _running_cluster(options, say) if options.foreign else _local_cluster(options, most, say)
+    )
     with opened as cluster:
         say(f"dashboard: {cluster.dashboard()}")
         yield cluster
 
 
 @contextmanager
-def _running_cluster(options: ClusterOptions) -> Iterator[Cluster]:
+def _running_cluster(options: ClusterOptions, say: Callable[[str], None]) -> Iterator[Cluster]:
     import dask
 
     with dask.config.set({"logging": SETTINGS["logging"]}):
@@ -199,7 +214,7 @@ def _running_cluster(options: ClusterOptions) -> Iterator[Cluster]:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(f"no scheduler answers at {options.address}: {reason}") from None
     try:
-        yield Cluster(client, foreign=True, address=options.address)
+        yield Cluster(client, foreign=True, address=options.address, say=say)
     finally:
         # The scheduler may be gone, in the middle of a TLS handshake too: closing then raises
         # whatever the client's last attempt to reconnect ended in.
@@ -221,7 +236,9 @@ def _security(options: ClusterOptions) -> "Security | None":
 
 
 @contextmanager
-def _local_cluster(options: ClusterOptions, most: int) -> Iterator[Cluster]:
+def _local_cluster(
+    options: ClusterOptions, most: int, say: Callable[[str], None]
+) -> Iterator[Cluster]:
     """Each worker has one torch thread, so bits do not depend on how many there are. Scheduler and
     dashboard listen on this machine alone."""
     import dask
@@ -230,25 +247,48 @@ def _local_cluster(options: ClusterOptions, most: int) -> Iterator[Cluster]:
     with dask.config.set({"logging": SETTINGS["logging"]}):
         # Reads its log level once. Imported within its own settings it would lose all of them when
         # these end, and a second cluster could not open.
-        from distributed import Client, Nanny, Scheduler, SpecCluster
+        from distributed import Client
     with dask.config.set(SETTINGS):
-        scheduler = {
-            "cls": Scheduler,
-            "options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"},
-        }
-        specs = {
-            i: {"cls": Nanny, "options": {"env": env} | WORKER}
-            for i, env in enumerate(environments)
-        }
-        cluster = SpecCluster(workers=specs, scheduler=scheduler)
+        cluster = _start_cluster(environments)
         try:
             with Client(cluster) as client:
-                yield Cluster(client, foreign=False, address="this machine")
+                yield Cluster(client, False, "this machine", say, cluster)
         finally:
             # On a busy machine workers can take longer to end than Dask waits for them; what they
             # made is committed, and they are daemons: they end with this process.
             with suppress(TimeoutError):
                 cluster.close()
+
+
+def _start_cluster(environments: list[dict[str, str]]) -> "SpecCluster":
+    """A worker with each environment; UserError if they do not start."""
+    from distributed import Scheduler, Security, SpecCluster
+
+    options = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    workers = {
+        i: {"cls": "builder.nanny.PersistentNanny", "options": {"env": env} | WORKER}
+        for i, env in enumerate(environments)
+    }
+    try:
+        return SpecCluster(workers, {"cls": Scheduler, "options": options}, security=Security())
+    except Exception as raised:  # whatever a worker's start, or its import of this project, ends in
+        error: BaseException = raised
+        while error.__cause__ is not None:
+            error = error.__cause__
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"no workers start on this machine: {reason}") from None
+
+
+async def _revive(cluster: "SpecCluster") -> None:
+    """Leave out nannies that gave up, have all that are missing opened."""
+    from distributed import Status
+
+    for name, nanny in list(cluster.workers.items()):
+        if nanny.status in (Status.closed, Status.failed):
+            del cluster.workers[name]
+    if cluster.status == Status.running and cluster.workers.keys() != cluster.worker_spec.keys():
+        with suppress(Exception):  # as they start; the next look tries again
+            await cluster
 
 
 def worker_environments(workers: int | None, most: int) -> list[dict[str, str]]:

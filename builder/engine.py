@@ -1,10 +1,10 @@
 """Doing jobs on a cluster: which comes next, what failed for good, and how to stop."""
 
 import heapq
-import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from queue import Empty
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from builder.cluster import Cluster
 from builder.environment import Environment, own_environment
 from builder.interrupt import Events
 from builder.stopping import stop_run
+from builder.waiting import LOOK_SECONDS, Watch
 from builder.worker import Done, Failure, Job, Terms, run_job
 from generation.errors import UserError
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 3
 AHEAD = 3  # shards for each worker: one is written, one sampled, one waits at the scheduler
-LOOK_SECONDS = 5.0  # how often to look for workers that came or went
 
 
 class Interrupted(KeyboardInterrupt):
@@ -72,23 +72,24 @@ def run_jobs(
     """Do every job; yields what was made, and what failed for good, as they come.
 
     A job waits for the one it comes after, and is left out if that failed. Raises UserError for
-    what would stop every job, Interrupted after Ctrl-C; an error among the events ends it likewise.
+    what would stop every job or where no worker is left, Interrupted after Ctrl-C; an error among
+    the events ends it likewise.
     """
     agenda = _Agenda(jobs)
     failures: Counter[str] = Counter()
     in_flight: dict[Key, Job] = {}
-    window, looked = 0, float("-inf")
+    watch = Watch(cluster)
     ending: BaseException | None = None  # why no further job is begun
     while True:
-        if time.monotonic() - looked > LOOK_SECONDS:
-            window, looked = AHEAD * max(1, cluster.threads()), time.monotonic()
+        threads = watch.threads()
+        window = AHEAD * max(1, threads)
         while ending is None and (job := agenda.next(len(in_flight), window)) is not None:
             # one group of tasks: a new group's first ones do not queue, they overtake those that do
             key = (f"shards-{terms.run}", failures[job.path], job.path)
             future = cluster.submit(run_job, job, terms, key=key, priority=job.priority)
             in_flight[key] = job
             future.add_done_callback(events.put)
-        if not in_flight:
+        if not in_flight or (ending is not None and not threads):
             break
         try:
             future = events.get(timeout=LOOK_SECONDS)
@@ -111,13 +112,16 @@ def run_jobs(
         raise ending
 
 
-def first_environment(cluster: Cluster, events: Events, say: Callable[[str], None]) -> Environment:
+def first_environment(cluster: Cluster, events: Events) -> Environment:
     """What the first worker of a running cluster has; waits for one if there is none yet."""
-    if not cluster.threads():
-        say(f"no workers at {cluster.address} yet: waiting for the first")
+    watch = Watch(cluster, patient=True)
     future = cluster.submit(own_environment, key=f"environment/{uuid.uuid4().hex}")
     future.add_done_callback(events.put)
-    event = events.get()
+    while True:
+        watch.threads()
+        with suppress(Empty):
+            event = events.get(timeout=LOOK_SECONDS)
+            break
     if event is None or isinstance(event, UserError):
         raise event or Interrupted
     try:

@@ -91,16 +91,24 @@ def measured_cost(release: ReleasePath, made: Sequence[ShardRecord]) -> ImageCos
     seconds = images = size = 0.0
     names = {sidecar_name(record.path): record for record in made}
     for name, content in read_files(release, names).items():
-        record = names[name]
-        try:
-            seconds += json.loads(content)["seconds"]
-        except (ValueError, KeyError):
+        taken = _seconds(content)
+        if taken is None:
             continue
-        images += record.rows
-        size += record.bytes
+        seconds += taken
+        images += names[name].rows
+        size += names[name].bytes
     if not images:
         return None
     return ImageCost(seconds / images, size / images, f"as its {images:,.0f} finished images took")
+
+
+def _seconds(sidecar: bytes) -> float | None:
+    """What the shard took; None where its sidecar does not say so."""
+    try:
+        taken = json.loads(sidecar)["seconds"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return taken if isinstance(taken, int | float) and 0 <= taken < float("inf") else None
 
 
 def calibrate(

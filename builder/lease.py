@@ -19,16 +19,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter
 
 from builder.interrupt import stop_builds
 from generation.commit import canonical_json, create_exclusively, delete_file, overwrite
 from generation.errors import UserError
+from generation.names import require_no_way_out
 from generation.storage import ReleasePath, list_files, read_bytes
 
 FOLDER = "lease"
 BEAT_SECONDS = 10.0  # the counter moves so often
 LIFE_SECONDS = 120.0  # a counter that stands still so long is dead; NFS shows changes within 60 s
 LOOK_SECONDS = 1.0  # how often a watched counter is read
+UNREADABLE_SECONDS = (
+    5.0  # writing a lease takes an instant: one that names nobody is of a dead build
+)
 NAME = re.compile(r"(\d{6,})\.json")
 
 Say = Callable[[str], None]
@@ -46,11 +53,11 @@ class Owner:
     """
 
     host: str
-    pid: int
+    pid: Annotated[int, Field(strict=True, gt=0, lt=2**31)]
     since: str
     machine: str
     started: str
-    life_seconds: float
+    life_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     token: str
 
     def __str__(self) -> str:
@@ -67,6 +74,9 @@ class Owner:
         except PermissionError:
             return True  # somebody else's
         return _started(self.pid) in (self.started, "")
+
+
+OWNER = TypeAdapter(Owner)
 
 
 def _this_process() -> Owner:
@@ -109,9 +119,10 @@ class _Standing:
 
     @property
     def owner(self) -> Owner | None:
+        """None if the content is not that of a lease: not whole yet, or damaged."""
         try:
-            return Owner(**json.loads(self.content)["owner"])
-        except (ValueError, KeyError, TypeError):
+            return OWNER.validate_python(json.loads(self.content)["owner"])
+        except (ValueError, KeyError, TypeError, RecursionError):
             return None
 
 
@@ -136,6 +147,11 @@ class _Lease:
         with suppress(FileNotFoundError):  # taken, and given back already
             return read_bytes(self._path) == self.content()
         return False
+
+    def is_overtaken(self) -> bool:
+        """Whether another build took a higher number while this lease was being written."""
+        standing = _highest(self._release)
+        return standing is not None and self._is_other(standing)
 
     def keep(self, closed: threading.Event) -> None:
         """Move the counter until `closed`; once the lease is lost, stop this process's builds."""
@@ -194,9 +210,9 @@ def _take(release: ReleasePath, say: Say) -> _Lease:
     while True:
         standing = _highest(release)
         if standing is not None and not _is_dead(release, standing, say):
-            continue  # it was given back
+            continue
         lease = _Lease(release, standing.number + 1 if standing else 1, _this_process())
-        if lease.create():
+        if lease.create() and not lease.is_overtaken():
             with suppress(OSError, UserError):  # lower numbers mean nothing any more
                 lease.remove(own=False)
             return lease
@@ -205,6 +221,7 @@ def _take(release: ReleasePath, say: Say) -> _Lease:
 def _is_dead(release: ReleasePath, standing: _Standing, say: Say) -> bool:
     """True if the lease's owner is dead, False if there is no such lease any more.
 
+    An unreadable lease has no owner: it is dead where it stays as it is for UNREADABLE_SECONDS.
     UserError if the owner lives. Of another machine's it takes until the counter moves, or the
     lease's time to live.
     """
@@ -217,18 +234,18 @@ def _is_dead(release: ReleasePath, standing: _Standing, say: Say) -> bool:
             f"another build is at work in {release}: {owner}; wait for it to end, or end it: its "
             "lease ends with its process"
         )
-    life = owner.life_seconds if owner else LIFE_SECONDS
+    life = owner.life_seconds if owner else UNREADABLE_SECONDS
     name = str(owner) if owner else "an unknown owner"
     say(f"{release} is leased to {name}: waiting at most {life:g} s to see whether it lives")
     deadline = time.monotonic() + life
     while time.monotonic() < deadline:
         time.sleep(min(LOOK_SECONDS, life / 10))
         found = _highest(release)
-        if found is None:
-            return False
+        if found is None or (owner is None and found != standing):
+            return False  # given back, or whole now: it is looked at anew
         if found != standing:
             raise UserError(
-                f"another build is at work in {release}: {found.owner or name}; wait for it to "
+                f"another build is at work in {release}: {found.owner}; wait for it to "
                 f"end. Its heartbeat moves: it counts as dead after {life:g} s without one"
             )
     return True
@@ -238,9 +255,11 @@ def _is_dead(release: ReleasePath, standing: _Standing, say: Say) -> bool:
 def claimed(release: ReleasePath, say: Say = lambda _: None) -> Iterator[None]:
     """Make the folder, if it is one, and hold the release for this process alone.
 
-    Raises UserError if it cannot be made or written to, or another build is at work in it;
+    Raises UserError if it cannot be made or written to, has folders that lead out of it, or another
+    build is at work in it;
     LeaseLostError if another build took it over meanwhile. say: told what is waited for.
     """
+    require_no_way_out(release)
     if isinstance(release, Path):
         _make_folder(release)
     lease = _take(release, say)

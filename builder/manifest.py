@@ -4,15 +4,49 @@ import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from builder.origin import ORIGIN, Count
 from generation.classes import ClassEntry
 from generation.commit import canonical_json, sha256_text, write_atomically
 from generation.errors import UserError
-from generation.shard_files import shard_split
+from generation.names import plain_path
+from generation.shard_files import plain_shard_path, shard_split
 from generation.storage import ReleasePath, read_text
+from generation.validation import misfit
 
 MANIFEST_FILE = "manifest.json"
+# A document is written for people and their tools: deleting one never harms the release itself.
+OWN_FILES = (MANIFEST_FILE, "build.json")
+OWN_FOLDERS = ("markers", "sidecars", "rejections", "quarantine", "lease")
+
+
+def _document_name(text: str) -> str:
+    plain_path(text)
+    own = text in OWN_FILES or text.split("/", maxsplit=1)[0] in OWN_FOLDERS
+    if own or text.endswith((".parquet", ".arrow")):
+        raise ValueError(f"{text!r} is part of the release and no document of it")
+    return text
+
+
+def _release_name(text: str) -> str:
+    if not text.isprintable() or "/" in text:
+        raise ValueError(f"{text!r} is no folder's name")
+    return text
+
+
+def _in_order(classes: tuple[ClassEntry, ...]) -> tuple[ClassEntry, ...]:
+    if [entry.label for entry in classes] != list(range(len(classes))):
+        raise ValueError("labels must count 0, 1, 2 … in order")
+    return classes
+
+
+# What a manifest that was read may hold; one that is written holds what its maker put there.
+ShardPath = Annotated[str, AfterValidator(plain_shard_path)]
+DocumentName = Annotated[str, AfterValidator(_document_name)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True)
@@ -23,16 +57,18 @@ class ShardRecord:
     rejections_bytes, rejections_sha256: of the file that says why, 0 and "" if there is none.
     """
 
-    path: str  # relative to the release, see generation/shard_files.py
-    rows: int
-    bytes: int
-    sha256: str
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    path: ShardPath  # relative to the release, see generation/shard_files.py
+    rows: Count
+    bytes: Count
+    sha256: Sha256
     fingerprint: str
-    per_class: dict[str, int]
-    rejected: dict[str, int] = field(default_factory=dict)
-    quarantined: dict[str, int] = field(default_factory=dict)
-    rejections_bytes: int = 0
-    rejections_sha256: str = ""
+    per_class: dict[str, Count]
+    rejected: dict[str, Count] = field(default_factory=dict)
+    quarantined: dict[str, Count] = field(default_factory=dict)
+    rejections_bytes: Count = 0
+    rejections_sha256: Sha256 | Literal[""] = ""
 
     @property
     def planned(self) -> int:
@@ -64,15 +100,17 @@ class Manifest:
     pictures, croissant.json.
     """
 
-    name: str
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    name: Annotated[str, AfterValidator(_release_name)]
     kind: Literal["real", "synthetic"]
     dataset: str
     regime: Literal["A", "B", "C"] | None
     license: str
-    classes: tuple[ClassEntry, ...]
+    classes: Annotated[tuple[ClassEntry, ...], AfterValidator(_in_order)]
     origin: dict[str, Any]
-    shards: tuple[ShardRecord, ...]
-    documents: dict[str, str] = field(default_factory=dict)
+    shards: Annotated[tuple[ShardRecord, ...], Field(min_length=1)]
+    documents: dict[DocumentName, Sha256] = field(default_factory=dict)
 
     @property
     def content_sha256(self) -> str:
@@ -133,9 +171,18 @@ def _own_sha256(content: dict[str, Any]) -> str:
     return sha256_text(canonical_json(content))
 
 
+RECORD, MANIFEST = TypeAdapter(ShardRecord), TypeAdapter(Manifest)
+
+
+def parse_record(content: Any) -> ShardRecord:
+    """A record as a file holds it; ValueError for another shape, and for a path that leads out."""
+    return RECORD.validate_python(content)
+
+
 def read_manifest(release: ReleasePath) -> Manifest:
     """Raises UserError if `release` has no manifest or one that does not fit its own hashes.
 
+    So it does for a value of another type, and for a path or name that leads out of the release.
     Early manifests have only the hash of their files, none of all they say.
     """
     path = release / MANIFEST_FILE
@@ -143,16 +190,40 @@ def read_manifest(release: ReleasePath) -> Manifest:
         text = read_text(path)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{release} is not a finished release: no {MANIFEST_FILE} there") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    content, stated = _hashed_content(path, text)
+    manifest = _parsed(path, content)
+    if stated != manifest.content_sha256:
+        raise _changed(path)
+    return manifest
+
+
+def _hashed_content(path: ReleasePath, text: str) -> tuple[dict[str, Any], Any]:
+    """What the manifest says, less its hashes, and the one of its files."""
     try:
         content = json.loads(text)
         own = content.pop("manifest_sha256", None)
         changed = own is not None and own != _own_sha256(content)
         stated = content.pop("content_sha256")
-        content["classes"] = tuple(ClassEntry(**entry) for entry in content["classes"])
-        content["shards"] = tuple(ShardRecord(**shard) for shard in content["shards"])
-        manifest = Manifest(**content)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
-    if changed or stated != manifest.content_sha256:
-        raise UserError(f"{path} was changed after it was written: its own hash does not fit")
+    if changed:
+        raise _changed(path)
+    return content, stated
+
+
+def _parsed(path: ReleasePath, content: dict[str, Any]) -> Manifest:
+    place = content
+    try:
+        manifest = MANIFEST.validate_python(content)
+        place = manifest.origin
+        ORIGIN.validate_python(place)
+    except ValidationError as error:
+        where = f"{path} cannot be read: {'' if place is content else 'origin.'}"
+        raise UserError(f"{where}{misfit(place, error)}") from None
     return manifest
+
+
+def _changed(path: ReleasePath) -> UserError:
+    return UserError(f"{path} was changed after it was written: its own hash does not fit")

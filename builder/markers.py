@@ -13,15 +13,15 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
-from builder.environment import own_environment
-from builder.manifest import ShardRecord
+from builder.environment import Environment, own_environment
+from builder.manifest import ShardRecord, parse_record
 from generation.commit import (
     canonical_json,
     sha256_bytes,
     write_atomically,
     write_stream_atomically,
 )
-from generation.storage import ReleasePath, file_size, list_files, read_files, read_text
+from generation.storage import ReleasePath, file_size, list_files, read_bytes, read_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,7 +68,7 @@ def sidecar_name(shard: str) -> str:
 def committed_record(release: ReleasePath, shard: PlannedShard) -> ShardRecord | None:
     """The record of a finished shard; None if its marker is missing, foreign or does not fit."""
     try:
-        record = _parse_marker(read_text(marker_path(release, shard.path)))
+        record = _parse_marker(read_bytes(marker_path(release, shard.path)))
         names = _files_of(record) if record else []
         sizes = {name: file_size(release / name) for name in names}
     except FileNotFoundError:
@@ -90,10 +90,10 @@ def committed_records(
     return found
 
 
-def _parse_marker(content: str | bytes) -> ShardRecord | None:
+def _parse_marker(content: bytes) -> ShardRecord | None:
     try:
-        return ShardRecord(**json.loads(content)["shard"])
-    except (ValueError, TypeError, KeyError):
+        return parse_record(json.loads(content)["shard"])
+    except (ValueError, TypeError, KeyError, RecursionError):  # no UTF-8 is a ValueError, too
         return None
 
 
@@ -138,14 +138,18 @@ def commit_shard(
         write_atomically(release / record.rejections_path, rejections.content)
     sidecar = {"host": socket.gethostname(), "started": started, "seconds": time.time() - started}
     write_atomically(release / sidecar_name(shard), canonical_json(sidecar).encode())
-    environment = own_environment()
+    write_marker(release, record, own_environment())
+    return record
+
+
+def write_marker(release: ReleasePath, record: ShardRecord, environment: Environment) -> None:
+    """Say that the shard of `record` is finished, and what it was made with."""
     marker = {
         "shard": asdict(record),
         "device": environment.device,
         "versions": dict(environment.versions),
     }
-    write_atomically(marker_path(release, shard), canonical_json(marker).encode())
-    return record
+    write_atomically(marker_path(release, record.path), canonical_json(marker).encode())
 
 
 def _rejection_facts(rejections: RejectedAttempts) -> dict[str, Any]:

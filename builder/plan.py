@@ -14,9 +14,11 @@ from builder.accept import LocatedRule
 from builder.recipe import PARENT_ENCODING, Recipe, StageRecipe
 from generation.classes import ClassEntry
 from generation.commit import canonical_json, sha256_text
+from generation.errors import UserError
 from generation.noise import SEED_BITS
 from generation.shard_files import ShardFormat, shard_name
 
+MOST_SHARDS = 200_000  # a stage: 50 million images in shards of the usual size
 FORMAT = 1  # part of every fingerprint: raise it when the bytes of a shard change
 
 
@@ -140,7 +142,8 @@ def plan_blocks(
     """The blocks of all requests, in order.
 
     Classes that have as many images as each other share blocks; index blocks end at multiples of
-    the recipe's block, so a release extended from there equals one built at once.
+    the recipe's block, so a release extended from there equals one built at once. UserError for
+    more than MOST_SHARDS of them, before they are made.
     """
     made: dict[str, int] = {}
     blocks: list[Block] = []
@@ -149,9 +152,26 @@ def plan_blocks(
         lacking = [c for c in wanted if made.get(c.wnid, 0) < request.per_class]
         lacking.sort(key=lambda c: (made.get(c.wnid, 0), c.label))
         for count, group in groupby(lacking, key=lambda c: made.get(c.wnid, 0)):
-            blocks += _blocks_of(recipe, tuple(group), count, request.per_class)
+            lot = tuple(group)
+            if (
+                len(blocks) + _count_blocks(recipe, len(lot), count, request.per_class)
+                > MOST_SHARDS
+            ):
+                raise UserError(
+                    f"{request.per_class:,} images of each of {len(wanted):,} classes take more "
+                    f"than {MOST_SHARDS:,} shards of {recipe.shard.classes} classes x "
+                    f"{recipe.shard.indices} images a stage, the most of a release: make fewer "
+                    "images (--per-class), or larger shards ([shard] in the recipe)"
+                )
+            blocks += _blocks_of(recipe, lot, count, request.per_class)
         made.update({c.wnid: request.per_class for c in lacking})
     return blocks
+
+
+def _count_blocks(recipe: Recipe, classes: int, start: int, stop: int) -> int:
+    """How many _blocks_of makes."""
+    width, height = recipe.shard.classes, recipe.shard.indices
+    return -(-classes // width) * (-(-stop // height) - start // height)
 
 
 def _blocks_of(

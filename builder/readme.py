@@ -3,15 +3,19 @@
 from collections.abc import Iterable
 from typing import Any
 
+import pyarrow as pa
 import yaml
 
-from builder.arrow_index import index_files
+from builder.arrow_index import index_files, index_names
 from builder.manifest import Manifest, read_manifest
 from generation.commit import delete_file, sha256_file, write_atomically
 from generation.errors import UserError
-from generation.shard_files import shard_format, shard_name, shard_schema
-from generation.storage import ReleasePath
+from generation.names import within
+from generation.shard_files import is_shard, shard_format, shard_name, shard_schema
+from generation.storage import ReleasePath, StorageError, exists, list_files, read_bytes
 
+README_FILE = "README.md"
+FENCE = "---\n"
 SIZE_CATEGORIES = (
     ("n<1K", 10**3),
     ("1K<n<10K", 10**4),
@@ -21,9 +25,67 @@ SIZE_CATEGORIES = (
 
 
 def write_readme(release: ReleasePath, manifest: Manifest) -> None:
-    """Write README.md: the load contract and a few lines; `render-card` writes a body."""
-    contract = yaml.safe_dump(load_contract(release, manifest), sort_keys=False, allow_unicode=True)
-    write_atomically(release / "README.md", f"---\n{contract}---\n\n{_body(manifest)}".encode())
+    """Write README.md: the load contract and a few lines; `render-card` writes a body.
+
+    Its files are patterns where these match the manifest's alone, else each by its name.
+    """
+    contract = load_contract(release, manifest)
+    if _unlisted(release, manifest):
+        contract |= {"configs": pinned_files(contract["configs"], manifest)}
+    text = f"{contract_text(contract)}\n{_body(manifest)}"
+    write_atomically(release / README_FILE, text.encode())
+
+
+def contract_text(contract: dict[str, Any]) -> str:
+    """The contract as it stands on top of a README, fences included."""
+    text = yaml.safe_dump(contract, sort_keys=False, allow_unicode=True)
+    return f"{FENCE}{text}{FENCE}"
+
+
+def parsed_contract(readme: str) -> tuple[dict[str, Any], str]:
+    """Contract and body of a README; ValueError or YAMLError if it has no contract."""
+    before, text, body = readme.split(FENCE, 2)
+    contract = yaml.safe_load(text)
+    if before or not isinstance(contract, dict):
+        raise ValueError("no load contract")
+    return contract, body
+
+
+def names_each_file(release: ReleasePath) -> bool:
+    """Whether the README names its files one by one, so that what else is there is not read."""
+    try:
+        contract, _ = parsed_contract(read_bytes(release / README_FILE).decode())
+        files = [file for config in contract["configs"] for file in config["data_files"]]
+        return all(isinstance(file["path"], list) for file in files)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return False
+
+
+def pinned_files(configs: list[dict[str, Any]], manifest: Manifest) -> list[dict[str, Any]]:
+    """`configs`, each file by its name: what is not in the manifest is not read."""
+    return [
+        config
+        | {
+            "data_files": [
+                {
+                    "split": split,
+                    "path": [
+                        record.path
+                        for record in manifest.shards
+                        if (record.config, record.split) == (config["config_name"], split)
+                    ],
+                }
+                for split in manifest.splits()[config["config_name"]]
+            ]
+        }
+        for config in configs
+    ]
+
+
+def _unlisted(release: ReleasePath, manifest: Manifest) -> bool:
+    """Whether there are shards that the manifest does not list: of growth that is not whole."""
+    listed = {record.path for record in manifest.shards}
+    return any(is_shard(name) and name not in listed for name in list_files(release))
 
 
 def write_documents(release: ReleasePath, manifest: Manifest) -> dict[str, str]:
@@ -32,21 +94,32 @@ def write_documents(release: ReleasePath, manifest: Manifest) -> dict[str, str]:
     index = index_files(release, manifest)
     for name, content in index.items():
         write_atomically(release / name, content)
-    return {name: sha256_file(release / name) for name in ("README.md", *index)}
+    return {name: sha256_file(release / name) for name in (README_FILE, *index)}
 
 
-def noted_documents(release: ReleasePath) -> set[str]:
-    """Names of the documents in the standing manifest, if there is one."""
+def noted_documents(release: ReleasePath) -> dict[str, str]:
+    """Documents of the standing manifest with their hashes; none if there is none."""
     try:
-        return set(read_manifest(release).documents)
+        return read_manifest(release).documents
     except UserError:
-        return set()
+        return {}
+
+
+def loads_as_stated(release: ReleasePath, manifest: Manifest) -> bool:
+    """Whether what `load_dataset` and `load_from_disk` go by is there and right.
+
+    What somebody else wrote below a README's load contract does not matter.
+    """
+    if not all(exists(release / name) for name in (README_FILE, *index_names(manifest))):
+        return False
+    noted = noted_documents(release).get(README_FILE)
+    return sha256_file(release / README_FILE) == noted or not contract_problems(release, manifest)
 
 
 def remove_documents(release: ReleasePath, names: Iterable[str]) -> None:
     """Delete documents that no manifest notes any more."""
     for name in names:
-        delete_file(release / name)
+        delete_file(within(release, name))
 
 
 def load_contract(release: ReleasePath, manifest: Manifest) -> dict[str, Any]:
@@ -77,6 +150,26 @@ def load_contract(release: ReleasePath, manifest: Manifest) -> dict[str, Any]:
             _dataset_info(release, manifest, config, splits) for config, splits in configs.items()
         ],
     }
+
+
+def contract_problems(release: ReleasePath, manifest: Manifest) -> list[str]:
+    """How the README's load contract is not that of the manifest: a line, or none.
+
+    While the release grows it names each file.
+    """
+    text = read_bytes(release / README_FILE).decode(errors="replace")
+    try:
+        wanted = load_contract(release, manifest)
+    except (pa.ArrowException, OSError, StorageError):
+        return ["its load contract cannot be checked while a first shard cannot be read"]
+    try:
+        found, _ = parsed_contract(text)
+    except (ValueError, yaml.YAMLError):
+        return ["its load contract, the YAML on top, cannot be read"]
+    if found in (wanted, wanted | {"configs": pinned_files(wanted["configs"], manifest)}):
+        return []
+    wrong = [key for key in wanted if key not in found or found[key] != wanted[key]]
+    return [f"its load contract is not the manifest's in {', '.join(wrong) or 'other keys'}"]
 
 
 def _dataset_info(

@@ -118,27 +118,31 @@ def import_real(
         },
         shards=outcome.records,
     )
-    finish_release(release, manifest)
-    return replace(outcome, manifest=manifest)
+    return replace(outcome, manifest=finish_release(release, manifest))
 
 
 def _plan_state(
     name: str, source: RealSource, release: ReleasePath, views: Sequence[int], crop_rule: CropRule
 ) -> RealState:
     """What the folder is going to hold, earlier views included; UserError if it has other data."""
+    images = images_sha256(source)
+    earlier = read_state(release, RealState)
+    if earlier is None:
+        return RealState(name, crop_rule, images, tuple(sorted(views)))
+    if earlier.images_sha256 != images:
+        raise UserError(f"{release} holds other images, of {earlier.source}; name another --out")
+    if earlier.crop_rule != crop_rule:
+        raise UserError(f"{release} has views by --crop {earlier.crop_rule}; name another --out")
+    return replace(earlier, source=name, views=tuple(sorted({*earlier.views, *views})))
+
+
+def images_sha256(source: RealSource) -> str:
+    """Which images the source holds: a hash of their keys and labels."""
     content = [
         [split, [[data.key(i), label] for i, label in enumerate(data.labels)]]
         for split, data in source.splits.items()
     ]
-    images_sha256 = sha256_text(canonical_json(content))
-    earlier = read_state(release, RealState)
-    if earlier is None:
-        return RealState(name, crop_rule, images_sha256, tuple(sorted(views)))
-    if (earlier.source, earlier.images_sha256) != (name, images_sha256):
-        raise UserError(f"{release} holds other images, of {earlier.source}; name another --out")
-    if earlier.crop_rule != crop_rule:
-        raise UserError(f"{release} has views by --crop {earlier.crop_rule}; name another --out")
-    return replace(earlier, views=tuple(sorted({*earlier.views, *views})))
+    return sha256_text(canonical_json(content))
 
 
 def plan_import(

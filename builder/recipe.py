@@ -13,6 +13,7 @@ from generation.toml_recipes import load_toml
 
 BUILTIN = Path(__file__).parent / "recipes"
 Encoding = Literal["webp-lossless", "png", "jpeg"]
+MOST_ROWS = 1_000_000  # of a shard
 PARENT_ENCODING: Encoding = "webp-lossless"
 Regime = Literal["A", "B", "C"]
 Positive = Annotated[int, Field(gt=0)]
@@ -82,6 +83,15 @@ class ShardRecipe(BaseModel):
 
     classes: Positive = 10
     indices: Positive = 25
+
+    @model_validator(mode="after")
+    def _fits_in_memory(self) -> "ShardRecipe":
+        if self.classes * self.indices > MOST_ROWS:
+            raise ValueError(
+                f"a shard of {self.classes:,} classes x {self.indices:,} images is too large: "
+                f"at most {MOST_ROWS:,} images, since a worker holds them in memory"
+            )
+        return self
 
 
 class Recipe(BaseModel):

@@ -10,8 +10,8 @@ from builder.engine import first_environment, run_jobs
 from builder.environment import Environment, distinct, own_environment
 from builder.interrupt import Events, interruptible
 from builder.manifest import Manifest, ShardRecord
-from builder.markers import committed_records
 from builder.quarantine import clear_quarantine, quarantine_shard
+from builder.standing import keep_loadable, known_records
 from builder.state import STATE_FILE, RealState, SyntheticState, write_state
 from builder.worker import Failure, Job, Terms
 from generation.commit import sha256_file
@@ -78,7 +78,7 @@ def run_missing(
     Raises UserError if they would be made with other versions, or on another kind of device, than
     the rest of the release; Interrupted after Ctrl-C.
     """
-    run = _Run(release, state, settings, committed_records(release, jobs))
+    run = _Run(release, state, settings, known_records(release, jobs))
     missing = [job for job in jobs if job.path not in run.done]
     if missing and not settings.cluster.foreign:
         _require_agreement(run, own_environment())
@@ -88,6 +88,7 @@ def run_missing(
     if missing:
         before(run.done)
         clear_quarantine(release)
+        keep_loadable(release, [job.path for job in missing])
         with interruptible() as events:
             _run_on_cluster(run, missing, events, on_done)
     return Outcome(
@@ -122,12 +123,12 @@ def _run_on_cluster(
 
 def _agreed_environment(run: _Run, cluster: Cluster, events: Events) -> Environment | None:
     """What every worker must have; None if anything goes."""
+    own = own_environment()
+    found = first_environment(cluster, events) if cluster.foreign else own
     if run.settings.allow_mixed:
         return None
-    own = own_environment()
     if not cluster.foreign:
         return own
-    found = first_environment(cluster, events, run.settings.say)
     if difference := replace(own, device=found.device).difference(found):
         raise UserError(
             f"the workers at {cluster.address} have {difference} as here: images would differ; "

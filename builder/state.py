@@ -2,17 +2,20 @@
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field, TypeAdapter
 
 from builder.environment import Environment
 from builder.lease import FOLDER as LEASE_FOLDER
 from builder.plan import BuildRequest
-from generation.commit import write_atomically
+from generation.commit import foreign_files, write_atomically
 from generation.errors import UserError
 from generation.shard_files import ShardFormat
-from generation.storage import ReleasePath, list_files, read_text
+from generation.storage import ReleasePath, read_bytes
 
 STATE_FILE = "build.json"
+Resolution = Annotated[str, Field(pattern=r"^[1-9]\d*$")]
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class SyntheticState:
     name: str
     seed: int
     shard: dict[str, int]
-    stages: dict[str, str]
+    stages: Annotated[dict[Resolution, str], Field(min_length=1)]
     requests: tuple[BuildRequest, ...]
     encodings: dict[str, str] = field(default_factory=dict)
     format: ShardFormat = "parquet"
@@ -44,6 +47,7 @@ class RealState:
 
 
 KINDS: dict[type, str] = {SyntheticState: "synthetic", RealState: "real"}
+SHAPES: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in KINDS}
 State = TypeVar("State", SyntheticState, RealState)
 
 
@@ -51,9 +55,9 @@ def read_state(release: ReleasePath, kind: type[State]) -> State | None:
     """What the folder holds, None if it is new; UserError if it is no release of `kind`."""
     path = release / STATE_FILE
     try:
-        text = read_text(path)
+        text = read_bytes(path)
     except FileNotFoundError:
-        if any(not name.startswith(f"{LEASE_FOLDER}/") for name in list_files(release)):
+        if foreign_files(release, own_folder=LEASE_FOLDER):
             raise UserError(
                 f"{release} is not empty and holds no release; name another --out"
             ) from None
@@ -73,9 +77,24 @@ def read_state(release: ReleasePath, kind: type[State]) -> State | None:
             Environment(e["device"], tuple((name, found) for name, found in e["versions"]))
             for e in content.get("environments", ())
         )
-        return kind(**content)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path} cannot be read: restore it, or name another --out") from None
+        state: State = SHAPES[kind].validate_python(asdict(kind(**content)))
+        return state
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise UserError(
+            f"{path} cannot be read: restore it (`release repair` does so where there is a "
+            "manifest), or name another --out"
+        ) from None
+
+
+def goes_on_from(state: SyntheticState, finished: SyntheticState) -> bool:
+    """Whether `state` is of the release that `finished` is of, which may have grown since."""
+    own = (state.name, state.seed, state.shard, state.format)
+    return (
+        own == (finished.name, finished.seed, finished.shard, finished.format)
+        and finished.stages.items() <= state.stages.items()
+        and finished.requests == state.requests[: len(finished.requests)]
+        and set(finished.environments) <= set(state.environments)
+    )
 
 
 def write_state(release: ReleasePath, state: SyntheticState | RealState) -> None:

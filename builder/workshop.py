@@ -19,7 +19,9 @@ from builder.markers import committed_records, marker_name, sidecar_name
 from builder.quarantine import clear_quarantine, quarantine_shard
 from builder.run import Outcome
 from builder.shard import ShardJob
+from builder.standing import keep_loadable, known_records
 from builder.state import STATE_FILE, write_state
+from builder.waiting import completed
 from builder.worker import Failure, Terms, WrappedJob, use_one_thread
 from generation.commit import sha256_file, write_atomically
 from generation.errors import UserError
@@ -48,7 +50,7 @@ class _Site:
     def __init__(self, plan: BuildPlan) -> None:
         self.plan = plan
         self.jobs = plan.jobs()
-        self.done = committed_records(plan.release, self.jobs)
+        self.done = known_records(plan.release, self.jobs)
 
     def missing(self) -> list[ShardJob]:
         return [job for job in self.jobs if job.path not in self.done]
@@ -86,7 +88,9 @@ class Workshop:
 
     def call(self, function: Callable[..., T], *arguments: object) -> T:
         """function(*arguments) on a worker, one torch thread as for a shard."""
-        answer: T = self.client.submit(_on_one_thread, function, *arguments, pure=False).result()
+        future = self.client.submit(_on_one_thread, function, *arguments, pure=False)
+        (done,) = completed(self.cluster, [future])
+        answer: T = self.cluster.result(done)
         return answer
 
     def build(self, plans: Sequence[BuildPlan], on_done: Callable[[ShardRecord], None]) -> None:
@@ -101,6 +105,7 @@ class Workshop:
         for site in sites:
             for record in site.done.values():
                 on_done(record)
+            keep_loadable(site.plan.release, [job.path for job in site.missing()])
             site.finish_if_whole()
         owner = {job.path: site for site in sites for job in site.missing()}
         errands = [_Errand(job, self._folder) for site in sites for job in site.missing()]

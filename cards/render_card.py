@@ -13,7 +13,7 @@ from builder.lease import claimed
 from builder.manifest import Manifest, read_manifest
 from builder.readme import remove_documents
 from generation.command import run_command
-from generation.commit import sha256_bytes, write_atomically
+from generation.commit import remove_temporaries, sha256_bytes, write_atomically
 from generation.errors import UserError
 from generation.storage import ReleasePath, read_text, release_name, release_path
 
@@ -51,8 +51,9 @@ def render_card(
 
     render-card releases/fashion-mnist-32 --results results --allow-missing
     """
-    if per_class < 1:
-        raise UserError(f"--per-class must be at least 1, not {per_class}")
+    from cards.sample_grid import require_shown
+
+    require_shown(per_class)
     if repo is not None and (repo.count("/") != 1 or "" in repo.split("/")):
         raise UserError(f"--repo {repo!r} is no name on the Hub: give OWNER/NAME")
     folder = release_path(release)
@@ -106,6 +107,7 @@ def write_card(
     kept = {n: sha256 for n, sha256 in manifest.documents.items() if n not in stale}
     replace(manifest, documents=kept | written).write(folder)
     remove_documents(folder, stale)
+    remove_temporaries(folder)
     return written
 
 
@@ -140,6 +142,8 @@ def load_contract(readme: ReleasePath) -> str:
         text = read_text(readme)
     except FileNotFoundError:
         raise UserError(f"{readme} is missing; build-dataset writes it, run it again") from None
+    except ValueError:
+        raise UserError(f"{readme} is damaged: `release repair` writes it again") from None
     end = text.find("\n" + FENCE, len(FENCE) - 1)
     if not text.startswith(FENCE) or end < 0:
         raise UserError(f"{readme} does not start with YAML between two lines of ---")

@@ -117,7 +117,7 @@ def _model(content: Any) -> type[Report] | None:
 
 
 def _parse_report(model: type[Report], path: Path, contents: Mapping[Path, Any]) -> Report:
-    content: dict[str, Any] = {"path": path, **contents[path]}
+    content: dict[str, Any] = {**contents[path], "path": path}
     if model is not StudyReport and "dataset" not in content:
         content["dataset"] = _dataset_below(path, contents)
     return validated(model, content, str(path))

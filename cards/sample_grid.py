@@ -23,12 +23,19 @@ from generation.storage import ReleasePath, release_path
 
 MAX_CLASSES = 20  # rows of one picture
 GROUPS = 10  # pictures of one release
+MOST_SHOWN = 100  # images of each class in a picture: about 13,000 pixels side by side
 SHOWN = 128  # pixels a side; larger images are shrunk as they are read
 CELL = 64  # least side of an image in the picture, in pixels
 GAP = 4
 READ_ROWS = 256  # encoded images held at a time
 FONT_SIZE = 16
 INK, PAPER = (40, 40, 40), (255, 255, 255)
+
+
+def require_shown(per_class: int) -> None:
+    """UserError for a number of images of each class that no picture holds."""
+    if not 1 <= per_class <= MOST_SHOWN:
+        raise UserError(f"--per-class {per_class}: a picture holds 1 to {MOST_SHOWN} of each class")
 
 
 @dataclass(frozen=True)
@@ -177,11 +184,18 @@ def _read_images(wanted: Sequence[Row]) -> dict[str, np.ndarray]:
         for batch in iterate_shard(path, ["image_id", "image"], READ_ROWS):
             rows = batch.filter(pc.is_in(batch["image_id"], pa.array(ids, pa.string())))
             for image_id, image in zip(rows["image_id"], rows["image"], strict=True):
-                pixels = decode(image["bytes"].as_py())
+                pixels = _decoded(path, image_id.as_py(), image["bytes"].as_py())
                 found[image_id.as_py()] = (
                     np.asarray(fit(pixels, SHOWN)) if max(pixels.shape[:2]) > SHOWN else pixels
                 )
     return found
+
+
+def _decoded(path: ReleasePath, image_id: str, content: bytes) -> np.ndarray:
+    try:
+        return decode(content)
+    except UserError as error:
+        raise UserError(f"{path}, image {image_id}: {error}") from None
 
 
 def draw_grid(samples: Samples, most: int = SHOWN) -> Image.Image:
@@ -246,8 +260,7 @@ def draw_sample_grid(
 
     python -m cards.sample_grid releases/fashion-mnist-32 --out samples.png
     """
-    if per_class < 1:
-        raise UserError(f"--per-class must be at least 1, not {per_class}")
+    require_shown(per_class)
     samples = read_samples(release_path(release), config, split, per_class)
     write_atomically(out, png_bytes(draw_grid(samples)))
     typer.echo(f"{out}: {samples.caption}", err=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from builder.cluster import SETTINGS, Cluster, ClusterOptions, open_cluster
 from builder.environment import visible_gpus
 from builder.results import read_result
+from builder.waiting import completed
 from builder.worker import require_one_thread
 from classifiers.experiment import run_experiment
 from classifiers.study_plan import Planner, Run
@@ -67,8 +68,6 @@ def perform_runs(
 
     Raises UserError in the end if some failed, when all others are done.
     """
-    from distributed import as_completed
-
     futures: dict[str, Future] = {}
     waiting: dict[str, Run] = {}
     for run in runs:
@@ -80,7 +79,7 @@ def perform_runs(
             futures[key] = cluster.client.submit(perform, run, threads, after, pure=False)
             waiting[str(futures[key].key)] = run
     failures = {}
-    for future in as_completed(list(futures.values())):
+    for future in completed(cluster, list(futures.values())):
         run = waiting[str(future.key)]
         error = future.exception()
         if error is None:

@@ -7,7 +7,9 @@ from typing import Any, NoReturn
 
 import typer
 
-from generation.errors import UserError
+from generation.errors import UserError, redacted
+from generation.surroundings import expanded, settle_in
+from generation.terminal import printable
 
 EXIT_FOUND_WANTING = 1  # the command did its work, and what it looked at is not as it should be
 EXIT_BAD_INPUT = 2
@@ -42,7 +44,8 @@ def _new_app() -> typer.Typer:
 
 def _run(app: typer.Typer) -> NoReturn:
     try:
-        code = app(standalone_mode=False)
+        settle_in()
+        code = app(args=expanded(sys.argv[1:]), standalone_mode=False)
         if code == EXIT_INTERRUPTED:  # what the parser makes of a KeyboardInterrupt
             print("interrupted: rerun the same command to go on", file=sys.stderr)
         sys.exit(code)
@@ -62,5 +65,10 @@ def _run(app: typer.Typer) -> NoReturn:
 
 def fail(message: str) -> NoReturn:
     """Print one line on standard error and leave with exit code 2."""
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    say(f"error: {message}")
     raise SystemExit(EXIT_BAD_INPUT)
+
+
+def say(text: str) -> None:
+    """Print one line on standard error, without secrets and escape sequences."""
+    print(printable(redacted(" ".join(text.split()))), file=sys.stderr, flush=True)

@@ -1,8 +1,10 @@
 """Writing files so that they are either there whole or not there at all."""
 
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from generation.errors import UserError
-from generation.storage import ReleasePath, reaching
+from generation.storage import ReleasePath, list_files, reaching
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from upath import UPath
 
 TEMPORARY = ".tmp"
+LEFTOVER = re.compile(r"\..+\.[0-9a-f]+\.tmp")  # .NAME.HEX.tmp: what stood to become NAME
 PIECE = 8 << 20  # bytes read at a time
 
 
@@ -34,7 +37,7 @@ def write_atomically(path: ReleasePath, content: bytes | memoryview) -> None:
         except FileNotFoundError as error:
             raise UserError(f"{path} cannot be written: {error}") from None
         return
-    with _replacing(path) as temporary, temporary.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -55,7 +58,7 @@ def write_stream_atomically(
         content = memoryview(sink.getvalue())
         write_atomically(path, content)
         return len(content), sha256_bytes(content)
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         with pa.OSFile(str(temporary), "wb") as stream:
             write(stream)
         with temporary.open("rb") as file, ThreadPoolExecutor(1) as beside:
@@ -65,16 +68,38 @@ def write_stream_atomically(
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """A hidden temporary file beside `path` that takes its place in the end, if nothing fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}"
+    temporary, lock = _own_temporary(path)
     try:
         yield temporary
         temporary.replace(path)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(lock)
     sync_folder(path.parent)
+
+
+def _own_temporary(path: Path) -> tuple[Path, int]:
+    """A temporary file that no other process writes, and a descriptor that says so while open.
+
+    The name follows from `path`, so that the next writer takes up what a killed one left there;
+    a lock tells the killed from the living, beside whom it takes a name of its own.
+    """
+    temporary = path.parent / f".{path.name}{TEMPORARY}"
+    lock = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(lock), temporary.stat()):
+            return temporary, lock
+    except OSError:  # another holds it, or has renamed it since; or a file system without locks
+        pass
+    os.close(lock)
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}"
+    return temporary, os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
 
 
 def create_exclusively(path: ReleasePath, content: bytes) -> bool:
@@ -132,6 +157,19 @@ def remove_temporaries(folder: ReleasePath) -> None:
         return
     for path in folder.rglob(f".*{TEMPORARY}"):
         path.unlink(missing_ok=True)
+
+
+def foreign_files(folder: ReleasePath, own_folder: str) -> list[str]:
+    """What is in `folder` and cannot be left over from a killed process of ours.
+
+    Ours are temporary files of write_atomically, and what lies in `own_folder`: a folder that holds
+    nothing else is as good as empty.
+    """
+    return [
+        name
+        for name in list_files(folder)
+        if not name.startswith(f"{own_folder}/") and not LEFTOVER.fullmatch(name.split("/")[-1])
+    ]
 
 
 def delete_folder(folder: ReleasePath) -> None:

@@ -15,6 +15,7 @@ from itertools import product
 from pathlib import Path
 
 from generation.errors import UserError
+from generation.names import within
 from generation.sampler_config import Prediction
 from generation.schedule import NoiseSchedule, ScheduleConfig
 
@@ -106,6 +107,8 @@ def index_components(folder: Path) -> list[str]:
             f"{folder} needs code that comes with the model ({what}), which is never run here: "
             "use a model whose classes are diffusers' and transformers' own"
         )
+    for name in named:
+        within(folder, name)
     return [name for name in named if name not in LEFT_OUT]
 
 
@@ -133,7 +136,7 @@ def weights(component: Path) -> tuple[str | None, list[Path]] | None:
         index = component / f"{stem}{suffix}.index{infix}.json"
         if index.is_file():
             shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-            files = [component / shard for shard in shards]
+            files = [within(component, shard) for shard in shards]
             if all(file.is_file() for file in files):
                 return variant, [index, *files]
     return None

@@ -2,10 +2,10 @@
 
 import os
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from generation.commit import replacing
 from generation.errors import UserError
 from generation.progress import progress_bar
 
@@ -14,10 +14,18 @@ TIMEOUT_S = 30
 OFFLINE = ("1", "true", "yes", "on")  # as huggingface_hub reads it: one switch for all models
 
 
-def model_cache() -> Path:
-    """CACHE/synthetic-imagenet/models, CACHE being $XDG_CACHE_HOME or ~/.cache."""
+def cache_folder(kind: str) -> Path:
+    """CACHE/synthetic-imagenet/KIND, CACHE being $XDG_CACHE_HOME or ~/.cache.
+
+    Several users may share it: what is written there has the rights that their umask gives.
+    """
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "synthetic-imagenet" / "models"
+    return Path(cache) / "synthetic-imagenet" / kind
+
+
+def model_cache() -> Path:
+    """The cache of files of public models."""
+    return cache_folder("models")
 
 
 def download(address: str, target: Path) -> None:
@@ -33,24 +41,19 @@ def download(address: str, target: Path) -> None:
     )
     if os.environ.get("HF_HUB_OFFLINE", "0").lower() in OFFLINE:
         raise UserError(f"{address} may not be fetched, HF_HUB_OFFLINE is set: {elsewhere}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = None
     try:
         with (
+            replacing(target) as temporary,
             urlopen(address, timeout=TIMEOUT_S) as response,
-            NamedTemporaryFile(dir=target.parent, delete=False) as file,
+            temporary.open("wb") as file,
         ):
-            temporary = Path(file.name)
             size = int(response.headers.get("Content-Length", 0))
             with progress_bar(size, target.name, "bytes", quiet=False) as advance:
                 while piece := response.read(PIECE):
                     file.write(piece)
                     advance(len(piece))
-        if size and temporary.stat().st_size != size:
-            raise OSError("the connection ended early")
-        temporary.replace(target)
+            if size and file.tell() != size:
+                raise OSError("the connection ended early")
     except OSError as error:  # URLError and time-outs are ones
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
         reason = error.reason if isinstance(error, URLError) else error
         raise UserError(f"{address} cannot be fetched ({reason}): {elsewhere}") from None

@@ -16,7 +16,13 @@ import pyarrow as pa
 from PIL import Image
 
 from generation.errors import UserError, unknown_name
-from generation.shard_files import is_shard, read_shard, shard_schema, shard_split
+from generation.shard_files import (
+    is_shard,
+    plain_shard_path,
+    read_shard,
+    shard_schema,
+    shard_split,
+)
 from generation.storage import ReleasePath, list_files, read_text
 
 PSEUDO_SPLITS = {"fit": False, "tuning": True}  # value of the tuning column
@@ -75,9 +81,11 @@ def _listed_files(release: ReleasePath) -> list[str]:
     """
     try:
         manifest = read_text(release / "manifest.json")
+        return [plain_shard_path(shard["path"]) for shard in json.loads(manifest)["shards"]]
     except (FileNotFoundError, NotADirectoryError):
         return [name for name in list_files(release) if is_shard(name)]
-    return [shard["path"] for shard in json.loads(manifest)["shards"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{release / 'manifest.json'} cannot be read: {error}") from None
 
 
 def iterate_tables(
@@ -110,6 +118,12 @@ def load_images(release: ReleasePath, config: str, split: str) -> LabelledImages
             pixels = decode(data)
         except UserError as error:
             raise UserError(f"{release}:{config}:{split}, image {image_id}: {error}") from None
+        side = int(config) if config.isdecimal() else 0
+        if side and max(pixels.shape[:2]) > side:  # before there is room for all
+            raise UserError(
+                f"{release}:{config}:{split}, image {image_id}: is {pixels.shape[1]} x "
+                f"{pixels.shape[0]}, larger than its configuration says"
+            )
         if i == 0:  # room for all at once: a list of them would take as much again
             images = np.empty((len(image_ids), *pixels.shape), np.uint8)
         if pixels.shape != images.shape[1:]:
@@ -142,7 +156,8 @@ def decode_rgb(data: bytes) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return image.convert("RGB")
-    except (OSError, SyntaxError) as error:  # Pillow raises the latter for a broken PNG chunk
+    # SyntaxError is for a broken PNG chunk, the last one for an image too large to decode
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"cannot be decoded: {error}") from None
 
 

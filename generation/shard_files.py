@@ -6,12 +6,13 @@ Parquet files are CONFIG/SPLIT-NAME.parquet; Arrow IPC streams CONFIG/SPLIT/data
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from generation.names import plain_path
 from generation.storage import ReleasePath, reaching
 
 ShardFormat = Literal["parquet", "arrow"]
@@ -34,6 +35,17 @@ def shard_format(name: str) -> ShardFormat:
 def is_shard(name: str) -> bool:
     """Whether a path within a release is that of a shard."""
     return name.endswith((".parquet", ".arrow")) and name.count("/") == DEPTH[shard_format(name)]
+
+
+def plain_shard_path(name: str) -> str:
+    """`name`, as a manifest states it, if it is a shard's path within; ValueError if it is not."""
+    named = "-" in PurePosixPath(plain_path(name)).name and is_shard(name) and shard_split(name)
+    if not named:
+        raise ValueError(
+            f"{name!r} is no shard's path, such as CONFIG/SPLIT-NAME.parquet or "
+            "CONFIG/SPLIT/data-NAME.arrow"
+        )
+    return name
 
 
 def shard_split(name: str) -> str:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from generation.errors import UserError, unknown_name
+from generation.errors import UserError, redacted, unknown_name
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -24,10 +24,14 @@ class StorageError(UserError):
 
 
 def release_path(text: str) -> ReleasePath:
-    """A folder's path, or a URL's; UserError for a kind of storage that is unknown or missing."""
+    """A folder's path, or a URL's.
+
+    UserError for a kind of storage that is unknown or missing, and for an address with a secret.
+    """
     protocol, separator, rest = text.partition("://")
     if not separator:
         return Path(text)
+    require_no_secret(text)
     if protocol == "file":
         return Path(rest)
     import fsspec
@@ -45,6 +49,35 @@ def release_path(text: str) -> ReleasePath:
         extra = ": pip install s3fs" if protocol in ("s3", "s3a") else f": {needs}"
         raise UserError(f"{text} needs a package that is not installed{extra}") from None
     return path
+
+
+def require_no_secret(text: str) -> None:
+    """UserError for an address with a password or token in it.
+
+    Addresses are recorded in manifests and results, and shown.
+    """
+    if redacted(text) != text:
+        raise UserError(
+            f"{redacted(text)}: leave the secret out of the address, which is recorded and shown; "
+            "credentials come from the environment, see docs/storage.md"
+        )
+
+
+def absolute_if_folder(name: str) -> str:
+    """NAME or NAME:PART with NAME as an absolute path if there is such a folder here.
+
+    A process in another working directory then means the same. What is no folder, a data set on the
+    Hub say, is left as it is.
+    """
+    if Path(name).is_dir():
+        return str(Path(name).absolute())
+    folder, colon, part = name.partition(":")
+    return f"{Path(folder).absolute()}:{part}" if colon and Path(folder).is_dir() else name
+
+
+def absolute_if_file(name: str) -> str:
+    """NAME as an absolute path if there is such a file here, else as it is."""
+    return str(Path(name).absolute()) if Path(name).is_file() else name
 
 
 def split_release(text: str) -> tuple[str, list[str]]:
@@ -91,7 +124,10 @@ def read_bytes(path: ReleasePath) -> bytes:
 
 
 def read_text(path: ReleasePath) -> str:
-    """The file's content as UTF-8; FileNotFoundError if there is none."""
+    """The file's content as UTF-8; FileNotFoundError if there is none, ValueError for other bytes.
+
+    Damaged bytes are thus what damaged JSON is: read and parse in one `try`.
+    """
     return read_bytes(path).decode()
 
 

@@ -35,6 +35,12 @@ def complaint(model: type[BaseModel], content: Any, error: ValidationError) -> t
     return place, ": ".join(part for part in (_spelled(table), str(unknown)) if part)
 
 
+def misfit(content: Any, error: ValidationError) -> str:
+    """Where the first error is and what is wrong there, for a type that is no model."""
+    first = error.errors()[0]
+    return ": ".join(part for part in (_spelled(_place(first, content)), reason(first)) if part)
+
+
 def reason(error: ErrorDetails) -> str:
     """What pydantic says is wrong, with the value that was given where it is a plain one."""
     message = error["msg"].removeprefix("Value error, ")

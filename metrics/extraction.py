@@ -10,17 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from builder.cluster import ClusterOptions, open_cluster
+from builder.cluster import Cluster, ClusterOptions, open_cluster
+from builder.waiting import completed
 from generation.errors import UserError
 from metrics.extractors import Extractor, FeatureProtocol, load_extractor
 from metrics.feature_cache import FeatureCache
 from metrics.features import extract_shard
 from metrics.image_lists import ImageSet, is_listed, read_image_list
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 
 @dataclass(frozen=True)
@@ -103,26 +100,26 @@ def run_extraction(
             on_shard(task)
     elif tasks:
         with open_cluster(options, len(tasks), say) as cluster:
-            extract_on(cluster.client, tasks, on_shard)
+            extract_on(cluster, tasks, on_shard)
 
 
 def extract_on(
-    client: "Client", tasks: Sequence[ShardTask], on_shard: Callable[[ShardTask], None]
+    cluster: Cluster, tasks: Sequence[ShardTask], on_shard: Callable[[ShardTask], None]
 ) -> None:
-    """Do all tasks on the workers of `client`, one torch thread each."""
-    from distributed import KilledWorker, as_completed
+    """Do all tasks on the workers of `cluster`, one torch thread each."""
+    from distributed import KilledWorker
 
     by_key = {task.key: task for task in tasks}
-    futures = [client.submit(_run_task, task, key=key, pure=False) for key, task in by_key.items()]
-    for future in as_completed(futures):
+    futures = [cluster.submit(_run_task, task, key=key) for key, task in by_key.items()]
+    for future in completed(cluster, futures):
         try:
-            future.result()
+            cluster.result(future)
         except KilledWorker:
             raise UserError(
                 f"{future.key} ended its worker several times (out of memory?); what is extracted "
                 "is kept: rerun with fewer --workers or a smaller --batch"
             ) from None
-        on_shard(by_key[future.key])
+        on_shard(by_key[str(future.key)])
         future.release()
 
 

@@ -136,16 +136,16 @@ class Selection:
         }
         path = self.out / STATE_FILE
         text = json.dumps(record, indent=1, sort_keys=True) + "\n"
-        if path.is_file() and path.read_text() != text:
+        if path.is_file() and path.read_bytes() != text.encode():
             raise UserError(
-                f"{self.out} holds another selection: {_first_change(path.read_text(), record)}; "
+                f"{self.out} holds another selection: {_first_change(path.read_bytes(), record)}; "
                 "name another --out"
             )
         if write:
             write_atomically(path, text.encode())
 
 
-def _first_change(text: str, record: dict[str, Any]) -> str:
+def _first_change(text: bytes, record: dict[str, Any]) -> str:
     try:
         old = json.loads(text)
     except ValueError:
@@ -218,7 +218,7 @@ def score_points(
             cache,
         )
         with progress(sum(task.images for task in tasks)) as advance:
-            extract_on(shop.client, tasks, lambda task: advance(task.images))
+            extract_on(shop.cluster, tasks, lambda task: advance(task.images))
         scorer = Scorer(extractor, {"fd": METRICS["fd"]}, cache)
         for point, subject in subjects.items():
             result = scorer.score(subject, [reference])

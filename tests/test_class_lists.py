@@ -182,6 +182,7 @@ def test_a_list_of_ones_own_gives_ids_and_order_and_leaves_the_name(tmp_path: Pa
         (1, "f0", "Fig"),
     ]
     assert source.name == "mine"
+    assert source.origin() == {"class_list": "fruit.csv"}
 
 
 def test_a_class_list_that_is_no_utf8_is_one_line(tmp_path: Path):

@@ -151,18 +151,39 @@ def test_a_build_that_lives_elsewhere_is_named_and_left_alone(release: ReleasePa
     assert numbers(release) == ["lease/000003.json"]
 
 
-@pytest.mark.parametrize("standing", [content(owner(life_seconds=SHORT_LIFE)), b""])
+@pytest.mark.parametrize(
+    "standing",
+    [content(owner(life_seconds=SHORT_LIFE)), b"", b"\x80{", b"[[", b'{"owner":{"pid":-1}}'],
+)
 def test_a_lease_that_stands_still_is_dead_after_its_life(
     tmp_path: Path, standing: bytes, monkeypatch: pytest.MonkeyPatch
 ):
     release = tmp_path / "release"
-    monkeypatch.setattr(lease, "LIFE_SECONDS", SHORT_LIFE)
+    monkeypatch.setattr(lease, "UNREADABLE_SECONDS", SHORT_LIFE)
     write_atomically(release / "lease/000007.json", standing)
     os.utime(release / "lease/000007.json", (2**33, 2**33))  # the other host's clock is no witness
     started = time.monotonic()
     with claimed(release):
         assert time.monotonic() - started >= SHORT_LIFE
         assert numbers(release) == ["lease/000008.json"]
+
+
+def test_an_empty_lease_is_nobodys_within_seconds():
+    assert lease.UNREADABLE_SECONDS <= 5
+
+
+def test_a_lease_that_is_written_while_it_is_watched_counts(tmp_path: Path):
+    release = tmp_path / "release"
+    path = release / "lease/000007.json"
+    write_atomically(path, b"")
+    alive = content(lease._this_process())
+
+    def write(_: str) -> None:
+        threading.Timer(0.1, overwrite, [path, alive]).start()
+
+    with pytest.raises(UserError, match="another build is at work"), claimed(release, write):
+        pass
+    assert numbers(release) == ["lease/000007.json"]
 
 
 def test_a_lease_given_back_while_it_is_watched_is_free(tmp_path: Path):

@@ -113,6 +113,6 @@ def locate_rule(name: str, settings: Mapping[str, Any], stage: StageFacts) -> Lo
     """Check the settings, find and hash what the rule needs; UserError says what does not fit."""
     source = rule_source(name)
     checked = validated(source.Settings, dict(settings), f"accept rule {name}")
-    place = source.locate(checked, stage)
+    place = source.locate(checked, stage).absolute()  # workers may run in another folder
     text = canonical_json(json.loads(json.dumps(dict(settings))))
     return LocatedRule(name, text, place, source.sha256(place, checked))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from builder.environment import Environment
 from builder.manifest import Manifest
 from builder.plan import (
     BuildRequest,
@@ -13,6 +14,7 @@ from builder.plan import (
     stage_encodings,
 )
 from builder.recipe import Recipe
+from builder.state import SyntheticState
 from generation.errors import UserError
 
 
@@ -39,11 +41,35 @@ class PlannedRelease:
         return wanted
 
 
+def stated_state(manifest: Manifest, planned: PlannedRelease) -> SyntheticState:
+    """What build.json says of the finished release, as far as it has not grown since."""
+    return SyntheticState(
+        name=planned.recipe.name,
+        seed=planned.recipe.seed,
+        shard=planned.recipe.shard.model_dump(),
+        stages={str(s.recipe.resolution): s.fingerprint for s in planned.stages},
+        requests=planned.requests,
+        format=planned.recipe.format,
+        encodings={str(s.recipe.resolution): s.encoding for s in planned.stages},
+        environments=stated_environments(manifest),
+    )
+
+
+def stated_environments(manifest: Manifest) -> tuple[Environment, ...]:
+    """What the release was made with, by its manifest."""
+    return tuple(
+        Environment(e["device"], tuple(sorted(e["versions"].items())))
+        for e in manifest.origin.get("environments", ())
+    )
+
+
 def planned_release(manifest: Manifest) -> PlannedRelease:
     """Plan again what the manifest says it holds; UserError if its origin does not say enough."""
     try:
         recipe = Recipe.model_validate(manifest.origin["recipe"])
         made = manifest.origin["stages"]
+        if not made or not manifest.origin["requests"]:
+            raise ValueError("it names no stage or no request")
         chain = [s for s in recipe.stages if s.resolution in {m["resolution"] for m in made}]
         hashes = [str(stage["checkpoint_sha256"]) for stage in made]
         encodings = [
@@ -63,7 +89,10 @@ def planned_release(manifest: Manifest) -> PlannedRelease:
             f"the manifest of {manifest.name} does not hold the recipe of a synthetic release: "
             f"{' '.join(str(error).split())}"
         ) from None
-    blocks = plan_blocks(recipe, manifest.classes, requests)
+    try:
+        blocks = plan_blocks(recipe, manifest.classes, requests)
+    except UserError as error:
+        raise UserError(f"the manifest of {manifest.name}: {error}") from None
     shards = tuple(plan_shards(stages, blocks))
     ruled = [
         stage.recipe.accept is not None and bool(stage.recipe.accept.rule) for stage in derived

@@ -37,6 +37,9 @@ def import_checks(
         if original is None:
             problems.append(Problem(record.path, "has no shard of original images"))
             continue
+        if record.config != ORIGINAL and not record.config.isdecimal():
+            problems.append(Problem(record.path, "is neither original images nor a view of a size"))
+            continue
         view = None if record.config == ORIGINAL else int(record.config)
         rows = _RowCheck(wnids, crop_rule if view else "none", release / original if view else None)
         checks.append(ShardCheck(record, schema, rows, _ImageCheck(view)))
@@ -58,7 +61,8 @@ class _RowCheck:
 
     def __call__(self, columns: Columns) -> list[str]:
         names = columns["image_id"]
-        classes = [self.wnids[label] for label in columns["label"]]
+        known = dict(enumerate(self.wnids))
+        classes = [known.get(label) for label in columns["label"]]
         rules = [self.crop_rule] * len(names)
         found = [
             *differing("class_id is not the label's", names, columns["class_id"], classes),
@@ -106,7 +110,8 @@ def _state_problems(release: ReleasePath, manifest: Manifest) -> list[Problem]:
         return [Problem(STATE_FILE, "cannot be read")]
     assert state is not None
     views = {config for config in manifest.splits() if config != ORIGINAL}
-    named = (state.source, state.crop_rule, {str(view) for view in state.views})
-    if named != (manifest.origin.get("source"), manifest.origin.get("crop_rule"), views):
+    named = (state.source, state.crop_rule)
+    grown = views <= {str(view) for view in state.views}
+    if not grown or named != (manifest.origin.get("source"), manifest.origin.get("crop_rule")):
         return [Problem(STATE_FILE, "is of another release than the manifest")]
     return []

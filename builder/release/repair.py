@@ -8,14 +8,25 @@ from builder.arrow_index import index_names
 from builder.build import BuildPlan, plan_build
 from builder.environment import Environment
 from builder.manifest import Manifest, ShardRecord
-from builder.readme import remove_documents, write_documents
+from builder.readme import README_FILE, contract_problems, remove_documents, write_documents
 from builder.release.findings import Report
-from builder.release.planned import PlannedRelease, planned_release
-from builder.release.verify import README_FILE
+from builder.release.planned import (
+    PlannedRelease,
+    planned_release,
+    stated_environments,
+    stated_state,
+)
 from builder.run import Outcome, RunSettings, run_missing
-from builder.state import STATE_FILE, RealState, SyntheticState, read_state, write_state
+from builder.state import (
+    STATE_FILE,
+    RealState,
+    SyntheticState,
+    goes_on_from,
+    read_state,
+    write_state,
+)
 from builder.worker import Job, WrappedJob
-from generation.commit import remove_temporaries
+from generation.commit import remove_temporaries, sha256_file
 from generation.errors import UserError
 from generation.storage import ReleasePath, exists
 from generation.views import CropRule
@@ -65,7 +76,8 @@ def _plan(
 ) -> BuildPlan:
     chain = [stage.recipe for stage in planned.stages]
     wanted = [entry for entry in manifest.classes if entry.wnid in set(wnids)]
-    return plan_build(planned.recipe, chain, wanted, per_class, release)
+    # its own classes: the recipe's list may be a file that is not here
+    return plan_build(planned.recipe, chain, wanted, per_class, release, manifest.classes)
 
 
 def repair_release(
@@ -129,47 +141,58 @@ def _build_jobs(release: ReleasePath, manifest: Manifest) -> tuple[SyntheticStat
 
 
 def _mend_state(release: ReleasePath, manifest: Manifest, planned: PlannedRelease) -> None:
-    """Write build.json from the manifest if it is missing or cannot be read."""
+    """Write build.json from the manifest if it is missing, cannot be read, or says otherwise."""
+    stated = stated_state(manifest, planned)
     try:
-        if exists(release / STATE_FILE) and read_state(release, SyntheticState):
-            return
+        if exists(release / STATE_FILE):
+            found = read_state(release, SyntheticState)
+            if found is not None and goes_on_from(found, stated):
+                return
     except UserError:
         pass
-    environments = tuple(
-        Environment(e["device"], tuple(sorted(e["versions"].items())))
-        for e in manifest.origin.get("environments", ())
-    )
-    stages = {str(s.recipe.resolution): s.fingerprint for s in planned.stages}
-    state = SyntheticState(
-        name=planned.recipe.name,
-        seed=planned.recipe.seed,
-        shard=planned.recipe.shard.model_dump(),
-        stages=stages,
-        requests=planned.requests,
-        format=planned.recipe.format,
-        encodings={str(s.recipe.resolution): s.encoding for s in planned.stages},
-        environments=environments,
-    )
-    write_state(release, state)
+    write_state(release, stated)
 
 
 def _import_jobs(release: ReleasePath, manifest: Manifest) -> tuple[RealState, list[Job]]:
-    from builder.real import plan_import
+    from builder.real import ORIGINAL, images_sha256, plan_import
     from generation.real_sources import open_source
 
     name = str(manifest.origin.get("source"))
-    state = read_state(release, RealState) if exists(release / STATE_FILE) else None
-    if state is None:
-        raise UserError(f"{release} has no {STATE_FILE}: run build-dataset --real {name} again")
     source = open_source(name)
-    rule: CropRule = "pad" if state.crop_rule == "pad" else "center-crop"
-    return state, list(plan_import(name, source, release.absolute(), state.views, rule))
+    rule: CropRule = "pad" if manifest.origin.get("crop_rule") == "pad" else "center-crop"
+    stated = RealState(
+        source=name,
+        crop_rule=rule,
+        images_sha256=images_sha256(source),
+        views=tuple(sorted(int(config) for config in manifest.splits() if config != ORIGINAL)),
+        environments=stated_environments(manifest),
+    )
+    try:
+        state = read_state(release, RealState) if exists(release / STATE_FILE) else None
+    except UserError:
+        state = None
+    jobs: list[Job] = [*plan_import(name, source, release.absolute(), stated.views, rule)]
+    if state is None:
+        if not {record.path for record in manifest.shards} <= {job.path for job in jobs}:
+            raise UserError(
+                f"{STATE_FILE} of {release} cannot be restored: {name} holds other images now"
+            )
+        write_state(release, stated)
+    return state or stated, jobs
 
 
 def _require_success(outcome: Outcome) -> None:
     if outcome.quarantined:
         first = outcome.quarantined[0]
         raise UserError(f"{first.path} could not be made again: {first.reason}")
+
+
+def _stands(release: ReleasePath, manifest: Manifest, document: str) -> bool:
+    """Whether it is right after all: a load contract may only have lacked a shard to compare."""
+    path = release / document
+    if not exists(path) or sha256_file(path) != manifest.documents.get(document):
+        return False
+    return document != README_FILE or not contract_problems(release, manifest)
 
 
 def _finish(
@@ -188,7 +211,8 @@ def _finish(
     if environments and manifest.kind == "synthetic":
         made = [{"device": e.device, "versions": dict(e.versions)} for e in environments]
         new = replace(new, origin=new.origin | {"environments": made})
-    gone = {name for name in (README_FILE, *new.documents) if name in report.damaged()}
+    documents = (README_FILE, *new.documents)
+    gone = {n for n in documents if n in report.damaged() and not _stands(release, new, n)}
     if new.shards != manifest.shards or gone & {README_FILE, *index_names(new)}:
         kept = {n: sha256 for n, sha256 in new.documents.items() if n not in gone}
         kept = kept if new.shards == manifest.shards else {}

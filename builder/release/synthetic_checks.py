@@ -7,7 +7,7 @@ from builder.manifest import MANIFEST_FILE, Manifest, ShardRecord
 from builder.parquet import image_features, table_schema
 from builder.plan import ShardPlan, image_id, image_seed
 from builder.release.findings import Problem, differing
-from builder.release.planned import PlannedRelease, planned_release
+from builder.release.planned import PlannedRelease, planned_release, stated_state
 from builder.release.shard_checks import (
     Columns,
     ImageRow,
@@ -16,7 +16,7 @@ from builder.release.shard_checks import (
     read_columns,
 )
 from builder.shard import COLUMNS
-from builder.state import STATE_FILE, SyntheticState, read_state
+from builder.state import STATE_FILE, SyntheticState, goes_on_from, read_state
 from generation.commit import canonical_json
 from generation.errors import UserError
 from generation.storage import ReleasePath, exists
@@ -42,7 +42,7 @@ def plan_checks(release: ReleasePath, manifest: Manifest) -> tuple[list[ShardChe
         *_fingerprint_problems(planned, manifest.shards),
         *_list_problems(manifest, planned),
         *_balance_problems(manifest, planned),
-        *_state_problems(release, planned),
+        *_state_problems(release, manifest, planned),
     ]
 
 
@@ -161,7 +161,9 @@ def _balance_problems(manifest: Manifest, planned: PlannedRelease) -> list[Probl
     return found
 
 
-def _state_problems(release: ReleasePath, planned: PlannedRelease) -> list[Problem]:
+def _state_problems(
+    release: ReleasePath, manifest: Manifest, planned: PlannedRelease
+) -> list[Problem]:
     """Whether build.json, by which the release grows, is of this release."""
     if not exists(release / STATE_FILE):
         return [Problem(STATE_FILE, "is missing")]
@@ -170,7 +172,6 @@ def _state_problems(release: ReleasePath, planned: PlannedRelease) -> list[Probl
     except UserError:
         return [Problem(STATE_FILE, "cannot be read")]
     assert state is not None
-    stages = {str(s.recipe.resolution): s.fingerprint for s in planned.stages}
-    if (state.stages, state.seed) != (stages, planned.recipe.seed):
+    if not goes_on_from(state, stated_state(manifest, planned)):
         return [Problem(STATE_FILE, "is of another release than the manifest")]
     return []

@@ -3,18 +3,17 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
-import pyarrow as pa
-import yaml
-
 from builder.manifest import Manifest, ShardRecord
-from builder.readme import load_contract
+from builder.markers import marker_name
+from builder.readme import README_FILE, contract_problems, names_each_file
 from builder.release.findings import Problem, Report
 from builder.release.shard_checks import ShardCheck, check_shard
 from generation.commit import sha256_file
 from generation.shard_files import is_shard
-from generation.storage import ReleasePath, StorageError, exists, list_files, read_bytes
+from generation.storage import ReleasePath, exists, list_files
 
-README_FILE = "README.md"
+# At the top of a folder they make load_dataset pass over the README, or refuse the folder.
+MISLEADING = ("dataset_infos.json", "state.json", ".huggingface.yaml")
 
 
 def verify_release(
@@ -74,10 +73,22 @@ def _check_shards(
 
 
 def _stray_problems(release: ReleasePath, manifest: Manifest) -> list[Problem]:
-    """Files that `load_dataset` would read as part of the release, and that are not."""
+    """Files that `load_dataset` would read as part of the release, and that are not.
+
+    Finished shards of an extension that is not whole are not read: the README names each file.
+    """
     listed = {record.path for record in manifest.shards}
-    strays = [name for name in sorted(list_files(release)) if is_shard(name)]
-    return [Problem(path, "is not in the manifest") for path in strays if path not in listed]
+    names = list_files(release)
+    strays = sorted(name for name in names if is_shard(name) and name not in listed)
+    if strays and names_each_file(release):
+        strays = [name for name in strays if marker_name(name) not in names]
+    misleading = [
+        n for n in sorted(names) if n in MISLEADING or ("/" not in n and n.endswith(".py"))
+    ]
+    return [
+        *(Problem(name, "is not in the manifest") for name in strays),
+        *(Problem(name, "keeps load_dataset from reading the release") for name in misleading),
+    ]
 
 
 def _document_problems(release: ReleasePath, manifest: Manifest) -> list[Problem]:
@@ -91,22 +102,5 @@ def _document_problems(release: ReleasePath, manifest: Manifest) -> list[Problem
     if README_FILE not in manifest.documents:
         found.append(Problem(README_FILE, "has no hash in the manifest"))
     if exists(release / README_FILE):
-        found += [Problem(README_FILE, text) for text in _contract_problems(release, manifest)]
+        found += [Problem(README_FILE, text) for text in contract_problems(release, manifest)]
     return found
-
-
-def _contract_problems(release: ReleasePath, manifest: Manifest) -> list[str]:
-    text = read_bytes(release / README_FILE).decode(errors="replace")
-    try:
-        wanted = load_contract(release, manifest)
-    except (pa.ArrowException, OSError, StorageError):
-        return ["its load contract cannot be checked while a first shard cannot be read"]
-    try:
-        found = yaml.safe_load(text.split("---\n")[1])
-    except (IndexError, yaml.YAMLError):
-        return ["its load contract, the YAML on top, cannot be read"]
-    if found == wanted:
-        return []
-    keys = found.keys() if isinstance(found, dict) else ()
-    wrong = [key for key in wanted if key not in keys or found[key] != wanted[key]]
-    return [f"its load contract is not the manifest's in {', '.join(wrong) or 'other keys'}"]

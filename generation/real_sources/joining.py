@@ -84,14 +84,15 @@ def _joined(
         for name, split in source.splits.items()
     }
     about = f"{len(chosen)} of the {len(entries)}" if len(chosen) < len(entries) else "all"
-    remark = f"classes are {about} classes of {wanted}"
+    name = Path(wanted).name  # of a CSV without its folder
+    remark = f"classes are {about} classes of {name}"
     return replace(
         source,
-        name=source.name if wanted.endswith(".csv") else wanted,
+        name=source.name if name.endswith(".csv") else name,
         classes=tuple(replace(entries[label], label=i) for i, label in enumerate(chosen)),
         splits=splits,
         remarks=(*source.remarks, remark),
-        joined=JoinedList(wanted, chosen, len(entries)),
+        joined=JoinedList(name, chosen, len(entries)),
     )
 
 

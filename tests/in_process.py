@@ -1,0 +1,46 @@
+"""Builds without a cluster: jobs one after another in this process, told when to be killed."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from builder import run as run_module
+from builder.cluster import Cluster
+from builder.environment import own_environment
+from builder.worker import Done, Failure, Job
+from generation.real_sources import open_source
+
+
+class InProcess:
+    """left: how many jobs until the build is killed; failing: the path of one that fails.
+
+    where: the working directory of the worker, by default the client's.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left, self.failing = float("inf"), ""
+        self.where: Path | None = None
+        self.made: list[str] = []
+        monkeypatch.setattr(run_module, "run_jobs", self._run_jobs)
+        cluster = Cluster(None, False, "here")  # type: ignore[arg-type]
+        monkeypatch.setattr(run_module, "open_cluster", lambda *_: nullcontext(cluster))
+
+    def _run_jobs(self, _: Cluster, jobs: Sequence[Job], *__: object) -> Iterator[Done | Failure]:
+        here = Path.cwd()
+        for job in jobs:
+            if job.path == self.failing:
+                yield Failure(job.path, "exception", "no luck")
+                continue
+            if len(self.made) >= self.left:
+                raise KeyboardInterrupt
+            self.made.append(job.path)
+            open_source.cache_clear()  # a worker has looked for nothing yet
+            os.chdir(self.where or here)
+            try:
+                record = job.run()
+            finally:
+                os.chdir(here)
+            yield Done(record, own_environment())

@@ -1,0 +1,5 @@
+"""Installs the hooks of tests/kill_points.py in every process that a command starts."""
+
+from tests.kill_points import install
+
+install()
