@@ -187,7 +187,7 @@ def _import_real(
     source = open_source(name)
     for remark in source.remarks:
         say(f"{source.name}: {remark}")
-    release = release_path(out or f"releases/{source.name}-real")
+    release = release_path(out or f"releases/{source.release}")
     rule: CropRule = crop or ("pad" if source.name == "fashion-mnist" else "center-crop")
     total = sum(len(s.labels) for s in source.splits.values()) * (1 + len(resolutions))
     with (

@@ -80,6 +80,7 @@ def test_a_thousand_wnid_folders_are_imagenet(tmp_path: Path):
     assert (source.name, source.classes) == ("imagenet-1k", IMAGENET)
     assert list(source.splits["train"].labels) == list(range(1000))
     assert source.origin() == {"class_list": "imagenet-1k"}
+    assert source.release == "imagenet-1k-real"
 
 
 @pytest.mark.parametrize("seed", [None, 0, 1])
@@ -117,6 +118,7 @@ def test_wnids_of_some_classes_join_as_these(tmp_path: Path):
     assert [c.wnid for c in source.classes] == sorted(chosen)
     assert [c.label for c in source.classes] == list(range(10))
     assert {(c.name, c.prompt) for c in source.classes} <= {(c.name, c.prompt) for c in IMAGENET}
+    assert source.release == "imagenet-1k-10-real"  # not where all classes go
     labels = source.origin()["class_list_labels"]
     assert [WNIDS[label] for label in labels] == sorted(chosen)
     assert "classes are 10 of the 1000 classes of imagenet-1k" in source.remarks

@@ -54,6 +54,12 @@ class RealSource:
     remarks: tuple[str, ...] = ()
     joined: JoinedList | None = None
 
+    @property
+    def release(self) -> str:
+        """What a release of it is called by default: imagenet-1k-real, imagenet-1k-100-real."""
+        some = self.joined is not None and len(self.joined.labels) < self.joined.size
+        return f"{self.name}-{len(self.classes)}-real" if some else f"{self.name}-real"
+
     def origin(self) -> dict[str, Any]:
         """What the manifest of a release says of it: the class list, and the labels there."""
         if self.joined is None:
