@@ -19,9 +19,11 @@ from generation.command import run_command, say
 from generation.errors import UserError
 from generation.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
 from generation.progress import progress_bar
+from generation.real_sources.source import SourceName
 from generation.shard_files import ShardFormat, shard_format, shard_name
 from generation.storage import (
     ReleasePath,
+    absolute_if_file,
     absolute_if_folder,
     release_path,
     require_no_secret,
@@ -54,7 +56,20 @@ AllowMixed = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan, make nothing.")]
 Real = Annotated[
     str | None,
-    typer.Option(help="Import real data: fashion-mnist, a folder SPLIT/CLASS/, a Hub data set."),
+    typer.Option(
+        help="Import real data: fashion-mnist, a folder such as SPLIT/CLASS/, a data set "
+        "NAME[:CONFIG]."
+    ),
+]
+ClassesFrom = Annotated[
+    str | None,
+    typer.Option(help="With --real: the class list, built in or a CSV, that its classes are of."),
+]
+ImageColumn = Annotated[
+    str | None, typer.Option(help="With --real: the column of images, if it has several.")
+]
+LabelColumn = Annotated[
+    str | None, typer.Option(help="With --real: the column of labels, if it has several.")
 ]
 Views = Annotated[str, typer.Option(help="With --real: resolutions of the views, comma-separated.")]
 Crop = Annotated[
@@ -85,6 +100,9 @@ def build_dataset(
     real: Real = None,
     views: Views = "16,32",
     crop: Crop = None,
+    classes_from: ClassesFrom = None,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
     as_json: Json = False,
 ) -> int:
     """Build a synthetic release with a recipe, or import real data as one.
@@ -102,6 +120,7 @@ def build_dataset(
       build-dataset --recipe fashion-mnist --res 32 --per-class 200
       build-dataset --recipe fashion-mnist --per-class 10 --format arrow --out releases/mapped
       build-dataset --real fashion-mnist
+      build-dataset --real ILSVRC/imagenet-1k --views 64,256
       build-dataset --res 1024 --per-class 1200 --dry-run
       build-dataset --recipe fashion-mnist --scheduler tcp://127.0.0.1:8786
     """
@@ -111,8 +130,12 @@ def build_dataset(
         (lambda _: None) if as_json else say,
     )
     if real is not None:
-        real = absolute_if_folder(real)  # workers may run in another folder
-        return _import_real(real, out, views, crop, file_format, settings, as_json)
+        # absolute: workers may run in another folder
+        classes_from = classes_from and absolute_if_file(classes_from)
+        source = SourceName(absolute_if_folder(real), classes_from, image_column, label_column)
+        return _import_real(str(source), out, views, crop, file_format, settings, as_json)
+    if classes_from or image_column or label_column:
+        raise UserError("--classes-from, --image-column and --label-column go with --real")
     if per_class < 1:
         raise UserError(f"--per-class {per_class}: give at least 1")
     chosen = _chosen_recipe(recipe, file_format)
@@ -162,7 +185,9 @@ def _import_real(
         raise UserError(f"--views {views!r}: resolutions are at least 1")
     require_no_secret(name)  # it is recorded as the release's source
     source = open_source(name)
-    release = release_path(out or f"releases/{source.name}-real")
+    for remark in source.remarks:
+        say(f"{source.name}: {remark}")
+    release = release_path(out or f"releases/{source.release}")
     rule: CropRule = crop or ("pad" if source.name == "fashion-mnist" else "center-crop")
     total = sum(len(s.labels) for s in source.splits.values()) * (1 + len(resolutions))
     with (

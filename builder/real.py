@@ -113,6 +113,7 @@ def import_real(
             "source": name,
             "crop_rule": crop_rule,
             "tuning_rule": TUNING_RULE,
+            **source.origin(),
             **outcome.origin(),
         },
         shards=outcome.records,

@@ -11,6 +11,7 @@ from builder.manifest import Manifest, read_manifest
 from classifiers.encoded import EncodedImages, index_images, join_encoded
 from classifiers.one_by_one import fit_view
 from classifiers.recipe import DEFAULT_VIEW, View
+from generation.classes import class_difference
 from generation.errors import UserError
 from generation.image_sets import (
     PSEUDO_SPLITS,
@@ -84,10 +85,10 @@ def check_sources(train: Sequence[Source], test: Source) -> None:
     if test.manifest.kind != "real":
         raise UserError(f"--test {test} is not real: accuracy is measured on real images")
     for source in train:
-        if source.class_ids != test.class_ids:
+        difference = class_difference(source.class_ids, test.class_ids)
+        if difference is not None:
             raise UserError(
-                f"--train {source} and --test {test} have different class lists: "
-                f"{_first_difference(source.class_ids, test.class_ids)}"
+                f"--train {source} and --test {test} have different class lists: {difference}"
             )
         same = source.manifest.content_sha256 == test.manifest.content_sha256 or (
             source.manifest.kind == "real" and source.manifest.dataset == test.manifest.dataset
@@ -211,10 +212,3 @@ def describe(source: Source, images: int) -> dict[str, Any]:
         "kind": manifest.kind,
         "regime": manifest.regime,
     }
-
-
-def _first_difference(a: tuple[str, ...], b: tuple[str, ...]) -> str:
-    if len(a) != len(b):
-        return f"{len(a)} and {len(b)} classes"
-    label = next(i for i, pair in enumerate(zip(a, b, strict=True)) if pair[0] != pair[1])
-    return f"label {label} is {a[label]!r} and {b[label]!r}"

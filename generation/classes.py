@@ -1,6 +1,7 @@
 """Class lists: which classes a release has, in label order, and what each is prompted with."""
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,16 +25,19 @@ class ClassEntry:
 def load_classes(source: str) -> tuple[ClassEntry, ...]:
     """A built-in list by name, or a CSV with the columns id, wnid, name, prompt.
 
-    Raises UserError for an unknown name, a missing column, ids that are not 0, 1, 2 …, or a wnid,
-    name or prompt that stands twice.
+    Raises UserError for an unknown name, a file that is no CSV in UTF-8, a missing column, ids
+    that are not 0, 1, 2 …, or a wnid, name or prompt that stands twice.
     """
     path = Path(source) if source.endswith(".csv") else BUILTIN / f"{source}.csv"
     if not path.is_file():
         if source.endswith(".csv"):
             raise UserError(f"class list {source} does not exist")
-        raise unknown_name("class list", source, (p.stem for p in BUILTIN.glob("*.csv")))
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
+        raise unknown_name("class list", source, builtin_lists())
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"class list {path} cannot be read as CSV in UTF-8: {error}") from None
     missing = [c for c in COLUMNS if not rows or rows[0].get(c) is None]
     if missing:
         raise UserError(f"class list {path}: no column {missing[0]!r}; need {', '.join(COLUMNS)}")
@@ -44,9 +48,27 @@ def load_classes(source: str) -> tuple[ClassEntry, ...]:
     return tuple(ClassEntry(int(r["id"]), r["wnid"], r["name"], r["prompt"]) for r in rows)
 
 
+def builtin_lists() -> list[str]:
+    """Names of the built-in lists."""
+    return sorted(path.stem for path in BUILTIN.glob("*.csv"))
+
+
 def same_classes(a: Sequence[ClassEntry], b: Sequence[ClassEntry]) -> bool:
     """Whether a label means the same class in both: by wnid, whatever names and prompts say."""
     return [entry.wnid for entry in a] == [entry.wnid for entry in b]
+
+
+def class_difference(ours: Sequence[str], theirs: Sequence[str]) -> str | None:
+    """The first difference between two lists of wnids in label order; None if there is none."""
+    if len(ours) != len(theirs):
+        longer, shorter = sorted((ours, theirs), key=len, reverse=True)
+        known = set(shorter)
+        extra = next(wnid for wnid in longer if wnid not in known)
+        return f"{len(ours)} and {len(theirs)} classes, of which one has {extra!r} and one has not"
+    for label, (our, their) in enumerate(zip(ours, theirs, strict=True)):
+        if our != their:
+            return f"label {label} is {our!r} and {their!r}"
+    return None
 
 
 def select_classes(classes: tuple[ClassEntry, ...], wanted: str) -> tuple[ClassEntry, ...]:
@@ -62,6 +84,6 @@ def select_classes(classes: tuple[ClassEntry, ...], wanted: str) -> tuple[ClassE
 
 
 def _require_distinct(path: Path, column: str, values: list[str]) -> None:
-    for value in values:
-        if not value or values.count(value) > 1:
+    for value, count in Counter(values).items():
+        if not value or count > 1:
             raise UserError(f"class list {path}: {column} {value!r} is empty or stands twice")

@@ -75,6 +75,11 @@ def absolute_if_folder(name: str) -> str:
     return f"{Path(folder).absolute()}:{part}" if colon and Path(folder).is_dir() else name
 
 
+def absolute_if_file(name: str) -> str:
+    """NAME as an absolute path if there is such a file here, else as it is."""
+    return str(Path(name).absolute()) if Path(name).is_file() else name
+
+
 def split_release(text: str) -> tuple[str, list[str]]:
     """RELEASE[:PART…] to the release, which may be a URL, and its parts."""
     protocol, separator, rest = text.rpartition("://")

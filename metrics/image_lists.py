@@ -1,6 +1,6 @@
 """Which images a split holds, shard by shard, without decoding them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from builder.manifest import Manifest, ShardRecord, read_manifest
+from generation.classes import ClassEntry, same_classes
 from generation.commit import sha256_bytes
 from generation.errors import UserError
 from generation.image_sets import PSEUDO_SPLITS, split_files
@@ -22,12 +23,16 @@ READ_ROWS = 1024  # encoded images held at a time
 
 @dataclass(frozen=True)
 class ImageSet:
-    """One split of one fixed-resolution configuration of a release."""
+    """One split of one fixed-resolution configuration of a release.
+
+    stored: where the set takes only some of its release's classes, all of them, in label order.
+    """
 
     release: ReleasePath
     config: str
     split: str
     manifest: Manifest
+    stored: tuple[ClassEntry, ...] = ()
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -37,6 +42,7 @@ class ImageSet:
             "content_sha256": self.manifest.content_sha256,
             "config": self.config,
             "split": self.split,
+            **({"classes": [entry.wnid for entry in self.manifest.classes]} if self.stored else {}),
         }
 
     @property
@@ -61,6 +67,8 @@ class ImageSet:
 
     def count(self, cache: Path) -> int:
         """Images of the split."""
+        if self.stored:
+            return int(self.count_per_class(cache).sum())
         if self.split not in PSEUDO_SPLITS:
             return sum(shard.rows for shard in self.shards())
         return sum(len(read_image_list(self, shard, cache)) for shard in self.shards())
@@ -81,7 +89,17 @@ class ImageSet:
 
     def with_split(self, split: str) -> "ImageSet":
         """Another split of the same release and configuration."""
-        return ImageSet(self.release, self.config, split, self.manifest)
+        return replace(self, split=split)
+
+    def of_classes_of(self, other: "ImageSet") -> "ImageSet":
+        """Only the images of the other's classes, labelled as there, if its own are more."""
+        ours, theirs = self.manifest.classes, other.manifest.classes
+        wnids = {entry.wnid for entry in theirs}
+        if self.manifest.dataset != other.manifest.dataset or same_classes(ours, theirs):
+            return self
+        if not wnids < {entry.wnid for entry in ours}:
+            return self
+        return replace(self, manifest=replace(self.manifest, classes=theirs), stored=ours)
 
 
 def open_image_set(release: ReleasePath, config: str, split: str) -> ImageSet:
@@ -133,12 +151,22 @@ def read_image_list(image_set: ImageSet, shard: ShardRecord, cache: Path) -> Ima
             raise UserError(f"{image_set.release} has no tuning rows: use split 'train'")
         rows = rows[table["tuning"].to_numpy() == PSEUDO_SPLITS[image_set.split]]
         table = table.take(pa.array(rows))
+    labels = table["label"].to_numpy().astype(np.int64)
+    if image_set.stored:
+        labels = _labels_here(image_set)[labels]
+        rows, table, labels = rows[labels >= 0], table.filter(labels >= 0), labels[labels >= 0]
     return ImageList(
         rows,
         tuple(table["image_sha256"].to_pylist()),
         tuple(table["image_id"].to_pylist()),
-        table["label"].to_numpy().astype(np.int64),
+        labels,
     )
+
+
+def _labels_here(image_set: ImageSet) -> np.ndarray:
+    """int64[C]: for each label in the files the set's own; -1 for a class that it leaves out."""
+    here = {entry.wnid: entry.label for entry in image_set.manifest.classes}
+    return np.array([here.get(entry.wnid, -1) for entry in image_set.stored], np.int64)
 
 
 def _list_images(path: ReleasePath) -> pa.Table:

@@ -149,6 +149,7 @@ def score_release(
     files = read_reference_files(reference or [])
     subjects = [parse_image_set(text) for text in releases]
     references = {s.config: open_references(release_path(real), s.config) for s in subjects}
+    subjects = [_of_real_classes(s, references[s.config][0]) for s in subjects]
     order = _Order(
         *(subjects, references, metrics, per_class, sample, files, export_reference),
         *(cache, device, batch, cluster, out, as_json),
@@ -228,6 +229,17 @@ def open_references(real: ReleasePath, config: str) -> list[ImageSet]:
         raise UserError(f"--real {real} is a synthetic release; see build-dataset --real")
     splits = manifest.splits().get(config, ["train"])  # opening it names what there is instead
     return [open_image_set(real, config, s) for s in splits if s not in PSEUDO_SPLITS]
+
+
+def _of_real_classes(subject: ImageSet, real: ImageSet) -> ImageSet:
+    """Of a release of all classes, those that the real images have: ImageNet-100 of ImageNet."""
+    found = subject.of_classes_of(real)
+    if found.stored:
+        _remark(
+            f"{subject.label}: only its {len(found.manifest.classes)} of {len(found.stored)} "
+            f"classes that {real.manifest.name} has are scored"
+        )
+    return found
 
 
 def export_references(

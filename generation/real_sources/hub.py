@@ -1,0 +1,64 @@
+"""Data sets of the Hub, and whatever else `datasets` loads."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from generation.errors import UserError
+from generation.real_sources.source import RealSource, SourceName
+from generation.real_sources.tables import read_tables
+
+
+def read_hub(wanted: SourceName, name: str) -> RealSource:
+    """`org/name` or `org/name:config`, as a source called `name`; UserError if out of reach."""
+    path, _, config = wanted.name.partition(":")
+    hint = "apt-get install dataset-fashion-mnist, or " if name == "fashion-mnist" else ""
+    if path.startswith(("/", ".", "~")) or path.endswith("/") or path.count("/") > 1:
+        raise UserError(f"real data {wanted.name!r} is not at hand: there is no such folder")
+    with loading(
+        f"real data {wanted.name!r} is not at hand",
+        f"{hint}name a folder SPLIT/CLASS/image or a data set that load_dataset finds",
+    ):
+        data, builder = load(path, config or None)
+    source = read_tables(data, wanted, name, builder.info.license or "unknown")
+    chosen = builder.config.name
+    remarks = () if config or chosen == "default" else (f"configuration {chosen}",)
+    commit = builder.hash
+    return replace(source, revision=commit, remarks=(*remarks, *source.remarks))
+
+
+def load(path: str, config: str | None) -> tuple[dict[str, Any], Any]:
+    """Every split, and the builder they came from. UserError for several configurations."""
+    from datasets import get_dataset_config_names, load_dataset, load_dataset_builder
+
+    if config is None:
+        configs = sorted(get_dataset_config_names(path))
+        if len(configs) > 1:
+            raise UserError(
+                f"{path} has {len(configs)} configurations: name one, as "
+                f"--real {path}:{configs[0]} does; it has {', '.join(configs)}"
+            )
+    return load_dataset(path, config), load_dataset_builder(path, config)
+
+
+@contextmanager
+def loading(what: str, advice: str) -> Iterator[None]:
+    """Errors of `datasets` as one line: `what`, why, and what to do.
+
+    It raises OSError and ValueError for missing data and for files that do not fit together,
+    RuntimeError for a data set with a script, and its own kinds while a data set is made.
+    """
+    from datasets.exceptions import DatasetsError
+
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
+        reason = _first_line(error)
+        cause = _first_line(error.__cause__) if error.__cause__ else ""
+        because = f": {cause}" if cause and cause not in reason else ""
+        raise UserError(f"{what} ({reason}{because}): {advice}") from None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].strip() or type(error).__name__
