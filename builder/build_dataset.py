@@ -4,7 +4,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -20,7 +20,7 @@ from generation.command import run_command
 from generation.errors import UserError
 from generation.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
 from generation.progress import progress_bar
-from generation.shard_files import ShardFormat, shard_format, shard_name
+from generation.shard_files import ShardFormat, leading_split, shard_format, shard_name
 from generation.storage import ReleasePath, release_path
 from generation.views import CropRule
 
@@ -56,6 +56,14 @@ Views = Annotated[str, typer.Option(help="With --real: resolutions of the views,
 Crop = Annotated[
     CropRule | None, typer.Option(help="With --real: pad (fashion-mnist) or center-crop.")
 ]
+OnBadImages = Annotated[
+    Literal["stop", "skip"],
+    typer.Option(
+        "--bad-images",
+        help="With --real: stop where images cannot be imported (when all are read, and named), "
+        "or skip them.",
+    ),
+]
 
 
 def main() -> None:
@@ -81,6 +89,7 @@ def build_dataset(
     real: Real = None,
     views: Views = "16,32",
     crop: Crop = None,
+    bad_images: OnBadImages = "stop",
     as_json: Json = False,
 ) -> int:
     """Build a synthetic release with a recipe, or import real data as one.
@@ -107,7 +116,7 @@ def build_dataset(
         (lambda _: None) if as_json else _remark,
     )
     if real is not None:
-        return _import_real(real, out, views, crop, file_format, settings, as_json)
+        return _import_real(real, out, views, crop, file_format, settings, bad_images, as_json)
     if per_class < 1:
         raise UserError(f"--per-class {per_class}: give at least 1")
     chosen = _chosen_recipe(recipe, file_format)
@@ -140,6 +149,7 @@ def _import_real(
     crop: CropRule | None,
     file_format: str | None,
     settings: RunSettings,
+    bad_images: Literal["stop", "skip"],
     as_json: bool,
 ) -> int:
     from builder.real import import_real
@@ -165,7 +175,13 @@ def _import_real(
     ):
         decoding = replace(settings, cluster=settings.cluster.without_gpus())
         outcome = import_real(
-            name, release, resolutions, rule, decoding, lambda record: advance(record.rows)
+            name,
+            release,
+            resolutions,
+            rule,
+            decoding,
+            lambda record: advance(record.planned),
+            bad_images,
         )
     return report_outcome(outcome, release, as_json)
 
@@ -180,6 +196,10 @@ def report_outcome(outcome: Outcome, release: ReleasePath, as_json: bool) -> int
         print(json.dumps(_summary(outcome, release), indent=2))
     elif outcome.manifest is not None:
         _print_how_to_load(outcome.manifest, release)
+    left_out = outcome.manifest.origin.get("left_out") if outcome.manifest else None
+    if left_out:
+        first_file = f"{left_out[0]['file']} of {left_out[0]['split']} {left_out[0]['reason']}"
+        _remark(f"left out: {len(left_out):,} images, the first {first_file} (see the manifest)")
     if not outcome.quarantined:
         return 0
     first = outcome.quarantined[0]
@@ -206,13 +226,14 @@ def _summary(outcome: Outcome, release: ReleasePath) -> dict[str, Any]:
         },
         "quarantined": {failure.path: failure.reason for failure in outcome.quarantined},
         "waiting": list(outcome.waiting),
+        "left_out": manifest.origin.get("left_out", []) if manifest else [],
     }
 
 
 def _print_how_to_load(manifest: Manifest, release: ReleasePath) -> None:
     configs = manifest.splits()
     config = next(reversed(configs))
-    split = configs[config][0]
+    split = leading_split(configs[config])
     rows_text = "; ".join(
         f"{c}: " + ", ".join(f"{s} {manifest.rows(c, s):,}" for s in splits)
         for c, splits in configs.items()

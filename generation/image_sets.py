@@ -6,15 +6,14 @@ tuning; the pseudo-splits `fit` (train less tuning) and `tuning` read one part e
 """
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
 
+from generation.decoding import decode_rgb
 from generation.errors import UserError, unknown_name
 from generation.shard_files import is_shard, read_shard, shard_schema, shard_split
 from generation.storage import ReleasePath, list_files, read_text
@@ -135,15 +134,6 @@ def first_of_each(labels: np.ndarray, counts: Sequence[int]) -> np.ndarray:
 def decode(data: bytes) -> np.ndarray:
     """Encoded bytes to uint8[H,W,3]; UserError if they are no image."""
     return np.asarray(decode_rgb(data))
-
-
-def decode_rgb(data: bytes) -> Image.Image:
-    """As `decode`, to an image in mode RGB."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError) as error:  # Pillow raises the latter for a broken PNG chunk
-        raise UserError(f"cannot be decoded: {error}") from None
 
 
 def class_labels(schema: pa.Schema) -> tuple[tuple[str, ...], tuple[str, ...]]:

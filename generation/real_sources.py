@@ -5,6 +5,7 @@ its original bytes, so that any stretch of it can be read by any process.
 """
 
 import gzip
+import hashlib
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -25,22 +26,31 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 
 class RealSplit(Protocol):
-    """One split: labels int[N], a stable key for each image, and its bytes as they came."""
+    """One split: labels int[N], a stable key for each image, and its bytes as they came.
+
+    version: changes when the bytes do, and is told without reading them. read: raises OSError or
+    UserError where there is nothing to read.
+    """
 
     @property
     def labels(self) -> Sequence[int]: ...
     def key(self, i: int) -> str: ...
+    def version(self, i: int) -> str: ...
     def read(self, i: int) -> bytes: ...
 
 
 @dataclass(frozen=True)
 class RealSource:
-    """A real data set. licence: its own, "unknown" where the source does not say."""
+    """A real data set. licence: its own, "unknown" where the source does not say.
+
+    revision: the commit of a data set on the Hub, or the fingerprint that `datasets` gives it.
+    """
 
     name: str
     license: str
     classes: tuple[ClassEntry, ...]
     splits: Mapping[str, RealSplit]
+    revision: str | None = None
 
 
 @lru_cache(maxsize=2)
@@ -65,6 +75,13 @@ class IdxSplit:
 
     def key(self, i: int) -> str:
         return f"{i:06d}"
+
+    @cached_property
+    def _sha256(self) -> str:
+        return hashlib.sha256(self.images.tobytes()).hexdigest()
+
+    def version(self, i: int) -> str:  # noqa: ARG002 - one file holds all images
+        return self._sha256
 
     def read(self, i: int) -> bytes:
         buffer = io.BytesIO()
@@ -109,6 +126,9 @@ class FolderSplit:
     def key(self, i: int) -> str:
         return f"{self.files[i].parent.name}/{self.files[i].name}"
 
+    def version(self, i: int) -> str:
+        return file_version(self.files[i])
+
     def read(self, i: int) -> bytes:
         return self.files[i].read_bytes()
 
@@ -148,8 +168,13 @@ class HubSplit:
     def key(self, i: int) -> str:
         return f"{i:06d}"
 
+    def version(self, i: int) -> str:  # noqa: ARG002 - it covers the whole split
+        return str(self.dataset._fingerprint)
+
     def read(self, i: int) -> bytes:
         image = self.dataset[i][self.image]
+        if image is None:
+            raise UserError("is null")
         return image["bytes"] or Path(image["path"]).read_bytes()  # type: ignore[no-any-return]
 
 
@@ -180,7 +205,27 @@ def _hub(path: str, name: str) -> RealSource:
             undecoded = data.cast_column(image, ImageFeature(decode=False))
             splits[split] = HubSplit(undecoded, image, label)
     license_name = next(iter(dataset.values())).info.license or "unknown"
-    return RealSource(name, license_name, classes, splits)
+    revision = _revision(next(iter(dataset.values())))
+    return RealSource(name, license_name, classes, splits, revision)
+
+
+def file_version(path: Path) -> str:
+    """Size, time of the last change and permissions; what is wrong where there is no such file.
+
+    tar and rsync keep them, so that a copy on another machine counts as the same.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        return str(error.strerror)
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_mode:o}"
+
+
+def _revision(dataset: Any) -> str:
+    """The commit on the Hub that a split's files came from, else the split's fingerprint."""
+    addresses = " ".join(dataset.info.download_checksums or ())
+    commit = re.search(r"@([0-9a-f]{40})/", addresses)
+    return commit.group(1) if commit else str(dataset._fingerprint)
 
 
 def _require_plain_name(split: str) -> None:

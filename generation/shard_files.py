@@ -41,6 +41,11 @@ def shard_split(name: str) -> str:
     return name.split("/")[1].split("-", maxsplit=1)[0]
 
 
+def leading_split(splits: Sequence[str]) -> str:
+    """The split to show where one is shown: train, else the first."""
+    return "train" if "train" in splits else splits[0]
+
+
 def read_shard(path: ReleasePath, columns: Sequence[str] | None = None) -> pa.Table:
     """The file's rows, only `columns` of them if given."""
     with reaching(path):

@@ -18,7 +18,6 @@ from builder.worker import Job, WrappedJob
 from generation.commit import remove_temporaries
 from generation.errors import UserError
 from generation.storage import ReleasePath, exists
-from generation.views import CropRule
 
 OnDone = Callable[[ShardRecord], None]
 
@@ -162,8 +161,7 @@ def _import_jobs(release: ReleasePath, manifest: Manifest) -> tuple[RealState, l
     if state is None:
         raise UserError(f"{release} has no {STATE_FILE}: run build-dataset --real {name} again")
     source = open_source(name)
-    rule: CropRule = "pad" if state.crop_rule == "pad" else "center-crop"
-    return state, list(plan_import(name, source, release.absolute(), state.views, rule))
+    return state, list(plan_import(name, source, release.absolute(), state))
 
 
 def _require_success(outcome: Outcome) -> None:
