@@ -3,7 +3,7 @@
 import io
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from generation.errors import UserError
 
@@ -26,6 +26,8 @@ def decode_rgb(data: bytes) -> Image.Image:
             return as_rgb(image)
     except (UserError, MemoryError):
         raise
+    except UnidentifiedImageError:  # whose text has an address of memory in it
+        raise UserError("cannot be decoded: it is in no image format that Pillow knows") from None
     except Image.DecompressionBombError as error:
         raise UserError(f"cannot be decoded: {str(error).split(',')[0]}; make it smaller") from None
     except Exception as error:  # each of Pillow's codecs has exceptions of its own

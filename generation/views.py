@@ -11,17 +11,20 @@ CropRule = Literal["center-crop", "pad"]
 # As they are recorded. center-crop without a number rounded odd sides up where it halved.
 RECORDED_RULES: dict[CropRule, str] = {"center-crop": "center-crop-2", "pad": "pad"}
 
+LONGEST = 100
+
 
 def make_view(image: Image.Image, resolution: int, rule: CropRule) -> np.ndarray:
     """uint8[resolution, resolution, 3] of `image`, whose pixels are taken as as_rgb says.
 
     center-crop: halve by boxes, rounding down, while twice too large, scale the short side with
     bicubic, crop the centre: exactly center_crop_arr of guided_diffusion/image_datasets.py
-    (Dhariwal & Nichol 2021, ADM). pad: black borders up to a square whose side is a power of two,
+    (Dhariwal & Nichol 2021, ADM), but for images more than LONGEST times as long as wide, whose ends
+    would take memory and be cut off. pad: black borders up to a square whose side is a power of two,
     then boxes down; for small drawings that reach the border.
     """
     image = as_rgb(image)
-    image = _padded(image) if rule == "pad" else image
+    image = _padded(image) if rule == "pad" else _middle(image)
     while min(image.size) >= 2 * resolution:
         image = image.reduce(2) if rule == "pad" else _halved(image)
     scale = resolution / min(image.size)
@@ -34,6 +37,16 @@ def make_view(image: Image.Image, resolution: int, rule: CropRule) -> np.ndarray
 
 def _halved(image: Image.Image) -> Image.Image:
     return image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+
+
+def _middle(image: Image.Image) -> Image.Image:
+    """The middle of the long side, at most LONGEST times the short one."""
+    most = LONGEST * min(image.size)
+    if max(image.size) <= most:
+        return image
+    width, height = min(image.width, most), min(image.height, most)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def _padded(image: Image.Image) -> Image.Image:

@@ -38,6 +38,15 @@ def test_center_crop_is_adms_rule(size: tuple[int, int], resolution: int):
     assert np.array_equal(make_view(image, resolution, "center-crop"), expected)
 
 
+@pytest.mark.parametrize("size", [(1, 100_001), (100_001, 1)])
+def test_a_very_long_image_needs_no_memory_for_what_is_cut_off(size: tuple[int, int]):
+    image = Image.new("RGB", size, (255, 0, 0))
+    image.paste((0, 0, 255), (size[0] // 2, size[1] // 2, size[0] // 2 + 1, size[1] // 2 + 1))
+    view = make_view(image, 512, "center-crop")
+    assert view.shape == (512, 512, 3)
+    assert view[256, 256].tolist() == [0, 0, 255]
+
+
 def test_the_rule_that_rounded_up_is_not_taken_for_this_one():
     assert RECORDED_RULES == {"center-crop": "center-crop-2", "pad": "pad"}
 
