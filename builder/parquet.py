@@ -73,6 +73,7 @@ def write_groups(
     with _parquet_writer(sink, schema) as writer:
         for group in groups:
             writer.write_table(_table(schema, group), row_group_size=len(group["image"]))
+            group.clear()  # before there is another
 
 
 def _table(schema: pa.Schema, columns: dict[str, list[Any]]) -> pa.Table:

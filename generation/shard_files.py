@@ -71,7 +71,8 @@ def iterate_shard(path: ReleasePath, columns: Sequence[str], rows: int) -> Itera
     with reaching(path):
         if shard_format(path.name) == "parquet":
             with pq.ParquetFile(**_source(path)) as file:
-                yield from file.iter_batches(rows, columns=list(columns))
+                for group in range(file.num_row_groups):  # all at once would be read ahead as one
+                    yield from file.iter_batches(rows, row_groups=[group], columns=list(columns))
             return
         with _open_stream(path) as reader:
             for batch in reader:

@@ -19,9 +19,9 @@ def make_view(image: Image.Image, resolution: int, rule: CropRule) -> np.ndarray
 
     center-crop: halve by boxes, rounding down, while twice too large, scale the short side with
     bicubic, crop the centre: exactly center_crop_arr of guided_diffusion/image_datasets.py
-    (Dhariwal & Nichol 2021, ADM), but for images more than LONGEST times as long as wide, whose ends
-    would take memory and be cut off. pad: black borders up to a square whose side is a power of two,
-    then boxes down; for small drawings that reach the border.
+    (Dhariwal & Nichol 2021, ADM). Of images more than LONGEST times as long as wide the middle is
+    taken first: scaling the rest would take memory alone. pad: black borders up to a square whose
+    side is a power of two, then boxes down; for small drawings that reach the border.
     """
     image = as_rgb(image)
     image = _padded(image) if rule == "pad" else _middle(image)
@@ -44,6 +44,7 @@ def _middle(image: Image.Image) -> Image.Image:
     most = LONGEST * min(image.size)
     if max(image.size) <= most:
         return image
+    most -= (max(image.size) - most) % 2  # as much is cut off at both ends
     width, height = min(image.width, most), min(image.height, most)
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return image.crop((left, top, left + width, top + height))

@@ -9,6 +9,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import ExifTags, Image
@@ -23,6 +24,7 @@ from generation.decoding import decode_rgb
 from generation.errors import UserError
 from generation.image_sets import load_images
 from generation.real_sources import HubSplit, open_source
+from generation.shard_files import iterate_shard
 from generation.storage import list_files
 from generation.views import make_view
 from tests.serial_import import SerialImport
@@ -362,6 +364,18 @@ def test_memory_holds_a_row_group_and_no_file(
     (path,) = (tmp_path / "out" / "original").glob("*.parquet")
     file = pq.ParquetFile(path)
     assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == [3] * 4
+
+
+def test_reading_a_file_holds_a_row_group_and_not_all_of_them(tmp_path: Path):
+    schema = pa.schema([("image", pa.binary())])
+    with pq.ParquetWriter(tmp_path / "a.parquet", schema, compression="none") as writer:
+        for _ in range(8):
+            writer.write_table(pa.table({"image": [os.urandom(1 << 20)] * 2}, schema=schema))
+    before = pa.total_allocated_bytes()
+    batches = iterate_shard(tmp_path / "a.parquet", ["image"], 1)
+    held = [pa.total_allocated_bytes() - before for _ in batches]
+    assert len(held) == 16
+    assert max(held) < 8 << 20
 
 
 def test_a_split_of_bad_images_alone(importing: SerialImport, photos: Path, tmp_path: Path):
