@@ -65,6 +65,7 @@ def import_real(
         raise _bad_images_error(release, source, bad)
     if not outcome.records:
         return outcome
+    _require_images(release, source, bad)
     manifest = Manifest(
         name=release_name(release),
         kind="real",
@@ -146,6 +147,16 @@ def _bad_images_error(
         f"{release / BAD_IMAGES_FILE}: {first_bad_images(bad)}. Mend or remove them and run again, "
         "or leave them out with --bad-images skip"
     )
+
+
+def _require_images(release: ReleasePath, source: RealSource, bad: Sequence[BadImage]) -> None:
+    """UserError for a split of which every image is bad: load_dataset reads no empty split."""
+    for split, data in source.splits.items():
+        if 0 < len(data.labels) == sum(b.split == split for b in bad):
+            raise UserError(
+                f"no image of {split} can be imported, see {release / BAD_IMAGES_FILE}: mend them, "
+                "or move the split away, and run again"
+            )
 
 
 def _origin(

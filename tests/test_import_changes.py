@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import json
 import os
 import shutil
 import struct
@@ -12,14 +13,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datasets import load_dataset
 from PIL import ExifTags, Image
 
 from builder import real
+from builder.build_dataset import report_outcome
 from builder.imports import jobs, layout
 from builder.imports.bad_images import BAD_IMAGES_FILE
 from builder.manifest import MANIFEST_FILE, Manifest, read_manifest
 from builder.markers import marker_path
+from builder.release import repair
 from builder.release.verify import verify_release
+from builder.run import Outcome, RunSettings
+from cards.sample_grid import read_groups
 from generation.decoding import decode_rgb
 from generation.errors import UserError
 from generation.image_sets import load_images
@@ -378,12 +384,42 @@ def test_reading_a_file_holds_a_row_group_and_not_all_of_them(tmp_path: Path):
     assert max(held) < 8 << 20
 
 
-def test_a_split_of_bad_images_alone(importing: SerialImport, photos: Path, tmp_path: Path):
+def test_a_split_of_bad_images_alone_is_refused(
+    importing: SerialImport, photos: Path, tmp_path: Path
+):
     for path in (photos / "test").glob("*/*"):
         path.write_bytes(b"")
+    with pytest.raises(UserError, match=r"no image of test can be imported, see .*move the split"):
+        importing(photos, tmp_path / "out", on_bad_images="skip")
+
+
+def test_a_file_of_bad_images_alone_is_empty_and_load_dataset_reads_the_rest(
+    importing: SerialImport, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(layout, "_files_for", lambda _: 8)
+    importing(photos, tmp_path / "out")
+    first = pq.read_table(min((tmp_path / "out" / "original").glob("train-*"))).to_pylist()
+    for row in first:
+        truncate(photos / "train" / row["file_name"])
     manifest = importing(photos, tmp_path / "out", on_bad_images="skip")
-    assert manifest.rows("8", "test") == 0
+    assert 0 in [shard.rows for shard in manifest.shards]
     require_agreement(photos, tmp_path / "out", manifest)
+    data = load_dataset(str(tmp_path / "out"), "8", cache_dir=str(tmp_path / "cache"))
+    assert len(data["train"]) == 24 - len(first)
+
+
+def test_a_damaged_original_is_repaired_from_its_source(
+    importing: SerialImport, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out = tmp_path / "out"
+    manifest = importing(photos, out)
+    monkeypatch.setattr(repair, "run_missing", real.run_missing)
+    path = next(shard.path for shard in manifest.shards if shard.config == "original")
+    (out / path).write_bytes(b"harm")
+    report = verify_release(out, manifest, 1, lambda _: None)
+    repaired = repair.repair_release(out, manifest, report, RunSettings(), lambda _: None)
+    assert (repaired.again, repaired.changed) == ((path,), ())
+    require_agreement(photos, out, manifest)
 
 
 def test_views_of_an_earlier_crop_rule_are_not_mixed_with_todays(
@@ -398,6 +434,30 @@ def test_views_of_an_earlier_crop_rule_are_not_mixed_with_todays(
         importing(photos, tmp_path / "out")
     with pytest.raises(UserError, match="no view is made by the rule 'center-crop' any more"):
         real.recorded_rule("center-crop")
+
+
+def test_the_snippet_and_the_picture_show_train(
+    importing: SerialImport, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    manifest = importing(photos, tmp_path / "out")
+    assert manifest.splits()["8"][0] == "test"  # the first of the alphabet
+    report_outcome(Outcome(manifest.shards, (), (), (), manifest), tmp_path / "out", False)
+    assert 'split="train"' in capsys.readouterr().out
+    assert {samples.split for samples in read_groups(tmp_path / "out")} == {"train"}
+
+
+def test_what_was_left_out_is_said(
+    importing: SerialImport, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    truncate(photos / "train" / "cat" / "im 01.a.jpg")
+    manifest = importing(photos, tmp_path / "out", on_bad_images="skip")
+    outcome = Outcome(manifest.shards, (), (), (), manifest)
+    assert report_outcome(outcome, tmp_path / "out", False) == 0
+    said = capsys.readouterr().err
+    assert "left out: 1 images, the first cat/im 01.a.jpg of train cannot be decoded" in said
+    report_outcome(outcome, tmp_path / "out", True)
+    (left_out,) = json.loads(capsys.readouterr().out)["left_out"]
+    assert (left_out["split"], left_out["file"]) == ("train", "cat/im 01.a.jpg")
 
 
 def test_no_file_of_an_earlier_state_stays(importing: SerialImport, photos: Path, tmp_path: Path):
