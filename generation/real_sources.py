@@ -173,7 +173,7 @@ class HubSplit:
 
     def read(self, i: int) -> bytes:
         image = self.dataset[i][self.image]
-        if image is None:
+        if image is None or not (image["bytes"] or image["path"]):
             raise UserError("is null")
         return image["bytes"] or Path(image["path"]).read_bytes()  # type: ignore[no-any-return]
 

@@ -436,6 +436,20 @@ def test_views_of_an_earlier_crop_rule_are_not_mixed_with_todays(
         real.recorded_rule("center-crop")
 
 
+def test_a_state_of_an_earlier_version_is_read(
+    importing: SerialImport, photos: Path, tmp_path: Path
+):
+    manifest = importing(photos, tmp_path / "out")
+    path = tmp_path / "out" / "build.json"
+    state = json.loads(path.read_text()) | {"images_sha256": "0"}
+    del state["files"]
+    path.write_text(json.dumps(state))
+    for sidecar in (tmp_path / "out" / "sidecars").rglob("*.json"):
+        sidecar.write_text('{"host": "x", "started": 0, "seconds": 0}')
+    assert importing(photos, tmp_path / "out") == manifest
+    assert len(importing.made) == len(manifest.shards)  # what they were made from was not written
+
+
 def test_the_snippet_and_the_picture_show_train(
     importing: SerialImport, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
