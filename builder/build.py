@@ -271,8 +271,8 @@ def finish_release(release: ReleasePath, manifest: Manifest) -> Manifest:
     if earlier is not None and lists_fewer(manifest, earlier):
         return earlier
     standing = manifest.is_written(release)
-    if standing and loads_as_stated(release, manifest):
-        return manifest
+    if earlier is not None and standing and loads_as_stated(release, manifest):
+        return earlier
     noted = earlier.documents if earlier else {}
     kept = noted if standing else {}
     new = replace(manifest, documents=kept | write_documents(release, manifest))

@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -20,7 +20,7 @@ from generation.errors import UserError
 from generation.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
 from generation.progress import progress_bar
 from generation.real_sources.source import SourceName
-from generation.shard_files import ShardFormat, shard_format, shard_name
+from generation.shard_files import ShardFormat, leading_split, shard_format, shard_name
 from generation.storage import (
     ReleasePath,
     absolute_if_file,
@@ -75,6 +75,14 @@ Views = Annotated[str, typer.Option(help="With --real: resolutions of the views,
 Crop = Annotated[
     CropRule | None, typer.Option(help="With --real: pad (fashion-mnist) or center-crop.")
 ]
+OnBadImages = Annotated[
+    Literal["stop", "skip"],
+    typer.Option(
+        "--bad-images",
+        help="With --real: stop where images cannot be imported (when all are read, and named), "
+        "or skip them.",
+    ),
+]
 
 
 def main() -> None:
@@ -103,6 +111,7 @@ def build_dataset(
     classes_from: ClassesFrom = None,
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,
+    bad_images: OnBadImages = "stop",
     as_json: Json = False,
 ) -> int:
     """Build a synthetic release with a recipe, or import real data as one.
@@ -133,7 +142,9 @@ def build_dataset(
         # absolute: workers may run in another folder
         classes_from = classes_from and absolute_if_file(classes_from)
         source = SourceName(absolute_if_folder(real), classes_from, image_column, label_column)
-        return _import_real(str(source), out, views, crop, file_format, settings, as_json)
+        return _import_real(
+            str(source), out, views, crop, file_format, settings, bad_images, as_json
+        )
     if classes_from or image_column or label_column:
         raise UserError("--classes-from, --image-column and --label-column go with --real")
     if per_class < 1:
@@ -168,6 +179,7 @@ def _import_real(
     crop: CropRule | None,
     file_format: str | None,
     settings: RunSettings,
+    bad_images: Literal["stop", "skip"],
     as_json: bool,
 ) -> int:
     from builder.real import import_real
@@ -196,7 +208,13 @@ def _import_real(
     ):
         decoding = replace(settings, cluster=settings.cluster.without_gpus())
         outcome = import_real(
-            name, release, resolutions, rule, decoding, lambda record: advance(record.rows)
+            name,
+            release,
+            resolutions,
+            rule,
+            decoding,
+            lambda record: advance(record.planned),
+            bad_images,
         )
     return report_outcome(outcome, release, as_json)
 
@@ -207,6 +225,10 @@ def report_outcome(outcome: Outcome, release: ReleasePath, as_json: bool) -> int
         print(json.dumps(_summary(outcome, release), indent=2))
     elif outcome.manifest is not None:
         _print_how_to_load(outcome.manifest, release)
+    left_out = outcome.manifest.origin.get("left_out") if outcome.manifest else None
+    if left_out:
+        first_file = f"{left_out[0]['file']} of {left_out[0]['split']} {left_out[0]['reason']}"
+        say(f"left out: {len(left_out):,} images, the first {first_file} (see the manifest)")
     if not outcome.quarantined:
         return 0
     first = outcome.quarantined[0]
@@ -233,13 +255,14 @@ def _summary(outcome: Outcome, release: ReleasePath) -> dict[str, Any]:
         },
         "quarantined": {failure.path: failure.reason for failure in outcome.quarantined},
         "waiting": list(outcome.waiting),
+        "left_out": manifest.origin.get("left_out", []) if manifest else [],
     }
 
 
 def _print_how_to_load(manifest: Manifest, release: ReleasePath) -> None:
     configs = manifest.splits()
     config = next(reversed(configs))
-    split = configs[config][0]
+    split = leading_split(configs[config])
     rows_text = "; ".join(
         f"{c}: " + ", ".join(f"{s} {manifest.rows(c, s):,}" for s in splits)
         for c, splits in configs.items()

@@ -17,6 +17,7 @@ from builder.environment import Environment, own_environment
 from builder.manifest import ShardRecord, parse_record
 from generation.commit import (
     canonical_json,
+    delete_file,
     sha256_bytes,
     write_atomically,
     write_stream_atomically,
@@ -123,8 +124,26 @@ def commit_shard(
     write: puts the file's content into a stream. class_ids: one for each row.
         rejections: what was not kept, None if everything was; a file of its own.
     """
+    written = write_stream_atomically(release / shard, write)
+    return commit_written(release, shard, fingerprint, written, class_ids, started, rejections)
+
+
+def commit_written(
+    release: ReleasePath,
+    shard: str,
+    fingerprint: str,
+    written: tuple[int, str],
+    class_ids: Iterable[str],
+    started: float,
+    rejections: RejectedAttempts | None = None,
+    made_from: str | None = None,
+) -> ShardRecord:
+    """Write sidecar and marker of a file that stands there, `written` its length and SHA-256.
+
+    made_from: what its content was read from, for `made_from` to tell.
+    """
     per_class = Counter(class_ids)
-    size, sha256 = write_stream_atomically(release / shard, write)
+    size, sha256 = written
     record = ShardRecord(
         path=shard,
         rows=per_class.total(),
@@ -137,6 +156,8 @@ def commit_shard(
     if rejections:
         write_atomically(release / record.rejections_path, rejections.content)
     sidecar = {"host": socket.gethostname(), "started": started, "seconds": time.time() - started}
+    if made_from is not None:
+        sidecar["made_from"] = made_from
     write_atomically(release / sidecar_name(shard), canonical_json(sidecar).encode())
     write_marker(release, record, own_environment())
     return record
@@ -150,6 +171,32 @@ def write_marker(release: ReleasePath, record: ShardRecord, environment: Environ
         "versions": dict(environment.versions),
     }
     write_atomically(marker_path(release, record.path), canonical_json(marker).encode())
+
+
+def made_from(release: ReleasePath, shards: Iterable[str]) -> dict[str, str]:
+    """By path: what the sidecars say that shards were made from, where they do."""
+    names = {sidecar_name(shard): shard for shard in shards}
+    found = {}
+    for name, content in read_files(release, names).items():
+        try:
+            found[names[name]] = str(json.loads(content)["made_from"])
+        except (ValueError, TypeError, KeyError):  # an earlier version's, or not whole: not known
+            continue
+    return found
+
+
+def read_marker(release: ReleasePath, shard: str) -> ShardRecord | None:
+    """The record in the shard's marker; None if there is none that parses."""
+    return next(
+        (_parse_marker(c) for c in read_files(release, [marker_name(shard)]).values()), None
+    )
+
+
+def forget_shard(release: ReleasePath, shard: str) -> None:
+    """Delete the shard and all that stands beside it, the marker first: then it does not exist."""
+    beside = ShardRecord(shard, 0, 0, "", "", {}).rejections_path
+    for name in (marker_name(shard), sidecar_name(shard), beside, shard):
+        delete_file(release / name)
 
 
 def _rejection_facts(rejections: RejectedAttempts) -> dict[str, Any]:

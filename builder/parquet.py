@@ -1,7 +1,7 @@
 """The files of a release: schema with `datasets` features, Parquet or Arrow, written in one go."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -61,10 +61,19 @@ def write_table(
         return
     groups = max(1, -(-sum(map(len, images)) // ROW_GROUP_BYTES))
     rows = max(1, -(-len(images) // groups))
+    starts = range(0, len(images), rows)
+    parts = ({name: values[i : i + rows] for name, values in columns.items()} for i in starts)
+    write_groups(sink, schema, parts)
+
+
+def write_groups(
+    sink: pa.NativeFile, schema: pa.Schema, groups: Iterable[dict[str, list[Any]]]
+) -> None:
+    """Write a Parquet file, one row group for each of `groups`: one at a time is in memory."""
     with _parquet_writer(sink, schema) as writer:
-        for start in range(0, len(images), rows):  # one group at a time in memory
-            group = {name: values[start : start + rows] for name, values in columns.items()}
-            writer.write_table(_table(schema, group), row_group_size=rows)
+        for group in groups:
+            writer.write_table(_table(schema, group), row_group_size=len(group["image"]))
+            group.clear()  # before there is another
 
 
 def _table(schema: pa.Schema, columns: dict[str, list[Any]]) -> pa.Table:

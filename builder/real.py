@@ -1,90 +1,41 @@
 """Importing real data as a release: original bytes, and views at fixed resolutions."""
 
-import hashlib
-import io
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from itertools import pairwise
-from typing import Any
-
-import numpy as np
-from PIL import Image
+from dataclasses import replace
+from typing import Any, Literal
 
 from builder.build import finish_release
-from builder.encode import encode_image
-from builder.manifest import Manifest, ShardRecord
-from builder.markers import commit_shard, committed_record
-from builder.parquet import image_features, table_schema, write_table
-from builder.plan import FORMAT
+from builder.imports.bad_images import (
+    BAD_IMAGES_FILE,
+    BadImage,
+    bad_images,
+    first_bad_images,
+    note_bad_images,
+)
+from builder.imports.jobs import OriginalJob, ViewJob, plan_jobs, settle
+from builder.imports.layout import (
+    ORIGINAL,
+    TUNING_RULE,
+    count_files,
+    has_file_names,
+    row_order,
+    stretches,
+)
+from builder.manifest import MANIFEST_FILE, Manifest, ShardRecord, read_manifest
+from builder.markers import forget_shard, marker_name
+from builder.readme import remove_documents
 from builder.run import Outcome, RunSettings, run_missing
 from builder.state import RealState, read_state
-from generation.commit import canonical_json, sha256_bytes, sha256_text
+from builder.worker import Job
+from generation.commit import delete_file
+from generation.decoding import PIXEL_RULE
 from generation.errors import UserError
-from generation.real_sources import RealSource, RealSplit, open_source
-from generation.storage import ReleasePath, release_name
-from generation.views import CropRule, make_view
+from generation.real_sources import RealSource, open_source
+from generation.shard_files import is_shard
+from generation.storage import ReleasePath, list_files, release_name
+from generation.views import RECORDED_RULES, CropRule
 
-ORIGINAL = "original"
-ROWS_PER_SHARD = 5000
-TUNING_SHARE = 10  # one image in ten of train, of each class
-TUNING_RULE = "of each class in train, the tenth with the lowest SHA-256 of its image_id"
-COLUMNS = {
-    "class_id": "string",
-    "image_id": "string",
-    "original_sha256": "string",
-    "width": "int32",
-    "height": "int32",
-    "crop_rule": "string",
-    "tuning": "bool",
-}
-
-
-@dataclass(frozen=True)
-class ImportJob:
-    """Rows start <= i < stop of one split in one configuration: one Parquet file."""
-
-    source: str
-    split: str
-    config: str
-    crop_rule: CropRule
-    start: int
-    stop: int
-    fingerprint: str
-    release: ReleasePath
-    after: str | None = None
-    priority: int = 0
-
-    @property
-    def path(self) -> str:
-        name = f"{self.split}-{self.start:08d}-{self.fingerprint[:10]}"
-        return f"{self.config}/{name}.parquet"
-
-    @property
-    def planned(self) -> int:
-        return self.stop - self.start
-
-    def committed(self) -> ShardRecord | None:
-        """The record of the file if it is finished."""
-        return committed_record(self.release, self)
-
-    def run(self) -> ShardRecord:
-        """Read, view, encode, commit."""
-        started = time.time()
-        source = open_source(self.source)
-        rows = [_row(self, source, i) for i in range(self.start, self.stop)]
-        features = image_features(source.classes, COLUMNS)
-        columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in rows[0]}
-        schema = table_schema(features, source.classes)
-        return commit_shard(
-            self.release,
-            self.path,
-            self.fingerprint,
-            lambda sink: write_table(sink, schema, columns),
-            columns["class_id"],
-            started,
-        )
+BadImages = Literal["stop", "skip"]
 
 
 def import_real(
@@ -94,14 +45,28 @@ def import_real(
     crop_rule: CropRule,
     settings: RunSettings,
     on_done: Callable[[ShardRecord], None],
+    on_bad_images: BadImages = "stop",
 ) -> Outcome:
-    """Import every split of `name` into `release`; rerun it to go on."""
+    """Import every split of `name` into `release`; rerun it to go on, or to follow its changes.
+
+    Raises UserError, when all images are read, if some cannot be imported and `on_bad_images` is
+    "stop": there is no manifest then, and a rerun reads only what has changed.
+    """
     source = open_source(name)
     state = _plan_state(name, source, release, views, crop_rule)
-    jobs = plan_import(name, source, release.absolute(), state.views, crop_rule)
+    planned = plan_import(name, source, release.absolute(), state)
+    jobs = settle(release, planned)
+    _forget_changed(release, jobs)
     outcome = run_missing(release, state, jobs, settings, on_done)
+    _forget_unplanned(release, jobs)
+    originals = [job for job in planned if isinstance(job, OriginalJob)]
+    bad = bad_images(release, source, originals, outcome.records)
+    note_bad_images(release, bad)
+    if bad and on_bad_images == "stop":
+        raise _bad_images_error(release, source, bad)
     if not outcome.records:
         return outcome
+    _require_images(release, source, bad)
     manifest = Manifest(
         name=release_name(release),
         kind="real",
@@ -109,13 +74,7 @@ def import_real(
         regime=None,
         license=source.license,
         classes=source.classes,
-        origin={
-            "source": name,
-            "crop_rule": crop_rule,
-            "tuning_rule": TUNING_RULE,
-            **source.origin(),
-            **outcome.origin(),
-        },
+        origin=_origin(name, source, state, bad) | outcome.origin(),
         shards=outcome.records,
     )
     return replace(outcome, manifest=finish_release(release, manifest))
@@ -125,98 +84,112 @@ def _plan_state(
     name: str, source: RealSource, release: ReleasePath, views: Sequence[int], crop_rule: CropRule
 ) -> RealState:
     """What the folder is going to hold, earlier views included; UserError if it has other data."""
-    images = images_sha256(source)
+    recorded = RECORDED_RULES[crop_rule]
     earlier = read_state(release, RealState)
     if earlier is None:
-        return RealState(name, crop_rule, images, tuple(sorted(views)))
-    if earlier.images_sha256 != images:
-        raise UserError(f"{release} holds other images, of {earlier.source}; name another --out")
-    if earlier.crop_rule != crop_rule:
-        raise UserError(f"{release} has views by --crop {earlier.crop_rule}; name another --out")
-    return replace(earlier, source=name, views=tuple(sorted({*earlier.views, *views})))
+        return RealState(name, recorded, tuple(sorted(views)), count_files(source, {}))
+    if earlier.crop_rule != recorded:
+        raise UserError(
+            f"{release} has views by the rule {earlier.crop_rule}, asked for is {recorded}; name "
+            "another --out"
+        )
+    every = tuple(sorted({*earlier.views, *views}))
+    files = count_files(source, earlier.files)
+    state = replace(earlier, source=name, views=every, files=files)
+    if earlier.source != name:
+        _require_same_images(release, earlier, plan_import(name, source, release, state))
+    return state
 
 
-def images_sha256(source: RealSource) -> str:
-    """Which images the source holds: a hash of their keys and labels."""
-    content = [
-        [split, [[data.key(i), label] for i, label in enumerate(data.labels)]]
-        for split, data in source.splits.items()
-    ]
-    return sha256_text(canonical_json(content))
+def _require_same_images(
+    release: ReleasePath, earlier: RealState, planned: Sequence[OriginalJob | ViewJob]
+) -> None:
+    """UserError if what stands there is of other images: the source may only have been moved."""
+    paths = {job.path for job in planned}
+    for name in list_files(release):
+        if is_shard(name) and name.startswith(f"{ORIGINAL}/") and name not in paths:
+            raise UserError(
+                f"{release} holds other images, of {earlier.source}; name another --out"
+            )
 
 
 def plan_import(
-    name: str, source: RealSource, release: ReleasePath, views: Sequence[int], crop_rule: CropRule
-) -> list[ImportJob]:
+    name: str, source: RealSource, release: ReleasePath, state: RealState
+) -> list[OriginalJob | ViewJob]:
     """One job a file: the original bytes, then each view, of each stretch of each split."""
-    jobs = []
-    for config in (ORIGINAL, *map(str, views)):
-        for split, data in source.splits.items():
-            labels = list(data.labels)
-            ends = [*range(0, len(labels), ROWS_PER_SHARD), len(labels)]
-            content = {
-                "format": FORMAT,
-                "config": config,
-                "crop_rule": None if config == ORIGINAL else crop_rule,
-                "images": [[data.key(i), label] for i, label in enumerate(labels)],
-            }
-            fingerprint = sha256_text(canonical_json(content))
-            jobs += [
-                ImportJob(name, split, config, crop_rule, start, stop, fingerprint, release)
-                for start, stop in pairwise(ends)
-            ]
-    return jobs
+    rule = recorded_rule(state.crop_rule)
+    files = list(stretches(source, state.files))
+    return plan_jobs(name, source, files, release, state.views, rule)
 
 
-def tuning_rows(image_ids: Sequence[str], labels: Sequence[int]) -> np.ndarray:
-    """bool[N]: the rows of train that selection may look at, and no result (TUNING_RULE)."""
-    hashes = [hashlib.sha256(i.encode()).digest() for i in image_ids]
-    chosen = np.zeros(len(labels), dtype=bool)
-    for label in set(labels):
-        rows = sorted(
-            (i for i, other in enumerate(labels) if other == label), key=hashes.__getitem__
-        )
-        chosen[rows[: len(rows) // TUNING_SHARE]] = True
-    return chosen
+def recorded_rule(recorded: str) -> CropRule:
+    """The rule that a release says it was made by; UserError if there is no such rule any more."""
+    for rule, name in RECORDED_RULES.items():
+        if name == recorded:
+            return rule
+    raise UserError(f"no view is made by the rule {recorded!r} any more: import into another --out")
 
 
-@lru_cache(maxsize=2)
-def _tuning_rows_of(source: str, split: str) -> np.ndarray:
-    data = open_source(source).splits[split]
-    if split != "train":
-        return np.zeros(len(data.labels), dtype=bool)
-    return tuning_rows([_image_id(split, data, i) for i in range(len(data.labels))], data.labels)
-
-
-def _image_id(split: str, data: RealSplit, i: int) -> str:
-    return f"{split}-{data.key(i)}"
-
-
-def _row(job: ImportJob, source: RealSource, i: int) -> dict[str, Any]:
-    data = source.splits[job.split]
-    content = data.read(i)
+def _forget_changed(release: ReleasePath, jobs: Sequence[Job]) -> None:
+    """A finished release of which files change is unfinished: its manifest goes, and its card."""
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            width, height = image.size
-            if job.config == ORIGINAL:
-                image.verify()
-                stored = content
-            else:
-                pixels = make_view(image, int(job.config), job.crop_rule)
-                stored = encode_image(pixels, "webp-lossless", synthetic=False)
-    except (OSError, SyntaxError, Image.DecompressionBombError):  # as Pillow refuses an image
-        raise UserError(
-            f"{job.source}: image {data.key(i)} of {job.split} cannot be decoded; remove or mend it"
-        ) from None
-    label = data.labels[i]
-    return {
-        "image": stored,
-        "label": label,
-        "class_id": source.classes[label].wnid,
-        "image_id": _image_id(job.split, data, i),
-        "original_sha256": sha256_bytes(content),
-        "width": width,
-        "height": height,
-        "crop_rule": "none" if job.config == ORIGINAL else job.crop_rule,
-        "tuning": bool(_tuning_rows_of(job.source, job.split)[i]),
+        standing = read_manifest(release)
+    except UserError:
+        return
+    wanted = {(job.path, job.fingerprint) for job in jobs}
+    if all((shard.path, shard.fingerprint) in wanted for shard in standing.shards):
+        return
+    delete_file(release / MANIFEST_FILE)
+    remove_documents(release, standing.documents)
+
+
+def _forget_unplanned(release: ReleasePath, jobs: Sequence[Job]) -> None:
+    """Delete files of images that the source has no longer."""
+    planned = {job.path for job in jobs}
+    files = list_files(release)
+    for name in sorted(files):
+        if is_shard(name) and name not in planned and marker_name(name) in files:
+            forget_shard(release, name)
+
+
+def _bad_images_error(
+    release: ReleasePath, source: RealSource, bad: Sequence[BadImage]
+) -> UserError:
+    total = sum(len(data.labels) for data in source.splits.values())
+    return UserError(
+        f"{len(bad):,} of {total:,} images cannot be imported, all of them in "
+        f"{release / BAD_IMAGES_FILE}: {first_bad_images(bad)}. Mend or remove them and run again, "
+        "or leave them out with --bad-images skip"
+    )
+
+
+def _require_images(release: ReleasePath, source: RealSource, bad: Sequence[BadImage]) -> None:
+    """UserError for a split of which every image is bad: load_dataset reads no empty split."""
+    for split, data in source.splits.items():
+        if 0 < len(data.labels) == sum(b.split == split for b in bad):
+            raise UserError(
+                f"no image of {split} can be imported, see {release / BAD_IMAGES_FILE}: mend them, "
+                "or move the split away, and run again"
+            )
+
+
+def _origin(
+    name: str, source: RealSource, state: RealState, bad: Sequence[BadImage]
+) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "source": name,
+        "crop_rule": state.crop_rule,
+        "tuning_rule": TUNING_RULE,
+        "pixel_rule": PIXEL_RULE,
+        "row_order": row_order(source),
+        "file_names": has_file_names(source),
+        **source.origin(),
     }
+    if source.revision is not None:
+        content["revision"] = source.revision
+    if bad:
+        content["left_out"] = [
+            {"split": b.split, "file": b.file, "image_id": b.image_id, "reason": b.reason}
+            for b in bad
+        ]
+    return content

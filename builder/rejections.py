@@ -1,7 +1,7 @@
 """What a shard says of images it did not keep: rejections/RESOLUTION/SHARD.parquet, a row each."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -53,8 +53,13 @@ def rejected_attempts(
                 "quarantined": rejection.last,
             }
         )
+    return rejections_file(rows)
+
+
+def rejections_file(rows: Sequence[Mapping[str, Any]]) -> RejectedAttempts:
+    """The file of `rows`, in columns of SCHEMA; those they lack are null."""
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), sink, compression="zstd")
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=SCHEMA), sink, compression="zstd")
     return RejectedAttempts(
         content=sink.getvalue().to_pybytes(),
         rejected=_count([row["class_id"] for row in rows if row["made"]]),

@@ -37,12 +37,15 @@ class SyntheticState:
 
 @dataclass(frozen=True)
 class RealState:
-    """An import: where from, by which rule, a hash of its keys and labels, views so far."""
+    """An import: where from, by which rule as it is recorded, views so far.
+
+    files: how many files the originals of a split take, for splits in hash order.
+    """
 
     source: str
     crop_rule: str
-    images_sha256: str
     views: tuple[int, ...]
+    files: dict[str, int] = field(default_factory=dict)
     environments: tuple[Environment, ...] = ()
 
 
@@ -73,6 +76,7 @@ def read_state(release: ReleasePath, kind: type[State]) -> State | None:
             )
         else:
             content["views"] = tuple(content["views"])
+            content.pop("images_sha256", None)  # of earlier versions
         content["environments"] = tuple(
             Environment(e["device"], tuple((name, found) for name, found in e["versions"]))
             for e in content.get("environments", ())

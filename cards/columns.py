@@ -13,6 +13,7 @@ COLUMNS = {
     "generator": "What made the image.",
     "checkpoint_sha256": "Hash of the checkpoint that made the image.",
     "sampler": "The sampler's settings, as JSON.",
+    "file_name": "Where the image stands in its source.",
     "original_sha256": "Hash of the image's original bytes.",
     "width": "Of the original, in pixels.",
     "height": "Of the original, in pixels.",

@@ -19,7 +19,7 @@ from generation.command import run_command
 from generation.commit import write_atomically
 from generation.errors import UserError, unknown_name
 from generation.image_sets import decode, split_files
-from generation.shard_files import iterate_shard, read_shard, shard_schema
+from generation.shard_files import iterate_shard, leading_split, read_shard, shard_schema
 from generation.storage import ReleasePath, release_path
 
 MAX_CLASSES = 20  # rows of one picture
@@ -85,10 +85,10 @@ def read_samples(
 
 
 def read_groups(release: ReleasePath, per_class: int = 10) -> list[Samples]:
-    """As read_samples, of the highest resolution's first split: a picture for each class group."""
+    """As read_samples, of the highest resolution's leading split: a picture a class group."""
     manifest = read_manifest(release)
     config = default_config(manifest)
-    split = manifest.splits()[config][0]
+    split = leading_split(manifest.splits()[config])
     present = _present(release, manifest, config, split)
     groups = class_groups(present)
     chosen = [spread(group, MAX_CLASSES) for group in groups]

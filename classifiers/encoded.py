@@ -14,14 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from generation.decoding import decode_rgb
 from generation.errors import UserError
-from generation.image_sets import (
-    PSEUDO_SPLITS,
-    class_labels,
-    decode_rgb,
-    split_files,
-    unchanged_files,
-)
+from generation.image_sets import PSEUDO_SPLITS, class_labels, split_files, unchanged_files
 from generation.shard_files import read_shard, readable, shard_format, shard_schema
 from generation.storage import ReleasePath
 

@@ -6,15 +6,14 @@ tuning; the pseudo-splits `fit` (train less tuning) and `tuning` read one part e
 """
 
 import hashlib
-import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
 
+from generation.decoding import decode_rgb
 from generation.errors import UserError, unknown_name
 from generation.shard_files import (
     is_shard,
@@ -171,16 +170,6 @@ def first_of_each(labels: np.ndarray, counts: Sequence[int]) -> np.ndarray:
 def decode(data: bytes) -> np.ndarray:
     """Encoded bytes to uint8[H,W,3]; UserError if they are no image."""
     return np.asarray(decode_rgb(data))
-
-
-def decode_rgb(data: bytes) -> Image.Image:
-    """As `decode`, to an image in mode RGB."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.convert("RGB")
-    # SyntaxError is for a broken PNG chunk, the last one for an image too large to decode
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"cannot be decoded: {error}") from None
 
 
 def pixels_sha256(image: np.ndarray) -> bytes:

@@ -103,6 +103,11 @@ def _format_name(path: ReleasePath) -> str:
     return FORMAT_NAMES[shard_format(path.name)]
 
 
+def leading_split(splits: Sequence[str]) -> str:
+    """The split to show where one is shown: train, else the first."""
+    return "train" if "train" in splits else splits[0]
+
+
 def read_shard(path: ReleasePath, columns: Sequence[str] | None = None) -> pa.Table:
     """The file's rows, only `columns` of them if given."""
     with reaching(path):
@@ -128,7 +133,8 @@ def iterate_shard(path: ReleasePath, columns: Sequence[str], rows: int) -> Itera
     with reaching(path):
         if shard_format(path.name) == "parquet":
             with pq.ParquetFile(**_source(path)) as file:
-                yield from file.iter_batches(rows, columns=list(columns))
+                for group in range(file.num_row_groups):  # all at once would be read ahead as one
+                    yield from file.iter_batches(rows, row_groups=[group], columns=list(columns))
             return
         with _open_stream(path) as reader:
             for batch in reader:

@@ -5,27 +5,49 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from generation.decoding import as_rgb
+
 CropRule = Literal["center-crop", "pad"]
+# As they are recorded. center-crop without a number rounded odd sides up where it halved.
+RECORDED_RULES: dict[CropRule, str] = {"center-crop": "center-crop-2", "pad": "pad"}
+
+LONGEST = 100
 
 
 def make_view(image: Image.Image, resolution: int, rule: CropRule) -> np.ndarray:
-    """uint8[resolution, resolution, C] of `image` (mode L or RGB).
+    """uint8[resolution, resolution, 3] of `image`, whose pixels are taken as as_rgb says.
 
-    center-crop: halve by boxes while twice too large, scale the short side with bicubic, crop the
-    centre (Dhariwal & Nichol 2021, the rule of ADM). pad: black borders up to a square whose side
-    is a power of two, then boxes down; for small drawings that reach the border.
+    center-crop: halve by boxes, rounding down, while twice too large, scale the short side with
+    bicubic, crop the centre: exactly center_crop_arr of guided_diffusion/image_datasets.py
+    (Dhariwal & Nichol 2021, ADM). Of images more than LONGEST times as long as wide the middle is
+    taken first: scaling the rest would take memory alone. pad: black borders up to a square whose
+    side is a power of two, then boxes down; for small drawings that reach the border.
     """
-    image = image if image.mode == "L" else image.convert("RGB")
-    image = _padded(image) if rule == "pad" else image
+    image = as_rgb(image)
+    image = _padded(image) if rule == "pad" else _middle(image)
     while min(image.size) >= 2 * resolution:
-        image = image.reduce(2)
+        image = image.reduce(2) if rule == "pad" else _halved(image)
     scale = resolution / min(image.size)
     if scale != 1:
         size = (round(image.width * scale), round(image.height * scale))
         image = image.resize(size, Image.Resampling.BICUBIC)
     left, top = (image.width - resolution) // 2, (image.height - resolution) // 2
-    pixels = np.asarray(image.crop((left, top, left + resolution, top + resolution)))
-    return pixels.reshape(resolution, resolution, -1)
+    return np.asarray(image.crop((left, top, left + resolution, top + resolution)))
+
+
+def _halved(image: Image.Image) -> Image.Image:
+    return image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+
+
+def _middle(image: Image.Image) -> Image.Image:
+    """The middle of the long side, at most LONGEST times the short one."""
+    most = LONGEST * min(image.size)
+    if max(image.size) <= most:
+        return image
+    most -= (max(image.size) - most) % 2  # as much is cut off at both ends
+    width, height = min(image.width, most), min(image.height, most)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def _padded(image: Image.Image) -> Image.Image:

@@ -10,8 +10,8 @@ import pytest
 from datasets import load_dataset
 from PIL import Image
 
+from builder.imports.layout import tuning_rows
 from builder.manifest import read_manifest
-from builder.real import tuning_rows
 from generation.errors import UserError
 from generation.image_sets import load_images
 from generation.real_sources import open_source
@@ -46,8 +46,8 @@ def test_original_bytes_are_kept(folder: Path, release: Path):
     rows = pq.read_table(release / "original").to_pylist()
     assert len(rows) == 48
     for row in rows:
-        split, key = row["image_id"].split("-", 1)
-        data = (folder / split / key).read_bytes()
+        split = row["image_id"].split("-", 1)[0]
+        data = (folder / split / row["file_name"]).read_bytes()
         assert row["image"]["bytes"] == data
         assert row["original_sha256"] == hashlib.sha256(data).hexdigest()
 
@@ -57,11 +57,11 @@ def test_views_follow_their_rule_and_are_not_marked_synthetic(folder: Path, rele
     with Image.open(io.BytesIO(row["image"]["bytes"])) as image:
         assert "xmp" not in image.info
         stored = np.asarray(image)
-    split, key = row["image_id"].split("-", 1)
-    with Image.open(folder / split / key) as image:
+    split = row["image_id"].split("-", 1)[0]
+    with Image.open(folder / split / row["file_name"]) as image:
         assert np.array_equal(stored, make_view(image, 16, "center-crop"))
         assert (row["width"], row["height"]) == image.size
-    assert row["crop_rule"] == "center-crop"
+    assert row["crop_rule"] == "center-crop-2"
     assert read_manifest(release).kind == "real"
 
 

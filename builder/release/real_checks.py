@@ -1,11 +1,15 @@
 """What each shard of a real release ought to be: original bytes kept, views that belong to them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from PIL import ImageOps
+
+from builder.imports.jobs import COLUMNS, FILE_NAME
+from builder.imports.layout import ORIGINAL, original_of
 from builder.manifest import Manifest, ShardRecord
 from builder.parquet import image_features, table_schema
-from builder.real import COLUMNS, ORIGINAL
 from builder.release.findings import Problem, differing
 from builder.release.shard_checks import (
     Columns,
@@ -26,12 +30,14 @@ def import_checks(
     release: ReleasePath, manifest: Manifest
 ) -> tuple[list[ShardCheck], list[Problem]]:
     """A check of each shard, and what is wrong with the list of them."""
-    schema = table_schema(image_features(manifest.classes, COLUMNS), manifest.classes)
+    columns = COLUMNS | (FILE_NAME if manifest.origin.get("file_names") else {})
+    schema = table_schema(image_features(manifest.classes, columns), manifest.classes)
     originals = {_stretch(r): r.path for r in manifest.shards if r.config == ORIGINAL}
+    turned = "pixel_rule" in manifest.origin  # earlier imports gave sizes before EXIF's turn
     crop_rule = str(manifest.origin.get("crop_rule"))
     wnids = [entry.wnid for entry in manifest.classes]
     checks = []
-    problems = _state_problems(release, manifest)
+    problems = [*_state_problems(release, manifest), *_lacking_views(manifest)]
     for record in manifest.shards:
         original = originals.get(_stretch(record))
         if original is None:
@@ -42,13 +48,27 @@ def import_checks(
             continue
         view = None if record.config == ORIGINAL else int(record.config)
         rows = _RowCheck(wnids, crop_rule if view else "none", release / original if view else None)
-        checks.append(ShardCheck(record, schema, rows, _ImageCheck(view)))
+        checks.append(ShardCheck(record, schema, rows, _ImageCheck(view, turned)))
     return checks, problems
 
 
 def _stretch(record: ShardRecord) -> str:
-    """SPLIT-START: which images of the source the shard holds."""
-    return record.path.split("/")[1].rsplit("-", 1)[0]
+    """SPLIT-PLACE: which images of the source the shard holds, or some of which."""
+    return original_of(record.path)
+
+
+def _lacking_views(manifest: Manifest) -> list[Problem]:
+    """Files of originals of which a configuration does not have as many views."""
+    rows: Counter[tuple[str, str]] = Counter()
+    for record in manifest.shards:
+        rows[record.config, _stretch(record)] += record.rows
+    return [
+        Problem(record.path, f"has {record.rows} images, {config} {rows[config, _stretch(record)]}")
+        for record in manifest.shards
+        if record.config == ORIGINAL
+        for config in manifest.splits()
+        if rows[config, _stretch(record)] != record.rows
+    ]
 
 
 @dataclass(frozen=True)
@@ -73,19 +93,25 @@ class _RowCheck:
         theirs = read_columns(self.original, SHARED) if self.original else None
         if theirs is None:
             return found  # an original, or one whose own check says that it cannot be read
-        if len(theirs["image_id"]) != len(names):
+        ids = theirs["image_id"]
+        start = ids.index(names[0]) if names and names[0] in ids else 0
+        if ids[start : start + len(names)] != names:
             return [*found, "has other rows than its originals"]
         for name in SHARED:
             text = f"{name} is not that of the original"
-            found += differing(text, names, columns[name], theirs[name])
+            found += differing(text, names, columns[name], theirs[name][start : start + len(names)])
         return found
 
 
 @dataclass(frozen=True)
 class _ImageCheck:
-    """The bytes as they came if `view` is None, else an image of `view` pixels; never marked."""
+    """The bytes as they came if `view` is None, else an image of `view` pixels; never marked.
+
+    turned: whether width and height are those of the image turned as EXIF says.
+    """
 
     view: int | None
+    turned: bool
 
     def __call__(self, row: ImageRow) -> str | None:
         if is_marked_synthetic(row.image):
@@ -96,7 +122,8 @@ class _ImageCheck:
             return None if fits else f"is {width} x {height}, not {self.view} x {self.view}"
         if sha256_bytes(row.content) != row.columns["original_sha256"]:
             return "is not the original: its SHA-256 is another"
-        if row.image.size != (row.columns["width"], row.columns["height"]):
+        image = ImageOps.exif_transpose(row.image) if self.turned else row.image
+        if image.size != (row.columns["width"], row.columns["height"]):
             return "has another size than width and height say"
         return None
 

@@ -1,8 +1,11 @@
 """Repairing and extending a release, with the recipe that its manifest holds."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from builder.arrow_index import index_names
 from builder.build import BuildPlan, plan_build
@@ -28,8 +31,11 @@ from builder.state import (
 from builder.worker import Job, WrappedJob
 from generation.commit import remove_temporaries, sha256_file
 from generation.errors import UserError
+from generation.shard_files import shard_split
 from generation.storage import ReleasePath, exists
-from generation.views import CropRule
+
+if TYPE_CHECKING:
+    from generation.real_sources import RealSource
 
 OnDone = Callable[[ShardRecord], None]
 
@@ -154,31 +160,41 @@ def _mend_state(release: ReleasePath, manifest: Manifest, planned: PlannedReleas
 
 
 def _import_jobs(release: ReleasePath, manifest: Manifest) -> tuple[RealState, list[Job]]:
-    from builder.real import ORIGINAL, images_sha256, plan_import
+    from builder.real import plan_import
     from generation.real_sources import open_source
 
     name = str(manifest.origin.get("source"))
     source = open_source(name)
-    rule: CropRule = "pad" if manifest.origin.get("crop_rule") == "pad" else "center-crop"
+    state = _state_of_import(release, manifest, name, source)
+    return state, list(plan_import(name, source, release.absolute(), state))
+
+
+def _state_of_import(
+    release: ReleasePath, manifest: Manifest, name: str, source: "RealSource"
+) -> RealState:
+    """build.json; where it is missing or cannot be read it is written from the manifest."""
+    from builder.imports.layout import ORIGINAL, count_files
+    from builder.real import plan_import
+
+    with suppress(UserError):
+        state = read_state(release, RealState) if exists(release / STATE_FILE) else None
+        if state is not None:
+            return state
+    splits = Counter(shard_split(r.path) for r in manifest.shards if r.path.startswith(ORIGINAL))
     stated = RealState(
         source=name,
-        crop_rule=rule,
-        images_sha256=images_sha256(source),
+        crop_rule=str(manifest.origin.get("crop_rule")),
         views=tuple(sorted(int(config) for config in manifest.splits() if config != ORIGINAL)),
+        files=count_files(source, splits),
         environments=stated_environments(manifest),
     )
-    try:
-        state = read_state(release, RealState) if exists(release / STATE_FILE) else None
-    except UserError:
-        state = None
-    jobs: list[Job] = [*plan_import(name, source, release.absolute(), stated.views, rule)]
-    if state is None:
-        if not {record.path for record in manifest.shards} <= {job.path for job in jobs}:
-            raise UserError(
-                f"{STATE_FILE} of {release} cannot be restored: {name} holds other images now"
-            )
-        write_state(release, stated)
-    return state or stated, jobs
+    planned = {job.path for job in plan_import(name, source, release.absolute(), stated)}
+    if not {record.path for record in manifest.shards} <= planned:
+        raise UserError(
+            f"{STATE_FILE} of {release} cannot be restored: {name} holds other images now"
+        )
+    write_state(release, stated)
+    return stated
 
 
 def _require_success(outcome: Outcome) -> None:

@@ -53,13 +53,20 @@ def list_folder(folder: Path) -> tuple[list[str], list[str]]:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if not is_hidden(entry.name):
-                    (folders if entry.is_dir() else files).append(entry.name)
+                    (folders if _is_folder(entry) else files).append(entry.name)
     except OSError as error:
         raise UserError(f"folder {folder} cannot be read: {error.strerror}") from None
     for name in (*folders, *files):
         if not name.isascii():
             _require_utf8(folder, name)
     return sorted(folders), sorted(files)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, say: a file that cannot be read
+        return False
 
 
 def _require_utf8(folder: Path, name: str) -> None:
