@@ -1,7 +1,6 @@
 """The command `build-dataset`."""
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,12 +15,17 @@ from builder.manifest import Manifest
 from builder.recipe import Recipe, load_recipe
 from builder.run import Outcome, RunSettings
 from generation.classes import load_classes, select_classes
-from generation.command import run_command
+from generation.command import run_command, say
 from generation.errors import UserError
 from generation.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
 from generation.progress import progress_bar
 from generation.shard_files import ShardFormat, shard_format, shard_name
-from generation.storage import ReleasePath, absolute_if_folder, release_path
+from generation.storage import (
+    ReleasePath,
+    absolute_if_folder,
+    release_path,
+    require_no_secret,
+)
 from generation.views import CropRule
 
 DEFAULT_RECIPE = "imagenet-if"
@@ -104,7 +108,7 @@ def build_dataset(
     settings = RunSettings(
         ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key),
         allow_mixed,
-        (lambda _: None) if as_json else _remark,
+        (lambda _: None) if as_json else say,
     )
     if real is not None:
         real = absolute_if_folder(real)  # workers may run in another folder
@@ -156,6 +160,7 @@ def _import_real(
         ) from None
     if min(resolutions) < 1:
         raise UserError(f"--views {views!r}: resolutions are at least 1")
+    require_no_secret(name)  # it is recorded as the release's source
     source = open_source(name)
     release = release_path(out or f"releases/{source.name}-real")
     rule: CropRule = crop or ("pad" if source.name == "fashion-mnist" else "center-crop")
@@ -171,10 +176,6 @@ def _import_real(
     return report_outcome(outcome, release, as_json)
 
 
-def _remark(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def report_outcome(outcome: Outcome, release: ReleasePath, as_json: bool) -> int:
     """Where the release is and how to load it, what is quarantined; the exit code."""
     if as_json:
@@ -184,7 +185,7 @@ def report_outcome(outcome: Outcome, release: ReleasePath, as_json: bool) -> int
     if not outcome.quarantined:
         return 0
     first = outcome.quarantined[0]
-    _remark(
+    say(
         f"quarantined: {len(outcome.quarantined)} shards, {len(outcome.waiting)} more wait on "
         f"them; the rest is done. {first.path}: {first.reason} (see {release / 'quarantine'}; "
         "rerun the same command to try again)"

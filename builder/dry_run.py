@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Iterator, Sequence
 
 from builder.build import plan_build
@@ -13,6 +12,7 @@ from builder.plan import BuildRequest, ShardPlan, plan_blocks, plan_shards, plan
 from builder.recipe import REGIMES, Recipe, StageRecipe
 from builder.state import STATE_FILE
 from generation.classes import ClassEntry
+from generation.command import say
 from generation.storage import ReleasePath, exists
 
 
@@ -30,7 +30,7 @@ def print_plan(
     """
     os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported, later
     left = _left_to_make(recipe, chain, wanted, per_class, release)
-    costs = calibrate(recipe, chain, wanted, _be_quiet if as_json else _remark)
+    costs = calibrate(recipe, chain, wanted, _be_quiet if as_json else say)
     stages = estimate(left, costs)
     request = BuildRequest(tuple(c.wnid for c in wanted), per_class)
     blocks = plan_blocks(recipe, wanted, [request])
@@ -75,10 +75,6 @@ def print_plan(
         print(f"  {line}")
     print(f"  regime {recipe.regime}: {REGIMES[recipe.regime]}")
     print(f"  licence: {recipe.license}. {recipe.license_note}".rstrip())
-
-
-def _remark(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _be_quiet(_: str) -> None:

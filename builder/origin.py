@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from builder.recipe import Encoding, Regime
 
-Count = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
+Count = Annotated[int, Field(strict=True, ge=0, lt=2**48)]  # of images, of bytes of a file
 Resolution = Annotated[int, Field(strict=True, gt=0, lt=2**31)]
 
 
@@ -25,6 +25,13 @@ class AcceptOrigin(TypedDict, total=False):
     sha256: str
 
 
+class SamplerOrigin(TypedDict, total=False):
+    """Sampler settings, see generation/sampler_config.py; what is not named here has its type."""
+
+    method: Required[str]
+    steps: Required[Count]
+
+
 class StageOrigin(TypedDict, total=False):
     """A stage as it was built."""
 
@@ -32,7 +39,7 @@ class StageOrigin(TypedDict, total=False):
     generator: str
     checkpoint: str
     checkpoint_sha256: str
-    sampler: dict[str, Any]
+    sampler: SamplerOrigin
     encoding: Encoding
     fingerprint: str
     accept: AcceptOrigin

@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field, TypeAdapter
 
 from builder.environment import Environment
 from builder.lease import FOLDER as LEASE_FOLDER
@@ -13,6 +15,7 @@ from generation.shard_files import ShardFormat
 from generation.storage import ReleasePath, read_bytes
 
 STATE_FILE = "build.json"
+Resolution = Annotated[str, Field(pattern=r"^[1-9]\d*$")]
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class SyntheticState:
     name: str
     seed: int
     shard: dict[str, int]
-    stages: dict[str, str]
+    stages: Annotated[dict[Resolution, str], Field(min_length=1)]
     requests: tuple[BuildRequest, ...]
     encodings: dict[str, str] = field(default_factory=dict)
     format: ShardFormat = "parquet"
@@ -44,6 +47,7 @@ class RealState:
 
 
 KINDS: dict[type, str] = {SyntheticState: "synthetic", RealState: "real"}
+SHAPES: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in KINDS}
 State = TypeVar("State", SyntheticState, RealState)
 
 
@@ -73,7 +77,8 @@ def read_state(release: ReleasePath, kind: type[State]) -> State | None:
             Environment(e["device"], tuple((name, found) for name, found in e["versions"]))
             for e in content.get("environments", ())
         )
-        return kind(**content)
+        state: State = SHAPES[kind].validate_python(asdict(kind(**content)))
+        return state
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(
             f"{path} cannot be read: restore it (`release repair` does so where there is a "

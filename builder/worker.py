@@ -20,7 +20,7 @@ from builder.state import STATE_FILE
 from builder.stopping import Stopped, begin_job
 from builder.writing import next_shard_begins_by
 from generation.commit import sha256_file
-from generation.errors import UserError
+from generation.errors import UserError, redacted
 from generation.storage import ReleasePath
 
 if TYPE_CHECKING:
@@ -194,8 +194,8 @@ def _failure(job: Job, error: Exception) -> Failure:
     return Failure(
         path=job.path,
         kind="memory" if type(error).__name__ in MEMORY_ERRORS else "exception",
-        reason=" ".join(f"{type(error).__name__}: {error}".split()),
-        detail=traceback.format_exc(),
+        reason=redacted(" ".join(f"{type(error).__name__}: {error}".split())),
+        detail=redacted(traceback.format_exc()),
         worker=get_worker().address,
         host=socket.gethostname(),
     )

@@ -1,11 +1,14 @@
 """The body of a dataset card, from the manifest, the result files and the template card.md."""
 
+import shlex
 from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from builder.manifest import Manifest
+from builder.recipe import Recipe
+from builder.release.trust import foreign_modules
 from builder.shard import COLUMNS as ROW_COLUMNS
 from cards.card_facts import (
     REGIMES,
@@ -76,6 +79,15 @@ def card_body(
     )
 
 
+def _trust(recipe: dict[str, Any]) -> str:
+    """The options by which `release reproduce` may run modules that are not ours."""
+    try:
+        named = {name: kind for kind, name in foreign_modules(Recipe.model_validate(recipe))}
+    except ValueError:  # an early manifest's: what it asks for is told when it is run
+        return ""
+    return "".join(f" --trust {shlex.quote(name)}" for name in named)
+
+
 def _how_made(manifest: Manifest, pictures: Mapping[str, Samples]) -> dict[str, Any]:
     recipe = require(manifest, manifest.origin, "recipe", "origin")
     told = {
@@ -85,6 +97,7 @@ def _how_made(manifest: Manifest, pictures: Mapping[str, Samples]) -> dict[str, 
     return {
         **told,
         "stages": stage_facts(manifest),
+        "trust": _trust(recipe),
         "regimes": REGIMES,
         "accepts": accept_facts(manifest),
         "made_with": environments(manifest),

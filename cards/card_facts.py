@@ -7,6 +7,7 @@ from typing import Any
 from builder.manifest import Manifest
 from builder.model_facts import ModelFacts
 from generation.errors import UserError
+from generation.validation import validated
 
 REGIMES = {
     "A": "The generator never saw the real images of {dataset} (regime A).",
@@ -166,7 +167,7 @@ def _stage_facts(
     return StageFacts(
         **facts,
         sampler_source=told["sampler_source"],
-        model=ModelFacts.model_validate(told["model"]),
+        model=validated(ModelFacts, told["model"], f"manifest of {manifest.name}: {recipe}: model"),
         regime=told.get("regime"),
     )
 

@@ -7,7 +7,7 @@ images of the stage before it, and was derived from both and from what the check
 from typing import Any
 
 from builder.manifest import Manifest
-from cards.card_facts import REGIMES, StageFacts, environments
+from cards.card_facts import REGIMES, StageFacts, environments, require
 
 Node = dict[str, Any]
 SOFTWARE = "Synthetic ImageNet"
@@ -17,7 +17,10 @@ LEARNED = ("B", "C")  # regimes in which real images of the data set went into t
 def dataset_provenance(manifest: Manifest, stages: list[StageFacts]) -> Node:
     """Of the release as a whole."""
     if manifest.kind == "real":
-        source = {"@type": "prov:Entity", "name": str(manifest.origin["source"])}
+        source = {
+            "@type": "prov:Entity",
+            "name": require(manifest, manifest.origin, "source", "origin"),
+        }
         return {"prov:wasDerivedFrom": source}
     sources = [_real_images(manifest)] if manifest.regime in LEARNED else []
     return {

@@ -44,10 +44,11 @@ def _facts(manifest: Manifest, release: "ReleasePath | None") -> Facts:
     found: Facts = {}
     chain: list[str] = []
     words: list[str] = []
-    for stage in manifest.origin["stages"]:
+    for stage in manifest.origin.get("stages", ()):
         config = str(stage["resolution"])
         chain.append(config)
-        words.append(f"{config} px: {sampler_words(stage['sampler'])}")
+        sampler = sampler_words(stage["sampler"]) if "sampler" in stage else "sampler unknown"
+        words.append(f"{config} px: {sampler}")
         seconds, basis = _cost(manifest, release, chain)
         found[manifest.content_sha256, config] = Made("; ".join(words), seconds, basis)
     return found
@@ -62,12 +63,17 @@ def sampler_words(settings: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
+def _recipe_stages(manifest: Manifest) -> list[dict[str, Any]]:
+    stages: list[dict[str, Any]] = manifest.origin.get("recipe", {}).get("stage", [])
+    return [stage for stage in stages if "resolution" in stage]
+
+
 def _cost(
     manifest: Manifest, release: "ReleasePath | None", configs: list[str]
 ) -> tuple[float | None, str]:
     """Seconds of one worker for an image of the last configuration, its parents' included."""
     total = 0.0
-    stated = {str(s["resolution"]): s.get("cost") for s in manifest.origin["recipe"]["stage"]}
+    stated = {str(s["resolution"]): s.get("cost") for s in _recipe_stages(manifest)}
     basis = ""
     for config in configs:
         shards = [s for s in manifest.shards if s.config == config]

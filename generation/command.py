@@ -7,8 +7,9 @@ from typing import Any, NoReturn
 
 import typer
 
-from generation.errors import UserError
+from generation.errors import UserError, redacted
 from generation.surroundings import expanded, settle_in
+from generation.terminal import printable
 
 EXIT_FOUND_WANTING = 1  # the command did its work, and what it looked at is not as it should be
 EXIT_BAD_INPUT = 2
@@ -64,5 +65,10 @@ def _run(app: typer.Typer) -> NoReturn:
 
 def fail(message: str) -> NoReturn:
     """Print one line on standard error and leave with exit code 2."""
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    say(f"error: {message}")
     raise SystemExit(EXIT_BAD_INPUT)
+
+
+def say(text: str) -> None:
+    """Print one line on standard error, without secrets and escape sequences."""
+    print(printable(redacted(" ".join(text.split()))), file=sys.stderr, flush=True)

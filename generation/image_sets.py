@@ -25,9 +25,6 @@ from generation.shard_files import (
 )
 from generation.storage import ReleasePath, list_files, read_text
 
-# What Pillow raises for bytes that are no image or too large a one; SyntaxError is its word for a
-# broken PNG chunk.
-NO_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 PSEUDO_SPLITS = {"fit": False, "tuning": True}  # value of the tuning column
 
 
@@ -159,7 +156,8 @@ def decode_rgb(data: bytes) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return image.convert("RGB")
-    except NO_IMAGE as error:
+    # SyntaxError is for a broken PNG chunk, the last one for an image too large to decode
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"cannot be decoded: {error}") from None
 
 

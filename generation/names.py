@@ -7,13 +7,17 @@ joined to a folder only if it is plain: relative, below that folder, and nothing
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from pydantic import AfterValidator
 
 from generation.errors import UserError
 from generation.storage import ReleasePath
 
+if TYPE_CHECKING:
+    from upath import UPath
+
+Folder = TypeVar("Folder", bound="Path | UPath")
 LONGEST = 255  # bytes of a file's name, on the file systems in use
 RECIPE_NAME = re.compile(r"[\w-][\w.-]{0,99}")
 
@@ -42,10 +46,10 @@ PlainPath = Annotated[str, AfterValidator(plain_path)]
 PlainName = Annotated[str, AfterValidator(plain_name)]
 
 
-def within(folder: ReleasePath, name: str) -> ReleasePath:
+def within(folder: Folder, name: str) -> Folder:
     """`folder` / `name`, a name that came from a file; UserError if it leads elsewhere."""
     try:
-        return folder / plain_path(name)
+        return folder / plain_path(name)  # type: ignore[return-value]
     except ValueError as error:
         raise UserError(f"{folder}: {error}") from None
 

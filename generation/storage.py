@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from generation.errors import UserError, unknown_name
+from generation.errors import UserError, redacted, unknown_name
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -24,10 +24,14 @@ class StorageError(UserError):
 
 
 def release_path(text: str) -> ReleasePath:
-    """A folder's path, or a URL's; UserError for a kind of storage that is unknown or missing."""
+    """A folder's path, or a URL's.
+
+    UserError for a kind of storage that is unknown or missing, and for an address with a secret.
+    """
     protocol, separator, rest = text.partition("://")
     if not separator:
         return Path(text)
+    require_no_secret(text)
     if protocol == "file":
         return Path(rest)
     import fsspec
@@ -57,6 +61,18 @@ def absolute_if_folder(name: str) -> str:
         return str(Path(name).absolute())
     folder, colon, part = name.partition(":")
     return f"{Path(folder).absolute()}:{part}" if colon and Path(folder).is_dir() else name
+
+
+def require_no_secret(text: str) -> None:
+    """UserError for an address with a password or token in it.
+
+    Addresses are recorded in manifests and results, and shown.
+    """
+    if redacted(text) != text:
+        raise UserError(
+            f"{redacted(text)}: leave the secret out of the address, which is recorded and shown; "
+            "credentials come from the environment, see docs/storage.md"
+        )
 
 
 def split_release(text: str) -> tuple[str, list[str]]:

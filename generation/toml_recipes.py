@@ -8,9 +8,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from generation.errors import UserError, unknown_name
+from generation.names import plain_name
 from generation.validation import Model, Place, complaint
 
-BASE = "base"
+BASE, NAME = "base", "name"
 
 
 def recipe_names_in(folder: Path) -> list[str]:
@@ -25,17 +26,24 @@ def load_toml(
 
     A file that names another recipe as its `base` holds only what differs from that. changes:
     settings such as "epochs=10" or "augmentation.flip=true", in TOML's notation, that replace the
-    file's. Raises UserError, one line, for an unknown name, bad TOML, or a field that does not fit.
+    file's. Raises UserError, one line, for an unknown name, bad TOML, a field that does not fit, or
+    a recipe whose own name is not plain.
     """
     content = _read(kind, folder, source, ())
     parsed = {change: _parse_change(change) for change in changes}
     for change in parsed.values():
         content = merged(content, change)
     try:
-        return model.model_validate(content)
+        chosen = model.model_validate(content)
     except ValidationError as error:
         place, text = complaint(model, content, error)
         raise UserError(f"{_inputs(f'{kind} {source}', parsed, place)}: {text}") from None
+    try:  # what is made goes into folders and files that are named after the recipe
+        plain_name(content[NAME])
+    except ValueError as error:
+        inputs = _inputs(f"{kind} {source}", parsed, [NAME])
+        raise UserError(f"{inputs}: {NAME}: {error}") from None
+    return chosen
 
 
 def _inputs(source: str, changes: Mapping[str, Any], place: Place) -> str:

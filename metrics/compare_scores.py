@@ -9,6 +9,7 @@ import typer
 from builder.results import Result, read_result
 from generation.command import run_command
 from generation.errors import UserError, unknown_name
+from generation.terminal import printable, table_cell
 from metrics.comparability import difference_interval, numbers, require_comparable
 
 COVERS = {
@@ -85,9 +86,9 @@ def _print_table(rows: dict[str, dict[str, Any]]) -> None:
             continue
         ends = f"{row['interval'][0]:.4g} … {row['interval'][1]:.4g}" if row["interval"] else ""
         cells = [f"{row[name]:.4g}" for name in ("first", "second", "difference")]
-        table.add_row(key, *cells, ends)
+        table.add_row(table_cell(key), *cells, ends)
     Console().print(table)
     for covers in {row.get("interval_covers") for row in rows.values()} - {None}:
         print(f"The interval covers {covers}.")
     for key, reason in refused.items():
-        print(f"{key}: not compared: {reason}")
+        print(printable(f"{key}: not compared: {reason}"))

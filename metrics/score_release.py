@@ -19,6 +19,7 @@ from generation.image_sets import PSEUDO_SPLITS
 from generation.options import Json, SchedulerFile, TlsCa, TlsCert, TlsKey
 from generation.progress import progress_bar
 from generation.storage import ReleasePath, release_path, split_release
+from generation.terminal import table_cell
 from metrics.extraction import plan_extraction, run_extraction
 from metrics.extractors import DEFAULT_EXTRACTOR, EXTRACTORS, Extractor, load_extractor
 from metrics.image_lists import ImageSet, open_image_set
@@ -243,7 +244,15 @@ def print_table(written: list[tuple[Path, Result]]) -> None:
             interval = f"{low_high[0]:.4g} … {low_high[1]:.4g}" if low_high else ""
             reference_n = str(value.get("reference_n", ""))
             number = f"{value['value']:.4g}"
-            table.add_row(name, extractor, key, str(value["n"]), reference_n, number, interval)
+            table.add_row(
+                table_cell(name),
+                table_cell(extractor),
+                key,
+                str(value["n"]),
+                reference_n,
+                number,
+                interval,
+            )
     Console(width=None if sys.stdout.isatty() else 140).print(table)
     for path, _ in written:
         print(path)

@@ -13,6 +13,7 @@ from builder.lease import claimed
 from builder.recipe import BUILTIN
 from builder.results import environment
 from generation.commit import write_atomically
+from generation.terminal import table_cell
 from metrics.selecting import Course
 from metrics.selection import SPLIT, Point, Selection
 
@@ -190,7 +191,7 @@ def print_outcome(document: dict[str, Any], paths: Sequence[Path]) -> None:
     for row in sorted(document["points"], key=lambda row: row["fd"]["value"]):
         fd, cas = row["fd"], row["cas"]
         table.add_row(
-            row["name"] + (" (chosen)" if row["name"] == document["chosen"] else ""),
+            table_cell(row["name"] + (" (chosen)" if row["name"] == document["chosen"] else "")),
             f"{fd['value']:.4g}",
             _interval(fd, "{:.4g}"),
             f"{fd['n']:,}",

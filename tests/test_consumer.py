@@ -25,6 +25,7 @@ from tests.test_publish import environment
 
 REPO = "someone/colours"
 DAY = "2026-01-02"
+TRUST = ("--trust", "tests.stand_in", "--trust", "tests.stand_in_rule")
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +138,7 @@ def test_download_verify_and_reproduce_as_printed(
 
 
 def test_20_random_images_come_out_the_same(release: Path) -> None:
-    done = run(["release", "reproduce", release, "--sample", "20", "--seed", "1", "--json"])
+    done = run(["release", "reproduce", release, "--sample", "20", "--seed", "1", "--json", *TRUST])
     images = json.loads(done.stdout)["images"]
     assert len({image["image_id"] for image in images}) == 20
     assert all(image["same_bytes"] for image in images)
@@ -155,7 +156,7 @@ def test_a_changed_document_is_found_and_rendered_again(copy: Path) -> None:
 
 
 def test_what_a_card_said_of_fewer_images_goes_when_they_grow(copy: Path) -> None:
-    grown = run(["release", "extend", copy, "--per-class", "9", "--workers", "1"])
+    grown = run(["release", "extend", copy, "--per-class", "9", "--workers", "1", *TRUST])
     assert grown.returncode == 0, grown.stderr
     assert not {"croissant.json", "samples.png"} & {path.name for path in copy.iterdir()}
     assert set(read_manifest(copy).documents) == {"README.md"}

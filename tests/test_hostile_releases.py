@@ -15,6 +15,7 @@ from builder.manifest import MANIFEST_FILE, read_manifest
 from builder.markers import committed_record, marker_path
 from builder.readme import remove_documents
 from builder.release.command import extend, repair, verify
+from builder.state import SyntheticState, read_state, write_state
 from cards.render_card import render_card
 from generation.commit import canonical_json, sha256_text
 from generation.errors import UserError
@@ -191,6 +192,21 @@ def test_nothing_is_written_behind_a_link_that_leads_out(release: Path):
     assert list(elsewhere.iterdir()) == []
 
 
+def test_a_link_that_leads_out_is_not_published(release: Path, tmp_path: Path):
+    from builder.release.hub import Repository
+    from builder.release.publish import publish_release
+
+    secret = tmp_path / "secret.txt"
+    secret.write_text("mine")
+    record = read_manifest(release).shards[0]
+    marker_path(release, record.path).parent.mkdir(parents=True)
+    marker_path(release, record.path).write_text("{}")
+    (release / "build.json").symlink_to(secret)
+    hub = Repository("me/mine", pytest.fail)
+    with pytest.raises(UserError, match=r"build.json is a link that leads out of"):
+        publish_release(release, read_manifest(release), hub, None, False, lambda _: None)
+
+
 def test_links_within_a_release_and_to_files_are_followed(release: Path):
     """As the Hub's cache lays out a download: every file a link to a blob beside it."""
     blobs = release.parent / "blobs"
@@ -237,3 +253,44 @@ def test_a_model_index_names_no_file_outside(tmp_path: Path):
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(shards))
     with pytest.raises(UserError, match="is no plain path within"):
         weights(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("stages",), {}),
+        (("stages",), {"x": "f"}),
+        (("stages",), {"16": 5}),
+        (("seed",), "seven"),
+        (("name",), None),
+        (("shard",), {"classes": "ten"}),
+        (("requests",), [{"classes": ["a"], "per_class": "many"}]),
+        (("requests",), None),
+        (("encodings",), []),
+        (("format",), "csv"),
+        (("environments",), [{"device": 5, "versions": [["torch", "2"]]}]),
+        (("surprise",), 1),
+    ],
+)
+def test_a_state_of_another_shape_is_one_line(
+    tmp_path: Path, keys: tuple[str | int, ...], value: Any
+):
+    from builder.environment import Environment
+    from builder.plan import BuildRequest
+
+    state = SyntheticState(
+        name="mine",
+        seed=7,
+        shard={"classes": 10, "indices": 25},
+        stages={"16": "f"},
+        requests=(BuildRequest(("a",), 3),),
+        encodings={"16": "png"},
+        environments=(Environment("cpu", (("torch", "2"),)),),
+    )
+    write_state(tmp_path, state)
+    assert read_state(tmp_path, SyntheticState) == state
+    content = json.loads((tmp_path / "build.json").read_text())
+    setting(*keys, to=value)(content)
+    (tmp_path / "build.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"build\.json cannot be read"):
+        read_state(tmp_path, SyntheticState)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -10,6 +11,8 @@ import pytest
 from PIL import Image
 
 from builder.manifest import read_manifest
+from builder.release.reproduce import Release
+from generation.errors import UserError
 from generation.storage import release_path
 from tests.conftest import release_bytes, run
 from tests.faulty_store import BUCKET
@@ -28,6 +31,9 @@ def release(built: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(built, tmp_path / "release"))
 
 
+TRUST = ("--trust", "tests.stand_in")
+
+
 def paths(release: Path, config: str) -> list[str]:
     return [s.path for s in read_manifest(release).shards if s.config == config]
 
@@ -39,7 +45,7 @@ def test_repair_makes_what_is_damaged_and_nothing_else(release: Path, built: Pat
     (release / "README.md").write_text("---\nlicense: none\n---\n")
     (release / "build.json").unlink()
     untouched = {p: p.stat().st_mtime_ns for p in release.glob("*/*.parquet")}
-    result = run(["release", "repair", release, "--workers", "1", "--json"])
+    result = run(["release", "repair", release, *TRUST, "--workers", "1", "--json"])
     assert result.returncode == 0, result.stderr + result.stdout
     report = json.loads(result.stdout)
     assert (sorted(report["made_again"]), report["changed"]) == (sorted([parent, child]), [])
@@ -50,7 +56,7 @@ def test_repair_makes_what_is_damaged_and_nothing_else(release: Path, built: Pat
 
 def test_an_intact_release_is_left_alone(built: Path):
     before = release_bytes(built)
-    result = run(["release", "repair", built])
+    result = run(["release", "repair", built, *TRUST])
     assert (result.returncode, "intact (0 shards made again)" in result.stdout) == (0, True)
     assert release_bytes(built) == before
 
@@ -60,7 +66,7 @@ def test_repair_needs_no_class_list(release: Path, stand_in_recipe: Path):
     listed = stand_in_recipe.parent / "three.csv"
     away = listed.rename(listed.with_suffix(".away"))
     try:
-        result = run(["release", "repair", release, "--workers", "1"])
+        result = run(["release", "repair", release, "--workers", "1", *TRUST])
     finally:
         away.rename(listed)
     assert result.returncode == 0, result.stderr
@@ -68,18 +74,20 @@ def test_repair_needs_no_class_list(release: Path, stand_in_recipe: Path):
 
 
 def test_extend_is_the_build_of_more(release: Path):
-    result = run(["release", "extend", release, "--per-class", "7", "--workers", "1", "--json"])
+    result = run(
+        ["release", "extend", release, *TRUST, "--per-class", "7", "--workers", "1", "--json"]
+    )
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["rows"]["32"] == {"train": 21}
     assert run(["release", "verify", release]).returncode == 0
-    less = run(["release", "extend", release, "--per-class", "6"])
+    less = run(["release", "extend", release, *TRUST, "--per-class", "6"])
     assert (less.returncode, len(less.stderr.splitlines())) == (2, 1)
     assert "has 7 images of each class already" in less.stderr
 
 
 def test_reproduce_gives_the_same_bytes(built: Path, tmp_path: Path):
     image_id = pq.read_table(built / paths(built, "32")[0])["image_id"][0].as_py()
-    one = ["release", "reproduce", built, image_id, "--out", tmp_path / "pairs", "--json"]
+    one = ["release", "reproduce", built, *TRUST, image_id, "--out", tmp_path / "pairs", "--json"]
     result = run([*one, "--all-stages"])
     assert result.returncode == 0, result.stderr
     images = json.loads(result.stdout)["images"]
@@ -87,9 +95,9 @@ def test_reproduce_gives_the_same_bytes(built: Path, tmp_path: Path):
     assert all(image["same_bytes"] and image["made_with"] is None for image in images)
     with Image.open(tmp_path / "pairs" / f"{image_id}.png") as pair:
         assert pair.size == (66, 32)
-    sampled = run(["release", "reproduce", built, "--sample", "20", "--seed", "0"])
+    sampled = run(["release", "reproduce", built, *TRUST, "--sample", "20", "--seed", "0"])
     assert "20 of 20 images have the same pixels" in sampled.stdout
-    chains = run(["release", "reproduce", built, "--sample", "5", "--all-stages"])
+    chains = run(["release", "reproduce", built, *TRUST, "--sample", "5", "--all-stages"])
     assert "15 of 15 images have the same pixels" in chains.stdout
 
 
@@ -103,13 +111,21 @@ def test_reproduce_tells_what_differs(release: Path):
     seeds = [seed + 1 for seed in table["seed"].to_pylist()]
     column = table.schema.get_field_index("seed")
     pq.write_table(table.set_column(column, table.schema.field(column), [seeds]), release / shard)
-    result = run(["release", "reproduce", release, table["image_id"][0].as_py()])
+    result = run(["release", "reproduce", release, *TRUST, table["image_id"][0].as_py()])
     assert result.returncode == 1
     assert "other pixels, 100.0% of them" in result.stdout
     assert "made with torch 1.0, not" in result.stdout
-    unknown = run(["release", "reproduce", release, "s7-r8-c9-000000-0"])
+    unknown = run(["release", "reproduce", release, *TRUST, "s7-r8-c9-000000-0"])
     assert (unknown.returncode, len(unknown.stderr.splitlines())) == (2, 1)
     assert "its names are as s7-r8-c0-000000-0" in unknown.stderr
+
+
+def test_a_sample_of_more_rows_than_a_shard_has_is_one_line(built: Path):
+    manifest = read_manifest(built)
+    many = tuple(replace(record, rows=10**9) for record in manifest.shards)
+    source = Release(built, replace(manifest, shards=many))
+    with pytest.raises(UserError, match=r"rows, the manifest says 1000000000: see `release ver"):
+        source.draw(3, 0, last_stage=False)
 
 
 def test_reproduce_with_the_embedded_model(tmp_path: Path):
@@ -134,13 +150,13 @@ def test_a_release_behind_a_url(built: Path, s3: dict[str, str], tmp_path: Path)
     assert verified.returncode == 1, verified.stderr
     problems = json.loads(verified.stdout)["problems"]
     assert {p["path"] for p in problems} == {shard, "README.md"}
-    repaired = run(["release", "repair", url, "--workers", "1", "--json"], **s3)
+    repaired = run(["release", "repair", url, *TRUST, "--workers", "1", "--json"], **s3)
     assert repaired.returncode == 0, repaired.stderr + repaired.stdout
     assert json.loads(repaired.stdout)["made_again"] == [shard]
     there.fs.get(there.path, str(tmp_path / "copy"), recursive=True)
     assert release_bytes(tmp_path / "copy") == release_bytes(built)
     image_id = pq.read_table(built / shard)["image_id"][0].as_py()
-    reproduced = run(["release", "reproduce", url, image_id], **s3)
+    reproduced = run(["release", "reproduce", url, *TRUST, image_id], **s3)
     assert f"{image_id}: the same bytes" in reproduced.stdout, reproduced.stderr
     refused = run(["release", "publish", url, "me/mine"], **s3)
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,7 +15,7 @@ from builder.lease import claimed
 from builder.manifest import Manifest, read_manifest
 from builder.release.findings import Report
 from builder.run import RunSettings
-from generation.command import EXIT_FOUND_WANTING, run_commands
+from generation.command import EXIT_FOUND_WANTING, run_commands, say
 from generation.errors import UserError
 from generation.options import Json, Workers
 from generation.progress import progress_bar
@@ -44,6 +43,13 @@ ReleasePlace = Annotated[
 Mixed = Annotated[
     bool,
     typer.Option("--allow-mixed", help="Also with other package versions, or another device."),
+]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODULE",
+        help="Run this module of others, which the release's recipe names; repeatable.",
+    ),
 ]
 Threads = Annotated[
     int | None, typer.Option(help="Shards looked at side by side; by default one a core.")
@@ -83,6 +89,7 @@ def repair(
     place: ReleasePlace,
     workers: Workers = None,
     allow_mixed: Mixed = False,
+    trust: Trust = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -102,7 +109,7 @@ def repair(
 
     release = release_path(place)
     settings = _run_settings(workers, allow_mixed, as_json)
-    with claimed(_finished(release), settings.say):
+    with claimed(_finished(release, trust), settings.say):
         manifest = read_manifest(release)
         report = _verified(release, manifest, _threads(threads), as_json)
         if report.intact:
@@ -126,6 +133,7 @@ def extend(
     per_class: Annotated[int, typer.Option(help="Images of each class, those there included.")],
     workers: Workers = None,
     allow_mixed: Mixed = False,
+    trust: Trust = None,
     as_json: Json = False,
 ) -> int:
     """Add images to a synthetic release, with the recipe in its manifest.
@@ -143,7 +151,7 @@ def extend(
 
     release = release_path(place)
     settings = _run_settings(workers, allow_mixed, as_json)
-    with claimed(_finished(release), settings.say):
+    with claimed(_finished(release, trust), settings.say):
         plan = extension_plan(release, read_manifest(release), per_class)
         with progress_bar(plan.images, "extend", "images", quiet=as_json) as advance:
             outcome = build_release(plan, settings, lambda record: advance(record.rows))
@@ -163,6 +171,7 @@ def reproduce(
     out: Annotated[
         Path | None, typer.Option(help="Folder for PNGs: stored image left, made again right.")
     ] = None,
+    trust: Trust = None,
     as_json: Json = False,
 ) -> None:
     """Make single images of a release again, from their rows, and compare pixels and bytes.
@@ -184,7 +193,7 @@ def reproduce(
     if sample is not None and sample < 1:
         raise UserError(f"--sample {sample}: give at least 1")
     release = release_path(place)
-    source = Release(release, read_manifest(release))
+    source = Release(_finished(release, trust), read_manifest(release))
     images = (
         source.draw(sample, seed, last_stage=all_stages)
         if sample is not None
@@ -253,7 +262,7 @@ def publish(
         hub_failures_in_a_line(release, repository),
         progress_bar(total, "publish", "bytes", quiet=as_json) as advance,
     ):
-        hub = Repository(repository, lambda text: print(text, file=sys.stderr))
+        hub = Repository(repository, say)
         published = publish_release(release, manifest, hub, tag, private, advance)
     if as_json:
         print(json.dumps(asdict(published), indent=2))
@@ -279,14 +288,17 @@ def _verified(
         return verify_release(release, manifest, threads, lambda r: advance(r.rows), only)
 
 
-def _finished(release: ReleasePath) -> ReleasePath:
-    read_manifest(release)  # before anything is made or locked there
+def _finished(release: ReleasePath, trust: list[str] | None) -> ReleasePath:
+    """The release, if what its recipe runs may be run; before anything is made or locked there."""
+    from builder.release.trust import require_trust
+
+    require_trust(read_manifest(release), trust or ())
     return release
 
 
 def _run_settings(workers: int | None, allow_mixed: bool, quiet: bool) -> RunSettings:
-    say = (lambda _: None) if quiet else (lambda text: print(text, file=sys.stderr))
-    return RunSettings(ClusterOptions(workers), allow_mixed, say)
+    remark = (lambda _: None) if quiet else say
+    return RunSettings(ClusterOptions(workers), allow_mixed, remark)
 
 
 def _threads(threads: int | None) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from generation.commit import sha256_file
 from generation.storage import ReleasePath, file_size
+from generation.terminal import printable
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Problem:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.text}"
+        return printable(f"{self.path}: {self.text}")
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,7 @@ def publish_release(
     hash: what a reader finds is a whole release. The tag names that commit.
     """
     data, last = published_files(release, manifest)
+    _refuse_links_out(release, [*data, *last])
     repository.create(private=private)
     there = repository.files()
     _refuse_other_data(repository.name, data, list(there))
@@ -147,6 +148,17 @@ def _pin_readme(
         if changed:
             repository.commit(changed, "Name each file while shards are added")
     return bool(changed)
+
+
+def _refuse_links_out(release: Path, files: Sequence[LocalFile]) -> None:
+    """UserError for a file that is a link to one outside: that would be sent in its place."""
+    root = release.resolve()
+    for file in files:
+        if not file.source.resolve().is_relative_to(root):
+            raise UserError(
+                f"{file.source} is a link that leads out of {release}: put the file itself there; "
+                "what is published is of the release alone"
+            )
 
 
 def _refuse_other_data(name: str, data: Sequence[LocalFile], there: Sequence[str]) -> None:

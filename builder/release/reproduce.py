@@ -29,6 +29,7 @@ from generation.names import within
 from generation.sampler_config import SamplerConfig
 from generation.shard_files import read_shard
 from generation.storage import ReleasePath, read_text
+from generation.terminal import printable
 
 IMAGE_ID = re.compile(r"s\d+-r(?P<resolution>\d+)-(?P<wnid>.+)-(?P<index>\d{6,})-\d+")
 GAP = 2  # pixels between the two images of a pair
@@ -73,13 +74,14 @@ class Comparison:
         return self.largest_difference == 0
 
     def __str__(self) -> str:
+        name = printable(self.image_id)
         if self.same_bytes:
-            return f"{self.image_id}: the same bytes"
+            return f"{name}: the same bytes"
         if self.same_pixels:
-            return f"{self.image_id}: the same pixels, other bytes"
+            return f"{name}: the same pixels, other bytes"
         share = float((self.stored != self.again).any(axis=-1).mean())
         return (
-            f"{self.image_id}: other pixels, {share:.1%} of them, by at most "
+            f"{name}: other pixels, {share:.1%} of them, by at most "
             f"{self.largest_difference} of 255 levels"
         )
 
@@ -134,6 +136,11 @@ class Release:
         shards = np.searchsorted(starts, np.sort(chosen), side="right") - 1
         for shard in dict.fromkeys(shards.tolist()):
             images = self._read(plans[shard])
+            if len(images) != self._rows[plans[shard].path]:
+                raise UserError(
+                    f"{self._release / plans[shard].path} has {len(images)} rows, the manifest "
+                    f"says {self._rows[plans[shard].path]}: see `release verify`"
+                )
             rows = np.sort(chosen)[shards == shard] - starts[shard]
             found += [images[row] for row in rows]
         return found

@@ -14,7 +14,6 @@ from builder.manifest import ShardRecord
 from builder.markers import marker_name
 from builder.release.findings import Problem, damage
 from builder.release.rejection_checks import rejection_problems
-from generation.image_sets import NO_IMAGE
 from generation.shard_files import (
     FORMAT_NAMES,
     iterate_shard,
@@ -26,6 +25,8 @@ from generation.storage import ReleasePath, StorageError, read_text
 
 READ_ROWS = 64
 SYNTHETIC_MARK = b"trainedAlgorithmicMedia"
+# What Pillow raises for bytes that are no image; SyntaxError is its word for a broken PNG chunk.
+NO_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 Columns = dict[str, list[Any]]
 RowCheck = Callable[[Columns], list[str]]
