@@ -120,7 +120,7 @@ class _Learner:
         return content
 
     def resume(self, content: dict[str, Any] | None, key: str, folder: Path) -> list[float]:
-        """Take up a saved state; the losses of its steps. UserError if it is of another training."""
+        """Take up a saved state; the losses of its steps. UserError if of another training."""
         if content is None:
             return []
         other = UserError(f"{folder} holds the state of another training; name another --out")
@@ -165,6 +165,7 @@ def train_stage(
     states = TrainingStates(folder)
     losses = learner.resume(states.read(), key, folder)
     unread: list[Tensor] = []
+    patience = 1 if accelerator.device.type == "cpu" else STEPS_BETWEEN_CHECKS
     schedule = NoiseSchedule(network.config.schedule)
     on_progress(len(losses))
     for step in range(len(losses), config.steps):
@@ -175,12 +176,7 @@ def train_stage(
         last = done == config.steps
         saving = last or done % config.save_every == 0
         keeping = config.keep_every > 0 and done % config.keep_every == 0
-        if (
-            saving
-            or keeping
-            or accelerator.device.type == "cpu"
-            or len(unread) == STEPS_BETWEEN_CHECKS
-        ):
+        if saving or keeping or len(unread) >= patience:
             losses += _finite_losses(unread, len(losses), config)
             unread = []
         if keeping and accelerator.is_main_process:
@@ -220,7 +216,7 @@ def _finite_losses(found: list[Tensor], before: int, config: TrainingConfig) -> 
 
     One wait for the device, however many they are.
     """
-    losses: list[float] = torch.stack(found).tolist()
+    losses: list[float] = torch.stack(found).cpu().double().mean(dim=1).tolist()
     for step, loss in enumerate(losses, before + 1):
         if not math.isfinite(loss):
             raise UserError(
@@ -238,12 +234,12 @@ def _optimizer_step(
     config: TrainingConfig,
     step: int,
 ) -> Tensor:
-    """One update over all accumulation parts; the mean loss of this process, not waited for."""
+    """One update; float[accumulation], the loss of each part in this process, not waited for."""
     accelerator, model, optimizer = learner.accelerator, learner.model, learner.optimizer
     size = config.batch // (accelerator.num_processes * config.accumulation)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate_at(step, config)
-    total = torch.zeros((), dtype=torch.float64, device=accelerator.device)
+    losses = []
     for part in range(config.accumulation):
         counter = [0, 0, accelerator.process_index, part]
         rng = np.random.Generator(np.random.Philox(key=[config.seed, step], counter=counter))
@@ -254,8 +250,8 @@ def _optimizer_step(
             accelerator.backward(loss)
             optimizer.step()
             optimizer.zero_grad()
-        total += loss.detach()
-    return total / config.accumulation
+        losses.append(loss.detach())
+    return torch.stack(losses)
 
 
 @torch.no_grad()
