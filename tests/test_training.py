@@ -89,7 +89,8 @@ def test_a_killed_run_ends_as_an_uninterrupted_one_bit_for_bit(
     kill_when(start_training(stopped), lambda steps: steps == first)
     kill_when(start_training(stopped), lambda _: (stopped / "upscaler" / "state.pt").exists())
     for stage in ("base", "upscaler"):
-        (stopped / stage / "state.tmp").write_bytes(b"half a state")  # killed while it saved
+        half = stopped / stage / ".state.pt.0123.tmp"  # killed while it saved
+        half.write_bytes(b"half a state")
     resumed = start_training(stopped)
     lines = resumed.communicate()[0].count("step\n")
     assert resumed.returncode == 0
