@@ -153,7 +153,7 @@ def train_stage(
     Rerun with the same arguments it goes on from the last state, and ends with the weights of an
     uninterrupted run. Returns the network with its averaged (EMA) weights. `on_progress` gets the
     number of steps done since it was last called, `on_save` the averaged network and all losses
-    at each save but the last, whose two are returned; `keep` the averaged network and the step
+    at each save but the last, whose two are returned, and again where a run resumes; `keep` the averaged network and the step
     every `keep_every` steps, before that step is saved, so that no kill can leave one out. `key`
     says which training a state is of.
 
@@ -168,6 +168,8 @@ def train_stage(
     patience = 1 if accelerator.device.type == "cpu" else STEPS_BETWEEN_CHECKS
     schedule = NoiseSchedule(network.config.schedule)
     on_progress(len(losses))
+    if 0 < len(losses) < config.steps and accelerator.is_main_process:
+        on_save(learner.average, losses)  # a kill may have come between the state and this
     for step in range(len(losses), config.steps):
         unread.append(_optimizer_step(learner, data, schedule, config, step))
         _update_average(learner.average, network, min(config.ema, (1 + step) / (10 + step)))

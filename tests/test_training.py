@@ -102,6 +102,27 @@ def test_a_killed_run_ends_as_an_uninterrupted_one_bit_for_bit(
         assert_same(*states, f"killed after {first}, {stage}")
 
 
+def test_a_run_killed_at_write_after_write_leaves_what_an_undisturbed_one_leaves(
+    tmp_path: Path,
+) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    program = [sys.executable, ROOT / "tests" / "kill_at_each_write.py", tmp_path]
+    kills = subprocess.run(program, env=environment, capture_output=True, text=True, check=True)
+    assert int(kills.stdout) > 3
+    whole, stopped = (
+        {str(path.relative_to(root)): path for path in root.rglob("*") if path.is_file()}
+        for root in (tmp_path / "whole", tmp_path / "stopped")
+    )
+    assert whole.keys() == stopped.keys()
+    assert not any(name.endswith((".tmp", ".half")) for name in stopped)
+    for name, path in whole.items():
+        if path.suffix == ".pt":
+            states = [torch.load(p, weights_only=True) for p in (path, stopped[name])]
+            assert_same(*states, name)
+        else:
+            assert path.read_bytes() == stopped[name].read_bytes(), name
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     network = tiny_network()
     data, calls = tiny_data(network), []
