@@ -153,9 +153,9 @@ def train_stage(
     Rerun with the same arguments it goes on from the last state, and ends with the weights of an
     uninterrupted run. Returns the network with its averaged (EMA) weights. `on_progress` gets the
     number of steps done since it was last called, `on_save` the averaged network and all losses
-    at each save but the last, whose two are returned, and again where a run resumes; `keep` the averaged network and the step
-    every `keep_every` steps, before that step is saved, so that no kill can leave one out. `key`
-    says which training a state is of.
+    at each save but the last, whose two are returned, and again where a run goes on; `keep` the
+    averaged network and the step every `keep_every` steps, before that step is saved, so that no
+    kill can leave one out. `key` says which training a state is of.
 
     UserError, naming the step, at the first loss that is not finite, or if the state to be saved
     is not; the last state that was stays.
