@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from builder.recipe import Recipe, load_recipe
-from generation.checkpoint_files import resolve_checkpoint
+from generation.checkpoint_files import checkpoint_sha256, resolve_checkpoint
 from generation.command import run_command
 from generation.errors import UserError
 from generation.options import Json
@@ -81,6 +81,7 @@ def select_checkpoint(
     points = [_point(chosen, resolution, folder) for folder in folders]
     if len({point.name for point in points}) < len(points):
         raise UserError("several RUN folders have one name: rename one")
+    _require_distinct(folders)
     selection = Selection(chosen, resolution, real, per_class, extractor, out)
     require_tuning_unseen([*selection.parents, *(p.recipe.chain(resolution)[-1] for p in points)])
     course = Course(selection, points, None, 0, workers, cache, device, as_json)
@@ -106,6 +107,15 @@ def kept_checkpoints(run: Path) -> list[Path]:
             f"{run} keeps no checkpoints: train it with finetune-generator --keep-every"
         )
     return sorted(found, key=lambda path: int(path.name))
+
+
+def _require_distinct(folders: Sequence[Path]) -> None:
+    """UserError for one checkpoint in two places, as in a run and its copy: they make one point."""
+    seen: dict[str, Path] = {}
+    for folder in folders:
+        first = seen.setdefault(checkpoint_sha256(folder), folder)
+        if first != folder:
+            raise UserError(f"{first} and {folder} are one and the same checkpoint: leave one out")
 
 
 def _common_resolution(folders: Sequence[Path]) -> int:

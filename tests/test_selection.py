@@ -335,6 +335,8 @@ def test_bad_runs(place: Path, tmp_path: Path) -> None:
         save_checkpoint(network, tmp_path / name / "checkpoints/1", torch.float16)
     refuse_runs("several stages", [tmp_path / "base", tmp_path / "sr"])
     refuse_runs("one name", [tmp_path / "base", tmp_path / "base"])
+    shutil.copytree(tmp_path / "base", tmp_path / "copy")
+    refuse_runs("one and the same checkpoint", [tmp_path / "base", tmp_path / "copy"])
 
 
 # ---------------------------------------------------------------- numbers
