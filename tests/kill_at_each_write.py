@@ -1,7 +1,7 @@
 """Train a tiny stage as finetune-generator does, killed at write after write: python FILE FOLDER.
 
 FOLDER/whole is trained in one go. FOLDER/stopped is killed (kill -9) at its first write, run again
-and killed at the third write of that run, and so on until a run ends. Each run is a fork of this
+and killed at the fourth write of that run, and so on until a run ends. Each run is a fork of this
 process, which has torch and never trains: the next starts at once. Prints the number of kills.
 """
 
@@ -66,7 +66,7 @@ def main(folder: Path) -> None:
     torch.set_num_threads(1)  # threads would not outlive the fork
     in_a_fork(folder / "whole", None)
     kills = 0
-    while in_a_fork(folder / "stopped", 2 * kills + 1) != 0:
+    while in_a_fork(folder / "stopped", 3 * kills + 1) != 0:
         kills += 1
     print(kills)
 
