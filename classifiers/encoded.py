@@ -15,8 +15,14 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from generation.errors import UserError
-from generation.image_sets import PSEUDO_SPLITS, class_labels, decode_rgb, split_files
-from generation.shard_files import read_shard, shard_format, shard_schema
+from generation.image_sets import (
+    PSEUDO_SPLITS,
+    class_labels,
+    decode_rgb,
+    split_files,
+    unchanged_files,
+)
+from generation.shard_files import read_shard, readable, shard_format, shard_schema
 from generation.storage import ReleasePath
 
 BYTES = "image.bytes"
@@ -94,11 +100,12 @@ def index_images(
             f"{release}: images are read one at a time for this recipe, or where they have no room "
             "in memory, which takes a folder on this machine; copy the release first"
         )
-    ids, names = class_labels(shard_schema(paths[0]))
     found = []
-    for number, path in enumerate(local):
-        found.append(_index_file(path, number, split))
+    for number, path in enumerate(unchanged_files(release, config, split)):
+        with readable(path):
+            found.append(_index_file(local[number], number, split))
         advance(len(found[-1]))
+    ids, names = class_labels(shard_schema(paths[0]))
     table = pa.concat_tables(found).sort_by("image_id")
     columns = {name: table[name].to_numpy() for name in ("file", "offset", "size", "label")}
     return EncodedImages(

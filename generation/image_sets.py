@@ -16,7 +16,14 @@ import pyarrow as pa
 from PIL import Image
 
 from generation.errors import UserError, unknown_name
-from generation.shard_files import is_shard, read_shard, shard_schema, shard_split
+from generation.shard_files import (
+    is_shard,
+    read_shard,
+    readable,
+    require_unchanged,
+    shard_schema,
+    shard_split,
+)
 from generation.storage import ReleasePath, list_files, read_text
 
 PSEUDO_SPLITS = {"fit": False, "tuning": True}  # value of the tuning column
@@ -68,31 +75,50 @@ def split_files(release: ReleasePath, config: str, split: str) -> list[ReleasePa
     return [release / name for name in files]
 
 
-def _listed_files(release: ReleasePath) -> list[str]:
-    """Paths within of the files the manifest lists: while a release grows there are more.
+def _listed_files(release: ReleasePath) -> dict[str, str | None]:
+    """SHA-256 by path within of the files the manifest lists: while a release grows there are more.
 
     A release being selected from or made by other tools may have no manifest: then all there are.
     """
     try:
         manifest = read_text(release / "manifest.json")
     except (FileNotFoundError, NotADirectoryError):
-        return [name for name in list_files(release) if is_shard(name)]
-    return [shard["path"] for shard in json.loads(manifest)["shards"]]
+        return {name: None for name in list_files(release) if is_shard(name)}
+    return {shard["path"]: shard["sha256"] for shard in json.loads(manifest)["shards"]}
+
+
+def unchanged_files(release: ReleasePath, config: str, split: str) -> Iterator[ReleasePath]:
+    """As split_files, each once it was found to be the file that the manifest lists.
+
+    What learns from a release or measures it reads it through here, so that no number stands under
+    the hash of images it was not made from. UserError names a file that was changed.
+    """
+    listed = _listed_files(release)
+    for path in split_files(release, config, split):
+        sha256 = listed[path.relative_to(release).as_posix()]
+        if sha256 is not None:
+            require_unchanged(path, sha256)
+        yield path
 
 
 def iterate_tables(
     release: ReleasePath, config: str, split: str, columns: list[str]
 ) -> Iterator[pa.Table]:
     """One table a file, with `columns`, only the rows of `split`."""
-    for path in split_files(release, config, split):
-        if split not in PSEUDO_SPLITS:
-            yield read_shard(path, columns)
-            continue
-        if "tuning" not in shard_schema(path).names:
-            raise UserError(f"{release} has no tuning rows, so no split {split!r}; use 'train'")
-        table = read_shard(path, [*columns, "tuning"])
-        wanted = pa.compute.equal(table["tuning"], PSEUDO_SPLITS[split])
-        yield table.filter(wanted).drop_columns(["tuning"])
+    for path in unchanged_files(release, config, split):
+        with readable(path):
+            table = _read_part(path, split, columns)
+        yield table
+
+
+def _read_part(path: ReleasePath, split: str, columns: list[str]) -> pa.Table:
+    if split not in PSEUDO_SPLITS:
+        return read_shard(path, columns)
+    if "tuning" not in shard_schema(path).names:
+        raise UserError(f"{path} has no tuning rows, so no split {split!r}; use 'train'")
+    table = read_shard(path, [*columns, "tuning"])
+    wanted = pa.compute.equal(table["tuning"], PSEUDO_SPLITS[split])
+    return table.filter(wanted).drop_columns(["tuning"])
 
 
 def load_images(release: ReleasePath, config: str, split: str) -> LabelledImages:

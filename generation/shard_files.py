@@ -6,12 +6,15 @@ Parquet files are CONFIG/SPLIT-NAME.parquet; Arrow IPC streams CONFIG/SPLIT/data
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from generation.commit import sha256_file
+from generation.errors import UserError
 from generation.storage import ReleasePath, reaching
 
 ShardFormat = Literal["parquet", "arrow"]
@@ -39,6 +42,53 @@ def is_shard(name: str) -> bool:
 def shard_split(name: str) -> str:
     """The split of the shard at `name`."""
     return name.split("/")[1].split("-", maxsplit=1)[0]
+
+
+def require_unchanged(path: ReleasePath, sha256: str) -> None:
+    """UserError unless the file is the one its manifest lists; to be called before it is read.
+
+    sha256: hex digest that the manifest states. The whole file is hashed, about 1 GB/s, the first
+    time that this process asks, and again if its size, times or identity have changed since.
+    """
+    try:
+        found = _sha256_in_state(path, _state(path))
+    except FileNotFoundError:
+        raise UserError(f"{path} is not there, though its manifest lists it") from None
+    if found != sha256:
+        raise UserError(
+            f"{path} is not the file that its manifest lists: its SHA-256 is another; "
+            "`release verify` names all that was changed"
+        )
+
+
+@lru_cache(maxsize=1 << 16)
+def _sha256_in_state(path: ReleasePath, state: tuple[int, ...] | str) -> str:  # noqa: ARG001
+    return sha256_file(path)
+
+
+def _state(path: ReleasePath) -> tuple[int, ...] | str:
+    """Differs once the file is another; ctime, unlike mtime, cannot be set back."""
+    with reaching(path):
+        if not isinstance(path, Path):
+            return str(path.fs.ukey(path.path))
+        facts = path.stat()
+        return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
+
+
+@contextmanager
+def readable(path: ReleasePath) -> Iterator[None]:
+    """Turn what Arrow raises for a file that is none of its own into a UserError of one line."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk, not of Arrow
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} cannot be read as {_format_name(path)}: {reason}") from None
+
+
+def _format_name(path: ReleasePath) -> str:
+    return FORMAT_NAMES[shard_format(path.name)]
 
 
 def read_shard(path: ReleasePath, columns: Sequence[str] | None = None) -> pa.Table:
