@@ -11,6 +11,8 @@ from generation.toml_recipes import load_toml, recipe_names_in
 
 BUILTIN = Path(__file__).parent / "recipes"
 
+MOST_EPOCHS = 100_000
+MOST_IMAGES = 1 << 20  # of a batch
 Share = Annotated[float, Field(ge=0, le=1)]
 # Settings that came later: a protocol names them only where they are used, so that it stays equal
 # to that of results from before.
@@ -33,7 +35,7 @@ class Augmentation(BaseModel):
     fewer (Hoffer et al. 2020).
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     shift: Annotated[int, Field(ge=0)] = 0
     border: Literal["black", "reflect"] = "black"
@@ -69,7 +71,7 @@ class View(BaseModel):
     for training without resized_crop. interpolation: of every resizing.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     crop_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
@@ -95,8 +97,8 @@ class ClassifierRecipe(ClassifierModel):
     expected: str = ""
     cost: str = ""
     start: str | None = None
-    epochs: Annotated[float, Field(gt=0)]
-    batch: Positive
+    epochs: Annotated[float, Field(gt=0, le=MOST_EPOCHS)]
+    batch: Annotated[int, Field(gt=0, le=MOST_IMAGES)]
     micro_batch: Positive | None = None
     optimizer: Literal["sgd", "momentum", "adamw", "lamb"]
     momentum: Share = 0.9
@@ -113,6 +115,12 @@ class ClassifierRecipe(ClassifierModel):
 
     @model_validator(mode="after")
     def _check(self) -> "ClassifierRecipe":
+        name, dot, tag = self.model.partition(".")
+        if dot and not self.model_args.get("pretrained"):
+            raise ValueError(
+                f"model {self.model!r}: {tag!r} names trained weights, but a training starts from "
+                f"random ones: give {name!r}, or model_args.pretrained = true to take the weights"
+            )
         if self.augmentation.shift >= self.resolution:
             raise ValueError(f"augmentation.shift must be less than {self.resolution} pixels")
         return self

@@ -1,5 +1,6 @@
 """Writing files so that they are either there whole or not there at all."""
 
+import glob
 import hashlib
 import json
 import os
@@ -132,6 +133,12 @@ def remove_temporaries(folder: ReleasePath) -> None:
         return
     for path in folder.rglob(f".*{TEMPORARY}"):
         path.unlink(missing_ok=True)
+
+
+def remove_temporaries_of(path: Path) -> None:
+    """Delete what killed processes were writing to `path`, and to no other file beside it."""
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*{TEMPORARY}"):
+        temporary.unlink(missing_ok=True)
 
 
 def delete_folder(folder: ReleasePath) -> None:

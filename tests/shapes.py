@@ -3,13 +3,14 @@
 import io
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from builder.manifest import Manifest, ShardRecord
+from builder.manifest import Manifest, ShardRecord, read_manifest
 from builder.parquet import image_features, table_schema, write_table
 from classifiers.recipe import ClassifierRecipe
 from generation.classes import ClassEntry
@@ -115,6 +116,13 @@ def write_release(
         shards=tuple(shards),
     ).write(folder)
     return folder
+
+
+def relist(folder: Path) -> None:
+    """Have the manifest list the files as they are now, their counts as before."""
+    manifest = read_manifest(folder)
+    shards = (replace(s, sha256=sha256_file(folder / s.path)) for s in manifest.shards)
+    replace(manifest, shards=tuple(shards)).write(folder)
 
 
 def encode_table(schema: pa.Schema, columns: dict[str, list]) -> bytes:

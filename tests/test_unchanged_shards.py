@@ -59,9 +59,7 @@ def test_a_file_that_is_listed_and_missing_is_one_line(release: Path, reader: st
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_footer_that_the_manifest_knows_as_broken_is_one_line(
-    release: Path, reader: str
-) -> None:
+def test_a_footer_that_the_manifest_knows_as_broken_is_one_line(release: Path, reader: str) -> None:
     path = shard_of(release)
     flip(path, -6)
     manifest = read_manifest(release)
