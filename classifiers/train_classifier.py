@@ -1,6 +1,7 @@
 """The command `train-classifier`."""
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Annotated
 import typer
 
 from builder.results import Result, read_result
+from classifiers.default_recipe import default_recipe, lost_colour
 from classifiers.experiment import (
     STATE_SECONDS,
     Experiment,
@@ -18,7 +20,8 @@ from classifiers.experiment import (
     run_experiment,
     seed_paths,
 )
-from classifiers.recipe import load_recipe, recipe_names
+from classifiers.recipe import ClassifierRecipe, load_recipe, recipe_names
+from classifiers.sources import Source
 from classifiers.task import Task
 from generation.command import run_command
 from generation.errors import UserError
@@ -36,7 +39,11 @@ Out = Annotated[
     Path, typer.Option(help="The result file, .json; predictions go beside it as .parquet.")
 ]
 RecipeName = Annotated[
-    str, typer.Option(help="A built-in classifier recipe's name or a TOML file.")
+    str | None,
+    typer.Option(
+        help="A built-in classifier recipe's name or a TOML file; by default a small one that "
+        "fits the images' colour and size."
+    ),
 ]
 Seed = Annotated[
     int | None, typer.Option(min=0, help="Decides all randomness of the training; by default 0.")
@@ -120,7 +127,7 @@ def train_classifier(
     train: Train,
     test: Test,
     out: Out,
-    recipe: RecipeName = "fashion-mnist-small",
+    recipe: RecipeName = None,
     changes: Set = None,
     seed: Seed = None,
     seeds: Seeds = None,
@@ -163,8 +170,9 @@ def train_classifier(
     _require_suffix("--out", out, ".json")
     _require_suffix("--save", save, ".safetensors")
     chosen_seeds = _choose_seeds(seed, seeds)
+    name, reason = (recipe, None) if recipe is not None else default_recipe(train, test)
     task = Task(
-        recipe=load_recipe(recipe, changes or ()),
+        recipe=load_recipe(name, changes or ()),
         train=tuple(train),
         test=test,
         per_class=per_class,
@@ -176,6 +184,7 @@ def train_classifier(
     planned = task.measurement()
     for number, path in seed_paths(out, chosen_seeds).items():
         planned.require_free(path, number)
+    _tell_of_recipe(task.recipe, reason, planned.test)
     experiment = _read(task, quiet=as_json)
     _run_seeds(experiment, chosen_seeds, out, save, state_every, loaders, as_json)
 
@@ -183,6 +192,18 @@ def train_classifier(
 def _require_suffix(option: str, path: Path | None, suffix: str) -> None:
     if path is not None and path.suffix != suffix:
         raise UserError(f"{option} {path}: give a file name that ends in {suffix}")
+
+
+def _tell_of_recipe(recipe: ClassifierRecipe, reason: str | None, test: Source) -> None:
+    """Which one was taken for who named none, and what one that was named would lose."""
+    from classifiers.training import launched_processes
+
+    if not launched_processes().is_main_process:
+        return
+    if reason is not None:
+        print(f"recipe {recipe.name}: {reason}; --recipe takes another", file=sys.stderr)
+    elif loss := lost_colour(recipe, test):
+        print(f"warning: {loss}", file=sys.stderr)
 
 
 def _read(task: Task, *, quiet: bool) -> Experiment:

@@ -4,6 +4,7 @@ import io
 import json
 from collections import Counter
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -78,10 +79,11 @@ def write_release(
     dataset: str = "shapes",
     classes: tuple[ClassEntry, ...] = CLASSES,
     encoded: dict[str, list[bytes]] | None = None,
+    configs: tuple[str, ...] = (str(SIZE),),
 ) -> Path:
     """A release as build-dataset lays it out; of a real one, every fifth row is tuning."""
     shards = []
-    for split, data in splits.items():
+    for config, (split, data) in product(configs, splits.items()):
         columns = {
             "image": (encoded or {}).get(split) or [png(image) for image in data.images],
             "label": data.labels.tolist(),
@@ -92,7 +94,7 @@ def write_release(
             columns["tuning"] = [split == "train" and i % 5 == 0 for i in range(len(data))]
             types["tuning"] = "bool"
         schema = table_schema(image_features(classes, types), classes)
-        path = folder / str(SIZE) / f"{split}-00000000.parquet"
+        path = folder / config / f"{split}-00000000.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encode_table(schema, columns))
         shards.append(
