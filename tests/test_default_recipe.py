@@ -89,8 +89,9 @@ def test_the_recipe_taken_is_said_and_the_colour_lost(
         ("grey-16-32", "fashion-mnist-small"),
     ):
         path = str(releases[release])
+        task = {"train": [path], "test": path, "recipe": recipe, "as_json": True}
         with pytest.raises(ReadingError):
-            train_classifier(train=[path], test=path, out=tmp_path / "r.json", recipe=recipe)
+            train_classifier(out=tmp_path / "r.json", **task)
         said.append(capsys.readouterr().err)
     assert said[0] == (
         "recipe small-resnet-32: the test images are in colour, at 32 px; --recipe takes another\n"
