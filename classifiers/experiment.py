@@ -10,7 +10,7 @@ from builder.results import Result, environment, read_result
 from classifiers.checkpoint import save_classifier
 from classifiers.encoded import EncodedImages
 from classifiers.order import Visits
-from classifiers.predictions import Predictions, accuracy_values, predict
+from classifiers.predictions import accuracy_values, predict
 from classifiers.recipe import ClassifierRecipe
 from classifiers.sources import Source, describe
 from generation.commit import canonical_json, remove_temporaries_of, sha256_file, sha256_text
@@ -157,10 +157,9 @@ def run_experiment(
     """Train, test, write the predictions beside `out` and then `out`; the classifier to `save`.
 
     The result holds the predictions' SHA-256, so that a reader can tell that they belong together.
-    Interrupted and called again it goes on from its last state, kept beside `out` every
-    `state_seconds`. `progress` gets the number of images training will see; its context gets those
-    just seen. Of several processes that accelerate started, one tests and writes; the others get
-    None.
+    Called again it goes on from its last state, kept beside `out` every `state_seconds`. `progress`
+    gets the number of images training will see; its context gets those just seen. Of several
+    processes that accelerate started, one tests and writes; the others get None.
     """
     import torch
 
@@ -169,27 +168,27 @@ def run_experiment(
     recipe, visits, testing = experiment.recipe, experiment.visits, experiment.testing
     steps = total_steps(recipe, len(visits), experiment.steps)
     state = state_file(out, experiment.key(seed), state_seconds)
-    if launched_processes().is_main_process:
-        for path in (state.path, out, out.with_suffix(".parquet"), *([save] if save else [])):
-            remove_temporaries_of(path)
-    seconds: list[float] = []
-    with progress(steps * recipe.batch) as advance, _removed_if_diverged(state.path):
-        model = train(
-            recipe,
-            experiment.training,
-            seed,
-            experiment.steps,
-            lambda: advance(recipe.batch),
-            on_end=seconds.append,
-            visits=visits,
-            start=experiment.start,
-            state=state,
-            loaders=loaders,
-        )
     processes = launched_processes()
-    if not processes.is_main_process:
-        return None
-    predictions: Predictions = predict(model, recipe, testing, loaders)
+    if processes.is_main_process:
+        remove_temporaries_of(state.path, out, out.with_suffix(".parquet"), save)
+    seconds: list[float] = []
+    with _removed_if_diverged(state.path):
+        with progress(steps * recipe.batch) as advance:
+            model = train(
+                recipe,
+                experiment.training,
+                seed,
+                experiment.steps,
+                lambda: advance(recipe.batch),
+                on_end=seconds.append,
+                visits=visits,
+                start=experiment.start,
+                state=state,
+                loaders=loaders,
+            )
+        if not processes.is_main_process:
+            return None
+        predictions = predict(model, recipe, testing, loaders)
     if save is not None:
         save_classifier(save, model, recipe, testing.class_ids)
     values = {
@@ -204,8 +203,7 @@ def run_experiment(
         "training_seconds": round(seconds[0], 1),
         "images_per_second": round(steps * recipe.batch / seconds[0], 1),
     }
-    result = experiment.result(seed, values, spent)
-    result.write(out)
+    (result := experiment.result(seed, values, spent)).write(out)
     state.path.unlink(missing_ok=True)
     return result
 

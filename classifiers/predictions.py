@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 
 from classifiers.encoded import EncodedImages
 from generation.commit import sha256_bytes, write_atomically
-from generation.errors import UserError
 from generation.image_sets import LabelledImages
 
 if TYPE_CHECKING:
@@ -68,12 +67,12 @@ def predict(
 ) -> Predictions:
     """Predictions for `data` as it stands: no augmentation, one view an image.
 
-    loaders: processes that decode what is not in memory, by default one a core. UserError if the
-    model gives numbers that are not finite.
+    loaders: processes that decode what is not in memory, by default one a core. DivergedError
+    if the model gives numbers that are not finite.
     """
     import torch
 
-    from classifiers.training import autocast
+    from classifiers.training import DivergedError, autocast
     from generation.timm_classifier import normalise
 
     k = min(TOP, len(data.class_ids))
@@ -85,7 +84,7 @@ def predict(
             logits = model(images.contiguous(memory_format=torch.channels_last))
             best = logits.float().softmax(dim=1).topk(k, dim=1)
         if not logits.isfinite().all():
-            raise UserError(
+            raise DivergedError(
                 f"classifier recipe {recipe.name}: what it says of the test images is not finite, "
                 f"so nothing is measured; lower learning_rate = {recipe.learning_rate}"
             )

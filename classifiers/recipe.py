@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from generation.errors import UserError
 from generation.timm_classifier import ClassifierModel, Positive
 from generation.toml_recipes import load_toml, recipe_names_in
 
@@ -115,12 +116,6 @@ class ClassifierRecipe(ClassifierModel):
 
     @model_validator(mode="after")
     def _check(self) -> "ClassifierRecipe":
-        name, dot, tag = self.model.partition(".")
-        if dot and not self.model_args.get("pretrained"):
-            raise ValueError(
-                f"model {self.model!r}: {tag!r} names trained weights, but a training starts from "
-                f"random ones: give {name!r}, or model_args.pretrained = true to take the weights"
-            )
         if self.augmentation.shift >= self.resolution:
             raise ValueError(f"augmentation.shift must be less than {self.resolution} pixels")
         return self
@@ -153,4 +148,12 @@ def load_recipe(source: str, changes: Sequence[str] = ()) -> ClassifierRecipe:
     A file may name another recipe as its `base` and hold only what differs. changes: settings such
     as "epochs=10" or "augmentation.mixup=0.2", in TOML's notation, that replace the recipe's.
     """
-    return load_toml(ClassifierRecipe, "classifier recipe", BUILTIN, source, changes)
+    recipe = load_toml(ClassifierRecipe, "classifier recipe", BUILTIN, source, changes)
+    name, dot, tag = recipe.model.partition(".")
+    if dot and not recipe.model_args.get("pretrained"):
+        raise UserError(
+            f"classifier recipe {recipe.name}: model {recipe.model!r}: {tag!r} names trained "
+            f"weights, but a training starts from random ones: give {name!r}, or "
+            "model_args.pretrained = true to start from those weights"
+        )
+    return recipe

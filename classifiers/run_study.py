@@ -70,7 +70,7 @@ def run_study(
     """
     chosen = load_study(study)
     from classifiers.study_releases import make_releases, missing_releases
-    from classifiers.study_runs import Crew, hired
+    from classifiers.study_runs import Crew, choose_settings, hired
 
     options = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
     crew = Crew(options, threads)
@@ -93,8 +93,6 @@ def run_study(
         settings: dict[int, tuple[str, ...]] = {}
         tuning = planner.tuning_runs()
         if tuning:
-            from classifiers.study_runs import choose_settings
-
             _perform(
                 cluster, [r for own in tuning.values() for r in own], threads, "tuning", as_json
             )

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,8 +20,7 @@ from classifiers.experiment import (
     run_experiment,
     seed_paths,
 )
-from classifiers.recipe import ClassifierRecipe, load_recipe, recipe_names
-from classifiers.sources import Source
+from classifiers.recipe import load_recipe, recipe_names
 from classifiers.task import Task
 from generation.command import run_command
 from generation.errors import UserError
@@ -181,10 +180,8 @@ def train_classifier(
         steps=steps,
         start=start,
     )
-    planned = task.measurement()
-    for number, path in seed_paths(out, chosen_seeds).items():
-        planned.require_free(path, number)
-    _tell_of_recipe(task.recipe, reason, planned.test)
+    _require_free(task, seed_paths(out, chosen_seeds))
+    _tell_of_recipe(task, reason)
     experiment = _read(task, quiet=as_json)
     _run_seeds(experiment, chosen_seeds, out, save, state_every, loaders, as_json)
 
@@ -194,15 +191,23 @@ def _require_suffix(option: str, path: Path | None, suffix: str) -> None:
         raise UserError(f"{option} {path}: give a file name that ends in {suffix}")
 
 
-def _tell_of_recipe(recipe: ClassifierRecipe, reason: str | None, test: Source) -> None:
+def _require_free(task: Task, paths: Mapping[int, Path]) -> None:
+    """UserError, before images are read, if what stands at a seed's path is another measurement."""
+    planned = task.measurement()
+    for seed, path in paths.items():
+        planned.require_free(path, seed)
+
+
+def _tell_of_recipe(task: Task, reason: str | None) -> None:
     """Which one was taken for who named none, and what one that was named would lose."""
     from classifiers.training import launched_processes
 
+    recipe = task.recipe
     if not launched_processes().is_main_process:
         return
     if reason is not None:
         print(f"recipe {recipe.name}: {reason}; --recipe takes another", file=sys.stderr)
-    elif loss := lost_colour(recipe, test):
+    elif loss := lost_colour(recipe, task.sources()[1]):
         print(f"warning: {loss}", file=sys.stderr)
 
 

@@ -28,7 +28,7 @@ STEPS_BETWEEN_CHECKS = 50
 
 
 class DivergedError(UserError):
-    """The loss is no longer a finite number."""
+    """A training no longer has finite numbers."""
 
 
 @dataclass(frozen=True)

@@ -135,10 +135,11 @@ def remove_temporaries(folder: ReleasePath) -> None:
         path.unlink(missing_ok=True)
 
 
-def remove_temporaries_of(path: Path) -> None:
-    """Delete what killed processes were writing to `path`, and to no other file beside it."""
-    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*{TEMPORARY}"):
-        temporary.unlink(missing_ok=True)
+def remove_temporaries_of(*paths: Path | None) -> None:
+    """Delete what killed processes were writing to these files, and to no others beside them."""
+    for path in filter(None, paths):
+        for temporary in path.parent.glob(f".{glob.escape(path.name)}.*{TEMPORARY}"):
+            temporary.unlink(missing_ok=True)
 
 
 def delete_folder(folder: ReleasePath) -> None:

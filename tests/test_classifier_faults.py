@@ -167,7 +167,7 @@ def test_settings_that_no_training_can_have_are_named(setting: str) -> None:
 
 @pytest.mark.parametrize("model", ["resnet18.a1_in1k", "resnet18.no_such_tag"])
 def test_trained_weights_are_not_named_where_random_ones_are_trained(model: str) -> None:
-    with pytest.raises(UserError, match=r"--set model=.*give 'resnet18', or model_args.pretrain"):
+    with pytest.raises(UserError, match=rf"{model}': .* give 'resnet18', or model_args.pretra"):
         load_recipe("small-resnet-32", [f"model={model}"])
 
 
