@@ -235,8 +235,8 @@ def _parse_weights(weights: str | None, sources: int) -> tuple[float, ...]:
         found = ()
     if len(found) != sources or not all(0 < weight <= MOST_VISITS for weight in found):
         raise UserError(
-            f"--weights {weights!r}: give a number above 0, {MOST_VISITS:g} at most, for each "
-            f"--train, such as "
+            f"--weights {weights!r}: give a positive number for each --train, {MOST_VISITS:g} at "
+            f"most, such as "
             f"{','.join(['1'] * sources)}"
         )
     return found
