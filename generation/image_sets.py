@@ -96,9 +96,9 @@ def unchanged_files(release: ReleasePath, config: str, split: str) -> Iterator[R
     What learns from a release or measures it reads it through here, so that no number stands under
     the hash of images it was not made from. UserError names a file that was changed.
     """
-    listed = _listed_files(release)
+    listed = {release / name: sha256 for name, sha256 in _listed_files(release).items()}
     for path in split_files(release, config, split):
-        sha256 = listed[path.relative_to(release).as_posix()]
+        sha256 = listed[path]
         if sha256 is not None:
             require_unchanged(path, sha256)
         yield path
