@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -14,6 +15,7 @@ from generation.commit import canonical_json, sha256_file
 from generation.errors import UserError
 from generation.image_sets import images_sha256, pixels_sha256
 from metrics.checked_files import find_checked, write_checked
+from metrics.compare_scores import compare_scores
 from metrics.copies import copy_values, nearest_images
 from metrics.extractors import FeatureProtocol, Features
 from metrics.features import FeatureBlock, iterate_features
@@ -313,3 +315,40 @@ def test_a_result_can_be_read_by_strict_readers(generated, real, tmp_path):
         raise AssertionError(word)
 
     json.loads((tmp_path / "result.json").read_text(), parse_constant=refuse)
+
+
+# ------------------------------------------------------------------------- comparing
+
+
+def trained(path: Path, correct: np.ndarray, stated: float | None = None) -> Path:
+    """A result of train-classifier with its predictions: label 0 throughout, guessed 0 or 1."""
+    share = float(correct.mean()) if stated is None else stated
+    top1 = {"value": share, "interval": [share - 0.05, share + 0.05], "n": len(correct)}
+    Result("classifier", "shapes", {"train": [{"name": path.stem}]}, {}, {}, {"top1": top1}).write(
+        path
+    )
+    guesses = [[0, 1] if right else [1, 0] for right in correct]
+    names = [str(i) for i in range(len(correct))]
+    table = pa.table({"image_id": names, "label": [0] * len(names), "top5": guesses})
+    pq.write_table(table, path.with_suffix(".parquet"))
+    return path
+
+
+def test_trainings_tested_on_the_same_images_are_compared_in_pairs(tmp_path, capsys):
+    """One of them is right about 5 of 300 images more, wrong about none more."""
+    right = np.arange(300) < 210
+    better = right | (np.arange(300) >= 295)
+    paths = [trained(tmp_path / "a.json", right), trained(tmp_path / "b.json", better)]
+    compare_scores(*paths, as_json=True)
+    row = json.loads(capsys.readouterr().out)["top1"]
+    low, high = row["interval"]
+    assert 0 < low < row["difference"] == pytest.approx(5 / 300) < high < 0.04
+    assert "paired one by one" in row["interval_covers"]
+    paths[1].with_suffix(".parquet").unlink()
+    compare_scores(*paths, as_json=True)
+    row = json.loads(capsys.readouterr().out)["top1"]
+    assert row["interval"][0] < -0.05
+    assert "too wide" in row["interval_covers"]
+    edited = trained(tmp_path / "c.json", right, stated=0.999)
+    with pytest.raises(UserError, match="c.parquet holds other predictions"):
+        compare_scores(paths[0], edited)
