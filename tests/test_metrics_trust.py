@@ -1,8 +1,11 @@
 """What a score may be trusted in: caches that notice changes, identities, orders, refusals."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +26,7 @@ from metrics.image_lists import open_image_set
 from metrics.metric_list import METRICS
 from metrics.reference_files import read_reference_file, read_reference_files
 from metrics.sample import Sample
+from metrics.score_release import _score_one
 from metrics.scoring import Scorer
 from metrics.states import sampling_keys
 from tests.small_releases import CLASSES, random_images, write_release
@@ -148,6 +152,56 @@ def test_broken_images_and_footers_are_named(generated, real, tmp_path):
     rewrite(shard.read_bytes()[:-40] + bytes(40))
     with pytest.raises(UserError, match=f"{shard.name} cannot be read as Parquet"):
         score(generated, real, tmp_path / "cache")
+
+
+class Killed(BaseException):
+    """What ends a process at once: nothing tidies up after it."""
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, write: int) -> None:
+    """The write of that number, counted from 1, is not finished; its temporary file stays."""
+    begun = []
+
+    @contextmanager
+    def replacing(path: Path) -> Iterator[Path]:
+        begun.append(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.parent / f".{path.name}.{len(begun)}.tmp"
+        yield temporary
+        if len(begun) == write:
+            temporary.write_bytes(temporary.read_bytes()[:-3])
+            raise Killed
+        temporary.replace(path)
+
+    monkeypatch.setattr("generation.commit._replacing", replacing)
+
+
+def test_a_scoring_killed_at_any_write_ends_as_an_undisturbed_one(
+    generated, real, tmp_path, monkeypatch
+):
+    """Lists, features, references, picture, result: each run gets one write further."""
+    chosen = {name: METRICS[name] for name in ("fd", "copies")}
+    references = [open_image_set(real, "16", split) for split in ("train", "test")]
+    subject = open_image_set(generated, "16", "train")
+
+    def scoring(place: Path) -> Path:
+        order = SimpleNamespace(references={"16": references}, out=place, cache=place / "cache")
+        return _score_one(Scorer(Stub(), chosen, order.cache), subject, "stub", order)[0]
+
+    whole = scoring(tmp_path / "whole")
+    kills = 0
+    while True:
+        kill_at(monkeypatch, write=2)
+        try:
+            path = scoring(tmp_path / "killed")
+            break
+        except Killed:
+            kills += 1
+            assert not (tmp_path / "killed" / whole.name).exists()
+    assert kills >= 8
+    assert path.read_bytes() == whole.read_bytes()
+    pictures = [p.with_name(f"{p.stem}-nearest.png").read_bytes() for p in (path, whole)]
+    assert pictures[0] == pictures[1]
 
 
 # ---------------------------------------------------------------------------- identity
@@ -342,7 +396,8 @@ def test_trainings_tested_on_the_same_images_are_compared_in_pairs(tmp_path, cap
     compare_scores(*paths, as_json=True)
     row = json.loads(capsys.readouterr().out)["top1"]
     low, high = row["interval"]
-    assert 0 < low < row["difference"] == pytest.approx(5 / 300) < high < 0.04
+    assert row["difference"] == pytest.approx(5 / 300)
+    assert 0 < low < row["difference"] < high < 0.04
     assert "paired one by one" in row["interval_covers"]
     paths[1].with_suffix(".parquet").unlink()
     compare_scores(*paths, as_json=True)
@@ -350,5 +405,5 @@ def test_trainings_tested_on_the_same_images_are_compared_in_pairs(tmp_path, cap
     assert row["interval"][0] < -0.05
     assert "too wide" in row["interval_covers"]
     edited = trained(tmp_path / "c.json", right, stated=0.999)
-    with pytest.raises(UserError, match="c.parquet holds other predictions"):
+    with pytest.raises(UserError, match=r"c\.parquet holds other predictions"):
         compare_scores(paths[0], edited)
