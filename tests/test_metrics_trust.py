@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -158,22 +158,23 @@ class Killed(BaseException):
     """What ends a process at once: nothing tidies up after it."""
 
 
-def kill_at(monkeypatch: pytest.MonkeyPatch, write: int) -> None:
-    """The write of that number, counted from 1, is not finished; its temporary file stays."""
-    begun = []
+def kill_each_once(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Each file's first writing is not finished; its temporary file stays. Their names."""
+    killed: list[str] = []
 
     @contextmanager
     def replacing(path: Path) -> Iterator[Path]:
-        begun.append(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f".{path.name}.{len(begun)}.tmp"
+        temporary = path.parent / f".{path.name}.{len(killed)}.tmp"
         yield temporary
-        if len(begun) == write:
+        if path.name not in killed:
+            killed.append(path.name)
             temporary.write_bytes(temporary.read_bytes()[:-3])
             raise Killed
         temporary.replace(path)
 
     monkeypatch.setattr("generation.commit._replacing", replacing)
+    return killed
 
 
 def test_a_scoring_killed_at_any_write_ends_as_an_undisturbed_one(
@@ -189,16 +190,13 @@ def test_a_scoring_killed_at_any_write_ends_as_an_undisturbed_one(
         return _score_one(Scorer(Stub(), chosen, order.cache), subject, "stub", order)[0]
 
     whole = scoring(tmp_path / "whole")
-    kills = 0
-    while True:
-        kill_at(monkeypatch, write=2)
-        try:
+    killed, path = kill_each_once(monkeypatch), None
+    while path is None:
+        assert not (tmp_path / "killed" / whole.name).exists()
+        with suppress(Killed):
             path = scoring(tmp_path / "killed")
-            break
-        except Killed:
-            kills += 1
-            assert not (tmp_path / "killed" / whole.name).exists()
-    assert kills >= 8
+    assert len(killed) >= 10
+    assert killed[-1] == whole.name
     assert path.read_bytes() == whole.read_bytes()
     pictures = [p.with_name(f"{p.stem}-nearest.png").read_bytes() for p in (path, whole)]
     assert pictures[0] == pictures[1]
