@@ -109,7 +109,7 @@ def trial(site: Site, folder: Path, kind: str, moment: int) -> Trial:
         wrong = " ".join(str(error).split())[:300] or "a command ended otherwise than it should"
     expected = release_bytes(site.undisturbed)
     found = release_bytes(release)
-    harmed = (act.__doc__ or "").endswith("by the rerun.") or act is fault_kinds.flipped_byte
+    harmed = act in fault_kinds.HARMING
     made = site.made()
     result = {
         "kind": kind,

@@ -6,7 +6,9 @@ of a skewed, heavy-tailed distribution. Each pair of distributions ("same": one 
 "other": another mean and covariance, or five of ten classes against all) is drawn `--draws` times
 at each number of images a dimension. Writes OUT/coverage.json and OUT/coverage.md; rerun to go on.
 
-    python benchmarks/fd_infinity_coverage.py --out results/fd-infinity-coverage
+    python benchmarks/fd_infinity_coverage.py --dimensions 64 --times 1,3,5,10 --draws 100
+    python benchmarks/fd_infinity_coverage.py --dimensions 320 --times 5,10 --draws 40
+    python benchmarks/fd_infinity_coverage.py --dimensions 1280 --times 5 --reference-times 1
 """
 
 import argparse
@@ -73,6 +75,8 @@ class Pair:
     def truth(self) -> float:
         """The distance between infinitely many."""
         many = 10**9
+        if self.images is self.reference:
+            return 0.0
         mean, covariance = self.images.gaussian
         moments = Moments(many, mean * many, covariance * (many - 1))
         return GaussianReference(many, *self.reference.gaussian).distance(moments)

@@ -149,7 +149,7 @@ def _extract_batches(
 def _require_finite(path: ReleasePath, found: Features, image_ids: Sequence[str]) -> None:
     """UserError that names the first image with features or logits that are not finite."""
     for name, matrix in vars(found).items():
-        for i in np.flatnonzero(~np.isfinite(matrix).all(axis=1)):
+        for i in np.flatnonzero(~np.isfinite(matrix).all(axis=1)).tolist():
             raise UserError(
                 f"{path}, image {image_ids[int(i)]}: the extractor's {name} are not finite, so no "
                 "metric is defined; are its weights?"

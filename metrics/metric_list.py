@@ -155,8 +155,12 @@ def frechet_values(images: Groups[Moments], target: GaussianReference, name: str
     if reason := extrapolation_refused(estimate.n, target):
         return {name: value | {"infinity_refused": reason}}
     found = frechet_infinity(images, estimate, target)
-    infinity: Value = {"value": found.value, "n": found.n, "interval": found.interval}
-    infinity |= {"settings": EXTRAPOLATED}
+    infinity = {
+        "value": found.value,
+        "n": found.n,
+        "interval": found.interval,
+        "settings": EXTRAPOLATED,
+    }
     return {name: value, f"{name}_infinity": infinity}
 
 

@@ -29,6 +29,7 @@ IMAGES = 3 * PER_CLASS * len(STAGES)
 SHARDS_A_STAGE = 6
 SHARD_ROWS = 8
 IN_FLIGHT = 2 * SHARD_ROWS  # images in the hands of two workers
+TRUST = ("--trust", "tests.stand_in")
 MOMENTS = range(1, 11)  # shards committed when it happens, of 18
 
 
@@ -261,9 +262,54 @@ def flipped_byte(site: Site, release: Path, chance: Random) -> None:
     shard.write_bytes(content)
     name = shard.relative_to(release).as_posix()
     site.start("release", "verify", release).ends(1, f"{name}: has SHA-256")
-    trust = ("--trust", "tests.stand_in")
-    repaired = site.start("release", "repair", release, "--workers", "1", "--json", *trust).ends(0)
+    repaired = site.start("release", "repair", release, "--workers", "1", "--json", *TRUST).ends(0)
     assert json.loads(repaired)["made_again"] == [name]
+
+
+def flipped_bit_in_a_marker(site: Site, release: Path, chance: Random) -> None:
+    """The highest bit of a byte of a marker: it is written again by the rerun."""
+    _, marker = _harmed(site, release, chance)
+    _flip(marker, chance)
+    site.build(release).ends(0)
+
+
+def flipped_bit_in_the_state(site: Site, release: Path, chance: Random) -> None:
+    """The highest bit of a byte of build.json: one line, `release repair` writes it again."""
+    _harmed(site, release, chance)
+    _flip(release / "build.json", chance)
+    site.build(release).ends(2, "build.json cannot be read")
+    site.start("release", "repair", release, "--workers", "1", *TRUST).ends(0)
+
+
+def _flip(path: Path, chance: Random) -> None:
+    content = bytearray(path.read_bytes())
+    content[chance.randrange(len(content))] ^= 0x80
+    path.write_bytes(content)
+
+
+def emptied_readme(site: Site, release: Path, chance: Random) -> None:
+    """README.md lost its content: written again by the rerun."""
+    _harmed(site, release, chance)
+    (release / "README.md").write_bytes(b"")
+    site.build(release).ends(0)
+
+
+def killed_at_its_first_write(site: Site, release: Path, chance: Random) -> None:
+    """kill -9 between build.json's temporary file and its name, which leaves a lease as well."""
+    (release / "lease").mkdir(parents=True)
+    (release / "lease/000001.json").write_bytes(b"")
+    (release / ".build.json.tmp").write_bytes(b"{" * chance.randrange(9))
+    site.build(release).ends(0)
+
+
+def lost_workers(site: Site, release: Path, chance: Random) -> None:
+    """kill -9 of all workers at once, twice."""
+    with site.building(release, chance.choice(MOMENTS)) as build:
+        for seconds in (0, chance.choice((2, 8, 14))):
+            time.sleep(seconds)
+            for worker in site.cluster.workers():
+                worker.kill()
+        build.ends(0)
 
 
 def two_builds(site: Site, release: Path, chance: Random) -> None:
@@ -326,6 +372,14 @@ KINDS: dict[str, tuple[Kind, int]] = {
     "deleted marker": (deleted_marker, SHARD_ROWS),
     "marker of another recipe": (foreign_marker, SHARD_ROWS),
     "two builds at once": (two_builds, 0),
+    "kill -9 of all workers, twice": (lost_workers, 2 * IN_FLIGHT),
+    "flipped bit in a marker": (flipped_bit_in_a_marker, 0),
+    "flipped bit in build.json": (flipped_bit_in_the_state, 0),
+    "emptied README": (emptied_readme, 0),
+    "killed at the first write": (killed_at_its_first_write, 0),
     "object store failing": (failing_store, 0),
     "killed half-way at an object store": (killed_at_a_store, IN_FLIGHT),
 }
+# Those that harm a finished release: whatever is made then is made twice.
+HARMING = (truncated_shard, deleted_marker, foreign_marker, flipped_byte)
+HARMING += (flipped_bit_in_a_marker, flipped_bit_in_the_state, emptied_readme)

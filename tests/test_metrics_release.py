@@ -389,7 +389,7 @@ def test_the_table_names_the_extractor(scored, capsys):
         assert "efficientnet-lite0-64" in row
     assert "FID" not in table
     refused = (
-        "fd_infinity_train is not given: 70 images against 80, but 1,280 dimensions need 3,840"
+        "fd_infinity_train is not given: 70 images against 80, but 1,280 dimensions need 6,400"
     )
     assert refused in table
     assert re.search(r"metric\W+n\W+reference n\W+value\W+95% interval", table)
