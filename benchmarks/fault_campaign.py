@@ -1,11 +1,12 @@
 """Break builds in every way at seeded moments, rerun them, compare every byte.
 
     python benchmarks/fault_campaign.py --out results/fault_campaign.json
-    python benchmarks/fault_campaign.py --out /tmp/one.json --moments 1 --kinds "Ctrl-C"
+    python benchmarks/fault_campaign.py --out /tmp/one.json --moments 1 --kinds "Ctrl-C" --kills 0
 
 Each trial is one fault of tests/fault_kinds.py at a moment that its name and number decide, on a
 build of the stand-in generator (90 images, 18 shards, 3 stages) or of the embedded model; it ends
-when the release is finished, and is compared with an undisturbed build. Trials already in the file
+when the release is finished, and is compared with an undisturbed build. Then every command of
+tests/kill_trials.py is killed by -9 at each of its writes and run again. Trials already in the file
 are not done again: rerun the command to go on. A table for people stands beside it, as .md.
 """
 
@@ -16,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -28,13 +30,19 @@ sys.path.insert(0, str(ROOT))
 
 from builder.recipe import BUILTIN  # noqa: E402 - run as a script, its tests are beside it
 from builder.results import environment  # noqa: E402
+from generation.commit import write_atomically  # noqa: E402
 from tests import fault_kinds  # noqa: E402
+from tests.command_server import CommandServer  # noqa: E402
 from tests.conftest import STAND_IN_RECIPE, release_bytes  # noqa: E402
 from tests.fault_kinds import KINDS, Site  # noqa: E402
+from tests.hub_server import Hub  # noqa: E402
+from tests.kill_trials import TRIALS, KillSite, hub_environment, spread  # noqa: E402
+from tests.miniature import make_miniature  # noqa: E402
 
 EMBEDDED = ("kill -9 of a worker", "kill -9 of the client")
 EMBEDDED_PREFIX = "embedded model: "
 CLASSES = "id,wnid,name,prompt\n0,c0,Apple,apple\n1,c1,Pear,pear\n2,c2,Plum,plum\n"
+SUMMARY = ("faults", "images_lost", "all_identical", "kills_tried", "kills_survived")
 Trial = dict[str, Any]
 
 
@@ -46,8 +54,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--moments", type=int, default=5, help="of each kind; by default 5")
     parser.add_argument("--kinds", nargs="*", default=names, choices=names, metavar="KIND")
+    parser.add_argument(
+        "--kills",
+        type=int,
+        default=10_000,
+        help="writes of a command to kill it at; by default all",
+    )
     arguments = parser.parse_args()
-    trials = earlier_trials(arguments.out)
+    trials, kills = earlier_trials(arguments.out)
     done = {(trial["kind"], trial["moment"]) for trial in trials}
     missing = [
         (kind, moment)
@@ -63,12 +77,36 @@ def main() -> None:
                 if embedded not in sites:
                     sites[embedded] = (new_embedded_site if embedded else new_site)(Path(folder))
                 trials.append(trial(sites[embedded], Path(folder), kind, moment))
-                write(arguments.out, trials)
+                write(arguments.out, trials, kills)
         finally:
             for site in sites.values():
                 site.close()
-    content = write(arguments.out, trials)
-    print(json.dumps({key: content[key] for key in ("faults", "images_lost", "all_identical")}))
+    if arguments.kills:
+        for _ in try_kills(arguments.kills, kills):
+            write(arguments.out, trials, kills)
+    content = write(arguments.out, trials, kills)
+    print(json.dumps({key: content[key] for key in SUMMARY}))
+
+
+def try_kills(most: int, kills: list[Trial]) -> Iterator[None]:
+    """Every command killed at its writes, those that are in `kills` left out; adds to it."""
+    hub = Hub()
+    listener, address = hub.serve()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with CommandServer(hub_environment(address, folder / "home")) as server:
+            make_miniature(server, folder / "whole")
+            for command in TRIALS:
+                site = KillSite(server, folder / "whole", hub, command)
+                count = len(site.operations)
+                done = {kill["write"] for kill in kills if kill["command"] == command}
+                missing = [write for write in spread(count, most) if write not in done]
+                for write in track(missing, f"{command}, {count} writes"):
+                    kill = site.kill(write)
+                    found = asdict(kill) if kill else {"command": command, "write": write}
+                    kills.append({**found, "writes": count, "reached": kill is not None})
+                    yield
+    listener.shutdown()
 
 
 def new_site(folder: Path) -> Site:
@@ -143,29 +181,34 @@ def images_in(release: Path, content: dict[str, bytes]) -> int:
     return sum(images_of(release, name) for name in shards(content))
 
 
-def earlier_trials(out: Path) -> list[Trial]:
+def earlier_trials(out: Path) -> tuple[list[Trial], list[Trial]]:
+    """Faults and kills that the file has."""
     if not out.is_file():
-        return []
-    trials: list[Trial] = json.loads(out.read_text())["trials"]
-    return trials
+        return [], []
+    content = json.loads(out.read_text())
+    return content["trials"], content.get("kills", [])
 
 
-def write(out: Path, trials: Sequence[Trial]) -> Trial:
+def write(out: Path, trials: Sequence[Trial], kills: Sequence[Trial]) -> Trial:
     """The file and its table, whole after every trial."""
+    harmed = [kill for kill in kills if kill["reached"] and (kill["wrong"] or kill["lost"])]
     content = {
         "faults": len(trials),
         "images_lost": sum(t["lost"] for t in trials),
         "all_identical": all(t["identical"] and t["as_it_should"] is None for t in trials),
+        "kills_tried": sum(kill["reached"] for kill in kills),
+        "kills_survived": sum(kill["reached"] for kill in kills) - len(harmed),
         "trials": list(trials),
+        "kills": list(kills),
         "environment": environment(),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(content, indent=2) + "\n")
-    out.with_suffix(".md").write_text(table(trials))
+    write_atomically(out, (json.dumps(content, indent=2) + "\n").encode())
+    write_atomically(out.with_suffix(".md"), (fault_table(trials) + kill_table(kills)).encode())
     return content
 
 
-def table(trials: Sequence[Trial]) -> str:
+def fault_table(trials: Sequence[Trial]) -> str:
     """A line for each kind."""
     lines = [
         "# Faults tried on builds",
@@ -182,6 +225,29 @@ def table(trials: Sequence[Trial]) -> str:
         twice = ", ".join("-" if t["made_twice"] is None else str(t["made_twice"]) for t in own)
         same = sum(t["identical"] and t["as_it_should"] is None for t in own)
         lines.append(f"| {kind} | {len(own)} | {same} | {sum(t['lost'] for t in own)} | {twice} |")
+    return "\n".join(lines) + "\n"
+
+
+def kill_table(kills: Sequence[Trial]) -> str:
+    """A line for each command."""
+    lines = [
+        "",
+        "# Commands killed at their writes",
+        "",
+        "kill -9 of all processes of a command at one of its writes (a file opened, renamed,",
+        "deleted, made durable; a folder made; for publish a request sent), then the same command",
+        "again. It survives if the second run ends with exit code 0 and leaves what an undisturbed",
+        "run leaves, file by file, and nothing else. *Lost* counts files that are missing or differ.",
+        "",
+        "| command | writes | tried | survived | files lost |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for command in dict.fromkeys(kill["command"] for kill in kills):
+        own = [kill for kill in kills if kill["command"] == command and kill["reached"]]
+        survived = sum(not kill["wrong"] and not kill["lost"] for kill in own)
+        lost = sum(len(kill["lost"]) for kill in own)
+        writes = max(kill["writes"] for kill in kills if kill["command"] == command)
+        lines.append(f"| {command} | {writes} | {len(own)} | {survived} | {lost} |")
     return "\n".join(lines) + "\n"
 
 
