@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from generation.errors import UserError, unknown_name
+from generation.named_files import named_file, names_in
 
 BUILTIN = Path(__file__).parent / "class_lists"
 COLUMNS = ("id", "wnid", "name", "prompt")
@@ -28,11 +29,7 @@ def load_classes(source: str) -> tuple[ClassEntry, ...]:
     Raises UserError for an unknown name, a file that is no CSV in UTF-8, a missing column, ids
     that are not 0, 1, 2 …, or a wnid, name or prompt that stands twice.
     """
-    path = Path(source) if source.endswith(".csv") else BUILTIN / f"{source}.csv"
-    if not path.is_file():
-        if source.endswith(".csv"):
-            raise UserError(f"class list {source} does not exist")
-        raise unknown_name("class list", source, builtin_lists())
+    path = named_file("class list", BUILTIN, ".csv", source)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
@@ -50,7 +47,7 @@ def load_classes(source: str) -> tuple[ClassEntry, ...]:
 
 def builtin_lists() -> list[str]:
     """Names of the built-in lists."""
-    return sorted(path.stem for path in BUILTIN.glob("*.csv"))
+    return names_in(BUILTIN, ".csv")
 
 
 def same_classes(a: Sequence[ClassEntry], b: Sequence[ClassEntry]) -> bool:
