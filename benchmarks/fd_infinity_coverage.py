@@ -28,7 +28,7 @@ from generation.real_sources import open_source
 from generation.views import make_view
 from metrics.extractors import DEFAULT_EXTRACTOR, load_extractor
 from metrics.frechet import (
-    EXTRAPOLATION_IMAGES,
+    IMAGES_PER_DIMENSION,
     GaussianReference,
     Moments,
     bucket_moments,
@@ -144,7 +144,7 @@ def simulate(
         "dimensions": pair.dimensions,
         "n": n,
         "reference_n": m,
-        "given": min(times, reference_times) >= EXTRAPOLATION_IMAGES,
+        "given": min(times, reference_times) >= IMAGES_PER_DIMENSION,
         "truth": truth,
         "fd_mean": float(np.mean([row["fd"] for row in found])),
         "infinity_mean": float(values.mean()),
@@ -189,7 +189,8 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("runs/fd-infinity-features.npz"))
     parser.add_argument("--draws", type=int, default=100)
     parser.add_argument("--dimensions", default="64,320", help="comma-separated, up to 1280")
-    parser.add_argument("--times", default="1,3,4,6,12", help="images a dimension")
+    parser.add_argument("--times", default="1,3,5,10", help="images a dimension")
+    parser.add_argument("--reference-times", default="1,3", help="real images for each of these")
     arguments = parser.parse_args()
     path = arguments.out / "coverage.json"
     rows = json.loads(path.read_text())["rows"] if path.is_file() else []
@@ -198,7 +199,8 @@ def main() -> None:
         pairs = real_pairs(arguments.cache, dimensions) + made_up_pairs(dimensions)
         for pair in pairs:
             for times in map(float, arguments.times.split(",")):
-                for reference_times in sorted({times, 3 * times}):
+                for more in map(float, arguments.reference_times.split(",")):
+                    reference_times = more * times
                     sizes = [round(k * dimensions) for k in (times, reference_times)]
                     name = (pair.features, pair.pair, dimensions, *sizes)
                     with threadpool_limits(1):
@@ -214,14 +216,14 @@ def _name(row: dict[str, Any]) -> tuple[Any, ...]:
 
 def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     document = {
-        "threshold": EXTRAPOLATION_IMAGES,
+        "threshold": IMAGES_PER_DIMENSION,
         "extractor": DEFAULT_EXTRACTOR,
         "rows": list(rows),
         "environment": environment(),
     }
     write_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
     heading = HEADING.format(
-        images=REAL_IMAGES, extractor=DEFAULT_EXTRACTOR, threshold=EXTRAPOLATION_IMAGES
+        images=REAL_IMAGES, extractor=DEFAULT_EXTRACTOR, threshold=IMAGES_PER_DIMENSION
     )
     write_atomically(path.with_suffix(".md"), (heading + table(rows)).encode())
 

@@ -164,7 +164,7 @@ def _row(job: ShardJob, cell: Cell, attempt: int) -> dict[str, Any]:
         "class_id": cell.entry.wnid,
         "prompt": cell.entry.prompt,
         "image_id": image_id(*identity),
-        "parent_image_id": cell.parent_id,
+        "parent_image_id": cell.parent_id or "",  # no null: torch's DataLoader collates none
         "seed": image_seed(*identity),
         "index": cell.index,
         "attempt": attempt,

@@ -24,10 +24,11 @@ def print_board(facets: Sequence[Facet], *, every: bool = True) -> None:
         console.print()
         console.rule(_shown(facet.title, style="bold"))
         console.print(_shown(facet.answer))
-        for table in facet.tables if every else facet.tables[:1]:
-            _print_table(console, table if every else _beginning(table), whole=every)
-        hidden = sum(len(table.rows) for table in facet.tables) - FIRST
-        if not every and hidden > 0:
+        tables = facet.tables if every else tuple(map(_beginning, facet.tables[:1]))
+        for table in tables:
+            _print_table(console, table, whole=every)
+        hidden = _rows(facet.tables) - _rows(tables)
+        if hidden:
             console.print(
                 _shown(
                     f"{hidden} more rows in {len(facet.tables)} tables: --all prints them, --out "
@@ -35,6 +36,10 @@ def print_board(facets: Sequence[Facet], *, every: bool = True) -> None:
                     style="dim",
                 )
             )
+
+
+def _rows(tables: Sequence[Table]) -> int:
+    return sum(len(table.rows) for table in tables)
 
 
 def _print_table(console: Console, table: Table, *, whole: bool) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from classifiers.recipe import ClassifierRecipe
+from generation.checked_files import read_weights, weights_to_bytes
 from generation.commit import write_atomically
 from generation.errors import UserError
 from generation.timm_classifier import load_network, read_classifier, read_header
@@ -16,12 +17,13 @@ if TYPE_CHECKING:
 def save_classifier(
     path: Path, model: "nn.Module", recipe: ClassifierRecipe, class_ids: tuple[str, ...]
 ) -> None:
-    """Write the weights; class_ids are what the logits stand for, in order."""
-    from safetensors.torch import save
+    """Write the weights; class_ids are what the logits stand for, in order.
 
+    Equal weights, recipe and classes make equal bytes: accept rules know a classifier by them.
+    """
     header = {"recipe": recipe.model_dump_json(), "class_ids": json.dumps(class_ids)}
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    write_atomically(path, save(tensors, metadata=header))
+    write_atomically(path, weights_to_bytes(tensors, header))
 
 
 def load_classifier(path: Path) -> tuple["nn.Module", ClassifierRecipe, tuple[str, ...]]:
@@ -38,15 +40,14 @@ def load_classifier(path: Path) -> tuple["nn.Module", ClassifierRecipe, tuple[st
 def start_from(path: Path, model: "nn.Module", class_ids: tuple[str, ...]) -> None:
     """Give `model` the weights of a saved classifier; a transformer's positions are resampled.
 
-    Raises UserError if it is of another model or has other classes.
+    Raises UserError if it is damaged, of another model or has other classes.
     """
-    from safetensors.torch import load_file
     from timm.layers import resample_abs_pos_embed  # type: ignore[attr-defined]
 
     about, saved_ids = read_classifier(path)
     if saved_ids != class_ids:
         raise UserError(f"--from {path} was trained on other classes than --train has")
-    weights = load_file(path)
+    weights = read_weights(path)
     mine: Any = getattr(model, "pos_embed", None)
     if mine is not None and weights.get("pos_embed", mine).shape != mine.shape:
         patched: Any = model

@@ -1,42 +1,44 @@
 """One measurement: train on some sources, test on real images, write the result."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.results import Result, environment, read_result
 from classifiers.checkpoint import save_classifier
 from classifiers.encoded import EncodedImages
 from classifiers.order import Visits
-from classifiers.predictions import Predictions, accuracy_values, predict
+from classifiers.predictions import accuracy_values, predict
 from classifiers.recipe import ClassifierRecipe
 from classifiers.sources import Source, describe
-from generation.commit import canonical_json, sha256_file, sha256_text
+from generation.commit import canonical_json, remove_temporaries_of, sha256_file, sha256_text
 from generation.errors import UserError
 from generation.image_sets import LabelledImages
+
+if TYPE_CHECKING:
+    from classifiers.training import StateFile
 
 STATE_SECONDS = 60.0
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 
 
-@dataclass(frozen=True)
-class Experiment:
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
     """What is trained on what, and tested on what; with a seed it decides a result.
 
     steps: optimiser steps in place of the recipe's epochs. train_images: how many each source of
-    `train` gives; weights: how often an epoch visits them, by default once. training, test: the
-    images themselves. start: a saved classifier that the training goes on from.
+    `train` gives; weights: how often an epoch visits them, by default once. test_images: how many
+    it is tested on. start: a saved classifier that the training goes on from.
     """
 
     recipe: ClassifierRecipe
     steps: int | None
     train: tuple[Source, ...]
     train_images: tuple[int, ...]
-    training: LabelledImages | EncodedImages
     test: Source
-    testing: LabelledImages | EncodedImages
+    test_images: int
     weights: tuple[float, ...] = ()
     start: Path | None = None
 
@@ -49,6 +51,17 @@ class Experiment:
     def visits(self) -> Visits:
         """How often an epoch sees which image."""
         return Visits(self.train_images, self.weights or (1.0,) * len(self.train_images))
+
+    def require_visits(self) -> None:
+        """UserError for a weight so small that an epoch sees no image of its source."""
+        for source, images, weight in zip(
+            self.train, self.train_images, self.visits.weights, strict=True
+        ):
+            if images and round(weight * images) == 0:
+                raise UserError(
+                    f"--weights {weight:g} of the {images:,} images of --train {source}: an epoch "
+                    f"sees none of them; give {1 / images:.2g} or more, or leave it out"
+                )
 
     def result(self, seed: int, values: dict[str, Any], spent: dict[str, Any]) -> Result:
         """The result file's content. `spent`: time and speed, kept with the environment."""
@@ -80,7 +93,7 @@ class Experiment:
                 "content_sha256": self.test.manifest.content_sha256,
                 "config": self.test.config,
                 "split": self.test.split,
-                "n": len(self.testing),
+                "n": self.test_images,
             },
             values=values,
             seeds={"classifier": seed},
@@ -93,12 +106,43 @@ class Experiment:
         return sha256_text(canonical_json(bare))
 
     def require_free(self, path: Path, seed: int) -> None:
-        """UserError if `path` holds the result of another measurement, so that none is lost."""
+        """UserError if `path` or the state beside it is of another measurement: none is lost."""
+        state_file(path, self.key(seed)).read()
         if not path.exists():
             return
         old = asdict(replace(read_result(path), values={}, environment={}))
         if sha256_text(canonical_json(old)) != self.key(seed):
             raise UserError(f"--out {path} holds another result; give another name or remove it")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment(Measurement):
+    """A measurement with its images: training, those of all sources, and testing."""
+
+    training: LabelledImages | EncodedImages
+    testing: LabelledImages | EncodedImages
+
+
+def is_finished(out: Path, save: Path | None) -> bool:
+    """Whether an earlier call left all that `run_experiment` writes, and its state no more.
+
+    Predictions that are not those of the result count as missing. UserError if `out` is no result.
+    """
+    predictions = out.with_suffix(".parquet")
+    if not all(file.is_file() for file in (out, predictions, *([save] if save else []))):
+        return False
+    stated = read_result(out).values.get("predictions_sha256")  # results of before have none
+    if stated is not None and stated != sha256_file(predictions):
+        return False
+    out.with_suffix(".state").unlink(missing_ok=True)  # of a call that was killed at its very end
+    return True
+
+
+def state_file(out: Path, key: str, seconds: float = STATE_SECONDS) -> "StateFile":
+    """Where the training whose result is `out` keeps its state."""
+    from classifiers.training import StateFile
+
+    return StateFile(out.with_suffix(".state"), key, seconds)
 
 
 def run_experiment(
@@ -112,40 +156,46 @@ def run_experiment(
 ) -> Result | None:
     """Train, test, write the predictions beside `out` and then `out`; the classifier to `save`.
 
-    Interrupted and called again it goes on from its last state, kept beside `out` every
-    `state_seconds`. `progress` gets the number of images training will see; its context gets those
-    just seen. Of several processes that accelerate started, one tests and writes; the others get
-    None.
+    The result holds the predictions' SHA-256, so that a reader can tell that they belong together.
+    Called again it goes on from its last state, kept beside `out` every `state_seconds`. `progress`
+    gets the number of images training will see; its context gets those just seen. Of several
+    processes that accelerate started, one tests and writes; the others get None.
     """
     import torch
 
-    from classifiers.training import StateFile, launched_processes, total_steps, train
+    from classifiers.training import launched_processes, total_steps, train
 
     recipe, visits, testing = experiment.recipe, experiment.visits, experiment.testing
     steps = total_steps(recipe, len(visits), experiment.steps)
-    state = StateFile(out.with_suffix(".state"), experiment.key(seed), state_seconds)
-    seconds: list[float] = []
-    with progress(steps * recipe.batch) as advance:
-        model = train(
-            recipe,
-            experiment.training,
-            seed,
-            experiment.steps,
-            lambda: advance(recipe.batch),
-            on_end=seconds.append,
-            visits=visits,
-            start=experiment.start,
-            state=state,
-            loaders=loaders,
-        )
+    state = state_file(out, experiment.key(seed), state_seconds)
     processes = launched_processes()
-    if not processes.is_main_process:
-        return None
-    predictions: Predictions = predict(model, recipe, testing, loaders)
+    if processes.is_main_process:
+        remove_temporaries_of(state.path, out, out.with_suffix(".parquet"), save)
+    seconds: list[float] = []
+    with _removed_if_diverged(state.path):
+        with progress(steps * recipe.batch) as advance:
+            model = train(
+                recipe,
+                experiment.training,
+                seed,
+                experiment.steps,
+                lambda: advance(recipe.batch),
+                on_end=seconds.append,
+                visits=visits,
+                start=experiment.start,
+                state=state,
+                loaders=loaders,
+            )
+        if not processes.is_main_process:
+            return None
+        predictions = predict(model, recipe, testing, loaders)
+    if save is not None:
+        save_classifier(save, model, recipe, testing.class_ids)
     values = {
         "cas": experiment.is_cas,
         "steps": steps,
         **accuracy_values(predictions, testing.class_ids, testing.class_names),
+        "predictions_sha256": predictions.write(out.with_suffix(".parquet")),
     }
     spent = {
         "threads": torch.get_num_threads(),
@@ -153,13 +203,22 @@ def run_experiment(
         "training_seconds": round(seconds[0], 1),
         "images_per_second": round(steps * recipe.batch / seconds[0], 1),
     }
-    result = experiment.result(seed, values, spent)
-    if save is not None:
-        save_classifier(save, model, recipe, testing.class_ids)
-    predictions.write(out.with_suffix(".parquet"))
-    result.write(out)
+    (result := experiment.result(seed, values, spent)).write(out)
     state.path.unlink(missing_ok=True)
     return result
+
+
+@contextmanager
+def _removed_if_diverged(state: Path) -> Iterator[None]:
+    """A training that diverged would do so again from its state, which would be in the way of one
+    with other settings."""
+    from classifiers.training import DivergedError
+
+    try:
+        yield
+    except DivergedError:
+        state.unlink(missing_ok=True)
+        raise
 
 
 def seed_paths(out: Path, seeds: Sequence[int]) -> dict[int, Path]:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from classifiers.encoded import EncodedImages
 from classifiers.proportions import wilson
-from generation.commit import write_atomically
+from generation.commit import sha256_bytes, write_atomically
 from generation.image_sets import LabelledImages
 
 if TYPE_CHECKING:
@@ -50,11 +50,13 @@ class Predictions:
         }
         return pa.table(columns)
 
-    def write(self, path: Path) -> None:
-        """As Parquet."""
+    def write(self, path: Path) -> str:
+        """As Parquet; the file's SHA-256."""
         sink = pa.BufferOutputStream()
         pq.write_table(self.table(), sink, compression="zstd")
-        write_atomically(path, sink.getvalue().to_pybytes())
+        content = sink.getvalue().to_pybytes()
+        write_atomically(path, content)
+        return sha256_bytes(content)
 
 
 def predict(
@@ -65,11 +67,12 @@ def predict(
 ) -> Predictions:
     """Predictions for `data` as it stands: no augmentation, one view an image.
 
-    loaders: processes that decode what is not in memory, by default one a core.
+    loaders: processes that decode what is not in memory, by default one a core. DivergedError
+    if the model gives numbers that are not finite.
     """
     import torch
 
-    from classifiers.training import autocast
+    from classifiers.training import DivergedError, autocast
     from generation.timm_classifier import normalise
 
     k = min(TOP, len(data.class_ids))
@@ -80,6 +83,11 @@ def predict(
         with torch.inference_mode(), autocast(recipe, device):
             logits = model(images.contiguous(memory_format=torch.channels_last))
             best = logits.float().softmax(dim=1).topk(k, dim=1)
+        if not logits.isfinite().all():
+            raise DivergedError(
+                f"classifier recipe {recipe.name}: what it says of the test images is not finite, "
+                f"so nothing is measured; lower learning_rate = {recipe.learning_rate}"
+            )
         labels.append(best.indices.cpu().numpy())
         probability.append(best.values[:, 0].cpu().numpy())
     return Predictions(

@@ -6,11 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from generation.errors import UserError
 from generation.timm_classifier import ClassifierModel, Positive
 from generation.toml_recipes import load_toml, recipe_names_in
 
 BUILTIN = Path(__file__).parent / "recipes"
 
+MOST_EPOCHS = 100_000
+MOST_IMAGES = 1 << 20  # of a batch
 Share = Annotated[float, Field(ge=0, le=1)]
 # Settings that came later: a protocol names them only where they are used, so that it stays equal
 # to that of results from before.
@@ -33,7 +36,7 @@ class Augmentation(BaseModel):
     fewer (Hoffer et al. 2020).
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     shift: Annotated[int, Field(ge=0)] = 0
     border: Literal["black", "reflect"] = "black"
@@ -69,7 +72,7 @@ class View(BaseModel):
     for training without resized_crop. interpolation: of every resizing.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     crop_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
@@ -95,8 +98,8 @@ class ClassifierRecipe(ClassifierModel):
     expected: str = ""
     cost: str = ""
     start: str | None = None
-    epochs: Annotated[float, Field(gt=0)]
-    batch: Positive
+    epochs: Annotated[float, Field(gt=0, le=MOST_EPOCHS)]
+    batch: Annotated[int, Field(gt=0, le=MOST_IMAGES)]
     micro_batch: Positive | None = None
     optimizer: Literal["sgd", "momentum", "adamw", "lamb"]
     momentum: Share = 0.9
@@ -145,4 +148,12 @@ def load_recipe(source: str, changes: Sequence[str] = ()) -> ClassifierRecipe:
     A file may name another recipe as its `base` and hold only what differs. changes: settings such
     as "epochs=10" or "augmentation.mixup=0.2", in TOML's notation, that replace the recipe's.
     """
-    return load_toml(ClassifierRecipe, "classifier recipe", BUILTIN, source, changes)
+    recipe = load_toml(ClassifierRecipe, "classifier recipe", BUILTIN, source, changes)
+    name, dot, tag = recipe.model.partition(".")
+    if dot and not recipe.model_args.get("pretrained"):
+        raise UserError(
+            f"classifier recipe {recipe.name}: model {recipe.model!r}: {tag!r} names trained "
+            f"weights, but a training starts from random ones: give {name!r}, or "
+            "model_args.pretrained = true to start from those weights"
+        )
+    return recipe

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from builder.cluster import ClusterOptions
+from classifiers.default_recipe import lost_colour
 from classifiers.study import BUILTIN, Study, as_record, load_study
 from classifiers.study_plan import Planner, Run
 from generation.command import run_command
@@ -69,7 +70,7 @@ def run_study(
     """
     chosen = load_study(study)
     from classifiers.study_releases import make_releases, missing_releases
-    from classifiers.study_runs import Crew, hired
+    from classifiers.study_runs import Crew, choose_settings, hired
 
     options = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
     crew = Crew(options, threads)
@@ -87,12 +88,11 @@ def run_study(
     write_atomically(folder / "study.json", (json.dumps(as_record(chosen), indent=2)).encode())
     make_releases(chosen, missing, workers)
     planner = Planner(chosen, folder, {})
+    _tell_of_colour(planner.runs())
     with hired(crew, len(planner.runs()), lambda line: _say(line, as_json)) as cluster:
         settings: dict[int, tuple[str, ...]] = {}
         tuning = planner.tuning_runs()
         if tuning:
-            from classifiers.study_runs import choose_settings
-
             _perform(
                 cluster, [r for own in tuning.values() for r in own], threads, "tuning", as_json
             )
@@ -101,6 +101,13 @@ def run_study(
         runs = planner.runs()
         _perform(cluster, runs, threads, chosen.name, as_json)
     _report(chosen, runs, settings, folder, as_json)
+
+
+def _tell_of_colour(runs: Sequence[Run]) -> None:
+    """What models lose that turn colour images grey."""
+    for task in {run.model: run.task for run in runs}.values():
+        if loss := lost_colour(task.recipe, task.sources()[1]):
+            print(f"warning: {loss}", file=sys.stderr, flush=True)
 
 
 def _say(line: str, quiet: bool) -> None:

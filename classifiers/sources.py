@@ -17,6 +17,7 @@ from generation.image_sets import (
     PSEUDO_SPLITS,
     LabelledImages,
     first_of_each,
+    iterate_tables,
     load_images,
     split_files,
 )
@@ -51,6 +52,20 @@ class Source:
         """How many the release has of it, before `per_class`; of a part of train, all of train."""
         stored = "train" if self.split in PSEUDO_SPLITS else self.split
         return self.manifest.rows(self.config, stored)
+
+    def counts(self) -> np.ndarray:
+        """int64[C]: images of each class that it gives, as its manifest counts them.
+
+        What parts of train hold is known from their labels alone: those are read.
+        """
+        if self.split in PSEUDO_SPLITS:
+            tables = iterate_tables(self.path, self.config, self.split, ["label"])
+            labels = np.concatenate([table["label"].to_numpy() for table in tables])
+            counts = np.array([np.sum(labels == label) for label in range(len(self.class_ids))])
+        else:
+            listed = self.manifest.per_class(self.config, self.split)
+            counts = np.array([listed[wnid] for wnid in self.class_ids])
+        return counts if self.per_class is None else np.minimum(counts, self.per_class)
 
     @property
     def parts(self) -> frozenset[str]:
@@ -155,25 +170,38 @@ def limited(source: Source, data: Images) -> Images:
 
 
 def take_times(sources: Sequence[Source], parts: Sequence[Images], times: float) -> list[Images]:
-    """`parts`, of the generated ones only `times` as many images as are real.
+    """`parts`, of the generated ones only `times` as many images as are real, by counts_times."""
+    classes = len(parts[0].class_ids)
+    have = [np.bincount(part.labels, minlength=classes) for part in parts]
+    wanted = counts_times(sources, have, times)
+    return [
+        part
+        if source.manifest.kind == "real"
+        else part.take(first_of_each(part.labels, counts.tolist()))
+        for source, part, counts in zip(sources, parts, wanted, strict=True)
+    ]
+
+
+def counts_times(
+    sources: Sequence[Source], have: Sequence[np.ndarray], times: float
+) -> list[np.ndarray]:
+    """int64[C] a source, of those it has: of generated ones `times` as many images as are real.
 
     They are as many of each class, also where the real ones are not: as a release has them, and as
     in Azizi et al. 2023. UserError if there are too few.
     """
-    real = [s.manifest.kind == "real" for s in sources]
-    classes = len(parts[0].class_ids)
-    count = sum(len(part) for part, is_real in zip(parts, real, strict=True) if is_real)
-    wanted = max(1, round(times * count / classes))
-    taken: list[Images] = []
-    for source, part, is_real in zip(sources, parts, real, strict=True):
-        have = np.bincount(part.labels, minlength=classes)
-        if not is_real and (have < wanted).any():
-            short = int(np.argmin(have))
+    real = [source.manifest.kind == "real" for source in sources]
+    count = sum(int(own.sum()) for own, is_real in zip(have, real, strict=True) if is_real)
+    wanted = max(1, round(times * count / len(have[0])))
+    taken = []
+    for source, own, is_real in zip(sources, have, real, strict=True):
+        if not is_real and (own < wanted).any():
+            short = int(np.argmin(own))
             raise UserError(
-                f"{source} has {have[short]} images of class {part.class_ids[short]!r}, but "
+                f"{source} has {own[short]} images of class {source.class_ids[short]!r}, but "
                 f"--times {times:g} takes {wanted}: build more with --per-class"
             )
-        taken.append(part if is_real else part.take(first_of_each(part.labels, [wanted] * classes)))
+        taken.append(own if is_real else np.full(len(own), wanted))
     return taken
 
 

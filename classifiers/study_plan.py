@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from classifiers.experiment import is_finished
 from classifiers.recipe import ClassifierRecipe, load_recipe
 from classifiers.study import Arm, Budget, GeneratedSet, Study
 from classifiers.task import Task
@@ -49,8 +50,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether an earlier call of the study made it, predictions and all."""
-        files = [self.path, self.predictions, *([self.save] if self.save else [])]
-        return all(file.is_file() for file in files)
+        return is_finished(self.path, self.save)
 
     @property
     def predictions(self) -> Path:

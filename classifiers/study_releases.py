@@ -55,21 +55,39 @@ def missing_releases(study: Study) -> list[Missing]:
 
 
 def make_releases(study: Study, missing: Sequence[Missing], workers: int | None) -> None:
-    """Import and build them. UserError, before any is begun, for one that names no recipe."""
-    from builder.build_dataset import build_dataset
+    """Import and build them, so that every arm trains on as many images as planned.
 
+    UserError, before any is begun, for one that names no recipe; then for one whose shards keep
+    failing or whose slots stay empty.
+    """
     for one in missing:
         if one.source is None:
             raise UserError(f"study {study.name}: {one.as_line()}")
-    views = ",".join(map(str, study.real.views))
-    with redirect_stdout(sys.stderr):
-        for one in missing:
-            if one.wanted is None:
-                build_dataset(real=one.source, out=one.release, views=views, workers=workers)
-            elif one.source is not None:
-                build_dataset(
-                    recipe=one.source, per_class=one.wanted, out=one.release, workers=workers
-                )
+    for one in missing:
+        with redirect_stdout(sys.stderr):
+            code = _make(one, study.real.views, workers)
+        if code:
+            raise UserError(
+                f"study {study.name}: {one.release} lacks shards that kept failing, so an arm "
+                f"would train on fewer images than planned; see {one.release}/quarantine"
+            )
+    for one in missing_releases(study):
+        raise UserError(
+            f"study {study.name}: {one.release} has {one.have:,} images of its rarest class, not "
+            f"{one.wanted or 0:,}: slots that its accept rule left empty stay so; ask for smaller "
+            "sizes or change the recipe"
+        )
+
+
+def _make(one: Missing, views: Sequence[int], workers: int | None) -> int:
+    """As `build-dataset` does; its exit code."""
+    from builder.build_dataset import build_dataset
+
+    if one.wanted is None:
+        sides = ",".join(map(str, views))
+        return build_dataset(real=one.source, out=one.release, views=sides, workers=workers)
+    recipe = one.source or ""
+    return build_dataset(recipe=recipe, per_class=one.wanted, out=one.release, workers=workers)
 
 
 def _generated(study: Study, generated: GeneratedSet, size: int | str) -> Missing:

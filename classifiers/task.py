@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from classifiers.experiment import Experiment
+from classifiers.experiment import Experiment, Measurement
 from classifiers.image_data import read_testing, read_training
 from classifiers.recipe import ClassifierRecipe
-from classifiers.sources import Source, check_sources, join_images, open_source
+from classifiers.sources import Source, check_sources, counts_times, join_images, open_source
 from generation.commit import canonical_json, sha256_text
 from generation.errors import UserError
 
@@ -69,23 +69,38 @@ class Task:
             )
         )
 
-    def read(self, advance: Callable[[int], None] = lambda _: None) -> Experiment:
-        """With its images read or found; `advance` gets the number of images just read."""
+    def measurement(self) -> Measurement:
+        """What it measures, as the manifests count the images: none is read.
+
+        UserError for too few generated images and for weights by which an epoch sees none of a set.
+        """
         train, test = self.sources()
         if self.start is not None and not self.start.is_file():
             raise UserError(f"--from {self.start}: there is no such file")
-        parts = read_training(self.recipe, train, self.times, advance)
-        return Experiment(
+        counts = [source.counts() for source in train]
+        if self.times is not None:
+            counts = counts_times(train, counts, self.times)
+        found = Measurement(
             recipe=self.recipe,
             steps=self.steps,
             train=train,
-            train_images=tuple(map(len, parts)),
-            training=join_images(parts),
+            train_images=tuple(int(count.sum()) for count in counts),
             test=test,
-            testing=read_testing(self.recipe, test, advance),
+            test_images=int(test.counts().sum()),
             weights=self.weights,
             start=self.start,
         )
+        found.require_visits()
+        return found
+
+    def read(self, advance: Callable[[int], None] = lambda _: None) -> Experiment:
+        """With its images read or found; `advance` gets the number of images just read."""
+        planned = self.measurement()
+        parts = read_training(self.recipe, planned.train, self.times, advance)
+        testing = read_testing(self.recipe, planned.test, advance)
+        facts = {field.name: getattr(planned, field.name) for field in fields(planned)}
+        facts |= {"train_images": tuple(map(len, parts)), "test_images": len(testing)}
+        return Experiment(**facts, training=join_images(parts), testing=testing)
 
 
 def _content(source: Source) -> list[Any]:

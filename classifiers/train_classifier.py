@@ -1,7 +1,8 @@
 """The command `train-classifier`."""
 
 import json
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,14 @@ from typing import Annotated
 import typer
 
 from builder.results import Result, read_result
-from classifiers.experiment import STATE_SECONDS, Experiment, run_experiment, seed_paths
+from classifiers.default_recipe import default_recipe, lost_colour
+from classifiers.experiment import (
+    STATE_SECONDS,
+    Experiment,
+    is_finished,
+    run_experiment,
+    seed_paths,
+)
 from classifiers.recipe import load_recipe, recipe_names
 from classifiers.task import Task
 from generation.command import run_command
@@ -19,6 +27,8 @@ from generation.errors import UserError
 from generation.options import Json
 from generation.progress import progress_bar
 
+MOST_STEPS = 10**9
+MOST_VISITS = 1000.0
 Train = Annotated[
     list[str],
     typer.Option(help="RELEASE[:CONFIG[:SPLIT]] to train on; repeat it to mix releases."),
@@ -28,7 +38,11 @@ Out = Annotated[
     Path, typer.Option(help="The result file, .json; predictions go beside it as .parquet.")
 ]
 RecipeName = Annotated[
-    str, typer.Option(help="A built-in classifier recipe's name or a TOML file.")
+    str | None,
+    typer.Option(
+        help="A built-in classifier recipe's name or a TOML file; by default a small one that "
+        "fits the images' colour and size."
+    ),
 ]
 Seed = Annotated[
     int | None, typer.Option(min=0, help="Decides all randomness of the training; by default 0.")
@@ -41,7 +55,8 @@ PerClass = Annotated[
     typer.Option(min=1, help="Images of each class and source at most, the first by image id."),
 ]
 Steps = Annotated[
-    int | None, typer.Option(min=1, help="Optimiser steps, in place of the recipe's epochs.")
+    int | None,
+    typer.Option(min=1, max=MOST_STEPS, help="Optimiser steps, in place of the recipe's epochs."),
 ]
 Set = Annotated[
     list[str] | None,
@@ -111,7 +126,7 @@ def train_classifier(
     train: Train,
     test: Test,
     out: Out,
-    recipe: RecipeName = "fashion-mnist-small",
+    recipe: RecipeName = None,
     changes: Set = None,
     seed: Seed = None,
     seeds: Seeds = None,
@@ -154,8 +169,9 @@ def train_classifier(
     _require_suffix("--out", out, ".json")
     _require_suffix("--save", save, ".safetensors")
     chosen_seeds = _choose_seeds(seed, seeds)
+    name, reason = (recipe, None) if recipe is not None else default_recipe(train, test)
     task = Task(
-        recipe=load_recipe(recipe, changes or ()),
+        recipe=load_recipe(name, changes or ()),
         train=tuple(train),
         test=test,
         per_class=per_class,
@@ -164,6 +180,8 @@ def train_classifier(
         steps=steps,
         start=start,
     )
+    _require_free(task, seed_paths(out, chosen_seeds))
+    _tell_of_recipe(task, reason)
     experiment = _read(task, quiet=as_json)
     _run_seeds(experiment, chosen_seeds, out, save, state_every, loaders, as_json)
 
@@ -173,12 +191,35 @@ def _require_suffix(option: str, path: Path | None, suffix: str) -> None:
         raise UserError(f"{option} {path}: give a file name that ends in {suffix}")
 
 
+def _require_free(task: Task, paths: Mapping[int, Path]) -> None:
+    """UserError, before images are read, if what stands at a seed's path is another measurement."""
+    planned = task.measurement()
+    for seed, path in paths.items():
+        planned.require_free(path, seed)
+
+
+def _tell_of_recipe(task: Task, reason: str | None) -> None:
+    """Which one was taken for who named none, and what one that was named would lose."""
+    from classifiers.training import launched_processes
+
+    recipe = task.recipe
+    if not launched_processes().is_main_process:
+        return
+    if reason is not None:
+        print(f"recipe {recipe.name}: {reason}; --recipe takes another", file=sys.stderr)
+    elif loss := lost_colour(recipe, task.sources()[1]):
+        print(f"warning: {loss}", file=sys.stderr)
+
+
 def _read(task: Task, *, quiet: bool) -> Experiment:
     """The images of the task, with progress."""
+    from classifiers.training import launched_processes, require_parts
     from generation.timm_classifier import require_fitting
 
     sources, test_source = task.sources()
-    require_fitting(task.recipe, len(test_source.class_ids))  # before images are read
+    classes = len(test_source.class_ids)
+    require_fitting(task.recipe, classes)  # before images are read
+    require_parts(task.recipe, classes, launched_processes().num_processes)
     total = sum(source.images for source in (*sources, test_source))
     with progress_bar(total, "reading", "images", quiet=quiet) as advance:
         return task.read(advance)
@@ -192,9 +233,10 @@ def _parse_weights(weights: str | None, sources: int) -> tuple[float, ...]:
         found = tuple(float(field) for field in weights.split(","))
     except ValueError:
         found = ()
-    if len(found) != sources or not all(0 < weight < float("inf") for weight in found):
+    if len(found) != sources or not all(0 < weight <= MOST_VISITS for weight in found):
         raise UserError(
-            f"--weights {weights!r}: give a positive number for each --train, such as "
+            f"--weights {weights!r}: give a positive number for each --train, {MOST_VISITS:g} at "
+            f"most, such as "
             f"{','.join(['1'] * sources)}"
         )
     return found
@@ -211,8 +253,6 @@ def _run_seeds(
 ) -> None:
     """One training and one result file a seed, printed as they come."""
     paths = seed_paths(out, seeds)
-    for number, path in paths.items():
-        experiment.require_free(path, number)
     saves = seed_paths(save, seeds) if save else {}
     from classifiers.training import launched_processes
 
@@ -221,7 +261,7 @@ def _run_seeds(
     for number, path in paths.items():
         bar = partial(progress_bar, label=f"seed {number}", unit="images", quiet=quiet)
         save_to = saves.get(number)
-        if _finished(path, save_to):  # require_free saw that it is this measurement
+        if is_finished(path, save_to):  # require_free saw that it is this measurement
             result: Result | None = read_result(path)
         else:
             result = run_experiment(experiment, number, path, bar, save_to, state_seconds, loaders)
@@ -235,12 +275,6 @@ def _run_seeds(
     if as_json and results:
         content = [{"path": str(path), **asdict(result)} for path, result in results.items()]
         print(json.dumps({"results": content}, indent=2))
-
-
-def _finished(path: Path, save: Path | None) -> bool:
-    """Whether an earlier call left all that this one would."""
-    files = [path, path.with_suffix(".parquet"), *([save] if save else [])]
-    return all(file.is_file() for file in files)
 
 
 def summary(result: Result, path: Path) -> str:
@@ -261,7 +295,7 @@ def over_seeds(results: Iterable[Result]) -> str:
 
 
 def _choose_seeds(seed: int | None, seeds: str | None) -> Sequence[int]:
-    """Distinct, in the order given."""
+    """In the order given."""
     if seeds is None:
         return [seed or 0]
     if seed is not None:
@@ -270,11 +304,14 @@ def _choose_seeds(seed: int | None, seeds: str | None) -> Sequence[int]:
 
 
 def parse_seeds(seeds: str) -> tuple[int, ...]:
-    """Distinct whole numbers of a comma-separated list, in the order given."""
+    """Whole numbers of a comma-separated list, in the order given; UserError if one is twice."""
     fields = [field.strip() for field in seeds.split(",")]
     if not all(field.isdecimal() for field in fields):
         raise UserError(f"--seeds {seeds!r}: give whole numbers, comma-separated, such as 0,1,2")
-    return tuple(dict.fromkeys(map(int, fields)))
+    numbers = tuple(map(int, fields))
+    if double := [number for number in numbers if numbers.count(number) > 1]:
+        raise UserError(f"--seeds {seeds!r}: {double[0]} is there twice; give each seed once")
+    return numbers
 
 
 if __name__ == "__main__":  # for accelerate launch -m

@@ -1,14 +1,12 @@
 """Training a classifier: the last step is the result, never the best one."""
 
-import io
 import math
-import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +16,7 @@ from classifiers.batches import ImageData, Part, open_batches
 from classifiers.checkpoint import start_from
 from classifiers.order import Visits, derived_seed
 from classifiers.recipe import ClassifierRecipe
-from generation.commit import write_atomically
+from generation.checked_files import read_state, write_state
 from generation.errors import UserError
 from generation.timm_classifier import build_model
 
@@ -27,10 +25,10 @@ if TYPE_CHECKING:
 
 INITIALISATION = 0  # what numbers are drawn for, kept apart from those of step 0, 1, 2 …
 STEPS_BETWEEN_CHECKS = 50
-STATE_ERRORS = (  # what torch.load raises for other files and for parts of one
-    *(RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError, AttributeError),
-    pickle.UnpicklingError,
-)
+
+
+class DivergedError(UserError):
+    """A training no longer has finite numbers."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,15 @@ class StateFile:
     path: Path
     key: str
     seconds: float = 60.0
+
+    def read(self) -> dict[str, Any] | None:
+        """What is kept, None if nothing is; UserError if it is damaged or of another training."""
+        if not self.path.is_file():
+            return None
+        content = read_state(self.path)
+        if content.get("key") != self.key:
+            raise UserError(f"{self.path} is the state of another training; remove it to begin")
+        return content
 
 
 def train(
@@ -68,7 +75,9 @@ def train(
     processes = launched_processes()
     device = training_device(processes)
     visits = Visits.once(len(data)) if visits is None else visits
-    _require_possible(recipe, visits, processes)
+    require_parts(recipe, len(data.class_ids), processes.num_processes)
+    if not len(visits):
+        raise UserError("--weights: so little weight that an epoch sees no image")
     part = Part(processes.process_index, processes.num_processes)
     total = total_steps(recipe, len(visits), steps)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -83,32 +92,54 @@ def train(
         )
         for _ in range(first):
             on_step()
-        saved = time.monotonic()
+        saved, losses = time.monotonic(), list[Tensor]()
         for step in range(first, total):
             seed_torch(seed, 1 + step, *([part.index] if part.of > 1 else []))
             run.set_learning_rate(learning_rate_at(step, total, recipe))
-            loss = training_step(model, run.optimizer, *batches.batch(step), recipe)
+            losses.append(training_step(model, run.optimizer, *batches.batch(step), recipe))
             run.update_average(step)
-            if (step + 1) % STEPS_BETWEEN_CHECKS == 0 or step + 1 == total:
-                _require_finite(loss, step, recipe)
+            due = state is not None and time.monotonic() - saved >= state.seconds
+            if due or len(losses) == STEPS_BETWEEN_CHECKS or step + 1 == total:
+                _require_finite(losses, step, seed, recipe)
+                losses = []
             on_step()
-            if state is None or step + 1 == total or not processes.is_main_process:
-                continue
-            if time.monotonic() - saved >= state.seconds:
-                _require_finite(loss, step, recipe)
-                run.save(state, step + 1)
+            if state is not None and due:
+                if processes.is_main_process and step + 1 < total:
+                    run.save(state, step + 1)
                 saved = time.monotonic()
     on_end(run.seconds)
     return run.trained.eval()
 
 
-def _require_possible(recipe: ClassifierRecipe, visits: Visits, processes: "PartialState") -> None:
-    if recipe.batch % processes.num_processes:
+def require_parts(recipe: ClassifierRecipe, classes: int, processes: int) -> None:
+    """UserError unless a batch can be shared by the processes and taken in the recipe's parts.
+
+    Batch normalisation has nothing to normalise by where it sees one image of one position: then
+    no part may be a single image. Computes nothing, as `require_fitting`.
+    """
+    if recipe.batch % processes:
+        raise UserError(f"batch = {recipe.batch} does not divide over {processes} processes")
+    own = recipe.batch // processes
+    if own // _parts(own, recipe) > 1:
+        return
+    with torch.device("meta"):
+        model = build_model(recipe, classes).train()
+        image = torch.zeros(1, recipe.channels, recipe.resolution, recipe.resolution)
+    try:
+        model(image)
+    except ValueError as error:
+        shared = f" on {processes} processes" if processes > 1 else ""
+        taken = f" with micro_batch = {recipe.micro_batch}" if recipe.micro_batch else ""
         raise UserError(
-            f"batch = {recipe.batch} does not divide over {processes.num_processes} processes"
-        )
-    if not len(visits):
-        raise UserError("--weights: so little weight that an epoch sees no image")
+            f"classifier recipe {recipe.name}: batch = {recipe.batch}{shared}{taken} leaves a "
+            f"single image to {recipe.model}, whose batch normalisation needs two ({error}); "
+            "change batch or micro_batch so that each part has two images or more"
+        ) from None
+
+
+def _parts(images: int, recipe: ClassifierRecipe) -> int:
+    """In how many parts, alike in size, a device takes so many images."""
+    return math.ceil(images / (recipe.micro_batch or images))
 
 
 class Fit:
@@ -165,27 +196,18 @@ class Fit:
             "optimizer": self.optimizer.state_dict(),
             "average": None if self.average is None else self.average.module.state_dict(),
         }
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        write_atomically(state.path, buffer.getvalue())
+        write_state(state.path, content)
 
     def resume(self, state: StateFile | None) -> int:
         """Take up what was saved; the steps that are done. UserError if it is of another run."""
-        if state is None or not state.path.is_file():
+        content = None if state is None else state.read()
+        if content is None:
             return 0
-        try:
-            content = torch.load(state.path, map_location="cpu", weights_only=True)
-            key = content["key"]
-        except STATE_ERRORS as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{state.path} is not the state of a training: {reason}") from None
-        if key != state.key:
-            raise UserError(f"{state.path} is the state of another training; remove it to begin")
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         if self.average is not None:
             self.average.module.load_state_dict(content["average"])
-        self._before = float(content.get("seconds", 0.0))  # states of before do not say
+        self._before = float(content["seconds"])
         return int(content["steps"])
 
 
@@ -198,8 +220,7 @@ def training_step(
 ) -> Tensor:
     """One update; returns the loss before it."""
     optimizer.zero_grad()
-    # alike in size: batch normalisation cannot do with a single image that is left over
-    count = math.ceil(len(images) / (recipe.micro_batch or len(images)))
+    count = _parts(len(images), recipe)
     losses = []
     parts = zip(images.tensor_split(count), targets.tensor_split(count), strict=True)
     for left, (part, wanted) in zip(range(count - 1, -1, -1), parts, strict=True):
@@ -279,9 +300,14 @@ def training_device(processes: "PartialState") -> torch.device:
     return torch.device("cuda", processes.local_process_index)
 
 
-def _require_finite(loss: Tensor, step: int, recipe: ClassifierRecipe) -> None:
-    if not torch.isfinite(loss):
-        raise UserError(
-            f"classifier recipe {recipe.name}: the loss is not finite at step {step + 1}; "
-            f"lower learning_rate = {recipe.learning_rate}"
+def _require_finite(
+    losses: Sequence[Tensor], last: int, seed: int, recipe: ClassifierRecipe
+) -> None:
+    """Of the steps up to `last`, some at once: a GPU would have to be waited for each time."""
+    finite = torch.stack(tuple(losses)).isfinite().tolist()
+    if not all(finite):
+        step = last + 1 - len(losses) + finite.index(False)
+        raise DivergedError(
+            f"classifier recipe {recipe.name}: the loss is not finite at step {step + 1}, "
+            f"seed {seed}; lower learning_rate = {recipe.learning_rate}"
         )

@@ -17,7 +17,7 @@ from scipy.special import ndtr, ndtri
 from torch import Tensor, nn
 
 from generation.errors import UserError
-from generation.generators import ImageBatch
+from generation.generators import ImageBatch, Screened
 from generation.placement import Placement
 from generation.pretrained import require_first_stage, require_labels, to_uint8
 from generation.sampler_config import SamplerConfig
@@ -186,7 +186,7 @@ class BigGANGenerator:
         self._network = placement.place(load_biggan(folder), torch.float32)
         self._device = placement.device
 
-    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray:
+    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
         """uint8[N,H,W,3]; UserError for settings, labels or parents that do not fit a GAN."""
         config = self._network.config
         require_first_stage(batch, "BigGAN")

@@ -7,36 +7,74 @@ training.json, loss.csv, loss.png                  how it was made; not part of 
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from diffusers import UNet2DConditionModel
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
 
+from generation.checkpoint_files import STAGE_FILE
+from generation.commit import write_atomically
+from generation.errors import UserError
+from generation.finite import require_finite
 from generation.pixel_unet import PixelUNet, StageConfig
 from generation.text import PromptEmbeddings
+from generation.validation import validated
+
+UNREADABLE = (  # what diffusers, safetensors and json raise for parts of files and other files
+    *(OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError),
+    SafetensorError,
+)
 
 
 def save_checkpoint(network: PixelUNet, folder: Path, dtype: torch.dtype) -> None:
-    """Write `network` to `folder`, its weights as `dtype`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write `network` to `folder`, its weights as `dtype`; equal networks make equal bytes.
+
+    stage.json comes last: a folder without it is no checkpoint. UserError, before anything is
+    written, for weights that are not finite as `dtype`.
+    """
+    weights = {k: v.to(dtype).contiguous() for k, v in network.unet.state_dict().items()}
+    require_finite(weights.items(), f"the network for {folder}, as {dtype}")
     shape = json.loads(network.unet.to_json_string())
     shape.pop("_name_or_path", None)  # the folder it was read from would change the hash
-    (folder / "config.json").write_text(json.dumps(shape, indent=2, sort_keys=True) + "\n")
-    weights = {k: v.to(dtype).contiguous() for k, v in network.unet.state_dict().items()}
-    save_file(weights, folder / "diffusion_pytorch_model.safetensors")
-    (folder / "stage.json").write_text(network.config.model_dump_json(indent=2) + "\n")
     prompts = network.prompts
-    save_file(
-        {"tokens": prompts.tokens, "mask": prompts.mask, "pooled": prompts.pooled},
-        folder / "prompts.safetensors",
-    )
+    embeddings = {"tokens": prompts.tokens, "mask": prompts.mask, "pooled": prompts.pooled}
+    contents = {
+        "config.json": (json.dumps(shape, indent=2, sort_keys=True) + "\n").encode(),
+        "diffusion_pytorch_model.safetensors": tensor_file(weights),
+        "prompts.safetensors": tensor_file(embeddings),
+        STAGE_FILE: (network.config.model_dump_json(indent=2) + "\n").encode(),
+    }
+    for name, content in contents.items():
+        write_atomically(folder / name, content)
+
+
+def tensor_file(tensors: Mapping[str, Tensor]) -> bytes:
+    """A safetensors file whose bytes follow from the tensors, not from their order."""
+    return save({name: tensors[name] for name in sorted(tensors)})
 
 
 def load_checkpoint(folder: Path) -> PixelUNet:
-    """The network of `folder` in float32, in evaluation mode."""
-    config = StageConfig.model_validate_json((folder / "stage.json").read_text())
-    embeddings = load_file(folder / "prompts.safetensors")
-    unet = UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32)
-    network = PixelUNet(unet, config, PromptEmbeddings(config.prompts, **embeddings))
+    """The network of `folder` in float32, in evaluation mode.
+
+    UserError, one line, if a file is cut, damaged or of another network, or a weight not finite.
+    """
+    try:
+        content = json.loads((folder / STAGE_FILE).read_text(encoding="utf-8"))
+        embeddings = load_file(folder / "prompts.safetensors")
+        unet, found = UNet2DConditionModel.from_pretrained(
+            folder, torch_dtype=torch.float32, output_loading_info=True
+        )
+        lacking = [*found["missing_keys"], *found["mismatched_keys"]]
+        if lacking:
+            raise ValueError(f"no tensor that fits {lacking[0]}")
+        config = validated(StageConfig, content, str(folder / STAGE_FILE))
+        network = PixelUNet(unet, config, PromptEmbeddings(config.prompts, **embeddings))
+    except UNREADABLE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{folder} is not a whole checkpoint: {reason}") from None
+    require_finite(unet.state_dict().items(), f"checkpoint {folder}")
     return network.eval().requires_grad_(False)

@@ -1,6 +1,7 @@
 """Writing files so that they are either there whole or not there at all."""
 
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from upath import UPath
 
 TEMPORARY = ".tmp"
-LEFTOVER = re.compile(r"\..+\.[0-9a-f]+\.tmp")  # .NAME.HEX.tmp: what stood to become NAME
+# .NAME.tmp or .NAME.HEX.tmp: what stood to become NAME
+LEFTOVER = re.compile(r"\.(?P<name>.+?)(\.[0-9a-f]+)?\.tmp")
 PIECE = 8 << 20  # bytes read at a time
 
 
@@ -170,6 +172,15 @@ def foreign_files(folder: ReleasePath, own_folder: str) -> list[str]:
         for name in list_files(folder)
         if not name.startswith(f"{own_folder}/") and not LEFTOVER.fullmatch(name.split("/")[-1])
     ]
+
+
+def remove_temporaries_of(*paths: Path | None) -> None:
+    """Delete what killed processes were writing to these files, and to no others beside them."""
+    for path in filter(None, paths):
+        for temporary in path.parent.glob(f".{glob.escape(path.name)}*{TEMPORARY}"):
+            found = LEFTOVER.fullmatch(temporary.name)
+            if found and found["name"] == path.name:
+                temporary.unlink(missing_ok=True)
 
 
 def delete_folder(folder: ReleasePath) -> None:

@@ -19,7 +19,7 @@ from generation.diffusers_folder import (
     pipeline_class,
 )
 from generation.errors import UserError
-from generation.generators import ImageBatch
+from generation.generators import ImageBatch, Screened
 from generation.noise import ahead_of_need, image_noise
 from generation.placement import Placement
 from generation.pretrained import decode_latents, free_memory, load_component, to_uint8
@@ -69,7 +69,7 @@ class DeepFloydIF:
         encoder = f"{model_sha256(folder, ('text_encoder', 'tokenizer'))} {device} {dtype}"
         self._prompts = PromptCache(hashlib.sha256(encoder.encode()).hexdigest())
 
-    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray:
+    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
         """uint8[N,H,W,3]; UserError for parents or settings that do not fit the stage."""
         self._check(batch, settings)
         text = self._text(batch, settings)

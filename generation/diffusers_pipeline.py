@@ -11,7 +11,7 @@ from torch import Tensor
 
 from generation.diffusers_folder import index_components, model_sha256, pipeline_class, weights
 from generation.errors import UserError
-from generation.generators import ImageBatch
+from generation.generators import ImageBatch, Screened, as_levels
 from generation.placement import Placement
 from generation.pretrained import free_memory
 from generation.prompt_cache import Encoder, PromptCache
@@ -56,7 +56,7 @@ class PipelineGenerator:
         encoder = f"{name} {model_sha256(folder, text)} {placement.device} {placement.dtype}"
         self._prompts = PromptCache(hashlib.sha256(encoder.encode()).hexdigest())
 
-    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray:
+    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
         """uint8[N,H,W,3]; UserError for parents or settings that do not fit."""
         if batch.parents is not None:
             raise UserError(f"{self._folder} makes images from text: it must be a first stage")
@@ -78,8 +78,7 @@ class PipelineGenerator:
                 generator=[torch.Generator("cpu").manual_seed(seed) for seed in batch.seeds],
                 output_type="np",
             ).images
-        levels: np.ndarray = np.clip(np.rint(np.asarray(images, np.float32) * 255), 0, 255)
-        return levels.astype(np.uint8)
+        return as_levels(np.asarray(images, np.float32) * 255)
 
     def _text(self, batch: ImageBatch, settings: SamplerConfig) -> dict[str, Any]:
         """The arguments that carry the prompts, and with guidance the null prompt."""

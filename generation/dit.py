@@ -17,7 +17,7 @@ from torch import Tensor
 
 from generation.diffusers_folder import noise_schedule
 from generation.errors import UserError
-from generation.generators import ImageBatch
+from generation.generators import ImageBatch, Screened
 from generation.noise import ahead_of_need, image_noise
 from generation.placement import Placement
 from generation.pretrained import (
@@ -48,7 +48,7 @@ class DiT:
         self._vae = load_component(AutoencoderKL, folder / "vae", torch.float32).to(self._device)
         self._schedule, self._kind = noise_schedule(folder / "scheduler")
 
-    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray:
+    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
         """uint8[N,H,W,3]; UserError for labels, parents or settings that do not fit."""
         self._check(batch, settings)
         config = self._transformer.config

@@ -1,20 +1,24 @@
 """The command `finetune-generator`."""
 
 import json
-from importlib.metadata import version
+import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from generation.classes import load_classes
 from generation.command import run_command
 from generation.errors import UserError
-from generation.image_sets import PSEUDO_SPLITS, LabelledImages, first_of_each, load_images
+from generation.grey import with_channels_of
+from generation.image_sets import LabelledImages, first_of_each, load_images, split_files
 from generation.progress import progress_bar
-from generation.starting_point import start_saw_tuning, starting_network, starting_sha256
-from generation.storage import ReleasePath, release_name, release_path
+from generation.starting_point import prompts_of, starting_network, with_network_of
+from generation.storage import ReleasePath, release_path
+from generation.timm_classifier import to_channels
 from generation.training_recipe import TrainingRecipe, load_training_recipe
+from generation.training_run import TrainingRun, claim_folder, training_record
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -22,11 +26,14 @@ if TYPE_CHECKING:
     from generation.pixel_unet import PixelUNet
     from generation.training import TrainingSet
 
-PACKAGES = ("torch", "diffusers", "accelerate", "numpy")
-
 
 def main() -> None:
-    """Console entry point."""
+    """Console entry point.
+
+    Threads that wait for each other sleep rather than spin: beside other work on the cores, a step
+    of two threads took 22 s spinning, 4.4 s asleep (load 8 on 2 cores). torch reads it once.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     run_command(finetune_generator)
 
 
@@ -53,7 +60,9 @@ def finetune_generator(
         int | None,
         typer.Option(help="Keep a checkpoint every so many steps, for select-checkpoint."),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; by default one a core.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads; by default one a physical core.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document only.")] = False,
 ) -> None:
     """Train one stage of a cascade on a release, from scratch or from a checkpoint.
@@ -70,33 +79,47 @@ def finetune_generator(
       finetune-generator --recipe fashion-mnist-16 --steps 2000 --keep-every 500 \\
         --from builtin:fashion-mnist-16 --data releases/fashion-mnist-real --out runs/longer
     """
-    chosen = load_training_recipe(recipe)
-    chosen = _changed(chosen, "steps", steps)
-    chosen = _changed(chosen, "keep_every", keep_every)
-    _require_sense(split, per_class, threads)
+    chosen = _changed(load_training_recipe(recipe), steps, keep_every)
     release = release_path(data)
-    images, parents = _load_data(chosen, release, split, per_class)
+    _require_sense(chosen, release, split, per_class, threads)
+    chosen = with_network_of(chosen, start)
     _use_threads(threads)
-    network = starting_network(chosen, start)
-    record = _record(chosen, images, release, split, per_class, start)
     processes = _processes()
-    with processes.main_process_first():
-        _claim_folder(out, record)
+    _require_room(chosen, processes, as_json)
+    images, parents = _load_data(chosen, release, split, per_class)
+    chosen = with_channels_of(chosen, images.images, data)
+    network = starting_network(chosen, start)
     training_set = _training_set(network, chosen, images, parents)
+    record = training_record(chosen, images, release, split, per_class, start)
     del images, parents  # as large as what is trained on
-    _train(network, training_set, chosen, out, as_json)
+    with processes.main_process_first():
+        claim_folder(out, record)
+    checkpoint = _train(network, chosen, TrainingRun(out, training_set), as_json)
     if not processes.is_main_process:
         return
-    answer = {"checkpoint": str(out / "checkpoint"), "steps": chosen.training.steps}
+    answer = {"checkpoint": str(checkpoint), "steps": chosen.training.steps}
     print(json.dumps(answer) if as_json else f"checkpoint: {answer['checkpoint']}")
 
 
-def _require_sense(split: str, per_class: int | None, threads: int | None) -> None:
+def _require_sense(
+    recipe: TrainingRecipe,
+    data: ReleasePath,
+    split: str,
+    per_class: int | None,
+    threads: int | None,
+) -> None:
+    """UserError for what can be told without a look at an image."""
     if split not in ("train", "fit"):
         raise UserError(f"--split {split!r}: a generator learns from 'fit' or 'train' alone")
     for option, value in (("--per-class", per_class), ("--threads", threads)):
         if value is not None and value < 1:
             raise UserError(f"{option} {value}: give at least 1")
+    cores = os.cpu_count() or 1
+    if threads is not None and threads > cores:
+        raise UserError(f"--threads {threads}: this machine has {cores} cores")
+    for resolution in (recipe.stage.resolution, recipe.stage.low_resolution):
+        if resolution is not None:
+            split_files(data, str(resolution), split)
 
 
 def _use_threads(threads: int | None) -> None:
@@ -106,14 +129,35 @@ def _use_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def _changed(recipe: TrainingRecipe, field: str, value: int | None) -> TrainingRecipe:
-    """The recipe with a training setting from the command line, if one was given."""
-    if value is None:
-        return recipe
-    if value < 1:
-        raise UserError(f"--{field.replace('_', '-')} {value}: give at least 1")
-    training = recipe.training.model_copy(update={field: value})
-    return recipe.model_copy(update={"training": training})
+def _require_room(recipe: TrainingRecipe, processes: "PartialState", quiet: bool) -> None:
+    """Say what the training takes; UserError if it cannot run here, or finds no room."""
+    from generation.training import require_even_batch
+    from generation.training_memory import require_memory, training_memory
+
+    require_even_batch(recipe.training, processes.num_processes)
+    if recipe.training.precision == "fp16" and processes.device.type == "cpu":
+        raise UserError('precision = "fp16" needs a GPU: "bf16" and "no" run on a CPU')
+    needed = training_memory(recipe, prompts_of(recipe), processes.num_processes)
+    if processes.is_main_process and not quiet:
+        print(f"{recipe.name}: {needed}", file=sys.stderr)
+    require_memory(needed, processes.device)
+
+
+def _changed(recipe: TrainingRecipe, steps: int | None, keep_every: int | None) -> TrainingRecipe:
+    """The recipe with the training settings from the command line."""
+    for option, value in (("--steps", steps), ("--keep-every", keep_every)):
+        if value is not None and value < 1:
+            raise UserError(f"{option} {value}: give at least 1")
+    if steps is not None:
+        before = recipe.training.warmup
+        recipe = recipe.with_steps(steps)
+        if recipe.training.warmup != before:
+            found = f"warmup = {recipe.training.warmup} instead of {before}"
+            print(f"--steps {steps}: {found}, so that half of them are none", file=sys.stderr)
+    if keep_every is not None:
+        training = recipe.training.model_copy(update={"keep_every": keep_every})
+        recipe = recipe.model_copy(update={"training": training})
+    return recipe
 
 
 def _load_data(
@@ -153,8 +197,7 @@ def _training_set(
     from generation.training import TrainingSet
 
     def planes(source: LabelledImages) -> torch.Tensor:
-        channels = source.images[..., : recipe.stage.channels]
-        return torch.from_numpy(channels).permute(0, 3, 1, 2).contiguous()
+        return torch.from_numpy(to_channels(source.images, network.config.channels))
 
     entries = load_classes(recipe.classes)
     index = network.conditions([c.prompt for c in entries])
@@ -167,41 +210,6 @@ def _training_set(
     )
 
 
-def _record(
-    recipe: TrainingRecipe,
-    images: LabelledImages,
-    data: ReleasePath,
-    split: str,
-    per_class: int | None,
-    start: str | None,
-) -> dict[str, Any]:
-    """training.json: all that decided the weights."""
-    return {
-        # what is kept on the way decides no weights: a run may go on with another keep_every
-        "recipe": recipe.model_dump(mode="json", exclude={"training": {"keep_every"}}),
-        "data": {
-            "release": release_name(data),
-            "split": split,
-            **({} if per_class is None else {"per_class": per_class}),
-            "images": len(images),
-            "sha256": images.sha256,
-            "tuning_left_out": split in PSEUDO_SPLITS and not start_saw_tuning(start),
-        },
-        "start_sha256": starting_sha256(start),
-        "versions": {name: version(name) for name in PACKAGES},
-    }
-
-
-def _claim_folder(out: Path, record: dict[str, Any]) -> None:
-    """Write training.json, or refuse a folder in which something else is being trained."""
-    path = out / "training.json"
-    text = json.dumps(record, indent=2, sort_keys=True) + "\n"
-    if path.exists() and path.read_text() != text:
-        raise UserError(f"{out} holds another training run; name another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
 def _processes() -> "PartialState":
     """Of the processes that accelerate launched; of this one alone without it."""
     from accelerate import PartialState
@@ -211,44 +219,20 @@ def _processes() -> "PartialState":
 
 
 def _train(
-    network: "PixelUNet",
-    data: "TrainingSet",
-    recipe: TrainingRecipe,
-    out: Path,
-    quiet: bool,
-) -> None:
-    """Train, keeping a loss curve and sample grids in `out` at each save."""
-    import torch
-
-    from generation.checkpoint import save_checkpoint
+    network: "PixelUNet", recipe: TrainingRecipe, run: TrainingRun, quiet: bool
+) -> Path | None:
+    """Train to the end, keeping what `run` keeps; the checkpoint, in the main process alone."""
     from generation.training import train_stage
-    from generation.training_pictures import draw_losses, draw_samples, write_losses
-
-    def save(average: "PixelUNet", losses: list[float]) -> None:
-        write_losses(losses, out / "loss.csv")
-        draw_losses(losses, out / "loss.png")
-        draw_samples(average, data, out / f"samples-{len(losses):06d}.png")
-
-    def keep(average: "PixelUNet", step: int) -> None:
-        folder = out / "checkpoints" / str(step)
-        if folder.exists():  # of a run killed since: the same one
-            return
-        temporary = folder.with_name(f".{step}.tmp")
-        save_checkpoint(average, temporary, torch.float16)
-        (temporary / "training.json").write_bytes((out / "training.json").read_bytes())
-        temporary.rename(folder)
 
     main = _processes().is_main_process
-    quiet = quiet or not main
-    with progress_bar(recipe.training.steps, recipe.name, "steps", quiet=quiet) as advance:
-        average, losses = train_stage(network, data, recipe.training, out, advance, save, keep)
-    if not main:
-        return
-    save(average, losses)
-    folder = out / "checkpoint"
-    save_checkpoint(average, folder, torch.float16)
-    for name in ("training.json", "loss.csv", "loss.png"):
-        (folder / name).write_bytes((out / name).read_bytes())
+    if main:
+        run.tidy()
+    config, quiet = recipe.training, quiet or not main
+    with progress_bar(config.steps, recipe.name, "steps", quiet=quiet) as advance:
+        average, losses = train_stage(
+            network, run.data, config, run.out, advance, run.save, run.keep, run.key
+        )
+    return run.finish(average, losses) if main else None
 
 
 if __name__ == "__main__":  # for accelerate launch -m

@@ -16,7 +16,7 @@ from torch import Tensor
 from generation.converters.openai_unet import Heads, convert_unet
 from generation.converters.source_files import read_tensors
 from generation.errors import UserError
-from generation.generators import ImageBatch
+from generation.generators import ImageBatch, Screened
 from generation.noise import ahead_of_need, image_noise
 from generation.placement import Placement
 from generation.pretrained import require_first_stage, require_labels, to_uint8
@@ -57,7 +57,7 @@ class GuidedDiffusion:
             raise UserError(f"{file} is not class-conditional")
         self._unet = placement.place(unet)
 
-    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray:
+    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
         """uint8[N,H,W,3]; UserError for labels, parents or settings that do not fit."""
         self._check(batch, settings)
         labels = torch.tensor(list(batch.labels), device=self._placement.device)

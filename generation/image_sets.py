@@ -96,9 +96,9 @@ def unchanged_files(release: ReleasePath, config: str, split: str) -> Iterator[R
     What learns from a release or measures it reads it through here, so that no number stands under
     the hash of images it was not made from. UserError names a file that was changed.
     """
-    listed = _listed_files(release)
+    listed = {release / name: sha256 for name, sha256 in _listed_files(release).items()}
     for path in split_files(release, config, split):
-        sha256 = listed[path.relative_to(release).as_posix()]
+        sha256 = listed[path]
         if sha256 is not None:
             require_unchanged(path, sha256)
         yield path
@@ -127,34 +127,39 @@ def _read_part(path: ReleasePath, split: str, columns: list[str]) -> pa.Table:
 def load_images(release: ReleasePath, config: str, split: str) -> LabelledImages:
     """Decode one split of one fixed-resolution configuration into memory.
 
-    Raises UserError, naming the image, if one cannot be decoded, and if their sizes differ.
+    File by file, each image to its place: the encoded bytes of a split may be more than Arrow
+    holds in one array (2 GiB). Raises UserError, naming the image, if one cannot be decoded, and if
+    their sizes differ.
     """
-    columns = ["image", "label", "image_id"]
-    table = pa.concat_tables(iterate_tables(release, config, split, columns))
-    table = table.sort_by("image_id")
-    image_ids = tuple(table["image_id"].to_pylist())
-    images = np.empty((len(image_ids), 0, 0, 3), np.uint8)
-    for i, (image_id, data) in enumerate(zip(image_ids, _image_bytes(table), strict=True)):
+    rows = pa.concat_tables(iterate_tables(release, config, split, ["label", "image_id"]))
+    order = pa.compute.sort_indices(rows["image_id"])
+    image_ids = tuple(rows["image_id"].take(order).to_pylist())
+    places = np.empty(len(order), np.int64)
+    places[order.to_numpy()] = np.arange(len(order))
+    images = np.empty((len(order), 0, 0, 3), np.uint8)
+    for i, data in enumerate(_iterate_bytes(release, config, split)):
+        place = places[i]
         try:
             pixels = decode(data)
         except UserError as error:
-            raise UserError(f"{release}:{config}:{split}, image {image_id}: {error}") from None
+            image = f"{release}:{config}:{split}, image {image_ids[place]}"
+            raise UserError(f"{image}: {error}") from None
         side = int(config) if config.isdecimal() else 0
         if side and max(pixels.shape[:2]) > side:  # before there is room for all
             raise UserError(
-                f"{release}:{config}:{split}, image {image_id}: is {pixels.shape[1]} x "
+                f"{release}:{config}:{split}, image {image_ids[place]}: is {pixels.shape[1]} x "
                 f"{pixels.shape[0]}, larger than its configuration says"
             )
         if i == 0:  # room for all at once: a list of them would take as much again
-            images = np.empty((len(image_ids), *pixels.shape), np.uint8)
+            images = np.empty((len(order), *pixels.shape), np.uint8)
         if pixels.shape != images.shape[1:]:
             raise UserError(f"{release}:{config}: images of several sizes; name a view of one")
-        images[i] = pixels
+        images[place] = pixels
     schema = shard_schema(split_files(release, config, split)[0])
     ids, names = class_labels(schema)
     return LabelledImages(
         images=images,
-        labels=table["label"].to_numpy().astype(np.int64),
+        labels=rows["label"].to_numpy().astype(np.int64)[order.to_numpy()],
         image_ids=image_ids,
         class_ids=ids,
         class_names=names,
@@ -198,5 +203,9 @@ def class_labels(schema: pa.Schema) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(c["wnid"] for c in classes), tuple(c["name"] for c in classes)
 
 
-def _image_bytes(table: pa.Table) -> list[bytes]:
-    return table["image"].combine_chunks().field("bytes").to_pylist()  # type: ignore[no-any-return]
+def _iterate_bytes(release: ReleasePath, config: str, split: str) -> Iterator[bytes]:
+    """The encoded images in the order of the files."""
+    for table in iterate_tables(release, config, split, ["image"]):
+        for chunk in table["image"].chunks:
+            for data in pa.compute.struct_field(chunk, "bytes"):
+                yield data.as_py()

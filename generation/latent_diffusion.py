@@ -17,7 +17,7 @@ from generation.converters.latent_diffusion import convert_latent_diffusion
 from generation.converters.openai_unet import Heads
 from generation.converters.source_files import read_tensors
 from generation.errors import UserError
-from generation.generators import ImageBatch
+from generation.generators import ImageBatch, Screened
 from generation.noise import ahead_of_need, image_noise
 from generation.placement import Placement
 from generation.pretrained import decode_latents, require_first_stage, require_labels, to_uint8
@@ -43,7 +43,7 @@ class LatentDiffusion:
         # bfloat16's steps are wider than a pixel's: decode in float32
         self._vae = networks.autoencoder.to(placement.device)
 
-    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray:
+    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
         """uint8[N,H,W,3]; UserError for labels, parents or settings that do not fit."""
         self._check(batch, settings)
         device, config = self._placement.device, self._unet.config

@@ -21,6 +21,15 @@ from generation.sampler_config import Prediction
 from generation.schedule import ScheduleConfig
 from generation.text import PromptEmbeddings
 
+STAGE_ARGUMENTS = (  # of UNet2DConditionModel, that the stage and its prompts decide
+    "sample_size",
+    "in_channels",
+    "out_channels",
+    "encoder_hid_dim",
+    "encoder_hid_dim_type",
+    "class_embed_type",
+    "projection_class_embeddings_input_dim",
+)
 AUGMENTATION_EMBEDDING = 64  # sinusoidal features that tell a network the augmentation level
 
 
@@ -130,16 +139,16 @@ class PixelUNet(nn.Module):
 def build_unet(config: StageConfig, prompts: PromptEmbeddings, shape: dict[str, Any]) -> PixelUNet:
     """A new network; `shape` holds UNet2DConditionModel arguments (block types, widths)."""
     width = prompts.pooled.shape[1]
-    unet = UNet2DConditionModel(
-        sample_size=config.resolution // config.patch,
-        in_channels=config.input_channels,
-        out_channels=config.output_channels,
-        encoder_hid_dim=width,
-        encoder_hid_dim_type="text_proj",
-        class_embed_type="projection",
-        projection_class_embeddings_input_dim=width + config.conditioning_width,
-        **shape,
+    stage = (
+        config.resolution // config.patch,
+        config.input_channels,
+        config.output_channels,
+        width,
+        "text_proj",
+        "projection",
+        width + config.conditioning_width,
     )
+    unet = UNet2DConditionModel(**dict(zip(STAGE_ARGUMENTS, stage, strict=True)), **shape)
     return PixelUNet(unet, config, prompts)
 
 

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from generation.finite import require_finite
+
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -28,7 +30,11 @@ class Placement:
         return self.arrange(network)
 
     def arrange(self, network: Network) -> Network:
-        """`network`, which is on its device in its dtype, in channels_last; compiled if wanted."""
+        """`network`, which is on its device in its dtype, in channels_last; compiled if wanted.
+
+        UserError for weights that are not finite.
+        """
+        require_finite(network.state_dict().items(), type(network).__name__)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.compile:
             if self.device == "cpu":

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from generation.diffusers_folder import weight_files
 from generation.errors import UserError
-from generation.generators import ImageBatch
+from generation.generators import ImageBatch, Screened, refusing
 
 
 def load_component(model_class: Any, component: Path, dtype: torch.dtype) -> Any:
@@ -54,7 +54,11 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def to_uint8(images: Tensor) -> np.ndarray:
-    """float[N,3,H,W] in [-1, 1] => uint8[N,H,W,3], rounded to the nearest level."""
+def to_uint8(images: Tensor) -> np.ndarray | Screened:
+    """float[N,3,H,W] in [-1, 1] => uint8[N,H,W,3], rounded to the nearest level.
+
+    Images with NaN or infinity are refused.
+    """
+    finite = images.isfinite().flatten(1).all(dim=1).cpu().numpy()
     levels = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return refusing(levels.permute(0, 2, 3, 1).contiguous().cpu().numpy(), finite)

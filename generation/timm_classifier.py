@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from generation.checked_files import read_weights
 from generation.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class ClassifierModel(BaseModel):
     position: a transformer's position embedding; "sincos" is the fixed one of Beyer et al. 2022.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str
     model: str
@@ -84,13 +85,11 @@ def read_classifier(path: Path) -> tuple[ClassifierModel, tuple[str, ...]]:
 
 
 def load_network(path: Path) -> "nn.Module":
-    """The network of a saved classifier, on the CPU, in evaluation mode."""
-    from safetensors.torch import load_file
-
+    """The network of a saved classifier, on the CPU, in evaluation mode; UserError if damaged."""
     about, class_ids = read_classifier(path)
     model = build_model(about, len(class_ids))
     try:
-        model.load_state_dict(load_file(path))
+        model.load_state_dict(read_weights(path))
     except RuntimeError as error:
         raise _not_saved(path, error) from None
     return model.eval()
@@ -111,13 +110,13 @@ def build_model(about: ClassifierModel, classes: int) -> "nn.Module":
     if not timm.is_model(about.model):
         close = difflib.get_close_matches(about.model, timm.list_models(), n=8, cutoff=0.3)
         raise unknown_name("timm model", about.model, close)
-    arguments: dict[str, Any] = {
-        "num_classes": classes,
-        "in_chans": about.channels,
-        **_image_size(about),
-        **about.model_args,
-    }
     try:
+        arguments: dict[str, Any] = {
+            "num_classes": classes,
+            "in_chans": about.channels,
+            **_image_size(about),
+            **about.model_args,
+        }
         model: nn.Module = timm.create_model(about.model, **arguments)
     except MODEL_ERRORS as error:
         raise UserError(

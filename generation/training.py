@@ -1,9 +1,11 @@
 """Training one stage of a cascade on a labelled image set."""
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,14 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from generation.errors import UserError
+from generation.finite import require_finite, tensors_in
 from generation.hybrid_loss import hybrid_term
 from generation.pixel_unet import PixelUNet, augment, split_variance
 from generation.sampler import predicted_x0
 from generation.sampler_config import Prediction
 from generation.schedule import NoiseSchedule
 from generation.training_config import TrainingConfig
+from generation.training_state import TrainingStates
 
-STATE_FILE = "state.pt"
+STEPS_BETWEEN_CHECKS = 50  # on a GPU, which a look at each loss would keep waiting
 OPTIMIZERS = {"adam": torch.optim.Adam, "adafactor": torch.optim.Adafactor}
 
 
@@ -90,12 +94,48 @@ def training_loss(
     return loss + hybrid_term(v, estimate, x0, t, schedule)
 
 
-@dataclass
-class TrainingState:
-    """What a resumed run needs: with the step known, every random number follows from the seed."""
+@dataclass(frozen=True)
+class _Learner:
+    """What changes while a stage is trained; with the step known, all random numbers follow."""
 
-    step: int
-    losses: list[float]
+    accelerator: Accelerator
+    network: PixelUNet
+    average: PixelUNet
+    model: nn.Module  # the network, or what keeps it the same in all processes
+    optimizer: torch.optim.Optimizer
+
+    def content(self, losses: list[float], key: str) -> dict[str, Any]:
+        """What a resumed run needs. UserError if a number in it is not finite."""
+        scaler = self.accelerator.scaler  # with fp16 alone
+        content = {
+            "key": key,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": scaler.state_dict() if scaler else None,
+            "step": len(losses),
+            "losses": torch.tensor(losses, dtype=torch.float64),
+        }
+        require_finite(tensors_in(content), f"the training at step {len(losses)}")
+        return content
+
+    def resume(self, content: dict[str, Any] | None, key: str, folder: Path) -> list[float]:
+        """Take up a saved state; the losses of its steps. UserError if of another training."""
+        if content is None:
+            return []
+        other = UserError(f"{folder} holds the state of another training; name another --out")
+        if content.get("key", key) != key:  # states of before do not say
+            raise other
+        try:
+            self.network.load_state_dict(content["network"])
+            self.average.load_state_dict(content["average"])
+            self.optimizer.load_state_dict(content["optimizer"])
+        except (RuntimeError, ValueError, LookupError, TypeError):
+            raise other from None
+        if self.accelerator.scaler:
+            self.accelerator.scaler.load_state_dict(content["scaler"])
+        losses: list[float] = content["losses"].tolist()
+        return losses
 
 
 def train_stage(
@@ -106,59 +146,102 @@ def train_stage(
     on_progress: Callable[[int], None],
     on_save: Callable[[PixelUNet, list[float]], None],
     keep: Callable[[PixelUNet, int], None] = lambda _, __: None,
+    key: str = "",
 ) -> tuple[PixelUNet, list[float]]:
     """Train `network` (in place), saving state to `folder` every `save_every` steps.
 
     Rerun with the same arguments it goes on from the last state, and ends with the weights of an
     uninterrupted run. Returns the network with its averaged (EMA) weights. `on_progress` gets the
     number of steps done since it was last called, `on_save` the averaged network and all losses
-    at each save but the last, whose two are returned; `keep` the averaged network and the step
-    every `keep_every` steps, before that step is saved, so that no kill can leave one out.
+    at each save but the last, whose two are returned, and again where a run goes on; `keep` the
+    averaged network and the step every `keep_every` steps, before that step is saved, so that no
+    kill can leave one out. `key` says which training a state is of.
+
+    UserError, naming the step, at the first loss that is not finite, or if the state to be saved
+    is not; the last state that was stays.
     """
+    accelerator = _accelerator(config)
+    learner = _learner(network, config, accelerator)
+    states = TrainingStates(folder)
+    losses = learner.resume(states.read(), key, folder)
+    unread: list[Tensor] = []
+    patience = 1 if accelerator.device.type == "cpu" else STEPS_BETWEEN_CHECKS
+    schedule = NoiseSchedule(network.config.schedule)
+    on_progress(len(losses))
+    if 0 < len(losses) < config.steps and accelerator.is_main_process:
+        on_save(learner.average, losses)  # a kill may have come between the state and this
+    for step in range(len(losses), config.steps):
+        unread.append(_optimizer_step(learner, data, schedule, config, step))
+        _update_average(learner.average, network, min(config.ema, (1 + step) / (10 + step)))
+        on_progress(1)
+        done = step + 1
+        last = done == config.steps
+        saving = last or done % config.save_every == 0
+        keeping = config.keep_every > 0 and done % config.keep_every == 0
+        if saving or keeping or len(unread) >= patience:
+            losses += _finite_losses(unread, len(losses), config)
+            unread = []
+        if keeping and accelerator.is_main_process:
+            keep(learner.average, done)
+        if saving and accelerator.is_main_process:
+            states.write(learner.content(losses, key))
+            if not last:
+                on_save(learner.average, losses)
+    return learner.average, losses
+
+
+def require_even_batch(config: TrainingConfig, processes: int) -> None:
+    """UserError if the batch does not divide over all processes and accumulation steps."""
+    share = processes * config.accumulation
+    if config.batch % share:
+        raise UserError(f"batch = {config.batch} does not divide over {share} parts")
+
+
+def _accelerator(config: TrainingConfig) -> Accelerator:
     accelerator = Accelerator(
         mixed_precision=config.precision, gradient_accumulation_steps=config.accumulation
     )
-    share = accelerator.num_processes * config.accumulation
-    if config.batch % share:
-        raise UserError(f"batch = {config.batch} does not divide over {share} parts")
+    require_even_batch(config, accelerator.num_processes)
+    return accelerator
+
+
+def _learner(network: PixelUNet, config: TrainingConfig, accelerator: Accelerator) -> _Learner:
     network = network.train().requires_grad_(True).to(memory_format=torch.channels_last)
     average = copy.deepcopy(network).eval().requires_grad_(False).to(accelerator.device)
     optimizer = OPTIMIZERS[config.optimizer](network.parameters(), lr=config.learning_rate)
     model, optimizer = accelerator.prepare(network, optimizer)
-    state = _load_state(folder / STATE_FILE, accelerator, network, average, optimizer)
-    schedule = NoiseSchedule(network.config.schedule)
-    on_progress(state.step)
-    while state.step < config.steps:
-        loss = _optimizer_step(accelerator, model, optimizer, data, schedule, config, state.step)
-        _update_average(average, network, min(config.ema, (1 + state.step) / (10 + state.step)))
-        state.step += 1
-        state.losses.append(loss)
-        on_progress(1)
-        last = state.step == config.steps
-        due = config.keep_every and state.step % config.keep_every == 0
-        if due and accelerator.is_main_process:
-            keep(average, state.step)
-        if accelerator.is_main_process and (last or state.step % config.save_every == 0):
-            _save_state(folder / STATE_FILE, accelerator, network, average, optimizer, state)
-            if not last:
-                on_save(average, state.losses)
-    return average, state.losses
+    return _Learner(accelerator, network, average, model, optimizer)
+
+
+def _finite_losses(found: list[Tensor], before: int, config: TrainingConfig) -> list[float]:
+    """The losses of the steps that follow the first `before`; UserError for one that is not finite.
+
+    One wait for the device, however many they are.
+    """
+    losses: list[float] = torch.stack(found).cpu().double().mean(dim=1).tolist()
+    for step, loss in enumerate(losses, before + 1):
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the training diverged: the loss of step {step} is {loss}; a learning_rate below "
+                f"{config.learning_rate:g} may help, in a run of its own; the last state that was "
+                "saved is kept"
+            )
+    return losses
 
 
 def _optimizer_step(
-    accelerator: Accelerator,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    learner: _Learner,
     data: TrainingSet,
     schedule: NoiseSchedule,
     config: TrainingConfig,
     step: int,
-) -> float:
-    """One update over all accumulation parts; returns the mean loss of this process."""
+) -> Tensor:
+    """One update; float[accumulation], the loss of each part in this process, not waited for."""
+    accelerator, model, optimizer = learner.accelerator, learner.model, learner.optimizer
     size = config.batch // (accelerator.num_processes * config.accumulation)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate_at(step, config)
-    total = 0.0
+    losses = []
     for part in range(config.accumulation):
         counter = [0, 0, accelerator.process_index, part]
         rng = np.random.Generator(np.random.Philox(key=[config.seed, step], counter=counter))
@@ -169,55 +252,14 @@ def _optimizer_step(
             accelerator.backward(loss)
             optimizer.step()
             optimizer.zero_grad()
-        total += float(loss.detach())
-    return total / config.accumulation
+        losses.append(loss.detach())
+    return torch.stack(losses)
 
 
 @torch.no_grad()
 def _update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
     for mean, current in zip(average.parameters(), network.parameters(), strict=True):
         mean.lerp_(current, 1 - decay)
-
-
-def _save_state(
-    path: Path,
-    accelerator: Accelerator,
-    network: PixelUNet,
-    average: PixelUNet,
-    optimizer: torch.optim.Optimizer,
-    state: TrainingState,
-) -> None:
-    content = {
-        "network": network.state_dict(),
-        "average": average.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,  # fp16 alone
-        "step": state.step,
-        "losses": torch.tensor(state.losses, dtype=torch.float64),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    torch.save(content, temporary)
-    temporary.replace(path)
-
-
-def _load_state(
-    path: Path,
-    accelerator: Accelerator,
-    network: PixelUNet,
-    average: PixelUNet,
-    optimizer: torch.optim.Optimizer,
-) -> TrainingState:
-    """The saved state, loaded into the arguments; a fresh one where nothing was saved."""
-    if not path.exists():
-        return TrainingState(0, [])
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    network.load_state_dict(content["network"])
-    average.load_state_dict(content["average"])
-    optimizer.load_state_dict(content["optimizer"])
-    if accelerator.scaler:
-        accelerator.scaler.load_state_dict(content["scaler"])
-    return TrainingState(content["step"], content["losses"].tolist())
 
 
 def _to_signal(images: Tensor) -> Tensor:

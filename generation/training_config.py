@@ -22,13 +22,13 @@ class TrainingConfig(BaseModel):
     batch: Annotated[int, Field(gt=0)] = 64
     accumulation: Annotated[int, Field(gt=0)] = 1
     optimizer: Literal["adafactor", "adam"] = "adam"
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
     warmup: Annotated[int, Field(ge=0)] = 200
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
     caption_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     flip: bool = False
     max_augmentation: Annotated[float, Field(ge=0, lt=1)] = 0.5
     precision: Literal["no", "fp16", "bf16"] = "no"
-    seed: Annotated[int, Field(ge=0)] = 2023
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 2023
     save_every: Annotated[int, Field(gt=0)] = 500
     keep_every: Annotated[int, Field(ge=0)] = 0

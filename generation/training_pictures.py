@@ -1,14 +1,14 @@
 """What a training run shows while it goes on: its loss curve and sample grids."""
 
 import csv
-from pathlib import Path
+import io
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from generation.generators import ImageBatch
+from generation.generators import ImageBatch, Screened
 from generation.generators.pixel_unet import PixelUNetGenerator
 from generation.pixel_unet import PixelUNet
 from generation.sampler_config import SamplerConfig
@@ -21,16 +21,17 @@ MOST_PROMPTS = 16  # rows of a grid: an ImageNet of them would fill no screen an
 SAMPLER = SamplerConfig(method="dpm-solver++", steps=12)
 
 
-def write_losses(losses: list[float], path: Path) -> None:
+def loss_table(losses: list[float]) -> bytes:
     """CSV of the mean loss of each WINDOW steps, or fewer in a short training."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["step", f"mean_loss_of_{_window(losses)}"])
-        writer.writerows((step, f"{loss:.6f}") for step, loss in _window_means(losses))
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(["step", f"mean_loss_of_{_window(losses)}"])
+    writer.writerows((step, f"{loss:.6f}") for step, loss in _window_means(losses))
+    return file.getvalue().encode()
 
 
-def draw_losses(losses: list[float], path: Path) -> None:
-    """The loss curve as a PNG."""
+def loss_curve(losses: list[float]) -> bytes:
+    """As a PNG."""
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.add_subplot()
     points, window = _window_means(losses), _window(losses)
@@ -39,21 +40,24 @@ def draw_losses(losses: list[float], path: Path) -> None:
     axes.plot(x, y, lw=1.2, marker="o" if len(points) <= FEWEST_POINTS else "", ms=3)
     axes.set(xlabel="optimiser step", ylabel=label, yscale="log")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120)
+    file = io.BytesIO()
+    figure.savefig(file, dpi=120, format="png")
+    return file.getvalue()
 
 
-def draw_samples(network: PixelUNet, data: TrainingSet, path: Path) -> None:
+def sample_grid(network: PixelUNet, data: TrainingSet) -> bytes:
     """A grid of samples as a PNG: a row a prompt, on the parent of its first training image.
 
     Of the first MOST_PROMPTS; an unconditional network has one row.
     """
     count = min(max(1, data.null_prompt), MOST_PROMPTS)
     generator = PixelUNetGenerator(network)
-    rows = [
-        np.hstack(list(generator.sample(_row(network, data, i), SAMPLER))) for i in range(count)
-    ]
+    made = [generator.sample(_row(network, data, i), SAMPLER) for i in range(count)]
+    rows = [np.hstack(list(m.images if isinstance(m, Screened) else m)) for m in made]
     grid = Image.fromarray(np.vstack(rows))
-    grid.resize((2 * grid.width, 2 * grid.height), Image.Resampling.NEAREST).save(path)
+    file = io.BytesIO()
+    grid.resize((2 * grid.width, 2 * grid.height), Image.Resampling.NEAREST).save(file, "PNG")
+    return file.getvalue()
 
 
 def _row(network: PixelUNet, data: TrainingSet, prompt: int) -> ImageBatch:

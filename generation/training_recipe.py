@@ -15,12 +15,15 @@ BUILTIN = Path(__file__).parent / "training_recipes"
 
 
 class StageRecipe(BaseModel):
-    """The stage to train; see StageConfig, which the checkpoint will hold."""
+    """The stage to train; see StageConfig, which the checkpoint will hold.
+
+    channels: 1 for grey images, 3 for colour; left out, what the data has.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     resolution: Annotated[int, Field(gt=0)]
-    channels: Literal[1, 3] = 3
+    channels: Literal[1, 3] | None = None
     patch: Annotated[int, Field(ge=1)] = 1
     low_resolution: Annotated[int, Field(gt=0)] | None = None
     prediction: Prediction = "v"
@@ -40,7 +43,10 @@ class StageRecipe(BaseModel):
 
 
 class TrainingRecipe(BaseModel):
-    """network: arguments of diffusers' UNet2DConditionModel (block types, widths, attention)."""
+    """network: arguments of diffusers' UNet2DConditionModel (block types, widths, attention).
+
+    Left out or empty where a training starts from a checkpoint: what that has.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -48,8 +54,29 @@ class TrainingRecipe(BaseModel):
     description: str
     classes: str
     stage: StageRecipe
-    network: dict[str, Any]
+    network: dict[str, Any] = {}
     training: TrainingConfig
+
+    @model_validator(mode="after")
+    def _warm_up_ends(self) -> Self:
+        steps, warmup = self.training.steps, self.training.warmup
+        if warmup >= max(2, steps):
+            raise ValueError(
+                f"training: with warmup = {warmup} the learning rate still rises at the last of "
+                f"steps = {steps}: set a warmup of at most {steps // 2}"
+            )
+        return self
+
+    def with_steps(self, steps: int) -> "TrainingRecipe":
+        """For another number of steps, with half of them as warm-up at most."""
+        warmup = min(self.training.warmup, steps // 2)
+        changes = {"steps": steps, "warmup": warmup}
+        return self.model_copy(update={"training": self.training.model_copy(update=changes)})
+
+    def with_channels(self, channels: int) -> "TrainingRecipe":
+        """For images of so many channels."""
+        stage = self.stage.model_copy(update={"channels": channels})
+        return self.model_copy(update={"stage": stage})
 
 
 def load_training_recipe(source: str) -> TrainingRecipe:

@@ -7,16 +7,23 @@ from typing import Annotated, Any
 import typer
 
 from builder.results import Result, read_result
+from classifiers.predictions import TOP
+from classifiers.statistics import read_outcomes, student_interval
 from generation.command import run_command
 from generation.errors import UserError, unknown_name
 from generation.terminal import printable, table_cell
 from metrics.comparability import difference_interval, numbers, require_comparable
 
+OF_ONE_TRAINING = (
+    "not the chance of training (one training each; a study compares over seeds: run-study)"
+)
 COVERS = {
-    "scores": "which images were drawn, not the choice of the reference",
-    "classifier": "which test images were drawn, not the chance of training (one training each; "
-    "a study compares over seeds: run-study)",
+    "scores": "which images were drawn, not the choice of the reference, which both share",
+    "classifier": "which test images were drawn, as if each had its own; both share them, so it is "
+    f"too wide (without the predictions beside both files); {OF_ONE_TRAINING}",
 }
+PAIRED = f"which test images were drawn, the same for both, paired one by one; {OF_ONE_TRAINING}"
+FIRST = {"top1": 1, "top5": TOP}  # guesses that count
 
 
 def main() -> None:
@@ -36,7 +43,8 @@ def compare_scores(
 
     A value is compared only if both were taken with the same protocol, settings and reference, over
     as many images; otherwise the reason stands in its place. With nothing to compare: exit code 2.
-    Of two trainings the interval covers which test images were drawn, not the chance of training.
+    Of two trainings the interval covers which test images were drawn, not the chance of training;
+    with the predictions beside both files, it is of the same images, paired one by one.
 
     Examples:
 
@@ -48,7 +56,8 @@ def compare_scores(
     shared = [key for key in numbers(results[0]) if key in numbers(results[1])]
     if value is not None and not all(value in result.values for result in results):
         raise unknown_name("value of both results", value, shared)
-    rows = {key: _compare(results, key) for key in ([value] if value else shared)}
+    paths = [first, second]
+    rows = {key: _compare(paths, results, key) for key in ([value] if value else shared)}
     if not rows:
         raise UserError(f"{first} and {second} have no value in common")
     if all("refused" in row for row in rows.values()):
@@ -59,20 +68,41 @@ def compare_scores(
         _print_table(rows)
 
 
-def _compare(results: list[Result], key: str) -> dict[str, Any]:
+def _compare(paths: list[Path], results: list[Result], key: str) -> dict[str, Any]:
     try:
         require_comparable(results, key)
     except UserError as error:
         return {"refused": str(error)}
     before, after = (result.values[key] for result in results)
-    interval = difference_interval(before, after)
+    kind = results[0].kind
+    paired = _paired_interval(paths, results, key) if kind == "classifier" else None
+    interval = paired or difference_interval(before, after)
     return {
         "first": before["value"],
         "second": after["value"],
         "difference": after["value"] - before["value"],
         "interval": interval,
-        "interval_covers": COVERS[results[0].kind] if interval else None,
+        "interval_covers": PAIRED if paired else COVERS[kind] if interval else None,
     }
+
+
+def _paired_interval(paths: list[Path], results: list[Result], key: str) -> list[float] | None:
+    """Of the mean over test images of what they gain; None unless both results have predictions.
+
+    UserError for predictions that do not give what the result beside them says.
+    """
+    files = [path.with_suffix(".parquet") for path in paths]
+    if key not in FIRST or not all(file.is_file() for file in files):
+        return None
+    correct = []
+    for file, result in zip(files, results, strict=True):
+        outcomes = read_outcomes({0: file})
+        correct.append(outcomes.correct(FIRST[key])[0].astype(float))
+        if abs(correct[-1].mean() - result.values[key]["value"]) > 1e-9:
+            raise UserError(f"{file} holds other predictions than those of the result beside it")
+    if len(correct[0]) != len(correct[1]):
+        return None
+    return student_interval(correct[1] - correct[0])
 
 
 def _print_table(rows: dict[str, dict[str, Any]]) -> None:

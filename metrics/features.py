@@ -151,7 +151,7 @@ def _require_finite(path: ReleasePath, found: Features, image_ids: Sequence[str]
     for name, matrix in vars(found).items():
         for i in np.flatnonzero(~np.isfinite(matrix).all(axis=1)):
             raise UserError(
-                f"{path}, image {image_ids[i]}: the extractor's {name} are not finite, so no "
+                f"{path}, image {image_ids[int(i)]}: the extractor's {name} are not finite, so no "
                 "metric is defined; are its weights?"
             )
 

@@ -11,9 +11,9 @@ from generation.errors import UserError
 from metrics.intervals import MINIMUM, Estimate, extrapolate_both, jackknife
 from metrics.states import Groups, buckets_of
 
-# Images a dimension, on both sides, for what extrapolates to infinitely many: with fewer, terms
-# beyond 1/n are larger than the interval. Measured: benchmarks/fd_infinity_coverage.py.
-EXTRAPOLATION_IMAGES = 3
+# Below, a covariance is mostly noise: no distance within a class, and nothing about infinitely many
+# images, whose interval would miss it (benchmarks/fd_infinity_coverage.py).
+IMAGES_PER_DIMENSION = 5
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def frechet_infinity(images: Groups[Moments], own: Estimate, target: GaussianRef
 
 def images_to_extrapolate(dimensions: int) -> int:
     """So many on a side, or nothing is said of infinitely many."""
-    return max(EXTRAPOLATION_IMAGES * dimensions, MINIMUM)
+    return max(IMAGES_PER_DIMENSION * dimensions, MINIMUM)
 
 
 def extrapolation_refused(n: int, target: GaussianReference) -> str | None:

@@ -10,17 +10,85 @@ BLOCK = 1000  # images a side whose distances are held at a time: 8 MB
 
 
 @dataclass(frozen=True)
-class ManifoldScores:
-    """One number an image, whose means are the scores.
+class ManifoldScore:
+    """One number an image, float64[N], whose mean is the score; error: that mean's standard error.
 
-    precision, density float64[N] of the generated images; recall, coverage float64[M] of the
-    real ones.
+    per_image is of the generated images for precision and density, of the real ones else.
     """
 
-    precision: np.ndarray
-    recall: np.ndarray
-    density: np.ndarray
-    coverage: np.ndarray
+    per_image: np.ndarray
+    error: float
+
+    @property
+    def value(self) -> float:
+        """The score."""
+        return float(self.per_image.mean())
+
+
+@dataclass(frozen=True)
+class ManifoldScores:
+    """All four, of one pair of samples."""
+
+    precision: ManifoldScore
+    recall: ManifoldScore
+    density: ManifoldScore
+    coverage: ManifoldScore
+
+
+@dataclass
+class _Sides:
+    """Points of one set in balls of the other, seen from one side: float64, one a point or ball.
+
+    partners: balls a point lies in, or points in a ball. places: the sum of the partners' places,
+    so where there is one partner, its place.
+    """
+
+    partners: np.ndarray
+    places: np.ndarray
+
+    def add(self, within: np.ndarray, own: slice, others: slice) -> None:
+        """within float64[own,others]: 1 where the one lies in the other."""
+        self.partners[own] += within.sum(axis=1)
+        self.places[own] += within @ np.arange(others.start, others.stop, dtype=np.float64)
+
+    def any_partner(self, others: int) -> ManifoldScore:
+        """Share with a partner. Of the others' part: those whose only partner it is."""
+        only = self.partners == 1
+        sole = np.bincount(self.places[only].astype(np.int64), minlength=others)
+        return _score(self.partners > 0, sole * others / len(only))
+
+
+@dataclass(frozen=True)
+class _Balls:
+    """Balls around the images of one set, of squared radii float64[B], and points of the other."""
+
+    radii: np.ndarray
+    points: _Sides
+    balls: _Sides
+
+    @classmethod
+    def around(cls, radii: np.ndarray, points: int) -> "_Balls":
+        """Nothing counted yet."""
+        sides = (_Sides(np.zeros(size), np.zeros(size)) for size in (points, len(radii)))
+        return cls(radii, *sides)
+
+    def add(self, distances: np.ndarray, points: slice, balls: slice) -> None:
+        """distances float64[p,b], squared, of those points to the centres of those balls."""
+        within = (distances <= self.radii[balls]).astype(np.float64)
+        self.points.add(within, points, balls)
+        self.balls.add(within.T, balls, points)
+
+
+def _score(per_image: np.ndarray, per_other: np.ndarray) -> ManifoldScore:
+    """per_other: what each image of the other set adds to the mean, times their number.
+
+    The error is from leaving out each image of either set while the balls stay as they are. From
+    one set alone, 95% intervals hold 66 to 91% (Gaussians, 400 images a side); from both, 93 to
+    100%.
+    """
+    wide = per_image.astype(np.float64)
+    parts = [x.var(ddof=1) / len(x) for x in (wide, per_other) if len(x) > 1]
+    return ManifoldScore(wide, float(np.sum(parts)) ** 0.5)
 
 
 def manifold_scores(images: np.ndarray, real: np.ndarray) -> ManifoldScores:
@@ -31,22 +99,25 @@ def manifold_scores(images: np.ndarray, real: np.ndarray) -> ManifoldScores:
     density: real balls a generated image lies in, over k; coverage: a real ball holds some
     generated image (k = 5).
     """
+    n, m = len(images), len(real)
     narrow, wide = _radii(real, (PRECISION_NEIGHBOURS, DENSITY_NEIGHBOURS))
     (own,) = _radii(images, (PRECISION_NEIGHBOURS,))
-    precision, balls = np.zeros(len(images)), np.zeros(len(images), np.int64)
-    recall, nearest = np.zeros(len(real)), np.full(len(real), np.inf)
-    for rows in _blocks(len(images)):
+    near, around, generated = (
+        _Balls.around(radii, points) for radii, points in ((narrow, n), (wide, n), (own, m))
+    )
+    for rows in _blocks(n):
         x = images[rows].astype(np.float64)
-        for columns in _blocks(len(real)):
+        for columns in _blocks(m):
             distances = _squared_distances(x, real[columns].astype(np.float64))
-            inside = (distances <= narrow[columns]).any(axis=1)
-            precision[rows] = np.maximum(precision[rows], inside)
-            balls[rows] += (distances <= wide[columns]).sum(axis=1)
-            reached = (distances <= own[rows, None]).any(axis=0)
-            recall[columns] = np.maximum(recall[columns], reached)
-            nearest[columns] = np.minimum(nearest[columns], distances.min(axis=0))
+            near.add(distances, rows, columns)
+            around.add(distances, rows, columns)
+            generated.add(distances.T, columns, rows)
+    balls = around.balls.partners * m / n
     return ManifoldScores(
-        precision, recall, balls / DENSITY_NEIGHBOURS, (nearest <= wide).astype(np.float64)
+        precision=near.points.any_partner(m),
+        recall=generated.points.any_partner(n),
+        density=_score(around.points.partners / DENSITY_NEIGHBOURS, balls / DENSITY_NEIGHBOURS),
+        coverage=around.balls.any_partner(n),
     )
 
 

@@ -19,7 +19,7 @@ from metrics.diversity import vendi_score
 from metrics.extractors import Extractor
 from metrics.features import FeatureBlock
 from metrics.frechet import (
-    EXTRAPOLATION_IMAGES,
+    IMAGES_PER_DIMENSION,
     GaussianReference,
     Moments,
     StoredMoments,
@@ -51,7 +51,7 @@ PER_CLASS = ("classes", "agreement")
 JACKKNIFE = {"interval": f"jackknife over {BUCKETS} buckets, 95%"}
 EXTRAPOLATED = {
     "interval": f"jackknife over {BUCKETS} buckets of both sides, 95%",
-    "images_per_dimension": EXTRAPOLATION_IMAGES,
+    "images_per_dimension": IMAGES_PER_DIMENSION,
 }
 
 Value = dict[str, Any]
@@ -155,7 +155,7 @@ def frechet_values(images: Groups[Moments], target: GaussianReference, name: str
     if reason := extrapolation_refused(estimate.n, target):
         return {name: value | {"infinity_refused": reason}}
     found = frechet_infinity(images, estimate, target)
-    infinity = {"value": found.value, "n": found.n, "interval": found.interval}
+    infinity: Value = {"value": found.value, "n": found.n, "interval": found.interval}
     infinity |= {"settings": EXTRAPOLATED}
     return {name: value, f"{name}_infinity": infinity}
 
@@ -202,13 +202,14 @@ def vendi_values(images: Groups[Moments]) -> Values:
 def manifold_values(images: Sample, reference: Sample) -> Values:
     """precision, recall, density, coverage: of samples of both sets."""
     scores = manifold_scores(images.features, reference.features)
+    n = min(images.n, reference.n)
     return {
         name: {
-            "value": float(per_image.mean()),
+            "value": score.value,
             "n": images.n,
-            "interval": student_interval(per_image),
+            "interval": around(score.value, score.error, n) if n > 1 else None,
         }
-        for name, per_image in vars(scores).items()
+        for name, score in vars(scores).items()
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from classifiers.statistics import around, student_interval
-from metrics.frechet import GaussianReference, Moments, bucket_moments
+from metrics.frechet import IMAGES_PER_DIMENSION, GaussianReference, Moments, bucket_moments
 from metrics.intervals import jackknife
 from metrics.kernel_distance import kid_with_error
 from metrics.sample import Sample
@@ -15,7 +15,6 @@ from metrics.states import Groups
 
 Row = dict[str, Any]
 CLASS_IMAGES = 200  # of each class, for KID: 1.6 GB for 1,000 classes in 2,048 dimensions
-IMAGES_PER_DIMENSION = 5  # below, a covariance is mostly noise: no per-class Fréchet distance
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,7 @@ def train_on_points(
             train_images=(len(training),),
             training=training,
             test=test,
+            test_images=len(testing),
             testing=testing,
         )
         for seed in cas.seeds:

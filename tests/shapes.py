@@ -3,13 +3,15 @@
 import io
 import json
 from collections import Counter
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from builder.manifest import Manifest, ShardRecord
+from builder.manifest import Manifest, ShardRecord, read_manifest
 from builder.parquet import image_features, table_schema, write_table
 from classifiers.recipe import ClassifierRecipe
 from generation.classes import ClassEntry
@@ -77,10 +79,11 @@ def write_release(
     dataset: str = "shapes",
     classes: tuple[ClassEntry, ...] = CLASSES,
     encoded: dict[str, list[bytes]] | None = None,
+    configs: tuple[str, ...] = (str(SIZE),),
 ) -> Path:
     """A release as build-dataset lays it out; of a real one, every fifth row is tuning."""
     shards = []
-    for split, data in splits.items():
+    for config, (split, data) in product(configs, splits.items()):
         columns = {
             "image": (encoded or {}).get(split) or [png(image) for image in data.images],
             "label": data.labels.tolist(),
@@ -91,7 +94,7 @@ def write_release(
             columns["tuning"] = [split == "train" and i % 5 == 0 for i in range(len(data))]
             types["tuning"] = "bool"
         schema = table_schema(image_features(classes, types), classes)
-        path = folder / str(SIZE) / f"{split}-00000000.parquet"
+        path = folder / config / f"{split}-00000000.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encode_table(schema, columns))
         shards.append(
@@ -115,6 +118,13 @@ def write_release(
         shards=tuple(shards),
     ).write(folder)
     return folder
+
+
+def relist(folder: Path) -> None:
+    """Have the manifest list the files as they are now, their counts as before."""
+    manifest = read_manifest(folder)
+    shards = (replace(s, sha256=sha256_file(folder / s.path)) for s in manifest.shards)
+    replace(manifest, shards=tuple(shards)).write(folder)
 
 
 def encode_table(schema: pa.Schema, columns: dict[str, list]) -> bytes:

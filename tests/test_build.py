@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from builder.lease import claimed
 from generation.image_sets import load_images
@@ -48,6 +49,16 @@ def test_load_dataset_gives_rows_names_and_rgb_images(undisturbed: Path, tmp_pat
     assert {image.mode for image in data["image"]} == {"RGB"}
     assert data[0]["image"].size == (32, 32)
     assert sorted(data["index"]) == sorted(list(range(PER_CLASS)) * 3)
+
+
+@pytest.mark.parametrize("config", ["8", "32"])  # the first stage, whose images have no parent
+def test_torchs_loader_makes_batches_of_any_stage(
+    undisturbed: Path, tmp_path: Path, config: str
+) -> None:
+    data = load_dataset(str(undisturbed), config, split="train", cache_dir=str(tmp_path))
+    batch = next(iter(DataLoader(data.with_format("torch"), batch_size=7)))
+    assert batch["image"].shape == (7, 3, int(config), int(config))
+    assert [bool(parent) for parent in batch["parent_image_id"]] == [config == "32"] * 7
 
 
 def test_a_worker_swaps_models_once_a_stage(stand_in_recipe: Path, tmp_path: Path):

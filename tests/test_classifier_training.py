@@ -31,6 +31,7 @@ from classifiers.sources import load_source, open_source, take_times
 from classifiers.task import Task
 from classifiers.train_classifier import train_classifier
 from classifiers.training import StateFile, seed_torch, train
+from generation.checked_files import write_state
 from generation.errors import UserError
 from generation.image_sets import load_images
 from generation.timm_classifier import build_model, normalise, to_channels
@@ -42,6 +43,7 @@ from tests.shapes import (
     make_images,
     png,
     recipe_toml,
+    relist,
     write_release,
 )
 
@@ -103,6 +105,7 @@ def test_index_refuses_images_that_parquet_compressed(tmp_path: Path) -> None:
     folder = write_release(tmp_path / "r", {"train": make_images(20, 0)})
     path = folder / "16" / "train-00000000.parquet"
     pq.write_table(pq.read_table(path), path, compression="zstd", use_dictionary=False)
+    relist(folder)
     with pytest.raises(UserError, match="compressed by Parquet once more"):
         index_images(folder, "16", "train")
 
@@ -404,7 +407,7 @@ def test_training_goes_on_from_its_state_to_the_same_weights(tmp_path: Path) -> 
         train(recipe, data, 0, steps=9, on_step=stop, state=state)
     content = torch.load(state.path, weights_only=True)
     assert content["seconds"] > 0
-    torch.save({**content, "seconds": 100.0}, state.path)
+    write_state(state.path, {**content, "seconds": 100.0})
     spent: list[float] = []
     resumed = train(recipe, data, 0, steps=9, state=state, on_end=spent.append).state_dict()
     assert 100 < spent[0] < 200

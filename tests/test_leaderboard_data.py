@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def facets(folder: Path) -> tuple[Facet, ...]:
-    return assemble_board(read_folder(folder), [])
+    return assemble_board(read_folder(folder), [], published=True)
 
 
 def rows_of(text: str) -> list[dict[str, str]]:

@@ -191,8 +191,8 @@ def test_precision_and_recall_of_torch_fidelity(sets):
     x, y = (torch.from_numpy(s.features) for s in sets)
     options = {"prc_neighborhood": 3, "prc_batch_size": 300, "save_cpu_ram": False}
     theirs = prc_features_to_metric(x, y, **options, verbose=False)
-    assert ours.precision.mean() == pytest.approx(theirs["precision"], abs=1e-7)
-    assert ours.recall.mean() == pytest.approx(theirs["recall"], abs=1e-7)
+    assert ours.precision.value == pytest.approx(theirs["precision"], abs=1e-7)
+    assert ours.recall.value == pytest.approx(theirs["recall"], abs=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_scores_of_prdc(k, names, sets, capsys):
     ours = manifold_scores(x, y)
     for name in names:
         assert theirs[name] > 0.02
-        assert getattr(ours, name).mean() == pytest.approx(theirs[name], rel=1e-12)
+        assert getattr(ours, name).value == pytest.approx(theirs[name], rel=1e-12)
 
 
 @pytest.mark.parametrize("block", [37, 400])
@@ -215,16 +215,32 @@ def test_distances_in_blocks_change_no_bit(block, monkeypatch):
     whole = manifold_scores(X, Y)
     monkeypatch.setattr(manifold, "BLOCK", block)
     blocked = manifold_scores(X, Y)
-    for name, values in vars(whole).items():
-        assert (getattr(blocked, name) == values).all(), name
+    for name, score in vars(whole).items():
+        assert (getattr(blocked, name).per_image == score.per_image).all(), name
+        assert getattr(blocked, name).error == pytest.approx(score.error, rel=1e-12)
 
 
 def test_manifold_scores_of_identical_and_distant_sets():
     same, apart = manifold_scores(X[:50], X[:50]), manifold_scores(X[:50], X[:60] + 1e4)
-    assert all(values.mean() == 1 for values in (same.precision, same.recall, same.coverage))
-    assert all(values.sum() == 0 for values in vars(apart).values())
+    assert all(score.value == 1 for score in (same.precision, same.recall, same.coverage))
+    assert all(score.value == 0 for score in vars(apart).values())
     tiny = manifold_scores(X[:2], Y[:1])
-    assert all(np.isfinite(values).all() for values in vars(tiny).values())
+    assert all(np.isfinite([score.value, score.error]).all() for score in vars(tiny).values())
+
+
+def test_intervals_of_manifold_scores_cover():
+    """Gaussians, the generated ones narrower: 150 pairs of 120 images a side, in 4 dimensions."""
+    rng = np.random.default_rng(0)
+    draws = [
+        manifold_scores(rng.normal(size=(120, 4)) * 0.8 + 0.25, rng.normal(size=(120, 4)))
+        for _ in range(150)
+    ]
+    for name in vars(draws[0]):
+        values, errors = (
+            np.array([getattr(getattr(d, name), part) for d in draws])
+            for part in ("value", "error")
+        )
+        assert np.mean(abs(values - values.mean()) < 1.98 * errors) > 0.9, name
 
 
 # -------------------------------------------------------------------------- CMMD, Vendi

@@ -13,6 +13,7 @@ from metrics.diversity import vendi_score
 from metrics.frechet import (
     GaussianReference,
     Moments,
+    StoredMoments,
     bucket_moments,
     frechet_bias,
     nuclear_norm,
@@ -21,6 +22,7 @@ from metrics.frechet import (
 from metrics.inception_score import InceptionScoreState, ScoreSums, mean_score
 from metrics.intervals import jackknife
 from metrics.kernel_distance import bucket_unit_moments, cmmd
+from metrics.metric_list import frechet_values
 from metrics.states import Groups, buckets_of, merge_all, sampling_keys
 
 
@@ -284,6 +286,44 @@ def test_too_few_images_have_no_interval():
     estimate = jackknife(bucket_moments(correlated(1, 15), keys(15)), lambda s: float(s.n))
     assert estimate.interval is None
     assert estimate.extrapolated is None
+
+
+def infinity(x: np.ndarray, y: np.ndarray) -> dict:
+    kept = StoredMoments.of(bucket_moments(y, keys(len(y))))
+    return frechet_values(
+        bucket_moments(x, keys(len(x))), GaussianReference.from_buckets(kept.buckets)
+    )
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_fd_infinity_does_not_depend_on_the_number_of_real_images(other):
+    """60 draws of 200 images against 100 and against 3,000: the truth, and their interval, hold."""
+    spread = np.linspace(1, 2, 8)
+    shift = 0.3 if other else 0.0
+    truth = 8 * shift**2 + shift**2 * (spread**2).sum()
+    found: dict[int, list] = {100: [], 3000: []}
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=(200, 8)) * spread * (1 + shift) + shift
+        for m, values in found.items():
+            values.append(infinity(x, rng.normal(size=(m, 8)) * spread))
+    for values in found.values():
+        infinities = [v["fd_infinity"] for v in values]
+        error = np.std([v["value"] for v in infinities]) / 60**0.5
+        assert np.mean([v["value"] for v in infinities]) == pytest.approx(truth, abs=3 * error)
+        assert np.mean([v["fd"]["value"] for v in values]) > truth + 5 * error
+        assert np.mean([v["interval"][0] <= truth <= v["interval"][1] for v in infinities]) > 0.9
+
+
+def test_fd_infinity_and_bias_are_refused_with_too_few_images():
+    """8 dimensions need 40 images on both sides."""
+    x, y = correlated(1, 60, 8), correlated(2, 60, 8)
+    assert "fd_infinity" in infinity(x[:40], y[:40])
+    for few in (infinity(x[:39], y), infinity(x, y[:39])):
+        assert "fd_infinity" not in few
+        assert "8 dimensions need 40 on both sides" in few["fd"]["infinity_refused"]
+    assert "bias" in infinity(x, y)["fd"]
+    assert "bias" not in infinity(x[:39], y)["fd"]
 
 
 # ----------------------------------------------------------------------- Inception Score

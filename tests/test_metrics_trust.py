@@ -1,10 +1,14 @@
 """What a score may be trusted in: caches that notice changes, identities, orders, refusals."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -14,6 +18,7 @@ from generation.commit import canonical_json, sha256_file
 from generation.errors import UserError
 from generation.image_sets import images_sha256, pixels_sha256
 from metrics.checked_files import find_checked, write_checked
+from metrics.compare_scores import compare_scores
 from metrics.copies import copy_values, nearest_images
 from metrics.extractors import FeatureProtocol, Features
 from metrics.features import FeatureBlock, iterate_features
@@ -21,6 +26,7 @@ from metrics.image_lists import open_image_set
 from metrics.metric_list import METRICS
 from metrics.reference_files import read_reference_file, read_reference_files
 from metrics.sample import Sample
+from metrics.score_release import _score_one
 from metrics.scoring import Scorer
 from metrics.states import sampling_keys
 from tests.small_releases import CLASSES, random_images, write_release
@@ -146,6 +152,54 @@ def test_broken_images_and_footers_are_named(generated, real, tmp_path):
     rewrite(shard.read_bytes()[:-40] + bytes(40))
     with pytest.raises(UserError, match=f"{shard.name} cannot be read as Parquet"):
         score(generated, real, tmp_path / "cache")
+
+
+class Killed(BaseException):
+    """What ends a process at once: nothing tidies up after it."""
+
+
+def kill_each_once(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Each file's first writing is not finished; its temporary file stays. Their names."""
+    killed: list[str] = []
+
+    @contextmanager
+    def replacing(path: Path) -> Iterator[Path]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.parent / f".{path.name}.{len(killed)}.tmp"
+        yield temporary
+        if path.name not in killed:
+            killed.append(path.name)
+            temporary.write_bytes(temporary.read_bytes()[:-3])
+            raise Killed
+        temporary.replace(path)
+
+    monkeypatch.setattr("generation.commit._replacing", replacing)
+    return killed
+
+
+def test_a_scoring_killed_at_any_write_ends_as_an_undisturbed_one(
+    generated, real, tmp_path, monkeypatch
+):
+    """Lists, features, references, picture, result: each run gets one write further."""
+    chosen = {name: METRICS[name] for name in ("fd", "copies")}
+    references = [open_image_set(real, "16", split) for split in ("train", "test")]
+    subject = open_image_set(generated, "16", "train")
+
+    def scoring(place: Path) -> Path:
+        order = SimpleNamespace(references={"16": references}, out=place, cache=place / "cache")
+        return _score_one(Scorer(Stub(), chosen, order.cache), subject, "stub", order)[0]
+
+    whole = scoring(tmp_path / "whole")
+    killed, path = kill_each_once(monkeypatch), None
+    while path is None:
+        assert not (tmp_path / "killed" / whole.name).exists()
+        with suppress(Killed):
+            path = scoring(tmp_path / "killed")
+    assert len(killed) >= 10
+    assert killed[-1] == whole.name
+    assert path.read_bytes() == whole.read_bytes()
+    pictures = [p.with_name(f"{p.stem}-nearest.png").read_bytes() for p in (path, whole)]
+    assert pictures[0] == pictures[1]
 
 
 # ---------------------------------------------------------------------------- identity
@@ -313,3 +367,41 @@ def test_a_result_can_be_read_by_strict_readers(generated, real, tmp_path):
         raise AssertionError(word)
 
     json.loads((tmp_path / "result.json").read_text(), parse_constant=refuse)
+
+
+# ------------------------------------------------------------------------- comparing
+
+
+def trained(path: Path, correct: np.ndarray, stated: float | None = None) -> Path:
+    """A result of train-classifier with its predictions: label 0 throughout, guessed 0 or 1."""
+    share = float(correct.mean()) if stated is None else stated
+    top1 = {"value": share, "interval": [share - 0.05, share + 0.05], "n": len(correct)}
+    Result("classifier", "shapes", {"train": [{"name": path.stem}]}, {}, {}, {"top1": top1}).write(
+        path
+    )
+    guesses = [[0, 1] if right else [1, 0] for right in correct]
+    names = [str(i) for i in range(len(correct))]
+    table = pa.table({"image_id": names, "label": [0] * len(names), "top5": guesses})
+    pq.write_table(table, path.with_suffix(".parquet"))
+    return path
+
+
+def test_trainings_tested_on_the_same_images_are_compared_in_pairs(tmp_path, capsys):
+    """One of them is right about 5 of 300 images more, wrong about none more."""
+    right = np.arange(300) < 210
+    better = right | (np.arange(300) >= 295)
+    paths = [trained(tmp_path / "a.json", right), trained(tmp_path / "b.json", better)]
+    compare_scores(*paths, as_json=True)
+    row = json.loads(capsys.readouterr().out)["top1"]
+    low, high = row["interval"]
+    assert row["difference"] == pytest.approx(5 / 300)
+    assert 0 < low < row["difference"] < high < 0.04
+    assert "paired one by one" in row["interval_covers"]
+    paths[1].with_suffix(".parquet").unlink()
+    compare_scores(*paths, as_json=True)
+    row = json.loads(capsys.readouterr().out)["top1"]
+    assert row["interval"][0] < -0.05
+    assert "too wide" in row["interval_covers"]
+    edited = trained(tmp_path / "c.json", right, stated=0.999)
+    with pytest.raises(UserError, match=r"c\.parquet holds other predictions"):
+        compare_scores(paths[0], edited)

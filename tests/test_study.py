@@ -25,7 +25,7 @@ from classifiers.study import BUILTIN, Arm, load_study, needed_per_class
 from classifiers.study_cost import multiply_adds, study_costs
 from classifiers.study_findings import comparisons, findings
 from classifiers.study_plan import Planner
-from classifiers.study_releases import missing_releases
+from classifiers.study_releases import make_releases, missing_releases
 from generation.errors import UserError
 from generation.toml_recipes import recipe_names_in
 from tests.shapes import changed, make_images, recipe_toml, write_release
@@ -426,3 +426,39 @@ release = "{tmp_path}/last"
         with pytest.raises(UserError, match=r"last: 0 of 8 images a class .* names no recipe"):
             run_study(str(path), out=tmp_path / "out")
         assert not (tmp_path / "first").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "made", "message"),
+    [
+        (3, 8, r"built lacks shards that kept failing, .* see \S+/quarantine"),
+        (0, 6, r"built has 6 images of its rarest class, not 8: slots that its accept rule left"),
+        (0, 8, None),
+    ],
+)
+def test_no_arm_trains_on_fewer_images_than_planned(
+    place: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+    made: int,
+    message: str | None,
+) -> None:
+    built = tmp_path / "built"
+
+    def build(**asked: object) -> int:
+        assert (asked["out"], asked["per_class"]) == (str(built), 8)
+        print("how to load it")  # not what the study says
+        write_release(built, {"train": make_images(made, 3)}, kind="synthetic")
+        return code
+
+    monkeypatch.setattr("builder.build_dataset.build_dataset", build)
+    path = tmp_path / "study.toml"
+    named = f'release = "{built}"\nrecipe = "fashion-mnist-fast"'
+    path.write_text(STUDY.format(place=place).replace(f'release = "{place}/shapes-16"', named))
+    study = load_study(str(path))
+    if message is None:
+        make_releases(study, missing_releases(study), None)
+        return
+    with pytest.raises(UserError, match=message):
+        make_releases(study, missing_releases(study), None)

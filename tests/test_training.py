@@ -21,7 +21,7 @@ from generation.sampler import predicted_x0
 from generation.schedule import NoiseSchedule, ScheduleConfig
 from generation.training import TrainingSet, learning_rate_at, train_stage, training_loss
 from generation.training_config import TrainingConfig
-from generation.training_pictures import draw_losses, write_losses
+from generation.training_pictures import loss_curve, loss_table
 from tests.tiny_network import tiny_network
 from tests.train_tiny import BASE, STEPS, UPSCALER, tiny_data
 
@@ -89,7 +89,8 @@ def test_a_killed_run_ends_as_an_uninterrupted_one_bit_for_bit(
     kill_when(start_training(stopped), lambda steps: steps == first)
     kill_when(start_training(stopped), lambda _: (stopped / "upscaler" / "state.pt").exists())
     for stage in ("base", "upscaler"):
-        (stopped / stage / "state.tmp").write_bytes(b"half a state")  # killed while it saved
+        half = stopped / stage / ".state.pt.0123.tmp"  # killed while it saved
+        half.write_bytes(b"half a state")
     resumed = start_training(stopped)
     lines = resumed.communicate()[0].count("step\n")
     assert resumed.returncode == 0
@@ -99,6 +100,27 @@ def test_a_killed_run_ends_as_an_uninterrupted_one_bit_for_bit(
     for stage in ("base", "upscaler"):
         states = [torch.load(f / stage / "state.pt", weights_only=True) for f in (whole, stopped)]
         assert_same(*states, f"killed after {first}, {stage}")
+
+
+def test_a_run_killed_at_write_after_write_leaves_what_an_undisturbed_one_leaves(
+    tmp_path: Path,
+) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    program = [sys.executable, ROOT / "tests" / "kill_at_each_write.py", tmp_path]
+    kills = subprocess.run(program, env=environment, capture_output=True, text=True, check=True)
+    assert int(kills.stdout) > 3
+    whole, stopped = (
+        {str(path.relative_to(root)): path for path in root.rglob("*") if path.is_file()}
+        for root in (tmp_path / "whole", tmp_path / "stopped")
+    )
+    assert whole.keys() == stopped.keys()
+    assert not any(name.endswith((".tmp", ".half")) for name in stopped)
+    for name, path in whole.items():
+        if path.suffix == ".pt":
+            states = [torch.load(p, weights_only=True) for p in (path, stopped[name])]
+            assert_same(*states, name)
+        else:
+            assert path.read_bytes() == stopped[name].read_bytes(), name
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
@@ -125,15 +147,13 @@ def part_rng(config: TrainingConfig, step: int, part: int) -> np.random.Generato
 
 
 @pytest.mark.parametrize(("steps", "window"), [(1, 1), (40, 4), (499, 49), (500, 50), (2000, 50)])
-def test_a_short_training_has_a_loss_curve_too(tmp_path: Path, steps: int, window: int) -> None:
+def test_a_short_training_has_a_loss_curve_too(steps: int, window: int) -> None:
     losses = [1 / (step + 1) for step in range(steps)]
-    write_losses(losses, tmp_path / "loss.csv")
-    draw_losses(losses, tmp_path / "loss.png")
-    header, first, *rest = (tmp_path / "loss.csv").read_text().splitlines()
+    header, first, *rest = loss_table(losses).decode().splitlines()
     assert header == f"step,mean_loss_of_{window}"
     assert first == f"{window},{np.mean(losses[:window]):.6f}"
     assert len(rest) == steps // window - 1
-    assert (tmp_path / "loss.png").stat().st_size > 1000
+    assert len(loss_curve(losses)) > 1000
 
 
 @pytest.mark.parametrize("parts", [1, 2, 4])

@@ -141,6 +141,17 @@ def test_rows_that_fit_the_manifest_and_not_the_plan(
     assert any(line.startswith(f"{path}: {expected}") for line in found), found
 
 
+def test_releases_of_before_have_null_where_an_image_has_no_parent(release: Path) -> None:
+    def as_before(columns: dict[str, list[Any]]) -> None:
+        assert set(columns["parent_image_id"]) == {""}
+        columns["parent_image_id"] = [None] * len(columns["parent_image_id"])
+
+    rewrite(release, first_shard(release, "8"), as_before)
+    assert problems(release) == []
+    rewrite(release, first_shard(release, "8"), set_first("parent_image_id", "s7-r16-c1-000009-0"))
+    assert any("parent_image_id is set at a first stage in 1" in line for line in problems(release))
+
+
 @pytest.mark.parametrize("encoding", ["webp-lossless", "png", "jpeg"])
 def test_the_mark_is_found_in_every_encoding(release: Path, encoding: str):
     rewrite(release, first_shard(release), repaint(encoding, 32, synthetic=True))

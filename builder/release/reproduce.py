@@ -153,7 +153,7 @@ class Release:
             image = waiting.pop()
             found[image.image_id] = image
             parent = image.row["parent_image_id"]
-            if parent is not None and parent not in found:
+            if parent and parent not in found:  # a first stage has "", before it had null
                 waiting.append(self.find(parent))
         return list(found.values())
 
@@ -176,7 +176,7 @@ class Release:
 
     def _stored_parent(self, image: StoredImage) -> np.ndarray | None:
         parent = image.row["parent_image_id"]
-        return None if parent is None else decode(self.find(parent).content)
+        return decode(self.find(parent).content) if parent else None
 
     def _compare(self, image: StoredImage, pixels: np.ndarray) -> Comparison:
         content = encode_image(pixels, image.plan.stage.encoding, synthetic=True)

@@ -90,8 +90,9 @@ class _RowCheck:
     def _parent_problems(self, columns: Columns) -> list[str]:
         parents, names = columns["parent_image_id"], columns["image_id"]
         if self._plan.parent_path is None:
-            none = [None] * len(names)
-            return differing("parent_image_id is set at a first stage", names, parents, none)
+            stated = [parent or "" for parent in parents]  # null in releases of before
+            none = [""] * len(names)
+            return differing("parent_image_id is set at a first stage", names, stated, none)
         found = read_columns(
             self._release / self._plan.parent_path, ["class_id", "index", "image_id"]
         )

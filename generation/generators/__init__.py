@@ -39,6 +39,23 @@ class Screened:
     reasons: Sequence[str | None]
 
 
+NOT_FINITE = "its pixels are not finite numbers"
+
+
+def as_levels(images: np.ndarray) -> np.ndarray | Screened:
+    """float[N,H,W,C], about in [0, 255], rounded to uint8; images with NaN or infinity refused."""
+    finite = np.isfinite(images).all(axis=(1, 2, 3))
+    levels = np.clip(np.rint(np.nan_to_num(images, copy=False)), 0, 255).astype(np.uint8)
+    return refusing(levels, finite)
+
+
+def refusing(levels: np.ndarray, finite: np.ndarray) -> np.ndarray | Screened:
+    """uint8[N,H,W,C] as a generator gives them: those whose numbers were not finite are refused."""
+    if finite.all():
+        return levels
+    return Screened(levels, [None if whole else NOT_FINITE for whole in finite])
+
+
 class Generator(Protocol):
     """One stage's model, loaded. Returns uint8[N,H,W,3], or `Screened` if it may refuse images."""
 

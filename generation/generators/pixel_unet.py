@@ -8,9 +8,11 @@ import numpy as np
 
 from generation.checkpoint_files import STAGE_FILE, checkpoint_sha256, resolve_checkpoint
 from generation.errors import UserError
-from generation.generators import Generator, ImageBatch
+from generation.generators import Generator, ImageBatch, Screened, as_levels
+from generation.grey import images_in_colour
 from generation.noise import ahead_of_need, image_noise
 from generation.sampler_config import SamplerConfig
+from generation.timm_classifier import to_channels
 
 if TYPE_CHECKING:
     import torch
@@ -50,8 +52,11 @@ class PixelUNetGenerator:
     def __init__(self, network: "PixelUNet") -> None:
         self._network = network
 
-    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray:
-        """uint8[N,H,W,3]; raises UserError if the batch has no parents and the stage needs them."""
+    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
+        """uint8[N,H,W,3], or Screened if any is not finite.
+
+        Raises UserError if the batch has no parents and the stage needs them, or none in colour.
+        """
         import torch
 
         from generation.pixel_unet import augment, guided_denoiser
@@ -95,9 +100,15 @@ class PixelUNetGenerator:
         if batch.parents is None or batch.parents.shape[1] != config.low_resolution:
             given = "none" if batch.parents is None else f"{batch.parents.shape[1]} px"
             raise UserError(f"the stage needs parents of {config.low_resolution} px, got {given}")
-        images = batch.parents[..., : config.channels]
+        coloured = images_in_colour(batch.parents) if config.channels == 1 else 0
+        if coloured:
+            raise UserError(
+                f"{coloured} of {len(batch.parents)} parents are in colour, and the stage's "
+                "checkpoint is grey (channels = 1): their colour would be lost"
+            )
+        images = to_channels(batch.parents, config.channels)
         signal = torch.from_numpy(images.astype(np.float32) / 127.5 - 1)
-        return signal.permute(0, 3, 1, 2).to(self._network.prompt_tokens.device)
+        return signal.to(self._network.prompt_tokens.device)
 
 
 def _require_effect(config: "StageConfig", settings: SamplerConfig) -> None:
@@ -113,8 +124,8 @@ def _require_effect(config: "StageConfig", settings: SamplerConfig) -> None:
 _ALL_ONES = (1 << 64) - 1  # ~seed & this: a stream no image seed (53 bits) can be
 
 
-def _to_rgb(images: np.ndarray) -> np.ndarray:
+def _to_rgb(images: np.ndarray) -> np.ndarray | Screened:
     """float32[N,C,H,W] in [-1, 1] => uint8[N,H,W,3], rounded to the nearest level."""
-    levels = np.clip(np.rint((images + 1) * 127.5), 0, 255).astype(np.uint8)
-    rgb = np.repeat(levels, 3, axis=1) if levels.shape[1] == 1 else levels
-    return np.ascontiguousarray(rgb.transpose(0, 2, 3, 1))
+    channels = images.transpose(0, 2, 3, 1)
+    rgb = np.repeat(channels, 3, axis=3) if channels.shape[3] == 1 else channels
+    return as_levels(np.ascontiguousarray((rgb + 1) * 127.5))
