@@ -284,3 +284,7 @@ def _print_how_to_load(manifest: Manifest, release: ReleasePath) -> None:
         return
     files = f"{release}/{shard_name(config, split, '*', file_format)}"
     print(f'  images = load_dataset("{file_format}", data_files="{files}", split="train")')
+
+
+if __name__ == "__main__":
+    main()

@@ -1,13 +1,16 @@
 """What every console command shares: one clear line for bad input, exit code 2."""
 
 import errno
+import json
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from importlib.metadata import version
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from generation.errors import UserError, redacted
+from generation.own_packages import require_own_packages
 from generation.surroundings import expanded, settle_in
 from generation.terminal import printable
 
@@ -19,6 +22,8 @@ WRONG_PATH = (
     *(errno.EACCES, errno.EPERM, errno.EROFS),
 )
 HELP = {"help_option_names": ["-h", "--help"]}
+DISTRIBUTION = "synthetic-imagenet"
+INTERRUPTED = "interrupted: rerun the same command to go on"
 
 
 def run_command(function: Callable[..., Any]) -> NoReturn:
@@ -39,15 +44,16 @@ def run_commands(functions: Sequence[Callable[..., Any]], description: str) -> N
 
 
 def _new_app() -> typer.Typer:
-    return typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    return typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 def _run(app: typer.Typer) -> NoReturn:
     try:
+        require_own_packages()
         settle_in()
-        code = app(args=expanded(sys.argv[1:]), standalone_mode=False)
+        code = _parser(app)(args=expanded(sys.argv[1:]), standalone_mode=False)
         if code == EXIT_INTERRUPTED:  # what the parser makes of a KeyboardInterrupt
-            print("interrupted: rerun the same command to go on", file=sys.stderr)
+            _tell(INTERRUPTED, INTERRUPTED)
         sys.exit(code)
     except UserError as error:
         fail(str(error))
@@ -63,12 +69,55 @@ def _run(app: typer.Typer) -> NoReturn:
         fail(f"{error.format_message()} (see --help)")
 
 
+def _parser(app: typer.Typer) -> Any:
+    """The app's parser, which knows --version as well."""
+    donor = typer.Typer(add_completion=False)
+    donor.command()(_with_version)
+    parser = typer.main.get_command(app)
+    parser.params += typer.main.get_command(donor).params
+    return parser
+
+
+def _tell_version(context: typer.Context, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        print(f"{context.info_name} ({DISTRIBUTION}) {version(DISTRIBUTION)}")
+        raise typer.Exit
+
+
+def _with_version(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version.",
+            is_eager=True,
+            expose_value=False,
+            callback=_tell_version,
+        ),
+    ] = False,
+) -> None:
+    """Lends its option to every command."""
+
+
 def fail(message: str) -> NoReturn:
-    """Print one line on standard error and leave with exit code 2."""
-    say(f"error: {message}")
+    """Print one line on standard error and leave with exit code 2.
+
+    Under --json standard output holds a document, as ever: {"error": MESSAGE}.
+    """
+    _tell(f"error: {message}", message)
     raise SystemExit(EXIT_BAD_INPUT)
+
+
+def _tell(line: str, message: str) -> None:
+    say(line)
+    if "--json" in sys.argv[1:]:
+        print(json.dumps({"error": _one_line(message)}))
 
 
 def say(text: str) -> None:
     """Print one line on standard error, without secrets and escape sequences."""
-    print(printable(redacted(" ".join(text.split()))), file=sys.stderr, flush=True)
+    print(_one_line(text), file=sys.stderr, flush=True)
+
+
+def _one_line(text: str) -> str:
+    return printable(redacted(" ".join(text.split())))

@@ -295,3 +295,7 @@ def print_table(written: list[tuple[Path, Result]]) -> None:
                 name = key.replace("fd_", "fd_infinity_", 1)
                 print(f"{name} is not given: {value['infinity_refused']}")
         print(path)
+
+
+if __name__ == "__main__":
+    main()

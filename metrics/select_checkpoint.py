@@ -145,3 +145,7 @@ def _point(recipe: Recipe, resolution: int, folder: Path) -> Point:
     recipe.chain(resolution, "the checkpoints' resolution,")  # names the stages, if not this one
     changed = with_stage(recipe, resolution, changes)
     return Point(f"{run}-{step:06d}", {"run": run, "step": step}, changed)
+
+
+if __name__ == "__main__":
+    main()

@@ -132,3 +132,7 @@ def _run(course: Course, recipe: str, grid: Grid, dry_run: bool) -> None:
         return {"sampler": sampler_settings(best.recipe.chain(selection.resolution)[-1].sampler)}
 
     run_selection(course, "sampler", recipe, draw, changes, dry_run=dry_run)
+
+
+if __name__ == "__main__":
+    main()
