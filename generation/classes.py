@@ -8,6 +8,7 @@ from pathlib import Path
 
 from generation.errors import UserError, unknown_name
 from generation.named_files import named_file, names_in
+from generation.names import is_plain_part
 
 BUILTIN = Path(__file__).parent / "class_lists"
 COLUMNS = ("id", "wnid", "name", "prompt")
@@ -40,6 +41,12 @@ def load_classes(source: str) -> tuple[ClassEntry, ...]:
         raise UserError(f"class list {path}: no column {missing[0]!r}; need {', '.join(COLUMNS)}")
     if [row["id"] for row in rows] != [str(i) for i in range(len(rows))]:
         raise UserError(f"class list {path}: ids must count 0, 1, 2 … in order")
+    for wnid in (row["wnid"] for row in rows):
+        if wnid and not is_plain_part(wnid):
+            raise UserError(
+                f"class list {path}: wnid {wnid!r} becomes part of names: leave / \\ : and control "
+                "characters out, and a dot in front"
+            )
     for column in ("wnid", "name", "prompt"):
         _require_distinct(path, column, [row[column] for row in rows])
     return tuple(ClassEntry(int(r["id"]), r["wnid"], r["name"], r["prompt"]) for r in rows)

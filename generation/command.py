@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -13,6 +14,7 @@ from generation.errors import UserError, redacted
 from generation.own_packages import require_own_packages
 from generation.surroundings import expanded, settle_in
 from generation.terminal import printable
+from generation.toml_recipes import recipe_descriptions
 
 EXIT_FOUND_WANTING = 1  # the command did its work, and what it looked at is not as it should be
 EXIT_BAD_INPUT = 2
@@ -26,11 +28,14 @@ DISTRIBUTION = "synthetic-imagenet"
 INTERRUPTED = "interrupted: rerun the same command to go on"
 
 
-def run_command(function: Callable[..., Any]) -> NoReturn:
-    """Run `function` as a console command; its docstring is the help, shown as written."""
+def run_command(function: Callable[..., Any], recipes: Path | None = None) -> NoReturn:
+    """Run `function` as a console command; its docstring is the help, shown as written.
+
+    recipes: a folder of ours, whose recipes --list-recipes prints.
+    """
     app = _new_app()
     app.command(context_settings=HELP)(function)
-    _run(app)
+    _run(app, recipes)
 
 
 def run_commands(functions: Sequence[Callable[..., Any]], description: str) -> NoReturn:
@@ -47,11 +52,11 @@ def _new_app() -> typer.Typer:
     return typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
-def _run(app: typer.Typer) -> NoReturn:
+def _run(app: typer.Typer, recipes: Path | None = None) -> NoReturn:
     try:
         require_own_packages()
         settle_in()
-        code = _parser(app)(args=expanded(sys.argv[1:]), standalone_mode=False)
+        code = _parser(app, recipes)(args=expanded(sys.argv[1:]), standalone_mode=False)
         if code == EXIT_INTERRUPTED:  # what the parser makes of a KeyboardInterrupt
             _tell(INTERRUPTED, INTERRUPTED)
         sys.exit(code)
@@ -69,34 +74,46 @@ def _run(app: typer.Typer) -> NoReturn:
         fail(f"{error.format_message()} (see --help)")
 
 
-def _parser(app: typer.Typer) -> Any:
-    """The app's parser, which knows --version as well."""
-    donor = typer.Typer(add_completion=False)
-    donor.command()(_with_version)
+def _parser(app: typer.Typer, recipes: Path | None) -> Any:
+    """The app's parser, with the options that print something and leave."""
     parser = typer.main.get_command(app)
-    parser.params += typer.main.get_command(donor).params
+    if recipes is not None:
+        parser.params += _printing(
+            "--list-recipes", "Print the built-in recipes.", lambda _: _list_recipes(recipes)
+        )
+    parser.params += _printing("--version", "Print the version.", _print_version)
     return parser
 
 
-def _tell_version(context: typer.Context, wanted: bool) -> None:
-    if wanted and not context.resilient_parsing:
-        print(f"{context.info_name} ({DISTRIBUTION}) {version(DISTRIBUTION)}")
-        raise typer.Exit
+def _printing(name: str, told: str, show: Callable[[str], None]) -> list[Any]:
+    """The option `name`, by which a command calls show(COMMAND) and leaves."""
+
+    def answer(context: typer.Context, wanted: bool) -> None:
+        if wanted and not context.resilient_parsing:
+            show(context.info_name or "")
+            raise typer.Exit
+
+    option = typer.Option(name, help=told, is_eager=True, expose_value=False, callback=answer)
+
+    def lender(_: Annotated[bool, option] = False) -> None:
+        """Never called: its option is lent."""
+
+    app = typer.Typer(add_completion=False)
+    app.command()(lender)
+    return list(typer.main.get_command(app).params)
 
 
-def _with_version(
-    _: Annotated[
-        bool,
-        typer.Option(
-            "--version",
-            help="Print the version.",
-            is_eager=True,
-            expose_value=False,
-            callback=_tell_version,
-        ),
-    ] = False,
-) -> None:
-    """Lends its option to every command."""
+def _print_version(command: str) -> None:
+    print(f"{command} ({DISTRIBUTION}) {version(DISTRIBUTION)}")
+
+
+def _list_recipes(folder: Path) -> None:
+    found = recipe_descriptions(folder)
+    if _as_json():
+        print(json.dumps(found, indent=1))
+        return
+    width = max(map(len, found))
+    print("\n".join(f"{name:{width}}  {description}" for name, description in found.items()))
 
 
 def fail(message: str) -> NoReturn:
@@ -110,8 +127,12 @@ def fail(message: str) -> NoReturn:
 
 def _tell(line: str, message: str) -> None:
     say(line)
-    if "--json" in sys.argv[1:]:
+    if _as_json():
         print(json.dumps({"error": _one_line(message)}))
+
+
+def _as_json() -> bool:
+    return "--json" in sys.argv[1:]
 
 
 def say(text: str) -> None:

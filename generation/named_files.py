@@ -29,6 +29,26 @@ def named_file(kind: str, folder: Path, suffix: str, source: str) -> Path:
     raise UserError(f"{kind} {shortened(source)} does not exist: there is no such file{near}")
 
 
+def require_folder(path: Path, option: str) -> None:
+    """UserError if no folder can be made at `path` because a file is in the way."""
+    for place in (path, *path.parents):
+        if place.is_dir():
+            return
+        if place.exists():
+            raise UserError(f"{option} {path}: {place} is a file; name a folder")
+
+
+def no_folder(path: object) -> str | None:
+    """None where `path` is a folder or a URL; else what names the nearest one, if one is near."""
+    if not isinstance(path, Path) or path.is_dir():
+        return None
+    try:
+        beside = [str(path.with_name(found.name)) for found in path.parent.iterdir()]
+    except (OSError, ValueError):
+        beside = []
+    return nearest(str(path), beside)
+
+
 def is_file(path: Path) -> bool:
     """Whether there is such a file; what can be no path at all is none."""
     try:

@@ -24,9 +24,9 @@ def settle_in() -> None:
 class _Pipe(io.FileIO):
     """A pipe whose reader may go, as `head` does: what follows is thrown away, and work goes on."""
 
-    def write(self, content: Any) -> int | None:
+    def write(self, content: Any) -> int:
         try:
-            return super().write(content)
+            return super().write(content) or 0
         except BrokenPipeError:
             return len(memoryview(content).cast("B"))
 

@@ -20,6 +20,14 @@ def recipe_names_in(folder: Path) -> list[str]:
     return names_in(folder, SUFFIX)
 
 
+def recipe_descriptions(folder: Path) -> dict[str, str]:
+    """What each of the recipes in a folder of ours says it is."""
+    return {
+        name: str(_read("recipe", folder, name, ()).get("description", ""))
+        for name in recipe_names_in(folder)
+    }
+
+
 def load_toml(
     model: type[Model], kind: str, folder: Path, source: str, changes: Sequence[str] = ()
 ) -> Model:
@@ -87,12 +95,23 @@ def _read(kind: str, folder: Path, source: str, children: tuple[str, ...]) -> di
         raise UserError(f"{kind} {path} is not valid TOML: {error}") from None
     except RecursionError:
         raise UserError(f"{kind} {path} is not valid TOML: it is nested too deeply") from None
+    if _has_nul(content):
+        raise UserError(f"{kind} {path}: a text in it has a NUL character, \\u0000: take it out")
     base = content.pop(BASE, None)
     if base is None:
         return content
     if not isinstance(base, str) or base in (source, *children):
         raise UserError(f"{kind} {path}: base {base!r} is not the name of another recipe")
     return merged(_read(kind, folder, base, (source, *children)), content)
+
+
+def _has_nul(content: Any) -> bool:
+    """Whether a text has a character that no file's name may have, nor any other setting needs."""
+    if isinstance(content, dict):
+        return any(_has_nul(part) for part in content.values())
+    if isinstance(content, list):
+        return any(_has_nul(part) for part in content)
+    return isinstance(content, str) and "\0" in content
 
 
 def _parse_change(change: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from metrics.selection_options import (
     SomeWorkers,
     Split,
     Test,
+    require_places,
 )
 from metrics.selection_report import run_selection
 from metrics.sweep import AXES, Grid, parse_grid, sampler_settings, sweep_points
@@ -102,6 +103,7 @@ def select_sampler(
         --per-class 20 --short-list 0 --out sweeps/super-resolution
     """
     require_tuning(split if test is None else test)
+    require_places(out, cache, device)
     chosen = load_recipe(recipe)
     resolution = stage if stage is not None else chosen.stages[0].resolution
     axes = dict(zip(AXES, (guidance, gamma, steps, noise_augmentation), strict=True))
