@@ -81,7 +81,7 @@ def select_classes(classes: tuple[ClassEntry, ...], wanted: str) -> tuple[ClassE
     names = [name.strip() for name in wanted.split(",") if name.strip()]
     for name in names:
         if name not in by_name:
-            raise unknown_name("class", name, [c.wnid for c in classes[:20]])
+            raise unknown_name("class", name, [c.wnid for c in classes], by_name)
     if not names:
         raise UserError("--classes names no class")
     return tuple(sorted({by_name[name] for name in names}, key=lambda c: c.label))

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -18,7 +19,8 @@ from generation.toml_recipes import recipe_descriptions
 
 EXIT_FOUND_WANTING = 1  # the command did its work, and what it looked at is not as it should be
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130  # as shells count a process that SIGINT ended
+EXIT_LONG_WORD = re.compile(r"(\S{400})\S+")  # what was typed or pasted by mistake
+INTERRUPTED = 130  # as shells count a process that SIGINT ended
 WRONG_PATH = (
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
     *(errno.EACCES, errno.EPERM, errno.EROFS),
@@ -141,4 +143,5 @@ def say(text: str) -> None:
 
 
 def _one_line(text: str) -> str:
-    return printable(redacted(" ".join(text.split())))
+    words = LONG_WORD.sub(r"\1…", redacted(" ".join(text.split())))
+    return printable(words)

@@ -35,7 +35,8 @@ def require_folder(path: Path, option: str) -> None:
         if place.is_dir():
             return
         if place.exists():
-            raise UserError(f"{option} {path}: {place} is a file; name a folder")
+            where = "" if place == path else f": {place}"
+            raise UserError(f"{option} {path}{where} is a file; name a folder")
 
 
 def no_folder(path: object) -> str | None:

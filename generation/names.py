@@ -39,7 +39,7 @@ def plain_name(text: str) -> str:
 def is_plain_part(part: str) -> bool:
     """Neither empty, "..", hidden, of another drive or protocol, nor with characters of control."""
     fits = 0 < len(part.encode(errors="replace")) <= LONGEST
-    return fits and part.isprintable() and part[0] != "." and not set(part) & set("\\:")
+    return fits and part.isprintable() and part[0] != "." and not set(part) & set("/\\:")
 
 
 PlainPath = Annotated[str, AfterValidator(plain_path)]

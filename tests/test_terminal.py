@@ -12,8 +12,10 @@ import pytest
 from generation import command, own_packages
 from generation.command import run_command
 from generation.errors import LISTED, UserError, unknown_name
+from generation.options import Json
 from generation.own_packages import require_own_packages
 from generation.surroundings import expanded
+from generation.training_recipe import BUILTIN
 from tests.conftest import ROOT, run
 
 
@@ -47,12 +49,12 @@ def run_here(
 ) -> tuple[int, str, str]:
     """A command of one option run in this process: its exit code, output and errors."""
 
-    def example(colour: str = "red", as_json: bool = False) -> None:
+    def example(colour: str = "red", as_json: Json = False) -> None:  # noqa: ARG001
         raise UserError(f"no colour {colour}")
 
     monkeypatch.setattr(sys, "argv", ["example", *arguments])
     with pytest.raises(SystemExit) as end:
-        run_command(example)
+        run_command(example, BUILTIN)
     captured = capsys.readouterr()
     return int(end.value.code or 0), captured.out, captured.err
 
@@ -74,12 +76,38 @@ def test_an_error_without_json_leaves_the_output_empty(
     assert run_here(monkeypatch, capsys) == (2, "", "error: no colour red\n")
 
 
+def test_a_page_given_by_mistake_is_cut(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    code, out, err = run_here(monkeypatch, capsys, "--colour", "x" * 5000, "--json")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert len(err) < 500
+    assert len(json.loads(out)["error"]) < 500
+
+
 def test_every_command_says_its_version(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     code, out, err = run_here(monkeypatch, capsys, "--version")
     assert (code, err) == (0, "")
     assert out.endswith("(synthetic-imagenet) 0.1.0\n")
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_the_built_in_recipes_are_listed_with_what_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_json: bool
+):
+    arguments = ("--list-recipes", "--json") if as_json else ("--list-recipes",)
+    code, out, err = run_here(monkeypatch, capsys, *arguments)
+    assert (code, err) == (0, "")
+    names = list(json.loads(out)) if as_json else [line.split()[0] for line in out.splitlines()]
+    assert names == sorted(path.stem for path in BUILTIN.glob("*.toml"))
+    assert "text-conditioned pixel U-Net" in out
+
+
+@pytest.mark.parametrize("name", ["build-dataset", "finetune-generator", "train-classifier"])
+def test_commands_that_take_a_recipe_list_theirs(name: str):
+    assert "fashion-mnist" in run([name, "--list-recipes"]).stdout
 
 
 def test_bytes_that_are_no_text_are_refused_by_name():
