@@ -19,14 +19,14 @@ from generation.toml_recipes import recipe_descriptions
 
 EXIT_FOUND_WANTING = 1  # the command did its work, and what it looked at is not as it should be
 EXIT_BAD_INPUT = 2
-EXIT_LONG_WORD = re.compile(r"(\S{400})\S+")  # what was typed or pasted by mistake
-INTERRUPTED = 130  # as shells count a process that SIGINT ended
+EXIT_INTERRUPTED = 130  # as shells count a process that SIGINT ended
 WRONG_PATH = (
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
     *(errno.EACCES, errno.EPERM, errno.EROFS),
 )
 HELP = {"help_option_names": ["-h", "--help"]}
 DISTRIBUTION = "synthetic-imagenet"
+LONG_WORD = re.compile(r"(\S{400})\S+")  # what was typed or pasted by mistake
 INTERRUPTED = "interrupted: rerun the same command to go on"
 
 

@@ -117,7 +117,7 @@ def test_the_line_that_loads_a_release_does_so_whatever_its_name(
         assert len(found) == 6
 
 
-def test_a_release_may_not_stand_in_its_own_source(recipe: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_release_may_not_stand_in_its_own_source(recipe: Path):
     from PIL import Image
 
     for split in ("train", "test"):
