@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.accept import LocatedRule, StageFacts, locate_rule
+from builder.differences import stage_differences
 from builder.estimate import (
     StageEstimate,
     as_lines,
@@ -146,7 +147,12 @@ def plan_build(
         environments=earlier.environments if earlier else (),
     )
     if earlier:
-        _require_same_release(release, earlier, state)
+        _require_same_release(
+            release,
+            earlier,
+            state,
+            lambda: stage_differences(release, recipe.seed, classes, stages),
+        )
     return BuildPlan(
         recipe=recipe,
         classes=classes,
@@ -192,18 +198,26 @@ def _keep_encodings(
     return encodings
 
 
-def _require_same_release(release: ReleasePath, old: SyntheticState, new: SyntheticState) -> None:
-    """UserError unless `old`, what the folder holds, can grow into `new`."""
+def _require_same_release(
+    release: ReleasePath,
+    old: SyntheticState,
+    new: SyntheticState,
+    differences: Callable[[], str],
+) -> None:
+    """UserError unless `old`, what the folder holds, can grow into `new`.
+
+    differences: tells in which settings their stages differ.
+    """
     if old.format != new.format:
         raise UserError(
             f"{release} holds {FORMAT_NAMES[old.format]} files, asked for is "
             f"{FORMAT_NAMES[new.format]}: give --format {old.format}, or name another --out"
         )
-    changed = [r for r, print_ in old.stages.items() if new.stages.get(r) != print_]
+    changed = [int(r) for r, print_ in old.stages.items() if new.stages.get(r) != print_]
     if changed:
         raise UserError(
-            f"{release} holds another release: {old.name}, whose stage {changed[0]} was made with "
-            "other settings; name another --out or use the same recipe"
+            f"{release} holds another release: {old.name}, whose stage {min(changed)} was made "
+            f"with other settings{differences()}; name another --out or use the same recipe"
         )
     if old.shard != new.shard:
         raise UserError(

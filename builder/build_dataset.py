@@ -1,5 +1,6 @@
 """The command `build-dataset`."""
 
+import glob
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from builder.cluster import ClusterOptions
 from builder.dry_run import print_plan
 from builder.lease import claimed
 from builder.manifest import Manifest
-from builder.recipe import Recipe, load_recipe
+from builder.recipe import BUILTIN, Recipe, load_recipe
 from builder.run import Outcome, RunSettings
 from generation.classes import load_classes, select_classes
 from generation.command import run_command, say
@@ -28,7 +29,7 @@ from generation.storage import (
     release_path,
     require_no_secret,
 )
-from generation.views import CropRule
+from generation.views import MOST_SIDE, CropRule
 
 DEFAULT_RECIPE = "imagenet-if"
 EXIT_QUARANTINED = 3  # the rest is done
@@ -87,7 +88,7 @@ OnBadImages = Annotated[
 
 def main() -> None:
     """Console entry point."""
-    run_command(build_dataset)
+    run_command(build_dataset, BUILTIN)
 
 
 def build_dataset(
@@ -193,13 +194,14 @@ def _import_real(
         raise UserError(
             f"--views {views!r}: give numbers, comma-separated, such as 64,256"
         ) from None
-    if min(resolutions) < 1:
-        raise UserError(f"--views {views!r}: resolutions are at least 1")
+    if min(resolutions) < 1 or max(resolutions) > MOST_SIDE:
+        raise UserError(f"--views {views!r}: resolutions are at least 1 and at most {MOST_SIDE}")
     require_no_secret(name)  # it is recorded as the release's source
     source = open_source(name)
     for remark in source.remarks:
         say(f"{source.name}: {remark}")
     release = release_path(out or f"releases/{source.release}")
+    _require_outside(release, SourceName.parse(name).name)
     rule: CropRule = crop or ("pad" if source.name == "fashion-mnist" else "center-crop")
     total = sum(len(s.labels) for s in source.splits.values()) * (1 + len(resolutions))
     with (
@@ -217,6 +219,15 @@ def _import_real(
             bad_images,
         )
     return report_outcome(outcome, release, as_json)
+
+
+def _require_outside(release: ReleasePath, source: str) -> None:
+    """UserError for a release in its own source, which the next look at that would import."""
+    folder = next((Path(n) for n in (source, source.rpartition(":")[0]) if Path(n).is_dir()), None)
+    if not source or folder is None or not isinstance(release, Path):
+        return
+    if release.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"--out {release} is inside the real images in {folder}: name another")
 
 
 def report_outcome(outcome: Outcome, release: ReleasePath, as_json: bool) -> int:
@@ -274,13 +285,25 @@ def _print_how_to_load(manifest: Manifest, release: ReleasePath) -> None:
         print(f"slots left empty ({counts}): no attempt was accepted; reasons in rejections/")
     file_format = shard_format(manifest.shards[0].path)
     print("load it with:")
-    if file_format == "arrow" and isinstance(release, Path):
+    local = isinstance(release, Path)
+    if file_format == "arrow" and local:
         print("  from datasets import load_from_disk")
-        print(f'  images = load_from_disk("{release}/{config}/{split}")')
+        print(f"  images = load_from_disk({_quoted(f'{release}/{config}/{split}')})")
         return
     print("  from datasets import load_dataset")
-    if isinstance(release, Path):
-        print(f'  images = load_dataset("{release}", "{config}", split="{split}")')
+    literal = glob.escape(str(release)) if local else str(release)
+    if local and literal == str(release):
+        print(f'  images = load_dataset({_quoted(literal)}, "{config}", split="{split}")')
         return
-    files = f"{release}/{shard_name(config, split, '*', file_format)}"
-    print(f'  images = load_dataset("{file_format}", data_files="{files}", split="train")')
+    # load_dataset takes a folder's name for a pattern, so that [ and ? in it have to be escaped
+    files = _quoted(f"{literal}/{shard_name(config, split, '*', file_format)}")
+    print(f'  images = load_dataset("{file_format}", data_files={files}, split="train")')
+
+
+def _quoted(text: str) -> str:
+    """As Python reads it."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+if __name__ == "__main__":
+    main()

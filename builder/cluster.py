@@ -1,5 +1,6 @@
 """The Dask cluster of a build: one on this machine, or one that runs already."""
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
@@ -64,8 +65,8 @@ class ClusterOptions:
             raise UserError("give --scheduler or --scheduler-file, not both")
         if self.workers is not None and self.foreign:
             raise UserError("--workers is for this machine; a running cluster has its own workers")
-        if self.scheduler_file is not None and not self.scheduler_file.is_file():
-            raise UserError(f"--scheduler-file {self.scheduler_file} does not exist")
+        if self.scheduler_file is not None:
+            _require_address(self.scheduler_file)
         tls = {"--tls-ca": self.tls_ca, "--tls-cert": self.tls_cert, "--tls-key": self.tls_key}
         if not any(tls.values()):
             return
@@ -91,6 +92,21 @@ class ClusterOptions:
     @property
     def address(self) -> str:
         return self.scheduler or f"the address in {self.scheduler_file}"
+
+
+def _require_address(file: Path) -> None:
+    """UserError unless it is a file as a Dask scheduler writes it: JSON with its address."""
+    if not file.is_file():
+        raise UserError(f"--scheduler-file {file} does not exist")
+    try:
+        address = json.loads(file.read_bytes())["address"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        address = None
+    if not isinstance(address, str) or not address:
+        raise UserError(
+            f"--scheduler-file {file} holds no scheduler's address: give the file that "
+            "`dask scheduler --scheduler-file` wrote"
+        )
 
 
 @dataclass(frozen=True)

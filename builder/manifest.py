@@ -12,6 +12,7 @@ from builder.origin import ORIGIN, Count
 from generation.classes import ClassEntry
 from generation.commit import canonical_json, sha256_text, write_atomically
 from generation.errors import UserError
+from generation.named_files import no_folder
 from generation.names import plain_path
 from generation.shard_files import plain_shard_path, shard_split
 from generation.storage import ReleasePath, read_text
@@ -189,7 +190,13 @@ def read_manifest(release: ReleasePath) -> Manifest:
     try:
         text = read_text(path)
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{release} is not a finished release: no {MANIFEST_FILE} there") from None
+        missing = no_folder(release)
+        reason = (
+            f"there is no such folder{missing}"
+            if missing is not None
+            else f"no {MANIFEST_FILE} there"
+        )
+        raise UserError(f"{release} is not a finished release: {reason}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     content, stated = _hashed_content(path, text)

@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
+
+from safetensors import SafetensorError
 
 from builder.accept import AcceptRule, LocatedRule
 from builder.gpu_memory import require_memory
@@ -20,11 +23,15 @@ from builder.writing import beside_next_shard
 from generation.classes import ClassEntry
 from generation.commit import canonical_json
 from generation.errors import UserError
-from generation.generators import Generator, generator_source
+from generation.generators import MODULES, Generator, generator_source
 from generation.sampler_config import SamplerConfig
 from generation.shard_files import read_shard
 from generation.storage import ReleasePath
 
+NO_CHECKPOINT = (  # what our generators' loaders raise for other files and for parts of one
+    *(EOFError, LookupError, TypeError, ValueError, AttributeError),
+    *(UnpicklingError, SafetensorError),
+)
 COLUMNS = {
     "class_id": "string",
     "prompt": "string",
@@ -129,7 +136,15 @@ def load_generator(stage: StageRecipe, checkpoint: Path, sha256: str) -> Generat
     if source.sha256(checkpoint) != sha256:
         raise UserError(f"checkpoint {checkpoint} was changed after the build was planned")
     require_memory([stage])
-    return source.load(checkpoint, stage.compile)
+    try:
+        return source.load(checkpoint, stage.compile)
+    except NO_CHECKPOINT as error:
+        if stage.generator not in MODULES:  # its author needs the traceback
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(
+            f"checkpoint {stage.checkpoint} cannot be loaded as {stage.generator}: {reason}"
+        ) from None
 
 
 @lru_cache(maxsize=1)

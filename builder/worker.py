@@ -180,10 +180,16 @@ def _keep_terms(job: Job, terms: Terms) -> None:
         seen = sha256_file(job.release / STATE_FILE)
     except FileNotFoundError:
         seen = None
+    if seen is None:
+        raise UserError(
+            f"worker {worker.address} finds no {STATE_FILE} in {job.release}: either it was "
+            "removed meanwhile, or --out is not on storage that client and workers share"
+        )
     if seen != terms.state_sha256:
         raise UserError(
-            f"worker {worker.address} does not see this release at {job.release}: --out must be "
-            "on storage that client and workers share"
+            f"worker {worker.address} sees another {STATE_FILE} in {job.release} than this build "
+            "wrote: either it was changed meanwhile, or --out is not on storage that client and "
+            "workers share"
         )
 
 

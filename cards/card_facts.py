@@ -1,5 +1,6 @@
 """What a dataset card says, taken from the manifest; a fact that is missing is an error."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -145,10 +146,26 @@ def stage_facts(manifest: Manifest) -> list[StageFacts]:
     made = require(manifest, manifest.origin, "stages", "origin")
     recipe = require(manifest, manifest.origin, "recipe", "origin")
     told = {stage.get("resolution"): stage for stage in recipe.get("stage", [])}
+    _require_told(manifest, [told.get(stage.get("resolution"), {}) for stage in made])
     return [
         _stage_facts(manifest, f"origin.stages.{i}", stage, told.get(stage.get("resolution"), {}))
         for i, stage in enumerate(made)
     ]
+
+
+def _require_told(manifest: Manifest, stages: Sequence[dict[str, Any]]) -> None:
+    """UserError that names all that the recipe does not say of its stages, and a card needs."""
+    missing = [
+        f"{name} in origin.recipe.stage at {stage.get('resolution')} px"
+        for stage in stages
+        for name in ("sampler_source", "model")
+        if not stage.get(name)
+    ]
+    if missing:
+        raise UserError(
+            f"manifest of {manifest.name} lacks {', '.join(missing)}, so no card can be rendered: "
+            "say it in the recipe and run build-dataset again; no image is made anew"
+        )
 
 
 def _stage_facts(
@@ -158,12 +175,6 @@ def _stage_facts(
     names = ("resolution", "generator", "checkpoint", "checkpoint_sha256", "sampler", "encoding")
     facts = {name: require(manifest, made, name, where) for name in names}
     recipe = f"origin.recipe.stage at {facts['resolution']} px"
-    for name in ("sampler_source", "model"):
-        if not told.get(name):
-            raise UserError(
-                f"manifest of {manifest.name} lacks {name} in {recipe}, so no card can be rendered:"
-                " say it in the recipe and run build-dataset again; no image is made anew"
-            )
     return StageFacts(
         **facts,
         sampler_source=told["sampler_source"],

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from generation.command import run_command
+from generation.named_files import require_folder
 from generation.storage import release_path
 from generation.terminal import printable
 
@@ -45,6 +46,8 @@ def leaderboard(
     from cards.page import write_site
     from cards.result_folder import read_folder
 
+    if out is not None:
+        require_folder(out, "--out")
     found = read_folder(results)
     shown = [release_path(r) for r in release or []]
     facets = assemble_board(found, shown, published=published)

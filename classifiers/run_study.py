@@ -176,3 +176,7 @@ def _report(
         return
     print(text)
     print(f"report: {', '.join(map(str, [folder / 'report.md', *pictures]))}")
+
+
+if __name__ == "__main__":
+    main()

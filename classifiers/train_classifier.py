@@ -20,10 +20,11 @@ from classifiers.experiment import (
     run_experiment,
     seed_paths,
 )
-from classifiers.recipe import load_recipe, recipe_names
+from classifiers.recipe import BUILTIN, load_recipe, recipe_names
 from classifiers.task import Task
 from generation.command import run_command
 from generation.errors import UserError
+from generation.named_files import require_folder
 from generation.options import Json
 from generation.progress import progress_bar
 
@@ -119,7 +120,7 @@ Save = Annotated[
 
 def main() -> None:
     """Console entry point."""
-    run_command(train_classifier)
+    run_command(train_classifier, BUILTIN)
 
 
 def train_classifier(
@@ -189,6 +190,8 @@ def train_classifier(
 def _require_suffix(option: str, path: Path | None, suffix: str) -> None:
     if path is not None and path.suffix != suffix:
         raise UserError(f"{option} {path}: give a file name that ends in {suffix}")
+    if path is not None:
+        require_folder(path.parent, option)
 
 
 def _require_free(task: Task, paths: Mapping[int, Path]) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from generation.errors import UserError, unknown_name
+from generation.named_files import named_file, names_in
+from generation.names import is_plain_part
 
 BUILTIN = Path(__file__).parent / "class_lists"
 COLUMNS = ("id", "wnid", "name", "prompt")
@@ -28,11 +30,7 @@ def load_classes(source: str) -> tuple[ClassEntry, ...]:
     Raises UserError for an unknown name, a file that is no CSV in UTF-8, a missing column, ids
     that are not 0, 1, 2 …, or a wnid, name or prompt that stands twice.
     """
-    path = Path(source) if source.endswith(".csv") else BUILTIN / f"{source}.csv"
-    if not path.is_file():
-        if source.endswith(".csv"):
-            raise UserError(f"class list {source} does not exist")
-        raise unknown_name("class list", source, builtin_lists())
+    path = named_file("class list", BUILTIN, ".csv", source)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
@@ -43,6 +41,12 @@ def load_classes(source: str) -> tuple[ClassEntry, ...]:
         raise UserError(f"class list {path}: no column {missing[0]!r}; need {', '.join(COLUMNS)}")
     if [row["id"] for row in rows] != [str(i) for i in range(len(rows))]:
         raise UserError(f"class list {path}: ids must count 0, 1, 2 … in order")
+    for wnid in (row["wnid"] for row in rows):
+        if wnid and not is_plain_part(wnid):
+            raise UserError(
+                f"class list {path}: wnid {wnid!r} becomes part of names: leave / \\ : and control "
+                "characters out, and a dot in front"
+            )
     for column in ("wnid", "name", "prompt"):
         _require_distinct(path, column, [row[column] for row in rows])
     return tuple(ClassEntry(int(r["id"]), r["wnid"], r["name"], r["prompt"]) for r in rows)
@@ -50,7 +54,7 @@ def load_classes(source: str) -> tuple[ClassEntry, ...]:
 
 def builtin_lists() -> list[str]:
     """Names of the built-in lists."""
-    return sorted(path.stem for path in BUILTIN.glob("*.csv"))
+    return names_in(BUILTIN, ".csv")
 
 
 def same_classes(a: Sequence[ClassEntry], b: Sequence[ClassEntry]) -> bool:
@@ -77,7 +81,7 @@ def select_classes(classes: tuple[ClassEntry, ...], wanted: str) -> tuple[ClassE
     names = [name.strip() for name in wanted.split(",") if name.strip()]
     for name in names:
         if name not in by_name:
-            raise unknown_name("class", name, [c.wnid for c in classes[:20]])
+            raise unknown_name("class", name, [c.wnid for c in classes], by_name)
     if not names:
         raise UserError("--classes names no class")
     return tuple(sorted({by_name[name] for name in names}, key=lambda c: c.label))

@@ -2,8 +2,11 @@
 
 import re
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 HIDDEN = "***"
+LISTED = 40  # names in one line
+SHOWN = 200  # characters of what was given
 # Of an address: what stands before @, if it is more than a name (a container's, a user's), and
 # parameters that open a door.
 USER = re.compile(r"(://)[^\s/@:]*:(?!\d+/)\S*@|(https?://)[^\s/@:?#]{12,}@")
@@ -25,6 +28,29 @@ def redacted(text: str) -> str:
     return PARAMETER.sub(rf"\1{HIDDEN}", hidden)
 
 
-def unknown_name(kind: str, name: str, options: Iterable[str]) -> UserError:
-    """The error for a name that is none of `options`, which it lists."""
-    return UserError(f"unknown {kind} {name!r}; known: {', '.join(sorted(options))}")
+def unknown_name(
+    kind: str, name: str, options: Iterable[str], others: Iterable[str] = ()
+) -> UserError:
+    """The error for a name that is none of `options`, which it lists, the nearest one last.
+
+    others: names that would do as well, and are too many to list.
+    """
+    known = sorted(options)
+    unknown = f"unknown {kind} {shortened(name)!r}"
+    if not known:
+        return UserError(f"{unknown}; there is none")
+    more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
+    listed = f"known: {', '.join(known[:LISTED])}{more}"
+    return UserError(f"{unknown}; {listed}{nearest(name, [*known, *others])}")
+
+
+def nearest(name: str, options: Iterable[str]) -> str:
+    """What ends an error about a name that is nearly one of `options`; empty if none is near."""
+    by_lower = {option.lower(): option for option in options}
+    close = get_close_matches(name.lower()[:SHOWN], by_lower, n=1)
+    return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
+
+
+def shortened(text: str) -> str:
+    """`text`, or its beginning if it would fill the terminal."""
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from generation.classes import load_classes
+from generation.classes import class_difference, load_classes
 from generation.command import run_command
 from generation.errors import UserError
 from generation.grey import with_channels_of
@@ -17,7 +17,7 @@ from generation.progress import progress_bar
 from generation.starting_point import prompts_of, starting_network, with_network_of
 from generation.storage import ReleasePath, release_path
 from generation.timm_classifier import to_channels
-from generation.training_recipe import TrainingRecipe, load_training_recipe
+from generation.training_recipe import BUILTIN, TrainingRecipe, load_training_recipe
 from generation.training_run import TrainingRun, claim_folder, training_record
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def main() -> None:
     of two threads took 22 s spinning, 4.4 s asleep (load 8 on 2 cores). torch reads it once.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    run_command(finetune_generator)
+    run_command(finetune_generator, BUILTIN)
 
 
 def finetune_generator(
@@ -166,8 +166,11 @@ def _load_data(
     """The stage's images and, for super-resolution, their views at the parent's resolution."""
     images = _load_split(data, recipe.stage.resolution, split, per_class)
     wnids = tuple(c.wnid for c in load_classes(recipe.classes))
-    if images.class_ids != wnids:
-        raise UserError(f"{data} has other classes than the recipe's list {recipe.classes!r}")
+    difference = class_difference(images.class_ids, wnids)
+    if difference:
+        raise UserError(
+            f"{data} has other classes than the recipe's list {recipe.classes!r}: {difference}"
+        )
     low = recipe.stage.low_resolution
     if low is None:
         return images, None

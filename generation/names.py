@@ -24,7 +24,7 @@ RECIPE_NAME = re.compile(r"[\w-][\w.-]{0,99}")
 
 def plain_path(text: str) -> str:
     """`text` if it names a file below the folder it is joined to; ValueError if it may not."""
-    if not all(_is_plain(part) for part in text.split("/")):
+    if not all(is_plain_part(part) for part in text.split("/")):
         raise ValueError(f"{text!r} is no plain path within: relative, without .. and hidden parts")
     return text
 
@@ -36,10 +36,10 @@ def plain_name(text: str) -> str:
     return text
 
 
-def _is_plain(part: str) -> bool:
+def is_plain_part(part: str) -> bool:
     """Neither empty, "..", hidden, of another drive or protocol, nor with characters of control."""
     fits = 0 < len(part.encode(errors="replace")) <= LONGEST
-    return fits and part.isprintable() and part[0] != "." and not set(part) & set("\\:")
+    return fits and part.isprintable() and part[0] != "." and not set(part) & set("/\\:")
 
 
 PlainPath = Annotated[str, AfterValidator(plain_path)]

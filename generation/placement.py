@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from generation.errors import UserError, shortened
 from generation.finite import require_finite
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -42,6 +43,25 @@ class Placement:
                 network.apply(_by_convolution)
             network.compile(dynamic=False)
         return network
+
+
+def chosen_device(name: str) -> str:
+    """The torch device of that name; "auto": a GPU if there is one, else the CPU.
+
+    UserError for a device that this machine has not.
+    """
+    gpus = ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    known = ["cpu", *(gpus if torch.cuda.is_available() else [])]
+    if torch.backends.mps.is_available():
+        known.append("mps")
+    if name == "auto":
+        return "cuda" if "cuda" in known else "cpu"
+    if name not in known:
+        raise UserError(
+            f"--device {shortened(name)!r}: torch has no such device here; known: auto, "
+            f"{', '.join(known)}"
+        )
+    return name
 
 
 def best_placement(compiled: bool) -> Placement:

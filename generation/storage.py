@@ -81,10 +81,25 @@ def absolute_if_file(name: str) -> str:
 
 
 def split_release(text: str) -> tuple[str, list[str]]:
-    """RELEASE[:PART…] to the release, which may be a URL, and its parts."""
+    """RELEASE[:PART…] to the release, which may be a URL or a folder with : in its name, and parts.
+
+    Of several folders that may be meant it is the one of the shortest name.
+    """
     protocol, separator, rest = text.rpartition("://")
-    release, *parts = rest.split(":")
-    return protocol + separator + release, parts
+    pieces = rest.split(":")
+    count = 1
+    if not separator:
+        found = (n for n in range(1, len(pieces) + 1) if is_folder(":".join(pieces[:n])))
+        count = next(found, 1)
+    return protocol + separator + ":".join(pieces[:count]), pieces[count:]
+
+
+def is_folder(name: str) -> bool:
+    """Whether there is such a folder; what can be no path at all is none."""
+    try:
+        return bool(name) and Path(name).is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def release_name(release: ReleasePath) -> str:

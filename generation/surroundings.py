@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TextIO
 
 from generation.errors import UserError
 
@@ -17,16 +18,52 @@ TILDE = re.compile(r"(--[A-Za-z][\w-]*=)?(~[^/]*(?:/.*)?)")
 def settle_in() -> None:
     """Make this process one in which libraries find a home and any text can be printed."""
     _ensure_home()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # one that knows ASCII only, say
-            stream.reconfigure(errors="backslashreplace")
+    sys.stdout, sys.stderr = _forgiving(sys.stdout), _forgiving(sys.stderr)
+
+
+class _Pipe(io.FileIO):
+    """A pipe whose reader may go, as `head` does: what follows is thrown away, and work goes on."""
+
+    def write(self, content: Any) -> int:
+        try:
+            return super().write(content) or 0
+        except BrokenPipeError:
+            return len(memoryview(content).cast("B"))
+
+
+def _forgiving(stream: TextIO) -> TextIO:
+    """`stream`, which takes any text even where it knows ASCII only, and no reader's end amiss."""
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    stream.reconfigure(errors="backslashreplace")
+    if not _is_pipe(stream):
+        return stream
+    stream.flush()
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Pipe(stream.fileno(), "w", closefd=False)),
+        encoding=stream.encoding,
+        errors="backslashreplace",
+        line_buffering=stream.line_buffering,
+    )
+
+
+def _is_pipe(stream: TextIO) -> bool:
+    try:
+        mode = os.fstat(stream.fileno()).st_mode
+    except (OSError, ValueError):  # closed, or no file's
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 def expanded(arguments: Sequence[str]) -> list[str]:
     """`arguments` with the home folder in place of a ~ that starts one, or an --option=~/value.
 
-    Shells do that for an argument of its own alone.
+    Shells do that for an argument of its own alone. UserError for bytes that are no text: what
+    names a file is recorded in files that are text.
     """
+    for argument in arguments:
+        if not argument.isascii() and any("\ud800" <= c <= "\udfff" for c in argument):
+            raise UserError(f"{argument!r} is no text in UTF-8: rename what has that name")
     found = [(argument, TILDE.fullmatch(argument)) for argument in arguments]
     return [
         (match[1] or "") + os.path.expanduser(match[2]) if match else argument  # noqa: PTH111

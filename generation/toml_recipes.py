@@ -7,22 +7,31 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from generation.errors import UserError, unknown_name
+from generation.errors import UserError
+from generation.named_files import named_file, names_in, read_utf8
 from generation.names import plain_name
 from generation.validation import Model, Place, complaint
 
-BASE, NAME = "base", "name"
+BASE, NAME, SUFFIX = "base", "name", ".toml"
 
 
 def recipe_names_in(folder: Path) -> list[str]:
     """The recipes that a folder of ours holds, sorted."""
-    return sorted(path.stem for path in folder.glob("*.toml"))
+    return names_in(folder, SUFFIX)
+
+
+def recipe_descriptions(folder: Path) -> dict[str, str]:
+    """What each of the recipes in a folder of ours says it is."""
+    return {
+        name: str(_read("recipe", folder, name, ()).get("description", ""))
+        for name in recipe_names_in(folder)
+    }
 
 
 def load_toml(
     model: type[Model], kind: str, folder: Path, source: str, changes: Sequence[str] = ()
 ) -> Model:
-    """`source` as `model`: a file if it ends in .toml, else `folder`/SOURCE.toml.
+    """`source` as `model`: one of `folder` by its name, else the file at that path.
 
     A file that names another recipe as its `base` holds only what differs from that. changes:
     settings such as "epochs=10" or "augmentation.flip=true", in TOML's notation, that replace the
@@ -75,27 +84,34 @@ def merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     return result
 
 
-def _path(folder: Path, source: str) -> Path:
-    return Path(source) if source.endswith(".toml") else folder / f"{source}.toml"
-
-
 def _read(kind: str, folder: Path, source: str, children: tuple[str, ...]) -> dict[str, Any]:
     """The file's content within that of its base, and so on."""
-    path = _path(folder, source)
-    if not path.is_file():
-        if source.endswith(".toml"):
-            raise UserError(f"{kind} {source} does not exist")
-        raise unknown_name(kind, source, recipe_names_in(folder))
+    path = named_file(kind, folder, SUFFIX, source)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        content = tomllib.loads(read_utf8(path))
+    except UnicodeDecodeError:
+        raise UserError(f"{kind} {path} is not valid TOML: it is not text in UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
         raise UserError(f"{kind} {path} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise UserError(f"{kind} {path} is not valid TOML: it is nested too deeply") from None
+    if _has_nul(content):
+        raise UserError(f"{kind} {path}: a text in it has a NUL character, \\u0000: take it out")
     base = content.pop(BASE, None)
     if base is None:
         return content
     if not isinstance(base, str) or base in (source, *children):
         raise UserError(f"{kind} {path}: base {base!r} is not the name of another recipe")
     return merged(_read(kind, folder, base, (source, *children)), content)
+
+
+def _has_nul(content: Any) -> bool:
+    """Whether a text has a character that no file's name may have, nor any other setting needs."""
+    if isinstance(content, dict):
+        return any(_has_nul(part) for part in content.values())
+    if isinstance(content, list):
+        return any(_has_nul(part) for part in content)
+    return isinstance(content, str) and "\0" in content
 
 
 def _parse_change(change: str) -> dict[str, Any]:

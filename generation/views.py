@@ -7,6 +7,7 @@ from PIL import Image
 
 from generation.decoding import as_rgb
 
+MOST_SIDE = 8192  # pixels of a view's side: 200 MB an image
 CropRule = Literal["center-crop", "pad"]
 # As they are recorded. center-crop without a number rounded odd sides up where it halved.
 RECORDED_RULES: dict[CropRule, str] = {"center-crop": "center-crop-2", "pad": "pad"}

@@ -122,3 +122,7 @@ def _print_table(rows: dict[str, dict[str, Any]]) -> None:
         print(f"The interval covers {covers}.")
     for key, reason in refused.items():
         print(printable(f"{key}: not compared: {reason}"))
+
+
+if __name__ == "__main__":
+    main()

@@ -156,8 +156,9 @@ def load_extractor(name: str, device: str = "auto", batch: int = 64) -> Extracto
         raise UserError(f"extractor {name!r}: no weights at {path}")
     import torch
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    from generation.placement import chosen_device
+
+    device = chosen_device(device)
     network, protocol = entry.load(name, argument, Path(path) if path else None)
     network = network.to(device).to(memory_format=torch.channels_last).eval()
     return Extractor(protocol, network.requires_grad_(False), torch.device(device), batch)

@@ -16,6 +16,7 @@ from builder.results import Result
 from generation.command import run_command
 from generation.errors import UserError
 from generation.image_sets import PSEUDO_SPLITS
+from generation.named_files import require_folder
 from generation.options import Json, SchedulerFile, TlsCa, TlsCert, TlsKey
 from generation.progress import progress_bar
 from generation.storage import ReleasePath, release_path, split_release
@@ -144,6 +145,8 @@ def score_release(
     """
     if batch < 1:
         raise UserError(f"--batch {batch}: give at least 1")
+    require_folder(out, "--out")
+    require_folder(cache, "--cache")
     cluster = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
     parse_metrics(metrics)  # a wrong name is told before anything is loaded
     files = read_reference_files(reference or [])
@@ -295,3 +298,7 @@ def print_table(written: list[tuple[Path, Result]]) -> None:
                 name = key.replace("fd_", "fd_infinity_", 1)
                 print(f"{name} is not given: {value['infinity_refused']}")
         print(path)
+
+
+if __name__ == "__main__":
+    main()

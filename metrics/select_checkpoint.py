@@ -25,6 +25,7 @@ from metrics.selection_options import (
     SomeWorkers,
     Split,
     Test,
+    require_places,
 )
 from metrics.selection_report import run_selection
 from metrics.sweep import with_stage
@@ -75,6 +76,7 @@ def select_checkpoint(
         --real releases/fashion-mnist-real --per-class 20 --out selections/base
     """
     require_tuning(split if test is None else test)
+    require_places(out, cache, device)
     chosen = load_recipe(recipe)
     folders = [folder for run in runs for folder in kept_checkpoints(run)]
     resolution = _common_resolution(folders)
@@ -145,3 +147,7 @@ def _point(recipe: Recipe, resolution: int, folder: Path) -> Point:
     recipe.chain(resolution, "the checkpoints' resolution,")  # names the stages, if not this one
     changed = with_stage(recipe, resolution, changes)
     return Point(f"{run}-{step:06d}", {"run": run, "step": step}, changed)
+
+
+if __name__ == "__main__":
+    main()

@@ -24,6 +24,7 @@ from metrics.selection_options import (
     SomeWorkers,
     Split,
     Test,
+    require_places,
 )
 from metrics.selection_report import run_selection
 from metrics.sweep import AXES, Grid, parse_grid, sampler_settings, sweep_points
@@ -102,6 +103,7 @@ def select_sampler(
         --per-class 20 --short-list 0 --out sweeps/super-resolution
     """
     require_tuning(split if test is None else test)
+    require_places(out, cache, device)
     chosen = load_recipe(recipe)
     resolution = stage if stage is not None else chosen.stages[0].resolution
     axes = dict(zip(AXES, (guidance, gamma, steps, noise_augmentation), strict=True))
@@ -132,3 +134,7 @@ def _run(course: Course, recipe: str, grid: Grid, dry_run: bool) -> None:
         return {"sampler": sampler_settings(best.recipe.chain(selection.resolution)[-1].sampler)}
 
     run_selection(course, "sampler", recipe, draw, changes, dry_run=dry_run)
+
+
+if __name__ == "__main__":
+    main()

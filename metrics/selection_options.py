@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from generation.named_files import require_folder
+
 Real = Annotated[Path, typer.Option(help="The real release; its tuning split is the judge.")]
 ExtractorName = Annotated[str, typer.Option(help="See score-release.")]
 Cache = Annotated[Path, typer.Option(help="Features and reference statistics.")]
@@ -15,3 +17,12 @@ SomeWorkers = Annotated[
 Split = Annotated[str, typer.Option(help="tuning; any other is refused.")]
 Test = Annotated[str | None, typer.Option(help="Refused.", hidden=True)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Measure the cost, stop.")]
+
+
+def require_places(out: Path, cache: Path, device: str) -> None:
+    """UserError, before anything is built, for what could not be written or used at the end."""
+    require_folder(out, "--out")
+    require_folder(cache, "--cache")
+    from generation.placement import chosen_device
+
+    chosen_device(device)

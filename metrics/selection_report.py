@@ -13,6 +13,7 @@ from builder.lease import claimed
 from builder.recipe import BUILTIN
 from builder.results import environment
 from generation.commit import write_atomically
+from generation.named_files import named_file, read_utf8
 from generation.terminal import table_cell
 from metrics.selecting import Course
 from metrics.selection import SPLIT, Point, Selection
@@ -103,8 +104,7 @@ def write_recipe(
 
     With another checkpoint, its description and leading comment go: they are of the old one.
     """
-    original = Path(source) if source.endswith(".toml") else BUILTIN / f"{source}.toml"
-    text = original.read_text(encoding="utf-8")
+    text = read_utf8(named_file("recipe", BUILTIN, ".toml", source))
     if "checkpoint" in changes:
         content = tomlkit.parse(_without_leading_comment(text))
         content["description"] = (

@@ -7,7 +7,6 @@ judges an image by itself: a verdict must not depend on the images beside it.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +14,8 @@ import numpy as np
 from pydantic import BaseModel
 
 from generation.commit import canonical_json
-from generation.errors import UserError, unknown_name
+from generation.errors import UserError
+from generation.named_modules import named_module
 from generation.validation import validated
 
 
@@ -100,13 +100,8 @@ MODULES = {
 
 def rule_source(name: str) -> RuleSource:
     """The module of rule `name`: one of ours, or anyone's by its dotted name."""
-    if name not in MODULES and "." not in name:
-        raise unknown_name("accept rule", name, MODULES)
-    try:
-        module: RuleSource = import_module(MODULES.get(name, name))  # type: ignore[assignment]
-    except ModuleNotFoundError as error:
-        raise UserError(f"accept rule {name} cannot be imported: {error}") from None
-    return module
+    members = ("Settings", "locate", "sha256", "load")
+    return named_module("accept rule", name, MODULES, members)  # type: ignore[return-value]
 
 
 def locate_rule(name: str, settings: Mapping[str, Any], stage: StageFacts) -> LocatedRule:

@@ -17,6 +17,7 @@ from builder.release.findings import Report
 from builder.run import RunSettings
 from generation.command import EXIT_FOUND_WANTING, run_commands, say
 from generation.errors import UserError
+from generation.named_files import require_folder
 from generation.options import Json, Workers
 from generation.progress import progress_bar
 from generation.storage import ReleasePath, release_path
@@ -192,6 +193,10 @@ def reproduce(
         raise UserError("give an IMAGE_ID or --sample, one of them")
     if sample is not None and sample < 1:
         raise UserError(f"--sample {sample}: give at least 1")
+    if seed < 0:
+        raise UserError(f"--seed {seed}: give at least 0")
+    if out is not None:
+        require_folder(out, "--out")
     release = release_path(place)
     source = Release(_finished(release, trust), read_manifest(release))
     images = (

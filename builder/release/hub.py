@@ -6,7 +6,7 @@ already: a commit whose answer was lost is not made twice, an upload that is com
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,10 @@ from typing import TypeVar
 import httpx2
 from huggingface_hub import CommitOperationAdd, HfApi, RepoFile
 from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.utils import logging
+from huggingface_hub.utils import (  # type: ignore[attr-defined]
+    logging,
+    parse_ratelimit_headers,
+)
 from huggingface_hub.utils.sha import git_hash
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
@@ -25,6 +28,7 @@ from generation.errors import UserError
 TRANSIENT = (408, 429, 500, 502, 503, 504)
 RETRIES = 6
 LONGEST_WAIT = 32.0  # seconds, where the Hub does not say how long
+LONGEST_STATED = 3600.0  # seconds; where it does, its windows are of five minutes
 Value = TypeVar("Value")
 
 
@@ -155,12 +159,19 @@ def seconds_to_wait(error: BaseException, retry: int) -> float | None:
     if isinstance(error, HfHubHTTPError):
         if error.response.status_code not in TRANSIENT:
             return None
-        stated = error.response.headers.get("Retry-After", "")
-        return max(float(stated), backoff) if stated.isdigit() else backoff
+        return max(_stated_wait(error.response.headers), backoff)
     if isinstance(error, httpx2.TransportError | ConnectionError | TimeoutError):
         return backoff
     # An upload that failed comes wrapped, its own exception as the cause.
     return seconds_to_wait(error.__cause__, retry) if error.__cause__ is not None else None
+
+
+def _stated_wait(headers: Mapping[str, str]) -> float:
+    """Seconds until the Hub takes requests again, as its answer says; 0 if it does not."""
+    seconds = headers.get("Retry-After", "")
+    limit = parse_ratelimit_headers(headers)
+    until_reset = limit.reset_in_seconds if limit and limit.remaining == 0 else 0
+    return min(LONGEST_STATED, float(max(int(seconds) if seconds.isdecimal() else 0, until_reset)))
 
 
 def reason(error: BaseException) -> str:

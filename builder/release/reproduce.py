@@ -131,7 +131,10 @@ class Release:
         plans = [p for p in self._plans if not last_stage or p.stage.recipe.resolution == highest]
         starts = np.cumsum([0, *(self._rows[plan.path] for plan in plans)])
         total = int(starts[-1])
-        chosen = np.random.default_rng(seed).choice(total, min(count, total), replace=False)
+        if count > total:
+            of = f" of {highest} px" if last_stage else ""
+            raise UserError(f"--sample {count}: {self._release} has {total:,} images{of}")
+        chosen = np.random.default_rng(seed).choice(total, count, replace=False)
         found = []
         shards = np.searchsorted(starts, np.sort(chosen), side="right") - 1
         for shard in dict.fromkeys(shards.tolist()):

@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
+
+from generation.checked_files import STATE_ERRORS
 from generation.downloads import model_cache
 from generation.errors import UserError
 
@@ -32,18 +35,16 @@ def read_tensors(file: Path) -> "dict[str, Tensor]":
     optimiser's state) becomes inert placeholders, and no code of it runs. Raises UserError if the
     state dict holds anything but tensors.
     """
-    import pickle
-
     import torch
     from safetensors.torch import load_file
 
-    if file.suffix == ".safetensors":
-        return load_file(file)
     try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
         with torch.serialization.safe_globals(_placeholders(file)):
             content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except (*STATE_ERRORS, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"{file} cannot be read as weights alone ({reason}): give its tensors as a "
             ".safetensors file"

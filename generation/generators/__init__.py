@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from generation.errors import UserError, unknown_name
+from generation.named_modules import named_module
 from generation.sampler_config import SamplerConfig
 
 
@@ -94,10 +93,4 @@ def generator_source(name: str) -> GeneratorSource:
 
     None of ours imports torch before `load`.
     """
-    if name not in MODULES and "." not in name:
-        raise unknown_name("generator", name, MODULES)
-    try:
-        module: GeneratorSource = import_module(MODULES.get(name, name))  # type: ignore[assignment]
-    except ModuleNotFoundError as error:
-        raise UserError(f"generator {name} cannot be imported: {error}") from None
-    return module
+    return named_module("generator", name, MODULES, ("locate", "sha256", "load"))  # type: ignore[return-value]

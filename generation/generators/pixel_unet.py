@@ -32,7 +32,13 @@ def sha256(folder: Path) -> str:
 
 def unconditional(folder: Path) -> bool:
     """Whether the network knows of no classes, so that a label says nothing of its image."""
-    return bool(json.loads((folder / STAGE_FILE).read_text()).get("conditioning") == "none")
+    try:
+        told = json.loads((folder / STAGE_FILE).read_bytes())
+        return bool(told.get("conditioning") == "none")
+    except (ValueError, AttributeError):
+        raise UserError(
+            f"{folder / STAGE_FILE} is damaged: it is no description of a stage"
+        ) from None
 
 
 def load(folder: Path, compiled: bool) -> Generator:

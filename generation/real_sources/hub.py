@@ -1,24 +1,30 @@
 """Data sets of the Hub, and whatever else `datasets` loads."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from generation.errors import UserError
+from generation.named_files import no_folder
 from generation.real_sources.source import RealSource, SourceName
 from generation.real_sources.tables import read_tables
+
+HUB_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[\w.-]+)?", re.ASCII)  # as the Hub allows; else a path
 
 
 def read_hub(wanted: SourceName, name: str) -> RealSource:
     """`org/name` or `org/name:config`, as a source called `name`; UserError if out of reach."""
     path, _, config = wanted.name.partition(":")
     hint = "apt-get install dataset-fashion-mnist, or " if name == "fashion-mnist" else ""
-    if path.startswith(("/", ".", "~")) or path.endswith("/") or path.count("/") > 1:
-        raise UserError(f"real data {wanted.name!r} is not at hand: there is no such folder")
+    near = no_folder(Path(path)) or ""
+    if not HUB_NAME.fullmatch(path):
+        raise UserError(f"real data {wanted.name!r} is not at hand: there is no such folder{near}")
     with loading(
-        f"real data {wanted.name!r} is not at hand",
-        f"{hint}name a folder SPLIT/CLASS/image or a data set that load_dataset finds",
+        f"real data {wanted.name!r} is not at hand: there is no such folder, and no such data set",
+        f"{hint}name a folder SPLIT/CLASS/image or a data set that load_dataset finds{near}",
     ):
         data, builder = load(path, config or None)
     source = read_tables(data, wanted, name, builder.info.license or "unknown")
