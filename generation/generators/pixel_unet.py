@@ -9,6 +9,7 @@ import numpy as np
 from generation.checkpoint_files import STAGE_FILE, checkpoint_sha256, resolve_checkpoint
 from generation.errors import UserError
 from generation.generators import Generator, ImageBatch
+from generation.image_sizes import from_nothing, from_side, one_size
 from generation.noise import ahead_of_need, image_noise
 from generation.sampler_config import SamplerConfig
 
@@ -31,6 +32,16 @@ def sha256(folder: Path) -> str:
 def unconditional(folder: Path) -> bool:
     """Whether the network knows of no classes, so that a label says nothing of its image."""
     return bool(json.loads((folder / STAGE_FILE).read_text()).get("conditioning") == "none")
+
+
+def size_problem(folder: Path | None, resolution: int, parent: int | None) -> str | None:
+    """What keeps the stage from making `resolution` px images from `parent` px ones."""
+    if folder is None:
+        return None
+    stage = json.loads((folder / STAGE_FILE).read_text())
+    low = stage.get("low_resolution")
+    follows = from_nothing(parent) if low is None else from_side(low, parent)
+    return one_size(stage["resolution"], resolution) or follows
 
 
 def load(folder: Path, compiled: bool) -> Generator:
