@@ -162,6 +162,7 @@ def sampling_loop(jobs: Sequence[ShardJob]) -> tuple[float, float, dict[str, str
                     for entry, index in rows
                 ],
                 parents=None if parents is None else parents[first : first + recipe.batch],
+                resolution=recipe.resolution,
             )
             batches.append(models[recipe.resolution].sample(batch, recipe.sampler))
         made[job.path] = np.concatenate(batches)

@@ -121,7 +121,8 @@ def our_loop(folder: Path, arguments: argparse.Namespace, dtype: torch.dtype) ->
     generator = DiT(folder, Placement(arguments.device, dtype, arguments.compile))
     settings = SamplerConfig(steps=arguments.steps, guidance=arguments.guidance, threshold="none")
     labels = [i % CLASSES for i in range(arguments.batch)]
-    batch = ImageBatch([""] * arguments.batch, labels, range(arguments.batch), None)
+    side = 8 * TRANSFORMERS[arguments.size]["sample_size"]
+    batch = ImageBatch([""] * arguments.batch, labels, range(arguments.batch), None, side)
 
     def loop() -> np.ndarray:
         return generator.sample(batch, settings)

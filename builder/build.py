@@ -30,6 +30,7 @@ from builder.plan import (
 )
 from builder.recipe import Recipe, StageRecipe
 from builder.run import Outcome, RunSettings, run_missing
+from builder.sampling import require_sizes
 from builder.shard import ShardJob
 from builder.state import SyntheticState, read_state
 from generation.classes import ClassEntry, load_classes
@@ -132,6 +133,7 @@ def plan_build(
     chain = _keep_stages(recipe, chain, earlier)
     require_memory(chain)
     folders, hashes = locate_checkpoints(chain)
+    require_sizes(chain, folders)
     rules = locate_rules(chain, folders, tuple(c.wnid for c in classes))
     require_meaningful_labels(chain, folders, classes)
     encodings = _keep_encodings(release, recipe, chain, earlier)

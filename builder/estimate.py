@@ -19,10 +19,11 @@ from builder.manifest import ShardRecord
 from builder.markers import sidecar_name
 from builder.plan import ShardPlan, image_seed, stage_encodings
 from builder.recipe import Recipe, StageRecipe
+from builder.sampling import require_sizes, sample_batch
 from builder.worker import use_one_thread
 from generation.classes import ClassEntry
 from generation.errors import UserError
-from generation.generators import ImageBatch, Screened, generator_source
+from generation.generators import ImageBatch, generator_source
 from generation.storage import ReleasePath, read_files
 
 WARM_SECONDS = 20  # a first batch quicker than this is repeated warm: it also paid for warming up
@@ -117,25 +118,36 @@ def calibrate(
     wanted: Sequence[ClassEntry],
     say: Callable[[str], None],
 ) -> dict[int, ImageCost]:
-    """Cost of an image at each resolution, one worker: measured where the model is at hand."""
+    """Cost of an image at each resolution, one worker: measured where the model is at hand.
+
+    UserError, before anything is loaded, if a stage's model cannot make images of its size.
+    """
+    found = [_at_hand(stage) for stage in chain]
+    require_sizes(chain, [place if isinstance(place, Path) else None for place in found])
     costs: dict[int, ImageCost] = {}
     parents: np.ndarray | None = None
-    for position, (stage, encoding) in enumerate(
-        zip(chain, stage_encodings(recipe, chain), strict=True)
+    for position, (stage, encoding, folder) in enumerate(
+        zip(chain, stage_encodings(recipe, chain), found, strict=True)
     ):
         if position and parents is None:  # the parent's model is not at hand: time depends on shape
             side = chain[position - 1].resolution
             parents = np.full((stage.batch, side, side, 3), 128, np.uint8)
-        try:
-            folder = generator_source(stage.generator).locate(stage.checkpoint)
-        except UserError as error:
-            costs[stage.resolution] = stated_cost(stage, encoding, f"model not at hand ({error})")
+        if isinstance(folder, UserError):
+            costs[stage.resolution] = stated_cost(stage, encoding, f"model not at hand ({folder})")
             parents = None
             continue
         say(f"calibrating {stage.resolution} px: one batch of {stage.batch}, thrown away")
         cost, parents = _sample_a_batch(recipe.seed, stage, encoding, folder, wanted, parents)
         costs[stage.resolution] = cost
     return costs
+
+
+def _at_hand(stage: StageRecipe) -> Path | UserError:
+    """Where the stage's model is, or why it is nowhere."""
+    try:
+        return generator_source(stage.generator).locate(stage.checkpoint)
+    except UserError as error:
+        return error
 
 
 def _sample_a_batch(
@@ -163,11 +175,10 @@ def _sample_a_batch(
     seconds = float("inf")
     for _ in range(2):
         started = time.perf_counter()
-        sampled = generator.sample(batch, stage.sampler)
+        images = sample_batch(generator, batch, stage, stage.sampler).images
         seconds = min(seconds, time.perf_counter() - started)
         if seconds > WARM_SECONDS and not stage.compile:  # compiling is paid once, not a batch
             break
-    images = sampled.images if isinstance(sampled, Screened) else sampled
     started = time.perf_counter()
     encoded = [encode_image(i, encoding, synthetic=True) for i in images]
     # Encoding runs beside sampling, so an image takes the longer of the two

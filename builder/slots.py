@@ -13,10 +13,10 @@ import numpy as np
 from builder.accept import AcceptRule, Verdict
 from builder.encode import encode_image
 from builder.plan import StagePlan, image_seed
+from builder.sampling import sample_batch
 from builder.stopping import raise_if_stopped
 from generation.classes import ClassEntry
-from generation.errors import UserError
-from generation.generators import Generator, ImageBatch, Screened
+from generation.generators import Generator, ImageBatch
 from generation.image_sets import decode
 
 NO_PARENT = "the image it is made from is quarantined"
@@ -150,25 +150,17 @@ def _sample(
     recipe = stage.recipe
     padded = [(cells[slot], attempt) for slot, attempt in _padded(batch, stage)]
     parents = [decode(cell.parent) for cell, _ in padded if cell.parent is not None]
-    sampled = generator.sample(
-        ImageBatch(
-            prompts=[cell.entry.prompt for cell, _ in padded],
-            labels=[cell.entry.label for cell, _ in padded],
-            seeds=[
-                image_seed(release_seed, recipe.resolution, cell.entry.wnid, cell.index, attempt)
-                for cell, attempt in padded
-            ],
-            parents=np.stack(parents) if parents else None,
-        ),
-        recipe.sampler,
+    rows = ImageBatch(
+        prompts=[cell.entry.prompt for cell, _ in padded],
+        labels=[cell.entry.label for cell, _ in padded],
+        seeds=[
+            image_seed(release_seed, recipe.resolution, cell.entry.wnid, cell.index, attempt)
+            for cell, attempt in padded
+        ],
+        parents=np.stack(parents) if parents else None,
+        resolution=recipe.resolution,
     )
-    if not isinstance(sampled, Screened):
-        sampled = Screened(sampled, [None] * len(padded))
-    if sampled.images.shape != (recipe.batch, recipe.resolution, recipe.resolution, 3):
-        raise UserError(
-            f"checkpoint {recipe.checkpoint} makes images of {sampled.images.shape[1]} px, its "
-            f"stage in the recipe has resolution {recipe.resolution}"
-        )
+    sampled = sample_batch(generator, rows, recipe, recipe.sampler)
     return sampled.images, sampled.reasons
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from generation.errors import UserError
 from generation.generators import ImageBatch, Screened
+from generation.generators.biggan import START
 from generation.placement import Placement
 from generation.pretrained import require_first_stage, require_labels, to_uint8
 from generation.sampler_config import SamplerConfig
@@ -26,7 +27,6 @@ WEIGHTS = "pytorch_model.bin"
 CONFIG = "config.json"
 CUT = 2.0  # the latent's normal distribution is cut here, then scaled by the truncation
 BOTTLENECK = 4  # a block's inner convolutions have a quarter of its input's channels
-START = 4  # side of the first feature map
 
 
 class BigGANConfig(BaseModel):

@@ -20,6 +20,7 @@ from generation.diffusers_folder import (
 )
 from generation.errors import UserError
 from generation.generators import ImageBatch, Screened
+from generation.generators.deepfloyd_if import UPSCALING
 from generation.noise import ahead_of_need, image_noise
 from generation.placement import Placement
 from generation.pretrained import decode_latents, free_memory, load_component, to_uint8
@@ -30,7 +31,6 @@ from generation.schedule import NoiseSchedule
 
 NULL_PROMPT = ""
 IF_TOKENS = 77  # IF's networks were trained on so many, though T5 reads more
-UPSCALING = 4  # IF-II's; the upscaler's comes from its VAE
 ALL_ONES = (1 << 64) - 1  # ~seed & this: a stream no image seed (53 bits) can be
 
 

@@ -7,12 +7,14 @@ first; a pickle (.bin) is read where there is nothing else, its weights alone.
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from generation.errors import UserError
 from generation.names import within
@@ -119,6 +121,32 @@ def _is_library(name: str) -> bool:
     spec = find_spec("diffusers")
     roots = spec.submodule_search_locations or [] if spec else []
     return name.isidentifier() and any((Path(r) / "pipelines" / name).is_dir() for r in roots)
+
+
+def component_config(folder: Path, component: str) -> dict[str, Any]:
+    """config.json of one component; empty if the model has no such component."""
+    file = folder / component / "config.json"
+    content: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    return content
+
+
+def vae_factor(folder: Path) -> int:
+    """How many pixels a latent's side stands for; 1 for a model without a VAE."""
+    vae = component_config(folder, "vae")
+    widths = vae.get("block_out_channels") or vae.get("encoder_block_out_channels") or [0]
+    return int(2 ** (len(widths) - 1))
+
+
+def latent_step(folder: Path) -> int:
+    """The sides that a latent pipeline can make are multiples of this, in px.
+
+    The network's patches, and latents packed into channels (FLUX: 2 x 2), must come out whole.
+    """
+    network = component_config(folder, "transformer") or component_config(folder, "unet")
+    latents = component_config(folder, "vae").get("latent_channels")
+    packed = math.isqrt(network.get("in_channels", 0) // latents) if latents else 1
+    patch = network.get("patch_size")
+    return vae_factor(folder) * max(packed, 1) * (patch if isinstance(patch, int) else 1)
 
 
 def has_weights(component: str) -> bool:

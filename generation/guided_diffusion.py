@@ -17,14 +17,13 @@ from generation.converters.openai_unet import Heads, convert_unet
 from generation.converters.source_files import read_tensors
 from generation.errors import UserError
 from generation.generators import ImageBatch, Screened
+from generation.generators.adm_upsampler import UPSCALING
 from generation.noise import ahead_of_need, image_noise
 from generation.placement import Placement
 from generation.pretrained import require_first_stage, require_labels, to_uint8
 from generation.sampler import sample
 from generation.sampler_config import SamplerConfig
 from generation.schedule import NoiseSchedule, ScheduleConfig
-
-UPSCALING = 4
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,7 @@ def _row(network: PixelUNet, data: TrainingSet, prompt: int) -> ImageBatch:
         labels=[prompt] * PER_PROMPT,
         seeds=list(range(prompt * PER_PROMPT, (prompt + 1) * PER_PROMPT)),
         parents=parents,
+        resolution=network.config.resolution,
     )
 
 

@@ -339,11 +339,14 @@ class Autoencoder(nn.Module):
 # ---------------------------------------------------------------- a checkpoint
 
 
-def tiny() -> tuple[UNet, nn.Embedding, Autoencoder]:
+def tiny(
+    classes: int = CLASSES, unet: dict[str, Any] = TINY, autoencoder: dict[str, Any] = TINY_VQ
+) -> tuple[UNet, nn.Embedding, Autoencoder]:
     """Tiny networks, random, the same every time; the codes as far apart as latents are."""
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        parts = UNet(**TINY), nn.Embedding(CLASSES + 1, TINY["context"]), Autoencoder(**TINY_VQ)
+        embedding = nn.Embedding(classes + 1, unet["context"])
+        parts = UNet(**unet), embedding, Autoencoder(**autoencoder)
         for part in parts:
             for parameter in part.eval().parameters():
                 parameter.data += 0.05 * torch.randn_like(parameter)

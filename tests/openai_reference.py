@@ -202,11 +202,11 @@ class OpenAIUNet(nn.Module):
         return self.out(h)
 
 
-def tiny(name: str) -> OpenAIUNet:
-    """A tiny network of the family, random, the same every time."""
+def tiny(name: str, **changes: Any) -> OpenAIUNet:
+    """A tiny network of the family, random, the same every time; changes: to its TINY."""
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        network = OpenAIUNet(**TINY[name]).eval()
+        network = OpenAIUNet(**TINY[name] | changes).eval()
         for parameter in network.parameters():
             parameter.data += 0.05 * torch.randn_like(parameter)
     return network

@@ -148,10 +148,10 @@ def test_truncated_noise_is_a_cut_normal_of_each_seed() -> None:
 def test_what_does_not_fit_is_refused(folder: Path, tmp_path: Path) -> None:
     source = generator_source("biggan")
     generator = source.load(source.locate(str(folder)), compiled=False)
-    batch = ImageBatch(["a"], [3], [1], None)
+    batch = ImageBatch(["a"], [3], [1], None, 16)
     with pytest.raises(UserError, match="label 3 is not among the 3 classes of BigGAN"):
         generator.sample(batch, CUT)
-    batch = ImageBatch(["a"], [0], [1], None)
+    batch = ImageBatch(["a"], [0], [1], None, 16)
     with pytest.raises(UserError, match='method = "truncation"'):
         generator.sample(batch, SamplerConfig())
     with pytest.raises(UserError, match=r"is not a BigGAN checkpoint: no config.json"):

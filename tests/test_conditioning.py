@@ -72,7 +72,7 @@ def trained(conditioning: Conditioning, folder: Path) -> PixelUNetGenerator:
 
 
 def levels(generator: PixelUNetGenerator, names: list[str], guidance: float = 1.0) -> np.ndarray:
-    batch = ImageBatch(names, [0] * len(names), list(range(len(names))), None)
+    batch = ImageBatch(names, [0] * len(names), list(range(len(names))), None, 8)
     settings = SAMPLER.model_copy(update={"guidance": guidance})
     return generator.sample(batch, settings).mean(axis=(1, 2, 3))
 

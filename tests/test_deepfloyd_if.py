@@ -48,6 +48,7 @@ BASE = SamplerConfig(steps=3, guidance=2.0, threshold="dynamic")
 LARGER = SamplerConfig(steps=3, guidance=1.0, gamma=0.1, threshold="dynamic")
 LATENT = SamplerConfig(method="ddim", steps=3, guidance=1.5, threshold="none")
 SETTINGS = (BASE, LARGER, LATENT)
+SIDES = (8, 32, 128)
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +74,9 @@ def load(folder: Path) -> Generator:
 def run_chain(models: Path, seeds: Sequence[int] = SEEDS) -> list[np.ndarray]:
     """The images of the three stages."""
     images: list[np.ndarray] = []
-    for stage, settings in zip(STAGES, SETTINGS, strict=True):
+    for stage, settings, side in zip(STAGES, SETTINGS, SIDES, strict=True):
         parents = images[-1] if images else None
-        batch = ImageBatch(PROMPTS, range(4), seeds, parents)
+        batch = ImageBatch(PROMPTS, range(4), seeds, parents, side)
         images.append(load(models / stage).sample(batch, settings))
     return images
 
@@ -120,7 +121,8 @@ def test_an_image_does_not_depend_on_its_place(
     order = [2, 0, 3, 1]
     parents = images[stage - 1][order] if stage else None
     seeds = [SEEDS[i] for i in order]
-    batch = ImageBatch([PROMPTS[i] for i in order], order, seeds, parents)
+    prompts = [PROMPTS[i] for i in order]
+    batch = ImageBatch(prompts, order, seeds, parents, SIDES[stage])
     moved = load(models / STAGES[stage]).sample(batch, SETTINGS[stage])
     np.testing.assert_array_equal(moved, images[stage][order])
 
@@ -133,15 +135,16 @@ def test_an_enlarged_image_depends_on_its_parent_prompt_and_augmentation(
     parents, prompts = images[stage - 1], list(PROMPTS)
     darker = parents.copy()
     darker[1] //= 2
-    other = generator.sample(ImageBatch(prompts, range(4), SEEDS, darker), settings)
+    other = generator.sample(ImageBatch(prompts, range(4), SEEDS, darker, SIDES[stage]), settings)
     changed = [(a != b).any() for a, b in zip(other, images[stage], strict=True)]
     assert changed == [False, True, False, False]
-    batch = ImageBatch([*prompts[:3], "crane bird"], range(4), SEEDS, parents)
+    batch = ImageBatch([*prompts[:3], "crane bird"], range(4), SEEDS, parents, SIDES[stage])
     other = generator.sample(batch, settings)
     changed = [(a != b).any() for a, b in zip(other, images[stage], strict=True)]
     assert changed == [False, False, False, True]
     noisier = settings.model_copy(update={"noise_augmentation": 0.3})
-    other = generator.sample(ImageBatch(prompts, range(4), SEEDS, parents), noisier)
+    batch = ImageBatch(prompts, range(4), SEEDS, parents, SIDES[stage])
+    other = generator.sample(batch, noisier)
     assert (other != images[stage]).any(axis=(1, 2, 3)).all()
 
 
@@ -150,7 +153,7 @@ def test_bfloat16_runs_through_the_chain_and_stays_close(
 ) -> None:
     """The GPU's precision, on the CPU: types agree everywhere, and the images are the same ones."""
     for i, stage in enumerate(STAGES):
-        batch = ImageBatch(PROMPTS, range(4), SEEDS, images[i - 1] if i else None)
+        batch = ImageBatch(PROMPTS, range(4), SEEDS, images[i - 1] if i else None, SIDES[i])
         half = DeepFloydIF(models / stage, Placement("cpu", torch.bfloat16)).sample(
             batch, SETTINGS[i]
         )
@@ -164,7 +167,7 @@ def test_bfloat16_runs_through_the_chain_and_stays_close(
 def test_prompts_are_encoded_once_for_every_stage_with_the_encoder(
     models: Path, images: list[np.ndarray], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch = ImageBatch(PROMPTS, range(4), SEEDS, None)
+    batch = ImageBatch(PROMPTS, range(4), SEEDS, None, 8)
     load(models / "if-1").sample(batch, BASE)
     assert len(list(cache.rglob("*.safetensors"))) == len(PROMPTS) + 1  # and the null prompt
     assert not [x for x in gc.get_objects() if type(x) is T5EncoderModel]
@@ -194,7 +197,7 @@ def test_prompts_are_encoded_in_batches_of_one_shape_whatever_is_missing() -> No
 
 
 def test_a_prompt_too_long_for_the_encoder_is_refused(models: Path) -> None:
-    batch = ImageBatch(["crane " * 100], [0], [1], None)
+    batch = ImageBatch(["crane " * 100], [0], [1], None, 8)
     with pytest.raises(UserError, match=r"prompt 'crane crane .* is over 77 tokens"):
         load(models / "if-1").sample(batch, BASE)
 
@@ -241,7 +244,7 @@ def t5_parts(folder: Path) -> dict[str, Any]:
 
 def our_text(folder: Path, guidance: float) -> torch.Tensor:
     """The adapter's own embeddings, conditional half first."""
-    batch = ImageBatch(PROMPTS[:2], range(2), SEEDS[:2], None)
+    batch = ImageBatch(PROMPTS[:2], range(2), SEEDS[:2], None, 8)
     generator = DeepFloydIF(folder, Placement("cpu", torch.float32))
     return generator._text(batch, SamplerConfig(guidance=guidance))
 
@@ -368,25 +371,26 @@ def test_half_precision_weights_in_shards_are_preferred(
     for component, name in (("text_encoder", "model"), ("unet", "diffusion_pytorch_model")):
         (folder / component / f"{name}.safetensors").unlink()
     assert source.sha256(folder) == beside
-    made = load(folder).sample(ImageBatch(PROMPTS, range(4), SEEDS, None), BASE)
+    made = load(folder).sample(ImageBatch(PROMPTS, range(4), SEEDS, None, 8), BASE)
     assert 0 <= np.abs(made.astype(int) - images[0]).mean() < 1
 
 
 def test_parents_that_do_not_fit_are_refused(models: Path, images: list[np.ndarray]) -> None:
-    with_parents = ImageBatch(PROMPTS, range(4), SEEDS, images[0])
-    without = ImageBatch(PROMPTS, range(4), SEEDS, None)
+    with_parents = ImageBatch(PROMPTS, range(4), SEEDS, images[0], 8)
+    without = ImageBatch(PROMPTS, range(4), SEEDS, None, 8)
     with pytest.raises(UserError, match="must be a first stage"):
         load(models / "if-1").sample(with_parents, BASE)
     with pytest.raises(UserError, match="cannot be a first stage"):
         load(models / "if-2").sample(without, LARGER)
+    from_32 = ImageBatch(PROMPTS, range(4), SEEDS, images[1], 32)
     with pytest.raises(UserError, match="makes 32 px images from 8 px ones, got 32 px"):
-        load(models / "if-2").sample(ImageBatch(PROMPTS, range(4), SEEDS, images[1]), LARGER)
+        load(models / "if-2").sample(from_32, LARGER)
 
 
 def test_settings_that_do_not_fit_the_upscaler_are_refused(
     models: Path, images: list[np.ndarray]
 ) -> None:
-    batch = ImageBatch(PROMPTS, range(4), SEEDS, images[1])
+    batch = ImageBatch(PROMPTS, range(4), SEEDS, images[1], 128)
     clipped = LATENT.model_copy(update={"threshold": "static"})
     with pytest.raises(UserError, match='needs threshold = "none"'):
         load(models / "x4").sample(batch, clipped)

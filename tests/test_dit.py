@@ -25,7 +25,7 @@ LINEAR = NoiseSchedule(ScheduleConfig(name="linear"))
 SETTINGS = SamplerConfig(steps=4, guidance=1.5, threshold="none")
 PAPER = SamplerConfig(steps=250, guidance=1.5, threshold="none")
 LABELS = [2, 0]
-BATCH = ImageBatch(["a", "b", "a"], [0, 1, 2], [11, 22, 33], None)
+BATCH = ImageBatch(["a", "b", "a"], [0, 1, 2], [11, 22, 33], None, 8)
 
 
 @pytest.fixture(scope="module")
@@ -204,12 +204,12 @@ def test_an_image_depends_on_its_own_row_alone(folder: Path) -> None:
     assert images.dtype == np.uint8
     assert len({image.tobytes() for image in images}) == 3
     for change in (
-        ImageBatch(BATCH.prompts, [0, 1, 2], [11, 99, 33], None),
-        ImageBatch(BATCH.prompts, [0, 0, 2], [11, 22, 33], None),
+        ImageBatch(BATCH.prompts, [0, 1, 2], [11, 99, 33], None, 8),
+        ImageBatch(BATCH.prompts, [0, 0, 2], [11, 22, 33], None, 8),
     ):
         other = generator.sample(change, SETTINGS)
         assert (other != images).any(axis=(1, 2, 3)).tolist() == [False, True, False]
-    turned = ImageBatch(["a", "b", "a"], [2, 1, 0], [33, 22, 11], None)
+    turned = ImageBatch(["a", "b", "a"], [2, 1, 0], [33, 22, 11], None, 8)
     np.testing.assert_array_equal(generator.sample(turned, SETTINGS)[::-1], images)
 
 
@@ -257,10 +257,10 @@ def test_pickled_weights_are_read_and_their_code_is_not(folder: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("batch", "changes", "message"),
     [
-        (ImageBatch(["a"], [CLASSES], [1], None), {}, "label 3 is not among the 3 classes"),
-        (ImageBatch(["a"], [0], [1], np.zeros((1, 4, 4, 3))), {}, "must be a first stage"),
-        (ImageBatch(["a"], [0], [1], None), {"gamma": 0.5}, "learned its variance"),
-        (ImageBatch(["a"], [0], [1], None), {"threshold": "static"}, 'needs threshold = "none"'),
+        (ImageBatch(["a"], [CLASSES], [1], None, 8), {}, "label 3 is not among the 3 classes"),
+        (ImageBatch(["a"], [0], [1], np.zeros((1, 4, 4, 3)), 8), {}, "must be a first stage"),
+        (ImageBatch(["a"], [0], [1], None, 8), {"gamma": 0.5}, "learned its variance"),
+        (ImageBatch(["a"], [0], [1], None, 8), {"threshold": "static"}, 'needs threshold = "none"'),
     ],
 )
 def test_what_does_not_fit_is_refused(

@@ -152,7 +152,7 @@ def test_sampling_is_ddim_of_the_guided_prediction(tmp_path: Path) -> None:
     torch.save(state | {"scale_factor": torch.tensor(0.5)}, tmp_path / "tiny.ckpt")
     source = generator_source("ldm")
     generator = source.load(source.locate(str(tmp_path / "tiny.ckpt")), compiled=False)
-    batch = ImageBatch(["a", "b"], [1, 2], [11, 22], None)
+    batch = ImageBatch(["a", "b"], [1, 2], [11, 22], None, 32)
     settings = SamplerConfig(method="ddim", steps=3, guidance=1.5, threshold="none")
     found = generator.sample(batch, settings)
 
@@ -178,10 +178,10 @@ def test_sampling_is_ddim_of_the_guided_prediction(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("batch", "change", "message"),
     [
-        (ImageBatch(["a"], [CLASSES], [1], None), {}, "label 3 is not among the 3 classes"),
-        (ImageBatch(["a"], [0], [1], np.zeros((1, 8, 8, 3), np.uint8)), {}, "a first stage"),
-        (ImageBatch(["a"], [0], [1], None), {"threshold": "static"}, "no bounds to clip to"),
-        (ImageBatch(["a"], [0], [1], None), {"noise_augmentation": 0.1}, "leave it 0"),
+        (ImageBatch(["a"], [CLASSES], [1], None, 32), {}, "label 3 is not among the 3 classes"),
+        (ImageBatch(["a"], [0], [1], np.zeros((1, 8, 8, 3), np.uint8), 32), {}, "a first stage"),
+        (ImageBatch(["a"], [0], [1], None, 32), {"threshold": "static"}, "no bounds to clip to"),
+        (ImageBatch(["a"], [0], [1], None, 32), {"noise_augmentation": 0.1}, "leave it 0"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(

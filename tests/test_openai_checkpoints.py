@@ -86,4 +86,4 @@ def test_there_is_no_guidance_without_a_null_class(tmp_path: Path) -> None:
     torch.save(tiny("adm-64").state_dict(), tmp_path / "tiny.pt")
     generator = generator_source("adm-64").load(tmp_path / "tiny.pt", compiled=False)
     with pytest.raises(UserError, match="no null class"):
-        generator.sample(ImageBatch([""], [0], [1], None), SamplerConfig(steps=3, guidance=1.5))
+        generator.sample(ImageBatch([""], [0], [1], None, 16), SamplerConfig(steps=3, guidance=1.5))

@@ -23,7 +23,8 @@ def batch(network: PixelUNet, seeds: Sequence[int]) -> ImageBatch:
         rngs = [np.random.default_rng(seed) for seed in seeds]
         parents = np.stack([rng.integers(0, 256, (low, low, 3), dtype=np.uint8) for rng in rngs])
     labels = [seed % 2 for seed in seeds]
-    return ImageBatch([PROMPTS[label] for label in labels], labels, seeds, parents)
+    prompts = [PROMPTS[label] for label in labels]
+    return ImageBatch(prompts, labels, seeds, parents, network.config.resolution)
 
 
 def images(network: PixelUNet, seeds: Sequence[int], settings: SamplerConfig) -> np.ndarray:

@@ -50,18 +50,21 @@ def save_t5(folder: Path) -> None:
     T5EncoderModel(shape).save_pretrained(folder / "text_encoder")
 
 
-def save_clip(folder: Path) -> None:
+def save_clip(folder: Path, length: int = 20) -> None:
+    """length: tokens a prompt may take, one a letter here."""
     tokens = ["<|startoftext|>", "<|endoftext|>", *ascii_lowercase]
     tokens += [f"{letter}</w>" for letter in ascii_lowercase]
     vocab = {token: i for i, token in enumerate(tokens)}
-    CLIPTokenizer(vocab=vocab, merges=[], model_max_length=20).save_pretrained(folder / "tokenizer")
+    CLIPTokenizer(vocab=vocab, merges=[], model_max_length=length).save_pretrained(
+        folder / "tokenizer"
+    )
     shape = CLIPTextConfig(
         vocab_size=len(vocab),
         hidden_size=16,
         intermediate_size=16,
         num_hidden_layers=1,
         num_attention_heads=2,
-        max_position_embeddings=20,
+        max_position_embeddings=length,
         bos_token_id=0,
         eos_token_id=1,
         pad_token_id=1,
@@ -69,17 +72,25 @@ def save_clip(folder: Path) -> None:
     CLIPTextModel(shape).save_pretrained(folder / "text_encoder")
 
 
-def if_unet(in_channels: int, size: int, level: str | None) -> UNet2DConditionModel:
-    """IF's own block types, text pooling, scale-shift norm and variance channels."""
+def if_unet(
+    in_channels: int, size: int, level: str | None, halvings: int = 1
+) -> UNet2DConditionModel:
+    """IF's own block types, text pooling, scale-shift norm and variance channels.
+
+    halvings: of the side, before it attends.
+    """
     return UNet2DConditionModel(
         sample_size=size,
         in_channels=in_channels,
         out_channels=6,
         layers_per_block=1,
-        block_out_channels=(8, 16),
-        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        block_out_channels=(*(8,) * halvings, 16),
+        down_block_types=(
+            *("ResnetDownsampleBlock2D",) * halvings,
+            "SimpleCrossAttnDownBlock2D",
+        ),
         mid_block_type="UNetMidBlock2DSimpleCrossAttn",
-        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        up_block_types=("SimpleCrossAttnUpBlock2D", *("ResnetUpsampleBlock2D",) * halvings),
         cross_attention_dim=16,
         encoder_hid_dim=16,
         attention_head_dim=8,
@@ -108,32 +119,35 @@ def write_index(folder: Path, kind: str, **extra: object) -> None:
     (folder / "model_index.json").write_text(json.dumps({"_class_name": kind, **extra}))
 
 
-def save_base(folder: Path) -> None:
+def save_base(folder: Path, side: int = 8) -> None:
     save_t5(folder)
-    if_unet(3, 8, None).save_pretrained(folder / "unet")
+    if_unet(3, side, None).save_pretrained(folder / "unet")
     if_scheduler().save_pretrained(folder / "scheduler")
     write_index(folder, "IFPipeline")
 
 
-def save_super_resolution(folder: Path) -> None:
+def save_super_resolution(folder: Path, side: int = 32, halvings: int = 1) -> None:
     save_t5(folder)
-    if_unet(6, 32, "timestep").save_pretrained(folder / "unet")
+    if_unet(6, side, "timestep", halvings).save_pretrained(folder / "unet")
     if_scheduler(sample_max_value=1.0).save_pretrained(folder / "scheduler")
     noising = DDPMScheduler(beta_schedule="squaredcos_cap_v2")
     noising.save_pretrained(folder / "image_noising_scheduler")
     write_index(folder, "IFSuperResolutionPipeline")
 
 
-def save_upscaler(folder: Path) -> None:
-    save_clip(folder)
+def save_upscaler(
+    folder: Path, side: int = 16, halvings: int = 1, length: int = 20, attends: bool = True
+) -> None:
+    """side: of the U-Net's own sample. attends: the VAE, to all latents at once, as published."""
+    save_clip(folder, length)
     UNet2DConditionModel(
-        sample_size=16,
+        sample_size=side,
         in_channels=7,
         out_channels=4,
         layers_per_block=1,
-        block_out_channels=(8, 16),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(*(8,) * halvings, 16),
+        down_block_types=(*("DownBlock2D",) * halvings, "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", *("UpBlock2D",) * halvings),
         cross_attention_dim=16,
         attention_head_dim=8,
         num_class_embeds=1000,
@@ -141,6 +155,7 @@ def save_upscaler(folder: Path) -> None:
     ).save_pretrained(folder / "unet")
     AutoencoderKL(
         block_out_channels=(8, 8, 8),
+        mid_block_add_attention=attends,
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
         latent_channels=4,

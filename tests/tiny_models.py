@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiTTransformer2DModel
@@ -29,9 +30,11 @@ def randomize(module: torch.nn.Module, scale: float = 0.3) -> None:
         parameter.data.normal_(0, scale)
 
 
-def save_vae(folder: Path, channels: int = 4, factor_blocks: int = 2) -> None:
+def save_vae(folder: Path, channels: int = 4, factor_blocks: int = 2, attends: bool = True) -> None:
+    """attends: in the middle, to all latents at once, as published; costly at a real size."""
     AutoencoderKL(
         block_out_channels=(8,) * factor_blocks,
+        mid_block_add_attention=attends,
         down_block_types=("DownEncoderBlock2D",) * factor_blocks,
         up_block_types=("UpDecoderBlock2D",) * factor_blocks,
         latent_channels=channels,
@@ -40,17 +43,17 @@ def save_vae(folder: Path, channels: int = 4, factor_blocks: int = 2) -> None:
     ).save_pretrained(folder)
 
 
-def tiny_dit() -> DiTTransformer2DModel:
-    """Two blocks, 2x2 patches of 4x4 latents; as published, every block has the same embedder."""
+def tiny_dit(side: int = 4, classes: int = CLASSES) -> DiTTransformer2DModel:
+    """Two blocks, 2x2 patches of latents; as published, every block has the same embedder."""
     transformer = DiTTransformer2DModel(
         num_attention_heads=2,
         attention_head_dim=8,
         in_channels=4,
         out_channels=8,
         num_layers=2,
-        sample_size=4,
+        sample_size=side,
         patch_size=2,
-        num_embeds_ada_norm=CLASSES,
+        num_embeds_ada_norm=classes,
     )
     randomize(transformer, 0.15)
     first, *others = (block.norm1.emb for block in transformer.transformer_blocks)
@@ -59,18 +62,18 @@ def tiny_dit() -> DiTTransformer2DModel:
     return transformer.eval()
 
 
-def save_dit(folder: Path) -> Path:
+def save_dit(folder: Path, side: int = 4, classes: int = CLASSES, factor_blocks: int = 2) -> Path:
     torch.manual_seed(0)
-    tiny_dit().save_pretrained(folder / "transformer")
-    save_vae(folder / "vae")
+    tiny_dit(side, classes).save_pretrained(folder / "transformer")
+    save_vae(folder / "vae", factor_blocks=factor_blocks)
     DDIMScheduler(beta_schedule="linear", clip_sample=False).save_pretrained(folder / "scheduler")
     (folder / "model_index.json").write_text(json.dumps({"_class_name": "DiTPipeline"}))
     return folder
 
 
-def biggan_weights() -> dict[str, torch.Tensor]:
+def biggan_weights(config: dict[str, Any] = BIGGAN) -> dict[str, torch.Tensor]:
     """As published: for each normalised W its `_orig`, `_u` and `_v`, not the quotient."""
-    network = BigGAN(BigGANConfig.model_validate(BIGGAN))
+    network = BigGAN(BigGANConfig.model_validate(config))
     randomize(network)
     stored = {}
     for name, value in network.state_dict().items():
@@ -85,29 +88,29 @@ def biggan_weights() -> dict[str, torch.Tensor]:
     return stored
 
 
-def save_biggan(folder: Path) -> Path:
+def save_biggan(folder: Path, config: dict[str, Any] = BIGGAN) -> Path:
     torch.manual_seed(0)
     folder.mkdir(parents=True, exist_ok=True)
-    torch.save(biggan_weights(), folder / "pytorch_model.bin")
-    (folder / "config.json").write_text(json.dumps(BIGGAN))
+    torch.save(biggan_weights(config), folder / "pytorch_model.bin")
+    (folder / "config.json").write_text(json.dumps(config))
     return folder
 
 
 # ---------------------------------------------------------------- text-to-image pipelines
 
 
-def save_pixart(folder: Path) -> Path:
-    """T5, masks, a transformer that learns its variance."""
+def save_pixart(folder: Path, side: int = 8, factor_blocks: int = 2) -> Path:
+    """T5, masks, a transformer that learns its variance; from `side` 128 it is told the size."""
     from diffusers import DPMSolverMultistepScheduler, PixArtAlphaPipeline, PixArtTransformer2DModel
     from transformers import T5EncoderModel, T5Tokenizer
 
     torch.manual_seed(0)
     save_t5(folder)
-    save_vae(folder / "vae")
+    save_vae(folder / "vae", factor_blocks=factor_blocks, attends=side < 128)
     transformer = PixArtTransformer2DModel(
-        sample_size=8,
+        sample_size=side,
         num_layers=1,
-        attention_head_dim=8,
+        attention_head_dim=12,
         num_attention_heads=2,
         in_channels=4,
         out_channels=8,
@@ -125,7 +128,7 @@ def save_pixart(folder: Path) -> Path:
     return folder
 
 
-def save_sdxl(folder: Path) -> Path:
+def save_sdxl(folder: Path, side: int = 8, factor_blocks: int = 2) -> Path:
     """Two CLIP encoders, one of them pooled."""
     from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
     from transformers import (
@@ -137,10 +140,10 @@ def save_sdxl(folder: Path) -> Path:
 
     torch.manual_seed(0)
     save_clip(folder)
-    save_vae(folder / "vae")
+    save_vae(folder / "vae", factor_blocks=factor_blocks, attends=side < 128)
     shape = CLIPTextConfig.from_pretrained(folder / "text_encoder", projection_dim=16)
     unet = UNet2DConditionModel(
-        sample_size=8,
+        sample_size=side,
         block_out_channels=(8, 16),
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
@@ -198,7 +201,68 @@ def save_lcm(folder: Path) -> Path:
     return folder
 
 
-def save_flux2_klein(folder: Path) -> Path:
+def save_sana(folder: Path, side: int = 4, factor_blocks: int = 2) -> Path:
+    """Gemma, a deep-compression autoencoder, a transformer of linear attention."""
+    from diffusers import (
+        AutoencoderDC,
+        DPMSolverMultistepScheduler,
+        SanaPipeline,
+        SanaTransformer2DModel,
+    )
+    from transformers import Gemma2Config, Gemma2Model, GemmaTokenizer
+
+    torch.manual_seed(0)
+    tokens = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *map(chr, range(33, 127))]
+    tokenizer = GemmaTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=[])
+    text = Gemma2Config(
+        vocab_size=128,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        query_pre_attn_scalar=8,
+    )
+    transformer = SanaTransformer2DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_layers=1,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=8,
+        cross_attention_dim=16,
+        caption_channels=16,
+        sample_size=side,
+    )
+    randomize(transformer)
+    vae = AutoencoderDC(
+        latent_channels=4,
+        attention_head_dim=8,
+        encoder_block_out_channels=(8,) * factor_blocks,
+        decoder_block_out_channels=(8,) * factor_blocks,
+        encoder_block_types=("ResBlock",) * (factor_blocks - 1) + ("EfficientViTBlock",),
+        decoder_block_types=("ResBlock",) * (factor_blocks - 1) + ("EfficientViTBlock",),
+        encoder_layers_per_block=(1,) * factor_blocks,
+        decoder_layers_per_block=(1,) * factor_blocks,
+        encoder_qkv_multiscales=((),) * factor_blocks,
+        decoder_qkv_multiscales=((),) * factor_blocks,
+        scaling_factor=0.41407,
+    )
+    SanaPipeline(
+        tokenizer=tokenizer,
+        text_encoder=Gemma2Model(text),
+        vae=vae,
+        transformer=transformer,
+        scheduler=DPMSolverMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+        ),
+    ).save_pretrained(folder)
+    return folder
+
+
+def save_flux2_klein(folder: Path, factor_blocks: int = 2, attends: bool = True) -> Path:
     """Qwen3 with a chat template; three of its layers are read, the last of them the 27th."""
     from diffusers import (
         AutoencoderKLFlux2,
@@ -238,9 +302,10 @@ def save_flux2_klein(folder: Path) -> Path:
     )
     randomize(transformer)
     vae = AutoencoderKLFlux2(
-        block_out_channels=(8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8,) * factor_blocks,
+        down_block_types=("DownEncoderBlock2D",) * factor_blocks,
+        up_block_types=("UpDecoderBlock2D",) * factor_blocks,
+        mid_block_add_attention=attends,
         layers_per_block=1,
         latent_channels=4,
         norm_num_groups=4,

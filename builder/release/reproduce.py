@@ -20,10 +20,11 @@ from builder.manifest import Manifest
 from builder.markers import marker_name
 from builder.plan import ShardPlan, StagePlan
 from builder.release.planned import planned_release
+from builder.sampling import sample_batch
 from builder.shard import load_generator
 from builder.worker import ONE_THREAD
 from generation.errors import UserError
-from generation.generators import ImageBatch, Screened
+from generation.generators import ImageBatch
 from generation.image_sets import decode
 from generation.names import within
 from generation.sampler_config import SamplerConfig
@@ -238,10 +239,11 @@ def _sample(images: list[StoredImage], parents: list[np.ndarray | None]) -> list
         labels=[row["label"] for row in of_rows],
         seeds=[row["seed"] for row in of_rows],
         parents=np.stack([known[i] for i in padded]) if known else None,
+        resolution=stage.recipe.resolution,
     )
-    sampled = generator.sample(batch, SamplerConfig.model_validate_json(row["sampler"]))
-    pixels: np.ndarray = sampled.images if isinstance(sampled, Screened) else sampled
-    return list(pixels[: len(images)])
+    settings = SamplerConfig.model_validate_json(row["sampler"])
+    sampled = sample_batch(generator, batch, stage.recipe, settings)
+    return list(sampled.images[: len(images)])
 
 
 def _checkpoint(stage: StagePlan, wanted: str) -> Path:

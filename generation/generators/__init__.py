@@ -17,14 +17,14 @@ class ImageBatch:
 
     prompts str[N]; labels int64[N]; seeds int[N], 53 bits; parents uint8[N,h,w,3], the images of
     the stage before, None for a first stage. N is the same for every batch of a stage. resolution:
-    the side wanted, for models that make any; the others make their own.
+    the stage's side in px, for models that make several; the others make their own.
     """
 
     prompts: Sequence[str]
     labels: Sequence[int]
     seeds: Sequence[int]
     parents: np.ndarray | None
-    resolution: int | None = None
+    resolution: int
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,10 @@ class GeneratorSource(Protocol):
 
     `locate` raises UserError, in one line that says what to do, if the model is out of reach.
     `compiled`: run the networks through torch.compile, whose pixels differ a little. A module whose
-    models may know of no classes also has `unconditional(folder) -> bool`.
+    models may know of no classes also has `unconditional(folder) -> bool`. One that knows sizes
+    without weights also has `size_problem(folder, resolution, parent) -> str | None`: why no image
+    of `resolution` px comes from one of `parent` px (None: a first stage), in words that follow the
+    checkpoint's name. `folder` is None for a model that is not at hand.
     """
 
     def locate(self, checkpoint: str) -> Path: ...

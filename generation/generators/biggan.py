@@ -5,13 +5,16 @@ embedding: build with ImageNet's class list.
 """
 
 import hashlib
+import json
 from pathlib import Path
 
 from generation.diffusers_folder import file_sha256
 from generation.downloads import download, model_cache
 from generation.errors import UserError
 from generation.generators import Generator
+from generation.image_sizes import from_nothing, one_size
 
+START = 4  # side of the first feature map
 FILES = ("config.json", "pytorch_model.bin")
 PUBLIC = ("biggan-deep-128", "biggan-deep-256", "biggan-deep-512")
 ADDRESS = "https://s3.amazonaws.com/models.huggingface.co/biggan"  # as the public package has it
@@ -37,6 +40,15 @@ def locate(checkpoint: str) -> Path:
 def sha256(folder: Path) -> str:
     """One hash over both files."""
     return hashlib.sha256(" ".join(file_sha256(folder / f) for f in FILES).encode()).hexdigest()
+
+
+def size_problem(folder: Path | None, resolution: int, parent: int | None) -> str | None:
+    """What keeps it from being a first stage of `resolution` px."""
+    if folder is None:
+        return from_nothing(parent)
+    layers = json.loads((folder / "config.json").read_text())["layers"]
+    side = START * 2 ** sum(doubles for doubles, _, _ in layers)
+    return from_nothing(parent) or one_size(side, resolution)
 
 
 def load(folder: Path, compiled: bool) -> Generator:

@@ -20,10 +20,18 @@ is loaded. bfloat16 on a GPU (the upscaler's decoder in float32), float32 on a C
 
 from pathlib import Path
 
-from generation.diffusers_folder import locate_model, model_sha256, pipeline_class
+from generation.diffusers_folder import (
+    component_config,
+    locate_model,
+    model_sha256,
+    pipeline_class,
+    vae_factor,
+)
 from generation.generators import Generator
+from generation.image_sizes import from_nothing, from_parents, one_size
 
 TEXT = ("text_encoder", "tokenizer")
+UPSCALING = 4  # of IF-II; the upscaler's comes from its VAE
 LAYOUTS = {
     "IFPipeline": (*TEXT, "scheduler", "unet"),
     "IFSuperResolutionPipeline": (*TEXT, "scheduler", "unet", "image_noising_scheduler"),
@@ -39,6 +47,19 @@ def locate(checkpoint: str) -> Path:
 def sha256(folder: Path) -> str:
     """One hash over the networks, tokenizer and schedules that decide the pixels."""
     return model_sha256(folder, LAYOUTS[pipeline_class(folder)])
+
+
+def size_problem(folder: Path | None, resolution: int, parent: int | None) -> str | None:
+    """What keeps the stage from making `resolution` px images from `parent` px ones."""
+    if folder is None:  # the index says which of the three it is
+        return None
+    kind = pipeline_class(folder)
+    if kind == "StableDiffusionUpscalePipeline":
+        return from_parents(vae_factor(folder), resolution, parent)
+    side = one_size(component_config(folder, "unet")["sample_size"], resolution)
+    if kind == "IFPipeline":
+        return from_nothing(parent) or side
+    return side or from_parents(UPSCALING, resolution, parent)
 
 
 def load(folder: Path, compiled: bool) -> Generator:

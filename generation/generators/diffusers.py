@@ -13,10 +13,12 @@ from generation.diffusers_folder import (
     INDEX,
     file_sha256,
     index_components,
+    latent_step,
     locate_model,
     model_sha256,
 )
 from generation.generators import Generator
+from generation.image_sizes import from_nothing, multiple_of
 
 
 def locate(checkpoint: str) -> Path:
@@ -28,6 +30,13 @@ def sha256(folder: Path) -> str:
     """One hash over the pipeline's index and every component it loads."""
     parts = file_sha256(folder / INDEX) + model_sha256(folder, index_components(folder))
     return hashlib.sha256(parts.encode()).hexdigest()
+
+
+def size_problem(folder: Path | None, resolution: int, parent: int | None) -> str | None:
+    """What keeps it from being a first stage of `resolution` px."""
+    if folder is None:
+        return from_nothing(parent)
+    return from_nothing(parent) or multiple_of(latent_step(folder), resolution)
 
 
 def load(folder: Path, compiled: bool) -> Generator:

@@ -5,8 +5,9 @@ A class's label is its row in the model's embedding: build with the class list i
 
 from pathlib import Path
 
-from generation.diffusers_folder import locate_model, model_sha256
+from generation.diffusers_folder import component_config, locate_model, model_sha256, vae_factor
 from generation.generators import Generator
+from generation.image_sizes import from_nothing, one_size
 
 LAYOUTS = {"DiTPipeline": ("scheduler", "transformer", "vae")}
 
@@ -19,6 +20,14 @@ def locate(checkpoint: str) -> Path:
 def sha256(folder: Path) -> str:
     """One hash over network, decoder and schedule."""
     return model_sha256(folder, LAYOUTS["DiTPipeline"])
+
+
+def size_problem(folder: Path | None, resolution: int, parent: int | None) -> str | None:
+    """What keeps it from being a first stage of `resolution` px."""
+    if folder is None:
+        return from_nothing(parent)
+    side = component_config(folder, "transformer")["sample_size"] * vae_factor(folder)
+    return from_nothing(parent) or one_size(side, resolution)
 
 
 def load(folder: Path, compiled: bool) -> Generator:

@@ -5,6 +5,7 @@ from pathlib import Path
 from generation.converters.source_files import locate_file
 from generation.diffusers_folder import file_sha256
 from generation.generators import Generator
+from generation.image_sizes import from_nothing
 
 SOURCE = "the notebook latent_imagenet_diffusion of CompVis/latent-diffusion (cin256-v2/model.ckpt)"
 
@@ -17,6 +18,11 @@ def locate(checkpoint: str) -> Path:
 def sha256(file: Path) -> str:
     """The hash of the checkpoint file, as downloaded."""
     return file_sha256(file)
+
+
+def size_problem(_file: Path | None, _resolution: int, parent: int | None) -> str | None:
+    """What keeps it from following a stage of `parent` px."""
+    return from_nothing(parent)
 
 
 def load(file: Path, compiled: bool) -> Generator:

@@ -1,8 +1,9 @@
 """The pixel U-Net stages that `finetune-generator` trains, base and super-resolution."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from generation.checkpoint_files import STAGE_FILE, checkpoint_sha256, resolve_c
 from generation.errors import UserError
 from generation.generators import Generator, ImageBatch, Screened, as_levels
 from generation.grey import images_in_colour
+from generation.image_sizes import from_nothing, from_side, one_size
 from generation.noise import ahead_of_need, image_noise
 from generation.sampler_config import SamplerConfig
 from generation.timm_classifier import to_channels
@@ -32,13 +34,26 @@ def sha256(folder: Path) -> str:
 
 def unconditional(folder: Path) -> bool:
     """Whether the network knows of no classes, so that a label says nothing of its image."""
-    try:
-        told = json.loads((folder / STAGE_FILE).read_bytes())
-        return bool(told.get("conditioning") == "none")
-    except (ValueError, AttributeError):
-        raise UserError(
-            f"{folder / STAGE_FILE} is damaged: it is no description of a stage"
-        ) from None
+    return bool(_stage(folder).get("conditioning") == "none")
+
+
+def _stage(folder: Path) -> dict[str, Any]:
+    """The checkpoint's description; UserError if it is none."""
+    with suppress(ValueError):
+        content = json.loads((folder / STAGE_FILE).read_bytes())
+        if isinstance(content, dict) and "resolution" in content:
+            return content
+    raise UserError(f"{folder / STAGE_FILE} is damaged: it is no description of a stage")
+
+
+def size_problem(folder: Path | None, resolution: int, parent: int | None) -> str | None:
+    """What keeps the stage from making `resolution` px images from `parent` px ones."""
+    if folder is None:
+        return None
+    stage = _stage(folder)
+    low = stage.get("low_resolution")
+    follows = from_nothing(parent) if low is None else from_side(low, parent)
+    return one_size(stage["resolution"], resolution) or follows
 
 
 def load(folder: Path, compiled: bool) -> Generator:
