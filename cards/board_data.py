@@ -63,7 +63,9 @@ class Measurement(BaseModel):
     reference: str | None = Field(
         None, description="the real release it was tested on or compared with"
     )
-    reference_sha256: str | None = Field(None, description="its content")
+    reference_sha256: str | None = Field(
+        None, description="its content: of the images where a result states it, else of the release"
+    )
     protocol_sha256: str | None = Field(None, description="of the settings of the measurement")
     checked: bool | None = Field(
         None, description="whether it was counted again from the predictions of all its runs"

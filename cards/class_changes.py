@@ -11,7 +11,12 @@ import numpy as np
 
 from cards.measured import ClassScore, Training
 from classifiers.proportions import newcombe
-from classifiers.statistics import FEWEST_SEEDS, class_rows, read_outcomes
+from classifiers.statistics import (
+    FEWEST_SEEDS,
+    class_rows,
+    of_the_same_images,
+    read_outcomes,
+)
 
 RULE = (
     "A class counts as helped or harmed if McNemar's exact test, paired by test image, and the t "
@@ -20,6 +25,11 @@ RULE = (
 )
 TOO_FEW = f"No class is named here: both sets need {FEWEST_SEEDS} runs with the same seeds."
 NO_PREDICTIONS = "No class is named here: the predictions do not stand beside the result files."
+
+OTHER_IDS = (
+    "No class is named here: the predictions are of test images with other ids, so they cannot be "
+    "paired."
+)
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,8 @@ def _verdicts(real: Training, other: Training) -> tuple[dict[str, str], str]:
     wanted = [paths[seeds] for seeds in shared for paths in (ours, theirs)]
     if not all(path.is_file() for path in wanted):
         return {}, NO_PREDICTIONS
+    if not of_the_same_images(wanted):  # the same images, imported another way
+        return {}, OTHER_IDS
     before, after = (
         read_outcomes({i: paths[seeds] for i, seeds in enumerate(shared)})
         for paths in (theirs, ours)

@@ -5,7 +5,7 @@ model, recipe, protocol, reference; for distances also the number of images, sin
 distance falls as n grows.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -24,7 +24,12 @@ from cards.result_schema import (
 )
 from generation.commit import canonical_json, sha256_text
 from generation.errors import UserError
-from metrics.comparability import require_comparable, value_settings
+from metrics.comparability import (
+    reference_of,
+    require_comparable,
+    tested_images,
+    value_settings,
+)
 
 Settings = dict[str, Any]
 T = TypeVar("T")
@@ -134,7 +139,8 @@ class Ranking(Generic[T]):
 def classifier_rankings(results: Iterable[AnyResult]) -> list[Ranking[Training]]:
     """Raises UserError if one run of one measurement stands in two files."""
     chosen = [r for r in results if isinstance(r, ClassifierResult)]
-    return _rankings(chosen, _classifier_settings, _training_key, _training)
+    tested = tested_images(r.result for r in chosen)
+    return _rankings(chosen, lambda r: _classifier_settings(r, tested), _training_key, _training)
 
 
 def score_rankings(results: Iterable[AnyResult]) -> list[Ranking[Scored]]:
@@ -201,11 +207,11 @@ def _distinct_runs(runs: Sequence[R]) -> Sequence[R]:
     return runs
 
 
-def _classifier_settings(result: ClassifierResult) -> Settings:
+def _classifier_settings(result: ClassifierResult, tested: Mapping[str, str]) -> Settings:
     return {
         "model": result.subject.model,
         "recipe": result.subject.recipe,
-        **flatten("test set", result.result.reference),
+        **flatten("test set", reference_of(result.result, tested)),
         **flatten("protocol", result.result.protocol),
     }
 
@@ -214,7 +220,7 @@ def _score_settings(result: ScoresResult, varied: set[str]) -> Settings:
     return {
         "images": result.subject.images,
         **flatten("protocol", result.result.protocol),
-        **flatten("reference", result.result.reference),
+        **flatten("reference", reference_of(result.result, {})),
         **{
             f"metric settings of {key}": _metric_settings(result, key)
             for key in result.values

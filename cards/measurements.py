@@ -86,7 +86,8 @@ def _shared(
         "config": "+".join(dict.fromkeys(s.config for s in sources)),
         "images": round(sum(s.weight * s.images for s in sources)),
         "reference": ranking.reference.get("name"),
-        "reference_sha256": ranking.reference.get("content_sha256"),
+        "reference_sha256": ranking.settings.get("test set.images_sha256")
+        or ranking.reference.get("content_sha256"),
         "protocol_sha256": ranking.protocol_sha256,
         "result_files": tuple(sorted(f.relative_to(folder).as_posix() for f in files)),
     }

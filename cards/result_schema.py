@@ -72,7 +72,8 @@ class ClassAccuracy(BaseModel):
 class ClassifierValues(BaseModel):
     """top5 and per_class may be missing: a set of two classes has no top-5.
 
-    predictions_sha256: of the file beside the result; results of before do not say it.
+    predictions_sha256: of the file beside the result; test_images_sha256: of the test images by
+    their pixels and classes (images_sha256). Results of before do not say them.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -81,6 +82,7 @@ class ClassifierValues(BaseModel):
     top5: Accuracy | None = None
     per_class: tuple[ClassAccuracy, ...] = ()
     predictions_sha256: str | None = None
+    test_images_sha256: str | None = None
 
 
 class ClassifierResult(BaseModel):

@@ -163,6 +163,7 @@ def run_experiment(
     """
     import torch
 
+    from classifiers.image_data import source_sha256
     from classifiers.training import launched_processes, total_steps, train
 
     recipe, visits, testing = experiment.recipe, experiment.visits, experiment.testing
@@ -195,6 +196,7 @@ def run_experiment(
         "cas": experiment.is_cas,
         "steps": steps,
         **accuracy_values(predictions, testing.class_ids, testing.class_names),
+        "test_images_sha256": source_sha256(experiment.test, testing, loaders),
         "predictions_sha256": predictions.write(out.with_suffix(".parquet")),
     }
     spent = {

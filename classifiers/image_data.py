@@ -9,7 +9,7 @@ import psutil
 from classifiers.encoded import EncodedImages
 from classifiers.recipe import ClassifierRecipe, View
 from classifiers.sources import Source, index_source, limited, load_source, take_times
-from generation.image_sets import LabelledImages
+from generation.image_sets import LabelledImages, images_sha256, pixels_sha256, split_sha256
 
 COPIES = 4  # of the pixels, while they are decoded, laid out anew and padded
 GPU_SHARE = 0.5  # of its free memory; the rest is the network's
@@ -58,6 +58,21 @@ def read_testing(
     if fits(recipe, [source]):
         return _load(recipe, source, advance)
     return index_source(source, advance)
+
+
+def source_sha256(
+    source: Source, data: LabelledImages | EncodedImages, threads: int | None = None
+) -> str:
+    """Identity of a test set: images_sha256 of the configuration that `source` names.
+
+    Of images as they are stored, before the recipe's view, so that all recipes state the same. What
+    is in memory as it is stored is hashed there. Any other set is decoded once more, by `threads`,
+    which costs as much as testing on it: less than a hundredth of a training of usual length.
+    """
+    if isinstance(data, LabelledImages) and str(data.images.shape[1]) == source.config:
+        class_ids = (data.class_ids[label] for label in data.labels)
+        return images_sha256(map(pixels_sha256, data.images), class_ids)
+    return split_sha256(source.path, source.config, source.split, threads)
 
 
 def _load(

@@ -4,7 +4,7 @@ All runs are tested on the same images, so runs are compared image by image. Two
 told apart: in which seed a classifier was trained with, and in which test images were drawn.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,12 @@ def read_outcomes(paths: dict[int, ReleasePath]) -> Outcomes:
         labels=first["label"].to_numpy().astype(np.int64),
         top=np.stack(top),
     )
+
+
+def of_the_same_images(paths: Iterable[ReleasePath]) -> bool:
+    """Whether predictions can be paired one by one: the same ids, and labels, of test images."""
+    tables = [pq.read_table(path, columns=["image_id", "label"]) for path in paths]
+    return all(table.equals(tables[0]) for table in tables)
 
 
 def top_labels(table: pa.Table) -> np.ndarray:

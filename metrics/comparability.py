@@ -1,11 +1,14 @@
 """Which results may stand in one ranking, and why others may not."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from builder.results import Result
 from generation.commit import canonical_json
 from generation.errors import UserError
+
+TESTED = "test_images_sha256"  # among the values of a classifier's result
 
 
 def require_comparable(results: Sequence[Result], value: str) -> None:
@@ -21,6 +24,8 @@ def require_comparable(results: Sequence[Result], value: str) -> None:
             raise UserError(
                 f"{value} of {_name(result)} is not one number, so it cannot be compared"
             )
+    tested = tested_images(results)
+    results = [replace(result, reference=reference_of(result, tested)) for result in results]
     for what, read in (_OF_THE_RESULT | _OF_THE_VALUE).items():
         first = read(results[0], value)
         for other in results[1:]:
@@ -29,6 +34,40 @@ def require_comparable(results: Sequence[Result], value: str) -> None:
                     f"{value} of {_name(results[0])} and {_name(other)} cannot be compared: "
                     f"{what} {_difference(first, read(other, value))}"
                 )
+
+
+def tested_images(results: Iterable[Result]) -> dict[str, str]:
+    """What classifiers were tested on, images_sha256 by release, configuration and split.
+
+    From the results that state it, for those of before that name the same release by its content,
+    which decides the pixels. Nothing of a release whose images two results state differently.
+    """
+    found: dict[str, set[str]] = {}
+    for result in results:
+        if (images := result.values.get(TESTED)) is not None:
+            found.setdefault(_stored(result), set()).add(images)
+    return {stored: images.pop() for stored, images in found.items() if len(images) == 1}
+
+
+def reference_of(result: Result, tested: Mapping[str, str]) -> dict[str, Any]:
+    """Its reference, the same for the same images where it is known which they are.
+
+    Scores identify theirs by pixels in content_sha256, whatever its release is called. Of a
+    classifier's result the hash of the test images stands in place of the release's name and
+    content, which other views, layouts and machines change.
+    """
+    if result.kind == "scores":
+        return {k: v for k, v in result.reference.items() if k != "name"}
+    images = result.values.get(TESTED) or tested.get(_stored(result))
+    if images is None:
+        return result.reference
+    kept = {k: v for k, v in result.reference.items() if k not in ("name", "content_sha256")}
+    return kept | {"images_sha256": images}
+
+
+def _stored(result: Result) -> str:
+    """Where its reference is stored."""
+    return canonical_json([result.reference.get(k) for k in ("content_sha256", "config", "split")])
 
 
 def numbers(result: Result) -> list[str]:
@@ -59,7 +98,7 @@ def _reference(result: Result, value: str) -> dict[str, Any]:
     by itself."""
     if result.kind == "scores" and "reference_n" not in result.values[value]:
         return {}
-    stated = {"content_sha256", "config", "split"}
+    stated = {"images_sha256", "content_sha256", "config", "split"}
     if "reference_sha256" in result.values[value]:  # of the very split, or file
         stated.remove("content_sha256")
     return {k: v for k, v in result.reference.items() if k in stated}

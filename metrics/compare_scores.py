@@ -20,7 +20,8 @@ OF_ONE_TRAINING = (
 COVERS = {
     "scores": "which images were drawn, not the choice of the reference, which both share",
     "classifier": "which test images were drawn, as if each had its own; both share them, so it is "
-    f"too wide (without the predictions beside both files); {OF_ONE_TRAINING}",
+    "too wide (predictions of images with the same ids do not stand beside both files); "
+    f"{OF_ONE_TRAINING}",
 }
 PAIRED = f"which test images were drawn, the same for both, paired one by one; {OF_ONE_TRAINING}"
 FIRST = {"top1": 1, "top5": TOP}  # guesses that count
@@ -87,20 +88,22 @@ def _compare(paths: list[Path], results: list[Result], key: str) -> dict[str, An
 
 
 def _paired_interval(paths: list[Path], results: list[Result], key: str) -> list[float] | None:
-    """Of the mean over test images of what they gain; None unless both results have predictions.
+    """Of the mean over test images of what they gain; None unless both results have predictions,
+    and of images with the same ids.
 
     UserError for predictions that do not give what the result beside them says.
     """
     files = [path.with_suffix(".parquet") for path in paths]
     if key not in FIRST or not all(file.is_file() for file in files):
         return None
-    correct = []
+    correct, ids = [], []
     for file, result in zip(files, results, strict=True):
         outcomes = read_outcomes({0: file})
         correct.append(outcomes.correct(FIRST[key])[0].astype(float))
+        ids.append(outcomes.image_ids)
         if abs(correct[-1].mean() - result.values[key]["value"]) > 1e-9:
             raise UserError(f"{file} holds other predictions than those of the result beside it")
-    if len(correct[0]) != len(correct[1]):
+    if ids[0] != ids[1]:
         return None
     return student_interval(correct[1] - correct[0])
 

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy.stats import binomtest
 
 from cards.board import assemble_board
-from cards.class_changes import NO_PREDICTIONS, TOO_FEW, ClassChange, class_changes
+from cards.class_changes import NO_PREDICTIONS, OTHER_IDS, TOO_FEW, ClassChange, class_changes
 from cards.facet import ClassView
 from cards.result_folder import read_folder
 from classifiers.predictions import share
@@ -111,6 +113,19 @@ def test_leaderboard_and_study_name_the_same_classes(tmp_path: Path) -> None:
     expected = {row["wnid"]: row["verdict"] for row in class_rows(*arms, names)}
     assert {c.wnid: c.verdict for c in the_view(tmp_path).changes} == expected
     assert set(expected.values()) == {"", "helped", "harmed"}
+
+
+def test_test_images_with_other_ids_are_not_paired_and_the_page_says_so(tmp_path: Path) -> None:
+    """As of another import of the same images: one of three runs of one set."""
+    write_arm(tmp_path, REAL, np.array([0.9, 0.9]), 1000, range(3), 0)
+    write_arm(tmp_path, MADE, np.array([0.1, 0.9]), 1000, range(3), 1)
+    path = tmp_path / "made-1.parquet"
+    table = pq.read_table(path)
+    ids = pa.array([f"other-{i}" for i in range(len(table))])
+    pq.write_table(table.set_column(0, "image_id", ids), path)
+    view = the_view(tmp_path)
+    assert not named(view)
+    assert view.rule.endswith(OTHER_IDS)
 
 
 def test_without_predictions_no_class_is_named_and_the_page_says_why(tmp_path: Path) -> None:

@@ -397,6 +397,11 @@ def test_trainings_tested_on_the_same_images_are_compared_in_pairs(tmp_path, cap
     assert row["difference"] == pytest.approx(5 / 300)
     assert 0 < low < row["difference"] < high < 0.04
     assert "paired one by one" in row["interval_covers"]
+    renamed = pq.read_table(paths[1].with_suffix(".parquet"))
+    ids = pa.array([f"other-{i}" for i in range(len(renamed))])
+    pq.write_table(renamed.set_column(0, "image_id", ids), paths[1].with_suffix(".parquet"))
+    compare_scores(*paths, as_json=True)  # the same images, imported another way
+    assert "too wide" in json.loads(capsys.readouterr().out)["top1"]["interval_covers"]
     paths[1].with_suffix(".parquet").unlink()
     compare_scores(*paths, as_json=True)
     row = json.loads(capsys.readouterr().out)["top1"]
