@@ -7,7 +7,7 @@ import platform
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -28,7 +28,7 @@ class Result:
     must share to be compared. values: the numbers, each with n and interval where it has one.
     """
 
-    kind: Literal["scores", "classifier"]
+    kind: str
     dataset: str
     subject: dict[str, Any]
     protocol: dict[str, Any]
@@ -53,7 +53,7 @@ class Result:
 def _require_finite(path: Path, content: Any, name: str = "") -> None:
     """UserError that names a number which JSON does not know."""
     if isinstance(content, float) and not math.isfinite(content):
-        raise UserError(f"{path} is not written: {name.removeprefix('.')} is {content}")
+        raise UserError(f"{path}: {name.removeprefix('.')} is {content}, which is no result")
     if isinstance(content, dict):
         for key, value in content.items():
             _require_finite(path, value, f"{name}.{key}")
@@ -69,6 +69,7 @@ def read_result(path: Path) -> Result:
     """
     try:
         content = json.loads(path.read_text())
+        _require_finite(path, content)
         whole = content.pop("result_sha256", None)
         found = _sha256_of(content)
         stated = content.pop("protocol_sha256")

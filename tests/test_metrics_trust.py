@@ -173,7 +173,7 @@ def kill_each_once(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             raise Killed
         temporary.replace(path)
 
-    monkeypatch.setattr("generation.commit._replacing", replacing)
+    monkeypatch.setattr("generation.commit.replacing", replacing)
     return killed
 
 
