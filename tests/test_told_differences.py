@@ -11,6 +11,7 @@ from builder.release.hub import LONGEST_STATED, seconds_to_wait
 from builder.release.reproduce import Release
 from builder.run import Outcome
 from cards.card_facts import stage_facts
+from cards.sample_grid import read_groups
 from generation.errors import UserError
 from tests.in_process import InProcess
 
@@ -129,6 +130,15 @@ def test_a_release_may_not_stand_in_its_own_source(recipe: Path):
             build_dataset(real="pictures", out=out, views="8", as_json=True)
     with pytest.raises(UserError, match="at least 1 and at most 8192"):
         build_dataset(real="pictures", out="fine", views="8,99999999", as_json=True)
+
+
+@pytest.mark.parametrize("content", [b"version https://git-lfs.github.com/spec/v1\n", b""])
+def test_a_card_of_a_shard_that_is_none_is_one_line(recipe: Path, content: bytes):
+    assert recipe.is_file()
+    shard = next(Path("made/32").glob("*.parquet"))
+    shard.write_bytes(content)
+    with pytest.raises(UserError, match=f"{shard} cannot be read as Parquet"):
+        read_groups(Path("made"), 1)
 
 
 def test_reproduce_takes_no_more_images_than_there_are(recipe: Path):
