@@ -1,6 +1,7 @@
 """What a build says of a release that it cannot go on with, and of one that it made."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,8 +11,10 @@ from builder.release.command import reproduce
 from builder.release.hub import LONGEST_STATED, seconds_to_wait
 from builder.release.reproduce import Release
 from builder.run import Outcome
+from builder.worker import Terms, _keep_terms
 from cards.card_facts import stage_facts
 from cards.sample_grid import read_groups
+from generation.commit import sha256_file
 from generation.errors import UserError
 from tests.in_process import InProcess
 
@@ -174,3 +177,21 @@ def test_the_hub_says_how_long_to_wait(headers: dict[str, str], seconds: float):
     request = httpx2.Request("GET", "http://localhost")
     answer = httpx2.Response(429, headers=headers, request=request)
     assert seconds_to_wait(HfHubHTTPError("busy", response=answer), 0) == seconds
+
+
+@pytest.mark.parametrize("content", [None, b"{}"])
+def test_a_state_that_is_gone_or_changed_is_not_called_a_matter_of_storage_alone(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+):
+    state = recipe.parent / "made/build.json"
+    worker = SimpleNamespace(address="tcp://here", state=SimpleNamespace(nthreads=1))
+    monkeypatch.setattr("distributed.get_worker", lambda: worker)
+    terms = Terms("run", None, sha256_file(state))
+    job = SimpleNamespace(release=state.parent)
+    _keep_terms(job, terms)  # type: ignore[arg-type]
+    state.unlink()
+    if content is not None:
+        state.write_bytes(content)
+    how = "removed" if content is None else "changed"
+    with pytest.raises(UserError, match=f"either it was {how} meanwhile, or --out is not on"):
+        _keep_terms(job, terms)  # type: ignore[arg-type]
