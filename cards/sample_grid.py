@@ -19,7 +19,13 @@ from generation.command import run_command
 from generation.commit import write_atomically
 from generation.errors import UserError, unknown_name
 from generation.image_sets import decode, split_files
-from generation.shard_files import iterate_shard, leading_split, read_shard, shard_schema
+from generation.shard_files import (
+    iterate_shard,
+    leading_split,
+    read_shard,
+    readable,
+    shard_schema,
+)
 from generation.storage import ReleasePath, release_path
 
 MAX_CLASSES = 20  # rows of one picture
@@ -158,10 +164,14 @@ def _first_rows(
 ) -> dict[int, list[Row]]:
     """By label, from the small columns of every file."""
     files = split_files(release, config, split)
-    names = shard_schema(files[0]).names
+    with readable(files[0]):
+        names = shard_schema(files[0]).names
     order = "index" if "index" in names else "image_id"
     columns = list(dict.fromkeys(["label", "image_id", order]))
-    tables = [read_shard(path, columns) for path in files]
+    tables = []
+    for path in files:
+        with readable(path):
+            tables.append(read_shard(path, columns))
     places = np.repeat(np.arange(len(files)), [len(table) for table in tables])
     table = pa.concat_tables(tables).append_column("file", pa.array(places))
     table = table.sort_by([(order, "ascending"), ("image_id", "ascending")])
@@ -181,14 +191,18 @@ def _read_images(wanted: Sequence[Row]) -> dict[str, np.ndarray]:
         by_file.setdefault(path, []).append(image_id)
     found: dict[str, np.ndarray] = {}
     for path, ids in by_file.items():
-        for batch in iterate_shard(path, ["image_id", "image"], READ_ROWS):
-            rows = batch.filter(pc.is_in(batch["image_id"], pa.array(ids, pa.string())))
-            for image_id, image in zip(rows["image_id"], rows["image"], strict=True):
-                pixels = _decoded(path, image_id.as_py(), image["bytes"].as_py())
-                found[image_id.as_py()] = (
-                    np.asarray(fit(pixels, SHOWN)) if max(pixels.shape[:2]) > SHOWN else pixels
-                )
+        with readable(path):
+            for batch in iterate_shard(path, ["image_id", "image"], READ_ROWS):
+                rows = batch.filter(pc.is_in(batch["image_id"], pa.array(ids, pa.string())))
+                for image_id, image in zip(rows["image_id"], rows["image"], strict=True):
+                    pixels = _decoded(path, image_id.as_py(), image["bytes"].as_py())
+                    found[image_id.as_py()] = _small(pixels)
     return found
+
+
+def _small(pixels: np.ndarray) -> np.ndarray:
+    """At most SHOWN pixels a side."""
+    return np.asarray(fit(pixels, SHOWN)) if max(pixels.shape[:2]) > SHOWN else pixels
 
 
 def _decoded(path: ReleasePath, image_id: str, content: bytes) -> np.ndarray:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 HIDDEN = "***"
-LISTED = 40  # names in one line
+LISTED = 60  # names in one line
 SHOWN = 200  # characters of what was given
 # Of an address: what stands before @, if it is more than a name (a container's, a user's), and
 # parameters that open a door.

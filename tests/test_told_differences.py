@@ -1,6 +1,7 @@
 """What a build says of a release that it cannot go on with, and of one that it made."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,7 +11,10 @@ from builder.release.command import reproduce
 from builder.release.hub import LONGEST_STATED, seconds_to_wait
 from builder.release.reproduce import Release
 from builder.run import Outcome
+from builder.worker import Terms, _keep_terms
 from cards.card_facts import stage_facts
+from cards.sample_grid import read_groups
+from generation.commit import sha256_file
 from generation.errors import UserError
 from tests.in_process import InProcess
 
@@ -131,6 +135,15 @@ def test_a_release_may_not_stand_in_its_own_source(recipe: Path):
         build_dataset(real="pictures", out="fine", views="8,99999999", as_json=True)
 
 
+@pytest.mark.parametrize("content", [b"version https://git-lfs.github.com/spec/v1\n", b""])
+def test_a_card_of_a_shard_that_is_none_is_one_line(recipe: Path, content: bytes):
+    assert recipe.is_file()
+    shard = next(Path("made/32").glob("*.parquet"))
+    shard.write_bytes(content)
+    with pytest.raises(UserError, match=f"{shard} cannot be read as Parquet"):
+        read_groups(Path("made"), 1)
+
+
 def test_reproduce_takes_no_more_images_than_there_are(recipe: Path):
     made = Path("made")
     release = Release(made, read_manifest(made))
@@ -164,3 +177,21 @@ def test_the_hub_says_how_long_to_wait(headers: dict[str, str], seconds: float):
     request = httpx2.Request("GET", "http://localhost")
     answer = httpx2.Response(429, headers=headers, request=request)
     assert seconds_to_wait(HfHubHTTPError("busy", response=answer), 0) == seconds
+
+
+@pytest.mark.parametrize("content", [None, b"{}"])
+def test_a_state_that_is_gone_or_changed_is_not_called_a_matter_of_storage_alone(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+):
+    state = recipe.parent / "made/build.json"
+    worker = SimpleNamespace(address="tcp://here", state=SimpleNamespace(nthreads=1))
+    monkeypatch.setattr("distributed.get_worker", lambda: worker)
+    terms = Terms("run", None, sha256_file(state))
+    job = SimpleNamespace(release=state.parent)
+    _keep_terms(job, terms)  # type: ignore[arg-type]
+    state.unlink()
+    if content is not None:
+        state.write_bytes(content)
+    how = "removed" if content is None else "changed"
+    with pytest.raises(UserError, match=f"either it was {how} meanwhile, or --out is not on"):
+        _keep_terms(job, terms)  # type: ignore[arg-type]

@@ -23,8 +23,9 @@ def read_hub(wanted: SourceName, name: str) -> RealSource:
     if not HUB_NAME.fullmatch(path):
         raise UserError(f"real data {wanted.name!r} is not at hand: there is no such folder{near}")
     with loading(
-        f"real data {wanted.name!r} is not at hand: there is no such folder, and no such data set",
-        f"{hint}name a folder SPLIT/CLASS/image or a data set that load_dataset finds{near}",
+        f"real data {wanted.name!r} is not at hand",
+        f"there is no such folder; {hint}name one SPLIT/CLASS/image or a data set that "
+        f"load_dataset finds{near}",
     ):
         data, builder = load(path, config or None)
     source = read_tables(data, wanted, name, builder.info.license or "unknown")
