@@ -19,6 +19,7 @@ from generation.sampler_config import SamplerConfig
 
 TEXT = ("text_encoder", "tokenizer")
 NULL_PROMPT = ""
+INSTRUCTION = "complex_human_instruction"  # Sana's: put before a prompt, not the null prompt
 MASKED = ("prompt_embeds", "prompt_attention_mask")
 POOLED = ("prompt_embeds", None, "pooled_prompt_embeds")
 # What a pipeline's encode_prompt returns of the prompts, by the argument that takes it; None is
@@ -54,6 +55,9 @@ class PipelineGenerator:
         self._pipeline: Any = None
         text = [c for c in self._components if c.startswith(TEXT)]
         encoder = f"{name} {model_sha256(folder, text)} {placement.device} {placement.dtype}"
+        self._instruction = self._published_instruction()
+        if self._instruction:
+            encoder += f" {self._instruction}"
         self._prompts = PromptCache(hashlib.sha256(encoder.encode()).hexdigest())
 
     def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
@@ -115,17 +119,26 @@ class PipelineGenerator:
         zeros = bool(pipeline.config.get("force_zeros_for_empty_prompt", False))
         names = self._encoded or ()
 
+        def encoded(texts: list[str], extra: dict[str, Any]) -> dict[str, Tensor]:
+            returned = pipeline.encode_prompt(texts, **fixed, **extra)
+            return {n: t for n, t in zip(names, returned, strict=False) if n is not None}
+
         @torch.inference_mode()
         def encode(texts: list[str]) -> dict[str, Tensor]:
-            returned = pipeline.encode_prompt(texts, **fixed)
-            found = {n: t for n, t in zip(names, returned, strict=False) if n is not None}
-            if zeros:
-                empty = [row for row, text in enumerate(texts) if text == NULL_PROMPT]
-                for tensor in found.values():
-                    tensor[empty] = 0
+            found = encoded(texts, self._instruction)
+            empty = [row for row, text in enumerate(texts) if text == NULL_PROMPT]
+            if empty and (zeros or self._instruction):
+                plain = {} if zeros else encoded(texts, {})
+                for name, tensor in found.items():
+                    tensor[empty] = 0 if zeros else plain[name][empty]
             return found
 
         return encode
+
+    def _published_instruction(self) -> dict[str, Any]:
+        """What the pipeline by itself puts before prompts, as encode_prompt takes it."""
+        known = inspect.signature(self._class.__call__).parameters
+        return {INSTRUCTION: known[INSTRUCTION].default} if INSTRUCTION in known else {}
 
     def _load(self) -> Any:
         """The pipeline on its device, without text parts where prompts are cached."""

@@ -83,7 +83,9 @@ CHECKPOINTS: dict[str, Save] = {
     "Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers": partial(
         save_sana, side=32, factor_blocks=6
     ),
-    "stabilityai/stable-diffusion-xl-base-1.0": partial(save_sdxl, side=128, factor_blocks=4),
+    "stabilityai/stable-diffusion-xl-base-1.0": partial(
+        save_sdxl, side=128, factor_blocks=4, halvings=2, length=77
+    ),
 }
 
 

@@ -1,22 +1,28 @@
-"""Any text-to-image pipeline of diffusers: four kinds, tiny, through one adapter."""
+"""Any text-to-image pipeline of diffusers: five kinds, tiny, through one adapter."""
 
 import gc
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from diffusers import Flux2KleinPipeline, PixArtAlphaPipeline, StableDiffusionXLPipeline
+from diffusers import (
+    Flux2KleinPipeline,
+    PixArtAlphaPipeline,
+    SanaPipeline,
+    StableDiffusionXLPipeline,
+)
 from transformers import CLIPTextModel, T5EncoderModel
 
 from generation.errors import UserError
 from generation.generators import Generator, ImageBatch, generator_source
 from generation.sampler_config import SamplerConfig
 from tests.tiny_deepfloyd import PROMPTS
-from tests.tiny_models import save_flux2_klein, save_lcm, save_pixart, save_sdxl
+from tests.tiny_models import save_flux2_klein, save_lcm, save_pixart, save_sana, save_sdxl
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute"),
@@ -26,10 +32,12 @@ SAVE: dict[str, Callable[[Path], Path]] = {
     "flux2-klein": save_flux2_klein,
     "lcm": save_lcm,
     "pixart": save_pixart,
+    "sana": save_sana,
     "sdxl": save_sdxl,
 }
 NATIVE = SamplerConfig(method="native", steps=2, guidance=3.0)
 BATCH = ImageBatch(PROMPTS[:3], [0, 1, 2], [11, 22, 33], None, 16)
+SIDES = dict.fromkeys(SAVE, 16) | {"sana": 32}  # its pipeline takes multiples of 32 alone
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +63,14 @@ def load(folder: Path) -> Generator:
 @pytest.mark.parametrize("name", SAVE)
 def test_an_image_depends_on_its_own_row_alone(models: Path, name: str) -> None:
     generator = load(models / name)
-    images = generator.sample(BATCH, NATIVE)
-    assert images.shape == (3, 16, 16, 3)
+    batch, side = replace(BATCH, resolution=SIDES[name]), SIDES[name]
+    images = generator.sample(batch, NATIVE)
+    assert images.shape == (3, side, side, 3)
     assert images.dtype == np.uint8
     assert len({image.tobytes() for image in images}) == 3
-    seeded = generator.sample(ImageBatch(PROMPTS[:3], [0, 1, 2], [11, 99, 33], None, 16), NATIVE)
+    seeded = generator.sample(replace(batch, seeds=[11, 99, 33]), NATIVE)
     assert (seeded != images).any(axis=(1, 2, 3)).tolist() == [False, True, False]
-    turned = ImageBatch(PROMPTS[2::-1], [2, 1, 0], [33, 22, 11], None, 16)
+    turned = ImageBatch(PROMPTS[2::-1], [2, 1, 0], [33, 22, 11], None, side)
     np.testing.assert_array_equal(generator.sample(turned, NATIVE)[::-1], images)
 
 
@@ -70,6 +79,7 @@ def test_an_image_depends_on_its_own_row_alone(models: Path, name: str) -> None:
     [
         ("flux2-klein", Flux2KleinPipeline),
         ("pixart", PixArtAlphaPipeline),
+        ("sana", SanaPipeline),
         ("sdxl", StableDiffusionXLPipeline),
     ],
 )
@@ -77,18 +87,18 @@ def test_an_image_depends_on_its_own_row_alone(models: Path, name: str) -> None:
 def test_cached_prompts_make_the_pipelines_own_images(models: Path, name: str, kind: type) -> None:
     pipeline = kind.from_pretrained(models / name)
     pipeline.set_progress_bar_config(disable=True)
-    extra = {"use_resolution_binning": False} if name == "pixart" else {}
+    extra = {"use_resolution_binning": False} if name in ("pixart", "sana") else {}
     own = pipeline(
         prompt=list(PROMPTS[:3]),
         num_inference_steps=2,
         guidance_scale=3.0,
-        height=16,
-        width=16,
+        height=SIDES[name],
+        width=SIDES[name],
         generator=[torch.Generator().manual_seed(seed) for seed in BATCH.seeds],
         output_type="np",
         **extra,
     ).images
-    made = load(models / name).sample(BATCH, NATIVE)
+    made = load(models / name).sample(replace(BATCH, resolution=SIDES[name]), NATIVE)
     assert np.abs(made - np.rint(own * 255)).max() <= 1
 
 

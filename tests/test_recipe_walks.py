@@ -5,7 +5,7 @@ checkpoints are stand-ins (tests/recipe_stand_ins.py), three of the classes are 
 takes STEPS steps. A new recipe is walked as it comes; it fails until its checkpoints have one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import builder.shard
+import classifiers.recipe
+import generation.training_recipe
 from builder.build import build_release, plan_build
 from builder.plan import image_id, image_seed
 from builder.recipe import BUILTIN, Recipe, StageRecipe, load_recipe
@@ -147,6 +149,20 @@ def check_rows(
     assert {(image.shape, image.dtype) for image in images} == {((side, side, 3), np.dtype("u1"))}
     assert len({image.tobytes() for image in images}) == len(wanted)
     return {row["class_id"]: row["image_id"] for row in expected}
+
+
+@pytest.mark.parametrize(
+    ("folder", "load"),
+    [
+        (generation.training_recipe.BUILTIN, generation.training_recipe.load_training_recipe),
+        (classifiers.recipe.BUILTIN, classifiers.recipe.load_recipe),
+    ],
+)
+def test_every_recipe_of_a_training_is_read(folder: Path, load: Callable[[str], object]) -> None:
+    names = sorted(path.stem for path in folder.glob("*.toml"))
+    assert names
+    for name in names:
+        load(name)
 
 
 def test_no_stand_in_is_left_over() -> None:

@@ -114,7 +114,7 @@ def save_pixart(folder: Path, side: int = 8, factor_blocks: int = 2) -> Path:
         num_attention_heads=2,
         in_channels=4,
         out_channels=8,
-        cross_attention_dim=16,
+        cross_attention_dim=24,
         caption_channels=16,
     )
     randomize(transformer)
@@ -128,8 +128,10 @@ def save_pixart(folder: Path, side: int = 8, factor_blocks: int = 2) -> Path:
     return folder
 
 
-def save_sdxl(folder: Path, side: int = 8, factor_blocks: int = 2) -> Path:
-    """Two CLIP encoders, one of them pooled."""
+def save_sdxl(
+    folder: Path, side: int = 8, factor_blocks: int = 2, halvings: int = 1, length: int = 20
+) -> Path:
+    """Two CLIP encoders, one of them pooled. halvings: of the side, before the U-Net attends."""
     from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
     from transformers import (
         CLIPTextConfig,
@@ -139,16 +141,16 @@ def save_sdxl(folder: Path, side: int = 8, factor_blocks: int = 2) -> Path:
     )
 
     torch.manual_seed(0)
-    save_clip(folder)
+    save_clip(folder, length)
     save_vae(folder / "vae", factor_blocks=factor_blocks, attends=side < 128)
     shape = CLIPTextConfig.from_pretrained(folder / "text_encoder", projection_dim=16)
     unet = UNet2DConditionModel(
         sample_size=side,
-        block_out_channels=(8, 16),
+        block_out_channels=(*(8,) * halvings, 16),
         layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=(2, 4),
+        down_block_types=(*("DownBlock2D",) * halvings, "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", *("UpBlock2D",) * halvings),
+        attention_head_dim=(*(2,) * halvings, 4),
         cross_attention_dim=32,
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
@@ -201,7 +203,7 @@ def save_lcm(folder: Path) -> Path:
     return folder
 
 
-def save_sana(folder: Path, side: int = 4, factor_blocks: int = 2) -> Path:
+def save_sana(folder: Path, side: int = 8, factor_blocks: int = 3) -> Path:
     """Gemma, a deep-compression autoencoder, a transformer of linear attention."""
     from diffusers import (
         AutoencoderDC,
