@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TEMPORARY = ".tmp"
 # .NAME.tmp or .NAME.HEX.tmp: what stood to become NAME
-LEFTOVER = re.compile(r"\.(?P<name>.+?)(\.[0-9a-f]+)?\.tmp")
+LEFTOVER = re.compile(r"\.(?P<name>.+?\.[^.]+?)(\.[0-9a-f]{32})?\.tmp")
 PIECE = 8 << 20  # bytes read at a time
 
 

@@ -35,9 +35,9 @@ GOOD = {
     "finetune-generator": "--recipe generator.toml --data real --out run2 --threads 1",
     "leaderboard": "results --out site",
     "release verify": "made",
-    "release repair": "made --workers 1",
-    "release extend": "made --per-class 5 --workers 1",
-    "release reproduce": "made --sample 2",
+    "release repair": "made --workers 1 --trust tests.stand_in",
+    "release extend": "made --per-class 5 --workers 1 --trust tests.stand_in",
+    "release reproduce": "made --sample 2 --trust tests.stand_in",
     "release publish": "made someone/made",
     "render-card": "made --results results --allow-missing",
     "run-study": "study.toml --out study --workers 1 --dry-run",
@@ -224,6 +224,7 @@ def set_line(path: Path, key: str, text: str) -> None:
 def try_case(server: CommandServer, whole: Path, case: Case) -> dict[str, Any]:
     """Run it in a copy of the folder; how it ended, and what it said."""
     folder = whole.parent / "case"
+    beside = {path.name for path in whole.parent.iterdir()}
     shutil.copytree(whole, folder, symlinks=True)
     try:
         if case.file and case.damage:
@@ -237,7 +238,7 @@ def try_case(server: CommandServer, whole: Path, case: Case) -> dict[str, Any]:
             for name in before
             if name != case.file and after.get(name) != before[name] and not grows(case, name)
         ]
-        outside = [p.name for p in whole.parent.iterdir() if p.name not in ("whole", "case")]
+        outside = sorted({path.name for path in whole.parent.iterdir()} - beside - {"case"})
     finally:
         shutil.rmtree(folder)
     verdict = "harm" if harmed or outside else judge(case, ended)

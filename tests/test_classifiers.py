@@ -413,7 +413,7 @@ def test_bad_content_is_named(tmp_path: Path) -> None:
     larger = [png(np.zeros((SIZE, SIZE + 4, 3), np.uint8))] * len(data)
     cases = [
         ({"encoded": {"train": broken}}, "image i00003: cannot be decoded"),
-        ({"encoded": {"train": larger}}, "images of 20x16, but the recipe takes 16x16"),
+        ({"encoded": {"train": larger}}, "is 20 x 16, larger than its configuration says"),
     ]
     for number, (settings, message) in enumerate(cases):
         folder = write_release(tmp_path / str(number), {"train": data}, **settings)
