@@ -9,10 +9,11 @@ from builder.imports.bad_images import (
     BAD_IMAGES_FILE,
     BadImage,
     bad_images,
+    bad_images_among,
     first_bad_images,
     note_bad_images,
 )
-from builder.imports.jobs import OriginalJob, ViewJob, plan_jobs, settle
+from builder.imports.jobs import OriginalJob, Unsettled, ViewJob, plan_jobs, settle
 from builder.imports.layout import (
     ORIGINAL,
     TUNING_RULE,
@@ -50,12 +51,15 @@ def import_real(
     """Import every split of `name` into `release`; rerun it to go on, or to follow its changes.
 
     Raises UserError, when all images are read, if some cannot be imported and `on_bad_images` is
-    "stop": there is no manifest then, and a rerun reads only what has changed.
+    "stop": there is no manifest then, and a rerun reads only what has changed. A finished release
+    stays as it is.
     """
     source = open_source(name)
     state = _plan_state(name, source, release, views, crop_rule)
     planned = plan_import(name, source, release.absolute(), state)
     jobs = settle(release, planned)
+    if on_bad_images == "stop":
+        _require_good_changes(release, source, jobs)
     _forget_changed(release, jobs)
     outcome = run_missing(release, state, jobs, settings, on_done)
     _forget_unplanned(release, jobs)
@@ -130,11 +134,39 @@ def recorded_rule(recorded: str) -> CropRule:
     raise UserError(f"no view is made by the rule {recorded!r} any more: import into another --out")
 
 
+def _standing(release: ReleasePath) -> Manifest | None:
+    """The manifest of a finished release."""
+    try:
+        return read_manifest(release)
+    except UserError:
+        return None
+
+
+def _require_good_changes(release: ReleasePath, source: RealSource, jobs: Sequence[Job]) -> None:
+    """UserError if files of a finished release would change for images that cannot be imported.
+
+    Such files are read here and once more by a worker: a finished release is worth that.
+    """
+    standing = _standing(release)
+    if standing is None:
+        return
+    there = {(shard.path, shard.fingerprint) for shard in standing.shards}
+    bare = [job.job if isinstance(job, Unsettled) else job for job in jobs]
+    changed = [
+        original.stretch
+        for job, original in zip(jobs, bare, strict=True)
+        if isinstance(original, OriginalJob) and (job.path, job.fingerprint) not in there
+    ]
+    bad = bad_images_among(source, changed)
+    if bad:
+        note_bad_images(release, bad)
+        raise _bad_images_error(release, source, bad)
+
+
 def _forget_changed(release: ReleasePath, jobs: Sequence[Job]) -> None:
     """A finished release of which files change is unfinished: its manifest goes, and its card."""
-    try:
-        standing = read_manifest(release)
-    except UserError:
+    standing = _standing(release)
+    if standing is None:
         return
     wanted = {(job.path, job.fingerprint) for job in jobs}
     if all((shard.path, shard.fingerprint) in wanted for shard in standing.shards):

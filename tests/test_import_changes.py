@@ -34,6 +34,7 @@ from generation.real_sources.tables import TableSplit
 from generation.shard_files import iterate_shard
 from generation.storage import list_files
 from generation.views import make_view
+from tests.conftest import release_bytes
 from tests.serial_import import SerialImport
 
 
@@ -285,6 +286,24 @@ def test_every_bad_image_is_named_in_one_run_and_the_rest_is_kept(
     assert manifest.quarantined("8", "train") == {"cat": 8}
     assert manifest.rows("original", "train") == manifest.rows("8", "train") == 24
     require_agreement(photos, tmp_path / "out", manifest)
+
+
+def test_a_finished_release_stays_where_an_image_of_its_source_went_bad(
+    importing: SerialImport, photos: Path, tmp_path: Path
+):
+    release = tmp_path / "out"
+    manifest = importing(photos, release)
+    before = release_bytes(release)
+    image = next((photos / "train" / "cat").glob("*.png"))
+    whole = image.read_bytes()
+    image.write_bytes(whole[:50])
+    with pytest.raises(UserError, match="1 of 30 images cannot be imported"):
+        importing(photos, release)
+    assert release_bytes(release).items() >= before.items()
+    image.write_bytes(whole)
+    require_agreement(photos, release, manifest)
+    assert importing(photos, release) == manifest
+    assert release_bytes(release) == before
 
 
 def test_a_null_image_of_a_data_set_is_named():

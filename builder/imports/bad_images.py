@@ -5,7 +5,8 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from builder.imports.jobs import OriginalJob, left_out_rows
+from builder.imports.jobs import OriginalJob, left_out_rows, original_row
+from builder.imports.layout import Stretch
 from builder.manifest import ShardRecord
 from generation.commit import delete_file, write_atomically
 from generation.real_sources import RealSource
@@ -44,6 +45,19 @@ def bad_images(
         for row in left_out_rows(release, record):
             key = data.key(stretch.rows[row["index"]])
             found.append(BadImage(stretch.split, key, row["image_id"], row["reason"]))
+    return sorted(found, key=lambda bad: (bad.split, bad.file))
+
+
+def bad_images_among(source: RealSource, stretches: Sequence[Stretch]) -> list[BadImage]:
+    """Those of the images of `stretches` that cannot be imported now, sorted by split and file."""
+    found = []
+    for stretch in stretches:
+        data = source.splits[stretch.split]
+        for slot, i in enumerate(stretch.rows):
+            row = original_row(source, stretch, slot)
+            if "reason" in row:
+                key = data.key(i)
+                found.append(BadImage(stretch.split, key, row["image_id"], row["reason"]))
     return sorted(found, key=lambda bad: (bad.split, bad.file))
 
 

@@ -106,7 +106,7 @@ class OriginalJob:
 
     def _rows(self, source: RealSource) -> Iterator[Row]:
         for slot in range(self.planned):
-            yield _original_row(source, self.stretch, slot)
+            yield original_row(source, self.stretch, slot)
         if not self._is_as_planned(source):  # asked last, so that it is true of all that was read
             raise UserError(f"{self.source} was changed while it was imported: run again")
 
@@ -262,7 +262,7 @@ def _record_made_from(job: OriginalJob | ViewJob, wanted: str) -> ShardRecord | 
     return committed_record(job.release, job) if found == wanted else None
 
 
-def _original_row(source: RealSource, stretch: Stretch, slot: int) -> Row:
+def original_row(source: RealSource, stretch: Stretch, slot: int) -> Row:
     """The row, or why there is none."""
     data, i = source.splits[stretch.split], stretch.rows[slot]
     label, key = data.labels[i], data.key(i)
