@@ -21,7 +21,8 @@ def batch(network: PixelUNet, seeds: Sequence[int]) -> ImageBatch:
     low, parents = network.config.low_resolution, None
     if low is not None:
         rngs = [np.random.default_rng(seed) for seed in seeds]
-        parents = np.stack([rng.integers(0, 256, (low, low, 3), dtype=np.uint8) for rng in rngs])
+        grey = np.stack([rng.integers(0, 256, (low, low, 1), dtype=np.uint8) for rng in rngs])
+        parents = grey.repeat(3, axis=3)  # the network has one channel
     labels = [seed % 2 for seed in seeds]
     prompts = [PROMPTS[label] for label in labels]
     return ImageBatch(prompts, labels, seeds, parents, network.config.resolution)
