@@ -9,6 +9,7 @@ training.json, loss.csv, loss.png                  how it was made; not part of 
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -57,6 +58,14 @@ def tensor_file(tensors: Mapping[str, Tensor]) -> bytes:
     return save({name: tensors[name] for name in sorted(tensors)})
 
 
+def _require_sense(shape: Mapping[str, Any]) -> None:
+    """ValueError for a negative setting: some pass until the network is used."""
+    for name, value in shape.items():
+        values = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(v, int | float) and v < 0 for v in values):
+            raise ValueError(f"{name} is {value}")
+
+
 def load_checkpoint(folder: Path) -> PixelUNet:
     """The network of `folder` in float32, in evaluation mode.
 
@@ -71,6 +80,7 @@ def load_checkpoint(folder: Path) -> PixelUNet:
         lacking = [*found["missing_keys"], *found["mismatched_keys"]]
         if lacking:
             raise ValueError(f"no tensor that fits {lacking[0]}")
+        _require_sense(unet.config)
         config = validated(StageConfig, content, str(folder / STAGE_FILE))
         network = PixelUNet(unet, config, PromptEmbeddings(config.prompts, **embeddings))
     except UNREADABLE as error:
