@@ -55,6 +55,16 @@ def state_facts(recipe: str, stages: int = -1) -> str:
     return recipe.replace("batch = ", FACTS + "batch = ", stages)
 
 
+@pytest.fixture(autouse=True)
+def _hub_as_before() -> Iterator[None]:
+    """A dry run in this process takes the Hub away from all that comes after."""
+    before = os.environ.pop("HF_HUB_OFFLINE", None)
+    yield
+    os.environ.pop("HF_HUB_OFFLINE", None)
+    if before is not None:
+        os.environ["HF_HUB_OFFLINE"] = before
+
+
 @pytest.fixture(scope="session")
 def class_list(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three classes as a CSV."""

@@ -194,7 +194,7 @@ def test_images_in_colour_are_counted() -> None:
 def test_a_grey_stage_refuses_parents_in_colour() -> None:
     generator = PixelUNetGenerator(tiny_network(low_resolution=4))
     parents = np.full((2, 4, 4, 3), 100, np.uint8)
-    batch = ImageBatch(["bag"] * 2, [0] * 2, [1, 2], parents)
+    batch = ImageBatch(["bag"] * 2, [0] * 2, [1, 2], resolution=8, parents=parents)
     settings = SamplerConfig(method="ddim", steps=1)
     assert len(generator.sample(batch, settings)) == 2
     parents[1, 0, 0] = (1, 2, 3)

@@ -134,7 +134,7 @@ def check_rows(
             "class_id": entry.wnid,
             "prompt": entry.prompt,
             "image_id": image_id(*identity),
-            "parent_image_id": parents.get(entry.wnid),
+            "parent_image_id": parents.get(entry.wnid, ""),
             "seed": image_seed(*identity),
             "index": 0,
             "attempt": 0,
