@@ -16,6 +16,7 @@ from builder.manifest import Manifest, read_manifest
 from builder.release.findings import Report
 from builder.run import RunSettings
 from generation.command import EXIT_FOUND_WANTING, run_commands, say
+from generation.commit import remove_temporaries
 from generation.errors import UserError
 from generation.named_files import require_folder
 from generation.options import Json, Workers
@@ -114,6 +115,7 @@ def repair(
         manifest = read_manifest(release)
         report = _verified(release, manifest, _threads(threads), as_json)
         if report.intact:
+            remove_temporaries(release)  # of a repair that was killed when all was mended
             _print_repair(release, (), (), report, as_json)
             return
         damaged = frozenset(damaged_shards(manifest, report))
