@@ -21,7 +21,7 @@ EXIT_FOUND_WANTING = 1  # the command did its work, and what it looked at is not
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130  # as shells count a process that SIGINT ended
 WRONG_PATH = (
-    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
     *(errno.EACCES, errno.EPERM, errno.EROFS),
 )
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -67,8 +67,8 @@ def _run(app: typer.Typer, recipes: Path | None = None) -> NoReturn:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             fail(f"{error.strerror}: what is finished is kept; free some space and rerun")
-        if error.errno in WRONG_PATH and error.filename:
-            fail(f"{error.filename}: {error.strerror}")
+        if error.errno in WRONG_PATH:  # Arrow puts the path into the text
+            fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         raise
     except Exception as error:
         if not hasattr(error, "format_message"):  # what the parser raises for a wrong argument

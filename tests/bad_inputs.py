@@ -10,6 +10,7 @@ options and the folder's files, so new ones are tried as they come.
 
 import importlib
 import json
+import re
 import shutil
 import tomllib
 import typing
@@ -242,7 +243,9 @@ def try_case(server: CommandServer, whole: Path, case: Case) -> dict[str, Any]:
     finally:
         shutil.rmtree(folder)
     verdict = "harm" if harmed or outside else judge(case, ended)
-    said = " ".join(ended.err.replace(str(folder), "").split())
+    # no paths of this machine, and of a traceback what it ends with: the report is for others
+    said = " ".join(ended.err.rpartition("Traceback")[2].replace(str(folder), "").split())
+    said = re.sub(r'.*File "[^"]*"', "", said) if verdict == "traceback" else said
     return {
         "command": case.command,
         "case": case.what,
