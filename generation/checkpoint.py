@@ -66,6 +66,22 @@ def _require_sense(shape: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} is {value}")
 
 
+def _require_forward(network: PixelUNet) -> None:
+    """What torch raises for settings that only a forward pass reads, found without its arithmetic.
+
+    Weights and images are meta tensors: shapes and kinds, no numbers.
+    """
+    config = network.config
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(network.unet.config)
+        image = torch.empty(1, config.channels, config.resolution, config.resolution)
+        time = torch.empty(1)
+    small = config.low_resolution
+    parent = None if small is None else image.new_empty(1, config.channels, small, small)
+    prompt = torch.empty(1, dtype=torch.int64, device="meta")
+    PixelUNet(unet, config, network.prompts).to("meta")(image, time, prompt, parent, time)
+
+
 def load_checkpoint(folder: Path) -> PixelUNet:
     """The network of `folder` in float32, in evaluation mode.
 
@@ -83,6 +99,7 @@ def load_checkpoint(folder: Path) -> PixelUNet:
         _require_sense(unet.config)
         config = validated(StageConfig, content, str(folder / STAGE_FILE))
         network = PixelUNet(unet, config, PromptEmbeddings(config.prompts, **embeddings))
+        _require_forward(network)
     except UNREADABLE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{folder} is not a whole checkpoint: {reason}") from None

@@ -1,6 +1,7 @@
 """States and checkpoints of a training: damage, full disks, numbers that are not finite."""
 
 import errno
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -267,6 +268,20 @@ def test_a_checkpoint_that_lacks_a_tensor_is_refused(tmp_path: Path) -> None:
     (tmp_path / HASHED_FILES[1]).write_bytes(tensor_file(weights))
     with pytest.raises(UserError, match=r"no tensor that fits conv_in\.weight"):
         load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["x", {}, [], -1, 2.5])
+def test_a_setting_of_a_checkpoint_is_refused_or_runs(tmp_path: Path, value: Any) -> None:
+    save_checkpoint(tiny_network(), tmp_path, torch.float16)
+    good = json.loads((tmp_path / "config.json").read_text())
+    for name in good:
+        (tmp_path / "config.json").write_text(json.dumps({**good, name: value}))
+        try:
+            network = load_checkpoint(tmp_path)
+        except UserError as refusal:
+            assert str(tmp_path) in str(refusal) and "\n" not in str(refusal)
+        else:
+            network(torch.zeros(1, 1, 8, 8), torch.zeros(1), torch.zeros(1, dtype=torch.int64))
 
 
 def test_equal_tensors_make_equal_files_whatever_their_order() -> None:
