@@ -1,5 +1,9 @@
-"""A part of the campaigns of benchmarks/: kills at writes, and bad input, for every command."""
+"""A part of the campaigns of benchmarks/: kills at writes, and bad input, for every command.
 
+And that a change of the code leaves releases, checkpoints and scores as they were.
+"""
+
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +11,7 @@ import pytest
 
 from tests.bad_inputs import GOOD, VERDICTS_RIGHT, cases, try_case
 from tests.command_server import CommandServer
+from tests.golden import EXPECTED, close_facts, exact_facts
 from tests.hub_server import Hub
 from tests.kill_trials import TRIALS, KillSite, hub_environment, spread
 from tests.miniature import make_miniature
@@ -26,6 +31,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield server, folder / "whole", hub
     listener.shutdown()
     listener.server_close()
+
+
+def test_releases_checkpoints_and_scores_are_what_they_were(place: Place):
+    expected = json.loads(EXPECTED.read_text())
+    assert exact_facts(place[1]) == expected["exact"]
+    assert close_facts(place[1]) == pytest.approx(expected["close"], rel=1e-3)
 
 
 @pytest.mark.parametrize("name", TRIALS)
