@@ -88,7 +88,7 @@ def real_features(cache: Path) -> tuple[np.ndarray, np.ndarray]:
         split = open_source("fashion-mnist").splits["train"]
         rows = np.random.default_rng(0).permutation(len(split.labels))[:REAL_IMAGES]
         views = [make_view(Image.fromarray(split.images[i]), 32, "pad") for i in rows]
-        images = np.stack([np.repeat(view, 3, axis=2) for view in views])
+        images = np.stack(views)
         found = load_extractor(DEFAULT_EXTRACTOR, "cpu").extract(images).features
         cache.parent.mkdir(parents=True, exist_ok=True)
         np.savez(cache, features=found, labels=np.array(split.labels)[rows])
