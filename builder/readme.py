@@ -7,9 +7,11 @@ import pyarrow as pa
 import yaml
 
 from builder.arrow_index import index_files, index_names
+from builder.image_index import write_indices
 from builder.manifest import Manifest, read_manifest
 from generation.commit import delete_file, sha256_file, write_atomically
 from generation.errors import UserError
+from generation.image_index import is_index
 from generation.names import within
 from generation.shard_files import is_shard, shard_format, shard_name, shard_schema
 from generation.storage import ReleasePath, StorageError, exists, list_files, read_bytes
@@ -89,12 +91,14 @@ def _unlisted(release: ReleasePath, manifest: Manifest) -> bool:
 
 
 def write_documents(release: ReleasePath, manifest: Manifest) -> dict[str, str]:
-    """README.md and what `load_from_disk` looks for beside Arrow shards; their hashes by name."""
+    """README.md, what `load_from_disk` looks for beside Arrow shards, and the indices of images;
+    their hashes by name."""
     write_readme(release, manifest)
     index = index_files(release, manifest)
     for name, content in index.items():
         write_atomically(release / name, content)
-    return {name: sha256_file(release / name) for name in (README_FILE, *index)}
+    hashes = {name: sha256_file(release / name) for name in (README_FILE, *index)}
+    return hashes | write_indices(release, manifest)
 
 
 def noted_documents(release: ReleasePath) -> dict[str, str]:
@@ -110,9 +114,11 @@ def loads_as_stated(release: ReleasePath, manifest: Manifest) -> bool:
 
     What somebody else wrote below a README's load contract does not matter.
     """
-    if not all(exists(release / name) for name in (README_FILE, *index_names(manifest))):
+    documents = noted_documents(release)
+    images = [name for name in documents if is_index(name)]
+    if not all(exists(release / name) for name in (README_FILE, *index_names(manifest), *images)):
         return False
-    noted = noted_documents(release).get(README_FILE)
+    noted = documents.get(README_FILE)
     return sha256_file(release / README_FILE) == noted or not contract_problems(release, manifest)
 
 

@@ -20,6 +20,7 @@ from generation.storage import ReleasePath, reaching
 
 ShardFormat = Literal["parquet", "arrow"]
 FORMAT_NAMES: dict[ShardFormat, str] = {"parquet": "Parquet", "arrow": "Arrow IPC"}
+FileState = tuple[int, ...] | str
 DEPTH: dict[ShardFormat, int] = {"parquet": 1, "arrow": 2}  # folders above a file in its release
 
 
@@ -63,7 +64,7 @@ def require_unchanged(path: ReleasePath, sha256: str) -> None:
     time that this process asks, and again if its size, times or identity have changed since.
     """
     try:
-        found = _sha256_in_state(path, _state(path))
+        found = _sha256_in_state(path, file_state(path))
     except FileNotFoundError:
         raise UserError(f"{path} is not there, though its manifest lists it") from None
     if found != sha256:
@@ -74,11 +75,11 @@ def require_unchanged(path: ReleasePath, sha256: str) -> None:
 
 
 @lru_cache(maxsize=1 << 16)
-def _sha256_in_state(path: ReleasePath, state: tuple[int, ...] | str) -> str:  # noqa: ARG001
+def _sha256_in_state(path: ReleasePath, state: FileState) -> str:  # noqa: ARG001
     return sha256_file(path)
 
 
-def _state(path: ReleasePath) -> tuple[int, ...] | str:
+def file_state(path: ReleasePath) -> FileState:
     """Differs once the file is another; ctime, unlike mtime, cannot be set back."""
     with reaching(path):
         if not isinstance(path, Path):
