@@ -330,7 +330,8 @@ def _cores() -> int:
 def _forkserver(augmented: bool) -> "ForkServerContext":
     """Starts processes that have imported what they need: once for all, not each for itself."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, *(FOR_AUGMENTATION if augmented else ())])
+    modules = [__name__, *(FOR_AUGMENTATION if augmented else ()), "classifiers.frozen"]
+    context.set_forkserver_preload(modules)
     return context
 
 
