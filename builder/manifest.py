@@ -15,7 +15,7 @@ from generation.commit import canonical_json, sha256_text, write_atomically
 from generation.errors import UserError
 from generation.named_files import no_folder
 from generation.names import plain_path
-from generation.shard_files import FileState, file_state, plain_shard_path, shard_split
+from generation.shard_files import FileState, file_state, flat_path, plain_shard_path, shard_split
 from generation.storage import ReleasePath, read_text
 from generation.validation import misfit
 
@@ -116,8 +116,9 @@ class Manifest:
 
     @property
     def content_sha256(self) -> str:
-        """Identity of the release: its files' paths and hashes."""
-        return sha256_text(canonical_json(sorted([s.path, s.sha256] for s in self.shards)))
+        """Identity of the release: its files' paths and hashes, in whichever sub-folder."""
+        files = sorted([flat_path(s.path), s.sha256] for s in self.shards)
+        return sha256_text(canonical_json(files))
 
     def rows(self, config: str, split: str) -> int:
         return sum(s.rows for s in self.shards if (s.config, s.split) == (config, split))

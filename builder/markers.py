@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,11 +25,14 @@ from generation.commit import (
     write_stream_atomically,
 )
 from generation.image_index import as_text, shard_index
-from generation.shard_files import shard_format
+from generation.shard_files import FileState, file_state, flat_path, shard_format
 from generation.storage import ReleasePath, file_size, list_files, read_bytes, read_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+PACKED_MARKERS = "markers.jsonl"  # in a copy whose shards stand in sub-folders: a marker a line
 
 
 class PlannedShard(Protocol):
@@ -217,6 +221,27 @@ def read_marker(release: ReleasePath, shard: str) -> ShardRecord | None:
     return next(
         (_parse_marker(c) for c in read_files(release, [marker_name(shard)]).values()), None
     )
+
+
+def read_marker_content(release: ReleasePath, shard: str) -> bytes | None:
+    """What the shard's marker says, None if there is none."""
+    if shard != flat_path(shard):
+        return packed_markers(release).get(flat_path(shard))
+    return read_files(release, [marker_name(shard)]).get(marker_name(shard))
+
+
+def packed_markers(release: ReleasePath) -> dict[str, bytes]:
+    """By path: the markers of a copy whose shards stand in sub-folders, all in one file."""
+    path = release / PACKED_MARKERS
+    try:
+        return _unpacked(path, file_state(path))
+    except (FileNotFoundError, ValueError, TypeError, KeyError):  # noted in the manifest, if at all
+        return {}
+
+
+@lru_cache(maxsize=2)
+def _unpacked(path: ReleasePath, state: FileState) -> dict[str, bytes]:  # noqa: ARG001
+    return {json.loads(line)["shard"]["path"]: line for line in read_bytes(path).splitlines()}
 
 
 def forget_shard(release: ReleasePath, shard: str) -> None:

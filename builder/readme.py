@@ -13,7 +13,15 @@ from generation.commit import delete_file, sha256_file, write_atomically
 from generation.errors import UserError
 from generation.image_index import is_index
 from generation.names import within
-from generation.shard_files import is_shard, shard_format, shard_name, shard_schema
+from generation.shard_files import (
+    ShardFormat,
+    flat_path,
+    folded_pattern,
+    is_shard,
+    shard_format,
+    shard_name,
+    shard_schema,
+)
 from generation.storage import ReleasePath, StorageError, exists, list_files, read_bytes
 
 README_FILE = "README.md"
@@ -133,7 +141,8 @@ def load_contract(release: ReleasePath, manifest: Manifest) -> dict[str, Any]:
     configs = manifest.splits()
     default = max(configs, key=lambda name: int(name) if name.isdigit() else 0)
     images = max(sum(manifest.rows(c, s) for s in splits) for c, splits in configs.items())
-    file_format = shard_format(manifest.shards[0].path)
+    first = manifest.shards[0].path
+    file_format, folded = shard_format(first), first != flat_path(first)
     size = next((name for name, limit in SIZE_CATEGORIES if images < limit), "n>1M")
     return {
         "pretty_name": manifest.name,
@@ -146,7 +155,7 @@ def load_contract(release: ReleasePath, manifest: Manifest) -> dict[str, Any]:
                 "config_name": config,
                 **({"default": True} if config == default else {}),
                 "data_files": [
-                    {"split": split, "path": shard_name(config, split, "*", file_format)}
+                    {"split": split, "path": _pattern(config, split, file_format, folded=folded)}
                     for split in splits
                 ],
             }
@@ -156,6 +165,11 @@ def load_contract(release: ReleasePath, manifest: Manifest) -> dict[str, Any]:
             _dataset_info(release, manifest, config, splits) for config, splits in configs.items()
         ],
     }
+
+
+def _pattern(config: str, split: str, file_format: ShardFormat, *, folded: bool) -> str:
+    pattern = shard_name(config, split, "*", file_format)
+    return folded_pattern(pattern) if folded else pattern
 
 
 def contract_problems(release: ReleasePath, manifest: Manifest) -> list[str]:
