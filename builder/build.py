@@ -38,7 +38,7 @@ from generation.commit import remove_temporaries
 from generation.errors import UserError
 from generation.generators import generator_source
 from generation.shard_files import FORMAT_NAMES
-from generation.storage import ReleasePath, release_name
+from generation.storage import ReleasePath, exists, release_name
 
 SIDECARS_READ = 50  # enough to tell what a shard takes
 
@@ -280,6 +280,7 @@ def finish_release(release: ReleasePath, manifest: Manifest) -> Manifest:
     Returns the manifest that stands.
     """
     remove_temporaries(release)
+    from builder.image_index import remove_unnoted_indices
     from builder.readme import loads_as_stated, remove_documents, write_documents
     from builder.standing import lists_fewer, standing_manifest
 
@@ -290,10 +291,11 @@ def finish_release(release: ReleasePath, manifest: Manifest) -> Manifest:
     if earlier is not None and standing and loads_as_stated(release, manifest):
         return earlier
     noted = earlier.documents if earlier else {}
-    kept = noted if standing else {}
+    kept = {n: sha256 for n, sha256 in noted.items() if standing and exists(release / n)}
     new = replace(manifest, documents=kept | write_documents(release, manifest))
     new.write(release)
     remove_documents(release, noted.keys() - new.documents.keys())
+    remove_unnoted_indices(release, new)
     return new
 
 

@@ -3,7 +3,8 @@
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import PurePosixPath
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
@@ -14,7 +15,7 @@ from generation.commit import canonical_json, sha256_text, write_atomically
 from generation.errors import UserError
 from generation.named_files import no_folder
 from generation.names import plain_path
-from generation.shard_files import plain_shard_path, shard_split
+from generation.shard_files import FileState, file_state, flat_path, plain_shard_path, shard_split
 from generation.storage import ReleasePath, read_text
 from generation.validation import misfit
 
@@ -115,8 +116,9 @@ class Manifest:
 
     @property
     def content_sha256(self) -> str:
-        """Identity of the release: its files' paths and hashes."""
-        return sha256_text(canonical_json(sorted([s.path, s.sha256] for s in self.shards)))
+        """Identity of the release: its files' paths and hashes, in whichever sub-folder."""
+        files = sorted([flat_path(s.path), s.sha256] for s in self.shards)
+        return sha256_text(canonical_json(files))
 
     def rows(self, config: str, split: str) -> int:
         return sum(s.rows for s in self.shards if (s.config, s.split) == (config, split))
@@ -184,8 +186,21 @@ def read_manifest(release: ReleasePath) -> Manifest:
     """Raises UserError if `release` has no manifest or one that does not fit its own hashes.
 
     So it does for a value of another type, and for a path or name that leads out of the release.
-    Early manifests have only the hash of their files, none of all they say.
+    Early manifests have only the hash of their files, none of all they say. A file that is as it
+    was is parsed once a process: of millions of images that takes seconds.
     """
+    path = release / MANIFEST_FILE
+    if isinstance(path, Path) and path.is_file():
+        return _read_in_state(release, file_state(path))
+    return _read_manifest(release)
+
+
+@lru_cache(maxsize=8)
+def _read_in_state(release: ReleasePath, state: FileState) -> Manifest:  # noqa: ARG001
+    return _read_manifest(release)
+
+
+def _read_manifest(release: ReleasePath) -> Manifest:
     path = release / MANIFEST_FILE
     try:
         text = read_text(path)

@@ -10,22 +10,29 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
 from builder.environment import Environment, own_environment
 from builder.manifest import ShardRecord, parse_record
 from generation.commit import (
+    Content,
     canonical_json,
     delete_file,
     sha256_bytes,
     write_atomically,
     write_stream_atomically,
 )
+from generation.image_index import as_text, shard_index
+from generation.shard_files import FileState, file_state, flat_path, shard_format
 from generation.storage import ReleasePath, file_size, list_files, read_bytes, read_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+PACKED_MARKERS = "markers.jsonl"  # in a copy whose shards stand in sub-folders: a marker a line
 
 
 class PlannedShard(Protocol):
@@ -49,6 +56,15 @@ class RejectedAttempts:
     content: bytes
     rejected: dict[str, int]
     quarantined: dict[str, int]
+
+
+@dataclass(frozen=True)
+class WrittenShard:
+    """A shard's file as it stands there; images: where each of its images does, see as_text."""
+
+    bytes: int
+    sha256: str
+    images: str
 
 
 def marker_path(release: ReleasePath, shard: str) -> ReleasePath:
@@ -124,38 +140,53 @@ def commit_shard(
     write: puts the file's content into a stream. class_ids: one for each row.
         rejections: what was not kept, None if everything was; a file of its own.
     """
-    written = write_stream_atomically(release / shard, write)
+    written = write_shard(release / shard, write)
     return commit_written(release, shard, fingerprint, written, class_ids, started, rejections)
+
+
+def write_shard(path: ReleasePath, write: Callable[["pa.NativeFile"], None]) -> "WrittenShard":
+    """Write the file, and note where its images stand."""
+    noted: list[str] = []
+
+    def note(content: Content) -> None:
+        noted.append(as_text(shard_index(content, shard_format(path.name))))
+
+    size, sha256 = write_stream_atomically(path, write, note)
+    return WrittenShard(size, sha256, noted[0])
 
 
 def commit_written(
     release: ReleasePath,
     shard: str,
     fingerprint: str,
-    written: tuple[int, str],
+    written: WrittenShard,
     class_ids: Iterable[str],
     started: float,
     rejections: RejectedAttempts | None = None,
     made_from: str | None = None,
 ) -> ShardRecord:
-    """Write sidecar and marker of a file that stands there, `written` its length and SHA-256.
+    """Write sidecar and marker of a file that stands there.
 
     made_from: what its content was read from, for `made_from` to tell.
     """
     per_class = Counter(class_ids)
-    size, sha256 = written
     record = ShardRecord(
         path=shard,
         rows=per_class.total(),
-        bytes=size,
-        sha256=sha256,
+        bytes=written.bytes,
+        sha256=written.sha256,
         fingerprint=fingerprint,
         per_class=dict(sorted(per_class.items())),
         **(_rejection_facts(rejections) if rejections else {}),
     )
     if rejections:
         write_atomically(release / record.rejections_path, rejections.content)
-    sidecar = {"host": socket.gethostname(), "started": started, "seconds": time.time() - started}
+    sidecar: dict[str, Any] = {
+        "host": socket.gethostname(),
+        "started": started,
+        "seconds": time.time() - started,
+        "images": {"of": written.sha256, "rows": written.images},
+    }
     if made_from is not None:
         sidecar["made_from"] = made_from
     write_atomically(release / sidecar_name(shard), canonical_json(sidecar).encode())
@@ -190,6 +221,27 @@ def read_marker(release: ReleasePath, shard: str) -> ShardRecord | None:
     return next(
         (_parse_marker(c) for c in read_files(release, [marker_name(shard)]).values()), None
     )
+
+
+def read_marker_content(release: ReleasePath, shard: str) -> bytes | None:
+    """What the shard's marker says, None if there is none."""
+    if shard != flat_path(shard):
+        return packed_markers(release).get(flat_path(shard))
+    return read_files(release, [marker_name(shard)]).get(marker_name(shard))
+
+
+def packed_markers(release: ReleasePath) -> dict[str, bytes]:
+    """By path: the markers of a copy whose shards stand in sub-folders, all in one file."""
+    path = release / PACKED_MARKERS
+    try:
+        return _unpacked(path, file_state(path))
+    except (FileNotFoundError, ValueError, TypeError, KeyError):  # noted in the manifest, if at all
+        return {}
+
+
+@lru_cache(maxsize=2)
+def _unpacked(path: ReleasePath, state: FileState) -> dict[str, bytes]:  # noqa: ARG001
+    return {json.loads(line)["shard"]["path"]: line for line in read_bytes(path).splitlines()}
 
 
 def forget_shard(release: ReleasePath, shard: str) -> None:

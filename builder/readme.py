@@ -7,11 +7,21 @@ import pyarrow as pa
 import yaml
 
 from builder.arrow_index import index_files, index_names
+from builder.image_index import write_indices
 from builder.manifest import Manifest, read_manifest
 from generation.commit import delete_file, sha256_file, write_atomically
 from generation.errors import UserError
+from generation.image_index import is_index
 from generation.names import within
-from generation.shard_files import is_shard, shard_format, shard_name, shard_schema
+from generation.shard_files import (
+    ShardFormat,
+    flat_path,
+    folded_pattern,
+    is_shard,
+    shard_format,
+    shard_name,
+    shard_schema,
+)
 from generation.storage import ReleasePath, StorageError, exists, list_files, read_bytes
 
 README_FILE = "README.md"
@@ -89,12 +99,14 @@ def _unlisted(release: ReleasePath, manifest: Manifest) -> bool:
 
 
 def write_documents(release: ReleasePath, manifest: Manifest) -> dict[str, str]:
-    """README.md and what `load_from_disk` looks for beside Arrow shards; their hashes by name."""
+    """README.md, what `load_from_disk` looks for beside Arrow shards, and the indices of images;
+    their hashes by name."""
     write_readme(release, manifest)
     index = index_files(release, manifest)
     for name, content in index.items():
         write_atomically(release / name, content)
-    return {name: sha256_file(release / name) for name in (README_FILE, *index)}
+    hashes = {name: sha256_file(release / name) for name in (README_FILE, *index)}
+    return hashes | write_indices(release, manifest)
 
 
 def noted_documents(release: ReleasePath) -> dict[str, str]:
@@ -110,9 +122,11 @@ def loads_as_stated(release: ReleasePath, manifest: Manifest) -> bool:
 
     What somebody else wrote below a README's load contract does not matter.
     """
-    if not all(exists(release / name) for name in (README_FILE, *index_names(manifest))):
+    documents = noted_documents(release)
+    images = [name for name in documents if is_index(name)]
+    if not all(exists(release / name) for name in (README_FILE, *index_names(manifest), *images)):
         return False
-    noted = noted_documents(release).get(README_FILE)
+    noted = documents.get(README_FILE)
     return sha256_file(release / README_FILE) == noted or not contract_problems(release, manifest)
 
 
@@ -127,7 +141,8 @@ def load_contract(release: ReleasePath, manifest: Manifest) -> dict[str, Any]:
     configs = manifest.splits()
     default = max(configs, key=lambda name: int(name) if name.isdigit() else 0)
     images = max(sum(manifest.rows(c, s) for s in splits) for c, splits in configs.items())
-    file_format = shard_format(manifest.shards[0].path)
+    first = manifest.shards[0].path
+    file_format, folded = shard_format(first), first != flat_path(first)
     size = next((name for name, limit in SIZE_CATEGORIES if images < limit), "n>1M")
     return {
         "pretty_name": manifest.name,
@@ -140,7 +155,7 @@ def load_contract(release: ReleasePath, manifest: Manifest) -> dict[str, Any]:
                 "config_name": config,
                 **({"default": True} if config == default else {}),
                 "data_files": [
-                    {"split": split, "path": shard_name(config, split, "*", file_format)}
+                    {"split": split, "path": _pattern(config, split, file_format, folded=folded)}
                     for split in splits
                 ],
             }
@@ -150,6 +165,11 @@ def load_contract(release: ReleasePath, manifest: Manifest) -> dict[str, Any]:
             _dataset_info(release, manifest, config, splits) for config, splits in configs.items()
         ],
     }
+
+
+def _pattern(config: str, split: str, file_format: ShardFormat, *, folded: bool) -> str:
+    pattern = shard_name(config, split, "*", file_format)
+    return folded_pattern(pattern) if folded else pattern
 
 
 def contract_problems(release: ReleasePath, manifest: Manifest) -> list[str]:

@@ -16,6 +16,7 @@ from builder.readme import README_FILE, contract_text, parsed_contract, pinned_f
 from builder.release.findings import damage
 from generation.commit import sha256_bytes, write_atomically
 from generation.errors import UserError
+from generation.shard_files import flat_path
 from generation.storage import ReleasePath, read_bytes
 
 
@@ -33,8 +34,10 @@ def known_records(release: ReleasePath, shards: Sequence[PlannedShard]) -> dict[
     If it is damaged or says otherwise than the manifest, the file's SHA-256 settles it: the shard
     gets the marker again that the manifest tells of, or counts as missing.
     """
-    found = committed_records(release, shards)
     manifest = standing_manifest(release)
+    if manifest is not None:
+        require_flat(release, manifest)
+    found = committed_records(release, shards)
     listed = {record.path: record for record in manifest.shards} if manifest else {}
     for shard in shards:
         record, marked = listed.get(shard.path), found.get(shard.path)
@@ -48,6 +51,15 @@ def known_records(release: ReleasePath, shards: Sequence[PlannedShard]) -> dict[
         elif marked is not None and not _is_whole(release, marked):
             del found[shard.path]
     return found
+
+
+def require_flat(release: ReleasePath, manifest: Manifest) -> None:
+    """UserError for a published copy whose shards stand in sub-folders: they would not be found."""
+    if any(record.path != flat_path(record.path) for record in manifest.shards):
+        raise UserError(
+            f"{release} is a copy as `release publish` lays out very many shards, in sub-folders: "
+            "it is there to be read; go on with the release that it was published from"
+        )
 
 
 def _is_of(record: ShardRecord, shard: PlannedShard) -> bool:

@@ -8,7 +8,7 @@ the same batches.
 import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -131,8 +131,7 @@ class StreamedBatches:
         keys = _Keys(recipe, visits, seed, steps, part)
         processes = max(1, _cores() - 1) if loaders is None else loaders
         decoded = iter(_loader(_Decoded(recipe, data, seed), keys, device, processes))
-        labels = torch.from_numpy(data.labels)
-        self._arriving = _Arrivals(recipe, decoded, labels, seed, device, part).each(steps)
+        self._arriving = _Arrivals(recipe, decoded, data.labels, seed, device, part).each(steps)
         self._classes = len(data.class_ids)
         self._recipe, self._steps = recipe, iter(steps)
 
@@ -154,7 +153,7 @@ class _Arrivals:
 
     recipe: ClassifierRecipe
     decoded: "Iterator[tuple[Tensor, Tensor] | str]"
-    labels: Tensor
+    labels: np.ndarray
     seed: int
     device: torch.device
     part: Part
@@ -184,7 +183,7 @@ class _Arrivals:
 
     def _framed(self, step: int) -> tuple[Tensor, Tensor]:
         images, rows = _next(self.decoded)
-        labels = self.labels[rows].to(self.device, non_blocking=True)
+        labels = torch.from_numpy(self.labels[rows.numpy()]).to(self.device, non_blocking=True)
         pixels = images.to(self.device, non_blocking=True)
         own = torch.arange(len(pixels), device=self.device)
         framing = _framing(self.recipe, len(pixels), self.seed, step, self.part)
@@ -304,7 +303,10 @@ def _loader(
     data: _Decoded, keys: "_Keys | list[list[Key]]", device: torch.device, loaders: int
 ) -> "DataLoader[tuple[Tensor, Tensor] | str]":
     """Images in memory are handed out here: to other processes they would have to be copied."""
-    processes = loaders if isinstance(data.data, EncodedImages) else 0
+    processes = 0
+    if isinstance(data.data, EncodedImages):
+        processes = loaders
+        data = replace(data, data=data.data.mapped_alone()) if processes else data
     augmented = data.seed is not None and data.recipe.augmentation.one_by_one
     return DataLoader(
         data,
@@ -328,7 +330,8 @@ def _cores() -> int:
 def _forkserver(augmented: bool) -> "ForkServerContext":
     """Starts processes that have imported what they need: once for all, not each for itself."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, *(FOR_AUGMENTATION if augmented else ())])
+    modules = [__name__, *(FOR_AUGMENTATION if augmented else ()), "classifiers.frozen"]
+    context.set_forkserver_preload(modules)
     return context
 
 

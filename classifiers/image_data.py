@@ -8,7 +8,15 @@ import psutil
 
 from classifiers.encoded import EncodedImages
 from classifiers.recipe import ClassifierRecipe, View
-from classifiers.sources import Source, index_source, limited, load_source, take_times
+from classifiers.sharing import read_once
+from classifiers.sources import (
+    Source,
+    index_source,
+    join_images,
+    limited,
+    load_source,
+    take_times,
+)
 from generation.image_sets import LabelledImages, images_sha256, pixels_sha256, split_sha256
 
 COPIES = 4  # of the pixels, while they are decoded, laid out anew and padded
@@ -39,16 +47,25 @@ def read_training(
     sources: Sequence[Source],
     times: float | None,
     advance: Callable[[int], None],
-) -> Sequence[LabelledImages] | Sequence[EncodedImages]:
-    """What each source gives; of generated ones `times` as many images as are real, if given.
+) -> tuple[LabelledImages | EncodedImages, tuple[int, ...]]:
+    """The images of all sources, one after the other, and how many each gives.
 
-    `advance` gets the number of images just read.
+    Of generated ones `times` as many as are real, if given. `advance` gets the number of images
+    just read.
     """
     if recipe.augmentation.one_by_one or not fits(recipe, sources):
-        indexed = [index_source(source, advance) for source in sources]
-        return indexed if times is None else take_times(sources, indexed, times)
+        return read_once(lambda: _index_all(sources, times, advance))
     loaded = [_load(recipe, source, advance) for source in sources]
-    return loaded if times is None else take_times(sources, loaded, times)
+    parts = loaded if times is None else take_times(sources, loaded, times)
+    return join_images(parts), tuple(map(len, parts))
+
+
+def _index_all(
+    sources: Sequence[Source], times: float | None, advance: Callable[[int], None]
+) -> tuple[EncodedImages, tuple[int, ...]]:
+    indexed = [index_source(source, advance) for source in sources]
+    parts = indexed if times is None else take_times(sources, indexed, times)
+    return join_images(parts), tuple(map(len, parts))
 
 
 def read_testing(
@@ -57,7 +74,8 @@ def read_testing(
     """The test images."""
     if fits(recipe, [source]):
         return _load(recipe, source, advance)
-    return index_source(source, advance)
+    images, _ = read_once(lambda: (index_source(source, advance), None))
+    return images
 
 
 def source_sha256(

@@ -64,4 +64,6 @@ def epoch_order(visits: Visits, seed: int, epoch: int) -> np.ndarray:
         if rest:
             rows.append(rng.choice(own, rest, replace=False))
         start += images
-    return rng.permutation(np.concatenate(rows))
+    order = np.concatenate(rows)
+    rng.shuffle(order)
+    return order

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from builder.manifest import Manifest, read_manifest
-from classifiers.encoded import EncodedImages, index_images, join_encoded
+from classifiers.encoded import EncodedImages, index_images, join_encoded, split_labels
 from classifiers.one_by_one import fit_view
 from classifiers.recipe import DEFAULT_VIEW, View
 from generation.classes import class_difference
@@ -17,7 +17,6 @@ from generation.image_sets import (
     PSEUDO_SPLITS,
     LabelledImages,
     first_of_each,
-    iterate_tables,
     load_images,
     split_files,
 )
@@ -59,9 +58,8 @@ class Source:
         What parts of train hold is known from their labels alone: those are read.
         """
         if self.split in PSEUDO_SPLITS:
-            tables = iterate_tables(self.path, self.config, self.split, ["label"])
-            labels = np.concatenate([table["label"].to_numpy() for table in tables])
-            counts = np.array([np.sum(labels == label) for label in range(len(self.class_ids))])
+            labels = split_labels(self.path, self.config, self.split)
+            counts = np.bincount(labels, minlength=len(self.class_ids))
         else:
             listed = self.manifest.per_class(self.config, self.split)
             counts = np.array([listed[wnid] for wnid in self.class_ids])
@@ -205,25 +203,22 @@ def counts_times(
     return taken
 
 
-def join_images(
-    parts: Sequence[LabelledImages] | Sequence[EncodedImages],
-) -> LabelledImages | EncodedImages:
+def join_images(parts: Sequence[Images]) -> Images:
     """All parts one after the other; UserError if a class has no image in any of them."""
-    labels = np.concatenate([part.labels for part in parts])
     class_ids = parts[0].class_ids
-    counts = np.bincount(labels, minlength=len(class_ids))
+    counts = sum(np.bincount(part.labels, minlength=len(class_ids)) for part in parts)
+    assert isinstance(counts, np.ndarray)
     if not counts.all():
         empty = class_ids[int(np.argmin(counts))]
         raise UserError(f"--train has no image of class {empty!r}; build all classes")
-    encoded = [part for part in parts if isinstance(part, EncodedImages)]
-    if encoded:
-        return join_encoded(encoded)
-    loaded = [part for part in parts if isinstance(part, LabelledImages)]
+    first = parts[0]
+    if isinstance(first, EncodedImages):
+        return join_encoded(parts)
     return replace(
-        loaded[0],
-        images=np.concatenate([part.images for part in loaded]),
-        labels=labels,
-        image_ids=tuple(image_id for part in loaded for image_id in part.image_ids),
+        first,
+        images=np.concatenate([part.images for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        image_ids=tuple(image_id for part in parts for image_id in part.image_ids),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from classifiers.experiment import Experiment, Measurement
 from classifiers.image_data import read_testing, read_training
 from classifiers.recipe import ClassifierRecipe
-from classifiers.sources import Source, check_sources, counts_times, join_images, open_source
+from classifiers.sources import Source, check_sources, counts_times, open_source
 from generation.commit import canonical_json, sha256_text
 from generation.errors import UserError
 
@@ -96,11 +96,11 @@ class Task:
     def read(self, advance: Callable[[int], None] = lambda _: None) -> Experiment:
         """With its images read or found; `advance` gets the number of images just read."""
         planned = self.measurement()
-        parts = read_training(self.recipe, planned.train, self.times, advance)
+        training, counts = read_training(self.recipe, planned.train, self.times, advance)
         testing = read_testing(self.recipe, planned.test, advance)
         facts = {field.name: getattr(planned, field.name) for field in fields(planned)}
-        facts |= {"train_images": tuple(map(len, parts)), "test_images": len(testing)}
-        return Experiment(**facts, training=join_images(parts), testing=testing)
+        facts |= {"train_images": counts, "test_images": len(testing)}
+        return Experiment(**facts, training=training, testing=testing)
 
 
 def _content(source: Source) -> list[Any]:

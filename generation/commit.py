@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from upath import UPath
 
+Content = bytes | memoryview | mmap  # of a whole file
 TEMPORARY = ".tmp"
 # .NAME.tmp or .NAME.HEX.tmp: what stood to become NAME
 LEFTOVER = re.compile(r"\.(?P<name>.+?\.[^.]+?)(\.[0-9a-f]{32})?\.tmp")
@@ -46,11 +48,14 @@ def write_atomically(path: ReleasePath, content: bytes | memoryview) -> None:
 
 
 def write_stream_atomically(
-    path: ReleasePath, write: Callable[["pa.NativeFile"], None]
+    path: ReleasePath,
+    write: Callable[["pa.NativeFile"], None],
+    look: Callable[[Content], None] | None = None,
 ) -> tuple[int, str]:
     """As write_atomically, what `write` puts into a stream; its length and SHA-256.
 
-    In a folder it is hashed while the disk takes it in, and is never in memory as a whole.
+    In a folder it is hashed while the disk takes it in, and is never in memory as a whole. look:
+    gets the whole content before it stands at `path`.
     """
     import pyarrow as pa
 
@@ -58,6 +63,8 @@ def write_stream_atomically(
         sink = pa.BufferOutputStream()
         write(sink)
         content = memoryview(sink.getvalue())
+        if look is not None:
+            look(content)
         write_atomically(path, content)
         return len(content), sha256_bytes(content)
     with replacing(path) as temporary:
@@ -65,6 +72,8 @@ def write_stream_atomically(
             write(stream)
         with temporary.open("rb") as file, ThreadPoolExecutor(1) as beside:
             digest = beside.submit(sha256_file, temporary)
+            if look is not None:
+                look(mmap(file.fileno(), 0, access=ACCESS_READ))
             os.fsync(file.fileno())
         return temporary.stat().st_size, digest.result()
 

@@ -11,13 +11,18 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from generation.decoding import decode_rgb
 from generation.errors import UserError, unknown_name
+from generation.image_index import index_name
 from generation.shard_files import (
+    FileState,
+    file_state,
     is_shard,
     plain_shard_path,
     read_shard,
@@ -64,6 +69,10 @@ class LabelledImages:
 
 def split_files(release: ReleasePath, config: str, split: str) -> list[ReleasePath]:
     """The files of one split, sorted; UserError says what there is instead."""
+    return [release / name for name in _split_names(release, config, split)]
+
+
+def _split_names(release: ReleasePath, config: str, split: str) -> list[str]:
     names = _listed_files(release)
     if not names:
         raise UserError(f"{release} is not a release: no Parquet or Arrow files; see build-dataset")
@@ -75,7 +84,16 @@ def split_files(release: ReleasePath, config: str, split: str) -> list[ReleasePa
     files = sorted(name for name, found in splits.items() if found == stored)
     if not files:
         raise unknown_name(f"split of {release / config}", split, set(splits.values()))
-    return [release / name for name in files]
+    return files
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """What a manifest lists: SHA-256 and size of each shard, SHA-256 of each document."""
+
+    files: dict[str, str | None]
+    sizes: dict[str, int]
+    documents: dict[str, str]
 
 
 def _listed_files(release: ReleasePath) -> dict[str, str | None]:
@@ -83,14 +101,62 @@ def _listed_files(release: ReleasePath) -> dict[str, str | None]:
 
     A release being selected from or made by other tools may have no manifest: then all there are.
     """
+    return _listing(release).files
+
+
+def _listing(release: ReleasePath) -> _Listing:
+    path = release / "manifest.json"
     try:
-        manifest = read_text(release / "manifest.json")
-        shards = json.loads(manifest)["shards"]
-        return {plain_shard_path(shard["path"]): shard["sha256"] for shard in shards}
+        if isinstance(path, Path):
+            return _read_in_state(path, file_state(path))
+        return _read_listing(path)
     except (FileNotFoundError, NotADirectoryError):
-        return {name: None for name in list_files(release) if is_shard(name)}
+        found = {name: size for name, size in list_files(release).items() if is_shard(name)}
+        return _Listing(dict.fromkeys(found), found, {})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{release / 'manifest.json'} cannot be read: {error}") from None
+        raise UserError(f"{path} cannot be read: {error}") from None
+
+
+@lru_cache(maxsize=8)  # millions of images make a manifest of 100 MB
+def _read_in_state(path: Path, state: FileState) -> _Listing:  # noqa: ARG001
+    return _read_listing(path)
+
+
+def _read_listing(path: ReleasePath) -> _Listing:
+    content = json.loads(read_text(path))
+    shards = content["shards"]
+    return _Listing(
+        files={plain_shard_path(shard["path"]): shard["sha256"] for shard in shards},
+        sizes={shard["path"]: shard["bytes"] for shard in shards},
+        documents=dict(content.get("documents", {})),
+    )
+
+
+def noted_index(release: ReleasePath, config: str, split: str) -> "ReleasePath | None":
+    """The index of the split's images, if the manifest notes one; UserError if it was changed."""
+    listing = _listing(release)
+    shards = _split_names(release, config, split)
+    files = [(shard, str(listing.files[shard])) for shard in shards]
+    name = index_name(config, shard_split(shards[0]), files)
+    if name not in listing.documents:
+        return None
+    require_unchanged(release / name, listing.documents[name])
+    return release / name
+
+
+def require_listed_sizes(release: ReleasePath, config: str, split: str) -> None:
+    """UserError unless each file of the split is there and has the size the manifest says."""
+    wanted, sizes = _listing(release).sizes, list_files(release / config)
+    for name in _split_names(release, config, split):
+        path = release / name
+        found = sizes.get(name.removeprefix(f"{config}/"))
+        if found is None:
+            raise UserError(f"{path} is not there, though its manifest lists it")
+        if found != wanted[name]:
+            raise UserError(
+                f"{path} is not the file that its manifest lists: its size is another; "
+                "`release verify` names all that was changed"
+            )
 
 
 def unchanged_files(release: ReleasePath, config: str, split: str) -> Iterator[ReleasePath]:
@@ -171,8 +237,10 @@ def load_images(release: ReleasePath, config: str, split: str) -> LabelledImages
 
 def first_of_each(labels: np.ndarray, counts: Sequence[int]) -> np.ndarray:
     """Rows of at most counts[c] images of each class c, the first ones, in their order."""
-    rows = [np.flatnonzero(labels == c)[:count] for c, count in enumerate(counts)]
-    return np.sort(np.concatenate(rows))
+    order = np.argsort(labels, kind="stable")
+    have = np.bincount(labels, minlength=len(counts))
+    place = np.arange(len(order)) - np.repeat(np.cumsum(have) - have, have)  # within its class
+    return np.sort(order[place < np.repeat(counts, have)])
 
 
 def decode(data: bytes) -> np.ndarray:

@@ -4,6 +4,7 @@ Parquet files are CONFIG/SPLIT-NAME.parquet; Arrow IPC streams CONFIG/SPLIT/data
 `datasets.load_from_disk` maps them into memory.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -13,13 +14,16 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from generation.commit import sha256_file
+from generation.commit import sha256_file, sha256_text
 from generation.errors import UserError
 from generation.names import plain_path
 from generation.storage import ReleasePath, reaching
 
 ShardFormat = Literal["parquet", "arrow"]
 FORMAT_NAMES: dict[ShardFormat, str] = {"parquet": "Parquet", "arrow": "Arrow IPC"}
+FileState = tuple[int, ...] | str
+# Where a folder would hold too many: how `release publish` lays out a release of very many shards.
+SUBFOLDER = re.compile(r"(?P<config>[^/]+)/[0-9a-f]{2}/(?P<file>[^/]+\.parquet)")
 DEPTH: dict[ShardFormat, int] = {"parquet": 1, "arrow": 2}  # folders above a file in its release
 
 
@@ -36,8 +40,26 @@ def shard_format(name: str) -> ShardFormat:
 
 
 def is_shard(name: str) -> bool:
-    """Whether a path within a release is that of a shard."""
-    return name.endswith((".parquet", ".arrow")) and name.count("/") == DEPTH[shard_format(name)]
+    """Whether a path within a release is that of a shard, in a sub-folder or not."""
+    flat = flat_path(name)
+    return name.endswith((".parquet", ".arrow")) and flat.count("/") == DEPTH[shard_format(name)]
+
+
+def flat_path(name: str) -> str:
+    """A shard's path without its sub-folder: the one that it is planned and known by."""
+    return SUBFOLDER.sub(r"\g<config>/\g<file>", name)
+
+
+def folded_path(name: str) -> str:
+    """CONFIG/XX/FILE, XX of the file's name alone: a folder for one in 256 Parquet shards."""
+    config, file = name.split("/")
+    return f"{config}/{sha256_text(file)[:2]}/{file}"
+
+
+def folded_pattern(pattern: str) -> str:
+    """The pattern of all shards of a split, as shard_name gives it, for those in sub-folders."""
+    config, file = pattern.split("/")
+    return f"{config}/*/{file}"
 
 
 def plain_shard_path(name: str) -> str:
@@ -53,7 +75,7 @@ def plain_shard_path(name: str) -> str:
 
 def shard_split(name: str) -> str:
     """The split of the shard at `name`."""
-    return name.split("/")[1].split("-", maxsplit=1)[0]
+    return flat_path(name).split("/")[1].split("-", maxsplit=1)[0]
 
 
 def require_unchanged(path: ReleasePath, sha256: str) -> None:
@@ -63,7 +85,7 @@ def require_unchanged(path: ReleasePath, sha256: str) -> None:
     time that this process asks, and again if its size, times or identity have changed since.
     """
     try:
-        found = _sha256_in_state(path, _state(path))
+        found = _sha256_in_state(path, file_state(path))
     except FileNotFoundError:
         raise UserError(f"{path} is not there, though its manifest lists it") from None
     if found != sha256:
@@ -74,11 +96,11 @@ def require_unchanged(path: ReleasePath, sha256: str) -> None:
 
 
 @lru_cache(maxsize=1 << 16)
-def _sha256_in_state(path: ReleasePath, state: tuple[int, ...] | str) -> str:  # noqa: ARG001
+def _sha256_in_state(path: ReleasePath, state: FileState) -> str:  # noqa: ARG001
     return sha256_file(path)
 
 
-def _state(path: ReleasePath) -> tuple[int, ...] | str:
+def file_state(path: ReleasePath) -> FileState:
     """Differs once the file is another; ctime, unlike mtime, cannot be set back."""
     with reaching(path):
         if not isinstance(path, Path):

@@ -46,7 +46,7 @@ class ShardTask:
         extractor = _loaded(self.extractor, self.device, self.batch)
         (shard,) = self.image_set.manifest.shards
         return extract_shard(
-            self.image_set, shard, extractor, FeatureCache(self.cache, extractor.protocol)
+            self.image_set, shard, extractor, _opened(self.cache, extractor.protocol)
         )
 
 
@@ -54,6 +54,12 @@ class ShardTask:
 def _loaded(name: str, device: str, batch: int) -> Extractor:
     """Once a worker."""
     return load_extractor(name, device, batch)
+
+
+@lru_cache(maxsize=1)
+def _opened(folder: Path, protocol: FeatureProtocol) -> FeatureCache:
+    """Once a worker: which of millions of images are there takes a while to read."""
+    return FeatureCache(folder, protocol)
 
 
 def plan_extraction(
@@ -70,7 +76,7 @@ def plan_extraction(
     for image_set in image_sets:
         for shard in image_set.shards():
             if (
-                is_listed(shard, cache)
+                is_listed(image_set, shard, cache)
                 and not features.missing(read_image_list(image_set, shard, cache).sha256).any()
             ):
                 continue

@@ -2,6 +2,7 @@
 
 CACHE/images/SHARD.SHA256.parquet              the images of a release's file (see image_lists)
 CACHE/features/PROTOCOL/BATCH.SHA256.parquet   image_sha256, pixels_sha256, and the features
+CACHE/features/PROTOCOL/index.SHA256.feather   which file and row (see feature_index)
 
 A file that was cut or changed is deleted once its images are asked for: they are missing then.
 """
@@ -18,9 +19,17 @@ import pyarrow.parquet as pq
 from generation.commit import sha256_bytes
 from metrics.checked_files import is_whole, write_checked
 from metrics.extractors import FeatureProtocol, Features, concatenate
+from metrics.feature_index import (
+    Places,
+    keys_of,
+    places_in,
+    read_feature_index,
+    write_feature_index,
+)
 
 _MATRICES = tuple(field.name for field in fields(Features))
-_PLACE = np.dtype([("key", np.uint64), ("file", np.int32), ("row", np.int32)])
+MOST_UNINDEXED = 256  # files; more are added to the index
+NONE = Places.joined([])
 
 
 class FeatureCache:
@@ -29,32 +38,44 @@ class FeatureCache:
     def __init__(self, folder: Path, protocol: FeatureProtocol):
         self.root = folder
         self.folder = folder / "features" / protocol.sha256[:16]
-        self._files = sorted(self.folder.glob("*.parquet"))
 
     @cached_property
-    def _index(self) -> np.ndarray:
-        """_PLACE[N], sorted by key: in which file and row each image's features stand."""
-        return _by_key([_places(i, path) for i, path in enumerate(self._files)])
+    def _files(self) -> list[Path]:
+        """Those of the index first: its numbers count them."""
+        self._indexed, names = read_feature_index(self.folder)
+        found = {path.name: path for path in sorted(self.folder.glob("*.parquet"))}
+        gone = [number for number, name in enumerate(names) if name not in found]
+        if gone:
+            self._indexed = self._indexed.without(gone)
+        files = [self.folder / name for name in names]
+        new = [path for name, path in found.items() if name not in set(names)]
+        self._new = Places.joined(
+            [places_in(number, path) for number, path in enumerate(new, len(files))]
+        )
+        files += new
+        if len(new) > MOST_UNINDEXED:
+            self._indexed, self._new = Places.joined([self._indexed, self._new]), NONE
+            write_feature_index(self.folder, self._indexed, [path.name for path in files])
+        return files
 
     def missing(self, hashes: Sequence[bytes]) -> np.ndarray:
         """bool[N]: True where the image of that hash has no features yet."""
-        return np.asarray(self._find(hashes) < 0)
+        return np.asarray(self._find(hashes)[0] < 0)
 
-    def _find(self, hashes: Sequence[bytes]) -> np.ndarray:
-        """int64[N]: places in the index, -1 where there is none; files that are not whole go."""
-        keys = _keys(hashes)
+    def _find(self, hashes: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+        """int64[N] each: number of the file and row, -1 where there is none; files that are not
+        whole go."""
+        keys, files = keys_of(hashes), self._files
         while True:
-            if not len(self._index):
-                return np.full(len(keys), -1)
-            found = np.searchsorted(self._index["key"], keys).clip(max=len(self._index) - 1)
-            found = np.where(self._index["key"][found] == keys, found, -1)
-            files = np.unique(self._index["file"][found[found >= 0]])
-            broken = [number for number in files if not is_whole(self._files[number])]
+            file, row = self._indexed.find(keys)
+            new_file, new_row = self._new.find(keys)
+            file, row = np.where(file < 0, new_file, file), np.where(row < 0, new_row, row)
+            broken = [n for n in np.unique(file[file >= 0]).tolist() if not is_whole(files[n])]
             if not broken:
-                return found
+                return file, row
             for number in broken:
-                self._files[number].unlink(missing_ok=True)
-            self._index = self._index[~np.isin(self._index["file"], broken)]
+                files[number].unlink(missing_ok=True)
+            self._indexed, self._new = self._indexed.without(broken), self._new.without(broken)
 
     def read(self, hashes: Sequence[bytes]) -> Features:
         """Features of images that are all there, in the order asked for."""
@@ -75,13 +96,12 @@ class FeatureCache:
 
     def _places_of(self, hashes: Sequence[bytes]) -> Iterator[tuple[Path, np.ndarray, np.ndarray]]:
         """Each file with its rows that are wanted, and where among `hashes` they are."""
-        found = self._find(hashes)
-        if (found < 0).any():
-            raise KeyError(f"{self.folder} lacks features of {(found < 0).sum()} images")
-        places = self._index[found]
-        for number in np.unique(places["file"]):
-            wanted = np.flatnonzero(places["file"] == number)
-            yield self._files[number], places["row"][wanted], wanted
+        file, row = self._find(hashes)
+        if (file < 0).any():
+            raise KeyError(f"{self.folder} lacks features of {(file < 0).sum()} images")
+        for number in np.unique(file):
+            wanted = np.flatnonzero(file == number)
+            yield self._files[number], row[wanted], wanted
 
     def write(self, hashes: Sequence[bytes], pixels: Sequence[bytes], features: Features) -> None:
         """Add the features of new images, with the hashes of their pixels, as one file."""
@@ -98,30 +118,9 @@ class FeatureCache:
         pq.write_table(table, sink, compression="none", use_dictionary=False)
         name = sha256_bytes(b"".join(hashes))[:16]
         path = write_checked(self.folder, name, ".parquet", sink.getvalue().to_pybytes())
-        index = [self._index, _places(len(self._files), path)]
+        number = len(self._files)
         self._files.append(path)
-        self._index = _by_key(index)
-
-
-def _places(number: int, path: Path) -> np.ndarray:
-    """_PLACE[N] of one file; none of one that cannot be read."""
-    try:
-        hashes = pq.read_table(path, columns=["image_sha256"])["image_sha256"].to_pylist()
-    except (pa.ArrowException, OSError, KeyError):
-        return np.zeros(0, _PLACE)
-    places = np.zeros(len(hashes), _PLACE)
-    places["key"], places["file"], places["row"] = _keys(hashes), number, range(len(hashes))
-    return places
-
-
-def _by_key(places: Sequence[np.ndarray]) -> np.ndarray:
-    index = np.concatenate([np.zeros(0, _PLACE), *places])
-    return index[np.argsort(index["key"], kind="stable")]
-
-
-def _keys(hashes: Sequence[bytes]) -> np.ndarray:
-    """The first 64 bits: among 10^7 images two agree with probability 3e-6."""
-    return np.frombuffer(b"".join(h[:8] for h in hashes), dtype=">u8").astype(np.uint64)
+        self._new = Places.joined([self._new, places_in(number, path)])
 
 
 def _column(matrix: np.ndarray) -> pa.FixedSizeListArray:

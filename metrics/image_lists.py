@@ -1,6 +1,7 @@
 """Which images a split holds, shard by shard, without decoding them."""
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from builder.manifest import Manifest, ShardRecord, read_manifest
+from builder.manifest import MANIFEST_FILE, Manifest, ShardRecord, read_manifest
 from generation.classes import ClassEntry, same_classes
 from generation.commit import sha256_bytes
 from generation.errors import UserError
-from generation.image_sets import PSEUDO_SPLITS, split_files
-from generation.shard_files import iterate_shard, readable, require_unchanged, shard_schema
+from generation.image_index import open_index
+from generation.image_sets import PSEUDO_SPLITS, noted_index, split_files
+from generation.shard_files import (
+    FileState,
+    file_state,
+    iterate_shard,
+    readable,
+    require_unchanged,
+    shard_schema,
+)
 from generation.storage import ReleasePath, list_files
 from metrics.checked_files import find_checked, write_checked
 from metrics.states import sampling_keys
@@ -125,26 +134,21 @@ class ImageList:
         return len(self.rows)
 
 
-def is_listed(shard: ShardRecord, cache: Path) -> bool:
-    """Whether the images of a file of this content are in the cache's lists."""
+def is_listed(image_set: ImageSet, shard: ShardRecord, cache: Path) -> bool:
+    """Whether the images of the file are known without reading it."""
+    if _index(image_set) is not None:
+        return True
     return find_checked(cache / "images", shard.sha256, ".parquet") is not None
 
 
 def read_image_list(image_set: ImageSet, shard: ShardRecord, cache: Path) -> ImageList:
-    """From the cache if a file of this content was listed before, else by reading the file.
+    """From the release's index of its images; of one without, from the cache if a file of this
+    content was listed before, else by reading the file.
 
     UserError if the file is not the one that the manifest lists.
     """
-    path = find_checked(cache / "images", shard.sha256, ".parquet")
-    if path is None:
-        file = image_set.release / shard.path
-        require_unchanged(file, shard.sha256)
-        sink = pa.BufferOutputStream()
-        with readable(file):
-            pq.write_table(_list_images(file), sink)
-        content = sink.getvalue().to_pybytes()
-        path = write_checked(cache / "images", shard.sha256, ".parquet", content)
-    table = pq.read_table(path)
+    index = _index(image_set)
+    table = _cached_list(image_set, shard, cache) if index is None else index.rows(shard.path)
     rows = np.arange(table.num_rows)
     if image_set.split in PSEUDO_SPLITS:
         if "tuning" not in table.column_names:
@@ -161,6 +165,63 @@ def read_image_list(image_set: ImageSet, shard: ShardRecord, cache: Path) -> Ima
         tuple(table["image_id"].to_pylist()),
         labels,
     )
+
+
+@dataclass(frozen=True)
+class _Index:
+    """The index of a split by its files. order: its rows as they stand there, file by file."""
+
+    table: pa.Table
+    order: np.ndarray
+    stretches: dict[str, tuple[int, int]]
+
+    def rows(self, shard: str) -> pa.Table:
+        """Of one file, as a list in the cache has them."""
+        start, stop = self.stretches.get(shard, (0, 0))
+        return self.table.take(pa.array(self.order[start:stop])).rename_columns(
+            {"sha256": "image_sha256"}
+        )
+
+
+def _index(image_set: ImageSet) -> _Index | None:
+    manifest = image_set.release / MANIFEST_FILE
+    state = file_state(manifest) if isinstance(manifest, Path) else ""
+    return _index_in_state(image_set.release, image_set.config, image_set.split, state)
+
+
+@lru_cache(maxsize=4)  # a train set, a test set, and releases to compare with them
+def _index_in_state(
+    release: ReleasePath,
+    config: str,
+    split: str,
+    state: FileState,  # noqa: ARG001
+) -> _Index | None:
+    path = noted_index(release, config, split)
+    if path is None:
+        return None
+    table = open_index(path)
+    file = table["file"].combine_chunks()
+    numbers = file.indices.to_numpy()
+    order = np.lexsort((table["offset"].to_numpy(), numbers))
+    ends = np.cumsum(np.bincount(numbers, minlength=len(file.dictionary))).tolist()
+    stretches = zip([0, *ends[:-1]], ends, strict=True)
+    names = [name for name in table.column_names if name not in ("file", "offset", "size")]
+    by_file = dict(zip(file.dictionary.to_pylist(), stretches, strict=True))
+    return _Index(table.select(names), order, by_file)
+
+
+def _cached_list(image_set: ImageSet, shard: ShardRecord, cache: Path) -> pa.Table:
+    """image_sha256, image_id, label, and tuning where the release marks such rows."""
+    path = find_checked(cache / "images", shard.sha256, ".parquet")
+    if path is None:
+        file = image_set.release / shard.path
+        require_unchanged(file, shard.sha256)
+        sink = pa.BufferOutputStream()
+        with readable(file):
+            pq.write_table(_list_images(file), sink)
+        content = sink.getvalue().to_pybytes()
+        path = write_checked(cache / "images", shard.sha256, ".parquet", content)
+    return pq.read_table(path)
 
 
 def _labels_here(image_set: ImageSet) -> np.ndarray:

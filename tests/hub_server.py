@@ -237,6 +237,8 @@ def _commit(hub: Hub, request: BaseHTTPRequestHandler, parts: dict, body: bytes)
             oid = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
             hub.blobs[oid] = content
             files[value["path"]] = oid
+        elif item["key"] == "deletedFile":
+            del files[value["path"]]
         paths += [value["path"]] if "path" in value else []
     hub.repos[parts["repo"]]["main"] = files
     hub.commits.append(paths)

@@ -15,7 +15,13 @@ import pytest
 from datasets import load_dataset
 
 from builder.manifest import read_manifest
+from builder.markers import marker_name
+from builder.release.verify import verify_release
+from builder.standing import known_records
+from classifiers.encoded import index_images
+from generation.errors import UserError
 from tests.conftest import ROOT, run
+from tests.faulty_store import BUCKET, FaultyStore
 from tests.hub_server import Hub
 
 REPO = "someone/colours"
@@ -80,7 +86,7 @@ def python(code: str, *arguments: str | Path, address: str, home: Path):
     )
 
 
-def publish(release: Path, address: str, home: Path, *options: str):
+def publish(release: Path | str, address: str, home: Path, *options: str):
     return python(PUBLISH, "publish", release, REPO, "--json", *options, address=address, home=home)
 
 
@@ -224,3 +230,66 @@ def test_what_is_not_published(release: Path, hub: tuple[Hub, str], tmp_path: Pa
     replace(read_manifest(release), kind="real").write(tmp_path / "real")
     real = publish(tmp_path / "real", address, tmp_path / "home")
     assert "holds real images" in real.stderr
+
+
+def test_published_from_a_store(
+    release: Path, hub: tuple[Hub, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    state, address = hub
+    store = FaultyStore()
+    try:
+        for name, value in store.environment.items():
+            monkeypatch.setenv(name, value)
+        store.files.put(str(release), f"{BUCKET}/release", recursive=True)
+        place = f"s3://{BUCKET}/release"
+        result = publish(place, address, tmp_path / "home")
+        assert result.returncode == 0, result.stderr
+        assert state.published(REPO) == local(release)
+        assert json.loads(publish(place, address, tmp_path / "home").stdout)["uploaded"] == 0
+        store.files.pipe(f"{place}/{read_manifest(release).shards[0].path}", b"short")
+        damaged = publish(place, address, tmp_path / "home")
+        assert "is damaged or unfinished" in damaged.stderr
+    finally:
+        store.close()
+
+
+def test_more_files_than_a_folder_holds_stand_in_sub_folders(
+    release: Path, hub: tuple[Hub, str], tmp_path: Path
+):
+    state, address = hub
+    limits = "import builder.release.folding as f; f.MOST_IN_FOLDER, f.MOST_FILES = "
+    arguments = ["publish", release, REPO, "--json"]
+    result = python(
+        f"{limits}3, 100\n{PUBLISH}", *arguments, address=address, home=tmp_path / "home"
+    )
+    assert result.returncode == 0, result.stderr
+    tag = json.loads(result.stdout)["tag"]
+    files = state.published(REPO, tag)
+    original = read_manifest(release)
+    assert len(files) == len(original.shards) + 3 + 1 + 3  # indices; markers; README and its like
+    assert not [name for name in files if name.startswith("16/train")]
+    read = python(READ, REPO, tag, address=address, home=tmp_path / "reader")
+    assert read.stdout.splitlines() == ["15 (32, 32) [0, 1, 2]", "(16, 16) 15"], read.stderr
+    copy = tmp_path / "copy"
+    for name, content in files.items():
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_bytes(content)
+    manifest = read_manifest(copy)
+    assert manifest.content_sha256 == original.content_sha256
+    assert verify_release(copy, manifest, 2, lambda _: None).problems == ()
+    assert index_images(copy, "32", "train").read(3) == index_images(release, "32", "train").read(3)
+    (copy / "markers.jsonl").write_bytes(b"")
+    shard = manifest.shards[0].path
+    found = verify_release(copy, manifest, 2, lambda _: None, frozenset([shard])).problems
+    assert [str(problem) for problem in found] == [
+        "markers.jsonl: was changed: its SHA-256 is not the manifest's",
+        f"{marker_name(shard)}: is missing",
+    ]
+    with pytest.raises(UserError, match="is a copy as `release publish` lays out very many shards"):
+        known_records(copy, [])
+    again = python(
+        f"{limits}3, 100\n{PUBLISH}", *arguments, address=address, home=tmp_path / "home"
+    )
+    assert json.loads(again.stdout)["uploaded"] == 0
+    many = python(f"{limits}3, 12\n{PUBLISH}", *arguments, address=address, home=tmp_path / "home")
+    assert "would be 19 files on the Hub, which takes 12: build it with more" in many.stderr

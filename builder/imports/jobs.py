@@ -23,6 +23,7 @@ from builder.markers import (
     forget_shard,
     made_from,
     read_marker,
+    write_shard,
 )
 from builder.parquet import ROW_GROUP_BYTES, image_features, table_schema, write_groups
 from builder.plan import FORMAT
@@ -33,7 +34,6 @@ from generation.commit import (
     canonical_json,
     sha256_bytes,
     sha256_text,
-    write_stream_atomically,
 )
 from generation.decoding import decode_rgb
 from generation.errors import UserError
@@ -307,7 +307,7 @@ def _commit(
     def write(sink: pa.NativeFile) -> None:
         write_groups(sink, schema, _groups(rows, class_ids, left_out))
 
-    written = write_stream_atomically(job.release / job.path, write)
+    written = write_shard(job.release / job.path, write)
     rejections = rejections_file(left_out) if left_out else None
     return commit_written(
         job.release, job.path, job.fingerprint, written, class_ids, started, rejections, source

@@ -221,7 +221,7 @@ def reproduce(
 
 
 def publish(
-    place: Annotated[str, typer.Argument(metavar="RELEASE", help="Folder of a finished release.")],
+    place: ReleasePlace,
     repository: Annotated[
         str,
         typer.Argument(help="OWNER/NAME on the Hub; made if there is none.", metavar="OWNER/NAME"),
@@ -242,7 +242,9 @@ def publish(
 
     Shards go first, README and manifest last, in one commit that is tagged; each resolution is a
     configuration. Rate limits and failures in passing are waited for. Rerun it to go on: what is
-    there is not uploaded again. Log in with `hf auth login`, or set HF_TOKEN.
+    there is not uploaded again. Of a release behind a URL some files at a time are copied here,
+    4 GB at most. More than 10,000 files a folder stand in sub-folders there, and load the same. Log
+    in with `hf auth login`, or set HF_TOKEN.
 
     Examples:
 
@@ -256,8 +258,6 @@ def publish(
     if repository.count("/") != 1 or "" in repository.split("/"):
         raise UserError(f"{repository!r} is no name on the Hub: give OWNER/NAME")
     release = release_path(place)
-    if not isinstance(release, Path):
-        raise UserError(f"{place} is a URL: copy the release into a folder, and publish that")
     manifest = read_manifest(release)
     refuse_unpublishable(release, manifest)
     if verify_first:

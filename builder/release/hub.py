@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import httpx2
-from huggingface_hub import CommitOperationAdd, HfApi, RepoFile
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, RepoFile
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import (  # type: ignore[attr-defined]
     logging,
@@ -24,6 +25,7 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from generation.commit import sha256_bytes
 from generation.errors import UserError
+from generation.storage import ReleasePath, reaching, read_bytes
 
 TRANSIENT = (408, 429, 500, 502, 503, 504)
 RETRIES = 6
@@ -37,7 +39,7 @@ class LocalFile:
     """One file to publish. path: in the repository; sha256: of its content, by the manifest."""
 
     path: str
-    source: Path
+    source: ReleasePath
     size: int
     sha256: str
 
@@ -78,21 +80,31 @@ class Repository:
         )
         return Path(fetched).read_bytes()
 
-    def commit(self, files: Sequence[LocalFile], message: str) -> None:
-        """Upload `files` and commit them at once; those that are there are left alone."""
+    def commit(self, files: Sequence[LocalFile], message: str, gone: Sequence[str] = ()) -> None:
+        """Upload `files` and commit them at once; those that are there are left alone.
+
+        gone: paths in the repository that are deleted with it. Files behind a URL are copied here
+        first, and only for as long as it takes.
+        """
         tried = False
 
         def attempt() -> None:
             nonlocal tried
-            missing = lacking(files, self.files()) if tried else list(files)
+            missing, deleted = list(files), list(gone)
+            if tried:
+                there = self.files()
+                missing = lacking(files, there)
+                deleted = [path for path in gone if path in there]
             tried = True
-            if missing:
-                self._api.create_commit(
-                    self.name,
-                    [CommitOperationAdd(file.path, str(file.source)) for file in missing],
-                    commit_message=message,
-                    repo_type="dataset",
-                )
+            if missing or deleted:
+                with _at_hand(missing) as places:
+                    added = [CommitOperationAdd(path, str(place)) for path, place in places]
+                    self._api.create_commit(
+                        self.name,
+                        [*added, *map(CommitOperationDelete, deleted)],
+                        commit_message=message,
+                        repo_type="dataset",
+                    )
 
         self._persist(attempt)
 
@@ -119,7 +131,23 @@ class Repository:
 
 
 @contextmanager
-def hub_failures_in_a_line(release: Path, name: str) -> Iterator[None]:
+def _at_hand(files: Sequence[LocalFile]) -> Iterator[list[tuple[str, Path]]]:
+    """Path in the repository and place on this machine of each, while it lasts."""
+    with TemporaryDirectory(prefix="publish-") as folder:
+        places = []
+        for number, file in enumerate(files):
+            source = place = file.source
+            if not isinstance(source, Path):
+                place = Path(folder) / str(number)
+                with reaching(source):
+                    source.fs.get_file(source.path, str(place))
+            assert isinstance(place, Path)
+            places.append((file.path, place))
+        yield places
+
+
+@contextmanager
+def hub_failures_in_a_line(release: ReleasePath, name: str) -> Iterator[None]:
     """Turn what the Hub refuses, or fails for good, into a UserError that says how to go on."""
     try:
         yield
@@ -144,12 +172,12 @@ def lacking(files: Sequence[LocalFile], there: dict[str, RepoFile]) -> list[Loca
 def _is_same(local: LocalFile, remote: RepoFile) -> bool:
     if remote.lfs is not None:
         return remote.lfs.sha256 == local.sha256
-    return remote.size == local.size and remote.blob_id == git_hash(local.source.read_bytes())
+    return remote.size == local.size and remote.blob_id == git_hash(read_bytes(local.source))
 
 
-def local_file(folder: Path, path: str) -> LocalFile:
+def local_file(folder: ReleasePath, path: str) -> LocalFile:
     """A small file of the release."""
-    content = (folder / path).read_bytes()
+    content = read_bytes(folder / path)
     return LocalFile(path, folder / path, len(content), sha256_bytes(content))
 
 

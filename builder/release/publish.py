@@ -11,13 +11,22 @@ from builder.manifest import MANIFEST_FILE, Manifest
 from builder.markers import marker_name
 from builder.readme import README_FILE
 from builder.release.findings import Problem
+from builder.release.folding import (
+    folded_files,
+    needs_folding,
+    read_markers,
+    refuse_too_many,
+    rejections_of,
+)
 from builder.release.hub import LocalFile, Repository, lacking, local_file
-from builder.release.shard_checks import marker_problems
-from builder.standing import keep_loadable
+from builder.release.shard_checks import judged_marker
+from builder.standing import keep_loadable, require_flat
 from builder.state import STATE_FILE
-from generation.commit import sha256_file
+from generation.commit import sha256_bytes, sha256_file
 from generation.errors import UserError
+from generation.image_index import is_index
 from generation.shard_files import is_shard
+from generation.storage import ReleasePath, file_size, list_files
 
 BATCH_FILES = 100  # files in a commit, shards and markers
 BATCH_BYTES = 4 << 30
@@ -34,13 +43,15 @@ class Published:
     uploaded: int
 
 
-def refuse_unpublishable(release: Path, manifest: Manifest) -> None:
+def refuse_unpublishable(release: ReleasePath, manifest: Manifest) -> None:
     """UserError if the release is real, unfinished, or its files do not have the stated sizes."""
     if manifest.kind == "real":
         raise UserError(
             f"{release} holds real images: they are not yours to publish; `release publish` takes "
             "synthetic releases"
         )
+    require_flat(release, manifest)
+    refuse_too_many(manifest)
     problems = [*quick_problems(release, manifest)]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -50,44 +61,47 @@ def refuse_unpublishable(release: Path, manifest: Manifest) -> None:
         )
 
 
-def quick_problems(release: Path, manifest: Manifest) -> Iterator[Problem]:
+def quick_problems(release: ReleasePath, manifest: Manifest) -> Iterator[Problem]:
     """What markers, sizes and the hashes of the documents tell, without reading a shard."""
-    for record in manifest.shards:
-        yield from marker_problems(release, record)
-        path = release / record.path
-        if not path.is_file():
+    sizes = list_files(release)
+    for record, marker in read_markers(release, manifest):
+        yield from judged_marker(record, marker)
+        if record.path not in sizes:
             yield Problem(record.path, "is missing")
-        elif path.stat().st_size != record.bytes:
+        elif sizes[record.path] != record.bytes:
             yield Problem(record.path, f"has not the {record.bytes:,} bytes of the manifest")
-        if record.rejections_sha256 and not (release / record.rejections_path).is_file():
+        if record.rejections_sha256 and record.rejections_path not in sizes:
             yield Problem(record.rejections_path, "is missing")
     if not manifest.documents:
         yield Problem(MANIFEST_FILE, "notes no README")
     for name, sha256 in manifest.documents.items():
-        if not (release / name).is_file() or sha256_file(release / name) != sha256:
+        if name not in sizes or sha256_file(release / name) != sha256:
             yield Problem(name, "is missing or was changed after it was noted")
 
 
-def published_files(release: Path, manifest: Manifest) -> tuple[list[LocalFile], list[LocalFile]]:
+def published_files(
+    release: ReleasePath, manifest: Manifest
+) -> tuple[list[LocalFile], list[LocalFile]]:
     """What is published: shards with markers and rejections, then what makes a release of them.
 
     Sidecars are not: they name hosts and times.
     """
     data = []
-    for record in manifest.shards:
-        marker = marker_name(record.path)
-        shard = LocalFile(record.path, release / record.path, record.bytes, record.sha256)
-        data += [shard, local_file(release, marker)]
-        if record.rejections_sha256:
-            path = record.rejections_path
-            size, sha256 = record.rejections_bytes, record.rejections_sha256
-            data.append(LocalFile(path, release / path, size, sha256))
-    last = [STATE_FILE, *sorted(manifest.documents), MANIFEST_FILE]
-    return data, [local_file(release, name) for name in last]
+    for record, marker in read_markers(release, manifest):
+        data.append(LocalFile(record.path, release / record.path, record.bytes, record.sha256))
+        data += rejections_of(release, record, record)
+        name, content = marker_name(record.path), marker or b""
+        data.append(LocalFile(name, release / name, len(content), sha256_bytes(content)))
+    documents = [
+        LocalFile(name, release / name, file_size(release / name), sha256)
+        for name, sha256 in sorted(manifest.documents.items())
+    ]
+    own = [local_file(release, name) for name in (STATE_FILE, MANIFEST_FILE)]
+    return data, [own[0], *documents, own[1]]
 
 
 def publish_release(
-    release: Path,
+    release: ReleasePath,
     manifest: Manifest,
     repository: Repository,
     tag: str | None,
@@ -96,10 +110,31 @@ def publish_release(
 ) -> Published:
     """Upload what the repository lacks; rerun it to go on. advance: told of bytes that are there.
 
+    A release of more files than a folder on the Hub holds is laid out in sub-folders there.
+    """
+    if not needs_folding(manifest):
+        files = published_files(release, manifest)
+        return _publish(release, manifest, files, repository, tag, private, advance)
+    with TemporaryDirectory(prefix="publish-") as folder:
+        files = folded_files(release, manifest, Path(folder))
+        return _publish(release, manifest, files, repository, tag, private, advance)
+
+
+def _publish(
+    release: ReleasePath,
+    manifest: Manifest,
+    files: tuple[list[LocalFile], list[LocalFile]],
+    repository: Repository,
+    tag: str | None,
+    private: bool,
+    advance: Advance,
+) -> Published:
+    """`files`: the data, and what makes a release of it.
+
     README and manifest are one commit, made only when every shard is there with the manifest's
     hash: what a reader finds is a whole release. The tag names that commit.
     """
-    data, last = published_files(release, manifest)
+    data, last = files
     _refuse_links_out(release, [*data, *last])
     repository.create(private=private)
     there = repository.files()
@@ -117,9 +152,10 @@ def publish_release(
             f"{wrong[0].path} has other bytes than the manifest says, on the Hub too: run "
             "`release repair`, then publish again"
         )
-    documents = lacking(last, there)
+    documents, own = lacking(last, there), {file.path for file in last}
+    stale = [path for path in there if is_index(path) and path not in own]
     if documents:
-        repository.commit(documents, f"Release {manifest.name}")
+        repository.commit(documents, f"Release {manifest.name}", stale)
     tag = tag or f"manifest-{last[-1].sha256[:12]}"
     repository.tag(tag, last[-1])
     return Published(
@@ -130,11 +166,15 @@ def publish_release(
     )
 
 
-def _refuse_links_out(release: Path, files: Sequence[LocalFile]) -> None:
+def _refuse_links_out(release: ReleasePath, files: Sequence[LocalFile]) -> None:
     """UserError for a file that is a link to one outside: that would be sent in its place."""
+    if not isinstance(release, Path):
+        return
     root = release.resolve()
     for file in files:
-        if not file.source.resolve().is_relative_to(root):
+        source = file.source
+        own = isinstance(source, Path) and source.is_relative_to(release)
+        if own and not Path(str(source)).resolve().is_relative_to(root):
             raise UserError(
                 f"{file.source} is a link that leads out of {release}: put the file itself there; "
                 "what is published is of the release alone"

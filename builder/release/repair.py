@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from builder.arrow_index import index_names
 from builder.build import BuildPlan, plan_build
 from builder.environment import Environment
+from builder.image_index import remove_unnoted_indices
 from builder.manifest import Manifest, ShardRecord
 from builder.readme import README_FILE, contract_problems, remove_documents, write_documents
 from builder.release.findings import Report
@@ -31,6 +32,7 @@ from builder.state import (
 from builder.worker import Job, WrappedJob
 from generation.commit import remove_temporaries, sha256_file
 from generation.errors import UserError
+from generation.image_index import is_index
 from generation.shard_files import shard_split
 from generation.storage import ReleasePath, exists
 
@@ -229,11 +231,13 @@ def _finish(
         new = replace(new, origin=new.origin | {"environments": made})
     documents = (README_FILE, *new.documents)
     gone = {n for n in documents if n in report.damaged() and not _stands(release, new, n)}
-    if new.shards != manifest.shards or gone & {README_FILE, *index_names(new)}:
+    lost = gone & {README_FILE, *index_names(new)} or any(map(is_index, gone))
+    if new.shards != manifest.shards or lost:
         kept = {n: sha256 for n, sha256 in new.documents.items() if n not in gone}
         kept = kept if new.shards == manifest.shards else {}
         new = replace(new, documents=kept | write_documents(release, new))
     if new != manifest:
         new.write(release)
         remove_documents(release, manifest.documents.keys() - new.documents.keys())
+        remove_unnoted_indices(release, new)
     return new

@@ -17,7 +17,7 @@ from builder.build import locate_checkpoints
 from builder.encode import encode_image
 from builder.environment import Environment, own_environment
 from builder.manifest import Manifest
-from builder.markers import marker_name
+from builder.markers import read_marker_content
 from builder.plan import ShardPlan, StagePlan
 from builder.release.planned import planned_release
 from builder.sampling import sample_batch
@@ -28,8 +28,8 @@ from generation.generators import ImageBatch
 from generation.image_sets import decode
 from generation.names import within
 from generation.sampler_config import SamplerConfig
-from generation.shard_files import read_shard
-from generation.storage import ReleasePath, read_text
+from generation.shard_files import flat_path, read_shard
+from generation.storage import ReleasePath
 from generation.terminal import printable
 
 IMAGE_ID = re.compile(r"s\d+-r(?P<resolution>\d+)-(?P<wnid>.+)-(?P<index>\d{6,})-\d+")
@@ -104,9 +104,10 @@ class Release:
         os.environ.update({name: str(value) for name, value in ONE_THREAD.items()})
         self._release = release
         self._planned = planned_release(manifest)
-        listed = {record.path for record in manifest.shards}
+        listed = {flat_path(record.path) for record in manifest.shards}
+        self._places = {flat_path(record.path): record.path for record in manifest.shards}
         self._plans = [plan for plan in self._planned.shards if plan.path in listed]
-        self._rows = {record.path: record.rows for record in manifest.shards}
+        self._rows = {flat_path(record.path): record.rows for record in manifest.shards}
 
     def find(self, image_id: str) -> StoredImage:
         """The image of that name; UserError if there is none."""
@@ -193,7 +194,7 @@ class Release:
         )
 
     def _read(self, plan: ShardPlan, image_id: str | None = None) -> list[StoredImage]:
-        table = read_shard(self._release / plan.path)
+        table = read_shard(self._release / self._places[plan.path])
         if image_id is not None:
             table = table.filter(pc.equal(table["image_id"], image_id))
         return [StoredImage(plan, row) for row in table.to_pylist()]
@@ -201,7 +202,7 @@ class Release:
     def _difference(self, shard: str) -> str | None:
         """What the shard was made with, where this process has something else."""
         try:
-            marker = json.loads(read_text(self._release / marker_name(shard)))
+            marker = json.loads(read_marker_content(self._release, self._places[shard]) or b"")
             versions = marker["versions"]
             made = Environment(
                 marker["device"],

@@ -11,17 +11,18 @@ import pyarrow as pa
 from PIL import Image
 
 from builder.manifest import ShardRecord
-from builder.markers import marker_name
+from builder.markers import marker_name, read_marker_content
 from builder.release.findings import Problem, damage
 from builder.release.rejection_checks import rejection_problems
 from generation.shard_files import (
     FORMAT_NAMES,
+    flat_path,
     iterate_shard,
     read_shard,
     shard_format,
     shard_schema,
 )
-from generation.storage import ReleasePath, StorageError, read_text
+from generation.storage import ReleasePath, StorageError
 
 READ_ROWS = 64
 SYNTHETIC_MARK = b"trainedAlgorithmicMedia"
@@ -72,16 +73,20 @@ def check_shard(release: ReleasePath, check: ShardCheck) -> list[Problem]:
 
 def marker_problems(release: ReleasePath, record: ShardRecord) -> list[Problem]:
     """Whether the shard's marker is there and says what the manifest says."""
+    return judged_marker(record, read_marker_content(release, record.path))
+
+
+def judged_marker(record: ShardRecord, marker: bytes | None) -> list[Problem]:
+    """As marker_problems, of a marker's content; None if there is none."""
     name = marker_name(record.path)
-    path = release / name
-    try:
-        content = json.loads(read_text(path))
-        found, versions = content["shard"], content["versions"]
-    except FileNotFoundError:
+    if marker is None:
         return [Problem(name, "is missing")]
+    try:
+        content = json.loads(marker)
+        found, versions = content["shard"], content["versions"]
     except (ValueError, KeyError, TypeError):
         return [Problem(name, "cannot be read")]
-    wanted = asdict(record)
+    wanted = asdict(record) | {"path": flat_path(record.path)}
     wrong = [key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key]]
     if wrong or not isinstance(versions, dict):
         return [Problem(name, f"differs from the manifest in {', '.join(wrong) or 'versions'}")]

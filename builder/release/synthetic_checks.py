@@ -1,6 +1,6 @@
 """What each shard of a synthetic release ought to be, derived from the plan in its manifest."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from builder.manifest import MANIFEST_FILE, Manifest, ShardRecord
@@ -19,6 +19,7 @@ from builder.shard import COLUMNS
 from builder.state import STATE_FILE, SyntheticState, goes_on_from, read_state
 from generation.commit import canonical_json
 from generation.errors import UserError
+from generation.shard_files import flat_path
 from generation.storage import ReleasePath, exists
 
 
@@ -28,15 +29,16 @@ def plan_checks(release: ReleasePath, manifest: Manifest) -> tuple[list[ShardChe
     plans = {plan.path: plan for plan in planned.shards}
     schema = table_schema(image_features(manifest.classes, COLUMNS), manifest.classes)
     seed = planned.recipe.seed
+    places = {flat_path(record.path): record.path for record in manifest.shards}
     checks = [
         ShardCheck(
             record=record,
             schema=schema,
-            rows=_RowCheck(release, record, plans[record.path], seed),
-            image=_ImageCheck(plans[record.path].stage.recipe.resolution),
+            rows=_RowCheck(release, record, plans[flat_path(record.path)], seed, places),
+            image=_ImageCheck(plans[flat_path(record.path)].stage.recipe.resolution),
         )
         for record in manifest.shards
-        if record.path in plans
+        if flat_path(record.path) in plans
     ]
     return checks, [
         *_fingerprint_problems(planned, manifest.shards),
@@ -50,9 +52,14 @@ class _RowCheck:
     """Rows of one shard against its plan: identity, seed, prompt, settings, parents."""
 
     def __init__(
-        self, release: ReleasePath, record: ShardRecord, plan: ShardPlan, seed: int
+        self,
+        release: ReleasePath,
+        record: ShardRecord,
+        plan: ShardPlan,
+        seed: int,
+        places: Mapping[str, str],
     ) -> None:
-        self._release, self._plan, self._seed = release, plan, seed
+        self._release, self._plan, self._seed, self._places = release, plan, seed, places
         self._planned = record.planned
 
     def __call__(self, columns: Columns) -> list[str]:
@@ -93,9 +100,8 @@ class _RowCheck:
             stated = [parent or "" for parent in parents]  # null in releases of before
             none = [""] * len(names)
             return differing("parent_image_id is set at a first stage", names, stated, none)
-        found = read_columns(
-            self._release / self._plan.parent_path, ["class_id", "index", "image_id"]
-        )
+        parent = self._places.get(self._plan.parent_path, self._plan.parent_path)
+        found = read_columns(self._release / parent, ["class_id", "index", "image_id"])
         if found is None:
             return []  # the parent's own check says so
         cells = zip(found["class_id"], found["index"], strict=True)
@@ -134,7 +140,7 @@ def _fingerprint_problems(planned: PlannedRelease, records: Sequence[ShardRecord
 
 def _list_problems(manifest: Manifest, planned: PlannedRelease) -> list[Problem]:
     """Shards that are planned and not listed, or listed and not planned."""
-    listed = {record.path for record in manifest.shards}
+    listed = {flat_path(record.path) for record in manifest.shards}
     plans = {plan.path for plan in planned.shards}
     return [
         *(Problem(path, "is planned, and not in the manifest") for path in sorted(plans - listed)),

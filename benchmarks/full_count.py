@@ -1,0 +1,172 @@
+"""What each command's start costs where images are many: seconds and peak memory, in processes.
+
+    python benchmarks/full_count.py --images 12000000 --real 1280000 --out results/full-count
+    python benchmarks/full_count.py --images 250000 --real 20000
+
+Each start is measured at a tenth of the images and at all of them: the finish of a build (index,
+README, manifest), a training until its first batch on 1 and 2 ranks of 8 loaders each, scoring's
+plan with features of all images in the cache (the first time, which writes their index, and the
+second), verify's listing, publish's plan, the board with the release on it; of real images the plan
+of an import. Memory: the most of the sum of the proportional set sizes of all processes.
+
+The last line is one JSON object. ratio: seconds, or memory, over ten times those at a tenth.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+LOADERS = 8
+HERE = Path(__file__).resolve()
+TRAINING = """
+base = "small-resnet-32"
+description = "the network of 32 px on images of 16, cropped one by one"
+name = "tiny"
+model = "test_resnet"
+resolution = 16
+stem_stride = 2
+stem_pool = true
+batch = 64
+[augmentation]
+shift = 0
+resized_crop = [0.3, 1.0]
+"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one start. gib: the most that all its processes took at once."""
+
+    seconds: float
+    gib: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=12_000_000, help="a multiple of 250,000")
+    parser.add_argument("--real", type=int, default=1_280_000)
+    parser.add_argument("--out", type=Path, help="folder for full_count.json")
+    parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.step:
+        from full_count_steps import run_step
+
+        run_step(*options.step)
+        return
+    if options.images % 250_000:
+        parser.error("--images: a multiple of 250,000")
+    measured = measure(options.images, options.real)
+    print(json.dumps(measured))
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(measured, indent=1, sort_keys=True) + "\n"
+        (options.out / "full_count.json").write_text(text)
+
+
+def measure(images: int, real: int) -> dict[str, object]:
+    """All steps at a tenth and at all of the images."""
+    counts = {"synthetic": (images // 10, images), "real": (real // 10, real)}
+    few, many = (
+        costs_of(synthetic, imported)
+        for synthetic, imported in zip(counts["synthetic"], counts["real"], strict=True)
+    )
+    steps = {
+        name: {
+            "few": vars(few[name]),
+            "many": vars(many[name]),
+            "ratio": round(many[name].seconds / few[name].seconds / 10, 3),
+            "memory_ratio": round(many[name].gib / few[name].gib / 10, 3),
+        }
+        for name in many
+    }
+    ratios = [step[key] for step in steps.values() for key in ("ratio", "memory_ratio")]
+    return {
+        "images": counts,
+        "loaders_a_rank": LOADERS,
+        "machine": {"cores": os.cpu_count(), "processor": platform.processor() or "unknown"},
+        "load": os.getloadavg()[0],
+        "steps": steps,
+        "worst_ratio": max(ratios),
+    }
+
+
+def costs_of(images: int, real: int) -> dict[str, Cost]:
+    """By step, of so many images."""
+    folder = Path(tempfile.mkdtemp(prefix="full-count-"))
+    found = {}
+    try:
+        run("make", folder, str(images))
+        for name in ("finish", "verify", "publish", "score-first", "score", "leaderboard"):
+            found[name] = run(name, folder)
+        (folder / "tiny.toml").write_text(TRAINING)
+        for ranks in (1, 2):
+            found[f"train-{ranks}"] = run("train", folder, ranks=ranks)
+        shutil.rmtree(folder / "synthetic")
+        run("make-folder", folder, str(real))
+        found["import"] = run("import", folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return found
+
+
+def run(step: str, folder: Path, *arguments: str, ranks: int = 1) -> Cost:
+    """The step in processes of its own, as many as there are ranks."""
+    command = [sys.executable, str(HERE), "--step", step, str(folder), *arguments]
+    started = time.monotonic()
+    processes = [
+        psutil.Popen(command, env=os.environ | _rank(number, ranks), cwd=HERE.parents[1])
+        for number in range(ranks)
+    ]
+    most = 0
+    while any(process.poll() is None for process in processes):
+        most = max(most, sum(map(_memory, processes)))
+        time.sleep(0.2)
+    seconds = time.monotonic() - started
+    if any(process.returncode for process in processes):
+        raise SystemExit(f"{step} failed")
+    cost = Cost(round(seconds, 2), round(most / 2**30, 3))
+    print(f"{step} {' '.join(arguments)} x{ranks}: {cost.seconds} s, {cost.gib} GiB", flush=True)
+    return cost
+
+
+def _rank(number: int, ranks: int) -> dict[str, str]:
+    """What accelerate tells the processes that it launches."""
+    if ranks == 1:
+        return {}
+    names = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
+    numbers = {name: str(value) for name, value in names.items()}
+    return numbers | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": PORT, "ACCELERATE_USE_CPU": "1"}
+
+
+def _free_port() -> str:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return str(found.getsockname()[1])
+
+
+PORT = _free_port()
+
+
+def _memory(process: psutil.Process) -> int:
+    """Proportional set size of the process and all that it started."""
+    total = 0
+    try:
+        for one in (process, *process.children(recursive=True)):
+            total += one.memory_full_info().pss
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        pass
+    return total
+
+
+if __name__ == "__main__":
+    main()

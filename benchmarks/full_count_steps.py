@@ -1,0 +1,134 @@
+"""The steps that full_count.py measures, each in a process of its own."""
+
+import json
+import os
+import pickle
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from full_count_sets import PROTOCOL, SIDE, make_folder, make_synthetic, make_test
+
+RELEASE, REAL, CACHE, PLAN = "synthetic", "real", "cache", "manifest.pickle"
+
+
+def run_step(step: str, folder: str, *arguments: str) -> None:
+    """One of STEPS."""
+    STEPS[step](Path(folder), *arguments)
+
+
+def make(folder: Path, images: str) -> None:
+    """A release that is to be finished, its features in a cache, and a real one to test on."""
+    manifest = make_synthetic(folder / RELEASE, int(images) // 1000, [folder / CACHE])
+    (folder / PLAN).write_bytes(pickle.dumps(manifest))
+    make_test(folder / REAL)
+
+
+def finish(folder: Path) -> None:
+    """What a build does when all its shards are there."""
+    from builder.build import finish_release
+
+    finish_release(folder / RELEASE, pickle.loads((folder / PLAN).read_bytes()))
+
+
+def verify(folder: Path) -> None:
+    """All that `release verify` does but look into shards."""
+    from builder.manifest import read_manifest
+    from builder.release.verify import verify_release
+
+    release = folder / RELEASE
+    report = verify_release(release, read_manifest(release), 2, lambda _: None, frozenset())
+    assert report.intact, report.problems[:3]
+
+
+def publish(folder: Path) -> None:
+    """All that `release publish` does before it sends a shard."""
+    from builder.manifest import read_manifest
+    from builder.release.publish import published_files, refuse_unpublishable
+
+    release = folder / RELEASE
+    manifest = read_manifest(release)
+    refuse_unpublishable(release, manifest)
+    published_files(release, manifest)
+
+
+def score(folder: Path) -> None:
+    """Which shards have images without features, and what every metric wants to know first."""
+    from metrics.extraction import plan_extraction
+    from metrics.image_lists import open_image_set
+
+    image_set = open_image_set(folder / RELEASE, str(SIDE), "train")
+    cache = folder / CACHE
+    assert not plan_extraction([image_set], PROTOCOL, "made-up", "cpu", 64, cache)
+    assert len(image_set.sorted_keys(cache)) == image_set.count_per_class(cache).sum()
+
+
+def train(folder: Path) -> None:
+    """`train-classifier` until its first step has its batch."""
+    import classifiers.training
+    from classifiers.train_classifier import main
+
+    def stop(_model: object, _optimizer: object, images: object, *_: object) -> None:
+        print(json.dumps({"batch": list(images.shape)}), flush=True)  # type: ignore[attr-defined]
+        if os.environ.get("WORLD_SIZE"):  # all have theirs
+            import torch.distributed
+
+            torch.distributed.barrier()
+        raise SystemExit
+
+    classifiers.training.training_step = stop  # type: ignore[assignment]
+    # for the first one's memory to be seen, which is looked at five times a second
+    sys.argv = [
+        "train-classifier",
+        *("--recipe", str(folder / "tiny.toml"), "--train", f"{folder / RELEASE}:{SIDE}"),
+        *("--test", f"{folder / REAL}:{SIDE}", "--out", str(folder / "out.json")),
+        *("--loaders", "8"),
+    ]
+    main()
+
+
+def leaderboard(folder: Path) -> None:
+    """The committed results on Fashion-MNIST, and the release on the board."""
+    from cards.leaderboard import main
+
+    shutil.rmtree(folder / "site", ignore_errors=True)
+    results = folder / "results"
+    results.mkdir(exist_ok=True)
+    for name in ("manifest.json",):
+        shutil.copy(folder / RELEASE / name, results / name)
+    sys.argv = ["leaderboard", str(results), "--published", "--out", str(folder / "site")]
+    sys.argv += ["--release", str(folder / RELEASE)]
+    main()
+
+
+def import_plan(folder: Path) -> None:
+    """All that `build-dataset --real` does before its workers start."""
+    from builder.imports.jobs import settle
+    from builder.imports.layout import count_files
+    from builder.real import plan_import
+    from builder.state import RealState
+    from generation.real_sources import open_source
+    from generation.views import RECORDED_RULES
+
+    name, release = str(folder / "set"), folder / "imported"
+    started = time.monotonic()
+    source = open_source(name)
+    rule = next(iter(RECORDED_RULES.values()))
+    state = RealState(name, rule, (64, 256), count_files(source, {}))
+    jobs = settle(release, plan_import(name, source, release, state))
+    print(json.dumps({"jobs": len(jobs), "seconds": round(time.monotonic() - started, 1)}))
+
+
+STEPS = {
+    "make": make,
+    "make-folder": lambda folder, images: make_folder(folder, int(images)),
+    "finish": finish,
+    "verify": verify,
+    "publish": publish,
+    "score-first": score,
+    "score": score,
+    "train": train,
+    "leaderboard": leaderboard,
+    "import": import_plan,
+}

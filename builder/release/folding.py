@@ -1,0 +1,137 @@
+"""How a release of very many shards is laid out on the Hub, which recommends at most 10,000 files
+a folder and 100,000 in all: shards in sub-folders by the hash of their names, markers in one file.
+
+What is there is a release of its own right: its manifest names the files where they stand, and has
+the identity (content_sha256) of the release it was published from.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+
+from builder.manifest import MANIFEST_FILE, Manifest, ShardRecord
+from builder.markers import PACKED_MARKERS, marker_name
+from builder.release.hub import LocalFile, local_file
+from builder.state import STATE_FILE
+from generation.commit import sha256_file
+from generation.errors import UserError
+from generation.image_index import index_name, is_index, open_index, write_index
+from generation.shard_files import folded_path, folded_pattern, shard_format, shard_name
+from generation.storage import ReleasePath, read_bytes, read_files
+
+MOST_IN_FOLDER = 10_000
+MOST_FILES = 100_000
+READ_TOGETHER = 1000  # markers
+PATTERNED = ("README.md", "croissant.json")  # documents that name the shards by a pattern
+
+
+def needs_folding(manifest: Manifest) -> bool:
+    """Whether a folder would hold more files than the Hub takes, or all of them."""
+    folders = Counter(record.path.rpartition("/")[0] for record in manifest.shards)
+    return max(folders.values()) > MOST_IN_FOLDER or _flat_files(manifest) > MOST_FILES
+
+
+def _flat_files(manifest: Manifest) -> int:
+    rejected = sum(bool(record.rejections_sha256) for record in manifest.shards)
+    return 2 * len(manifest.shards) + rejected + len(manifest.documents) + 2
+
+
+def refuse_too_many(manifest: Manifest) -> None:
+    """UserError for more files than the Hub takes, in whichever folders."""
+    if not needs_folding(manifest):
+        return
+    count = _flat_files(manifest) - len(manifest.shards) + 1  # all markers are one
+    if count > MOST_FILES:
+        raise UserError(
+            f"{manifest.name} would be {count:,} files on the Hub, which takes {MOST_FILES:,}: "
+            "build it with more images in a shard ([shard] in the recipe)"
+        )
+    if any(shard_format(record.path) == "arrow" for record in manifest.shards):
+        raise UserError(
+            f"{manifest.name} has more than {MOST_IN_FOLDER:,} Arrow files in a folder, where "
+            "load_from_disk reads no sub-folders: build it as Parquet"
+        )
+
+
+def folded_files(
+    release: ReleasePath, manifest: Manifest, folder: Path
+) -> tuple[list[LocalFile], list[LocalFile]]:
+    """As published_files; what is not in the release is written into `folder`."""
+    records = tuple(replace(r, path=folded_path(r.path)) for r in manifest.shards)
+    data = []
+    for record, new in zip(manifest.shards, records, strict=True):
+        data.append(LocalFile(new.path, release / record.path, record.bytes, record.sha256))
+        data += rejections_of(release, record, new)
+    names = [
+        *(_fold_document(release, manifest, name, folder) for name in manifest.documents),
+        _pack_markers(release, manifest, folder),
+    ]
+    documents = {name: sha256_file(place / name) for place, name in names}
+    replace(manifest, shards=records, documents=documents).write(folder)
+    last = [
+        LocalFile(name, place / name, (place / name).stat().st_size, documents[name])
+        for place, name in sorted(names, key=lambda found: found[1])
+    ]
+    state = local_file(release, STATE_FILE)
+    return data, [state, *last, local_file(folder, MANIFEST_FILE)]
+
+
+def rejections_of(release: ReleasePath, record: ShardRecord, new: ShardRecord) -> list[LocalFile]:
+    """The file of what the shard did not keep, if there is one; new: the record as published."""
+    if not record.rejections_sha256:
+        return []
+    size, sha256 = record.rejections_bytes, record.rejections_sha256
+    return [LocalFile(new.rejections_path, release / record.rejections_path, size, sha256)]
+
+
+def read_markers(
+    release: ReleasePath, manifest: Manifest
+) -> Iterator[tuple[ShardRecord, bytes | None]]:
+    """Each shard with its marker's content, None where there is none; many are read at once."""
+    for start in range(0, len(manifest.shards), READ_TOGETHER):
+        some = manifest.shards[start : start + READ_TOGETHER]
+        found = read_files(release, [marker_name(record.path) for record in some])
+        yield from ((record, found.get(marker_name(record.path))) for record in some)
+
+
+def _pack_markers(release: ReleasePath, manifest: Manifest, folder: Path) -> tuple[Path, str]:
+    with (folder / PACKED_MARKERS).open("wb") as file:
+        for _, marker in read_markers(release, manifest):
+            file.write((marker or b"").replace(b"\n", b" ") + b"\n")
+    return folder, PACKED_MARKERS
+
+
+def _fold_document(
+    release: ReleasePath, manifest: Manifest, name: str, folder: Path
+) -> tuple[Path, str]:
+    """Where the document stands as it is published, and its name there."""
+    place = folder / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if is_index(name):
+        return folder, _fold_index(release, manifest, name, folder)
+    content = read_bytes(release / name)
+    if name in PATTERNED:
+        for config, splits in manifest.splits().items():
+            for split in splits:
+                pattern = shard_name(config, split, "*", "parquet")
+                content = content.replace(pattern.encode(), folded_pattern(pattern).encode())
+    place.write_bytes(content)
+    return folder, name
+
+
+def _fold_index(release: ReleasePath, manifest: Manifest, name: str, folder: Path) -> str:
+    _, config, file = name.split("/")
+    split = file.rpartition("-")[0]
+    table = open_index(release / name)
+    column = table["file"].combine_chunks()
+    paths = [folded_path(path) for path in column.dictionary.to_pylist()]
+    files = pa.DictionaryArray.from_arrays(column.indices, pa.array(paths, pa.string()))
+    table = table.set_column(table.column_names.index("file"), "file", files)
+    shards = [r for r in manifest.shards if (r.config, r.split) == (config, split)]
+    new = index_name(config, split, [(folded_path(r.path), r.sha256) for r in shards])
+    with pa.OSFile(str(folder / new), "wb") as sink:
+        write_index(sink, table)
+    return new

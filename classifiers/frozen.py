@@ -1,0 +1,9 @@
+"""Imported last by the process that loaders are forked from: what it holds is left out of garbage
+collection, which would write to all of it, and so copy 100 MB for each loader."""
+
+import atexit
+import gc
+
+gc.collect()
+gc.freeze()
+atexit.register(gc.unfreeze)  # of that process alone, as its loaders end without: all is let go of
