@@ -15,6 +15,7 @@ from builder.release.hub import LocalFile, Repository, lacking, local_file
 from builder.release.shard_checks import marker_problems
 from builder.standing import keep_loadable
 from builder.state import STATE_FILE
+from builder.training_views import lagging
 from generation.commit import sha256_file
 from generation.errors import UserError
 from generation.shard_files import is_shard
@@ -61,6 +62,8 @@ def quick_problems(release: Path, manifest: Manifest) -> Iterator[Problem]:
             yield Problem(record.path, f"has not the {record.bytes:,} bytes of the manifest")
         if record.rejections_sha256 and not (release / record.rejections_path).is_file():
             yield Problem(record.rejections_path, "is missing")
+    for name, text in lagging(manifest).items():
+        yield Problem(name, text)
     if not manifest.documents:
         yield Problem(MANIFEST_FILE, "notes no README")
     for name, sha256 in manifest.documents.items():

@@ -19,6 +19,7 @@ from builder.release.planned import (
     stated_environments,
     stated_state,
 )
+from builder.release.views import remake_views, split_report
 from builder.run import Outcome, RunSettings, run_missing
 from builder.state import (
     STATE_FILE,
@@ -28,6 +29,7 @@ from builder.state import (
     read_state,
     write_state,
 )
+from builder.training_views import with_views_of
 from builder.worker import Job, WrappedJob
 from generation.commit import remove_temporaries, sha256_file
 from generation.errors import UserError
@@ -91,9 +93,21 @@ def repair_release(
 ) -> Repaired:
     """Make the damaged shards of `report` again, and the children of those that came out other.
 
-    Raises UserError if recipe, checkpoint or source are not at hand, or what is here would make
-    other bytes and mixing is not allowed.
+    Training views are made whole as well, from what is there then. Raises UserError if recipe,
+    checkpoint or source are not at hand, or what is here would make other bytes and mixing is not
+    allowed.
     """
+    report, damaged_views = split_report(manifest, report)
+    found = Repaired(manifest, (), ())
+    if not report.intact:
+        found = _repair_base(release, manifest, report, settings, on_done)
+    new, views = remake_views(release, found.manifest, damaged_views, settings, on_done)
+    return replace(found, manifest=new, again=(*found.again, *views))
+
+
+def _repair_base(
+    release: ReleasePath, manifest: Manifest, report: Report, settings: RunSettings, on_done: OnDone
+) -> Repaired:
     damaged = damaged_shards(manifest, report)
     state: SyntheticState | RealState
     if manifest.kind == "real":
@@ -180,6 +194,7 @@ def _state_of_import(
         state = read_state(release, RealState) if exists(release / STATE_FILE) else None
         if state is not None:
             return state
+    manifest = manifest.base
     splits = Counter(shard_split(r.path) for r in manifest.shards if r.path.startswith(ORIGINAL))
     stated = RealState(
         source=name,
@@ -223,7 +238,9 @@ def _finish(
     Where shards have other bytes, what render-card wrote about the old ones goes.
     """
     remove_temporaries(release)
-    new = replace(manifest, shards=tuple(again.get(r.path, r) for r in manifest.shards))
+    base = manifest.base
+    new = replace(base, shards=tuple(again.get(r.path, r) for r in base.shards))
+    new = with_views_of(new, manifest)
     if environments and manifest.kind == "synthetic":
         made = [{"device": e.device, "versions": dict(e.versions)} for e in environments]
         new = replace(new, origin=new.origin | {"environments": made})
