@@ -27,7 +27,7 @@ from builder.markers import forget_shard, marker_name
 from builder.readme import remove_documents
 from builder.run import Outcome, RunSettings, run_missing
 from builder.state import RealState, read_state
-from builder.training_views import forget_outdated, with_views_of
+from builder.training_views import delete_outdated, with_views_of
 from builder.worker import Job
 from generation.commit import delete_file
 from generation.decoding import PIXEL_RULE
@@ -85,7 +85,7 @@ def import_real(
         shards=outcome.records,
     )
     manifest = with_views_of(manifest, standing)
-    forget_outdated(release, manifest, derived)
+    delete_outdated(release, manifest, derived)
     return replace(outcome, manifest=finish_release(release, manifest))
 
 

@@ -209,12 +209,15 @@ def plan_view(release: ReleasePath, manifest: Manifest, view: TrainingView) -> l
 
 
 def with_view(manifest: Manifest, view: TrainingView, records: Sequence[ShardRecord]) -> Manifest:
-    """The manifest of the release that has `view`, in these files, after all others."""
-    kept = [shard for shard in manifest.shards if shard.config != view.name]
-    views = [stated for stated in stated_views(manifest) if stated.name != view.name]
-    stated = [asdict(one) for one in (*views, view)]
-    origin = manifest.origin | {"training_views": stated}
-    return replace(manifest, origin=origin, shards=(*kept, *records))
+    """The manifest of the release that has `view`, in these files, in place of one of its name."""
+    views = {stated.name: stated for stated in stated_views(manifest)} | {view.name: view}
+    files = {
+        name: [record for record in manifest.shards if record.config == name] for name in views
+    } | {view.name: list(records)}
+    origin = manifest.origin | {"training_views": [asdict(one) for one in views.values()]}
+    of_views = [record for own in files.values() for record in own]
+    base = [record for record in manifest.shards if record.config not in views]
+    return replace(manifest, origin=origin, shards=(*base, *of_views))
 
 
 def with_views_of(manifest: Manifest, earlier: Manifest | None) -> Manifest:
@@ -232,7 +235,7 @@ def with_views_of(manifest: Manifest, earlier: Manifest | None) -> Manifest:
     return manifest
 
 
-def forget_outdated(release: ReleasePath, manifest: Manifest, views: Collection[str]) -> bool:
+def delete_outdated(release: ReleasePath, manifest: Manifest, views: Collection[str]) -> bool:
     """Delete files of `views` that the manifest no longer lists; whether there were any."""
     listed = {record.path for record in manifest.shards}
     outdated = [

@@ -1,13 +1,14 @@
 """Data specs RELEASE[:CONFIG[:SPLIT]]: what a classifier is trained and tested on, checked."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from builder.manifest import Manifest, read_manifest
+from builder.training_views import TrainingView, lagging, view_of
 from classifiers.encoded import EncodedImages, index_images, join_encoded
 from classifiers.one_by_one import fit_view
 from classifiers.recipe import DEFAULT_VIEW, View
@@ -48,6 +49,11 @@ class Source:
         return tuple(entry.wnid for entry in self.manifest.classes)
 
     @property
+    def view(self) -> TrainingView | None:
+        """How its images were derived, if it is a training view."""
+        return view_of(self.manifest, self.config)
+
+    @property
     def images(self) -> int:
         """How many the release has of it, before `per_class`; of a part of train, all of train."""
         stored = "train" if self.split in PSEUDO_SPLITS else self.split
@@ -79,7 +85,8 @@ def open_source(
     """Read the manifest that `spec` names.
 
     CONFIG is by default `resolution`, SPLIT is by default `split`. UserError for a spec of another
-    form, a release that is not finished, or a configuration or split it does not have.
+    form, a release that is not finished, a configuration or split it does not have, or a training
+    view that lags behind the release.
     """
     name, parts = split_release(spec)
     if len(parts) > 2 or not all((name, *parts)):
@@ -88,6 +95,8 @@ def open_source(
     path = release_path(name)
     manifest = read_manifest(path)
     split_files(path, config, split)
+    if config in manifest.training_views and (behind := lagging(manifest).get(config)):
+        raise UserError(f"{spec}: training view {config} {behind}")
     return Source(path, config, split, manifest, per_class)
 
 
@@ -239,4 +248,5 @@ def describe(source: Source, images: int) -> dict[str, Any]:
         "images": images,
         "kind": manifest.kind,
         "regime": manifest.regime,
+        **({"derived": asdict(source.view)} if source.view else {}),
     }

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,4 +105,4 @@ class Task:
 
 def _content(source: Source) -> list[Any]:
     facts = source.manifest.content_sha256, source.config, source.split, source.per_class
-    return list(facts)
+    return [*facts, *([asdict(source.view)] if source.view else [])]

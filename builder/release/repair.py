@@ -19,7 +19,7 @@ from builder.release.planned import (
     stated_environments,
     stated_state,
 )
-from builder.release.views import remake_views, split_report
+from builder.release.views import forget_outdated, remake_views, split_report
 from builder.run import Outcome, RunSettings, run_missing
 from builder.state import (
     STATE_FILE,
@@ -97,17 +97,29 @@ def repair_release(
     checkpoint or source are not at hand, or what is here would make other bytes and mixing is not
     allowed.
     """
-    report, damaged_views = split_report(manifest, report)
-    found = Repaired(manifest, (), ())
-    if not report.intact:
-        found = _repair_base(release, manifest, report, settings, on_done)
-    new, views = remake_views(release, found.manifest, damaged_views, settings, on_done)
-    return replace(found, manifest=new, again=(*found.again, *views))
+    own, damaged_views = split_report(manifest, report)
+    again: dict[str, ShardRecord] = {}
+    environments: tuple[Environment, ...] = ()
+    if set(own.damaged()) - {README_FILE, *manifest.documents}:
+        again, environments = _repair_base(release, manifest.base, own, settings, on_done)
+    base = manifest.base
+    new = replace(base, shards=tuple(again.get(r.path, r) for r in base.shards))
+    old = {record.path: record for record in manifest.shards}
+    new = with_views_of(new, manifest)
+    new, of_views = remake_views(release, new, damaged_views, settings, on_done)
+    new = _finish(release, manifest, new, report, environments)
+    again |= of_views
+    return Repaired(
+        manifest=forget_outdated(release, new),
+        again=tuple(again),
+        changed=tuple(path for path, record in again.items() if record != old.get(path)),
+    )
 
 
 def _repair_base(
     release: ReleasePath, manifest: Manifest, report: Report, settings: RunSettings, on_done: OnDone
-) -> Repaired:
+) -> tuple[dict[str, ShardRecord], tuple[Environment, ...]]:
+    """All but training views: what was made again, and what with."""
     damaged = damaged_shards(manifest, report)
     state: SyntheticState | RealState
     if manifest.kind == "real":
@@ -133,11 +145,7 @@ def _repair_base(
         again |= made
         changed = {path for path, record in made.items() if record.sha256 != old[path].sha256}
         waiting = {j.path for j in jobs if j.after in changed and j.path in old} - again.keys()
-    return Repaired(
-        manifest=_finish(release, manifest, report, again, environments),
-        again=tuple(again),
-        changed=tuple(path for path, record in again.items() if record != old[path]),
-    )
+    return again, environments
 
 
 def damaged_shards(manifest: Manifest, report: Report) -> list[str]:
@@ -229,18 +237,15 @@ def _stands(release: ReleasePath, manifest: Manifest, document: str) -> bool:
 def _finish(
     release: ReleasePath,
     manifest: Manifest,
+    new: Manifest,
     report: Report,
-    again: dict[str, ShardRecord],
     environments: tuple[Environment, ...],
 ) -> Manifest:
-    """Manifest and README as they ought to be now; both are left alone if they are right.
+    """Manifest and README, of `new` shards now; both are left alone if they are right.
 
     Where shards have other bytes, what render-card wrote about the old ones goes.
     """
     remove_temporaries(release)
-    base = manifest.base
-    new = replace(base, shards=tuple(again.get(r.path, r) for r in base.shards))
-    new = with_views_of(new, manifest)
     if environments and manifest.kind == "synthetic":
         made = [{"device": e.device, "versions": dict(e.versions)} for e in environments]
         new = replace(new, origin=new.origin | {"environments": made})

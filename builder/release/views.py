@@ -18,7 +18,7 @@ from builder.state import STATE_FILE
 from builder.training_views import (
     TrainingView,
     ViewShardJob,
-    forget_outdated,
+    delete_outdated,
     lagging,
     plan_view,
     stated_views,
@@ -44,6 +44,22 @@ def make_view(
     Files that are no longer of the view go, once the manifest does not list them. Raises UserError
     if a file kept failing, after all others are made; the manifest is as before then.
     """
+    records, _ = _records(release, manifest, view, settings, on_done)
+    from builder.build import finish_release
+
+    return forget_outdated(
+        release, finish_release(release, with_view(manifest, view, list(records.values())))
+    )
+
+
+def _records(
+    release: ReleasePath,
+    manifest: Manifest,
+    view: TrainingView,
+    settings: RunSettings,
+    on_done: OnDone,
+) -> tuple[dict[str, ShardRecord], list[str]]:
+    """The record of each file of the view, and paths of those that had to be made."""
     jobs = plan_view(release.absolute(), manifest, view)
     done = known_records(release, jobs)
     for record in done.values():
@@ -52,16 +68,18 @@ def make_view(
     if missing:
         keep_loadable(release, [job.path for job in missing])
         done |= _made(release, missing, settings, on_done)
-    from builder.build import finish_release
+    return {job.path: done[job.path] for job in jobs}, [job.path for job in missing]
 
-    new = with_view(manifest, view, [done[job.path] for job in jobs])
-    finished = finish_release(release, new)
-    if forget_outdated(release, finished, [view.name]):
-        # The README had to name each file while others stood beside them.
-        documents = finished.documents | write_documents(release, finished)
-        finished = replace(finished, documents=documents)
-        finished.write(release)
-    return finished
+
+def forget_outdated(release: ReleasePath, finished: Manifest) -> Manifest:
+    """Delete files of views that the manifest lists no longer; the manifest that stands then."""
+    if not delete_outdated(release, finished, finished.training_views):
+        return finished
+    # The README had to name each file while others stood beside them.
+    documents = finished.documents | write_documents(release, finished)
+    new = replace(finished, documents=documents)
+    new.write(release)
+    return new
 
 
 def _made(
@@ -119,17 +137,19 @@ def remake_views(
     damaged: Mapping[str, Sequence[str]],
     settings: RunSettings,
     on_done: OnDone,
-) -> tuple[Manifest, list[str]]:
-    """Make damaged files of views again and those that they lack; which were made."""
-    again: list[str] = []
+) -> tuple[Manifest, dict[str, ShardRecord]]:
+    """Make damaged files of views again and those that they lack.
+
+    manifest: whose other files are whole. Returns it with the views whole, and what was made.
+    """
+    made: dict[str, ShardRecord] = {}
     behind = lagging(manifest)
     for view in stated_views(manifest):
         if view.name not in damaged and view.name not in behind:
             continue
         for path in damaged.get(view.name, ()):
             forget_shard(release, path)
-        jobs = plan_view(release.absolute(), manifest, view)
-        there = known_records(release, jobs)
-        manifest = make_view(release, manifest, view, settings, on_done)
-        again += [job.path for job in jobs if job.path not in there]
-    return manifest, again
+        records, again = _records(release, manifest, view, settings, on_done)
+        manifest = with_view(manifest, view, list(records.values()))
+        made |= {path: records[path] for path in again}
+    return manifest, made
