@@ -1,7 +1,8 @@
 """Images that stay encoded in the files of their release, and are read one at a time.
 
 A release stores images as they are, in Parquet and Arrow alike, so the bytes of each stand in the
-file: they are found once, and read by their place from then on, in any order.
+file: they are found once, and read by their place from then on, in any order. Of a release behind a
+URL those of a batch are asked for together, and kept on this machine as far as there is room.
 """
 
 import mmap
@@ -14,10 +15,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from classifiers.image_cache import DEFAULT_CACHE, ImageCache
+from classifiers.remote_images import ImageFile, RemoteFile, read_places, remote_index
+from generation.commit import sha256_text
 from generation.decoding import decode_rgb
 from generation.errors import UserError
-from generation.image_sets import PSEUDO_SPLITS, class_labels, split_files, unchanged_files
-from generation.shard_files import read_shard, readable, shard_format, shard_schema
+from generation.image_sets import PSEUDO_SPLITS, class_labels, listed_files, split_files
+from generation.shard_files import (
+    read_shard,
+    readable,
+    require_unchanged,
+    shard_format,
+    shard_schema,
+)
 from generation.storage import ReleasePath
 
 BYTES = "image.bytes"
@@ -31,7 +41,7 @@ class EncodedImages:
     files: of the release; file, offset, size int64[N]: the image's bytes. labels int64[N].
     """
 
-    files: tuple[Path, ...]
+    files: tuple[ImageFile, ...]
     file: np.ndarray
     offset: np.ndarray
     size: np.ndarray
@@ -43,17 +53,25 @@ class EncodedImages:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def read(self, row: int) -> bytes:
-        """The image's bytes, as the release holds them."""
-        with self.files[self.file[row]].open("rb", buffering=0) as file:
-            file.seek(int(self.offset[row]))
-            content: bytes = file.read(int(self.size[row]))
-            return content
+    def read(self, rows: Sequence[int]) -> Iterator[bytes]:
+        """The bytes of each image in turn, as the release holds them."""
+        places = (
+            (self.files[self.file[row]], int(self.offset[row]), int(self.size[row])) for row in rows
+        )
+        return read_places(places)
 
     def image(self, row: int) -> Image.Image:
-        """Decoded, RGB; UserError names the file and the image if it cannot be."""
+        """As `images`, of one."""
+        return next(self.images([row]))
+
+    def images(self, rows: Sequence[int]) -> Iterator[Image.Image]:
+        """Each decoded, RGB; UserError names the file and the image if one cannot be."""
+        for row, content in zip(rows, self.read(rows), strict=True):
+            yield self._decoded(row, content)
+
+    def _decoded(self, row: int, content: bytes) -> Image.Image:
         try:
-            return decode_rgb(self.read(row))
+            return decode_rgb(content)
         except UserError as error:
             path = self.files[self.file[row]]
             raise UserError(f"{path}, image {self.image_ids[row]}: {error}") from None
@@ -82,29 +100,37 @@ def join_encoded(parts: Sequence[EncodedImages]) -> EncodedImages:
 
 
 def index_images(
-    release: ReleasePath, config: str, split: str, advance: Callable[[int], None] = lambda _: None
+    release: ReleasePath,
+    config: str,
+    split: str,
+    advance: Callable[[int], None] = lambda _: None,
+    cache: ImageCache = DEFAULT_CACHE,
 ) -> EncodedImages:
     """Find the images of one split, in the order of their ids; `advance` gets rows just read.
 
-    Raises UserError for a release behind a URL, and for files whose images are compressed.
+    cache: for a release behind a URL. Raises UserError for files whose images are compressed.
     """
-    paths = split_files(release, config, split)
-    local = tuple(path for path in paths if isinstance(path, Path))
-    if len(local) < len(paths):
-        raise UserError(
-            f"{release}: images are read one at a time for this recipe, or where they have no room "
-            "in memory, which takes a folder on this machine; copy the release first"
-        )
-    found = []
-    for number, path in enumerate(unchanged_files(release, config, split)):
-        with readable(path):
-            found.append(_index_file(local[number], number, split))
+    found: list[pa.Table] = []
+    files: list[ImageFile] = []
+    for number, (name, sha256) in enumerate(listed_files(release, config, split)):
+        path = release / name
+        if isinstance(release, Path):
+            if sha256 is not None:
+                require_unchanged(path, sha256)
+            with readable(path):
+                rows = _index_file(release / name)
+            files.append(release / name)
+        else:
+            file = RemoteFile(release, name, sha256 or sha256_text(str(path)), cache)
+            rows = remote_index(file, sha256, _index_file)
+            files.append(file)
+        found.append(_of_split(rows, number, split, path))
         advance(len(found[-1]))
-    ids, names = class_labels(shard_schema(paths[0]))
+    ids, names = class_labels(shard_schema(split_files(release, config, split)[0]))
     table = pa.concat_tables(found).sort_by("image_id")
     columns = {name: table[name].to_numpy() for name in ("file", "offset", "size", "label")}
     return EncodedImages(
-        files=local,
+        files=tuple(files),
         file=columns["file"],
         offset=columns["offset"],
         size=columns["size"],
@@ -115,21 +141,26 @@ def index_images(
     )
 
 
-def _index_file(path: Path, number: int, split: str) -> pa.Table:
-    """Columns image_id, label, file, offset, size of the rows of `split`."""
-    wanted = ["image_id", "label", *(["tuning"] if split in PSEUDO_SPLITS else [])]
-    if missing := set(wanted) - set(shard_schema(path).names):
-        raise UserError(f"{path} has no column {min(missing)!r}, so no split {split!r}")
-    table = read_shard(path, wanted)
+def _index_file(path: Path) -> pa.Table:
+    """Columns image_id, label, offset, size of all rows, and tuning where there is such a one."""
+    there = shard_schema(path).names
+    table = read_shard(path, [name for name in ("image_id", "label", "tuning") if name in there])
     find = _places_in_arrow if shard_format(path.name) == "arrow" else _places_in_parquet
     places = np.array(list(find(path)), np.int64).reshape(-1, 2)
-    columns = {"file": np.full(len(table), number), "offset": places[:, 0], "size": places[:, 1]}
-    for name, values in columns.items():
+    for name, values in {"offset": places[:, 0], "size": places[:, 1]}.items():
         table = table.append_column(name, pa.array(values))
+    return table
+
+
+def _of_split(table: pa.Table, number: int, split: str, path: ReleasePath) -> pa.Table:
+    """Columns image_id, label, file, offset, size of the rows of `split`."""
+    wanted = ["image_id", "label", *(["tuning"] if split in PSEUDO_SPLITS else [])]
+    if missing := set(wanted) - set(table.column_names):
+        raise UserError(f"{path} has no column {min(missing)!r}, so no split {split!r}")
     if split in PSEUDO_SPLITS:
         table = table.filter(pa.compute.equal(table["tuning"], PSEUDO_SPLITS[split]))
-        table = table.drop_columns(["tuning"])
-    return table
+    table = table.append_column("file", pa.array(np.full(len(table), number)))
+    return table.select(["image_id", "label", "file", "offset", "size"])
 
 
 def _places_in_arrow(path: Path) -> Iterator[tuple[int, int]]:

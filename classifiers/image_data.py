@@ -4,10 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
+import numpy as np
 import psutil
 
 from classifiers.encoded import EncodedImages
+from classifiers.image_cache import DEFAULT_CACHE, ImageCache
 from classifiers.recipe import ClassifierRecipe, View
+from classifiers.remote_images import RemoteFile
 from classifiers.sources import Source, index_source, limited, load_source, take_times
 from generation.image_sets import LabelledImages, images_sha256, pixels_sha256, split_sha256
 
@@ -39,25 +42,42 @@ def read_training(
     sources: Sequence[Source],
     times: float | None,
     advance: Callable[[int], None],
+    cache: ImageCache = DEFAULT_CACHE,
 ) -> Sequence[LabelledImages] | Sequence[EncodedImages]:
     """What each source gives; of generated ones `times` as many images as are real, if given.
 
-    `advance` gets the number of images just read.
+    `advance` gets the number of images just read. cache: for releases behind a URL.
     """
     if recipe.augmentation.one_by_one or not fits(recipe, sources):
-        indexed = [index_source(source, advance) for source in sources]
+        indexed = [index_source(source, advance, cache) for source in sources]
         return indexed if times is None else take_times(sources, indexed, times)
     loaded = [_load(recipe, source, advance) for source in sources]
     return loaded if times is None else take_times(sources, loaded, times)
 
 
 def read_testing(
-    recipe: ClassifierRecipe, source: Source, advance: Callable[[int], None]
+    recipe: ClassifierRecipe,
+    source: Source,
+    advance: Callable[[int], None],
+    cache: ImageCache = DEFAULT_CACHE,
 ) -> LabelledImages | EncodedImages:
     """The test images."""
     if fits(recipe, [source]):
         return _load(recipe, source, advance)
-    return index_source(source, advance)
+    return index_source(source, advance, cache)
+
+
+def make_room(cache: ImageCache, sets: Sequence[LabelledImages | EncodedImages]) -> None:
+    """In the cache, for the images of `sets` that will be fetched from behind a URL."""
+    wanted: set[str] = set()
+    needed = 0
+    for data in sets:
+        if isinstance(data, EncodedImages):
+            remote = [isinstance(file, RemoteFile) for file in data.files]
+            wanted |= {file.sha256 for file in data.files if isinstance(file, RemoteFile)}
+            needed += int(data.size[np.array(remote, bool)[data.file]].sum())
+    if wanted:
+        cache.make_room(wanted, needed)
 
 
 def source_sha256(

@@ -10,6 +10,7 @@ from PIL import Image
 from builder.manifest import Manifest, read_manifest
 from builder.training_views import TrainingView, lagging, view_of
 from classifiers.encoded import EncodedImages, index_images, join_encoded
+from classifiers.image_cache import DEFAULT_CACHE, ImageCache
 from classifiers.one_by_one import fit_view
 from classifiers.recipe import DEFAULT_VIEW, View
 from generation.classes import class_difference
@@ -144,12 +145,15 @@ def _in_view(images: np.ndarray, resolution: int, view: View) -> np.ndarray:
     return np.stack([np.asarray(image) for image in fitted])
 
 
-def index_source(source: Source, advance: Callable[[int], None]) -> EncodedImages:
+def index_source(
+    source: Source, advance: Callable[[int], None], cache: ImageCache = DEFAULT_CACHE
+) -> EncodedImages:
     """The images of `source` where they stand, to be decoded when they are needed.
 
     UserError as for `load_source`, but for images that cannot be decoded.
     """
-    return _checked(source, index_images(source.path, source.config, source.split, advance))
+    data = index_images(source.path, source.config, source.split, advance, cache)
+    return _checked(source, data)
 
 
 def _checked(source: Source, data: Images) -> Images:

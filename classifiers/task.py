@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from classifiers.experiment import Experiment, Measurement
-from classifiers.image_data import read_testing, read_training
+from classifiers.image_cache import DEFAULT_CACHE, ImageCache
+from classifiers.image_data import make_room, read_testing, read_training
 from classifiers.recipe import ClassifierRecipe
 from classifiers.sources import Source, check_sources, counts_times, join_images, open_source
 from generation.commit import canonical_json, sha256_text
@@ -93,11 +94,17 @@ class Task:
         found.require_visits()
         return found
 
-    def read(self, advance: Callable[[int], None] = lambda _: None) -> Experiment:
-        """With its images read or found; `advance` gets the number of images just read."""
+    def read(
+        self, advance: Callable[[int], None] = lambda _: None, cache: ImageCache = DEFAULT_CACHE
+    ) -> Experiment:
+        """With its images read or found; `advance` gets the number of images just read.
+
+        cache: where images of releases behind a URL are kept.
+        """
         planned = self.measurement()
-        parts = read_training(self.recipe, planned.train, self.times, advance)
-        testing = read_testing(self.recipe, planned.test, advance)
+        parts = read_training(self.recipe, planned.train, self.times, advance, cache)
+        testing = read_testing(self.recipe, planned.test, advance, cache)
+        make_room(cache, [*parts, testing])
         facts = {field.name: getattr(planned, field.name) for field in fields(planned)}
         facts |= {"train_images": tuple(map(len, parts)), "test_images": len(testing)}
         return Experiment(**facts, training=join_images(parts), testing=testing)

@@ -99,12 +99,16 @@ def unchanged_files(release: ReleasePath, config: str, split: str) -> Iterator[R
     What learns from a release or measures it reads it through here, so that no number stands under
     the hash of images it was not made from. UserError names a file that was changed.
     """
-    listed = {release / name: sha256 for name, sha256 in _listed_files(release).items()}
-    for path in split_files(release, config, split):
-        sha256 = listed[path]
+    for name, sha256 in listed_files(release, config, split):
         if sha256 is not None:
-            require_unchanged(path, sha256)
-        yield path
+            require_unchanged(release / name, sha256)
+        yield release / name
+
+
+def listed_files(release: ReleasePath, config: str, split: str) -> list[tuple[str, str | None]]:
+    """As split_files, the path of each within the release and the SHA-256 its manifest states."""
+    listed = {release / name: (name, sha256) for name, sha256 in _listed_files(release).items()}
+    return [listed[path] for path in split_files(release, config, split)]
 
 
 def iterate_tables(
