@@ -20,7 +20,7 @@ from classifiers.remote_images import ImageFile, RemoteFile, read_places, remote
 from generation.commit import sha256_text
 from generation.decoding import decode_rgb
 from generation.errors import UserError
-from generation.image_sets import PSEUDO_SPLITS, class_labels, listed_files, split_files
+from generation.image_sets import PSEUDO_SPLITS, class_labels, listed_files
 from generation.shard_files import (
     read_shard,
     readable,
@@ -126,7 +126,7 @@ def index_images(
             files.append(file)
         found.append(_of_split(rows, number, split, path))
         advance(len(found[-1]))
-    ids, names = class_labels(shard_schema(split_files(release, config, split)[0]))
+    ids, names = class_labels(found[0].schema)
     table = pa.concat_tables(found).sort_by("image_id")
     columns = {name: table[name].to_numpy() for name in ("file", "offset", "size", "label")}
     return EncodedImages(

@@ -110,7 +110,9 @@ def remote_index(
             on_this_machine(file.release, file.name, sha256, file.cache.folder) as copy,
             readable(file.release / file.name),
         ):
-            table = index(copy).replace_schema_metadata({"bytes": str(copy.stat().st_size)})
+            table = index(copy)
+            facts = {**table.schema.metadata, b"bytes": str(copy.stat().st_size).encode()}
+            table = table.replace_schema_metadata(facts)
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
         write_atomically(kept, sink.getvalue().to_pybytes())

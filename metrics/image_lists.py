@@ -1,5 +1,6 @@
 """Which images a split holds, shard by shard, without decoding them."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from builder.manifest import Manifest, ShardRecord, read_manifest
+from generation.byte_ranges import on_this_machine
 from generation.classes import ClassEntry, same_classes
 from generation.commit import sha256_bytes
 from generation.errors import UserError
 from generation.image_sets import PSEUDO_SPLITS, split_files
-from generation.shard_files import iterate_shard, readable, require_unchanged, shard_schema
+from generation.shard_files import iterate_shard, readable, shard_schema
 from generation.storage import ReleasePath, list_files
 from metrics.checked_files import find_checked, write_checked
 from metrics.states import sampling_keys
@@ -130,17 +132,18 @@ def is_listed(shard: ShardRecord, cache: Path) -> bool:
     return find_checked(cache / "images", shard.sha256, ".parquet") is not None
 
 
-def read_image_list(image_set: ImageSet, shard: ShardRecord, cache: Path) -> ImageList:
+def read_image_list(
+    image_set: ImageSet, shard: ShardRecord, cache: Path, copy: Path | None = None
+) -> ImageList:
     """From the cache if a file of this content was listed before, else by reading the file.
 
-    UserError if the file is not the one that the manifest lists.
+    copy: of the file on this machine, if there is one. UserError if the file is not the one that
+    the manifest lists.
     """
     path = find_checked(cache / "images", shard.sha256, ".parquet")
     if path is None:
-        file = image_set.release / shard.path
-        require_unchanged(file, shard.sha256)
         sink = pa.BufferOutputStream()
-        with readable(file):
+        with _file_of(image_set, shard, copy) as file, readable(image_set.release / shard.path):
             pq.write_table(_list_images(file), sink)
         content = sink.getvalue().to_pybytes()
         path = write_checked(cache / "images", shard.sha256, ".parquet", content)
@@ -161,6 +164,14 @@ def read_image_list(image_set: ImageSet, shard: ShardRecord, cache: Path) -> Ima
         tuple(table["image_id"].to_pylist()),
         labels,
     )
+
+
+def _file_of(
+    image_set: ImageSet, shard: ShardRecord, copy: Path | None
+) -> AbstractContextManager[Path]:
+    if copy is not None:
+        return nullcontext(copy)
+    return on_this_machine(image_set.release, shard.path, shard.sha256)
 
 
 def _labels_here(image_set: ImageSet) -> np.ndarray:
