@@ -45,6 +45,7 @@ from generation.views import shrink
 from tests.conftest import release_bytes, run, state_facts
 from tests.faulty_store import BUCKET
 from tests.in_process import InProcess
+from tests.killing import POINTS, killed_at, temporaries
 from tests.serial_import import SerialImport
 from tests.shapes import encode_table
 
@@ -201,6 +202,26 @@ def test_another_codec_makes_all_of_it_again(
     )
     assert problems(release) == []  # its pixels are alike, whatever the library is called
     assert "*" in (release / "README.md").read_text()
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_at_any_write_it_loads_and_goes_on(
+    release: Path, point: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """While another codec makes all of it again, so that files come, are listed and go."""
+    make(release)
+    whole = Path(shutil.copytree(release, tmp_path / "whole" / "release"))
+    monkeypatch.setattr(training_views, "jpeg_codec", lambda: "Pillow 99, libjpeg-turbo 9")
+    make(whole)
+    number = 1
+    while killed_at(number, point, lambda: make(release)):
+        listed = {record.path for record in read_manifest(release).shards}
+        found = [text.split(": ")[0] for text in problems(release)]
+        assert not listed & set(found)  # files without a marker and README are the rerun's to mend
+        number += 1
+    assert number >= 5
+    assert release_bytes(release) == release_bytes(whole)
+    assert not temporaries(release)
 
 
 def test_a_worker_with_another_codec_is_one_line(
