@@ -262,6 +262,12 @@ def lagging(manifest: Manifest) -> dict[str, str]:
     return found
 
 
+def require_whole(manifest: Manifest, config: str) -> None:
+    """UserError if that is a training view which lags behind the release."""
+    if config in manifest.training_views and (behind := lagging(manifest).get(config)):
+        raise UserError(f"training view {config} of {manifest.name} {behind}")
+
+
 def view_options(view: TrainingView) -> str:
     """The options of `release view` that ask for it."""
     return (

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from builder.manifest import Manifest, read_manifest
-from builder.training_views import TrainingView, lagging, view_of
+from builder.training_views import TrainingView, require_whole, view_of
 from classifiers.encoded import EncodedImages, index_images, join_encoded
 from classifiers.image_cache import DEFAULT_CACHE, ImageCache
 from classifiers.one_by_one import fit_view
@@ -19,8 +19,8 @@ from generation.image_sets import (
     PSEUDO_SPLITS,
     LabelledImages,
     first_of_each,
-    iterate_tables,
     load_images,
+    part_labels,
     split_files,
 )
 from generation.storage import ReleasePath, release_path, split_release
@@ -66,8 +66,7 @@ class Source:
         What parts of train hold is known from their labels alone: those are read.
         """
         if self.split in PSEUDO_SPLITS:
-            tables = iterate_tables(self.path, self.config, self.split, ["label"])
-            labels = np.concatenate([table["label"].to_numpy() for table in tables])
+            labels = part_labels(self.path, self.config, self.split)
             counts = np.array([np.sum(labels == label) for label in range(len(self.class_ids))])
         else:
             listed = self.manifest.per_class(self.config, self.split)
@@ -96,8 +95,7 @@ def open_source(
     path = release_path(name)
     manifest = read_manifest(path)
     split_files(path, config, split)
-    if config in manifest.training_views and (behind := lagging(manifest).get(config)):
-        raise UserError(f"{spec}: training view {config} {behind}")
+    require_whole(manifest, config)
     return Source(path, config, split, manifest, per_class)
 
 

@@ -11,10 +11,12 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from generation.byte_ranges import on_this_machine
 from generation.decoding import decode_rgb
 from generation.errors import UserError, unknown_name
 from generation.shard_files import (
@@ -22,7 +24,6 @@ from generation.shard_files import (
     plain_shard_path,
     read_shard,
     readable,
-    require_unchanged,
     shard_schema,
     shard_split,
 )
@@ -93,20 +94,12 @@ def _listed_files(release: ReleasePath) -> dict[str, str | None]:
         raise UserError(f"{release / 'manifest.json'} cannot be read: {error}") from None
 
 
-def unchanged_files(release: ReleasePath, config: str, split: str) -> Iterator[ReleasePath]:
-    """As split_files, each once it was found to be the file that the manifest lists.
-
-    What learns from a release or measures it reads it through here, so that no number stands under
-    the hash of images it was not made from. UserError names a file that was changed.
-    """
-    for name, sha256 in listed_files(release, config, split):
-        if sha256 is not None:
-            require_unchanged(release / name, sha256)
-        yield release / name
-
-
 def listed_files(release: ReleasePath, config: str, split: str) -> list[tuple[str, str | None]]:
-    """As split_files, the path of each within the release and the SHA-256 its manifest states."""
+    """As split_files, the path of each within the release and the SHA-256 its manifest states.
+
+    What learns from a release or measures it compares the two before it reads, so that no number
+    stands under the hash of images it was not made from.
+    """
     listed = {release / name: (name, sha256) for name, sha256 in _listed_files(release).items()}
     return [listed[path] for path in split_files(release, config, split)]
 
@@ -114,19 +107,36 @@ def listed_files(release: ReleasePath, config: str, split: str) -> list[tuple[st
 def iterate_tables(
     release: ReleasePath, config: str, split: str, columns: list[str]
 ) -> Iterator[pa.Table]:
-    """One table a file, with `columns`, only the rows of `split`."""
-    for path in unchanged_files(release, config, split):
-        with readable(path):
-            table = _read_part(path, split, columns)
+    """One table a file, with `columns`, only the rows of `split`.
+
+    Each file is compared with the manifest first; one behind a URL is copied here as it is read.
+    """
+    for name, sha256 in listed_files(release, config, split):
+        with on_this_machine(release, name, sha256) as file, readable(release / name):
+            table = _read_part(file, release / name, split, columns)
         yield table
 
 
-def _read_part(path: ReleasePath, split: str, columns: list[str]) -> pa.Table:
+def part_labels(release: ReleasePath, config: str, split: str) -> np.ndarray:
+    """int64[N]: labels of the rows of `split`; of files behind a URL these columns alone are read.
+
+    For plans: what learns from the images compares their files with the manifest.
+    """
+    if isinstance(release, Path):
+        tables = list(iterate_tables(release, config, split, ["label"]))
+    else:
+        paths = split_files(release, config, split)
+        tables = [_read_part(path, path, split, ["label"]) for path in paths]
+    return np.concatenate([table["label"].to_numpy() for table in tables])
+
+
+def _read_part(file: ReleasePath, path: ReleasePath, split: str, columns: list[str]) -> pa.Table:
+    """Of `file`, which is the one at `path`."""
     if split not in PSEUDO_SPLITS:
-        return read_shard(path, columns)
-    if "tuning" not in shard_schema(path).names:
+        return read_shard(file, columns)
+    if "tuning" not in shard_schema(file).names:
         raise UserError(f"{path} has no tuning rows, so no split {split!r}; use 'train'")
-    table = read_shard(path, [*columns, "tuning"])
+    table = read_shard(file, [*columns, "tuning"])
     wanted = pa.compute.equal(table["tuning"], PSEUDO_SPLITS[split])
     return table.filter(wanted).drop_columns(["tuning"])
 

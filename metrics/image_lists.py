@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from builder.manifest import Manifest, ShardRecord, read_manifest
+from builder.training_views import require_whole
 from generation.byte_ranges import on_this_machine
 from generation.classes import ClassEntry, same_classes
 from generation.commit import sha256_bytes
@@ -105,8 +106,9 @@ class ImageSet:
 
 
 def open_image_set(release: ReleasePath, config: str, split: str) -> ImageSet:
-    """Raises UserError if there is no such release, configuration or split."""
+    """Raises UserError if there is no such release, configuration or split, or not all of it."""
     image_set = ImageSet(release, config, split, read_manifest(release))
+    require_whole(image_set.manifest, config)
     image_set.shards()
     return image_set
 

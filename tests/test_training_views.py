@@ -42,6 +42,7 @@ from generation.errors import UserError
 from generation.image_sets import load_images
 from generation.storage import release_path
 from generation.views import shrink
+from metrics.image_lists import open_image_set
 from tests.conftest import release_bytes, run, state_facts
 from tests.faulty_store import BUCKET
 from tests.in_process import InProcess
@@ -169,8 +170,12 @@ def test_a_release_that_grows_leaves_its_view_behind(
     assert found.startswith(f"{NAME}: lags behind 32: 2 of its 4 files have no view yet; run ")
     assert f"--size 16 --quality 95 --subsampling 4:4:4 --from 32 --name {NAME}" in found
     assert [p.text for p in quick_problems(release, read_manifest(release))] == [found[9:]]
-    with pytest.raises(UserError, match="training view 16-jpeg lags behind 32"):
-        open_source(f"{release}:{NAME}", 16)
+    for opened in (
+        lambda: open_source(f"{release}:{NAME}", 16),
+        lambda: open_image_set(release, NAME, "train"),
+    ):
+        with pytest.raises(UserError, match="training view 16-jpeg of release lags behind 32"):
+            opened()
     assert open_source(f"{release}:32", 32).images == 24
     here.made.clear()
     make(release)
@@ -326,6 +331,12 @@ def test_a_source_that_was_changed_is_one_line(release: Path) -> None:
     content[200] ^= 1
     (release / files(release, "32")[0]).write_bytes(content)
     with pytest.raises(UserError, match=r"parquet is not the file that its manifest lists"):
+        make(release)
+
+
+def test_a_release_without_its_state_is_one_line(release: Path) -> None:
+    (release / "build.json").unlink()
+    with pytest.raises(UserError, match=r"lacks build\.json: run `release repair` first"):
         make(release)
 
 

@@ -90,7 +90,7 @@ def _made(
     failures: list[Failure] = []
     clear_quarantine(release, missing[0].view.name)
     # Any environment will do: what decides a view's bytes, its codec, each job looks at.
-    terms = Terms(uuid.uuid4().hex, None, sha256_file(release / STATE_FILE))
+    terms = Terms(uuid.uuid4().hex, None, _state_sha256(release))
     with (
         interruptible() as events,
         open_cluster(settings.cluster.without_gpus(), len(missing), settings.say) as cluster,
@@ -108,6 +108,14 @@ def _made(
             f"{failures[0].reason}; the others are done: rerun to try again"
         )
     return made
+
+
+def _state_sha256(release: ReleasePath) -> str:
+    """Of the file by which workers see that they share the release's storage."""
+    try:
+        return sha256_file(release / STATE_FILE)
+    except FileNotFoundError:
+        raise UserError(f"{release} lacks {STATE_FILE}: run `release repair` first") from None
 
 
 def split_report(manifest: Manifest, report: Report) -> tuple[Report, dict[str, list[str]]]:
