@@ -20,18 +20,24 @@ import os
 import shutil
 import zlib
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
 import platformdirs
 
 from generation.errors import UserError
 
 BLOCK = 4096  # bytes that file systems give out
 CHECK = 4  # bytes of the CRC-32
+LEFT_FREE = 2 << 30  # bytes of the disk that are left to others
+# The disk is full, or somebody else has just made room of the folder.
+NOT_KEPT = (errno.ENOSPC, errno.EDQUOT, errno.ENOENT)
 DEFAULT_FOLDER = Path(platformdirs.user_cache_dir("synthetic-imagenet")) / "training"
 DEFAULT_GIGABYTES = 50.0
+Size = TypeVar("Size", int, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class ImageCache:
         """Keep it, if there is room within the limit and on the disk."""
         path = self._path(sha256, offset)
         content = image + _check(image)
-        if not self._take_room(_on_disk(len(content))):
+        if not self._take_room(on_disk(len(content))):
             return
         temporary = path.with_name(f".{offset}.{os.getpid()}.tmp")
         try:
@@ -64,10 +70,10 @@ class ImageCache:
             temporary.replace(path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in NOT_KEPT:
                 raise
             with self._counter() as used:
-                used.add(-_on_disk(len(content)))
+                used.add(-on_disk(len(content)))
 
     def make_room(self, wanted: Collection[str], needed: int) -> None:
         """Before a training on the files `wanted`, by hash, of `needed` bytes of images.
@@ -83,7 +89,7 @@ class ImageCache:
                 needs = 0 if path.name in wanted else needed
                 if used.bytes + needs > self.limit:
                     used.add(-_bytes_below(path))
-                    shutil.rmtree(path)
+                    shutil.rmtree(path, ignore_errors=True)  # another may be writing there
 
     def _path(self, sha256: str, offset: int) -> Path:
         return self.folder / "images" / sha256 / str(offset)
@@ -92,7 +98,8 @@ class ImageCache:
         if not self.limit:
             return False
         with self._counter() as used:
-            if used.bytes + size > self.limit:
+            free = shutil.disk_usage(self.folder).free
+            if used.bytes + size > self.limit or free < LEFT_FREE:
                 return False
             used.add(size)
             return True
@@ -143,8 +150,13 @@ def _check(image: bytes) -> bytes:
 
 
 def _bytes_below(folder: Path) -> int:
-    return sum(_on_disk(file.stat().st_size) for file in folder.iterdir())
+    total = 0
+    for file in folder.iterdir():
+        with suppress(FileNotFoundError):  # a temporary file, renamed since
+            total += on_disk(file.stat().st_size)
+    return total
 
 
-def _on_disk(size: int) -> int:
+def on_disk(size: Size) -> Size:
+    """What a file of `size` bytes takes."""
     return -(-size // BLOCK) * BLOCK

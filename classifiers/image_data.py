@@ -8,7 +8,7 @@ import numpy as np
 import psutil
 
 from classifiers.encoded import EncodedImages
-from classifiers.image_cache import DEFAULT_CACHE, ImageCache
+from classifiers.image_cache import DEFAULT_CACHE, ImageCache, on_disk
 from classifiers.recipe import ClassifierRecipe, View
 from classifiers.remote_images import RemoteFile
 from classifiers.sources import Source, index_source, limited, load_source, take_times
@@ -75,7 +75,7 @@ def make_room(cache: ImageCache, sets: Sequence[LabelledImages | EncodedImages])
         if isinstance(data, EncodedImages):
             remote = [isinstance(file, RemoteFile) for file in data.files]
             wanted |= {file.sha256 for file in data.files if isinstance(file, RemoteFile)}
-            needed += int(data.size[np.array(remote, bool)[data.file]].sum())
+            needed += int(on_disk(data.size[np.array(remote, bool)[data.file]]).sum())
     if wanted:
         cache.make_room(wanted, needed)
 

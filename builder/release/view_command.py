@@ -18,25 +18,28 @@ from generation.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, T
 from generation.progress import progress_bar
 from generation.storage import ReleasePath, release_path
 
+ReleasePlace = Annotated[
+    str, typer.Argument(metavar="RELEASE", help="Folder or URL of a finished release.")
+]
+Size = Annotated[int, typer.Option(help="Of the short side, in pixels.")]
+Quality = Annotated[int, typer.Option(help="Of the JPEG, 1 to 100.")]
+SubsamplingName = Annotated[str, typer.Option(help="Of its colours: 4:4:4, 4:2:2 or 4:2:0.")]
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from", help="Configuration to make it from; by default the original or largest."
+    ),
+]
+Name = Annotated[str | None, typer.Option(help="Configuration to make; by default SIZE-jpeg.")]
+
 
 def view(
-    place: Annotated[
-        str, typer.Argument(metavar="RELEASE", help="Folder or URL of a finished release.")
-    ],
-    size: Annotated[int, typer.Option(help="Of the short side, in pixels.")] = 256,
-    quality: Annotated[int, typer.Option(help="Of the JPEG, 1 to 100.")] = 95,
-    subsampling: Annotated[
-        str, typer.Option(help="Of its colours: 4:4:4, 4:2:2 or 4:2:0.")
-    ] = "4:4:4",
-    source: Annotated[
-        str | None,
-        typer.Option(
-            "--from", help="Configuration to make it from; by default the original or largest."
-        ),
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Configuration to make; by default SIZE-jpeg.")
-    ] = None,
+    place: ReleasePlace,
+    size: Size = 256,
+    quality: Quality = 95,
+    subsampling: SubsamplingName = "4:4:4",
+    source: From = None,
+    name: Name = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
     scheduler_file: SchedulerFile = None,
@@ -65,18 +68,23 @@ def view(
     )
     started = time.monotonic()
     with claimed(release, settings.say):
-        from builder.release.views import make_view
-
-        manifest = read_manifest(release)  # as it is now that nobody else changes it
-        stated = view_of(manifest, planned.name)
-        if stated is not None and stated.codec != planned.codec:
-            settings.say(f"{planned.name} was made by {stated.codec}: all of it is made again")
-        images = sum(r.rows for r in manifest.shards if r.config == planned.source)
-        with progress_bar(images, "view", "images", quiet=as_json) as advance:
-            finished = make_view(
-                release, manifest, planned, settings, lambda record: advance(record.rows)
-            )
+        finished = _made(release, planned, settings, quiet=as_json)
     _report(release, finished, planned, time.monotonic() - started, as_json)
+
+
+def _made(
+    release: ReleasePath, planned: TrainingView, settings: RunSettings, *, quiet: bool
+) -> Manifest:
+    """Of the release as it is now that nobody else changes it; with progress."""
+    from builder.release.views import make_view
+
+    manifest = read_manifest(release)
+    stated = view_of(manifest, planned.name)
+    if stated is not None and stated.codec != planned.codec:
+        settings.say(f"{planned.name} was made by {stated.codec}: all of it is made again")
+    images = sum(r.rows for r in manifest.shards if r.config == planned.source)
+    with progress_bar(images, "view", "images", quiet=quiet) as advance:
+        return make_view(release, manifest, planned, settings, lambda record: advance(record.rows))
 
 
 def _subsampling(text: str) -> Subsampling:
