@@ -19,7 +19,7 @@ import fcntl
 import os
 import shutil
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,23 +57,17 @@ class ImageCache:
         fits = len(image) == size and content[-CHECK:] == _check(image)
         return image if fits else None
 
-    def put(self, sha256: str, offset: int, image: bytes) -> None:
-        """Keep it, if there is room within the limit and on the disk."""
-        path = self._path(sha256, offset)
-        content = image + _check(image)
-        if not self._take_room(on_disk(len(content))):
-            return
-        temporary = path.with_name(f".{offset}.{os.getpid()}.tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(content)
-            temporary.replace(path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            if error.errno not in NOT_KEPT:
-                raise
+    def put(self, images: Sequence[tuple[str, int, bytes]]) -> None:
+        """Keep images, each with its file's hash and its offset there, as far as there is room."""
+        contents = [(self._path(name, offset), image) for name, offset, image in images]
+        room = self._take_room([on_disk(len(image) + CHECK) for _, image in contents])
+        lost = 0
+        for path, image in contents[:room]:
+            if not _written(path, image + _check(image)):
+                lost += on_disk(len(image) + CHECK)
+        if lost:
             with self._counter() as used:
-                used.add(-on_disk(len(content)))
+                used.add(-lost)
 
     def make_room(self, wanted: Collection[str], needed: int) -> None:
         """Before a training on the files `wanted`, by hash, of `needed` bytes of images.
@@ -94,15 +88,16 @@ class ImageCache:
     def _path(self, sha256: str, offset: int) -> Path:
         return self.folder / "images" / sha256 / str(offset)
 
-    def _take_room(self, size: int) -> bool:
-        if not self.limit:
-            return False
+    def _take_room(self, sizes: Sequence[int]) -> int:
+        """How many of files of these sizes there is room for, within the limit and on the disk."""
+        if not self.limit or not sizes:
+            return 0
         with self._counter() as used:
-            free = shutil.disk_usage(self.folder).free
-            if used.bytes + size > self.limit or free < LEFT_FREE:
-                return False
-            used.add(size)
-            return True
+            left = min(self.limit - used.bytes, shutil.disk_usage(self.folder).free - LEFT_FREE)
+            ends = np.cumsum(sizes)
+            fitting = int(np.searchsorted(ends, left, side="right"))
+            used.add(int(ends[fitting - 1]) if fitting else 0)
+            return fitting
 
     @contextmanager
     def _counter(self) -> Iterator["_Counter"]:
@@ -143,6 +138,21 @@ def image_cache(folder: Path | None, gigabytes: float) -> ImageCache:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--cache-dir {folder} is no folder")
     return ImageCache(folder.absolute(), int(gigabytes * 1e9))
+
+
+def _written(path: Path, content: bytes) -> bool:
+    """Write it whole; False where that cannot be now, for a reason of NOT_KEPT."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno not in NOT_KEPT:
+            raise
+        return False
+    return True
 
 
 def _check(image: bytes) -> bytes:

@@ -85,9 +85,9 @@ def _fetched(places: Sequence[tuple[RemoteFile, int, int]]) -> list[bytes]:
             missing[place[0].release].append(place)
     for release, lacking in missing.items():
         contents = read_ranges(release, [(file.name, o, s) for file, o, s in lacking])
-        for place, content in zip(lacking, contents, strict=True):
-            found[place] = content
-            place[0].cache.put(place[0].sha256, place[1], content)
+        found |= dict(zip(lacking, contents, strict=True))
+        kept = [(file.sha256, o, found[file, o, s]) for file, o, s in lacking]
+        lacking[0][0].cache.put(kept)
     return [found[place] for place in places]
 
 

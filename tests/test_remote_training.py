@@ -237,7 +237,7 @@ def test_many_at_once_take_no_more_than_the_bound(cache: ImageCache) -> None:
 
     def work(number: int) -> None:
         for i in range(20):
-            small.put("a" * 64, number * 1000 + i, bytes([number]) * 1000)
+            small.put([("a" * 64, number * 1000 + i, bytes([number]) * 1000)])
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
     for thread in threads:
@@ -251,8 +251,7 @@ def test_many_at_once_take_no_more_than_the_bound(cache: ImageCache) -> None:
 def test_what_others_left_makes_room(cache: ImageCache) -> None:
     small = replace(cache, limit=10 * BLOCK)
     for number, name in enumerate("abc"):
-        for i in range(3):
-            small.put(name, i, b"x" * 100)
+        small.put([(name, i, b"x" * 100) for i in range(3)])
         stamp = time.time() - 100 + number
         os.utime(small.folder / "images" / name, (stamp, stamp))
     small.make_room({"c"}, 2 * BLOCK)  # 9 of 10 are taken: the oldest goes
@@ -261,10 +260,9 @@ def test_what_others_left_makes_room(cache: ImageCache) -> None:
     assert kept(small) == 6 * BLOCK
     replace(small, limit=2 * BLOCK).make_room({"c"}, BLOCK)  # its own, where the bound is lower
     assert kept(small) == 0
-    small.put("c", 0, b"x")
+    small.put([("c", 0, b"x")])
     (small.folder / "bytes").unlink()  # what is there is counted
-    for i in range(1, 20):
-        small.put("c", i, b"x")
+    small.put([("c", i, b"x") for i in range(1, 20)])
     assert kept(small) == 10 * BLOCK
 
 
