@@ -98,13 +98,13 @@ class TrainingViewOrigin(TypedDict):
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 
     name: Annotated[str, Field(pattern=ViewName)]
-    source: str
+    source: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
     size: Resolution
-    rule: str
+    rule: Literal["short-side"]
     encoding: Literal["jpeg"]
     quality: Annotated[int, Field(strict=True, ge=1, le=100)]
     subsampling: Subsampling
-    codec: str
+    codec: Annotated[str, Field(pattern=r"^[A-Za-z0-9 .,+-]{1,100}$")]  # names and versions
 
 
 class Origin(TypedDict, total=False):

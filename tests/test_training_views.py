@@ -334,6 +334,18 @@ def test_a_source_that_was_changed_is_one_line(release: Path) -> None:
         make(release)
 
 
+def test_what_a_stranger_states_of_a_view_is_checked(release: Path) -> None:
+    make(release)
+    manifest = read_manifest(release)
+    (stated,) = manifest.origin["training_views"]
+    names = [("name", "../x"), ("name", "32"), ("source", "../y")]
+    for key, value in (*names, ("codec", "<b>\n# x"), ("rule", "x"), ("quality", 101)):
+        origin = manifest.origin | {"training_views": [stated | {key: value}]}
+        replace(manifest, origin=origin).write(release)
+        with pytest.raises(UserError, match=rf"cannot be read: origin\.training_views 1: {key}: "):
+            read_manifest(release)
+
+
 def test_a_release_without_its_state_is_one_line(release: Path) -> None:
     (release / "build.json").unlink()
     with pytest.raises(UserError, match=r"lacks build\.json: run `release repair` first"):
