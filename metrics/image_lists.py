@@ -1,7 +1,7 @@
 """Which images a split holds, shard by shard, without decoding them."""
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from builder.manifest import Manifest, ShardRecord, read_manifest
-from builder.training_views import require_whole
+from builder.training_views import require_whole, view_of
 from generation.byte_ranges import on_this_machine
 from generation.classes import ClassEntry, same_classes
 from generation.commit import sha256_bytes
@@ -40,12 +40,14 @@ class ImageSet:
     @property
     def identity(self) -> dict[str, Any]:
         """What a result says about the set."""
+        view = view_of(self.manifest, self.config)
         return {
             "name": self.manifest.name,
             "content_sha256": self.manifest.content_sha256,
             "config": self.config,
             "split": self.split,
             **({"classes": [entry.wnid for entry in self.manifest.classes]} if self.stored else {}),
+            **({"derived": asdict(view)} if view else {}),
         }
 
     @property

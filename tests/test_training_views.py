@@ -382,6 +382,7 @@ def test_a_training_sees_the_same_images_in_the_same_order(release: Path) -> Non
     assert (data.labels == base.labels).all()
     told = describe(source, len(data))
     assert told["derived"]["source"] == "32"
+    assert open_image_set(release, NAME, "train").identity["derived"] == told["derived"]
     assert "derived" not in describe(open_source(f"{release}:32", 32), len(data))
 
 
