@@ -33,6 +33,7 @@ from builder.run import Outcome, RunSettings, run_missing
 from builder.sampling import require_sizes
 from builder.shard import ShardJob
 from builder.state import SyntheticState, read_state
+from builder.training_views import with_views_of
 from generation.classes import ClassEntry, load_classes
 from generation.commit import remove_temporaries
 from generation.errors import UserError
@@ -275,9 +276,9 @@ def estimate_rest(plan: BuildPlan, done: Mapping[str, ShardRecord]) -> list[Stag
 def finish_release(release: ReleasePath, manifest: Manifest) -> Manifest:
     """Write README, then manifest, unless they stand there already, whole; leave no litter.
 
-    What render-card wrote about an earlier state goes, since it tells of other files. A manifest
-    that lists more than `manifest` stays: what it lists and could not be made again is damaged.
-    Returns the manifest that stands.
+    What render-card wrote about an earlier state goes, since it tells of other files. Training
+    views stay, as far as what they were made from does. A manifest that lists more than `manifest`
+    stays: what it lists and could not be made again is damaged. Returns the manifest that stands.
     """
     remove_temporaries(release)
     from builder.image_index import remove_unnoted_indices
@@ -285,10 +286,12 @@ def finish_release(release: ReleasePath, manifest: Manifest) -> Manifest:
     from builder.standing import lists_fewer, standing_manifest
 
     earlier = standing_manifest(release)
+    manifest = with_views_of(manifest, earlier)
     if earlier is not None and lists_fewer(manifest, earlier):
         return earlier
     standing = manifest.is_written(release)
     if earlier is not None and standing and loads_as_stated(release, manifest):
+        remove_unnoted_indices(release, earlier)
         return earlier
     noted = earlier.documents if earlier else {}
     kept = {n: sha256 for n, sha256 in noted.items() if standing and exists(release / n)}

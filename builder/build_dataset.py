@@ -15,6 +15,7 @@ from builder.lease import claimed
 from builder.manifest import Manifest
 from builder.recipe import BUILTIN, Recipe, load_recipe
 from builder.run import Outcome, RunSettings
+from builder.training_views import lagging
 from generation.classes import load_classes, select_classes
 from generation.command import run_command, say
 from generation.errors import UserError
@@ -240,6 +241,8 @@ def report_outcome(outcome: Outcome, release: ReleasePath, as_json: bool) -> int
     if left_out:
         first_file = f"{left_out[0]['file']} of {left_out[0]['split']} {left_out[0]['reason']}"
         say(f"left out: {len(left_out):,} images, the first {first_file} (see the manifest)")
+    for name, text in (lagging(outcome.manifest) if outcome.manifest else {}).items():
+        say(f"training view {name} {text}")
     if not outcome.quarantined:
         return 0
     first = outcome.quarantined[0]
@@ -266,13 +269,14 @@ def _summary(outcome: Outcome, release: ReleasePath) -> dict[str, Any]:
         },
         "quarantined": {failure.path: failure.reason for failure in outcome.quarantined},
         "waiting": list(outcome.waiting),
+        "lagging_views": lagging(manifest) if manifest else {},
         "left_out": manifest.origin.get("left_out", []) if manifest else [],
     }
 
 
 def _print_how_to_load(manifest: Manifest, release: ReleasePath) -> None:
     configs = manifest.splits()
-    config = next(reversed(configs))
+    config = next(reversed(manifest.base.splits()))
     split = leading_split(configs[config])
     rows_text = "; ".join(
         f"{c}: " + ", ".join(f"{s} {manifest.rows(c, s):,}" for s in splits)

@@ -3,7 +3,8 @@
 import io
 
 import numpy as np
-from PIL import Image
+from PIL import Image, features
+from PIL import __version__ as pillow
 from PIL.PngImagePlugin import PngInfo
 
 # IPTC's digital source type for images made by a trained model; survives in all three formats.
@@ -25,10 +26,25 @@ def encode_image(pixels: np.ndarray, encoding: str, *, synthetic: bool) -> bytes
     if encoding == "webp-lossless":
         image.save(buffer, "WEBP", lossless=True, method=0, quality=0, exact=True, **xmp)
     elif encoding == "jpeg":
-        image.save(buffer, "JPEG", quality=95, subsampling=0, **xmp)
+        return encode_jpeg(image, 95, "4:4:4", synthetic=synthetic)
     else:
         info = PngInfo()
         if synthetic:
             info.add_itxt("XML:com.adobe.xmp", SYNTHETIC_XMP.decode())
         image.save(buffer, "PNG", compress_level=6, pnginfo=info)
     return buffer.getvalue()
+
+
+def encode_jpeg(image: Image.Image, quality: int, subsampling: str, *, synthetic: bool) -> bytes:
+    """quality: libjpeg's, 1 to 100. subsampling: of the colours, "4:4:4" keeps each pixel's."""
+    buffer = io.BytesIO()
+    xmp = {"xmp": SYNTHETIC_XMP} if synthetic else {}
+    image.save(buffer, "JPEG", quality=quality, subsampling=subsampling, **xmp)
+    return buffer.getvalue()
+
+
+def jpeg_codec() -> str:
+    """What decides the bytes of a resized JPEG here, beside its settings."""
+    turbo = features.version_feature("libjpeg_turbo")
+    library = f"libjpeg-turbo {turbo}" if turbo else f"libjpeg {features.version_codec('jpg')}"
+    return f"Pillow {pillow}, {library}"

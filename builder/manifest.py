@@ -116,9 +116,28 @@ class Manifest:
 
     @property
     def content_sha256(self) -> str:
-        """Identity of the release: its files' paths and hashes, in whichever sub-folder."""
-        files = sorted([flat_path(s.path), s.sha256] for s in self.shards)
+        """Identity of the release: its files' paths and hashes, in whichever sub-folder.
+
+        Training views are left out. They follow from the others: what was measured before there
+        was one stays true.
+        """
+        files = sorted([flat_path(s.path), s.sha256] for s in self.base.shards)
         return sha256_text(canonical_json(files))
+
+    @property
+    def training_views(self) -> tuple[str, ...]:
+        """Names of the configurations that are derived, see builder/training_views.py."""
+        return tuple(view["name"] for view in self.origin.get("training_views", ()))
+
+    @property
+    def base(self) -> "Manifest":
+        """The release without its training views."""
+        names = self.training_views
+        if not names:
+            return self
+        origin = {key: value for key, value in self.origin.items() if key != "training_views"}
+        shards = tuple(shard for shard in self.shards if shard.config not in names)
+        return replace(self, origin=origin, shards=shards)
 
     def rows(self, config: str, split: str) -> int:
         return sum(s.rows for s in self.shards if (s.config, s.split) == (config, split))

@@ -5,7 +5,7 @@ on, so that a manifest which was tampered with ends in one line. The content sta
 keys that later versions add are kept.
 """
 
-from typing import Annotated, Any, Required
+from typing import Annotated, Any, Literal, Required
 
 from pydantic import ConfigDict, Field, TypeAdapter
 from typing_extensions import TypedDict
@@ -14,6 +14,9 @@ from builder.recipe import Encoding, Regime
 
 Count = Annotated[int, Field(strict=True, ge=0, lt=2**48)]  # of images, of bytes of a file
 Resolution = Annotated[int, Field(strict=True, gt=0, lt=2**31)]
+# of a training view: never that of a resolution, which is a number
+ViewName = r"^([0-9]+[_-]|[0-9]*[A-Za-z])[A-Za-z0-9_-]*$"
+Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
 
 
 class AcceptOrigin(TypedDict, total=False):
@@ -89,6 +92,21 @@ class EnvironmentOrigin(TypedDict):
     versions: dict[str, str]
 
 
+class TrainingViewOrigin(TypedDict):
+    """A configuration of images that were made smaller; see builder/training_views.py."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    name: Annotated[str, Field(pattern=ViewName)]
+    source: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    size: Resolution
+    rule: Literal["short-side"]
+    encoding: Literal["jpeg"]
+    quality: Annotated[int, Field(strict=True, ge=1, le=100)]
+    subsampling: Subsampling
+    codec: Annotated[str, Field(pattern=r"^[A-Za-z0-9 .,+-]{1,100}$")]  # names and versions
+
+
 class Origin(TypedDict, total=False):
     """Of a synthetic release: recipe, stages, requests; of a real one: source and rules."""
 
@@ -101,6 +119,7 @@ class Origin(TypedDict, total=False):
     environments: list[EnvironmentOrigin]
     quarantined_shards: dict[str, str]
     waiting_shards: list[str]
+    training_views: list[TrainingViewOrigin]
 
 
 ORIGIN = TypeAdapter(Origin)

@@ -28,9 +28,9 @@ def quarantine_shard(release: ReleasePath, failure: Failure) -> None:
     write_atomically(_sidecar(release, failure.path), text.encode())
 
 
-def clear_quarantine(release: ReleasePath) -> None:
-    """Forget what was quarantined: it is about to be tried again."""
-    for folder in (release / FOLDER, release / "sidecars" / FOLDER):
+def clear_quarantine(release: ReleasePath, config: str = "") -> None:
+    """Forget what was quarantined, of one configuration or of all: it is to be tried again."""
+    for folder in (release / FOLDER / config, release / "sidecars" / FOLDER / config):
         delete_folder(folder)
 
 

@@ -9,6 +9,7 @@ import yaml
 from builder.arrow_index import index_files, index_names
 from builder.image_index import write_indices
 from builder.manifest import Manifest, read_manifest
+from builder.training_views import view_of
 from generation.commit import delete_file, sha256_file, write_atomically
 from generation.errors import UserError
 from generation.image_index import is_index
@@ -220,5 +221,6 @@ def _body(manifest: Manifest) -> str:
     lines = [f"# {manifest.name}", "", f"{images} for the classes of {manifest.dataset}.", ""]
     for config, splits in manifest.splits().items():
         rows = ", ".join(f"{split} {manifest.rows(config, split):,}" for split in splits)
-        lines.append(f"- `{config}`: {rows} images")
+        view = view_of(manifest, config)
+        lines.append(f"- `{config}`: {rows} images{f', {view}' if view else ''}")
     return "\n".join(lines) + "\n"

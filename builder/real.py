@@ -27,6 +27,7 @@ from builder.markers import forget_shard, marker_name
 from builder.readme import remove_documents
 from builder.run import Outcome, RunSettings, run_missing
 from builder.state import RealState, read_state
+from builder.training_views import delete_outdated, with_views_of
 from builder.worker import Job
 from generation.commit import delete_file
 from generation.decoding import PIXEL_RULE
@@ -60,9 +61,11 @@ def import_real(
     jobs = settle(release, planned)
     if on_bad_images == "stop":
         _require_good_changes(release, source, jobs)
-    _forget_changed(release, jobs)
+    standing = _standing(release)
+    _forget_changed(release, standing, jobs)
     outcome = run_missing(release, state, jobs, settings, on_done)
-    _forget_unplanned(release, jobs)
+    derived = standing.training_views if standing else ()
+    _forget_unplanned(release, jobs, derived)
     originals = [job for job in planned if isinstance(job, OriginalJob)]
     bad = bad_images(release, source, originals, outcome.records)
     note_bad_images(release, bad)
@@ -81,6 +84,8 @@ def import_real(
         origin=_origin(name, source, state, bad) | outcome.origin(),
         shards=outcome.records,
     )
+    manifest = with_views_of(manifest, standing)
+    delete_outdated(release, manifest, derived)
     return replace(outcome, manifest=finish_release(release, manifest))
 
 
@@ -163,23 +168,24 @@ def _require_good_changes(release: ReleasePath, source: RealSource, jobs: Sequen
         raise _bad_images_error(release, source, bad)
 
 
-def _forget_changed(release: ReleasePath, jobs: Sequence[Job]) -> None:
+def _forget_changed(release: ReleasePath, standing: Manifest | None, jobs: Sequence[Job]) -> None:
     """A finished release of which files change is unfinished: its manifest goes, and its card."""
-    standing = _standing(release)
     if standing is None:
         return
     wanted = {(job.path, job.fingerprint) for job in jobs}
-    if all((shard.path, shard.fingerprint) in wanted for shard in standing.shards):
+    if all((shard.path, shard.fingerprint) in wanted for shard in standing.base.shards):
         return
     delete_file(release / MANIFEST_FILE)
     remove_documents(release, standing.documents)
 
 
-def _forget_unplanned(release: ReleasePath, jobs: Sequence[Job]) -> None:
-    """Delete files of images that the source has no longer."""
+def _forget_unplanned(release: ReleasePath, jobs: Sequence[Job], derived: Sequence[str]) -> None:
+    """Delete files of images that the source has no longer; not of `derived` configurations."""
     planned = {job.path for job in jobs}
     files = list_files(release)
     for name in sorted(files):
+        if name.split("/")[0] in derived:
+            continue
         if is_shard(name) and name not in planned and marker_name(name) in files:
             forget_shard(release, name)
 

@@ -107,5 +107,8 @@ def keep_loadable(release: ReleasePath, missing: Iterable[str]) -> None:
 
 
 def lists_fewer(manifest: Manifest, standing: Manifest) -> bool:
-    """Whether `manifest` lacks shards of `standing`: a release only grows, so by an error."""
-    return bool({r.path for r in standing.shards} - {r.path for r in manifest.shards})
+    """Whether `manifest` lacks shards of `standing`: a release only grows, so by an error.
+
+    Those of training views may go, with what they were made from.
+    """
+    return bool({r.path for r in standing.base.shards} - {r.path for r in manifest.base.shards})

@@ -11,6 +11,7 @@ from builder.manifest import Manifest
 from builder.recipe import Recipe
 from builder.release.trust import foreign_modules
 from builder.shard import COLUMNS as ROW_COLUMNS
+from builder.training_views import stated_views
 from cards.card_facts import (
     REGIMES,
     accept_facts,
@@ -69,6 +70,7 @@ def card_body(
         folder=location.removeprefix(LOCAL) if is_local else location.split("/")[1],
         snippets=load_snippets(manifest, location),
         splits=split_facts(manifest),
+        views=stated_views(manifest),
         limits=limits(manifest),
         trainings=found.trainings,
         scores=found.scores,

@@ -223,7 +223,7 @@ def citation(manifest: Manifest, repository: str | None, published: date) -> str
 
 def limits(manifest: Manifest) -> list[str]:
     """What the images are not good for, as far as the manifest tells."""
-    sizes = ", ".join(manifest.splits())
+    sizes = ", ".join(manifest.base.splits())
     if manifest.kind == "real":
         return [f"The views have a fixed size ({sizes}); the crop rule is part of them."]
     if manifest.regime is None:

@@ -14,10 +14,11 @@ from typing import Any
 import pyarrow as pa
 
 from builder.manifest import Manifest
+from builder.training_views import view_of
 from cards.card_facts import StageFacts, citation, limits, require, stage_facts
 from cards.columns import COLUMNS, PROPERTIES
 from cards.croissant_context import CONTEXT
-from cards.provenance import Node, dataset_provenance, stage_provenance
+from cards.provenance import Node, dataset_provenance, stage_provenance, view_provenance
 from generation.errors import UserError
 from generation.shard_files import shard_format, shard_name, shard_schema
 from generation.storage import ReleasePath
@@ -201,13 +202,15 @@ def _record_sets(
         first = next(shard for shard in manifest.shards if shard.config == config)
         rows = ", ".join(f"{split} {manifest.rows(config, split):,}" for split in splits)
         stage = by_config.get(config)
+        view = view_of(manifest, config)
         made = stage_provenance(manifest, stage, parents[config]) if stage else {}
+        made |= view_provenance(view) if view else {}
         found.append(
             {
                 "@type": "cr:RecordSet",
                 "@id": config,
                 "name": config,
-                "description": f"One record an image: {rows}.",
+                "description": f"One record an image: {rows}{f'; {view}' if view else ''}.",
                 "key": {"@id": f"{config}/image_id"},
                 **made,
                 "field": [

@@ -7,6 +7,7 @@ images of the stage before it, and was derived from both and from what the check
 from typing import Any
 
 from builder.manifest import Manifest
+from builder.training_views import TrainingView
 from cards.card_facts import REGIMES, StageFacts, environments, require
 
 Node = dict[str, Any]
@@ -56,6 +57,21 @@ def stage_provenance(manifest: Manifest, stage: StageFacts, parent: StageFacts |
     }
 
 
+def view_provenance(view: TrainingView) -> Node:
+    """Of a training view: the same images, made smaller."""
+    source = _images(view.source)
+    return {
+        "prov:wasGeneratedBy": {
+            "@type": "prov:Activity",
+            "prov:label": f"Resizing to {view.size} px and encoding as JPEG",
+            "description": str(view),
+            "prov:used": [source],
+            "prov:wasAssociatedWith": _agent([view.codec]),
+        },
+        "prov:wasDerivedFrom": [source],
+    }
+
+
 def _agent(made_with: list[str]) -> Node:
     return {
         "@type": "prov:SoftwareAgent",
@@ -77,10 +93,14 @@ def _checkpoint(stage: StageFacts) -> Node:
 
 
 def _parent(parent: StageFacts) -> Node:
+    return _images(parent.config)
+
+
+def _images(config: str) -> Node:
     return {
         "@type": "prov:Entity",
-        "prov:label": f"the images of configuration {parent.config}",
-        "identifier": parent.config,
+        "prov:label": f"the images of configuration {config}",
+        "identifier": config,
     }
 
 

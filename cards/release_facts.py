@@ -6,6 +6,7 @@ from typing import Any
 
 from builder.estimate import measured_cost
 from builder.manifest import Manifest, read_manifest
+from builder.training_views import stated_views
 from generation.sampler_config import SamplerConfig
 from generation.storage import ReleasePath
 
@@ -51,6 +52,10 @@ def _facts(manifest: Manifest, release: "ReleasePath | None") -> Facts:
         words.append(f"{config} px: {sampler}")
         seconds, basis = _cost(manifest, release, chain)
         found[manifest.content_sha256, config] = Made("; ".join(words), seconds, basis)
+    for view in stated_views(manifest):
+        made = found.get((manifest.content_sha256, view.source))
+        if made is not None:
+            found[manifest.content_sha256, view.name] = made
     return found
 
 

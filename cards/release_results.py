@@ -122,7 +122,7 @@ def _distinct(made_with: dict[Path, str], files: Iterable[Path]) -> tuple[str, .
 
 
 def _what_lacks(manifest: Manifest, folder: Path, kind: str) -> str:
-    command = KINDS[kind].format(name=manifest.name, config=next(reversed(manifest.splits())))
+    command = KINDS[kind].format(name=manifest.name, config=next(reversed(manifest.base.splits())))
     return (
         f"{folder} has no {kind} about {manifest.name}: run `{command}` first, or render the card "
         "without them by --allow-missing"

@@ -281,22 +281,22 @@ class _Decoded(Dataset[tuple[Tensor, Tensor] | str]):
     def __getitems__(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor] | str:
         change = (testing_function if self.seed is None else training_function)(self.recipe)
         images = []
-        for row, place in keys:
-            try:
-                image = self._image(row)
-            except UserError as error:
-                return str(error)
-            with drawn_from(self.seed or 0, place):
-                images.append(change(image))
+        try:
+            found = self._images([row for row, _ in keys])
+            for image, (_, place) in zip(found, keys, strict=True):
+                with drawn_from(self.seed or 0, place):
+                    images.append(change(image))
+        except UserError as error:
+            return str(error)
         pixels = to_channels(np.stack(images), self.recipe.channels)
         if self.seed is not None:
             pixels = _padded(pixels, self.recipe)
         return torch.from_numpy(pixels), torch.tensor([row for row, _ in keys])
 
-    def _image(self, row: int) -> Image.Image:
+    def _images(self, rows: Sequence[int]) -> Iterator[Image.Image]:
         if isinstance(self.data, EncodedImages):
-            return self.data.image(row)
-        return Image.fromarray(self.data.images[row])
+            return self.data.images(rows)
+        return (Image.fromarray(self.data.images[row]) for row in rows)
 
 
 def _loader(

@@ -8,8 +8,9 @@ import numpy as np
 from builder.manifest import read_manifest
 from classifiers.recipe import ClassifierRecipe
 from classifiers.sources import Source, open_source
+from generation.byte_ranges import on_this_machine
 from generation.errors import UserError
-from generation.image_sets import decode, unchanged_files
+from generation.image_sets import decode, listed_files
 from generation.shard_files import iterate_shard
 from generation.storage import release_path, split_release
 
@@ -25,9 +26,10 @@ def in_colour(source: Source) -> bool:
 
     The sample: the first images of the first, the middle and the last file.
     """
-    files = list(unchanged_files(source.path, source.config, source.split))
-    for path in dict.fromkeys((files[0], files[len(files) // 2], files[-1])):
-        rows = next(iterate_shard(path, ["image"], SAMPLE), None)
+    files = listed_files(source.path, source.config, source.split)
+    for name, sha256 in dict.fromkeys((files[0], files[len(files) // 2], files[-1])):
+        with on_this_machine(source.path, name, sha256) as file:
+            rows = next(iterate_shard(file, ["image"], SAMPLE), None)
         for data in [] if rows is None else rows["image"].field("bytes").to_pylist():
             with suppress(UserError):  # reading all of them names the one that cannot be decoded
                 pixels = decode(data or b"")

@@ -1,14 +1,16 @@
 """Images that stay encoded in the files of their release, and are read one at a time.
 
 A release has an index of where the bytes of each stand (generation/image_index.py). In one of an
-earlier version they are found once, and read by their place from then on, in any order.
+earlier version they are found once, and read by their place from then on, in any order. Of a
+release behind a URL those of a batch are asked for together, and kept on this machine as far as
+there is room.
 """
 
 import hashlib
 import mmap
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import mkdtemp
@@ -19,6 +21,15 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from classifiers.image_cache import DEFAULT_CACHE, ImageCache
+from classifiers.remote_images import (
+    ImageFile,
+    RemoteFile,
+    read_places,
+    remote_copy,
+    remote_index,
+)
+from generation.commit import sha256_text
 from generation.decoding import decode_rgb
 from generation.errors import UserError
 from generation.image_index import file_column, open_index, write_index
@@ -26,13 +37,18 @@ from generation.image_places import image_places
 from generation.image_sets import (
     PSEUDO_SPLITS,
     class_labels,
-    iterate_tables,
+    listed_files,
     noted_index,
+    of_part,
     require_listed_sizes,
-    split_files,
-    unchanged_files,
 )
-from generation.shard_files import read_shard, readable, shard_format, shard_schema
+from generation.shard_files import (
+    read_shard,
+    readable,
+    require_unchanged,
+    shard_format,
+    shard_schema,
+)
 from generation.storage import ReleasePath, release_path
 
 MAPPED_FILE = "images.feather"
@@ -44,8 +60,8 @@ class EncodedImages:
 
     rows: image_id, label, file, offset, size as generation/image_index.py has them, and sha256 or
     null where the image's file was hashed as a whole. root: what `file` is within; None if those
-    are whole paths. mapped: the file of which `rows` are a view, if they are: other processes share
-    its memory then. kept: what deletes that file in the end, where it is ours.
+    are whole paths. remote: those behind a URL, by `file` as it stands in rows. mapped: the file of
+    which `rows` are a view, if they are: other processes share its memory then.
     """
 
     rows: pa.Table
@@ -53,15 +69,16 @@ class EncodedImages:
     class_ids: tuple[str, ...]
     class_names: tuple[str, ...]
     mapped: Path | None = None
+    remote: Mapping[str, RemoteFile] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        facts = self.root, self.class_ids, self.class_names
+        facts = self.root, self.class_ids, self.class_names, self.mapped, self.remote
         if self.mapped is None:
             return EncodedImages, (self.rows, *facts)
-        return _map_images, (self.mapped, *facts)
+        return _map_images, facts
 
     @cached_property
     def labels(self) -> np.ndarray:
@@ -92,32 +109,54 @@ class EncodedImages:
     def _files(self) -> pa.Array:
         return _whole(self.rows["file"]).dictionary
 
+    @property
+    def is_remote(self) -> np.ndarray:
+        """bool[N]: the image is behind a URL."""
+        remote = np.array([name in self.remote for name in self._files.to_pylist()])
+        return np.asarray(remote[self.file])
+
     def path(self, file: int) -> ReleasePath:
         """Where file number `file` is."""
         name = self._files[int(file)].as_py()
         return release_path(name) if self.root is None else self.root / name
 
-    def read(self, row: int) -> bytes:
-        """The image's bytes; UserError if they are not those that the release held."""
-        with self.path(self.file[row]).open("rb", buffering=0) as file:
-            file.seek(int(self.offset[row]))
-            content: bytes = file.read(int(self.size[row]))
+    def _image_file(self, file: int) -> ImageFile:
+        found = self.remote.get(self._files[int(file)].as_py()) or self.path(file)
+        assert isinstance(found, ImageFile)
+        return found
+
+    def read(self, rows: Sequence[int]) -> Iterator[bytes]:
+        """The bytes of each image in turn; UserError if they are not those the release held."""
+        places = (
+            (self._image_file(self.file[row]), int(self.offset[row]), int(self.size[row]))
+            for row in rows
+        )
+        for row, content in zip(rows, read_places(places), strict=True):
+            self._require_listed(row, content)
+            yield content
+
+    def _require_listed(self, row: int, content: bytes) -> None:
         stated = self.rows["sha256"][row].as_py()
         if stated is not None and hashlib.sha256(content).digest() != stated:
             raise UserError(
-                "is not the image that the index of its release lists: its SHA-256 is another; "
-                "`release verify` names all that was changed"
+                f"{self._told(row)}: is not the image that the index of its release lists: its "
+                "SHA-256 is another; `release verify` names all that was changed"
             )
-        return content
 
     def image(self, row: int) -> Image.Image:
-        """Decoded, RGB; UserError names the file and the image if it cannot be."""
-        try:
-            return decode_rgb(self.read(row))
-        except UserError as error:
-            image_id = self.rows["image_id"][row].as_py()
-            path = self.path(self.file[row])
-            raise UserError(f"{path}, image {image_id}: {error}") from None
+        """As `images`, of one."""
+        return next(self.images([row]))
+
+    def images(self, rows: Sequence[int]) -> Iterator[Image.Image]:
+        """Each decoded, RGB; UserError names the file and the image if one cannot be."""
+        for row, content in zip(rows, self.read(rows), strict=True):
+            try:
+                yield decode_rgb(content)
+            except UserError as error:
+                raise UserError(f"{self._told(row)}: {error}") from None
+
+    def _told(self, row: int) -> str:
+        return f"{self.path(self.file[row])}, image {self.rows['image_id'][row].as_py()}"
 
     def take(self, rows: np.ndarray) -> "EncodedImages":
         """Those rows, in that order."""
@@ -144,9 +183,13 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _map_images(
-    path: Path, root: "ReleasePath | None", ids: tuple[str, ...], names: tuple[str, ...]
+    root: "ReleasePath | None",
+    ids: tuple[str, ...],
+    names: tuple[str, ...],
+    mapped: Path,
+    remote: Mapping[str, RemoteFile],
 ) -> EncodedImages:
-    return EncodedImages(open_index(path), root, ids, names, path)
+    return EncodedImages(open_index(mapped), root, ids, names, mapped, remote)
 
 
 def join_encoded(parts: Sequence[EncodedImages]) -> EncodedImages:
@@ -155,7 +198,8 @@ def join_encoded(parts: Sequence[EncodedImages]) -> EncodedImages:
         return parts[0]
     tables = [_with_whole_paths(part) for part in parts]
     rows = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
-    return replace(parts[0], rows=rows, root=None, mapped=None)
+    remote = {str(file): file for part in parts for file in part.remote.values()}
+    return replace(parts[0], rows=rows, root=None, mapped=None, remote=remote)
 
 
 def _with_whole_paths(part: EncodedImages) -> pa.Table:
@@ -165,86 +209,100 @@ def _with_whole_paths(part: EncodedImages) -> pa.Table:
 
 
 def index_images(
-    release: ReleasePath, config: str, split: str, advance: Callable[[int], None] = lambda _: None
+    release: ReleasePath,
+    config: str,
+    split: str,
+    advance: Callable[[int], None] = lambda _: None,
+    cache: ImageCache = DEFAULT_CACHE,
 ) -> EncodedImages:
     """Find the images of one split, in the order of their ids; `advance` gets rows just read.
 
     Of a release with an index the images' files are not read here: each image is compared with the
-    index once it is. UserError for a release behind a URL, files that are not there or have another
-    size, and for files whose images are compressed.
+    index once it is. cache: for a release behind a URL. UserError for files that are not there or
+    have another size, and for files whose images are compressed.
     """
-    paths = split_files(release, config, split)
-    if not all(isinstance(path, Path) for path in paths):
-        raise UserError(
-            f"{release}: images are read one at a time for this recipe, or where they have no room "
-            "in memory, which takes a folder on this machine; copy the release first"
-        )
-    index = noted_index(release, config, split)
-    if index is None:
-        rows, root, mapped = _search(release, config, split, advance), None, None
+    files = listed_files(release, config, split)
+    remote = {}
+    if not isinstance(release, Path):
+        remote = {
+            name: RemoteFile(release, name, sha256 or sha256_text(str(release / name)), cache)
+            for name, sha256 in files
+        }
+    noted = noted_index(release, config, split)
+    if noted is None:
+        found = [
+            _search(release, name, sha256, split, remote.get(name), advance)
+            for name, sha256 in files
+        ]
+        rows = pa.concat_tables(found).unify_dictionaries().sort_by("image_id").combine_chunks()
+        mapped = None
     else:
         require_listed_sizes(release, config, split)
-        rows, root, mapped = open_index(index), release, index if isinstance(index, Path) else None
+        mapped = _noted_file(release, noted, cache)
+        rows = open_index(mapped)
         if split in PSEUDO_SPLITS:
-            rows, mapped = _part_of_train(rows, split, index), None
+            rows, mapped = of_part(rows, split, release / noted[0]), None
         advance(len(rows))
-    with readable(paths[0]):
-        ids, names = class_labels(shard_schema(paths[0]))
-    return EncodedImages(rows, root, ids, names, mapped)
+    first = release / files[0][0]
+    with readable(first):
+        ids, names = class_labels(shard_schema(first))
+    return EncodedImages(rows, release, ids, names, mapped, remote)
 
 
-def split_labels(release: ReleasePath, config: str, split: str) -> np.ndarray:
-    """int64[N], in no order that means anything; from the index if there is one."""
-    index = noted_index(release, config, split)
-    if index is None:
-        tables = list(iterate_tables(release, config, split, ["label"]))
-    else:
-        rows = open_index(index)
-        tables = [_part_of_train(rows, split, index) if split in PSEUDO_SPLITS else rows]
-    return np.concatenate([table["label"].to_numpy() for table in tables])
-
-
-def _part_of_train(rows: pa.Table, split: str, path: ReleasePath) -> pa.Table:
-    if "tuning" not in rows.column_names:
-        raise UserError(f"{path} has no column 'tuning', so no split {split!r}")
-    return rows.filter(pa.compute.equal(rows["tuning"], PSEUDO_SPLITS[split])).combine_chunks()
+def _noted_file(release: ReleasePath, noted: tuple[str, str], cache: ImageCache) -> Path:
+    """The index of a release on this machine, compared with its manifest."""
+    name, sha256 = noted
+    if not isinstance(release, Path):
+        return remote_copy(release, name, sha256, cache)
+    require_unchanged(release / name, sha256)
+    return release / name
 
 
 def _search(
-    release: ReleasePath, config: str, split: str, advance: Callable[[int], None]
+    release: ReleasePath,
+    name: str,
+    sha256: str | None,
+    split: str,
+    remote: RemoteFile | None,
+    advance: Callable[[int], None],
 ) -> pa.Table:
-    """The rows of a release without an index: in each file the images are looked for."""
-    found = []
-    for path in unchanged_files(release, config, split):
+    """The rows of one file of a release without an index: its images are looked for."""
+    path = release / name
+    if remote is not None:
+        table = remote_index(remote, sha256, _search_file)
+    else:
+        assert isinstance(path, Path)
+        if sha256 is not None:
+            require_unchanged(path, sha256)
         with readable(path):
-            assert isinstance(path, Path)
-            found.append(_search_file(path, split))
-        advance(len(found[-1]))
-    table = pa.concat_tables(found).unify_dictionaries()
-    return table.sort_by("image_id").combine_chunks()
-
-
-def _search_file(path: Path, split: str) -> pa.Table:
-    wanted = ["image_id", "label", *(["tuning"] if split in PSEUDO_SPLITS else [])]
-    if missing := set(wanted) - set(shard_schema(path).names):
+            table = _search_file(path)
+    if missing := {"image_id", "label"} - set(table.column_names):
         raise UserError(f"{path} has no column {min(missing)!r}, so no split {split!r}")
-    table = read_shard(path, wanted)
+    table = of_part(table, split, path)
+    place = table.column_names.index("offset")
+    file = file_column(np.zeros(len(table), np.int32), [name])
+    table = table.add_column(place, "file", file)
+    advance(len(table))
+    return table.select(["image_id", "label", "file", "offset", "size", "sha256"])
+
+
+def _search_file(path: Path) -> pa.Table:
+    """As an index, of all rows in their order; sha256 is null, as the file is hashed as a whole."""
+    there = shard_schema(path).names
+    table = read_shard(path, [name for name in ("image_id", "label", "tuning") if name in there])
     try:
         with path.open("rb") as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         offsets, sizes = image_places(content, shard_format(path.name))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    rows = pa.table(
-        {
-            "image_id": table["image_id"].cast(pa.large_string()),
-            "label": table["label"].cast(pa.int64()),
-            "file": file_column(np.zeros(len(table), np.int32), [str(path)]),
-            "offset": pa.array(offsets),
-            "size": pa.array(sizes, pa.int32()),
-            "sha256": pa.nulls(len(table), pa.binary(32)),
-        }
-    )
-    if split in PSEUDO_SPLITS:
-        rows = rows.filter(pa.compute.equal(table["tuning"], PSEUDO_SPLITS[split]))
-    return rows
+    kinds = {"image_id": pa.large_string(), "label": pa.int64()}
+    columns = {
+        name: table[name].cast(kinds.get(name, table[name].type)) for name in table.column_names
+    }
+    columns |= {
+        "offset": pa.array(offsets),
+        "size": pa.array(sizes, pa.int32()),
+        "sha256": pa.nulls(len(table), pa.binary(32)),
+    }
+    return pa.table(columns)

@@ -7,6 +7,7 @@ from functools import lru_cache
 import psutil
 
 from classifiers.encoded import EncodedImages
+from classifiers.image_cache import DEFAULT_CACHE, ImageCache, on_disk
 from classifiers.recipe import ClassifierRecipe, View
 from classifiers.sharing import read_once
 from classifiers.sources import (
@@ -47,35 +48,54 @@ def read_training(
     sources: Sequence[Source],
     times: float | None,
     advance: Callable[[int], None],
+    cache: ImageCache = DEFAULT_CACHE,
 ) -> tuple[LabelledImages | EncodedImages, tuple[int, ...]]:
     """The images of all sources, one after the other, and how many each gives.
 
     Of generated ones `times` as many as are real, if given. `advance` gets the number of images
-    just read.
+    just read. cache: for releases behind a URL.
     """
     if recipe.augmentation.one_by_one or not fits(recipe, sources):
-        return read_once(lambda: _index_all(sources, times, advance))
+        return read_once(lambda: _index_all(sources, times, advance, cache))
     loaded = [_load(recipe, source, advance) for source in sources]
     parts = loaded if times is None else take_times(sources, loaded, times)
     return join_images(parts), tuple(map(len, parts))
 
 
 def _index_all(
-    sources: Sequence[Source], times: float | None, advance: Callable[[int], None]
+    sources: Sequence[Source],
+    times: float | None,
+    advance: Callable[[int], None],
+    cache: ImageCache,
 ) -> tuple[EncodedImages, tuple[int, ...]]:
-    indexed = [index_source(source, advance) for source in sources]
+    indexed = [index_source(source, advance, cache) for source in sources]
     parts = indexed if times is None else take_times(sources, indexed, times)
     return join_images(parts), tuple(map(len, parts))
 
 
 def read_testing(
-    recipe: ClassifierRecipe, source: Source, advance: Callable[[int], None]
+    recipe: ClassifierRecipe,
+    source: Source,
+    advance: Callable[[int], None],
+    cache: ImageCache = DEFAULT_CACHE,
 ) -> LabelledImages | EncodedImages:
     """The test images."""
     if fits(recipe, [source]):
         return _load(recipe, source, advance)
-    images, _ = read_once(lambda: (index_source(source, advance), None))
+    images, _ = read_once(lambda: (index_source(source, advance, cache), None))
     return images
+
+
+def make_room(cache: ImageCache, sets: Sequence[LabelledImages | EncodedImages]) -> None:
+    """In the cache, for the images of `sets` that will be fetched from behind a URL."""
+    wanted: set[str] = set()
+    needed = 0
+    for data in sets:
+        if isinstance(data, EncodedImages) and data.remote:
+            wanted |= {file.sha256 for file in data.remote.values()}
+            needed += int(on_disk(data.size[data.is_remote]).sum())
+    if wanted:
+        cache.make_room(wanted, needed)
 
 
 def source_sha256(

@@ -1,14 +1,16 @@
 """Data specs RELEASE[:CONFIG[:SPLIT]]: what a classifier is trained and tested on, checked."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from builder.manifest import Manifest, read_manifest
-from classifiers.encoded import EncodedImages, index_images, join_encoded, split_labels
+from builder.training_views import TrainingView, require_whole, view_of
+from classifiers.encoded import EncodedImages, index_images, join_encoded
+from classifiers.image_cache import DEFAULT_CACHE, ImageCache
 from classifiers.one_by_one import fit_view
 from classifiers.recipe import DEFAULT_VIEW, View
 from generation.classes import class_difference
@@ -18,6 +20,7 @@ from generation.image_sets import (
     LabelledImages,
     first_of_each,
     load_images,
+    part_labels,
     split_files,
 )
 from generation.storage import ReleasePath, release_path, split_release
@@ -47,6 +50,11 @@ class Source:
         return tuple(entry.wnid for entry in self.manifest.classes)
 
     @property
+    def view(self) -> TrainingView | None:
+        """How its images were derived, if it is a training view."""
+        return view_of(self.manifest, self.config)
+
+    @property
     def images(self) -> int:
         """How many the release has of it, before `per_class`; of a part of train, all of train."""
         stored = "train" if self.split in PSEUDO_SPLITS else self.split
@@ -58,7 +66,7 @@ class Source:
         What parts of train hold is known from their labels alone: those are read.
         """
         if self.split in PSEUDO_SPLITS:
-            labels = split_labels(self.path, self.config, self.split)
+            labels = part_labels(self.path, self.config, self.split)
             counts = np.bincount(labels, minlength=len(self.class_ids))
         else:
             listed = self.manifest.per_class(self.config, self.split)
@@ -77,7 +85,8 @@ def open_source(
     """Read the manifest that `spec` names.
 
     CONFIG is by default `resolution`, SPLIT is by default `split`. UserError for a spec of another
-    form, a release that is not finished, or a configuration or split it does not have.
+    form, a release that is not finished, a configuration or split it does not have, or a training
+    view that lags behind the release.
     """
     name, parts = split_release(spec)
     if len(parts) > 2 or not all((name, *parts)):
@@ -86,6 +95,7 @@ def open_source(
     path = release_path(name)
     manifest = read_manifest(path)
     split_files(path, config, split)
+    require_whole(manifest, config)
     return Source(path, config, split, manifest, per_class)
 
 
@@ -133,12 +143,15 @@ def _in_view(images: np.ndarray, resolution: int, view: View) -> np.ndarray:
     return np.stack([np.asarray(image) for image in fitted])
 
 
-def index_source(source: Source, advance: Callable[[int], None]) -> EncodedImages:
+def index_source(
+    source: Source, advance: Callable[[int], None], cache: ImageCache = DEFAULT_CACHE
+) -> EncodedImages:
     """The images of `source` where they stand, to be decoded when they are needed.
 
     UserError as for `load_source`, but for images that cannot be decoded.
     """
-    return _checked(source, index_images(source.path, source.config, source.split, advance))
+    data = index_images(source.path, source.config, source.split, advance, cache)
+    return _checked(source, data)
 
 
 def _checked(source: Source, data: Images) -> Images:
@@ -234,4 +247,5 @@ def describe(source: Source, images: int) -> dict[str, Any]:
         "images": images,
         "kind": manifest.kind,
         "regime": manifest.regime,
+        **({"derived": asdict(source.view)} if source.view else {}),
     }

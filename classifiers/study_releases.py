@@ -101,7 +101,7 @@ def _per_class(release: str) -> int:
     if not _is_there(release):
         return 0
     manifest = read_manifest(release_path(split_release(release)[0]))
-    counts = manifest.per_class(list(manifest.splits())[-1], "train")
+    counts = manifest.per_class(list(manifest.base.splits())[-1], "train")
     return min(counts[entry.wnid] for entry in manifest.classes)
 
 

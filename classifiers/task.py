@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from classifiers.experiment import Experiment, Measurement
-from classifiers.image_data import read_testing, read_training
+from classifiers.image_cache import DEFAULT_CACHE, ImageCache
+from classifiers.image_data import make_room, read_testing, read_training
 from classifiers.recipe import ClassifierRecipe
 from classifiers.sources import Source, check_sources, counts_times, open_source
 from generation.commit import canonical_json, sha256_text
@@ -93,11 +94,17 @@ class Task:
         found.require_visits()
         return found
 
-    def read(self, advance: Callable[[int], None] = lambda _: None) -> Experiment:
-        """With its images read or found; `advance` gets the number of images just read."""
+    def read(
+        self, advance: Callable[[int], None] = lambda _: None, cache: ImageCache = DEFAULT_CACHE
+    ) -> Experiment:
+        """With its images read or found; `advance` gets the number of images just read.
+
+        cache: where images of releases behind a URL are kept.
+        """
         planned = self.measurement()
-        training, counts = read_training(self.recipe, planned.train, self.times, advance)
-        testing = read_testing(self.recipe, planned.test, advance)
+        training, counts = read_training(self.recipe, planned.train, self.times, advance, cache)
+        testing = read_testing(self.recipe, planned.test, advance, cache)
+        make_room(cache, [training, testing])
         facts = {field.name: getattr(planned, field.name) for field in fields(planned)}
         facts |= {"train_images": counts, "test_images": len(testing)}
         return Experiment(**facts, training=training, testing=testing)
@@ -105,4 +112,4 @@ class Task:
 
 def _content(source: Source) -> list[Any]:
     facts = source.manifest.content_sha256, source.config, source.split, source.per_class
-    return list(facts)
+    return [*facts, *([asdict(source.view)] if source.view else [])]

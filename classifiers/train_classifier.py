@@ -20,6 +20,7 @@ from classifiers.experiment import (
     run_experiment,
     seed_paths,
 )
+from classifiers.image_cache import DEFAULT_GIGABYTES, ImageCache, image_cache
 from classifiers.recipe import BUILTIN, load_recipe, recipe_names
 from classifiers.task import Task
 from generation.command import run_command
@@ -84,6 +85,15 @@ Loaders = Annotated[
         help="Processes that decode a set too large for memory; by default a core each, less one.",
     ),
 ]
+CacheDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where images of a release behind a URL are kept; by default the user's cache."
+    ),
+]
+CacheGb = Annotated[
+    float, typer.Option(min=0, help="Gigabytes that they may take there; 0 keeps none.")
+]
 StateEvery = Annotated[
     float, typer.Option(min=0, help="Seconds between the states an interrupted run goes on from.")
 ]
@@ -139,6 +149,8 @@ def train_classifier(
     save: Save = None,
     state_every: StateEvery = STATE_SECONDS,
     loaders: Loaders = None,
+    cache_dir: CacheDir = None,
+    cache_gb: CacheGb = DEFAULT_GIGABYTES,
     recipes: Recipes = False,  # noqa: ARG001 - its callback has printed them
     as_json: Json = False,
 ) -> None:
@@ -163,6 +175,9 @@ def train_classifier(
       train-classifier --recipe imagenet-resnet50 --set epochs=1 --set resolution=32 \\
         --set batch=64 --train releases/fashion-mnist-real:original --per-class 50 \\
         --test releases/fashion-mnist-real:original --out results/resnet50.json
+      train-classifier --recipe imagenet-resnet50 --train s3://my-bucket/imagenet-1024:256-jpeg \\
+        --test s3://my-bucket/imagenet-1k-real:original:validation --cache-dir /scratch/images \\
+        --cache-gb 200 --out results/cas.json
 
     \b
     Several GPUs: accelerate launch -m classifiers.train_classifier --train …
@@ -170,6 +185,7 @@ def train_classifier(
     _require_suffix("--out", out, ".json")
     _require_suffix("--save", save, ".safetensors")
     chosen_seeds = _choose_seeds(seed, seeds)
+    cache = image_cache(cache_dir, cache_gb)
     name, reason = (recipe, None) if recipe is not None else default_recipe(train, test)
     task = Task(
         recipe=load_recipe(name, changes or ()),
@@ -183,7 +199,7 @@ def train_classifier(
     )
     _require_free(task, seed_paths(out, chosen_seeds))
     _tell_of_recipe(task, reason)
-    experiment = _read(task, quiet=as_json)
+    experiment = _read(task, cache, quiet=as_json)
     _run_seeds(experiment, chosen_seeds, out, save, state_every, loaders, as_json)
 
 
@@ -214,7 +230,7 @@ def _tell_of_recipe(task: Task, reason: str | None) -> None:
         print(f"warning: {loss}", file=sys.stderr)
 
 
-def _read(task: Task, *, quiet: bool) -> Experiment:
+def _read(task: Task, cache: ImageCache, *, quiet: bool) -> Experiment:
     """The images of the task, with progress."""
     from classifiers.training import launched_processes, require_parts
     from generation.timm_classifier import require_fitting
@@ -225,7 +241,7 @@ def _read(task: Task, *, quiet: bool) -> Experiment:
     require_parts(task.recipe, classes, launched_processes().num_processes)
     total = sum(source.images for source in (*sources, test_source))
     with progress_bar(total, "reading", "images", quiet=quiet) as advance:
-        return task.read(advance)
+        return task.read(advance, cache)
 
 
 def _parse_weights(weights: str | None, sources: int) -> tuple[float, ...]:

@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from generation.byte_ranges import on_this_machine
 from generation.decoding import decode_rgb
 from generation.errors import UserError, unknown_name
-from generation.image_index import index_name
+from generation.image_index import index_name, open_index
 from generation.shard_files import (
     FileState,
     file_state,
@@ -27,7 +28,6 @@ from generation.shard_files import (
     plain_shard_path,
     read_shard,
     readable,
-    require_unchanged,
     shard_schema,
     shard_split,
 )
@@ -132,16 +132,33 @@ def _read_listing(path: ReleasePath) -> _Listing:
     )
 
 
-def noted_index(release: ReleasePath, config: str, split: str) -> "ReleasePath | None":
-    """The index of the split's images, if the manifest notes one; UserError if it was changed."""
+def noted_index(release: ReleasePath, config: str, split: str) -> tuple[str, str] | None:
+    """Path within the release and SHA-256 of the index of the split's images, if there is one.
+
+    Of the split as it is stored: that of `fit` and `tuning` is train's.
+    """
     listing = _listing(release)
-    shards = _split_names(release, config, split)
-    files = [(shard, str(listing.files[shard])) for shard in shards]
-    name = index_name(config, shard_split(shards[0]), files)
-    if name not in listing.documents:
+    files = [(name, str(sha256)) for name, sha256 in listed_files(release, config, split)]
+    name = index_name(config, shard_split(files[0][0]), files)
+    return (name, listing.documents[name]) if name in listing.documents else None
+
+
+def split_index(release: ReleasePath, config: str, split: str) -> pa.Table | None:
+    """The rows of that index, `split` as it is stored; UserError if it is not what was noted."""
+    noted = noted_index(release, config, split)
+    if noted is None:
         return None
-    require_unchanged(release / name, listing.documents[name])
-    return release / name
+    with on_this_machine(release, *noted) as path:
+        return open_index(path)  # what is mapped outlives the file's name
+
+
+def of_part(rows: pa.Table, split: str, path: ReleasePath) -> pa.Table:
+    """The rows of an index that belong to `split`; UserError names `path` if none can."""
+    if split not in PSEUDO_SPLITS:
+        return rows
+    if "tuning" not in rows.column_names:
+        raise UserError(f"{path} has no column 'tuning', so no split {split!r}")
+    return rows.filter(pa.compute.equal(rows["tuning"], PSEUDO_SPLITS[split])).combine_chunks()
 
 
 def require_listed_sizes(release: ReleasePath, config: str, split: str) -> None:
@@ -159,36 +176,52 @@ def require_listed_sizes(release: ReleasePath, config: str, split: str) -> None:
             )
 
 
-def unchanged_files(release: ReleasePath, config: str, split: str) -> Iterator[ReleasePath]:
-    """As split_files, each once it was found to be the file that the manifest lists.
+def listed_files(release: ReleasePath, config: str, split: str) -> list[tuple[str, str | None]]:
+    """As split_files, the path of each within the release and the SHA-256 its manifest states.
 
-    What learns from a release or measures it reads it through here, so that no number stands under
-    the hash of images it was not made from. UserError names a file that was changed.
+    What learns from a release or measures it compares the two before it reads, so that no number
+    stands under the hash of images it was not made from.
     """
-    listed = {release / name: sha256 for name, sha256 in _listed_files(release).items()}
-    for path in split_files(release, config, split):
-        sha256 = listed[path]
-        if sha256 is not None:
-            require_unchanged(path, sha256)
-        yield path
+    sha256 = _listed_files(release)
+    return [(name, sha256[name]) for name in _split_names(release, config, split)]
 
 
 def iterate_tables(
     release: ReleasePath, config: str, split: str, columns: list[str]
 ) -> Iterator[pa.Table]:
-    """One table a file, with `columns`, only the rows of `split`."""
-    for path in unchanged_files(release, config, split):
-        with readable(path):
-            table = _read_part(path, split, columns)
+    """One table a file, with `columns`, only the rows of `split`.
+
+    Each file is compared with the manifest first; one behind a URL is copied here as it is read.
+    """
+    for name, sha256 in listed_files(release, config, split):
+        with on_this_machine(release, name, sha256) as file, readable(release / name):
+            table = _read_part(file, release / name, split, columns)
         yield table
 
 
-def _read_part(path: ReleasePath, split: str, columns: list[str]) -> pa.Table:
+def part_labels(release: ReleasePath, config: str, split: str) -> np.ndarray:
+    """int64[N]: labels of the rows of `split`, in no order that means anything.
+
+    Of files behind a URL these columns alone are read. For plans: what learns from the images
+    compares their files with the manifest.
+    """
+    if not isinstance(release, Path):
+        paths = split_files(release, config, split)
+        tables = [_read_part(path, path, split, ["label"]) for path in paths]
+    elif (index := split_index(release, config, split)) is not None:
+        tables = [of_part(index, split, release / config)]
+    else:
+        tables = list(iterate_tables(release, config, split, ["label"]))
+    return np.concatenate([table["label"].to_numpy() for table in tables])
+
+
+def _read_part(file: ReleasePath, path: ReleasePath, split: str, columns: list[str]) -> pa.Table:
+    """Of `file`, which is the one at `path`."""
     if split not in PSEUDO_SPLITS:
-        return read_shard(path, columns)
-    if "tuning" not in shard_schema(path).names:
+        return read_shard(file, columns)
+    if "tuning" not in shard_schema(file).names:
         raise UserError(f"{path} has no tuning rows, so no split {split!r}; use 'train'")
-    table = read_shard(path, [*columns, "tuning"])
+    table = read_shard(file, [*columns, "tuning"])
     wanted = pa.compute.equal(table["tuning"], PSEUDO_SPLITS[split])
     return table.filter(wanted).drop_columns(["tuning"])
 

@@ -89,10 +89,15 @@ def require_unchanged(path: ReleasePath, sha256: str) -> None:
     except FileNotFoundError:
         raise UserError(f"{path} is not there, though its manifest lists it") from None
     if found != sha256:
-        raise UserError(
-            f"{path} is not the file that its manifest lists: its SHA-256 is another; "
-            "`release verify` names all that was changed"
-        )
+        raise changed_file(path)
+
+
+def changed_file(path: ReleasePath) -> UserError:
+    """The error for a file whose bytes are others than the manifest says."""
+    return UserError(
+        f"{path} is not the file that its manifest lists: its SHA-256 is another; "
+        "`release verify` names all that was changed"
+    )
 
 
 @lru_cache(maxsize=1 << 16)

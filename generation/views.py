@@ -11,6 +11,7 @@ MOST_SIDE = 8192  # pixels of a view's side: 200 MB an image
 CropRule = Literal["center-crop", "pad"]
 # As they are recorded. center-crop without a number rounded odd sides up where it halved.
 RECORDED_RULES: dict[CropRule, str] = {"center-crop": "center-crop-2", "pad": "pad"}
+SHORT_SIDE = "short-side"  # of shrink, as it is recorded
 
 LONGEST = 100
 
@@ -34,6 +35,21 @@ def make_view(image: Image.Image, resolution: int, rule: CropRule) -> np.ndarray
         image = image.resize(size, Image.Resampling.BICUBIC)
     left, top = (image.width - resolution) // 2, (image.height - resolution) // 2
     return np.asarray(image.crop((left, top, left + resolution, top + resolution)))
+
+
+def shrink(image: Image.Image, side: int) -> Image.Image:
+    """`image` in RGB with a short side of `side` pixels and its shape kept; never enlarged.
+
+    By bicubic over all pixels that one becomes, as torchvision's and timm's Resize do to a PIL
+    image. Of images more than LONGEST times as long as wide the middle is taken, as in make_view.
+    """
+    image = _middle(as_rgb(image))
+    scale = side / min(image.size)
+    if scale >= 1:
+        return image
+    # as torchvision: the short side exactly, the long one rounded down
+    width, height = (side if n == min(image.size) else int(n * scale) for n in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def _halved(image: Image.Image) -> Image.Image:

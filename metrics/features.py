@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 
 from builder.manifest import ShardRecord
+from generation.byte_ranges import on_this_machine
 from generation.errors import UserError
 from generation.image_sets import decode, pixels_sha256
-from generation.shard_files import iterate_shard, readable, require_unchanged
+from generation.shard_files import iterate_shard, readable
 from generation.storage import ReleasePath
 from metrics.extractors import Extractor, Features, concatenate
 from metrics.feature_cache import FeatureCache
-from metrics.image_lists import ImageList, ImageSet, read_image_list
+from metrics.image_lists import ImageList, ImageSet, is_listed, read_image_list
 from metrics.states import sampling_keys
 
 _Decoding = list[tuple[str, Future[np.ndarray]]]  # image ids and their pixels
@@ -91,18 +92,37 @@ def extract_shard(
     """Put the features of the shard's images into the cache; how many were not there.
 
     UserError, naming the image, for one that cannot be decoded or whose features are not finite,
-    and for a file that is not the one that the manifest lists.
+    and for a file that is not the one that the manifest lists. A file behind a URL is copied to
+    this machine for as long as it is read.
     """
-    images = read_image_list(image_set, shard, cache.root)
-    new = np.flatnonzero(cache.missing(images.sha256))
+    if is_listed(image_set, shard, cache.root):
+        images = read_image_list(image_set, shard, cache.root)
+        if not cache.missing(images.sha256).any():
+            return 0
+    with on_this_machine(image_set.release, shard.path, shard.sha256) as file:
+        images = read_image_list(image_set, shard, cache.root, file)
+        new = np.flatnonzero(cache.missing(images.sha256))
+        return _extract(
+            image_set.release / shard.path, file, images, new, extractor, cache, on_images
+        )
+
+
+def _extract(
+    path: ReleasePath,
+    file: Path,
+    images: ImageList,
+    new: np.ndarray,
+    extractor: Extractor,
+    cache: FeatureCache,
+    on_images: Callable[[int], None],
+) -> int:
+    """Of the images `new` in `file`, which is the one at `path`."""
     if not len(new):
         return 0
-    path = image_set.release / shard.path
-    require_unchanged(path, shard.sha256)
     batches = np.split(new, range(extractor.batch, len(new), extractor.batch))
     done: list[_Extracted] = []
     for batch, found in zip(
-        batches, _extract_batches(path, images, batches, extractor), strict=True
+        batches, _extract_batches(path, file, images, batches, extractor), strict=True
     ):
         done.append(found)
         on_images(len(batch))
@@ -130,13 +150,17 @@ def _write(cache: FeatureCache, parts: list[_Extracted]) -> None:
 
 
 def _extract_batches(
-    path: ReleasePath, images: ImageList, batches: list[np.ndarray], extractor: Extractor
+    path: ReleasePath,
+    file: Path,
+    images: ImageList,
+    batches: list[np.ndarray],
+    extractor: Extractor,
 ) -> Iterator[_Extracted]:
     """In order."""
     pixels: deque[list[bytes]] = deque()
 
     def decoded() -> Iterator[np.ndarray]:
-        for batch in _decode_ahead(path, images, batches):
+        for batch in _decode_ahead(path, file, images, batches):
             pixels.append([pixels_sha256(image) for image in batch])
             yield batch
 
@@ -181,12 +205,12 @@ def _extract_side_by_side(
 
 
 def _decode_ahead(
-    path: ReleasePath, images: ImageList, batches: list[np.ndarray]
+    path: ReleasePath, file: Path, images: ImageList, batches: list[np.ndarray]
 ) -> Iterator[np.ndarray]:
     """uint8[N,H,W,3] of each batch of the list (ascending); one batch is decoded ahead of need."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         waiting: deque[_Decoding] = deque()
-        encoded = _read_batches(path, [images.rows[batch] for batch in batches])
+        encoded = _read_batches(path, file, [images.rows[batch] for batch in batches])
         for batch, data in zip(batches, encoded, strict=True):
             names = [images.image_ids[i] for i in batch]
             waiting.append(list(zip(names, [pool.submit(decode, d) for d in data], strict=True)))
@@ -196,10 +220,12 @@ def _decode_ahead(
             yield _stack(path, waiting.popleft())
 
 
-def _read_batches(path: ReleasePath, batches: list[np.ndarray]) -> Iterator[list[bytes]]:
+def _read_batches(
+    path: ReleasePath, file: Path, batches: list[np.ndarray]
+) -> Iterator[list[bytes]]:
     """Encoded images of each batch of rows, reading the file once from front to back."""
     with readable(path):
-        reader = iterate_shard(path, ["image"], 1024)
+        reader = iterate_shard(file, ["image"], 1024)
         start, block = 0, next(reader)
         for rows in batches:
             data: list[bytes] = []

@@ -1,6 +1,7 @@
 """Which images a split holds, shard by shard, without decoding them."""
 
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,19 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from builder.manifest import MANIFEST_FILE, Manifest, ShardRecord, read_manifest
+from builder.training_views import require_whole, view_of
+from generation.byte_ranges import on_this_machine
 from generation.classes import ClassEntry, same_classes
 from generation.commit import sha256_bytes
 from generation.errors import UserError
-from generation.image_index import open_index
-from generation.image_sets import PSEUDO_SPLITS, noted_index, split_files
-from generation.shard_files import (
-    FileState,
-    file_state,
-    iterate_shard,
-    readable,
-    require_unchanged,
-    shard_schema,
-)
+from generation.image_sets import PSEUDO_SPLITS, split_files, split_index
+from generation.shard_files import FileState, file_state, iterate_shard, readable, shard_schema
 from generation.storage import ReleasePath, list_files
 from metrics.checked_files import find_checked, write_checked
 from metrics.states import sampling_keys
@@ -46,12 +41,14 @@ class ImageSet:
     @property
     def identity(self) -> dict[str, Any]:
         """What a result says about the set."""
+        view = view_of(self.manifest, self.config)
         return {
             "name": self.manifest.name,
             "content_sha256": self.manifest.content_sha256,
             "config": self.config,
             "split": self.split,
             **({"classes": [entry.wnid for entry in self.manifest.classes]} if self.stored else {}),
+            **({"derived": asdict(view)} if view else {}),
         }
 
     @property
@@ -112,8 +109,9 @@ class ImageSet:
 
 
 def open_image_set(release: ReleasePath, config: str, split: str) -> ImageSet:
-    """Raises UserError if there is no such release, configuration or split."""
+    """Raises UserError if there is no such release, configuration or split, or not all of it."""
     image_set = ImageSet(release, config, split, read_manifest(release))
+    require_whole(image_set.manifest, config)
     image_set.shards()
     return image_set
 
@@ -141,14 +139,17 @@ def is_listed(image_set: ImageSet, shard: ShardRecord, cache: Path) -> bool:
     return find_checked(cache / "images", shard.sha256, ".parquet") is not None
 
 
-def read_image_list(image_set: ImageSet, shard: ShardRecord, cache: Path) -> ImageList:
+def read_image_list(
+    image_set: ImageSet, shard: ShardRecord, cache: Path, copy: Path | None = None
+) -> ImageList:
     """From the release's index of its images; of one without, from the cache if a file of this
     content was listed before, else by reading the file.
 
-    UserError if the file is not the one that the manifest lists.
+    copy: of the file on this machine, if there is one. UserError if the file is not the one that
+    the manifest lists.
     """
     index = _index(image_set)
-    table = _cached_list(image_set, shard, cache) if index is None else index.rows(shard.path)
+    table = _cached_list(image_set, shard, cache, copy) if index is None else index.rows(shard.path)
     rows = np.arange(table.num_rows)
     if image_set.split in PSEUDO_SPLITS:
         if "tuning" not in table.column_names:
@@ -196,10 +197,9 @@ def _index_in_state(
     split: str,
     state: FileState,  # noqa: ARG001
 ) -> _Index | None:
-    path = noted_index(release, config, split)
-    if path is None:
+    table = split_index(release, config, split)
+    if table is None:
         return None
-    table = open_index(path)
     file = table["file"].combine_chunks()
     numbers = file.indices.to_numpy()
     order = np.lexsort((table["offset"].to_numpy(), numbers))
@@ -210,18 +210,26 @@ def _index_in_state(
     return _Index(table.select(names), order, by_file)
 
 
-def _cached_list(image_set: ImageSet, shard: ShardRecord, cache: Path) -> pa.Table:
+def _cached_list(
+    image_set: ImageSet, shard: ShardRecord, cache: Path, copy: Path | None
+) -> pa.Table:
     """image_sha256, image_id, label, and tuning where the release marks such rows."""
     path = find_checked(cache / "images", shard.sha256, ".parquet")
     if path is None:
-        file = image_set.release / shard.path
-        require_unchanged(file, shard.sha256)
         sink = pa.BufferOutputStream()
-        with readable(file):
+        with _file_of(image_set, shard, copy) as file, readable(image_set.release / shard.path):
             pq.write_table(_list_images(file), sink)
         content = sink.getvalue().to_pybytes()
         path = write_checked(cache / "images", shard.sha256, ".parquet", content)
     return pq.read_table(path)
+
+
+def _file_of(
+    image_set: ImageSet, shard: ShardRecord, copy: Path | None
+) -> AbstractContextManager[Path]:
+    if copy is not None:
+        return nullcontext(copy)
+    return on_this_machine(image_set.release, shard.path, shard.sha256)
 
 
 def _labels_here(image_set: ImageSet) -> np.ndarray:

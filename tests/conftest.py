@@ -6,8 +6,12 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.faulty_store import FaultyStore
 
 # As in the builder's workers: with more threads a row's last bit depends on its place in a batch.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -86,8 +90,8 @@ def stand_in_recipe(class_list: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def s3() -> Iterator[dict[str, str]]:
-    """The environment by which a command, or this process, finds an S3 server with a bucket.
+def store() -> Iterator["FaultyStore"]:
+    """An S3 server with a bucket, which this process and its commands find.
 
     One for all tests of a process: file systems that were opened remember where the server was.
     """
@@ -97,8 +101,14 @@ def s3() -> Iterator[dict[str, str]]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in store.environment.items():
             patch.setenv(name, value)
-        yield store.environment
+        yield store
     store.close()
+
+
+@pytest.fixture(scope="session")
+def s3(store: "FaultyStore") -> dict[str, str]:
+    """The environment by which a command, or this process, finds the S3 server."""
+    return store.environment
 
 
 def run(command: Sequence[str | Path], **environment: str) -> subprocess.CompletedProcess[str]:

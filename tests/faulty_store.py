@@ -19,14 +19,18 @@ ANSWERS = ("503 Service Unavailable", "500 Internal Server Error")
 
 
 class FaultyStore:
-    """environment: by which commands and workers find it. failures: answers that were faults."""
+    """environment: by which commands and workers find it. failures: answers that were faults.
+
+    asked: method, path and range of each request.
+    """
 
     def __init__(self) -> None:
         self._backend: Wsgi = DomainDispatcherApplication(create_backend_app)
         logging.getLogger("werkzeug").setLevel(logging.ERROR)  # not a line for each request
         self._lock = threading.Lock()
-        self._before, self._left = 0, 0
+        self._before, self._left, self._method = 0, 0, "PUT"
         self.failures = 0
+        self.asked: list[tuple[str, str, str]] = []
         self._server = make_server(
             "127.0.0.1", 0, self._answer, threaded=True, request_handler=MotoRequestHandler
         )
@@ -44,10 +48,13 @@ class FaultyStore:
         )
         self.files.mkdirs(BUCKET, exist_ok=True)  # moto's stores are one within a process
 
-    def fail(self, *, after: int, times: int) -> None:
-        """Let `after` writes through, answer the `times` next ones with 503 and 500 in turn."""
+    def fail(self, *, after: int, times: int, method: str = "PUT") -> None:
+        """Let `after` writes through, answer the `times` next ones with 503 and 500 in turn.
+
+        method: "GET" for reads instead.
+        """
         with self._lock:
-            self._before, self._left, self.failures = after, times, 0
+            self._before, self._left, self._method, self.failures = after, times, method, 0
 
     def close(self) -> None:
         self._server.shutdown()
@@ -55,7 +62,9 @@ class FaultyStore:
         self._thread.join()
 
     def _answer(self, request: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-        if request["REQUEST_METHOD"] == "PUT" and self._fails():
+        method = request["REQUEST_METHOD"]
+        self.asked.append((method, request["PATH_INFO"], request.get("HTTP_RANGE", "")))
+        if method == self._method and self._fails():
             start(ANSWERS[self.failures % len(ANSWERS)], [("Content-Length", "0")])
             return [b""]
         return self._backend(request, start)

@@ -10,6 +10,7 @@ import pytest
 from builder import run as run_module
 from builder.cluster import Cluster
 from builder.environment import own_environment
+from builder.release import views as views_module
 from builder.worker import Done, Failure, Job
 from generation.real_sources import open_source
 
@@ -24,9 +25,10 @@ class InProcess:
         self.left, self.failing = float("inf"), ""
         self.where: Path | None = None
         self.made: list[str] = []
-        monkeypatch.setattr(run_module, "run_jobs", self._run_jobs)
         cluster = Cluster(None, False, "here")  # type: ignore[arg-type]
-        monkeypatch.setattr(run_module, "open_cluster", lambda *_: nullcontext(cluster))
+        for module in (run_module, views_module):
+            monkeypatch.setattr(module, "run_jobs", self._run_jobs)
+            monkeypatch.setattr(module, "open_cluster", lambda *_: nullcontext(cluster))
 
     def _run_jobs(self, _: Cluster, jobs: Sequence[Job], *__: object) -> Iterator[Done | Failure]:
         here = Path.cwd()

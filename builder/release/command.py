@@ -14,6 +14,7 @@ from builder.cluster import ClusterOptions
 from builder.lease import claimed
 from builder.manifest import Manifest, read_manifest
 from builder.release.findings import Report
+from builder.release.view_command import view
 from builder.run import RunSettings
 from generation.command import EXIT_FOUND_WANTING, run_commands, say
 from generation.commit import remove_temporaries
@@ -33,6 +34,7 @@ Examples:
 \b
   release verify releases/fashion-mnist-32
   release publish releases/fashion-mnist-32 my-name/fashion-mnist-32
+  release view releases/imagenet-1024 --size 256
   release reproduce releases/fashion-mnist-32 s2023-r32-dress-000000-0
   release verify --help
 """
@@ -60,7 +62,7 @@ Threads = Annotated[
 
 def main() -> None:
     """Console entry point."""
-    run_commands([verify, repair, extend, reproduce, publish], HELP)
+    run_commands([verify, repair, extend, view, reproduce, publish], HELP)
 
 
 def verify(place: ReleasePlace, threads: Threads = None, as_json: Json = False) -> None:
@@ -274,7 +276,7 @@ def publish(
     if as_json:
         print(json.dumps(asdict(published), indent=2))
         return
-    config = next(reversed(manifest.splits()))
+    config = next(reversed(manifest.base.splits()))
     print(f"published {published.files} files, {published.uploaded} of them now; load them with:")
     print("  from datasets import load_dataset")
     print(f'  images = load_dataset("{repository}", "{config}", revision="{published.tag}")')

@@ -22,6 +22,7 @@ from builder.release.hub import LocalFile, Repository, lacking, local_file
 from builder.release.shard_checks import judged_marker
 from builder.standing import keep_loadable, require_flat
 from builder.state import STATE_FILE
+from builder.training_views import lagging
 from generation.commit import sha256_bytes, sha256_file
 from generation.errors import UserError
 from generation.image_index import is_index
@@ -72,6 +73,8 @@ def quick_problems(release: ReleasePath, manifest: Manifest) -> Iterator[Problem
             yield Problem(record.path, f"has not the {record.bytes:,} bytes of the manifest")
         if record.rejections_sha256 and record.rejections_path not in sizes:
             yield Problem(record.rejections_path, "is missing")
+    for name, text in lagging(manifest).items():
+        yield Problem(name, text)
     if not manifest.documents:
         yield Problem(MANIFEST_FILE, "notes no README")
     for name, sha256 in manifest.documents.items():

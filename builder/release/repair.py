@@ -20,6 +20,7 @@ from builder.release.planned import (
     stated_environments,
     stated_state,
 )
+from builder.release.views import forget_outdated, remake_views, split_report
 from builder.run import Outcome, RunSettings, run_missing
 from builder.state import (
     STATE_FILE,
@@ -29,6 +30,7 @@ from builder.state import (
     read_state,
     write_state,
 )
+from builder.training_views import with_views_of
 from builder.worker import Job, WrappedJob
 from generation.commit import remove_temporaries, sha256_file
 from generation.errors import UserError
@@ -93,9 +95,33 @@ def repair_release(
 ) -> Repaired:
     """Make the damaged shards of `report` again, and the children of those that came out other.
 
-    Raises UserError if recipe, checkpoint or source are not at hand, or what is here would make
-    other bytes and mixing is not allowed.
+    Training views are made whole as well, from what is there then. Raises UserError if recipe,
+    checkpoint or source are not at hand, or what is here would make other bytes and mixing is not
+    allowed.
     """
+    own, damaged_views = split_report(manifest, report)
+    again: dict[str, ShardRecord] = {}
+    environments: tuple[Environment, ...] = ()
+    if set(own.damaged()) - {README_FILE, *manifest.documents}:
+        again, environments = _repair_base(release, manifest.base, own, settings, on_done)
+    base = manifest.base
+    new = replace(base, shards=tuple(again.get(r.path, r) for r in base.shards))
+    old = {record.path: record for record in manifest.shards}
+    new = with_views_of(new, manifest)
+    new, of_views = remake_views(release, new, damaged_views, settings, on_done)
+    new = _finish(release, manifest, new, report, environments)
+    again |= of_views
+    return Repaired(
+        manifest=forget_outdated(release, new),
+        again=tuple(again),
+        changed=tuple(path for path, record in again.items() if record != old.get(path)),
+    )
+
+
+def _repair_base(
+    release: ReleasePath, manifest: Manifest, report: Report, settings: RunSettings, on_done: OnDone
+) -> tuple[dict[str, ShardRecord], tuple[Environment, ...]]:
+    """All but training views: what was made again, and what with."""
     damaged = damaged_shards(manifest, report)
     state: SyntheticState | RealState
     if manifest.kind == "real":
@@ -121,11 +147,7 @@ def repair_release(
         again |= made
         changed = {path for path, record in made.items() if record.sha256 != old[path].sha256}
         waiting = {j.path for j in jobs if j.after in changed and j.path in old} - again.keys()
-    return Repaired(
-        manifest=_finish(release, manifest, report, again, environments),
-        again=tuple(again),
-        changed=tuple(path for path, record in again.items() if record != old[path]),
-    )
+    return again, environments
 
 
 def damaged_shards(manifest: Manifest, report: Report) -> list[str]:
@@ -182,6 +204,7 @@ def _state_of_import(
         state = read_state(release, RealState) if exists(release / STATE_FILE) else None
         if state is not None:
             return state
+    manifest = manifest.base
     splits = Counter(shard_split(r.path) for r in manifest.shards if r.path.startswith(ORIGINAL))
     stated = RealState(
         source=name,
@@ -216,16 +239,15 @@ def _stands(release: ReleasePath, manifest: Manifest, document: str) -> bool:
 def _finish(
     release: ReleasePath,
     manifest: Manifest,
+    new: Manifest,
     report: Report,
-    again: dict[str, ShardRecord],
     environments: tuple[Environment, ...],
 ) -> Manifest:
-    """Manifest and README as they ought to be now; both are left alone if they are right.
+    """Manifest and README, of `new` shards now; both are left alone if they are right.
 
     Where shards have other bytes, what render-card wrote about the old ones goes.
     """
     remove_temporaries(release)
-    new = replace(manifest, shards=tuple(again.get(r.path, r) for r in manifest.shards))
     if environments and manifest.kind == "synthetic":
         made = [{"device": e.device, "versions": dict(e.versions)} for e in environments]
         new = replace(new, origin=new.origin | {"environments": made})

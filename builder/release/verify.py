@@ -44,13 +44,18 @@ def plan_checks_of(
     release: ReleasePath, manifest: Manifest
 ) -> tuple[list[ShardCheck], list[Problem]]:
     """A check of each shard, and the problems that need no look into one."""
+    from builder.release.view_checks import view_checks
+
     if manifest.kind == "real":
         from builder.release.real_checks import import_checks
 
-        return import_checks(release, manifest)
-    from builder.release.synthetic_checks import plan_checks
+        checks, problems = import_checks(release, manifest.base)
+    else:
+        from builder.release.synthetic_checks import plan_checks
 
-    return plan_checks(release, manifest)
+        checks, problems = plan_checks(release, manifest.base)
+    of_views, problems_of_views = view_checks(release, manifest)
+    return [*checks, *of_views], [*problems, *problems_of_views]
 
 
 def _check_shards(
