@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, t, ttest_rel
 
+from builder.cluster import ClusterOptions
 from cards.result_folder import read_folder
 from classifiers.proportions import wilson
 from classifiers.recipe import load_recipe
@@ -458,7 +459,7 @@ def test_no_arm_trains_on_fewer_images_than_planned(
     path.write_text(STUDY.format(place=place).replace(f'release = "{place}/shapes-16"', named))
     study = load_study(str(path))
     if message is None:
-        make_releases(study, missing_releases(study), None)
+        make_releases(study, missing_releases(study), ClusterOptions())
         return
     with pytest.raises(UserError, match=message):
-        make_releases(study, missing_releases(study), None)
+        make_releases(study, missing_releases(study), ClusterOptions())
