@@ -1,4 +1,4 @@
-"""Selections on a cluster that runs already: a thousand classes in colour, any classifier's size."""
+"""Selections on a running cluster: a thousand classes in colour, a classifier of any size."""
 
 import json
 import os
