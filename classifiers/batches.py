@@ -305,6 +305,11 @@ def _loader(
 ) -> "DataLoader[tuple[Tensor, Tensor] | str]":
     """Images in memory are handed out here: to other processes they would have to be copied."""
     processes = loaders if isinstance(data.data, EncodedImages) else 0
+    if processes and multiprocessing.current_process().daemon:
+        raise UserError(
+            "this Dask worker may not start processes that decode images: start workers with "
+            "DASK_DISTRIBUTED__WORKER__DAEMON=False in their environment"
+        )
     augmented = data.seed is not None and data.recipe.augmentation.one_by_one
     return DataLoader(
         data,

@@ -21,7 +21,7 @@ from builder.environment import visible_gpus
 from builder.worker import require_one_thread
 from classifiers.experiment import STATE_SECONDS, is_finished, run_experiment
 from classifiers.task import Task
-from classifiers.training_starts import ProcessLostError, counted_start
+from classifiers.training_starts import AttemptEndedError, ProcessLostError, counted_start
 from generation.errors import UserError
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _on_processes(training: Training, team: Team, place: Place) -> None:
         while any(p.exitcode is None for p in processes) and not any(p.exitcode for p in processes):
             wait([p.sentinel for p in processes if p.exitcode is None], LOOK_SECONDS)
             if place.attempt in _ended:
-                raise ProcessLostError("another node of this training was lost")
+                raise AttemptEndedError("another node of this training failed or was lost")
         if any(p.exitcode for p in processes):
             time.sleep(LOOK_SECONDS)  # the one that fails first may only have missed another
             raise _failure([p.exitcode for p in processes], answers)

@@ -20,6 +20,10 @@ class ProcessLostError(Exception):
     """A training's process ended without a word, as by the kernel for want of memory."""
 
 
+class AttemptEndedError(ProcessLostError):
+    """This node's part was told to end, since that of another one failed or was lost."""
+
+
 @contextmanager
 def counted_start(out: Path) -> Iterator[None]:
     """Begin the training whose result is `out`; UserError if it was begun in vain too often."""

@@ -26,7 +26,7 @@ from classifiers.training_processes import (
     hold_store,
     perform,
 )
-from classifiers.training_starts import ProcessLostError, starts_file
+from classifiers.training_starts import AttemptEndedError, ProcessLostError, starts_file
 from generation.errors import UserError
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class _Trainer:
         self._attempts: dict[str, _Attempt] = {}
         self._events: SimpleQueue[Future] = SimpleQueue()
         self._failures: dict[Path, str] = {}
+        self._told = False
         self._watch = Watch(cluster, patient=cluster.foreign)
 
     def run(self, on_done: Callable[[Training], None]) -> dict[Path, str]:
@@ -118,8 +119,18 @@ class _Trainer:
         while self._ready:
             workers = self._free_workers(resources) if self._team.nodes > 1 else ()
             if workers is None:
+                self._tell_of_waiting()
                 return
             self._begin(self._ready.pop(0), workers, resources)
+
+    def _tell_of_waiting(self) -> None:
+        """Once, where not even the first training can begin."""
+        if not self._attempts and not self._told:
+            self._told = True
+            self._cluster.say(
+                f"waiting for {self._team.nodes} workers at {self._cluster.address} that are free "
+                "at once, as --nodes asks"
+            )
 
     def _free_workers(self, resources: dict[str, float]) -> tuple[str, ...] | None:
         """As many as a training has nodes, if there are so many now."""
@@ -198,14 +209,15 @@ class _Trainer:
         self._end(attempt)
         training, errors = attempt.training, attempt.errors
         refused = [error for error in errors if isinstance(error, UserError)]
-        lost = [error for error in errors if isinstance(error, KilledWorker | ProcessLostError)]
-        if not errors and not attempt.lost:
+        own = [error for error in errors if not isinstance(error, AttemptEndedError)]
+        lost = attempt.lost or any(isinstance(e, KilledWorker | ProcessLostError) for e in own)
+        if not errors and not lost:
             on_done(training)
             self._release(training)
-        elif not refused and (lost or attempt.lost):
+        elif lost and not refused:
             self._ready.insert(0, training)
         else:
-            error = (refused or errors)[0]
+            error = (refused or own or errors)[0]
             self._fail(training, " ".join(str(error).split()) or type(error).__name__)
 
     def _release(self, training: Training) -> None:

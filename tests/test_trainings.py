@@ -12,7 +12,7 @@ import torch
 from builder import waiting
 from builder.results import read_result
 from classifiers.task import Task
-from classifiers.training_processes import Team, Training
+from classifiers.training_processes import Team, Training, perform
 from classifiers.training_starts import MOST_STARTS, counted_start, starts_file
 from classifiers.trainings import perform_trainings
 from generation.checked_files import read_weights
@@ -105,6 +105,10 @@ def test_four_lost_workers_cost_requeues_and_no_more(place: Path, workers: Forke
     assert all(torch.equal(saved[0][name], saved[1][name]) for name in saved[1])
     assert read_result(disturbed.path).values == read_result(alone.path).values
     assert not starts_file(disturbed.path).exists()
+    before = alone.path.stat().st_mtime_ns  # Dask may ask again: the worker with the answer is lost
+    again = workers.cluster.submit(perform, alone, team, key="again")
+    workers.cluster.result(again)
+    assert alone.path.stat().st_mtime_ns == before
 
 
 def test_a_training_that_kills_its_worker_each_time_is_named(

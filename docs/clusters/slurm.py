@@ -16,7 +16,9 @@ def main() -> None:
     """Start it and wait."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=1, help="Slurm jobs, a worker each")
-    parser.add_argument("--gpus", type=int, default=1, help="a job's GPUs, for a training's processes")
+    parser.add_argument(
+        "--gpus", type=int, default=1, help="a job's GPUs, for a training's processes"
+    )
     parser.add_argument("--scheduler-file", default="scheduler.json", help="on shared storage")
     parser.add_argument("--partition", default="gpu")
     parser.add_argument("--time", default="24:00:00", help="a job's time limit")
