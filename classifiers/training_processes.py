@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 LOOK_SECONDS = 0.5
+PRELOAD = [__name__, "classifiers.training", "timm.optim", "accelerate"]
 _stores: dict[str, "TCPStore"] = {}  # by attempt, of those whose first node this worker is
 _ended: set[str] = set()  # attempts that the client has given up
 
@@ -131,10 +132,11 @@ def _silent(total: int) -> Iterator[Callable[[int], None]]:  # noqa: ARG001
 
 def _on_processes(training: Training, team: Team, place: Place) -> None:
     _require_processes(team)
-    spawning = multiprocessing.get_context("spawn")
-    answers = spawning.SimpleQueue()
+    forking = multiprocessing.get_context("forkserver")
+    forking.set_forkserver_preload(PRELOAD)  # a study's next training need not import it again
+    answers = forking.SimpleQueue()
     processes = [
-        spawning.Process(target=_member, args=(index, training, team, place, answers))
+        forking.Process(target=_member, args=(index, training, team, place, answers))
         for index in range(team.processes)
     ]
     try:
