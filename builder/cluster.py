@@ -346,15 +346,10 @@ async def _revive(cluster: "SpecCluster") -> None:
 
 
 def worker_environments(workers: int | None, most: int, each: int = 1) -> list[dict[str, str]]:
-    """One for each worker process, at most `most`: with GPUs, each sees `each` of them.
-
-    UserError where there are GPUs, but fewer.
-    """
+    """One for each worker process, at most `most`: with GPUs, each sees `each` of them."""
     from dask.system import CPU_COUNT  # of this container, not of its host
 
     gpus = visible_gpus()
-    if gpus and len(gpus) < each:
-        raise UserError(f"this machine has {len(gpus)} GPUs, but {each} processes take one each")
     groups = [",".join(gpus[i : i + each]) for i in range(0, len(gpus) - each + 1, each)]
     count = min(workers or len(groups) or CPU_COUNT, most)
     if not groups:

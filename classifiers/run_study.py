@@ -24,6 +24,7 @@ from generation.toml_recipes import recipe_names_in
 if TYPE_CHECKING:
     from classifiers.study_cost import Cost
     from classifiers.study_releases import Missing
+    from classifiers.study_runs import Crew
     from classifiers.training_processes import Team
 
 StudyName = Annotated[
@@ -88,13 +89,15 @@ def run_study(
     """
     chosen = load_study(study)
     from classifiers.study_releases import make_releases, missing_releases
-    from classifiers.study_runs import Crew, choose_settings
+    from classifiers.study_runs import Crew
 
     options = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
     crew = Crew(options, threads, processes, nodes, state_every)
     folder = (out or Path("studies") / chosen.name).absolute()
     missing = missing_releases(chosen)
-    costs = _costs(Planner(chosen, folder, {}, not missing), crew.group)
+    planned = Planner(chosen, folder, {}, not missing)
+    _require_shares(planned, crew.team)
+    costs = _costs(planned, crew.group)
     if dry_run and as_json:
         told = {"releases": list(map(vars, missing)), "costs": list(map(vars, costs))}
         print(json.dumps(told, indent=2))
@@ -104,7 +107,14 @@ def run_study(
         return
     write_atomically(folder / "study.json", (json.dumps(as_record(chosen), indent=2)).encode())
     make_releases(chosen, missing, options)
-    planner = Planner(chosen, folder, {})
+    _conduct(Planner(chosen, folder, {}), crew, as_json)
+
+
+def _conduct(planner: Planner, crew: "Crew", as_json: bool) -> None:
+    """Every training of the study whose releases are there, then the report."""
+    from classifiers.study_runs import choose_settings
+
+    study = planner.study
     _tell_of_colour(planner.runs())
     most = len(planner.runs())
     with open_cluster(crew.cluster, most, lambda line: _say(line, as_json)) as cluster:
@@ -114,10 +124,19 @@ def run_study(
             every = [run for own in tuning.values() for run in own]
             _perform(cluster, every, crew.team, "tuning", as_json)
             settings = choose_settings(planner, tuning)
-            planner = Planner(chosen, folder, settings)
+            planner = replace(planner, changes=settings)
         runs = planner.runs()
-        _perform(cluster, runs, crew.team, chosen.name, as_json)
-    _report(chosen, runs, settings, folder, as_json)
+        _perform(cluster, runs, crew.team, study.name, as_json)
+    _report(study, runs, settings, planner.out, as_json)
+
+
+def _require_shares(planner: Planner, team: "Team") -> None:
+    """UserError for a classifier whose batch the processes of a training cannot share."""
+    from classifiers.training import require_parts
+
+    if team.size > 1:
+        for recipe in {run.model: run.task.recipe for run in planner.runs()}.values():
+            require_parts(recipe, planner.study.real.classes, team.size)
 
 
 def _tell_of_colour(runs: Sequence[Run]) -> None:

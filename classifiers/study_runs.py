@@ -28,6 +28,11 @@ class Crew:
             raise UserError(
                 f"--nodes {self.nodes}: this machine is one; name a cluster with --scheduler"
             )
+        gpus = len(visible_gpus())
+        if 0 < gpus < self.processes and not self.options.foreign:
+            raise UserError(
+                f"--processes {self.processes}: this machine has {gpus} GPUs, and each takes one"
+            )
 
     @property
     def group(self) -> int | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import multiprocessing
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import pytest
 from distributed import Client, Scheduler, Security, SpecCluster, Worker
 
 from builder.cluster import Cluster
+from builder.worker import dask_setup
 from tests.conftest import ROOT
 
 PRELOAD = [
@@ -36,7 +38,9 @@ def run_worker(address: str, resources: dict[str, float], folder: Path) -> None:
         ) as worker:
             await worker.finished()
 
+    os.chdir(folder)  # not the client's
     sys.stderr = (folder / "log").open("a")
+    dask_setup(None)  # type: ignore[arg-type]
     asyncio.run(work())
 
 

@@ -92,8 +92,8 @@ def test_a_training_of_several_processes_has_a_gpu_for_each(monkeypatch: pytest.
     assert (crew.workers, crew.cluster.gpus, crew.cluster.with_children) == (2, 2, True)
     found = cluster.worker_environments(crew.workers, 9, crew.cluster.gpus)
     assert [environment["CUDA_VISIBLE_DEVICES"] for environment in found] == ["0,1", "2,3"]
-    with pytest.raises(UserError, match="has 5 GPUs, but 6 processes take one each"):
-        cluster.worker_environments(None, 9, 6)
+    with pytest.raises(UserError, match="--processes 6: this machine has 5 GPUs, and each"):
+        Crew(ClusterOptions(), processes=6)
     with pytest.raises(UserError, match="--nodes 2: this machine is one"):
         Crew(ClusterOptions(), nodes=2)
 

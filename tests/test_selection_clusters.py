@@ -1,7 +1,6 @@
 """Selections on a running cluster: a thousand classes in colour, a classifier of any size."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ import pytest
 import torch
 
 from builder.results import read_result
+from cards.result_folder import read_folder
+from cards.selection_board import selection_table
 from classifiers.checkpoint import save_classifier
 from generation.checkpoint import save_checkpoint
 from generation.classes import ClassEntry
@@ -22,7 +23,7 @@ from metrics.select_checkpoint import select_checkpoint
 from metrics.select_sampler import select_sampler
 from tests import small_releases
 from tests.conftest import FACTS
-from tests.dask_cluster import DaskCluster
+from tests.forked_workers import forked_workers
 from tests.painter import paint
 from tests.shapes import changed, recipe_toml, write_release
 from tests.tiny_network import tiny_conditioned, tiny_network
@@ -55,14 +56,8 @@ sampler = {{ steps = 2 }}
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """How a command reaches two workers that run in a folder of their own."""
-    folder, before = tmp_path_factory.mktemp("cluster"), Path.cwd()
-    os.chdir(folder)
-    started = DaskCluster(folder / "dask", workers=2, DASK_DISTRIBUTED__WORKER__DAEMON="False")
-    os.chdir(before)
-    options = started.options
-    names = ("scheduler_file", "tls_ca", "tls_cert", "tls_key")
-    yield {name: getattr(options, name) for name in names}
-    started.close()
+    with forked_workers(tmp_path_factory.mktemp("dask"), 2) as workers:
+        yield {"scheduler": workers.cluster.address}
 
 
 def write_recipe(path: Path, classes: tuple[ClassEntry, ...], batch: int, **stages: str) -> Path:
@@ -116,6 +111,9 @@ def test_cas_of_a_thousand_classes_by_a_classifier_of_another_size(
     found = json.loads(capsys.readouterr().out)
     assert found["chosen_by"] == "cas"
     assert found["cas_protocol"]["images"] == {"resolution": 8, "view": view}
+    (report,) = read_folder(tmp_path / "out").selections
+    notes = " ".join(selection_table(report, "key").footnotes)
+    assert "1 images of each class of 8 px brought to 20 px" in notes
     trained = sorted((tmp_path / "out/results").glob("*/cas-*.json"))
     assert [path.name for path in trained] == [f"cas-tiny-8px-1-seed{s}.json" for s in (0, 1)] * 2
     for path in trained:

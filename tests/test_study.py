@@ -396,6 +396,8 @@ def test_dry_run_says_what_it_takes_and_makes_nothing(
     assert "in all 14 trainings" in told
     assert "on 2 workers" in told
     assert not out.exists()
+    with pytest.raises(UserError, match="batch = 32 does not divide over 3 processes"):
+        run_study(str(place / "shapes.toml"), out=out, processes=3, dry_run=True)
 
 
 @pytest.mark.parametrize("recipe", ["", 'recipe = "fashion-mnist"', 'recipe = "fashion"'])

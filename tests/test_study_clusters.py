@@ -1,4 +1,4 @@
-"""run-study on a cluster that runs already: two processes a training, a thousand classes, colour."""
+"""run-study on a running cluster: two processes a training, a thousand classes in colour."""
 
 import json
 from pathlib import Path
