@@ -114,6 +114,7 @@ class Workshop:
 
     def call(self, function: Callable[..., T], *arguments: object) -> T:
         """function(*arguments) on a worker, one torch thread as for a shard."""
+        _ = self.environment  # a running cluster's first worker is waited for without a limit
         future = self.client.submit(_on_one_thread, function, *arguments, pure=False)
         (done,) = completed(self.cluster, [future])
         answer: T = self.cluster.result(done)

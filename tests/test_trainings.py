@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -50,7 +51,7 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedWorkers]
         yield started
 
 
-def training(place: Path, out: Path, steps: int = 20, **settings: object) -> Training:
+def training(place: Path, out: Path, steps: int = 40, **settings: object) -> Training:
     recipe = changed(**settings)
     task = Task(recipe, (f"{place}/real:16:train",), f"{place}/real:16:test", steps=steps)
     return Training(task, 0, out, out.with_suffix(".safetensors"))
@@ -63,29 +64,42 @@ def with_workers(workers: ForkedWorkers, count: int) -> None:
         workers.start()
 
 
-def kill_at_each(
-    workers: ForkedWorkers, file: Path, times: int, victim: Callable[[], int] = lambda: -1
-) -> threading.Thread:
-    """Kill a worker, and start another, each time that `file` is written anew; a few times."""
+def kill_at_each(file: Path, times: int, kill: Callable[[], None]) -> threading.Thread:
+    """Do so each time that `file` is written anew; a few times."""
 
-    def changed_file(before: int) -> int:
+    def written() -> int:
         try:
-            now = file.stat().st_mtime_ns
+            return file.stat().st_mtime_ns
         except FileNotFoundError:
             return 0
-        return now if now != before else 0
 
-    def kill() -> None:
+    def watch() -> None:
         before = 0
         for _ in range(times):
-            wait_until(lambda known=before: changed_file(known) != 0)
-            workers.kill(victim())
-            before = file.stat().st_mtime_ns if file.exists() else 0
-            workers.start()
+            wait_until(lambda known=before: written() not in (0, known))
+            kill()
+            before = written()
 
-    thread = threading.Thread(target=kill, daemon=True)
+    thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     return thread
+
+
+def replaced(workers: ForkedWorkers) -> Callable[[], None]:
+    """A worker is killed, and another one comes."""
+
+    def kill() -> None:
+        workers.kill()
+        workers.start()
+
+    return kill
+
+
+def kill_a_process(workers: ForkedWorkers) -> None:
+    """One that the worker started for a training, as the kernel does for want of memory."""
+    worker = psutil.Process(workers.processes[0].pid)
+    own = [p for server in worker.children() for p in server.children()]
+    own[-1].kill()
 
 
 def test_four_lost_workers_cost_requeues_and_no_more(place: Path, workers: ForkedWorkers) -> None:
@@ -93,7 +107,7 @@ def test_four_lost_workers_cost_requeues_and_no_more(place: Path, workers: Forke
     with_workers(workers, 1)
     disturbed = training(place, place / "disturbed.json", steps=150)
     alone = training(place, place / "alone.json", steps=150)
-    killing = kill_at_each(workers, disturbed.path.with_suffix(".state"), times=4)
+    killing = kill_at_each(disturbed.path.with_suffix(".state"), 4, replaced(workers))
     done: list[Path] = []
     team = Team(threads=1, state_seconds=0)
     perform_trainings(workers.cluster, [disturbed], team, lambda t: done.append(t.path))
@@ -119,7 +133,7 @@ def test_a_training_that_kills_its_worker_each_time_is_named(
     deadly = training(place, place / "deadly.json", steps=10**6)
     follower = replace(training(place, place / "follower.json"), after=deadly.path)
     other = training(place, place / "other.json")
-    killing = kill_at_each(workers, starts_file(deadly.path), MOST_STARTS)
+    killing = kill_at_each(starts_file(deadly.path), MOST_STARTS, replaced(workers))
     done: list[Path] = []
     named = rf"2 of 3 trainings failed; .*deadly.json ended its process {MOST_STARTS} times before"
     with pytest.raises(UserError, match=named):
@@ -164,11 +178,18 @@ def test_starts_count_only_from_one_state_and_only_those_in_vain(tmp_path: Path)
 
 
 def test_two_processes_train_what_one_does(place: Path, workers: ForkedWorkers) -> None:
+    """One of them is killed on the way."""
     with_workers(workers, 1)
     both = training(place, place / "both.json", **VIT)
     one = training(place, place / "one.json", **VIT)
     perform_trainings(workers.cluster, [one], Team(threads=1), lambda _: None)
-    perform_trainings(workers.cluster, [both], Team(threads=1, processes=2), lambda _: None)
+    state = both.path.with_suffix(".state")
+    killing = kill_at_each(state, 1, lambda: kill_a_process(workers))
+    team = Team(threads=1, processes=2, state_seconds=0)
+    perform_trainings(workers.cluster, [both], team, lambda _: None)
+    killing.join(1)
+    assert not killing.is_alive()
+    assert not starts_file(both.path).exists()
     assert read_result(both.path).environment["processes"] == 2
     saved = [read_weights(t.save) for t in (both, one) if t.save]
     for name, weight in saved[1].items():
@@ -180,7 +201,7 @@ def test_two_nodes_of_which_one_is_lost_begin_anew_together(
 ) -> None:
     with_workers(workers, 2)
     shared = training(place, place / "shared.json", steps=120)
-    killing = kill_at_each(workers, shared.path.with_suffix(".state"), times=1)
+    killing = kill_at_each(shared.path.with_suffix(".state"), 1, replaced(workers))
     team = Team(threads=1, nodes=2, state_seconds=0)
     perform_trainings(workers.cluster, [shared], team, lambda _: None)
     killing.join(1)
