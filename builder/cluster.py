@@ -1,7 +1,7 @@
 """The Dask cluster of a build: one on this machine, or one that runs already."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -49,7 +49,11 @@ SETTINGS: dict[str, Any] = {
 @dataclass(frozen=True)
 class ClusterOptions:
     """Where to build. Without `scheduler` or `scheduler_file`: on this machine, with `workers`
-    processes; None: one a GPU, else one a core."""
+    processes; None: one a GPU, else one a core.
+
+    gpus: that each process of this machine sees. with_children: they may start processes of their
+    own, as trainings do; a running cluster's workers must have been started so.
+    """
 
     workers: int | None = None
     scheduler: str | None = None
@@ -57,6 +61,8 @@ class ClusterOptions:
     tls_ca: Path | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    gpus: int = 1
+    with_children: bool = False
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
@@ -134,14 +140,29 @@ class Cluster:
             return sum(self.client.nthreads().values())
 
     def submit(
-        self, function: Callable[..., Any], *arguments: object, key: "Key", priority: int = 0
+        self,
+        function: Callable[..., Any],
+        *arguments: object,
+        key: "Key",
+        priority: int = 0,
+        resources: Mapping[str, float] | None = None,
+        worker: str | None = None,
     ) -> "Future":
         """Have function(*arguments) done by a worker, as `key`; a higher priority goes first.
 
-        Keys of one first item make a group of tasks.
+        Keys of one first item make a group of tasks. resources: that it holds meanwhile, of those
+        that workers state. worker: the address of the only one that may do it.
         """
         with self._reached():
-            return self.client.submit(function, *arguments, key=key, priority=priority, pure=False)
+            return self.client.submit(
+                function,
+                *arguments,
+                key=key,
+                priority=priority,
+                resources=resources or None,
+                workers=None if worker is None else [worker],
+                pure=False,
+            )
 
     def result(self, future: "Future") -> Any:
         """What the function of a future that is done returned; raises what it raised."""
@@ -156,11 +177,28 @@ class Cluster:
                 own = error  # its worker was lost with the result, and the next one failed
         raise own
 
+    def resources(self) -> dict[str, dict[str, float]]:
+        """By worker's address, what it states to have, such as {"GPU": 4.0}."""
+        with self._reached():
+            workers = self.client.scheduler_info(n_workers=-1)["workers"]
+            return {address: dict(about["resources"]) for address, about in workers.items()}
+
     def run_everywhere(self, function: Callable[..., Any], *arguments: object) -> None:
         """function(*arguments) on every worker there is, whatever some of them make of it."""
         if self.threads():
             with self._reached():
                 self.client.run(function, *arguments, on_error="ignore")
+
+    def run_on(
+        self, workers: Sequence[str], function: Callable[..., Any], *arguments: object
+    ) -> dict[str, Any]:
+        """What function(*arguments) returns on each of `workers` that is there, beside its task."""
+        here = [worker for worker in workers if worker in self.resources()]
+        if not here:
+            return {}
+        with self._reached():
+            found = self.client.run(function, *arguments, workers=here, on_error="ignore")
+            return dict(found)
 
     def restart(self, worker: str) -> None:
         """Give the worker a new process; one that has no nanny, is gone or slow is left alone."""
@@ -259,12 +297,12 @@ def _local_cluster(
     dashboard listen on this machine alone."""
     import dask
 
-    environments = worker_environments(options.workers, most)
+    environments = worker_environments(options.workers, most, options.gpus)
     with dask.config.set({"logging": SETTINGS["logging"]}):
         # Reads its log level once. Imported within its own settings it would lose all of them when
         # these end, and a second cluster could not open.
         from distributed import Client
-    with dask.config.set(SETTINGS):
+    with dask.config.set({**SETTINGS, "distributed.worker.daemon": not options.with_children}):
         cluster = _start_cluster(environments)
         try:
             with Client(cluster) as client:
@@ -307,10 +345,13 @@ async def _revive(cluster: "SpecCluster") -> None:
             await cluster
 
 
-def worker_environments(workers: int | None, most: int) -> list[dict[str, str]]:
-    """One for each worker process, at most `most`: with GPUs, each sees one of them."""
+def worker_environments(workers: int | None, most: int, each: int = 1) -> list[dict[str, str]]:
+    """One for each worker process, at most `most`: with GPUs, each sees `each` of them."""
     from dask.system import CPU_COUNT  # of this container, not of its host
 
     gpus = visible_gpus()
-    count = min(workers or len(gpus) or CPU_COUNT, most)
-    return [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {} for i in range(count)]
+    groups = [",".join(gpus[i : i + each]) for i in range(0, len(gpus) - each + 1, each)]
+    count = min(workers or len(groups) or CPU_COUNT, most)
+    if not groups:
+        return [{} for _ in range(count)]
+    return [{"CUDA_VISIBLE_DEVICES": groups[i % len(groups)]} for i in range(count)]

@@ -6,13 +6,14 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from builder.build import BuildPlan, write_release
 from builder.cluster import Cluster, ClusterOptions, open_cluster
-from builder.engine import run_jobs
-from builder.environment import own_environment
+from builder.engine import first_environment, run_jobs
+from builder.environment import Environment, own_environment
 from builder.interrupt import interruptible
 from builder.manifest import ShardRecord
 from builder.markers import committed_records, marker_name, sidecar_name
@@ -45,10 +46,10 @@ class _Errand(WrappedJob):
 
 
 class _Site:
-    """One of the releases: its jobs, and which of them are done."""
+    """One of the releases: its jobs, which of them are done, and with what they are made."""
 
-    def __init__(self, plan: BuildPlan) -> None:
-        self.plan = plan
+    def __init__(self, plan: BuildPlan, environment: Environment) -> None:
+        self.plan, self._environment = plan, environment
         self.jobs = plan.jobs()
         self.done = known_records(plan.release, self.jobs)
 
@@ -59,7 +60,7 @@ class _Site:
         """README and manifest as soon as the last shard is there."""
         if len(self.done) == len(self.jobs):
             records = tuple(self.done[job.path] for job in self.jobs)
-            write_release(self.plan, Outcome(records, (), (), (own_environment(),)))
+            write_release(self.plan, Outcome(records, (), (), (self._environment,)))
 
 
 class Workshop:
@@ -69,18 +70,43 @@ class Workshop:
     folder: holds the releases and a state file of its own.
     """
 
-    def __init__(self, stack: ExitStack, folder: Path, workers: int | None, most: int) -> None:
-        self._stack, self._folder = stack, folder.absolute()
-        self._workers, self._most = workers, most
+    def __init__(
+        self,
+        stack: ExitStack,
+        folder: Path,
+        options: ClusterOptions,
+        most: int,
+        say: Callable[[str], None],
+    ) -> None:
+        self._stack, self._folder, self._say = stack, folder.absolute(), say
+        self._options, self._most = options, most
         self._started: Cluster | None = None
 
     @property
     def cluster(self) -> Cluster:
         """Started now, if it was not."""
         if self._started is None:
-            opened = open_cluster(ClusterOptions(self._workers), self._most, lambda _: None)
+            opened = open_cluster(self._options, self._most, self._say)
             self._started = self._stack.enter_context(opened)
         return self._started
+
+    @cached_property
+    def environment(self) -> Environment:
+        """What every worker must have: of a running cluster, what its first one has.
+
+        UserError if that has other versions than this process, which plans and finishes.
+        """
+        own = own_environment()
+        if not self._options.foreign:
+            return own
+        with interruptible() as events:
+            found = first_environment(self.cluster, events)
+        if difference := replace(own, device=found.device).difference(found):
+            raise UserError(
+                f"the workers at {self.cluster.address} have {difference} as here: images would "
+                "differ; make them the same"
+            )
+        return found
 
     @property
     def client(self) -> "Client":
@@ -88,6 +114,7 @@ class Workshop:
 
     def call(self, function: Callable[..., T], *arguments: object) -> T:
         """function(*arguments) on a worker, one torch thread as for a shard."""
+        _ = self.environment  # a running cluster's first worker is waited for without a limit
         future = self.client.submit(_on_one_thread, function, *arguments, pure=False)
         (done,) = completed(self.cluster, [future])
         answer: T = self.cluster.result(done)
@@ -100,8 +127,8 @@ class Workshop:
         of device, or if a shard kept failing, after all others are made.
         """
         for plan in plans:
-            _take_up(plan)
-        sites = [_Site(plan) for plan in plans]
+            _take_up(plan, self.environment)
+        sites = [_Site(plan, self.environment) for plan in plans]
         for site in sites:
             for record in site.done.values():
                 on_done(record)
@@ -120,6 +147,24 @@ class Workshop:
                     "the others are done: rerun to try again"
                 )
 
+    def adopt(self, source: ReleasePath, plan: BuildPlan) -> int:
+        """Link into `plan`'s release those of its shards that the release `source` has finished.
+
+        A shard's name holds the hash of all that decides its bytes, so what has the name and the
+        fingerprint is the very shard. Returns how many there were. The marker comes last.
+        """
+        _take_up(plan, self.environment)
+        have = committed_records(plan.release, plan.shards)
+        offered = committed_records(source, plan.shards)
+        wanted = [path for path in offered if path not in have]
+        for path in wanted:
+            names = [path, sidecar_name(path), marker_name(path)]
+            if offered[path].rejections_sha256:
+                names.insert(0, offered[path].rejections_path)
+            for name in names:
+                _link(source / name, plan.release / name)
+        return len(wanted)
+
     def _run(
         self,
         errands: Sequence[_Errand],
@@ -128,7 +173,7 @@ class Workshop:
     ) -> list[Failure]:
         failures = []
         state = sha256_file(self._folder / STATE_FILE)
-        terms = Terms(uuid.uuid4().hex, own_environment(), state)
+        terms = Terms(uuid.uuid4().hex, self.environment, state)
         with interruptible() as events:
             for result in run_jobs(self.cluster, errands, terms, events):
                 if isinstance(result, Failure):
@@ -143,42 +188,28 @@ class Workshop:
 
 
 @contextmanager
-def workshop(folder: Path, workers: int | None, most: int) -> Iterator[Workshop]:
-    """A Workshop of at most `most` processes on this machine."""
+def workshop(
+    folder: Path,
+    options: ClusterOptions,
+    most: int,
+    say: Callable[[str], None] = lambda _: None,
+) -> Iterator[Workshop]:
+    """A Workshop on the cluster that `options` name, of at most `most` processes if on this
+    machine; `say` gets remarks."""
     with ExitStack() as stack:
-        yield Workshop(stack, folder, workers, most)
+        yield Workshop(stack, folder, options, most, say)
 
 
-def adopt_shards(source: ReleasePath, plan: BuildPlan) -> int:
-    """Link into `plan`'s release those of its shards that the release `source` has finished.
-
-    A shard's name holds the hash of all that decides its bytes, so what has the name and the
-    fingerprint is the very shard. Returns how many there were. The marker comes last.
-    """
-    _take_up(plan)
-    have = committed_records(plan.release, plan.shards)
-    offered = committed_records(source, plan.shards)
-    wanted = [path for path in offered if path not in have]
-    for path in wanted:
-        names = [path, sidecar_name(path), marker_name(path)]
-        if offered[path].rejections_sha256:
-            names.insert(0, offered[path].rejections_path)
-        for name in names:
-            _link(source / name, plan.release / name)
-    return len(wanted)
-
-
-def _take_up(plan: BuildPlan) -> None:
-    """Say what the folder is going to hold, and with what it is made: this environment alone."""
-    own = own_environment()
+def _take_up(plan: BuildPlan, environment: Environment) -> None:
+    """Say what the folder is going to hold, and with what it is made: that environment alone."""
     for earlier in plan.state.environments:
-        if difference := earlier.difference(own):
+        if difference := earlier.difference(environment):
             raise UserError(
                 f"{plan.release} was not made with what is here: {difference}; go on where it was "
                 "begun, or name another --out"
             )
     clear_quarantine(plan.release)
-    write_state(plan.release, replace(plan.state, environments=(own,)))
+    write_state(plan.release, replace(plan.state, environments=(environment,)))
 
 
 def _on_one_thread(function: Callable[..., T], *arguments: object) -> T:

@@ -110,9 +110,13 @@ def _footnotes(report: SelectionReport) -> list[str]:
     notes = ["Square brackets are 95% intervals."]
     if report.cas_protocol is not None:
         protocol = report.cas_protocol
+        images = protocol.get("images")
+        sides = (images["resolution"], protocol["settings"]["resolution"]) if images else None
+        resized = f" of {sides[0]} px brought to {sides[1]} px" if sides else ""
         notes.append(
-            f"CAS: {protocol['classifier']}, {protocol['per_class']:,} images of each class, "
-            f"classifier seeds {', '.join(map(str, protocol['seeds']))}; intervals over seeds."
+            f"CAS: {protocol['classifier']}, {protocol['per_class']:,} images of each "
+            f"class{resized}, classifier seeds {', '.join(map(str, protocol['seeds']))}; "
+            "intervals over seeds."
         )
     if (regret := report.regret_of_fd) is not None:
         ends = (

@@ -307,6 +307,11 @@ def _loader(
     if isinstance(data.data, EncodedImages):
         processes = loaders
         data = replace(data, data=data.data.mapped_alone()) if processes else data
+    if processes and multiprocessing.current_process().daemon:
+        raise UserError(
+            "this Dask worker may not start processes that decode images: start workers with "
+            "DASK_DISTRIBUTED__WORKER__DAEMON=False in their environment"
+        )
     augmented = data.seed is not None and data.recipe.augmentation.one_by_one
     return DataLoader(
         data,

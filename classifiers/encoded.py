@@ -235,7 +235,7 @@ def index_images(
             for name, sha256 in files
         ]
         rows = pa.concat_tables(found).unify_dictionaries().sort_by("image_id").combine_chunks()
-        mapped = None
+        mapped, schema = None, found[0].schema
     else:
         require_listed_sizes(release, config, split)
         mapped = _noted_file(release, noted, cache)
@@ -243,9 +243,10 @@ def index_images(
         if split in PSEUDO_SPLITS:
             rows, mapped = of_part(rows, split, release / noted[0]), None
         advance(len(rows))
-    first = release / files[0][0]
-    with readable(first):
-        ids, names = class_labels(shard_schema(first))
+        first = release / files[0][0]
+        with readable(first):
+            schema = shard_schema(first)
+    ids, names = class_labels(schema)
     return EncodedImages(rows, release, ids, names, mapped, remote)
 
 
@@ -305,4 +306,4 @@ def _search_file(path: Path) -> pa.Table:
         "size": pa.array(sizes, pa.int32()),
         "sha256": pa.nulls(len(table), pa.binary(32)),
     }
-    return pa.table(columns)
+    return pa.table(columns).replace_schema_metadata(table.schema.metadata)

@@ -5,14 +5,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from builder.cluster import ClusterOptions
+from builder.cluster import Cluster, ClusterOptions, open_cluster
 from classifiers.default_recipe import lost_colour
+from classifiers.experiment import STATE_SECONDS
 from classifiers.study import BUILTIN, Study, as_record, load_study
 from classifiers.study_plan import Planner, Run
+from classifiers.train_classifier import StateEvery
 from generation.command import run_command
 from generation.commit import write_atomically
 from generation.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
@@ -22,6 +24,8 @@ from generation.toml_recipes import recipe_names_in
 if TYPE_CHECKING:
     from classifiers.study_cost import Cost
     from classifiers.study_releases import Missing
+    from classifiers.study_runs import Crew
+    from classifiers.training_processes import Team
 
 StudyName = Annotated[
     str,
@@ -33,7 +37,15 @@ Out = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it takes, and stop.")]
 Threads = Annotated[
     int | None,
-    typer.Option(min=1, help="Cores of each training; by default 1, with GPUs the share of each."),
+    typer.Option(min=1, help="Cores of each process; by default 1, with GPUs the share of each."),
+]
+Processes = Annotated[
+    int,
+    typer.Option(min=1, help="Processes of a training on each of its nodes, a GPU each if any."),
+]
+Nodes = Annotated[
+    int,
+    typer.Option(min=1, help="Workers of a running cluster that a training takes, on a node each."),
 ]
 
 
@@ -47,6 +59,9 @@ def run_study(
     out: Out = None,
     workers: Workers = None,
     threads: Threads = None,
+    processes: Processes = 1,
+    nodes: Nodes = 1,
+    state_every: StateEvery = STATE_SECONDS,
     scheduler: Scheduler = None,
     scheduler_file: SchedulerFile = None,
     tls_ca: TlsCa = None,
@@ -67,17 +82,22 @@ def run_study(
       run-study minutes
       run-study fashion-mnist --dry-run
       run-study mine.toml --workers 4 --threads 2 --out studies/mine
+      run-study fashion-mnist --processes 2 --state-every 30
+
+    \b
+      run-study imagenet --scheduler-file /shared/scheduler.json --processes 4 --nodes 2
     """
     chosen = load_study(study)
     from classifiers.study_releases import make_releases, missing_releases
-    from classifiers.study_runs import Crew, choose_settings, hired
+    from classifiers.study_runs import Crew
 
     options = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
-    crew = Crew(options, threads)
-    threads = crew.group
+    crew = Crew(options, threads, processes, nodes, state_every)
     folder = (out or Path("studies") / chosen.name).absolute()
     missing = missing_releases(chosen)
-    costs = _costs(Planner(chosen, folder, {}, not missing), threads)
+    planned = Planner(chosen, folder, {}, not missing)
+    _require_shares(planned, crew.team)
+    costs = _costs(planned, crew.group)
     if dry_run and as_json:
         told = {"releases": list(map(vars, missing)), "costs": list(map(vars, costs))}
         print(json.dumps(told, indent=2))
@@ -86,21 +106,37 @@ def run_study(
     if dry_run:
         return
     write_atomically(folder / "study.json", (json.dumps(as_record(chosen), indent=2)).encode())
-    make_releases(chosen, missing, workers)
-    planner = Planner(chosen, folder, {})
+    make_releases(chosen, missing, options)
+    _conduct(Planner(chosen, folder, {}), crew, as_json)
+
+
+def _conduct(planner: Planner, crew: "Crew", as_json: bool) -> None:
+    """Every training of the study whose releases are there, then the report."""
+    from classifiers.study_runs import choose_settings
+
+    study = planner.study
     _tell_of_colour(planner.runs())
-    with hired(crew, len(planner.runs()), lambda line: _say(line, as_json)) as cluster:
+    most = len(planner.runs())
+    with open_cluster(crew.cluster, most, lambda line: _say(line, as_json)) as cluster:
         settings: dict[int, tuple[str, ...]] = {}
         tuning = planner.tuning_runs()
         if tuning:
-            _perform(
-                cluster, [r for own in tuning.values() for r in own], threads, "tuning", as_json
-            )
+            every = [run for own in tuning.values() for run in own]
+            _perform(cluster, every, crew.team, "tuning", as_json)
             settings = choose_settings(planner, tuning)
-            planner = Planner(chosen, folder, settings)
+            planner = replace(planner, changes=settings)
         runs = planner.runs()
-        _perform(cluster, runs, threads, chosen.name, as_json)
-    _report(chosen, runs, settings, folder, as_json)
+        _perform(cluster, runs, crew.team, study.name, as_json)
+    _report(study, runs, settings, planner.out, as_json)
+
+
+def _require_shares(planner: Planner, team: "Team") -> None:
+    """UserError for a classifier whose batch the processes of a training cannot share."""
+    from classifiers.training import require_parts
+
+    if team.size > 1:
+        for recipe in {run.model: run.task.recipe for run in planner.runs()}.values():
+            require_parts(recipe, planner.study.real.classes, team.size)
 
 
 def _tell_of_colour(runs: Sequence[Run]) -> None:
@@ -138,21 +174,13 @@ def _tell(
         print(line, file=file, flush=True)
 
 
-def _perform(
-    cluster: Any, runs: Sequence[Run], threads: int | None, label: str, quiet: bool
-) -> None:
-    from classifiers.study_runs import perform_runs
+def _perform(cluster: Cluster, runs: Sequence[Run], team: "Team", label: str, quiet: bool) -> None:
+    from classifiers.trainings import perform_trainings
 
-    total = sum({run.path: run.seen for run in runs}.values())
-    done: set[Path] = set()
-    with progress_bar(total, label, "images", quiet=quiet) as advance:
-
-        def note(run: Run) -> None:
-            if run.path not in done:
-                done.add(run.path)
-                advance(run.seen)
-
-        perform_runs(cluster, runs, threads, note)
+    seen = {run.path: run.seen for run in runs}
+    with progress_bar(sum(seen.values()), label, "images", quiet=quiet) as advance:
+        trainings = [run.training for run in runs]
+        perform_trainings(cluster, trainings, team, lambda done: advance(seen[done.path]))
 
 
 def _report(

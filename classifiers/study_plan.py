@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from classifiers.experiment import is_finished
 from classifiers.recipe import ClassifierRecipe, load_recipe
 from classifiers.study import Arm, Budget, GeneratedSet, Study
 from classifiers.task import Task
+from classifiers.training_processes import Training
 from generation.errors import UserError
 from generation.image_sets import first_of_each, iterate_tables
 from generation.storage import release_path
@@ -48,9 +48,14 @@ class Run:
     after: Path | None = None
 
     @property
+    def training(self) -> Training:
+        """As a worker does it."""
+        return Training(self.task, self.seed, self.path, self.save, self.after)
+
+    @property
     def finished(self) -> bool:
         """Whether an earlier call of the study made it, predictions and all."""
-        return is_finished(self.path, self.save)
+        return self.training.finished
 
     @property
     def predictions(self) -> Path:

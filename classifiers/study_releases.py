@@ -4,7 +4,9 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 
+from builder.cluster import ClusterOptions
 from builder.manifest import read_manifest
 from builder.recipe import load_recipe
 from classifiers.study import GeneratedSet, Study, needed_per_class
@@ -54,7 +56,7 @@ def missing_releases(study: Study) -> list[Missing]:
     return list(found.values())
 
 
-def make_releases(study: Study, missing: Sequence[Missing], workers: int | None) -> None:
+def make_releases(study: Study, missing: Sequence[Missing], options: ClusterOptions) -> None:
     """Import and build them, so that every arm trains on as many images as planned.
 
     UserError, before any is begun, for one that names no recipe; then for one whose shards keep
@@ -65,7 +67,7 @@ def make_releases(study: Study, missing: Sequence[Missing], workers: int | None)
             raise UserError(f"study {study.name}: {one.as_line()}")
     for one in missing:
         with redirect_stdout(sys.stderr):
-            code = _make(one, study.real.views, workers)
+            code = _make(one, study.real.views, options)
         if code:
             raise UserError(
                 f"study {study.name}: {one.release} lacks shards that kept failing, so an arm "
@@ -79,15 +81,23 @@ def make_releases(study: Study, missing: Sequence[Missing], workers: int | None)
         )
 
 
-def _make(one: Missing, views: Sequence[int], workers: int | None) -> int:
-    """As `build-dataset` does; its exit code."""
+def _make(one: Missing, views: Sequence[int], options: ClusterOptions) -> int:
+    """As `build-dataset` does on that cluster; its exit code."""
     from builder.build_dataset import build_dataset
 
+    build = partial(
+        build_dataset,
+        out=one.release,
+        workers=options.workers,
+        scheduler=options.scheduler,
+        scheduler_file=options.scheduler_file,
+        tls_ca=options.tls_ca,
+        tls_cert=options.tls_cert,
+        tls_key=options.tls_key,
+    )
     if one.wanted is None:
-        sides = ",".join(map(str, views))
-        return build_dataset(real=one.source, out=one.release, views=sides, workers=workers)
-    recipe = one.source or ""
-    return build_dataset(recipe=recipe, per_class=one.wanted, out=one.release, workers=workers)
+        return build(real=one.source, views=",".join(map(str, views)))
+    return build(recipe=one.source or "", per_class=one.wanted)
 
 
 def _generated(study: Study, generated: GeneratedSet, size: int | str) -> Missing:

@@ -1,33 +1,42 @@
-"""Doing the trainings of a study: one at a time on each worker of one Dask cluster."""
+"""Who does the trainings of a study, and what tuning chose."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from builder.cluster import SETTINGS, Cluster, ClusterOptions, open_cluster
+from builder.cluster import ClusterOptions
 from builder.environment import visible_gpus
 from builder.results import read_result
-from builder.waiting import completed
-from builder.worker import require_one_thread
-from classifiers.experiment import run_experiment
+from classifiers.experiment import STATE_SECONDS
 from classifiers.study_plan import Planner, Run
+from classifiers.training_processes import Team
 from generation.errors import UserError
-
-if TYPE_CHECKING:
-    from distributed import Future
 
 
 @dataclass(frozen=True)
 class Crew:
-    """Who trains. threads: cores of each training, as the user gave them."""
+    """Who trains. threads: cores of each process, as the user gave them; processes: of a training
+    on each of its nodes; state_seconds: between the states that an interrupted one goes on from."""
 
     options: ClusterOptions
-    threads: int | None
+    threads: int | None = None
+    processes: int = 1
+    nodes: int = 1
+    state_seconds: float = STATE_SECONDS
+
+    def __post_init__(self) -> None:
+        if self.nodes > 1 and not self.options.foreign:
+            raise UserError(
+                f"--nodes {self.nodes}: this machine is one; name a cluster with --scheduler"
+            )
+        gpus = len(visible_gpus())
+        if 0 < gpus < self.processes and not self.options.foreign:
+            raise UserError(
+                f"--processes {self.processes}: this machine has {gpus} GPUs, and each takes one"
+            )
 
     @property
     def group(self) -> int | None:
-        """Torch threads, and processes that decode, of each training; None: all its machine has."""
+        """Torch threads, and processes that decode, of each process; None: all its machine has."""
         from dask.system import CPU_COUNT
 
         if self.threads is not None or self.options.foreign:
@@ -40,74 +49,20 @@ class Crew:
         """How many trainings go on at once on this machine."""
         from dask.system import CPU_COUNT
 
-        gpus = len(visible_gpus())
-        return self.options.workers or gpus or max(1, CPU_COUNT // (self.group or 1))
+        each = self.processes if visible_gpus() else (self.group or 1) * self.processes
+        return self.options.workers or max(1, (len(visible_gpus()) or CPU_COUNT) // each)
 
+    @property
+    def cluster(self) -> ClusterOptions:
+        """Whose processes may start others: those that decode images, those of a training."""
+        if self.options.foreign:
+            return self.options
+        return ClusterOptions(self.workers, gpus=self.processes, with_children=True)
 
-@contextmanager
-def hired(crew: Crew, most: int, say: Callable[[str], None]) -> Iterator[Cluster]:
-    """The cluster. Its processes may start others: those that decode images."""
-    import dask
-
-    with dask.config.set({"logging": SETTINGS["logging"]}):
-        import distributed  # noqa: F401 - first imported within a setting it loses all others after
-    options = crew.options
-    if not options.foreign:
-        options = ClusterOptions(crew.workers)
-    with (
-        dask.config.set({"distributed.worker.daemon": False}),
-        open_cluster(options, most, say) as cluster,
-    ):
-        yield cluster
-
-
-def perform_runs(
-    cluster: Cluster, runs: Sequence[Run], threads: int | None, on_done: Callable[[Run], None]
-) -> None:
-    """Do every run that no earlier call finished; rerun it to go on.
-
-    Raises UserError in the end if some failed, when all others are done.
-    """
-    futures: dict[str, Future] = {}
-    waiting: dict[str, Run] = {}
-    for run in runs:
-        if run.finished:
-            on_done(run)
-        elif str(run.path) not in futures:
-            after = futures.get(str(run.after))
-            key = str(run.path)
-            futures[key] = cluster.client.submit(perform, run, threads, after, pure=False)
-            waiting[str(futures[key].key)] = run
-    failures = {}
-    for future in completed(cluster, list(futures.values())):
-        run = waiting[str(future.key)]
-        error = future.exception()
-        if error is None:
-            on_done(run)
-        else:
-            failures[str(run.path)] = " ".join(str(error).split()) or type(error).__name__
-    if failures:
-        path, reason = next(iter(failures.items()))
-        raise UserError(
-            f"{len(failures)} of {len(waiting)} trainings failed; {path}: {reason[:400]}; "
-            "the others are done: rerun to try again"
-        )
-
-
-def perform(run: Run, threads: int | None, after: object = None) -> None:  # noqa: ARG001
-    """One training, on a worker. after: the future of the run it starts from, which is done."""
-    import torch
-
-    require_one_thread()
-    if threads is not None:
-        torch.set_num_threads(threads)
-    run.path.parent.mkdir(parents=True, exist_ok=True)
-    run_experiment(run.task.read(), run.seed, run.path, _silent, save=run.save, loaders=threads)
-
-
-@contextmanager
-def _silent(total: int) -> Iterator[Callable[[int], None]]:  # noqa: ARG001
-    yield lambda _: None
+    @property
+    def team(self) -> Team:
+        """What does each training."""
+        return Team(self.group, self.processes, self.nodes, self.state_seconds)
 
 
 def choose_settings(

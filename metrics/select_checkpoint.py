@@ -1,17 +1,18 @@
 """The command `select-checkpoint`."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from builder.cluster import ClusterOptions
 from builder.recipe import Recipe, load_recipe
-from generation.checkpoint_files import checkpoint_sha256, resolve_checkpoint
+from classifiers.study_runs import Crew
 from generation.command import run_command
 from generation.errors import UserError
-from generation.options import Json
+from generation.generators import TrainedCheckpoint, trained_checkpoint
+from generation.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey
 from metrics.extractors import DEFAULT_EXTRACTOR
 from metrics.score_release import CACHE
 from metrics.selecting import Course
@@ -55,6 +56,11 @@ def select_checkpoint(
     cache: Cache = CACHE,
     device: Device = "auto",
     workers: SomeWorkers = None,
+    scheduler: Scheduler = None,
+    scheduler_file: SchedulerFile = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     split: Split = SPLIT,
     test: Test = None,
     dry_run: DryRun = False,
@@ -74,19 +80,24 @@ def select_checkpoint(
         --data releases/fashion-mnist-real --out runs/base
       select-checkpoint runs/base --recipe fashion-mnist \\
         --real releases/fashion-mnist-real --per-class 20 --out selections/base
+
+    \b
+      select-checkpoint /shared/runs/base --recipe mine.toml --real /shared/real \
+        --scheduler-file /shared/scheduler.json --out /shared/selections/base
     """
     require_tuning(split if test is None else test)
     require_places(out, cache, device)
+    options = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
     chosen = load_recipe(recipe)
-    folders = [folder for run in runs for folder in kept_checkpoints(run)]
-    resolution = _common_resolution(folders)
-    _require_distinct(folders)
-    points = [_point(chosen, resolution, folder) for folder in folders]
+    found = [trained_checkpoint(folder) for run in runs for folder in kept_checkpoints(run)]
+    resolution = _common_resolution(found)
+    _require_distinct(found)
+    points = [_point(chosen, checkpoint) for checkpoint in found]
     if len({point.name for point in points}) < len(points):
         raise UserError("several RUN folders have one name: rename one")
     selection = Selection(chosen, resolution, real, per_class, extractor, out)
     require_tuning_unseen([*selection.parents, *(p.recipe.chain(resolution)[-1] for p in points)])
-    course = Course(selection, points, None, 0, workers, cache, device, as_json)
+    course = Course(selection, points, None, 0, Crew(options), cache, device, as_json)
 
     def draw(document: dict[str, Any]) -> list[Path]:
         from metrics.selection_pictures import draw_checkpoints
@@ -111,29 +122,21 @@ def kept_checkpoints(run: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name))
 
 
-def _common_resolution(folders: Sequence[Path]) -> int:
+def _common_resolution(found: Sequence[TrainedCheckpoint]) -> int:
     """Of the stage that all checkpoints are of; UserError if they are of several."""
-    resolutions = {}
-    for folder in folders:
-        resolutions[_resolution(resolve_checkpoint(str(folder)) / "stage.json")] = folder
+    resolutions = {checkpoint.resolution: checkpoint.folder for checkpoint in found}
     if len(resolutions) > 1:
         listed = ", ".join(f"{folder} ({r} px)" for r, folder in sorted(resolutions.items()))
         raise UserError(f"checkpoints of several stages: {listed}; select for one stage at a time")
     return next(iter(resolutions))
 
 
-def _resolution(stage_file: Path) -> int:
-    try:
-        return int(json.loads(stage_file.read_bytes())["resolution"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{stage_file} cannot be read: {error}") from None
-
-
-def _require_distinct(folders: Sequence[Path]) -> None:
+def _require_distinct(found: Sequence[TrainedCheckpoint]) -> None:
     """UserError for two checkpoints of the same weights, as of a run and a copy of it."""
     by_hash: dict[str, Path] = {}
-    for folder in folders:
-        same = by_hash.setdefault(checkpoint_sha256(resolve_checkpoint(str(folder))), folder)
+    for checkpoint in found:
+        folder = checkpoint.folder
+        same = by_hash.setdefault(checkpoint.sha256, folder)
         if same is not folder:
             raise UserError(
                 f"{same} and {folder} are the same checkpoint: leave out the copied RUN, or the "
@@ -141,9 +144,14 @@ def _require_distinct(folders: Sequence[Path]) -> None:
             )
 
 
-def _point(recipe: Recipe, resolution: int, folder: Path) -> Point:
+def _point(recipe: Recipe, checkpoint: TrainedCheckpoint) -> Point:
+    folder, resolution = checkpoint.folder, checkpoint.resolution
     run, step = folder.parent.parent.resolve().name, int(folder.name)
-    changes = {"checkpoint": str(folder.resolve()), "sha256": None, "generator": "pixel-unet"}
+    changes = {
+        "checkpoint": str(folder.resolve()),
+        "sha256": None,
+        "generator": checkpoint.generator,
+    }
     recipe.chain(resolution, "the checkpoints' resolution,")  # names the stages, if not this one
     changed = with_stage(recipe, resolution, changes)
     return Point(f"{run}-{step:06d}", {"run": run, "step": step}, changed)

@@ -1,20 +1,29 @@
 """The command `select-sampler`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from builder.cluster import ClusterOptions
 from builder.recipe import load_recipe
+from classifiers.default_recipe import default_recipe, lost_colour
+from classifiers.experiment import STATE_SECONDS
+from classifiers.recipe import ClassifierRecipe
 from classifiers.recipe import load_recipe as load_classifier
+from classifiers.sources import open_source
+from classifiers.study_runs import Crew
 from classifiers.train_classifier import parse_seeds
 from generation.command import run_command
-from generation.options import Json
+from generation.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey
+from generation.timm_classifier import require_fitting
 from metrics.extractors import DEFAULT_EXTRACTOR
 from metrics.score_release import CACHE
 from metrics.selecting import Course
 from metrics.selection import SPLIT, Point, Selection, require_tuning, require_tuning_unseen
-from metrics.selection_cas import CasSettings, require_stage
+from metrics.selection_cas import CasSettings
+from metrics.selection_cas import cas_stage as asked_stage
 from metrics.selection_options import (
     Cache,
     Device,
@@ -23,6 +32,7 @@ from metrics.selection_options import (
     Real,
     SomeWorkers,
     Split,
+    StateEvery,
     Test,
     require_places,
 )
@@ -49,7 +59,17 @@ CasAll = Annotated[bool, typer.Option("--cas-all", help="Every point gets a CAS.
 CasPerClass = Annotated[
     int | None, typer.Option(min=1, help="Images to train on; by default as --per-class.")
 ]
-Classifier = Annotated[str, typer.Option(help="Classifier recipe for CAS.")]
+CasStage = Annotated[
+    int | None,
+    typer.Option(
+        help="Resolution of the images for CAS; by default the classifier's own where the recipe "
+        "goes on to it, else the stage's, brought to the classifier's size."
+    ),
+]
+Classifier = Annotated[
+    str | None,
+    typer.Option(help="Classifier recipe for CAS; by default a small one that sees their colour."),
+]
 Seeds = Annotated[str, typer.Option(help="Classifier seeds.")]
 
 
@@ -72,12 +92,19 @@ def select_sampler(
     short_list: ShortList = 4,
     cas_all: CasAll = False,
     cas_per_class: CasPerClass = None,
-    classifier: Classifier = "fashion-mnist-small",
+    cas_stage: CasStage = None,
+    classifier: Classifier = None,
     seeds: Seeds = "0,1,2",
+    state_every: StateEvery = STATE_SECONDS,
     extractor: ExtractorName = DEFAULT_EXTRACTOR,
     cache: Cache = CACHE,
     device: Device = "auto",
     workers: SomeWorkers = None,
+    scheduler: Scheduler = None,
+    scheduler_file: SchedulerFile = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     split: Split = SPLIT,
     test: Test = None,
     dry_run: DryRun = False,
@@ -101,25 +128,52 @@ def select_sampler(
       select-sampler --recipe fashion-mnist --real releases/fashion-mnist-real \\
         --stage 32 --method dpm-solver++ --noise-augmentation 0,0.1,0.2 \\
         --per-class 20 --short-list 0 --out sweeps/super-resolution
+
+    \b
+      select-sampler --recipe imagenet-if --real /shared/imagenet-1k-real --stage 64 \
+        --guidance 1,1.25,1.5,2 --classifier imagenet-resnet50 --cas-per-class 1200 \
+        --scheduler-file /shared/scheduler.json --out /shared/sweeps/base
     """
     require_tuning(split if test is None else test)
     require_places(out, cache, device)
+    options = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
     chosen = load_recipe(recipe)
     resolution = stage if stage is not None else chosen.stages[0].resolution
     axes = dict(zip(AXES, (guidance, gamma, steps, noise_augmentation), strict=True))
     grid = parse_grid(chosen, resolution, method, axes)
     points = sweep_points(chosen, resolution, grid)
     selection = Selection(chosen, resolution, real, per_class, extractor, out)
-    cas = CasSettings(load_classifier(classifier), cas_per_class or per_class, parse_seeds(seeds))
     counted = len(points) if cas_all else min(short_list, len(points))
+    cas = None
     if counted:
-        require_stage(selection, cas.classifier)
-        selection.reference(cas.classifier.resolution)
-    built = max(resolution, cas.classifier.resolution if counted else 0)
-    require_tuning_unseen(chosen.chain(built))
-    judge = cas if counted else None
-    course = Course(selection, points, judge, counted, workers, cache, device, as_json)
+        cas = CasSettings(
+            classifier=(own := _classifier(selection, classifier)),
+            per_class=cas_per_class or per_class,
+            seeds=parse_seeds(seeds),
+            stage=asked_stage(selection, own, cas_stage),
+        )
+        _require_classes(selection, cas)
+    require_tuning_unseen(chosen.chain(max(resolution, cas.stage if cas else 0)))
+    crew = Crew(options, state_seconds=state_every)
+    course = Course(selection, points, cas, counted, crew, cache, device, as_json)
     _run(course, recipe, grid, dry_run)
+
+
+def _classifier(selection: Selection, name: str | None) -> ClassifierRecipe:
+    """The recipe of that name; without one, a small one for the real images' colour."""
+    judge = selection.reference(selection.resolution)
+    if name is None:
+        name, _ = default_recipe((), f"{judge.release}:{judge.config}:{SPLIT}")
+    return load_classifier(name)
+
+
+def _require_classes(selection: Selection, cas: CasSettings) -> None:
+    """UserError, before anything is built, for real images that do not fit; a word on colour."""
+    selection.reference(cas.stage)
+    require_fitting(cas.classifier, len(selection.classes))
+    real = open_source(f"{selection.real}:{cas.stage}:{SPLIT}", cas.stage)
+    if loss := lost_colour(cas.classifier, real):
+        print(f"warning: {loss}", file=sys.stderr, flush=True)
 
 
 def _run(course: Course, recipe: str, grid: Grid, dry_run: bool) -> None:

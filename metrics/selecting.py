@@ -1,5 +1,6 @@
 """The course of a selection: cost, releases, distances, short list, CAS."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -8,6 +9,7 @@ from typing import Any
 
 from builder.results import read_result
 from builder.workshop import Workshop, workshop
+from classifiers.study_runs import Crew
 from generation.progress import progress_bar
 from metrics.comparability import difference_interval
 from metrics.selection import Point, Selection, build_points, distance, score_points
@@ -31,7 +33,7 @@ class Course:
     points: Sequence[Point]
     cas: CasSettings | None
     short_list: int
-    workers: int | None
+    crew: Crew
     cache: Path
     device: str
     quiet: bool
@@ -46,8 +48,8 @@ class Course:
         own = [job for job in jobs if job.plan.stage.recipe.resolution == self.selection.resolution]
         parts = [missing_work(own), missing_work(parent.jobs()) if parent else {}]
         work = total([*parts, self._cas_work()])
-        most = max(1, sum(w.images for w in work.values()))
-        with workshop(self.selection.out, self.workers, most) as shop:
+        most = max(1, sum(w.images for w in work.values()), self._most_trainings)
+        with workshop(self.selection.out, self.crew.cluster, most, self._remark) as shop:
             cost = self._cost(shop, work)
             if not self.quiet:
                 print(f"{len(self.points)} points, {len(lacking)} of them to do")
@@ -65,6 +67,14 @@ class Course:
             accuracies = self._accuracies(shop, chosen)
         stages = {name: result.subject["stage"] for name, result in results.items()}
         return cost, self._outcome(distances, stages, accuracies)
+
+    @property
+    def _most_trainings(self) -> int:
+        return self.short_list * len(self.cas.seeds) if self.cas else 0
+
+    def _remark(self, line: str) -> None:
+        if not self.quiet:
+            print(line, file=sys.stderr, flush=True)
 
     def _cost(self, shop: Workshop, work: dict[int, Work]) -> Cost:
         if not work:
@@ -84,7 +94,7 @@ class Course:
         more = max(0, self.cas.per_class - self.selection.per_class) * classes
         work: list[dict[int, Work]] = []
         for number, point in enumerate(counted):
-            for s in point.recipe.chain(self.cas.classifier.resolution):
+            for s in point.recipe.chain(self.cas.stage):
                 images = more if s.resolution <= stage else self.cas.per_class * classes
                 if (s.resolution >= stage or number == 0) and images:
                     work.append(
@@ -116,12 +126,8 @@ class Course:
             build_cas_releases(
                 self.selection, shop, missing, self.cas, lambda record: advance(record.rows)
             )
-        train_on_points(
-            self.selection,
-            missing,
-            self.cas,
-            lambda label: partial(progress_bar, label=label, unit="images", quiet=self.quiet),
-        )
+        bar = partial(progress_bar, label="CAS", unit="trainings", quiet=self.quiet)
+        train_on_points(self.selection, shop, missing, self.cas, self.crew.team, bar)
         return {point.name: mean_accuracy(self.cas.read(self.selection, point)) for point in chosen}
 
     def _outcome(

@@ -24,7 +24,7 @@ from builder.manifest import ShardRecord, read_manifest
 from builder.recipe import Recipe, StageRecipe
 from builder.results import Result, read_result
 from builder.state import STATE_FILE
-from builder.workshop import Workshop, adopt_shards
+from builder.workshop import Workshop
 from generation.classes import ClassEntry, load_classes
 from generation.commit import write_atomically
 from generation.errors import UserError
@@ -187,7 +187,7 @@ def build_points(
     plans = [selection.plan(point) for point in points]
     for plan in plans:
         if parent is not None:
-            adopt_shards(parent.release, plan)
+            shop.adopt(parent.release, plan)
     shop.build(plans, on_done)
 
 

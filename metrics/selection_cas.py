@@ -1,7 +1,8 @@
 """CAS of points: classifiers trained on their releases, tested on the tuning images.
 
 OUT/cas/NAME                                       the point's release, made larger if asked
-OUT/results/NAME/cas-RECIPE-PER_CLASS-seedS.json   one classifier's result
+OUT/results/NAME/cas-RECIPE-PER_CLASS-seedS.json   one classifier's result, its predictions beside
+OUT/results/NAME/cas-RECIPE-STAGEpx-PER_CLASS-seedS.json   of images that are not of its size
 """
 
 from collections.abc import Callable, Sequence
@@ -15,27 +16,68 @@ from scipy.stats import spearmanr
 from builder.build import BuildPlan, plan_build
 from builder.manifest import ShardRecord
 from builder.results import Result, read_result
-from builder.workshop import Workshop, adopt_shards
-from classifiers.experiment import Experiment, run_experiment
+from builder.workshop import Workshop
 from classifiers.recipe import ClassifierRecipe
-from classifiers.sources import check_sources, load_source, open_source
 from classifiers.statistics import student_interval
+from classifiers.study_plan import absolute
+from classifiers.task import Task
+from classifiers.training_processes import Team, Training
+from classifiers.trainings import perform_trainings
 from generation.errors import UserError
 from metrics.selection import SPLIT, Point, Progress, Selection
 
 
 @dataclass(frozen=True)
 class CasSettings:
-    """Which classifier, on how many images of each class, with which seeds."""
+    """Which classifier, on how many images of each class, with which seeds.
+
+    stage: resolution of the images, real and generated, that it is given; of another size than it
+    takes they are brought to it by its recipe's view.
+    """
 
     classifier: ClassifierRecipe
     per_class: int
     seeds: tuple[int, ...]
+    stage: int
+
+    @property
+    def resized(self) -> bool:
+        """Whether the images are brought to the classifier's size."""
+        return self.stage != self.classifier.resolution
+
+    def protocol(self) -> dict[str, Any]:
+        """All that a CAS means: two of other protocols cannot be compared."""
+        found: dict[str, Any] = {
+            "classifier": self.classifier.name,
+            "settings": self.classifier.protocol(),
+            "per_class": self.per_class,
+            "seeds": list(self.seeds),
+        }
+        if self.resized:
+            view = self.classifier.view.model_dump(mode="json")
+            found["images"] = {"resolution": self.stage, "view": view}
+        return found
 
     def path(self, selection: Selection, point: Point, seed: int) -> Path:
         """Where the result of one seed stands."""
-        name = f"cas-{self.classifier.name}-{self.per_class}-seed{seed}.json"
+        size = f"-{self.stage}px" if self.resized else ""
+        name = f"cas-{self.classifier.name}{size}-{self.per_class}-seed{seed}.json"
         return selection.out / "results" / point.name / name
+
+    def trainings(self, selection: Selection, point: Point) -> list[Training]:
+        """Those of the point that have no result yet."""
+        release = absolute(str(selection.out / "cas" / point.name))
+        task = Task(
+            recipe=self.classifier,
+            train=(f"{release}:{self.stage}:train",),
+            test=f"{absolute(str(selection.real))}:{self.stage}:{SPLIT}",
+        )
+        done = self.read(selection, point)
+        return [
+            Training(task, seed, self.path(selection, point, seed).absolute())
+            for seed in self.seeds
+            if seed not in done
+        ]
 
     def read(self, selection: Selection, point: Point) -> dict[int, Result]:
         """The results there are, by seed; UserError if the classifier's recipe was changed."""
@@ -58,20 +100,27 @@ class CasSettings:
         return [p for p in points if len(self.read(selection, p)) < len(self.seeds)]
 
 
-def require_stage(selection: Selection, classifier: ClassifierRecipe) -> None:
-    """UserError unless the chain goes on to the size that the classifier takes."""
+def cas_stage(selection: Selection, classifier: ClassifierRecipe, asked: int | None) -> int:
+    """Resolution of the images that a classifier is given: as asked, else of its own size.
+
+    Where the chain does not go on to that size: of the stage in question. UserError for a size
+    that it does not go on to.
+    """
     known = [s.resolution for s in selection.recipe.stages if s.resolution >= selection.resolution]
-    if classifier.resolution not in known:
+    if asked is None:
+        size = classifier.resolution
+        return size if size in known else selection.resolution
+    if asked not in known:
         raise UserError(
-            f"classifier recipe {classifier.name} takes images of {classifier.resolution} px; from "
-            f"stage {selection.resolution} on, recipe {selection.recipe.name} makes "
-            f"{', '.join(map(str, known))} px: name another --classifier"
+            f"--cas-stage {asked}: from stage {selection.resolution} on, recipe "
+            f"{selection.recipe.name} makes {', '.join(map(str, known))} px"
         )
+    return asked
 
 
 def plan_cas(selection: Selection, point: Point, cas: CasSettings) -> BuildPlan:
     """Of the release that the classifier of `point` learns from."""
-    chain = point.recipe.chain(cas.classifier.resolution)
+    chain = point.recipe.chain(cas.stage)
     folder = selection.out / "cas" / point.name
     return plan_build(point.recipe, chain, selection.classes, cas.per_class, folder)
 
@@ -88,48 +137,29 @@ def build_cas_releases(
         return
     parent = selection.plan_parent(cas.per_class)
     if parent is not None:
-        adopt_shards(selection.out / "parent", parent)
+        shop.adopt(selection.out / "parent", parent)
         shop.build([parent], on_done)
     plans = [plan_cas(selection, point, cas) for point in points]
     for point, plan in zip(points, plans, strict=True):
-        adopt_shards(selection.folder(point), plan)
+        shop.adopt(selection.folder(point), plan)
         if parent is not None:
-            adopt_shards(parent.release, plan)
+            shop.adopt(parent.release, plan)
     shop.build(plans, on_done)
 
 
 def train_on_points(
     selection: Selection,
+    shop: Workshop,
     points: Sequence[Point],
     cas: CasSettings,
-    progress: Callable[[str], Progress],
+    team: Team,
+    progress: Progress,
 ) -> None:
-    """Every classifier that is missing, tested on the tuning images."""
-    size = cas.classifier.resolution
-    testing: Any = None
-    test = open_source(f"{selection.real}:{size}:{SPLIT}", size)
-    for point in points:
-        release = selection.out / "cas" / point.name
-        done = cas.read(selection, point)
-        train = open_source(f"{release}:{size}:train", size)
-        check_sources([train], test)
-        training = load_source(train, size)
-        testing = testing if testing is not None else load_source(test, size)
-        experiment = Experiment(
-            recipe=cas.classifier,
-            steps=None,
-            train=(train,),
-            train_images=(len(training),),
-            training=training,
-            test=test,
-            test_images=len(testing),
-            testing=testing,
-        )
-        for seed in cas.seeds:
-            if seed not in done:
-                path = cas.path(selection, point, seed)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                run_experiment(experiment, seed, path, progress(f"{point.name}, seed {seed}"))
+    """Every classifier that is missing, side by side on the cluster, each one's result kept."""
+    trainings = [training for point in points for training in cas.trainings(selection, point)]
+    if trainings:
+        with progress(len(trainings)) as advance:
+            perform_trainings(shop.cluster, trainings, team, lambda _: advance(1))
 
 
 def mean_accuracy(results: dict[int, Result]) -> dict[str, Any]:

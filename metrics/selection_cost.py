@@ -8,6 +8,7 @@ from builder.recipe import Recipe
 from builder.shard import ShardJob
 from builder.workshop import Workshop
 from generation.classes import load_classes
+from generation.storage import absolute_if_folder
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,10 @@ def missing_work(jobs: Sequence[ShardJob]) -> dict[int, Work]:
 
 def measure(shop: Workshop, recipe: Recipe, resolution: int) -> dict[int, Speed]:
     """Speed of the stages up to `resolution`: a batch of each, sampled on a worker."""
-    chain = recipe.chain(resolution)
+    chain = [
+        stage.model_copy(update={"checkpoint": absolute_if_folder(stage.checkpoint)})
+        for stage in recipe.chain(resolution)
+    ]  # workers may run in another folder
     costs = shop.call(calibrate, recipe, chain, load_classes(recipe.classes), _say_nothing)
     return {
         stage.resolution: Speed(

@@ -16,6 +16,9 @@ SomeWorkers = Annotated[
 ]
 Split = Annotated[str, typer.Option(help="tuning; any other is refused.")]
 Test = Annotated[str | None, typer.Option(help="Refused.", hidden=True)]
+StateEvery = Annotated[
+    float, typer.Option(min=0, help="Seconds between the states a CAS training goes on from.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Measure the cost, stop.")]
 
 

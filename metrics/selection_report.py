@@ -17,6 +17,7 @@ from generation.named_files import named_file, read_utf8
 from generation.terminal import table_cell
 from metrics.selecting import Course
 from metrics.selection import SPLIT, Point, Selection
+from metrics.selection_cas import CasSettings
 
 # What a recipe says of a stage's weights; false once they are exchanged.
 OF_THE_OLD_WEIGHTS = ("sampler_source", "model", "cost", "published", "regime")
@@ -78,14 +79,7 @@ def selection_document(course: Course, kind: str, outcome: dict[str, Any]) -> di
         "reference": selection.reference(selection.resolution).identity,
         "extractor": selection.extractor,
         "per_class": selection.per_class,
-        "cas_protocol": None
-        if cas is None
-        else {
-            "classifier": cas.classifier.name,
-            "settings": cas.classifier.protocol(),
-            "per_class": cas.per_class,
-            "seeds": list(cas.seeds),
-        },
+        "cas_protocol": None if cas is None else cas.protocol(),
         **outcome,
         "environment": environment(),
     }
@@ -156,13 +150,18 @@ def reason(course: Course, outcome: dict[str, Any]) -> str:
     if outcome["chosen_by"] == "cas" and course.cas is not None:
         lines.append(
             f"CAS {point['cas']['value']:.2%} ({course.cas.classifier.name}, {SPLIT} split, "
-            f"{course.cas.per_class:,} images a class, seeds "
+            f"{course.cas.per_class:,} images a class{_size(course.cas)}, seeds "
             f"{', '.join(map(str, course.cas.seeds))}): the best of the short list of "
             f"{outcome['regret_of_fd']['points']} by distance."
         )
     if outcome["runner_up"] is not None:
         lines.append(f"It is {_told_apart(outcome)}.")
     return "\n".join(lines)
+
+
+def _size(cas: CasSettings) -> str:
+    resolution = cas.classifier.resolution
+    return f" of {cas.stage} px brought to {resolution} px" if cas.resized else ""
 
 
 def _told_apart(outcome: dict[str, Any]) -> str:

@@ -12,6 +12,8 @@ from dask.system import CPU_COUNT
 from builder import cluster
 from builder.build_dataset import build_dataset
 from builder.cluster import ClusterOptions
+from classifiers import study_runs
+from classifiers.study_runs import Crew
 from generation.errors import UserError
 from tests.conftest import ROOT, run
 
@@ -81,6 +83,31 @@ def test_each_process_sees_one_gpu(
     monkeypatch.setattr(cluster, "visible_gpus", lambda: ["0", "1"])
     found = cluster.worker_environments(workers, shards)
     assert [environment["CUDA_VISIBLE_DEVICES"] for environment in found] == seen
+
+
+def test_a_training_of_several_processes_has_a_gpu_for_each(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cluster, "visible_gpus", lambda: ["0", "1", "2", "3", "4"])
+    monkeypatch.setattr(study_runs, "visible_gpus", lambda: ["0", "1", "2", "3", "4"])
+    crew = Crew(ClusterOptions(), processes=2)
+    assert (crew.workers, crew.cluster.gpus, crew.cluster.with_children) == (2, 2, True)
+    found = cluster.worker_environments(crew.workers, 9, crew.cluster.gpus)
+    assert [environment["CUDA_VISIBLE_DEVICES"] for environment in found] == ["0,1", "2,3"]
+    with pytest.raises(UserError, match="--processes 6: this machine has 5 GPUs, and each"):
+        Crew(ClusterOptions(), processes=6)
+    with pytest.raises(UserError, match="--nodes 2: this machine is one"):
+        Crew(ClusterOptions(), nodes=2)
+
+
+def test_slurm_asks_for_the_gpus_of_a_training():
+    script = subprocess.run(
+        [sys.executable, CLUSTERS / "slurm.py", "--print", "--gpus", "4"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for line in ("#SBATCH --gres=gpu:4", "export DASK_DISTRIBUTED__WORKER__DAEMON=False"):
+        assert line in script.splitlines()
+    assert "--resources GPU=4 --memory-limit 0 --preload builder.worker" in script
 
 
 def test_what_no_gpu_does_runs_on_every_core():

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from builder.build import BuildPlan, plan_build
+from builder.cluster import ClusterOptions
 from builder.manifest import read_manifest
 from builder.plan import image_seed
 from builder.recipe import Recipe, load_recipe
@@ -121,7 +122,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, class_list: Path) -> Iterat
             plans.append(planned(folder, name, "two")[1])
         (folder / "two").mkdir()
         (folder / "two" / STATE_FILE).write_text("{}")  # what workers know the place by
-        with workshop(folder / "two", workers=2, most=2) as shop:
+        with workshop(folder / "two", ClusterOptions(2), most=2) as shop:
             shop.build(plans, lambda _: None)
         yield folder
 

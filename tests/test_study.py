@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, t, ttest_rel
 
+from builder.cluster import ClusterOptions
 from cards.result_folder import read_folder
 from classifiers.proportions import wilson
 from classifiers.recipe import load_recipe
@@ -395,6 +396,8 @@ def test_dry_run_says_what_it_takes_and_makes_nothing(
     assert "in all 14 trainings" in told
     assert "on 2 workers" in told
     assert not out.exists()
+    with pytest.raises(UserError, match="batch = 32 does not divide over 3 processes"):
+        run_study(str(place / "shapes.toml"), out=out, processes=3, dry_run=True)
 
 
 @pytest.mark.parametrize("recipe", ["", 'recipe = "fashion-mnist"', 'recipe = "fashion"'])
@@ -458,7 +461,7 @@ def test_no_arm_trains_on_fewer_images_than_planned(
     path.write_text(STUDY.format(place=place).replace(f'release = "{place}/shapes-16"', named))
     study = load_study(str(path))
     if message is None:
-        make_releases(study, missing_releases(study), None)
+        make_releases(study, missing_releases(study), ClusterOptions())
         return
     with pytest.raises(UserError, match=message):
-        make_releases(study, missing_releases(study), None)
+        make_releases(study, missing_releases(study), ClusterOptions())

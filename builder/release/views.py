@@ -10,7 +10,7 @@ from builder.interrupt import interruptible
 from builder.manifest import Manifest, ShardRecord
 from builder.markers import forget_shard
 from builder.quarantine import clear_quarantine, quarantine_shard
-from builder.readme import contract_problems, write_documents
+from builder.readme import names_each_file, write_documents
 from builder.release.findings import Report
 from builder.run import RunSettings
 from builder.standing import keep_loadable, known_records
@@ -74,7 +74,7 @@ def _records(
 def forget_outdated(release: ReleasePath, finished: Manifest) -> Manifest:
     """Delete files of views that the manifest lists no longer; the manifest that stands then."""
     deleted = delete_outdated(release, finished, finished.training_views)
-    if not deleted and not contract_problems(release, finished):
+    if not deleted and not names_each_file(release, finished):
         return finished
     # The README had to name each file while others stood beside them.
     documents = finished.documents | write_documents(release, finished)

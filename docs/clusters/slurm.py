@@ -1,6 +1,7 @@
-"""A Dask cluster of Slurm jobs, a GPU each, until Ctrl-C. See docs/clusters.md.
+"""A Dask cluster of Slurm jobs, a worker each, until Ctrl-C. See docs/clusters.md.
 
 python docs/clusters/slurm.py --jobs 8 --scheduler-file /shared/scheduler.json
+python docs/clusters/slurm.py --jobs 4 --gpus 4 --scheduler-file /shared/scheduler.json
 """
 
 import argparse
@@ -15,6 +16,9 @@ def main() -> None:
     """Start it and wait."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=1, help="Slurm jobs, a worker each")
+    parser.add_argument(
+        "--gpus", type=int, default=1, help="a job's GPUs, for a training's processes"
+    )
     parser.add_argument("--scheduler-file", default="scheduler.json", help="on shared storage")
     parser.add_argument("--partition", default="gpu")
     parser.add_argument("--time", default="24:00:00", help="a job's time limit")
@@ -51,8 +55,12 @@ def slurm_cluster(arguments: argparse.Namespace) -> SLURMCluster:
         job_cpu=arguments.cores,
         memory=arguments.memory,
         walltime=arguments.time,
-        job_extra_directives=["--gres=gpu:1"],
-        worker_extra_args=["--memory-limit", "0", "--preload", "builder.worker"],
+        job_extra_directives=["--nodes=1", f"--gres=gpu:{arguments.gpus}"],
+        job_script_prologue=["export DASK_DISTRIBUTED__WORKER__DAEMON=False"],  # trainings fork
+        worker_extra_args=[
+            *("--resources", f"GPU={arguments.gpus}"),
+            *("--memory-limit", "0", "--preload", "builder.worker"),
+        ],
         interface=arguments.interface,
         **({"protocol": "tls://", "security": security(arguments)} if arguments.tls_ca else {}),
         scheduler_options={

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from generation.errors import UserError
 from generation.named_modules import named_module
 from generation.sampler_config import SamplerConfig
 
@@ -69,7 +70,9 @@ class GeneratorSource(Protocol):
     models may know of no classes also has `unconditional(folder) -> bool`. One that knows sizes
     without weights also has `size_problem(folder, resolution, parent) -> str | None`: why no image
     of `resolution` px comes from one of `parent` px (None: a first stage), in words that follow the
-    checkpoint's name. `folder` is None for a model that is not at hand.
+    checkpoint's name. `folder` is None for a model that is not at hand. One whose checkpoints
+    `finetune-generator` writes has `trained_resolution(folder) -> int | None`: the stage's
+    resolution in px, None for a folder that holds no checkpoint of it.
     """
 
     def locate(self, checkpoint: str) -> Path: ...
@@ -97,3 +100,35 @@ def generator_source(name: str) -> GeneratorSource:
     None of ours imports torch before `load`.
     """
     return named_module("generator", name, MODULES, ("locate", "sha256", "load"))  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class TrainedCheckpoint:
+    """A checkpoint that `finetune-generator` wrote: of which generator and stage."""
+
+    folder: Path
+    generator: str
+    resolution: int
+    sha256: str
+
+
+def trained_checkpoint(folder: Path) -> TrainedCheckpoint:
+    """What is in `folder`, by the generator whose checkpoint it is.
+
+    UserError if it is damaged, or of none of those that are trained here.
+    """
+    trained = []
+    for name in MODULES:
+        source = generator_source(name)
+        resolution_of = getattr(source, "trained_resolution", None)
+        if resolution_of is None:
+            continue
+        trained.append(name)
+        resolution = resolution_of(folder)
+        if resolution is not None:
+            sha256 = source.sha256(source.locate(str(folder)))
+            return TrainedCheckpoint(folder, name, resolution, sha256)
+    raise UserError(
+        f"{folder} holds no checkpoint of a generator that finetune-generator trains: "
+        f"{', '.join(trained)}"
+    )

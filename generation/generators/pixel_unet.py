@@ -46,6 +46,17 @@ def _stage(folder: Path) -> dict[str, Any]:
     raise UserError(f"{folder / STAGE_FILE} is damaged: it is no description of a stage")
 
 
+def trained_resolution(folder: Path) -> int | None:
+    """The stage's side in px; None for a folder that holds no such stage."""
+    if not (folder / STAGE_FILE).is_file():
+        return None
+    locate(str(folder))
+    try:
+        return int(json.loads((folder / STAGE_FILE).read_bytes())["resolution"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / STAGE_FILE} cannot be read: {error}") from None
+
+
 def size_problem(folder: Path | None, resolution: int, parent: int | None) -> str | None:
     """What keeps the stage from making `resolution` px images from `parent` px ones."""
     if folder is None:
