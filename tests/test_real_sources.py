@@ -321,7 +321,7 @@ def test_texts_and_numbers_are_labels_too(tmp_path: Path):
     numbers = Dataset.from_dict({"img": rows, "label": [2, 0, 2]}).cast_column("img", Image())
     source = open_source(str(save_parquet(tmp_path / "numbers", train=numbers)))
     assert [c.wnid for c in source.classes] == ["0", "1", "2"]
-    assert "numbers without names" in said(source)
+    assert "numbers without names: classes are called 0 to 2; --classes-from LIST" in said(source)
 
 
 def script(root: Path) -> None:
