@@ -187,6 +187,15 @@ def test_samples_are_the_first_of_each_class_whatever_the_files_order(release: P
     assert samples.caption.startswith("The first 4 images of each class")
 
 
+def test_a_picture_has_no_columns_that_no_class_fills(release: Path) -> None:
+    samples = read_samples(release, per_class=50)
+    count = max(map(len, samples.images))
+    assert count < 50
+    assert samples.caption.startswith(f"The first {count} images of each class")
+    fewer = read_samples(release, per_class=count - 1)
+    assert draw_grid(samples).width - draw_grid(fewer).width == CELL + GAP
+
+
 def test_grid_enlarges_whole_pixels_without_blending(release: Path) -> None:
     samples = read_samples(release, per_class=2)
     picture = np.asarray(draw_grid(samples))
