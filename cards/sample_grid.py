@@ -48,7 +48,8 @@ def require_shown(per_class: int) -> None:
 class Samples:
     """images: one tuple of uint8[H,W,3] a class, in label order; image_ids: their names.
 
-    per_class: the k asked for, or as many as a class has at most. group: the classes out of which `classes` were taken.
+    per_class: the k asked for, or as many as a class has at most. group: the classes out of which
+    `classes` were taken.
     """
 
     release: str

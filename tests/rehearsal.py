@@ -105,16 +105,12 @@ WHOLE = Walk(
     recipes=CLASSIFIERS,
     study=StudySize(
         {
-            "imagenet-resnet50": IN_STUDY,
-            "imagenet-vit-s16": IN_STUDY,
+            "imagenet-resnet50": (*IN_STUDY, "model=test_resnet"),
             "imagenet-deit-b": (*IN_STUDY, "model=deit_tiny_patch16_224"),
-            "imagenet-deit-b-384": (
-                *IN_STUDY,
-                *("model=deit_tiny_patch16_224", "resolution=48"),
-            ),
+            "imagenet-deit-b-384": (*IN_STUDY, "model=deit_tiny_patch16_224", "resolution=48"),
         },
         seeds=(0, 1),
-        times=(1, 2, 4),
+        times=(1, 4),
     ),
 )
 SHORT = Walk(
