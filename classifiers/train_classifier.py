@@ -27,6 +27,7 @@ from generation.errors import UserError
 from generation.named_files import require_folder
 from generation.options import Json
 from generation.progress import progress_bar
+from generation.surroundings import share_cores
 
 MOST_STEPS = 10**9
 MOST_VISITS = 1000.0
@@ -120,6 +121,7 @@ Save = Annotated[
 
 def main() -> None:
     """Console entry point."""
+    share_cores()
     run_command(train_classifier, BUILTIN)
 
 
