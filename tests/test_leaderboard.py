@@ -15,7 +15,7 @@ import pytest
 
 from builder.results import Result
 from cards.against_real import ratio_to, verdict
-from cards.answer import NOTHING, PRINTED
+from cards.answer import NO_BASELINE, NOTHING, PRINTED
 from cards.board import assemble_board
 from cards.data_files import render_csv
 from cards.leaderboard import leaderboard
@@ -462,6 +462,9 @@ def test_terminal_begins_with_the_answer_and_a_few_rows(
 def test_answer_without_generated_or_real_images_promises_nothing(tmp_path: Path) -> None:
     lone = a_classifier_result([a_source("good", 1000)], 0.8, 0)
     (facet,) = assemble_board(read_folder(write_all(tmp_path / "results", [lone])), [])
+    assert facet.answer == NO_BASELINE
+    real = a_classifier_result([a_source("real", 1000, kind="real")], 0.9, 0)
+    (facet,) = assemble_board(read_folder(write_all(tmp_path / "other", [real])), [])
     assert facet.answer == NOTHING
     (published,) = assemble_board(ResultFolder(), [])
     assert published.answer == PRINTED
