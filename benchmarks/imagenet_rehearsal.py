@@ -75,7 +75,8 @@ def walk(folder: Path, out: Path) -> None:
     variables = {**os.environ, **hub_environment(address, folder / "home")}
     variables |= {"XDG_CACHE_HOME": str(folder / "cache")}
     variables["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    for step in steps(WHOLE, images):
+    planned = list(steps(WHOLE, images))
+    for step in planned:
         if step.name in rows:
             continue
         print(f"$ {step.shown}", flush=True)
@@ -83,7 +84,7 @@ def walk(folder: Path, out: Path) -> None:
         print(f"  {row.seconds:.1f} s, {row.gigabytes:.2f} GiB", flush=True)
         done.write_text(json.dumps(list(map(asdict, rows.values()))))
     listener.shutdown()
-    write(out, list(rows.values()))
+    write(out, [rows[step.name] for step in planned])
 
 
 def measured(step: Step, folder: Path, variables: dict[str, str]) -> Row:

@@ -106,11 +106,11 @@ WHOLE = Walk(
     study=StudySize(
         {
             "imagenet-resnet50": (*IN_STUDY, "model=test_resnet"),
-            "imagenet-deit-b": (*IN_STUDY, "model=deit_tiny_patch16_224"),
-            "imagenet-deit-b-384": (*IN_STUDY, "model=deit_tiny_patch16_224", "resolution=48"),
+            "imagenet-deit-b": (*IN_STUDY, "model=test_vit"),
+            "imagenet-deit-b-384": (*IN_STUDY, "model=test_vit", "resolution=48"),
         },
-        seeds=(0, 1),
-        times=(1, 4),
+        seeds=(0,),
+        times=(4,),
     ),
 )
 SHORT = Walk(
