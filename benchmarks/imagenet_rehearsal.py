@@ -16,6 +16,7 @@ it started (their proportional set size, looked at five times a second).
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -41,13 +42,17 @@ INTERVAL = 0.2  # seconds between looks at the memory
 
 @dataclass(frozen=True)
 class Row:
-    """One step as it went. gigabytes: 2^30 bytes at the peak. load: machine's when it began."""
+    """One step as it went. gigabytes: 2^30 bytes at the peak. load: machine's when it began.
+
+    cpu: seconds of all its processes, which other work on the machine hardly changes.
+    """
 
     step: str
     command: str
     seconds: float
     gigabytes: float
     load: float
+    cpu: float | None = None
 
 
 def main() -> None:
@@ -89,7 +94,7 @@ def walk(folder: Path, out: Path) -> None:
 
 def measured(step: Step, folder: Path, variables: dict[str, str]) -> Row:
     """Run the step; SystemExit with what it said if it fails or left something else."""
-    load, started = os.getloadavg()[0], time.monotonic()
+    load, started, used = os.getloadavg()[0], time.monotonic(), cpu_of_children()
     log = folder / "said.txt"
     with log.open("w") as said:
         process = subprocess.Popen(
@@ -104,7 +109,14 @@ def measured(step: Step, folder: Path, variables: dict[str, str]) -> Row:
     if code:
         raise SystemExit(f"{text}\n{step.shown}\nended with exit code {code}, in {folder}")
     step.check(folder, text)
-    return Row(step.name, step.shown, round(seconds, 1), round(watch.peak / 2**30, 2), load)
+    gigabytes, cpu = round(watch.peak / 2**30, 2), round(cpu_of_children() - used, 1)
+    return Row(step.name, step.shown, round(seconds, 1), gigabytes, load, cpu)
+
+
+def cpu_of_children() -> float:
+    """Seconds of the processes that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 class Watch(threading.Thread):
@@ -136,6 +148,12 @@ class Watch(threading.Thread):
             return []
 
 
+def table_row(row: Row) -> str:
+    cpu = "–" if row.cpu is None else f"{row.cpu:.1f}"
+    measured = f"{row.seconds:.1f} | {cpu} | {row.gigabytes:.2f} | {row.load:.1f}"
+    return f"| {row.step} | {measured} | `{row.command}` |"
+
+
 def write(out: Path, rows: list[Row]) -> None:
     content = {"environment": environment(), "rows": list(map(asdict, rows))}
     write_atomically(out / "rehearsal.json", (json.dumps(content, indent=1) + "\n").encode())
@@ -145,15 +163,13 @@ def write(out: Path, rows: list[Row]) -> None:
         f"1000 classes, {WHOLE.per_class} training and {WHOLE.val_per_class} validation images of "
         f"each (other layouts: {WHOLE.few} training images of each), {WHOLE.generated} generated. "
         f"Made by `benchmarks/imagenet_rehearsal.py` on {os.cpu_count()} CPU cores, once; load is "
-        "the machine's average of a minute when the step began. Memory is the peak of the command "
+        "the machine's average of a minute when the step began, CPU seconds are of all its "
+        "processes. Memory is the peak of the command "
         "and all processes it started.",
         "",
-        "| step | s | GiB | load | command |",
-        "|---|--:|--:|--:|---|",
-        *(
-            f"| {r.step} | {r.seconds:.1f} | {r.gigabytes:.2f} | {r.load:.1f} | `{r.command}` |"
-            for r in rows
-        ),
+        "| step | s | CPU s | GiB | load | command |",
+        "|---|--:|--:|--:|--:|---|",
+        *map(table_row, rows),
     ]
     write_atomically(out / "rehearsal.md", ("\n".join(lines) + "\n").encode())
 
