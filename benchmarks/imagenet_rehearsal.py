@@ -149,7 +149,7 @@ class Watch(threading.Thread):
 
 
 def table_row(row: Row) -> str:
-    cpu = "–" if row.cpu is None else f"{row.cpu:.1f}"
+    cpu = "" if row.cpu is None else f"{row.cpu:.1f}"
     measured = f"{row.seconds:.1f} | {cpu} | {row.gigabytes:.2f} | {row.load:.1f}"
     return f"| {row.step} | {measured} | `{row.command}` |"
 
