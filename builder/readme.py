@@ -193,15 +193,6 @@ def contract_problems(release: ReleasePath, manifest: Manifest) -> list[str]:
     return [f"its load contract is not the manifest's in {', '.join(wrong) or 'other keys'}"]
 
 
-def names_each_file(release: ReleasePath, manifest: Manifest) -> bool:
-    """Whether the README that stands names files one by one, as it does beside unlisted ones."""
-    try:
-        found, _ = parsed_contract(read_bytes(release / README_FILE).decode(errors="replace"))
-    except (FileNotFoundError, ValueError, yaml.YAMLError):
-        return True  # to be written anew
-    return bool(found.get("configs") != load_contract(release, manifest)["configs"])
-
-
 def _dataset_info(
     release: ReleasePath, manifest: Manifest, config: str, splits: list[str]
 ) -> dict[str, Any]:

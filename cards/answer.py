@@ -10,6 +10,10 @@ from cards.measured_tables import training_name
 from cards.report_schema import Arm, StudyReport
 
 NOTHING = "No classifier was trained on generated images alone here."
+NO_BASELINE = (
+    "Classifiers were trained on generated images alone, but none by the same recipe on real ones: "
+    "train one to see what the generated images are worth."
+)
 PRINTED = "Nothing was measured on it here: the paper's figures, as printed."
 
 
@@ -34,7 +38,8 @@ def answer(
         return _sentence(title, most)
     arms = [pair for study in studies for pair in _arms(study)]
     if not arms:
-        return NOTHING
+        alone = any(row.arm == "generated" for ranking in rankings for row in ranking.rows)
+        return NO_BASELINE if alone else NOTHING
     generated, real = max(arms, key=lambda pair: (len(pair[0].seeds), pair[0].top1.mean))
     return (
         f"On {title} {generated.label} gives {generated.model} {100 * generated.top1.mean:.2f}% "

@@ -34,6 +34,7 @@ from cards.views import class_views, distance_views, published_views
 from generation.storage import ReleasePath
 
 TITLES = {DATASET: "ImageNet-1k", "fashion-mnist": "Fashion-MNIST", "digits": "Digits"}
+STRIP = 10  # images of a class side by side; wide as ten if fewer: the page stretches a strip
 
 
 def assemble_board(
@@ -160,13 +161,13 @@ def _sample_sections(dataset: str, figures: Sequence[SampleFigure]) -> list[Sect
 
 def sample_figure(release: ReleasePath) -> tuple[str, SampleFigure]:
     """Data set of the release, and its first images of each class."""
-    samples = read_samples(release)
+    samples = read_samples(release, per_class=STRIP)
     rows = [(c.name, row) for c, row in zip(samples.classes, samples.images, strict=True) if row]
     figure = SampleFigure(
         title=f"{samples.release} at {samples.config} px",
         caption=samples.caption,
         side=max(image.shape[0] for _, row in rows for image in row),
-        rows=tuple((name, _data_uri(row_png(row, samples.per_class))) for name, row in rows),
+        rows=tuple((name, _data_uri(row_png(row, STRIP))) for name, row in rows),
     )
     return samples.dataset, figure
 

@@ -50,7 +50,7 @@ SOURCE_COLUMNS = (
     Column("images", "Images"),
 )
 NO_RATIO = Cell("not shown", note="so few runs so far apart that the interval reaches 0")
-JOINED = ("fd_train", "fd_test", "inception_score")  # shown beside the accuracies
+JOINED = ("fd_train", "fd_validation", "fd_test", "inception_score")  # shown beside the accuracies
 REGIMES = (
     "Regime A: the generator never saw the real set. B: it was trained or fine-tuned on it. "
     "C: it is conditioned on real images while sampling."

@@ -48,7 +48,8 @@ def require_shown(per_class: int) -> None:
 class Samples:
     """images: one tuple of uint8[H,W,3] a class, in label order; image_ids: their names.
 
-    per_class: the k asked for. group: the classes out of which `classes` were taken.
+    per_class: the k asked for, or as many as a class has at most. group: the classes out of which
+    `classes` were taken.
     """
 
     release: str
@@ -64,7 +65,8 @@ class Samples:
     @property
     def caption(self) -> str:
         """How the images were chosen."""
-        rule = f"The first {self.per_class} images of each class, not chosen by eye"
+        count = "image" if self.per_class == 1 else f"{self.per_class} images"
+        rule = f"The first {count} of each class, not chosen by eye"
         if len(self.classes) == len(self.group):
             return f"{rule}; all {len(self.group)} classes in label order."
         return f"{rule}; {len(self.classes)} of {len(self.group)} classes at equal steps."
@@ -128,13 +130,14 @@ def _read(
     classes = [entry for group in groups for entry in group]
     chosen = _first_rows(release, config, split, per_class, classes)
     pixels = _read_images([row for rows in chosen.values() for row in rows])
+    most = max(map(len, chosen.values()))
     return [
         Samples(
             release=manifest.name,
             dataset=manifest.dataset,
             config=config,
             split=split,
-            per_class=per_class,
+            per_class=most,
             classes=tuple(group),
             group=tuple(group),
             images=tuple(tuple(pixels[i] for _, i in chosen[c.label]) for c in group),

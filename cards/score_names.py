@@ -44,7 +44,7 @@ METRICS = {
     "inception_score_splits": ScoreName("Inception-style score, mean of splits", better="higher"),
     "inception_score_adm": ScoreName("Inception-style score, ADM's chunks", better="higher"),
 }
-SPLITS = ("train", "test")
+SPLITS = ("train", "validation", "test", "tuning")
 REFERENCE = "_reference_"  # between a metric and the name of the file it was measured against
 
 
@@ -87,7 +87,7 @@ def in_order(keys: Iterable[str]) -> list[str]:
 
 
 def score_split(key: str) -> tuple[str, str | None]:
-    """Metric and what it was measured against: "train", "test", "reference NAME" or nothing."""
+    """Metric and what it was measured against: one of SPLITS, "reference NAME" or nothing."""
     if key in METRICS:
         return key, None
     metric, between, name = key.partition(REFERENCE)

@@ -25,7 +25,7 @@ def distance_views(
     for ranking in trainings:
         for scored in scores:
             pairs = [(row, find_scored(scored, row)) for row in ranking.rows]
-            for key in ("fd_train", "fd_test"):
+            for key in ("fd_train", "fd_validation", "fd_test"):
                 points = [
                     {
                         "name": names[row.sources[0].name, row.sources[0].content_sha256],

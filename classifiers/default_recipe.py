@@ -43,9 +43,8 @@ def default_recipe(train: Sequence[str], test: str) -> tuple[str, str]:
 
     train, test: RELEASE[:CONFIG[:SPLIT]]. UserError for a release or part of it that is not there.
     """
-    release, parts = split_release(test)
-    config, split = (*parts, *(_configs(test)[0], "test")[len(parts) :])[:2]
-    colour = in_colour(open_source(f"{release}:{config}:{split}", 0))
+    spec = test if split_release(test)[1] else f"{test}:{_configs(test)[0]}"
+    colour = in_colour(open_source(spec, 0, None))
     known = RECIPES[colour]
     fitting = [side for side in known if all(_gives(spec, side) for spec in (*train, test))]
     side = max(fitting, default=min(known))

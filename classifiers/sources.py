@@ -80,23 +80,29 @@ class Source:
 
 
 def open_source(
-    spec: str, resolution: int, split: str = "train", per_class: int | None = None
+    spec: str, resolution: int, split: str | None = "train", per_class: int | None = None
 ) -> Source:
     """Read the manifest that `spec` names.
 
-    CONFIG is by default `resolution`, SPLIT is by default `split`. UserError for a spec of another
-    form, a release that is not finished, a configuration or split it does not have, or a training
-    view that lags behind the release.
+    CONFIG is by default `resolution`, SPLIT is by default `split`; None: test, or validation of a
+    release that, as ImageNet's, has no test. UserError for a spec of another form, a release that is
+    not finished, a configuration or split it does not have, or a training view that lags behind the
+    release.
     """
     name, parts = split_release(spec)
     if len(parts) > 2 or not all((name, *parts)):
         raise UserError(f"{spec!r} is not RELEASE[:CONFIG[:SPLIT]], such as releases/mine:32:train")
-    config, split = (*parts, *(str(resolution), split)[len(parts) :])
     path = release_path(name)
     manifest = read_manifest(path)
+    config, split = (*parts, *(str(resolution), split or _held_out(manifest))[len(parts) :])
     split_files(path, config, split)
     require_whole(manifest, config)
     return Source(path, config, split, manifest, per_class)
+
+
+def _held_out(manifest: Manifest) -> str:
+    splits = {split for found in manifest.splits().values() for split in found}
+    return "validation" if "validation" in splits and "test" not in splits else "test"
 
 
 def check_sources(train: Sequence[Source], test: Source) -> None:

@@ -48,7 +48,7 @@ class Task:
             if len({source.manifest.kind for source in train}) < 2:
                 raise UserError("--times needs real and generated images: give --train for each")
             train = [s if s.manifest.kind == "real" else replace(s, per_class=None) for s in train]
-        test = open_source(self.test, size, "test")
+        test = open_source(self.test, size, None)
         check_sources(train, test)
         return tuple(train), test
 

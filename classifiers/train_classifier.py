@@ -28,6 +28,7 @@ from generation.errors import UserError
 from generation.named_files import require_folder
 from generation.options import Json
 from generation.progress import progress_bar
+from generation.surroundings import share_cores
 
 MOST_STEPS = 10**9
 MOST_VISITS = 1000.0
@@ -130,6 +131,7 @@ Save = Annotated[
 
 def main() -> None:
     """Console entry point."""
+    share_cores()
     run_command(train_classifier, BUILTIN)
 
 
@@ -156,11 +158,12 @@ def train_classifier(
 ) -> None:
     """Train a classifier on releases, test it on real images, write the result.
 
-    CONFIG is by default the recipe's resolution; SPLIT is train for --train and test for --test.
-    CONFIG original takes real images from their original bytes. Trained on generated images alone,
-    the accuracy is the Classification Accuracy Score (CAS). With --times, --per-class counts real
-    images. With several --seeds the result files are OUT-seed0.json and so on. The last step is
-    tested, never the best. Rerun a command that was interrupted: it goes on, to the same result.
+    CONFIG is by default the recipe's resolution; SPLIT is train for --train, and for --test it is
+    test, or validation where there is no test. CONFIG original takes real images from their
+    original bytes. Trained on generated images alone, the accuracy is the Classification Accuracy
+    Score (CAS). With --times, --per-class counts real images. With several --seeds the result files
+    are OUT-seed0.json and so on. The last step is tested, never the best. Rerun a command that was
+    interrupted: it goes on, to the same result.
 
     Examples:
 

@@ -1,6 +1,7 @@
 """Any encoded image as 8-bit RGB: the one rule of views, training and scoring."""
 
 import io
+import warnings
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -13,6 +14,8 @@ PIXEL_RULE = (
     "Pillow converts it, without colour profiles; of an animation the first picture"
 )
 CONVERTED = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"}
+# Of EXIF that is cut or broken, as some of ImageNet's is, Pillow warns without the image's name.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
 WIDE = {"I", "I;16", "I;16B", "I;16L", "I;16N"}  # grey values of 16 bits
 
 

@@ -16,6 +16,7 @@ from generation.image_sets import LabelledImages, first_of_each, load_images, sp
 from generation.progress import progress_bar
 from generation.starting_point import prompts_of, starting_network, with_network_of
 from generation.storage import ReleasePath, release_path
+from generation.surroundings import share_cores
 from generation.timm_classifier import to_channels
 from generation.training_recipe import BUILTIN, TrainingRecipe, load_training_recipe
 from generation.training_run import TrainingRun, claim_folder, training_record
@@ -28,12 +29,8 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Console entry point.
-
-    Threads that wait for each other sleep rather than spin: beside other work on the cores, a step
-    of two threads took 22 s spinning, 4.4 s asleep (load 8 on 2 cores). torch reads it once.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    """Console entry point."""
+    share_cores()
     run_command(finetune_generator, BUILTIN)
 
 

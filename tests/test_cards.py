@@ -1,5 +1,7 @@
 """Cards and sample grids: every fact from manifest and results, the load contract untouched."""
 
+import base64
+import io
 import json
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from builder.manifest import Manifest, ShardRecord, read_manifest
 from builder.parquet import image_features, table_schema
 from builder.readme import write_readme
 from builder.results import Result
+from cards.board import STRIP, sample_figure
 from cards.card_body import card_body
 from cards.picture_names import WIDEST, label_font, shown_name
 from cards.render_card import load_contract, picture_names, render_card
@@ -185,6 +188,24 @@ def test_samples_are_the_first_of_each_class_whatever_the_files_order(release: P
     found = [[tuple(image[0, 0]) for image in row] for row in samples.images]
     assert found == [[(50 + label, index, 0) for index in range(4)] for label in range(3)]
     assert samples.caption.startswith("The first 4 images of each class")
+
+
+def test_a_picture_has_no_columns_that_no_class_fills(release: Path) -> None:
+    samples = read_samples(release, per_class=50)
+    count = max(map(len, samples.images))
+    assert count < 50
+    assert samples.caption.startswith(f"The first {count} images of each class")
+    fewer = read_samples(release, per_class=count - 1)
+    assert draw_grid(samples).width - draw_grid(fewer).width == CELL + GAP
+
+
+def test_strips_of_a_page_are_as_wide_whatever_a_class_has(release: Path) -> None:
+    """The page stretches them, and one image is not to fill it."""
+    assert max(map(len, read_samples(release, per_class=STRIP).images)) < STRIP
+    _, figure = sample_figure(release)
+    for _, address in figure.rows:
+        with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as strip:
+            assert strip.width == STRIP * 17 - 1
 
 
 def test_grid_enlarges_whole_pixels_without_blending(release: Path) -> None:

@@ -1,7 +1,6 @@
 """Classes of real images join their list: by ids, by names, whole or in part, in any order."""
 
 import csv
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from generation.real_sources.class_names import entries_of
 from generation.real_sources.joining import join_list
 from metrics.image_lists import ImageSet, open_image_set, read_image_list
 from tests.conftest import run
+from tests.imagenet_layouts import hub_names
 from tests.pictures import picture, save_parquet, table, write
 from tests.shapes import make_images, write_release
 
@@ -36,20 +36,6 @@ IMAGENETTE = {
     "golf ball": "n03445777",
     "parachute": "n03888257",
 }
-
-
-def hub_names() -> list[str]:
-    """As ILSVRC/imagenet-1k names its classes: timm's lemmas, the second crane told apart."""
-    spec = importlib.util.find_spec("timm")
-    assert spec is not None
-    assert spec.origin is not None
-    path = Path(spec.origin).parent / "data" / "_info" / "imagenet_synset_to_lemma.txt"
-    lemmas = dict(line.split("\t") for line in path.read_text().splitlines())
-    names = [lemmas[wnid] for wnid in WNIDS]
-    assert names[0] == "tench, Tinca tinca"
-    names[WNIDS.index("n03126707")] = "crane2"
-    assert len(set(names)) == len(names)
-    return names
 
 
 def named(names: Sequence[str]) -> RealSource:

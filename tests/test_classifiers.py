@@ -336,6 +336,23 @@ def test_spec_defaults(real: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("splits", "held_out"),
+    [
+        (("train", "test"), "test"),
+        (("train", "validation"), "validation"),  # what ImageNet has
+        (("train", "validation", "test"), "test"),
+    ],
+)
+def test_it_is_tested_on_the_split_that_is_held_out(
+    splits: tuple[str, ...], held_out: str, tmp_path: Path
+) -> None:
+    release = write_release(tmp_path / "real", {name: make_images(1, 1) for name in splits})
+    assert open_source(str(release), SIZE, None).split == held_out
+    assert open_source(f"{release}:{SIZE}", SIZE, None).split == held_out
+    assert open_source(f"{release}:{SIZE}:train", SIZE, None).split == "train"
+
+
+@pytest.mark.parametrize(
     ("tail", "message"),
     [
         (":16:train:x", "RELEASE"),

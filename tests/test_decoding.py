@@ -2,7 +2,10 @@
 
 import io
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +16,10 @@ from generation.decoding import as_rgb, decode_rgb
 from generation.errors import UserError
 from generation.image_sets import decode, load_images
 from generation.views import make_view
+from tests.conftest import ROOT
 from tests.shapes import SIZE, make_images, write_release
 
+BROKEN_EXIF = b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12\0\x03\0\0\xff\xffcut"
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 COLOURS = np.stack([RAMP, RAMP[::-1], RAMP.T], axis=-1)
 WHITE = (255, 255, 255)
@@ -110,6 +115,16 @@ def test_orientation_is_applied_as_load_dataset_does(orientation: int):
     theirs = ImageFeature().decode_example({"bytes": data, "path": None})
     assert np.array_equal(decode(data), np.asarray(theirs))
     assert decode_rgb(data).size == ((16, 10) if orientation < 5 else (10, 16))
+
+
+def test_of_broken_exif_nothing_is_said(tmp_path: Path) -> None:
+    """In a process of its own: this one turns warnings into errors."""
+    (tmp_path / "a.jpg").write_bytes(encoded(Image.fromarray(COLOURS), "JPEG", exif=BROKEN_EXIF))
+    code = "import sys; from generation.decoding import decode_rgb; "
+    code += "print(decode_rgb(open(sys.argv[1], 'rb').read()).size)"
+    command = [sys.executable, "-c", code, str(tmp_path / "a.jpg")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (result.stdout, result.stderr) == ("(16, 16)\n", "")
 
 
 def test_an_opaque_image_keeps_its_pixels():

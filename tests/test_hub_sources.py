@@ -78,6 +78,7 @@ def test_configurations_scripts_and_what_is_not_there(hub: tuple[Hub, str], tmp_
         check=False,
     )
     assert result.returncode == 0, result.stderr
+    assert "Generating" not in result.stderr  # bars are for terminals
     several, small, huge, script, broken, absent, joined = map(
         json.loads, result.stdout.splitlines()
     )

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 
 from builder.results import Result
 from cards.against_real import ratio_to, verdict
-from cards.answer import NOTHING, PRINTED
+from cards.answer import NO_BASELINE, NOTHING, PRINTED
 from cards.board import assemble_board
 from cards.data_files import render_csv
 from cards.leaderboard import leaderboard
@@ -293,6 +294,22 @@ def test_scores_stand_beside_the_same_release_only(measured: Path) -> None:
     assert distances == {"good": 20.0, "bad": 40.0, "real": None, mixed: None}
 
 
+def test_distances_to_validation_count_as_those_to_test_do(tmp_path: Path) -> None:
+    """ImageNet has no other labelled images to hold out."""
+    results = []
+    for name, top1, fd in (("good", 0.8, 20.0), ("bad", 0.6, 40.0)):
+        source = a_source(name, 1000)
+        scored = a_scores_result(source, fd)
+        values = {("fd_validation" if k == "fd_test" else k): v for k, v in scored.values.items()}
+        results += [a_classifier_result([source], top1, 0), replace(scored, values=values)]
+    (facet,) = assemble_board(read_folder(write_all(tmp_path / "results", results)), [])
+    tables = {table.key: table for section in facet.sections for table in section.tables}
+    for key in ("fixture-classifiers", "fixture-scores"):
+        (column,) = [c for c in tables[key].columns if c.key == "fd_validation"]
+        assert (column.label, column.better) == ("FD to validation", "lower")
+    assert "CAS against FD to validation" in [v.title for s in facet.sections for v in s.views]
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -462,6 +479,9 @@ def test_terminal_begins_with_the_answer_and_a_few_rows(
 def test_answer_without_generated_or_real_images_promises_nothing(tmp_path: Path) -> None:
     lone = a_classifier_result([a_source("good", 1000)], 0.8, 0)
     (facet,) = assemble_board(read_folder(write_all(tmp_path / "results", [lone])), [])
+    assert facet.answer == NO_BASELINE
+    real = a_classifier_result([a_source("real", 1000, kind="real")], 0.9, 0)
+    (facet,) = assemble_board(read_folder(write_all(tmp_path / "other", [real])), [])
     assert facet.answer == NOTHING
     (published,) = assemble_board(ResultFolder(), [])
     assert published.answer == PRINTED

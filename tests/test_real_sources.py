@@ -1,19 +1,25 @@
 """Sources of real images: what is an image and a class, each layout, labels, what is said."""
 
-import csv
-import io
 import os
 import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
-from scipy.io import savemat
 
 from generation.errors import UserError
 from generation.real_sources import RealSource, SourceName, open_source
+from tests.imagenet_layouts import (
+    Images,
+    by_class,
+    devkit,
+    kaggle,
+    tar_of,
+    tars,
+    tiny,
+    write_kaggle,
+)
 from tests.pictures import picture, save_parquet, table, write
 
 WNIDS = ("n01440764", "n01443537", "n02102040")
@@ -154,106 +160,20 @@ def expected(source: RealSource) -> None:
     assert sum(map(len, found.values())) == 9
 
 
-def images() -> tuple[dict[str, dict[str, bytes]], dict[str, bytes]]:
-    """Training images by wnid and name, validation images by name."""
-    train = {
-        wnid: {f"{wnid}_{i}.JPEG": picture(10 * n + i) for i in range(2)}
-        for n, wnid in enumerate(WNIDS)
-    }
-    return train, {f"ILSVRC2012_val_{n + 1:08d}.JPEG": picture(100 + n) for n in range(3)}
-
-
-def write_devkit(folder: Path) -> None:
-    """ids of ILSVRC that are in another order than the wnids, an inner node of the tree last."""
-    kind = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("num_children", "O")]
-    ids = {WNIDS[0]: 3, WNIDS[1]: 1, WNIDS[2]: 2}
-    rows = [(number, wnid, "words", 0) for wnid, number in ids.items()]
-    folder.mkdir(parents=True)
-    savemat(folder / "meta.mat", {"synsets": np.array([*rows, (4, "n00001740", "thing", 2)], kind)})
-    truth = "".join(f"{ids[wnid]}\n" for wnid in WNIDS)
-    (folder / "ILSVRC2012_validation_ground_truth.txt").write_text(truth)
-
-
-def write_kaggle(root: Path) -> None:
-    rows = [[f"ILSVRC2012_val_{n + 1:08d}", f"{w} 1 2 3 4"] for n, w in enumerate(WNIDS)]
-    with (root / "LOC_val_solution.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["ImageId", "PredictionString"], *reversed(rows)])
-
-
-def write_flat(root: Path) -> None:
-    train, val = images()
-    base = root / "ILSVRC" / "Data" / "CLS-LOC"
-    for wnid, files in train.items():
-        for name, data in files.items():
-            write(base / "train" / wnid / name, data)
-    for name, data in val.items():
-        write(base / "val" / name, data)
-    put(root, "ILSVRC/Annotations/CLS-LOC/train/x.xml")
-
-
-def kaggle(root: Path) -> None:
-    write_flat(root)
-    write_kaggle(root)
-    put(root, "ILSVRC/Data/CLS-LOC/test/ILSVRC2012_test_00000001.JPEG")
-
-
-def devkit(root: Path) -> None:
-    write_flat(root)
-    write_devkit(root / "ILSVRC2012_devkit_t12" / "data")
-
-
-def by_class(root: Path) -> None:
-    train, val = images()
-    for wnid, files in train.items():
-        for name, data in files.items():
-            write(root / "train" / wnid / name, data)
-    for wnid, (name, data) in zip(WNIDS, val.items(), strict=True):
-        write(root / "val" / wnid / name, data)
-
-
-def tiny(root: Path) -> None:
-    train, val = images()
-    for wnid, files in train.items():
-        write(root / "train" / wnid / f"{wnid}_boxes.txt", b"")
-        for name, data in files.items():
-            write(root / "train" / wnid / "images" / name, data)
-    for name, data in val.items():
-        write(root / "val" / "images" / name, data)
-    lines = [f"{name}\t{wnid}\t0\t0\t9\t9\n" for name, wnid in zip(val, WNIDS, strict=True)]
-    (root / "val" / "val_annotations.txt").write_text("".join(lines))
-    put(root, "test/images/test_0.JPEG")
-
-
-def tar_of(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
-
-
-def tars(root: Path) -> None:
-    train, val = images()
-    inner = {f"{wnid}.tar": tar_of(files) for wnid, files in train.items()}
-    junk = {"._n01440764.tar": b"not a tar", "README.txt": b""}
-    write(root / "ILSVRC2012_img_train.tar", tar_of(inner | junk))
-    write(root / "ILSVRC2012_img_val.tar", tar_of(val))
-    write_devkit(root / "kit" / "ILSVRC2012_devkit_t12" / "data")
-    with tarfile.open(root / "ILSVRC2012_devkit_t12.tar.gz", "w:gz") as tar:
-        tar.add(root / "kit" / "ILSVRC2012_devkit_t12", "ILSVRC2012_devkit_t12")
-
-
-LAYOUTS: Sequence[Callable[[Path], None]] = (by_class, kaggle, devkit, tiny, tars)
+IMAGES = Images(
+    {w: {f"{w}_{i}.JPEG": picture(10 * n + i) for i in range(2)} for n, w in enumerate(WNIDS)},
+    {f"ILSVRC2012_val_{n + 1:08d}.JPEG": picture(100 + n) for n in range(3)},
+    WNIDS,
+)
+LAYOUTS: Sequence[Callable[[Path, Images], None]] = (by_class, kaggle, devkit, tiny, tars)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda f: f.__name__)
 def test_every_layout_of_imagenet_gives_the_same_images(
-    layout: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    layout: Callable[[Path, Images], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    layout(tmp_path / "data")
+    layout(tmp_path / "data", IMAGES)
     source = open_source(str(tmp_path / "data"))
     expected(source)
     assert source.name == "imagenet-1k"
@@ -263,21 +183,21 @@ def test_every_layout_of_imagenet_gives_the_same_images(
 
 def test_an_archive_is_indexed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    tars(tmp_path / "data")
+    tars(tmp_path / "data", IMAGES)
     open_source(str(tmp_path / "data"))
     open_source.cache_clear()
     monkeypatch.setattr(tarfile, "open", None)
     (tmp_path / "data" / "ILSVRC2012_devkit_t12.tar.gz").unlink()
-    write_kaggle(tmp_path / "data")
+    write_kaggle(tmp_path / "data", WNIDS)
     expected(open_source(str(tmp_path / "data")))
 
 
 @pytest.mark.parametrize("layout", [by_class, tars], ids=lambda f: f.__name__)
 def test_a_version_changes_with_the_file_and_not_without(
-    layout: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    layout: Callable[[Path, Images], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    layout(tmp_path / "data")
+    layout(tmp_path / "data", IMAGES)
     versions = []
     for change in (False, False, True):
         for path in (tmp_path / "data").rglob("*") if change else ():
@@ -291,7 +211,7 @@ def test_a_version_changes_with_the_file_and_not_without(
 
 def test_a_cut_archive_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    tars(tmp_path)
+    tars(tmp_path, IMAGES)
     archive = tmp_path / "ILSVRC2012_img_train.tar"
     archive.write_bytes(archive.read_bytes()[:3000])
     with pytest.raises(UserError, match=r"train\.tar cannot be read as an uncompressed tar"):
@@ -299,7 +219,7 @@ def test_a_cut_archive_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_validation_images_that_the_truth_does_not_name_are_refused(tmp_path: Path):
-    kaggle(tmp_path)
+    kaggle(tmp_path, IMAGES)
     put(tmp_path, "ILSVRC/Data/CLS-LOC/val/ILSVRC2012_val_00000009.JPEG")
     with pytest.raises(UserError, match=r"val: 1 of 4 images have no label .*00000009"):
         open_source(str(tmp_path))
@@ -401,7 +321,7 @@ def test_texts_and_numbers_are_labels_too(tmp_path: Path):
     numbers = Dataset.from_dict({"img": rows, "label": [2, 0, 2]}).cast_column("img", Image())
     source = open_source(str(save_parquet(tmp_path / "numbers", train=numbers)))
     assert [c.wnid for c in source.classes] == ["0", "1", "2"]
-    assert "numbers without names" in said(source)
+    assert "numbers without names: classes are called 0 to 2; --classes-from LIST" in said(source)
 
 
 def script(root: Path) -> None:

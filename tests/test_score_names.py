@@ -69,6 +69,9 @@ def test_every_value_of_a_committed_result_is_known() -> None:
         ("copies_train", "Near copies of train", "lower", "fraction"),
         ("agreement", "Label agreement", "higher", "fraction"),
         ("class_fd_test", "Class FD to test", "lower", "number"),
+        ("fd_validation", "FD to validation", "lower", "number"),  # what ImageNet has
+        ("inception_score_splits", "Inception-style score, mean of splits", "higher", "number"),
+        ("copies_tuning", "Near copies of tuning", "lower", "fraction"),
         ("fd_reference_adm_train", "FD to reference adm_train", "lower", "number"),
         ("glow_test", "glow test", "", "number"),
         ("_train", " train", "", "number"),

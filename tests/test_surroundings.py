@@ -7,12 +7,14 @@ import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from urllib.request import pathname2url
 
 import pytest
 import torch
 
-from generation import surroundings
+from classifiers import train_classifier
+from generation import finetune_generator, surroundings
 from generation.downloads import download
 from generation.errors import UserError
 from generation.prompt_cache import PromptCache
@@ -126,3 +128,16 @@ def test_a_damaged_embedding_is_encoded_again(
     filled_cache(prompts)
     assert missing in prompts
     assert all(torch.equal(cache.load(prompts)[name], tensor) for name, tensor in good.items())
+
+
+@pytest.mark.parametrize("module", [finetune_generator, train_classifier])
+def test_threads_of_a_training_sleep_while_they_wait_unless_told_otherwise(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "run_command", lambda *_: None)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    module.main()
+    assert os.environ["OMP_WAIT_POLICY"] == "passive"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    module.main()
+    assert os.environ["OMP_WAIT_POLICY"] == "active"

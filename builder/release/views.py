@@ -74,7 +74,7 @@ def _records(
 def forget_outdated(release: ReleasePath, finished: Manifest) -> Manifest:
     """Delete files of views that the manifest lists no longer; the manifest that stands then."""
     deleted = delete_outdated(release, finished, finished.training_views)
-    if not deleted and not names_each_file(release, finished):
+    if not deleted and not names_each_file(release):
         return finished
     # The README had to name each file while others stood beside them.
     documents = finished.documents | write_documents(release, finished)

@@ -1,6 +1,7 @@
 """Data sets of the Hub, and whatever else `datasets` loads."""
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,8 +38,15 @@ def read_hub(wanted: SourceName, name: str) -> RealSource:
 
 def load(path: str, config: str | None) -> tuple[dict[str, Any], Any]:
     """Every split, and the builder they came from. UserError for several configurations."""
-    from datasets import get_dataset_config_names, load_dataset, load_dataset_builder
+    from datasets import (
+        disable_progress_bars,
+        get_dataset_config_names,
+        load_dataset,
+        load_dataset_builder,
+    )
 
+    if not sys.stderr.isatty():  # a bar that is redrawn would make thousands of lines of a log
+        disable_progress_bars()
     if config is None:
         configs = sorted(get_dataset_config_names(path))
         if len(configs) > 1:

@@ -123,7 +123,10 @@ def _classes(
 def _numbered(count: int, wanted: SourceName) -> tuple[tuple[ClassEntry, ...], list[str]]:
     """Numbers without names are trusted to be a list's ids only where the user says so."""
     if wanted.classes_from is None:
-        remark = f"labels are numbers without names: classes are called 0 to {count - 1}"
+        remark = (
+            f"labels are numbers without names: classes are called 0 to {count - 1}; "
+            "--classes-from LIST takes them for the ids of a class list"
+        )
         return entries_of([str(i) for i in range(count)]), [remark]
     entries = load_classes(wanted.classes_from)
     if count > len(entries):
