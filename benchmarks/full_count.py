@@ -9,13 +9,14 @@ plan with features of all images in the cache (the first time, which writes thei
 second), verify's listing, publish's plan, the board with the release on it; of real images the plan
 of an import. Memory: the most of the sum of the proportional set sizes of all processes.
 
-The last line is one JSON object. ratio: seconds, or memory, over ten times those at a tenth.
+The last line is one JSON object. ratio: CPU seconds, or memory, over ten times those at a tenth.
 """
 
 import argparse
 import json
 import os
 import platform
+import resource
 import shutil
 import socket
 import sys
@@ -45,9 +46,11 @@ resized_crop = [0.3, 1.0]
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one start. gib: the most that all its processes took at once."""
+    """Of one start. cpu: seconds of all its processes, whatever else the machine does; gib: the
+    most that they took at once."""
 
     seconds: float
+    cpu: float
     gib: float
 
 
@@ -84,7 +87,7 @@ def measure(images: int, real: int) -> dict[str, object]:
         name: {
             "few": vars(few[name]),
             "many": vars(many[name]),
-            "ratio": round(many[name].seconds / few[name].seconds / 10, 3),
+            "ratio": round(many[name].cpu / few[name].cpu / 10, 3),
             "memory_ratio": round(many[name].gib / few[name].gib / 10, 3),
         }
         for name in many
@@ -122,7 +125,7 @@ def costs_of(images: int, real: int) -> dict[str, Cost]:
 def run(step: str, folder: Path, *arguments: str, ranks: int = 1) -> Cost:
     """The step in processes of its own, as many as there are ranks."""
     command = [sys.executable, str(HERE), "--step", step, str(folder), *arguments]
-    started = time.monotonic()
+    started, before = time.monotonic(), _cpu_seconds()
     processes = [
         psutil.Popen(command, env=os.environ | _rank(number, ranks), cwd=HERE.parents[1])
         for number in range(ranks)
@@ -134,9 +137,15 @@ def run(step: str, folder: Path, *arguments: str, ranks: int = 1) -> Cost:
     seconds = time.monotonic() - started
     if any(process.returncode for process in processes):
         raise SystemExit(f"{step} failed")
-    cost = Cost(round(seconds, 2), round(most / 2**30, 3))
-    print(f"{step} {' '.join(arguments)} x{ranks}: {cost.seconds} s, {cost.gib} GiB", flush=True)
+    cost = Cost(round(seconds, 2), round(_cpu_seconds() - before, 2), round(most / 2**30, 3))
+    print(f"{step} {' '.join(arguments)} x{ranks}: {cost}", flush=True)
     return cost
+
+
+def _cpu_seconds() -> float:
+    """Of all processes that have ended, those that they waited for included."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
 def _rank(number: int, ranks: int) -> dict[str, str]:

@@ -23,7 +23,7 @@ ShardFormat = Literal["parquet", "arrow"]
 FORMAT_NAMES: dict[ShardFormat, str] = {"parquet": "Parquet", "arrow": "Arrow IPC"}
 FileState = tuple[int, ...] | str
 # Where a folder would hold too many: how `release publish` lays out a release of very many shards.
-SUBFOLDER = re.compile(r"(?P<config>[^/]+)/[0-9a-f]{2}/(?P<file>[^/]+\.parquet)")
+SUBFOLDER = re.compile(r"(?P<config>[^/]+)/part-[0-9a-f]{2}/(?P<file>[^/]+\.parquet)")
 DEPTH: dict[ShardFormat, int] = {"parquet": 1, "arrow": 2}  # folders above a file in its release
 
 
@@ -51,15 +51,15 @@ def flat_path(name: str) -> str:
 
 
 def folded_path(name: str) -> str:
-    """CONFIG/XX/FILE, XX of the file's name alone: a folder for one in 256 Parquet shards."""
+    """CONFIG/part-XX/FILE, XX of the file's name alone: a folder for one in 256 Parquet shards."""
     config, file = name.split("/")
-    return f"{config}/{sha256_text(file)[:2]}/{file}"
+    return f"{config}/part-{sha256_text(file)[:2]}/{file}"
 
 
 def folded_pattern(pattern: str) -> str:
     """The pattern of all shards of a split, as shard_name gives it, for those in sub-folders."""
     config, file = pattern.split("/")
-    return f"{config}/*/{file}"
+    return f"{config}/part-*/{file}"
 
 
 def plain_shard_path(name: str) -> str:

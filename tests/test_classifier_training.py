@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from timm.data.transforms import RandomResizedCropAndInterpolation
 
 from builder.results import read_result
-from classifiers.batches import ResidentBatches, StreamedBatches
+from classifiers.batches import ResidentBatches, StreamedBatches, _forkserver
 from classifiers.checkpoint import load_classifier, save_classifier, start_from
 from classifiers.encoded import index_images
 from classifiers.one_by_one import RESAMPLING, drawn_from, fit_view, rand_augment, training_function
@@ -141,6 +141,12 @@ def test_processes_that_decode_end_with_the_batches(real: Path) -> None:
         assert not set(multiprocessing.active_children()) - before
     finally:
         gc.enable()
+
+
+def test_loaders_do_not_copy_what_they_import() -> None:
+    """A garbage collection would write to all of it."""
+    with _forkserver(augmented=False).Pool(1) as pool:
+        assert pool.apply(gc.get_freeze_count) > 10_000
 
 
 def test_single_image_augmentation_follows_seed_and_place_alone() -> None:

@@ -158,6 +158,3 @@ def test_a_release_behind_a_url(built: Path, s3: dict[str, str], tmp_path: Path)
     image_id = pq.read_table(built / shard)["image_id"][0].as_py()
     reproduced = run(["release", "reproduce", url, *TRUST, image_id], **s3)
     assert f"{image_id}: the same bytes" in reproduced.stdout, reproduced.stderr
-    refused = run(["release", "publish", url, "me/mine"], **s3)
-    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
-    assert "is a URL: copy the release into a folder, and publish that" in refused.stderr
