@@ -21,7 +21,7 @@ from rich.progress import track
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from builder.results import environment  # noqa: E402 - run as a script, its tests are beside it
+from release.results.result import environment  # noqa: E402 - run as a script, its tests are beside it
 from tests.bad_inputs import GOOD, VERDICTS_RIGHT, cases, try_case  # noqa: E402
 from tests.command_server import CommandServer  # noqa: E402
 from tests.miniature import make_miniature  # noqa: E402

@@ -30,15 +30,15 @@ from unittest.mock import patch
 
 import numpy as np
 
-from builder.build import BuildPlan, build_release, plan_build
-from builder.cluster import Cluster, ClusterOptions, open_cluster
-from builder.recipe import load_recipe
-from builder.results import environment
-from builder.run import RunSettings
-from builder.shard import ShardJob
-from generation.classes import load_classes
-from generation.image_sets import decode
-from generation.shard_files import read_shard
+from builder.builds.build import BuildPlan, build_release, plan_build
+from builder.builds.run import RunSettings
+from builder.cluster.cluster import Cluster, ClusterOptions, open_cluster
+from builder.planning.recipe import load_recipe
+from builder.shards.shard import ShardJob
+from release.classes.class_list import load_classes
+from release.layout.image_sets import decode
+from release.layout.shard_files import read_shard
+from release.results.result import environment
 
 RECIPE = "fashion-mnist"
 INDICES = 5  # of each of 10 classes: one batch of the recipe at each stage
@@ -115,7 +115,7 @@ def build(plan: BuildPlan, cluster: Cluster) -> tuple[float, float]:
 
     cpu = worker_cpu(cluster)
     started = time.perf_counter()
-    with patch("builder.run.open_cluster", warm):
+    with patch("builder.builds.run.open_cluster", warm):
         outcome = build_release(plan, RunSettings(), lambda _: None)
     wall = time.perf_counter() - started
     assert len(outcome.records) == len(plan.shards), outcome
@@ -136,8 +136,8 @@ def bare(plan: BuildPlan, cluster: Cluster) -> tuple[float, float, dict[str, str
 
 def sampling_loop(jobs: Sequence[ShardJob]) -> tuple[float, float, dict[str, str]]:
     """Runs on the worker. Stage after stage; the recipe's sizes leave no batch half full."""
-    from builder.plan import image_seed
-    from generation.generators import ImageBatch, generator_source
+    from builder.planning.plan import image_seed
+    from generation.families import ImageBatch, generator_source
 
     models = {
         job.plan.stage.recipe.resolution: generator_source(job.plan.stage.recipe.generator).load(

@@ -13,9 +13,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from builder.manifest import Manifest, read_manifest
-from builder.results import Result, read_result
-from classifiers.statistics import Outcomes, accuracy, difference, read_outcomes, student_interval
+from classifiers.training.statistics import (
+    Outcomes,
+    accuracy,
+    difference,
+    read_outcomes,
+    student_interval,
+)
+from release.layout.manifest import Manifest, read_manifest
+from release.results.result import Result, read_result
 
 ALL = "real-60000"
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from classifiers.recipe import ClassifierRecipe, load_recipe, recipe_names
-from classifiers.training import autocast
-from generation.timm_classifier import build_model
+from classifiers.recipes.recipe import ClassifierRecipe, load_recipe, recipe_names
+from classifiers.training.loop import autocast
+from generation.networks.timm_classifier import build_model
 
 FEW, MORE = 4, 8  # images; the difference leaves out what does not grow with them
 CLASSES = 1000

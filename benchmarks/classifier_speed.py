@@ -33,12 +33,11 @@ from PIL import Image
 from torch import nn
 from torchvision import transforms
 
-from builder.results import environment
-from classifiers.batches import AHEAD, Batches, open_batches
-from classifiers.order import Visits
-from classifiers.recipe import ClassifierRecipe, load_recipe
-from classifiers.sources import index_source, open_source
-from classifiers.training import (
+from classifiers.data.batches import AHEAD, Batches, open_batches
+from classifiers.data.order import Visits
+from classifiers.data.sources import index_source, open_source
+from classifiers.recipes.recipe import ClassifierRecipe, load_recipe
+from classifiers.training.loop import (
     Fit,
     autocast,
     launched_processes,
@@ -46,8 +45,9 @@ from classifiers.training import (
     training_device,
     training_step,
 )
-from generation.image_sets import LabelledImages
-from generation.timm_classifier import to_channels
+from generation.networks.timm_classifier import to_channels
+from release.layout.image_sets import LabelledImages
+from release.results.result import environment
 
 CLASSES = 10
 ENDLESS = range(1_000_000)  # steps, so that all goes on as in the midst of a training

@@ -19,16 +19,16 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
-from builder.manifest import read_manifest
-from builder.results import environment
-from classifiers.sources import first_per_class
-from generation.image_sets import LabelledImages, load_images
-from metrics.copies import copy_values, nearest_images
-from metrics.extractors import DEFAULT_EXTRACTOR, Extractor, load_extractor
-from metrics.features import FeatureBlock
-from metrics.metric_list import FAMILIES, METRICS, WholeSet
-from metrics.sample import Sample
-from metrics.states import sampling_keys
+from classifiers.data.sources import first_per_class
+from metrics.features.extractors import DEFAULT_EXTRACTOR, Extractor, load_extractor
+from metrics.features.mergeable import sampling_keys
+from metrics.features.release_features import FeatureBlock
+from metrics.scoring.metric_list import FAMILIES, METRICS, WholeSet
+from metrics.states.copies import copy_values, nearest_images
+from metrics.states.sample import Sample
+from release.layout.image_sets import LabelledImages, load_images
+from release.layout.manifest import read_manifest
+from release.results.result import environment
 
 CLASSES = 10
 SHOWN = [

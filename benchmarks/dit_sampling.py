@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline, DiTTransformer2DModel
 
-from generation.dit import DiT
-from generation.generators import ImageBatch
-from generation.placement import Placement
-from generation.sampler_config import SamplerConfig
+from generation.diffusion.sampler_config import SamplerConfig
+from generation.families import ImageBatch
+from generation.families.dit.sampling import DiT
+from generation.networks.placement import Placement
 
 TRANSFORMERS = {
     "tiny": {"num_layers": 2, "num_attention_heads": 4, "attention_head_dim": 16, "sample_size": 8},

@@ -28,9 +28,9 @@ from rich.progress import track
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from builder.recipe import BUILTIN  # noqa: E402 - run as a script, its tests are beside it
-from builder.results import environment  # noqa: E402
-from generation.commit import write_atomically  # noqa: E402
+from builder.planning.recipe import BUILTIN  # noqa: E402 - run as a script, its tests are beside it
+from release.files.commit import write_atomically  # noqa: E402
+from release.results.result import environment  # noqa: E402
 from tests import fault_kinds  # noqa: E402
 from tests.command_server import CommandServer  # noqa: E402
 from tests.conftest import STAND_IN_RECIPE, release_bytes  # noqa: E402

@@ -23,20 +23,20 @@ import numpy as np
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from builder.results import environment
-from classifiers.statistics import wilson
-from generation.commit import write_atomically
-from generation.real_sources import open_source
-from generation.views import make_view
-from metrics.extractors import DEFAULT_EXTRACTOR, load_extractor
-from metrics.frechet import (
+from classifiers.training.statistics import wilson
+from metrics.features.extractors import DEFAULT_EXTRACTOR, load_extractor
+from metrics.states.frechet import (
     IMAGES_PER_DIMENSION,
     GaussianReference,
     Moments,
     bucket_moments,
     frechet_infinity,
 )
-from metrics.intervals import jackknife
+from metrics.states.intervals import jackknife
+from release.files.commit import write_atomically
+from release.images.views import make_view
+from release.real_sources import open_source
+from release.results.result import environment
 
 REAL_IMAGES = 20_000
 POPULATION = 20_000

@@ -19,21 +19,28 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from builder.build import finish_release
-from builder.encode import encode_image
-from builder.environment import own_environment
-from builder.manifest import Manifest, ShardRecord
-from builder.markers import marker_name, sidecar_name
-from builder.parquet import image_features, table_schema, write_table
-from builder.plan import BuildRequest, StagePlan, image_id, plan_blocks, plan_shards, plan_stages
-from builder.recipe import Recipe, ShardRecipe, load_recipe
-from builder.shard import COLUMNS
-from builder.state import SyntheticState, write_state
-from generation.classes import ClassEntry, load_classes
-from generation.image_index import as_text
-from generation.image_places import image_places
-from metrics.extractors import FeatureProtocol
-from metrics.feature_cache import FeatureCache
+from builder.builds.build import finish_release
+from builder.planning.plan import (
+    BuildRequest,
+    StagePlan,
+    image_id,
+    plan_blocks,
+    plan_shards,
+    plan_stages,
+)
+from builder.planning.recipe import Recipe, ShardRecipe, load_recipe
+from builder.shards.shard import COLUMNS
+from builder.standing.state import SyntheticState, write_state
+from metrics.features.extractors import FeatureProtocol
+from metrics.features.feature_cache import FeatureCache
+from release.classes.class_list import ClassEntry, load_classes
+from release.images.encoding import encode_image
+from release.layout.environment import own_environment
+from release.layout.image_index import as_text
+from release.layout.image_places import image_places
+from release.layout.manifest import Manifest, ShardRecord
+from release.layout.markers import marker_name, sidecar_name
+from release.layout.parquet import image_features, table_schema, write_table
 
 SIDE = 16
 NUMBER = 8  # bytes at the end of an image

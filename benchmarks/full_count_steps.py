@@ -27,15 +27,15 @@ def make(folder: Path, images: str) -> None:
 
 def finish(folder: Path) -> None:
     """What a build does when all its shards are there."""
-    from builder.build import finish_release
+    from builder.builds.build import finish_release
 
     finish_release(folder / RELEASE, pickle.loads((folder / PLAN).read_bytes()))
 
 
 def verify(folder: Path) -> None:
     """All that `release verify` does but look into shards."""
-    from builder.manifest import read_manifest
     from builder.release.verify import verify_release
+    from release.layout.manifest import read_manifest
 
     release = folder / RELEASE
     report = verify_release(release, read_manifest(release), 2, lambda _: None, frozenset())
@@ -44,8 +44,8 @@ def verify(folder: Path) -> None:
 
 def publish(folder: Path) -> None:
     """All that `release publish` does before it sends a shard."""
-    from builder.manifest import read_manifest
     from builder.release.publish import published_files, refuse_unpublishable
+    from release.layout.manifest import read_manifest
 
     release = folder / RELEASE
     manifest = read_manifest(release)
@@ -55,8 +55,8 @@ def publish(folder: Path) -> None:
 
 def score(folder: Path) -> None:
     """Which shards have images without features, and what every metric wants to know first."""
-    from metrics.extraction import plan_extraction
-    from metrics.image_lists import open_image_set
+    from metrics.features.extraction import plan_extraction
+    from metrics.features.image_lists import open_image_set
 
     image_set = open_image_set(folder / RELEASE, str(SIDE), "train")
     cache = folder / CACHE
@@ -66,7 +66,7 @@ def score(folder: Path) -> None:
 
 def train(folder: Path) -> None:
     """`train-classifier` until its first step has its batch."""
-    import classifiers.training
+    import classifiers.training.loop
     from classifiers.train_classifier import main
 
     def stop(_model: object, _optimizer: object, images: object, *_: object) -> None:
@@ -77,7 +77,7 @@ def train(folder: Path) -> None:
             torch.distributed.barrier()
         raise SystemExit
 
-    classifiers.training.training_step = stop  # type: ignore[assignment]
+    classifiers.training.loop.training_step = stop  # type: ignore[assignment]
     # for the first one's memory to be seen, which is looked at five times a second
     sys.argv = [
         "train-classifier",
@@ -106,10 +106,10 @@ def import_plan(folder: Path) -> None:
     """All that `build-dataset --real` does before its workers start."""
     from builder.imports.jobs import settle
     from builder.imports.layout import count_files
-    from builder.real import plan_import
-    from builder.state import RealState
-    from generation.real_sources import open_source
-    from generation.views import RECORDED_RULES
+    from builder.imports.release import plan_import
+    from builder.standing.state import RealState
+    from release.images.views import RECORDED_RULES
+    from release.real_sources import open_source
 
     name, release = str(folder / "set"), folder / "imported"
     started = time.monotonic()

@@ -31,8 +31,8 @@ from datasets import disable_progress_bars
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from builder.results import environment  # noqa: E402 - run as a script, its tests are beside it
-from generation.commit import write_atomically  # noqa: E402
+from release.files.commit import write_atomically  # noqa: E402
+from release.results.result import environment  # noqa: E402 - run as a script, its tests are beside it
 from tests.hub_server import Hub  # noqa: E402
 from tests.kill_trials import hub_environment  # noqa: E402
 from tests.rehearsal import WHOLE, Step, steps, write_inputs  # noqa: E402

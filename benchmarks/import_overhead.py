@@ -25,9 +25,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from builder.encode import encode_image
-from generation.decoding import decode_rgb
-from generation.views import CropRule, make_view
+from release.images.decoding import decode_rgb
+from release.images.encoding import encode_image
+from release.images.views import CropRule, make_view
 
 WIDTH, HEIGHT = 500, 375
 CLASSES = 100

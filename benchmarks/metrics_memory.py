@@ -25,9 +25,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from builder.manifest import Manifest, ShardRecord
-from generation.classes import ClassEntry
-from generation.commit import sha256_file
+from release.classes.class_list import ClassEntry
+from release.files.commit import sha256_file
+from release.layout.manifest import Manifest, ShardRecord
 
 SHARD = 2500  # rows of a file, the same for every size
 METRICS = "fd,is,kid,cmmd,prdc"

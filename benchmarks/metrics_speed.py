@@ -34,14 +34,14 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torch_fidelity.utils import extract_featuresdict_from_input_id
 from torchvision.models.inception import Inception3
 
-from builder.manifest import Manifest, ShardRecord
-from generation.classes import ClassEntry
-from generation.commit import sha256_file
-from metrics.extractors import Extractor, FeatureProtocol
-from metrics.features import iterate_features
-from metrics.frechet import GaussianReference, Moments
-from metrics.image_lists import open_image_set
-from metrics.inception import INPUT_SIZE, InceptionV3
+from metrics.features.extractors import Extractor, FeatureProtocol
+from metrics.features.image_lists import open_image_set
+from metrics.features.inception import INPUT_SIZE, InceptionV3
+from metrics.features.release_features import iterate_features
+from metrics.states.frechet import GaussianReference, Moments
+from release.classes.class_list import ClassEntry
+from release.files.commit import sha256_file
+from release.layout.manifest import Manifest, ShardRecord
 
 SHARD = 500
 DIMENSIONS = 2048

@@ -21,13 +21,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from builder.encode import encode_image
-from builder.markers import commit_shard
-from builder.parquet import image_features, table_schema, write_table
-from builder.results import environment
-from builder.shard import COLUMNS
-from generation.classes import ClassEntry
-from generation.progress import progress_bar
+from builder.shards.shard import COLUMNS
+from release.classes.class_list import ClassEntry
+from release.commands.progress import progress_bar
+from release.images.encoding import encode_image
+from release.layout.markers import commit_shard
+from release.layout.parquet import image_features, table_schema, write_table
+from release.results.result import environment
 
 SIDE = 256
 CLASSES = [ClassEntry(i, f"n{i:08d}", f"Class {i}", f"a photo of class {i}") for i in range(1000)]

@@ -23,14 +23,14 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 from torch import Tensor
 
-from generation.checkpoint import load_checkpoint
-from generation.checkpoint_files import resolve_checkpoint
-from generation.noise import ahead_of_need, image_noise
-from generation.pixel_unet import PixelUNet, guided_denoiser
-from generation.placement import Placement
-from generation.sampler import sample
-from generation.sampler_config import SamplerConfig
-from generation.schedule import NoiseSchedule
+from generation.diffusion.noise import ahead_of_need, image_noise
+from generation.diffusion.sampler import sample
+from generation.diffusion.sampler_config import SamplerConfig
+from generation.diffusion.schedule import NoiseSchedule
+from generation.families.pixel_unet.checkpoint import load_checkpoint
+from generation.families.pixel_unet.checkpoint_files import resolve_checkpoint
+from generation.families.pixel_unet.network import PixelUNet, guided_denoiser
+from generation.networks.placement import Placement
 
 TOLERANCE = 2e-3  # of float32 images in [-1, 1], after all steps
 Loop = Callable[[], Tensor]

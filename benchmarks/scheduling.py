@@ -39,9 +39,9 @@ batch = 4
 """
 PLAN = """
 import resource, sys, time
-from builder.plan import BuildRequest, plan_blocks, plan_shards, plan_stages
-from builder.recipe import load_recipe
-from generation.classes import load_classes
+from builder.planning.plan import BuildRequest, plan_blocks, plan_shards, plan_stages
+from builder.planning.recipe import load_recipe
+from release.classes.class_list import load_classes
 started = time.perf_counter()
 recipe = load_recipe("imagenet-if")
 classes = load_classes(recipe.classes)
@@ -99,16 +99,16 @@ def measure_planning() -> dict[str, float]:
 def measure_dispatch(folder: Path, shards: int, workers: int, seconds: float) -> dict[str, float]:
     """Efficiency, and the milliseconds a shard beyond its own service time."""
     os.environ["STAND_IN_SECONDS"] = str(seconds)
-    from builder.build import plan_build
-    from builder.cluster import ClusterOptions, open_cluster
-    from builder.engine import run_jobs
-    from builder.environment import own_environment
-    from builder.interrupt import interruptible
-    from builder.recipe import load_recipe
-    from builder.state import STATE_FILE, write_state
-    from builder.worker import Done, Terms
-    from generation.classes import load_classes
-    from generation.commit import sha256_file
+    from builder.builds.build import plan_build
+    from builder.cluster.cluster import ClusterOptions, open_cluster
+    from builder.cluster.engine import run_jobs
+    from builder.cluster.worker import Done, Terms
+    from builder.planning.recipe import load_recipe
+    from builder.standing.state import STATE_FILE, write_state
+    from release.classes.class_list import load_classes
+    from release.commands.interrupt import interruptible
+    from release.files.commit import sha256_file
+    from release.layout.environment import own_environment
 
     recipe = load_recipe(str(write_recipe(folder)))
     release = folder / "dispatch"

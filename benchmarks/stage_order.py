@@ -24,16 +24,16 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from builder.build import BuildPlan, plan_build  # noqa: E402 - the stand-in is beside this script
-from builder.cluster import ClusterOptions, open_cluster  # noqa: E402
-from builder.engine import run_jobs  # noqa: E402
-from builder.environment import own_environment  # noqa: E402
-from builder.interrupt import interruptible  # noqa: E402
-from builder.recipe import load_recipe  # noqa: E402
-from builder.state import STATE_FILE, write_state  # noqa: E402
-from builder.worker import Done, Job, Terms, WrappedJob  # noqa: E402
-from generation.classes import load_classes  # noqa: E402
-from generation.commit import sha256_file  # noqa: E402
+from builder.builds.build import BuildPlan, plan_build  # noqa: E402 - the stand-in is beside this script
+from builder.cluster.cluster import ClusterOptions, open_cluster  # noqa: E402
+from builder.cluster.engine import run_jobs  # noqa: E402
+from builder.cluster.worker import Done, Job, Terms, WrappedJob  # noqa: E402
+from builder.planning.recipe import load_recipe  # noqa: E402
+from builder.standing.state import STATE_FILE, write_state  # noqa: E402
+from release.classes.class_list import load_classes  # noqa: E402
+from release.commands.interrupt import interruptible  # noqa: E402
+from release.files.commit import sha256_file  # noqa: E402
+from release.layout.environment import own_environment  # noqa: E402
 
 IMAGES_A_SHARD = 4
 RESOLUTIONS = (8, 16, 32)

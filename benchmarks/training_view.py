@@ -27,12 +27,12 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from builder.results import environment
-from classifiers.encoded import EncodedImages
-from classifiers.one_by_one import drawn_from, training_function
-from classifiers.recipe import load_recipe
-from classifiers.sources import index_source, open_source
-from generation.progress import progress_bar
+from classifiers.data.encoded import EncodedImages
+from classifiers.data.one_by_one import drawn_from, training_function
+from classifiers.data.sources import index_source, open_source
+from classifiers.recipes.recipe import load_recipe
+from release.commands.progress import progress_bar
+from release.results.result import environment
 
 SIDE = 1024
 NOISE = 4.0

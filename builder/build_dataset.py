@@ -8,29 +8,29 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from builder.build import build_release, plan_build
-from builder.cluster import ClusterOptions
+from builder.builds.build import build_release, plan_build
+from builder.builds.run import Outcome, RunSettings
+from builder.cluster.cluster import ClusterOptions
 from builder.dry_run import print_plan
-from builder.lease import claimed
-from builder.manifest import Manifest
-from builder.recipe import BUILTIN, Recipe, load_recipe
-from builder.run import Outcome, RunSettings
-from builder.training_views import lagging
-from generation.classes import load_classes, select_classes
-from generation.command import run_command, say
-from generation.errors import UserError
-from generation.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
-from generation.progress import progress_bar
-from generation.real_sources.source import SourceName
-from generation.shard_files import ShardFormat, leading_split, shard_format, shard_name
-from generation.storage import (
+from builder.planning.recipe import BUILTIN, Recipe, load_recipe
+from builder.standing.lease import claimed
+from release.classes.class_list import load_classes, select_classes
+from release.commands.command import run_command, say
+from release.commands.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
+from release.commands.progress import progress_bar
+from release.errors import UserError
+from release.files.storage import (
     ReleasePath,
     absolute_if_file,
     absolute_if_folder,
     release_path,
     require_no_secret,
 )
-from generation.views import MOST_SIDE, CropRule
+from release.images.views import MOST_SIDE, CropRule
+from release.layout.manifest import Manifest
+from release.layout.shard_files import ShardFormat, leading_split, shard_format, shard_name
+from release.layout.training_views import lagging
+from release.real_sources.source import SourceName
 
 DEFAULT_RECIPE = "imagenet-if"
 EXIT_QUARANTINED = 3  # the rest is done
@@ -184,8 +184,8 @@ def _import_real(
     bad_images: Literal["stop", "skip"],
     as_json: bool,
 ) -> int:
-    from builder.real import import_real
-    from generation.real_sources import open_source
+    from builder.imports.release import import_real
+    from release.real_sources import open_source
 
     if file_format == "arrow":
         raise UserError("--format arrow: real images are imported as Parquet; leave it out")

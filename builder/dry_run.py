@@ -4,16 +4,16 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 
-from builder.build import plan_build
-from builder.estimate import as_json as estimate_as_json
-from builder.estimate import as_lines, calibrate, estimate
-from builder.markers import committed_records
-from builder.plan import BuildRequest, ShardPlan, plan_blocks, plan_shards, plan_stages
-from builder.recipe import REGIMES, Recipe, StageRecipe
-from builder.state import STATE_FILE
-from generation.classes import ClassEntry
-from generation.command import say
-from generation.storage import ReleasePath, exists
+from builder.builds.build import plan_build
+from builder.builds.estimate import as_json as estimate_as_json
+from builder.builds.estimate import as_lines, calibrate, estimate
+from builder.planning.plan import BuildRequest, ShardPlan, plan_blocks, plan_shards, plan_stages
+from builder.planning.recipe import REGIMES, Recipe, StageRecipe
+from builder.standing.state import STATE_FILE
+from release.classes.class_list import ClassEntry
+from release.commands.command import say
+from release.files.storage import ReleasePath, exists
+from release.layout.markers import committed_records
 
 
 def print_plan(

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from generation.command import run_command
-from generation.named_files import require_folder
-from generation.storage import release_path
-from generation.terminal import printable
+from release.commands.command import run_command
+from release.commands.named_files import require_folder
+from release.commands.terminal import printable
+from release.files.storage import release_path
 
 NAMED = 5  # files that are passed over are counted, the first ones named
 
@@ -41,10 +41,10 @@ def leaderboard(
 
     leaderboard results --out site --release releases/fashion-mnist-32
     """
-    from cards.board import assemble_board
-    from cards.data_files import board_data
-    from cards.page import write_site
-    from cards.result_folder import read_folder
+    from cards.board.board import assemble_board
+    from cards.measured.result_folder import read_folder
+    from cards.pages.data_files import board_data
+    from cards.pages.page import write_site
 
     if out is not None:
         require_folder(out, "--out")
@@ -60,7 +60,7 @@ def leaderboard(
     elif written:
         print("\n".join(path.as_posix() for path in written))
     else:
-        from cards.terminal import print_board
+        from cards.pages.terminal import print_board
 
         print_board(facets, every=all_)
 

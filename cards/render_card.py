@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from builder.lease import claimed
-from builder.manifest import Manifest, read_manifest
-from builder.readme import remove_documents
-from generation.command import run_command
-from generation.commit import remove_temporaries, sha256_bytes, write_atomically
-from generation.errors import UserError
-from generation.storage import ReleasePath, read_text, release_name, release_path
+from builder.standing.lease import claimed
+from release.commands.command import run_command
+from release.errors import UserError
+from release.files.commit import remove_temporaries, sha256_bytes, write_atomically
+from release.files.storage import ReleasePath, read_text, release_name, release_path
+from release.layout.manifest import Manifest, read_manifest
+from release.layout.readme import remove_documents
 
 if TYPE_CHECKING:
-    from cards.sample_grid import Samples
+    from cards.drawing.sample_grid import Samples
 
 README = "README.md"
 PICTURES = "samples"  # how their names begin
@@ -55,7 +55,7 @@ def render_card(
 
     render-card releases/fashion-mnist-32 --results results --allow-missing
     """
-    from cards.sample_grid import require_shown
+    from cards.drawing.sample_grid import require_shown
 
     require_shown(per_class)
     if repo is not None and (repo.count("/") != 1 or "" in repo.split("/")):
@@ -87,9 +87,9 @@ def card_files(
     allow_missing: bool,
 ) -> dict[str, bytes]:
     """The content of each file by name, README.md last."""
-    from cards.card_body import card_body
-    from cards.croissant import CROISSANT_FILE, croissant_json
-    from cards.sample_grid import CELL, SHOWN, draw_grid, png_bytes, read_groups
+    from cards.card.body import card_body
+    from cards.card.croissant import CROISSANT_FILE, croissant_json
+    from cards.drawing.sample_grid import CELL, SHOWN, draw_grid, png_bytes, read_groups
 
     contract = load_contract(folder / README)
     groups = read_groups(folder, per_class)
@@ -141,7 +141,7 @@ def picture_names(groups: "Sequence[Samples]") -> dict[str, "Samples"]:
 
 def publication_day(folder: ReleasePath, manifest: Manifest, given: str | None) -> date:
     """As given, else that of the standing document about these very images, else today in UTC."""
-    from cards.croissant import CROISSANT_FILE
+    from cards.card.croissant import CROISSANT_FILE
 
     if given is not None:
         try:

@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from builder.cluster import Cluster, ClusterOptions, open_cluster
-from classifiers.default_recipe import lost_colour
-from classifiers.experiment import STATE_SECONDS
-from classifiers.study import BUILTIN, Study, as_record, load_study
-from classifiers.study_plan import Planner, Run
+from builder.cluster.cluster import Cluster, ClusterOptions, open_cluster
+from classifiers.study.plan import Planner, Run
+from classifiers.study.study_file import BUILTIN, Study, as_record, load_study
 from classifiers.train_classifier import StateEvery
-from generation.command import run_command
-from generation.commit import write_atomically
-from generation.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
-from generation.progress import progress_bar
-from generation.toml_recipes import recipe_names_in
+from classifiers.training.default_recipe import lost_colour
+from classifiers.training.experiment import STATE_SECONDS
+from release.commands.command import run_command
+from release.commands.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
+from release.commands.progress import progress_bar
+from release.commands.toml_recipes import recipe_names_in
+from release.files.commit import write_atomically
 
 if TYPE_CHECKING:
-    from classifiers.study_cost import Cost
-    from classifiers.study_releases import Missing
-    from classifiers.study_runs import Crew
-    from classifiers.training_processes import Team
+    from classifiers.on_cluster.processes import Team
+    from classifiers.study.cost import Cost
+    from classifiers.study.releases import Missing
+    from classifiers.study.runs import Crew
 
 StudyName = Annotated[
     str,
@@ -88,8 +88,8 @@ def run_study(
       run-study imagenet --scheduler-file /shared/scheduler.json --processes 4 --nodes 2
     """
     chosen = load_study(study)
-    from classifiers.study_releases import make_releases, missing_releases
-    from classifiers.study_runs import Crew
+    from classifiers.study.releases import make_releases, missing_releases
+    from classifiers.study.runs import Crew
 
     options = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
     crew = Crew(options, threads, processes, nodes, state_every)
@@ -112,7 +112,7 @@ def run_study(
 
 def _conduct(planner: Planner, crew: "Crew", as_json: bool) -> None:
     """Every training of the study whose releases are there, then the report."""
-    from classifiers.study_runs import choose_settings
+    from classifiers.study.runs import choose_settings
 
     study = planner.study
     _tell_of_colour(planner.runs())
@@ -132,7 +132,7 @@ def _conduct(planner: Planner, crew: "Crew", as_json: bool) -> None:
 
 def _require_shares(planner: Planner, team: "Team") -> None:
     """UserError for a classifier whose batch the processes of a training cannot share."""
-    from classifiers.training import require_parts
+    from classifiers.training.loop import require_parts
 
     if team.size > 1:
         for recipe in {run.model: run.task.recipe for run in planner.runs()}.values():
@@ -153,8 +153,8 @@ def _say(line: str, quiet: bool) -> None:
 
 def _costs(planner: Planner, threads: int | None) -> "list[Cost]":
     """Of what is not finished yet."""
-    from classifiers.study_cost import study_costs
-    from classifiers.study_runs import choose_settings
+    from classifiers.study.cost import study_costs
+    from classifiers.study.runs import choose_settings
 
     groups = planner.tuning_runs()
     tuning = [run for own in groups.values() for run in own]
@@ -168,14 +168,14 @@ def _costs(planner: Planner, threads: int | None) -> "list[Cost]":
 def _tell(
     missing: "Sequence[Missing]", costs: "Sequence[Cost]", workers: int, file: TextIO
 ) -> None:
-    from classifiers.study_cost import cost_lines
+    from classifiers.study.cost import cost_lines
 
     for line in (*(one.as_line() for one in missing), *cost_lines(costs, workers)):
         print(line, file=file, flush=True)
 
 
 def _perform(cluster: Cluster, runs: Sequence[Run], team: "Team", label: str, quiet: bool) -> None:
-    from classifiers.trainings import perform_trainings
+    from classifiers.on_cluster.trainings import perform_trainings
 
     seen = {run.path: run.seen for run in runs}
     with progress_bar(sum(seen.values()), label, "images", quiet=quiet) as advance:
@@ -190,9 +190,9 @@ def _report(
     folder: Path,
     as_json: bool,
 ) -> None:
-    from classifiers.study_markdown import markdown
-    from classifiers.study_pictures import draw_study
-    from classifiers.study_report import study_report
+    from classifiers.study.markdown import markdown
+    from classifiers.study.pictures import draw_study
+    from classifiers.study.report import study_report
 
     document = study_report(study, runs, settings, folder)
     text = markdown(document)

@@ -11,24 +11,24 @@ from typing import Annotated
 
 import typer
 
-from builder.results import Result, read_result
-from classifiers.default_recipe import default_recipe, lost_colour
-from classifiers.experiment import (
+from classifiers.data.image_cache import DEFAULT_GIGABYTES, ImageCache, image_cache
+from classifiers.recipes.recipe import BUILTIN, load_recipe, recipe_names
+from classifiers.training.default_recipe import default_recipe, lost_colour
+from classifiers.training.experiment import (
     STATE_SECONDS,
     Experiment,
     is_finished,
     run_experiment,
     seed_paths,
 )
-from classifiers.image_cache import DEFAULT_GIGABYTES, ImageCache, image_cache
-from classifiers.recipe import BUILTIN, load_recipe, recipe_names
-from classifiers.task import Task
-from generation.command import run_command
-from generation.errors import UserError
-from generation.named_files import require_folder
-from generation.options import Json
-from generation.progress import progress_bar
-from generation.surroundings import share_cores
+from classifiers.training.task import Task
+from release.commands.command import run_command
+from release.commands.named_files import require_folder
+from release.commands.options import Json
+from release.commands.progress import progress_bar
+from release.commands.surroundings import share_cores
+from release.errors import UserError
+from release.results.result import Result, read_result
 
 MOST_STEPS = 10**9
 MOST_VISITS = 1000.0
@@ -222,7 +222,7 @@ def _require_free(task: Task, paths: Mapping[int, Path]) -> None:
 
 def _tell_of_recipe(task: Task, reason: str | None) -> None:
     """Which one was taken for who named none, and what one that was named would lose."""
-    from classifiers.training import launched_processes
+    from classifiers.training.loop import launched_processes
 
     recipe = task.recipe
     if not launched_processes().is_main_process:
@@ -235,8 +235,8 @@ def _tell_of_recipe(task: Task, reason: str | None) -> None:
 
 def _read(task: Task, cache: ImageCache, *, quiet: bool) -> Experiment:
     """The images of the task, with progress."""
-    from classifiers.training import launched_processes, require_parts
-    from generation.timm_classifier import require_fitting
+    from classifiers.training.loop import launched_processes, require_parts
+    from generation.networks.timm_classifier import require_fitting
 
     sources, test_source = task.sources()
     classes = len(test_source.class_ids)
@@ -276,7 +276,7 @@ def _run_seeds(
     """One training and one result file a seed, printed as they come."""
     paths = seed_paths(out, seeds)
     saves = seed_paths(save, seeds) if save else {}
-    from classifiers.training import launched_processes
+    from classifiers.training.loop import launched_processes
 
     quiet = as_json or not launched_processes().is_main_process
     results = {}

@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from generation.classes import class_difference, load_classes
-from generation.command import run_command
-from generation.errors import UserError
-from generation.grey import with_channels_of
-from generation.image_sets import LabelledImages, first_of_each, load_images, split_files
-from generation.progress import progress_bar
-from generation.starting_point import prompts_of, starting_network, with_network_of
-from generation.storage import ReleasePath, release_path
-from generation.surroundings import share_cores
-from generation.timm_classifier import to_channels
-from generation.training_recipe import BUILTIN, TrainingRecipe, load_training_recipe
-from generation.training_run import TrainingRun, claim_folder, training_record
+from generation.networks.timm_classifier import to_channels
+from generation.training.grey import with_channels_of
+from generation.training.recipe import BUILTIN, TrainingRecipe, load_training_recipe
+from generation.training.run import TrainingRun, claim_folder, training_record
+from generation.training.starting_point import prompts_of, starting_network, with_network_of
+from release.classes.class_list import class_difference, load_classes
+from release.commands.command import run_command
+from release.commands.progress import progress_bar
+from release.commands.surroundings import share_cores
+from release.errors import UserError
+from release.files.storage import ReleasePath, release_path
+from release.layout.image_sets import LabelledImages, first_of_each, load_images, split_files
 
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-    from generation.pixel_unet import PixelUNet
-    from generation.training import TrainingSet
+    from generation.families.pixel_unet.network import PixelUNet
+    from generation.training.loop import TrainingSet
 
 
 def main() -> None:
@@ -128,8 +128,8 @@ def _use_threads(threads: int | None) -> None:
 
 def _require_room(recipe: TrainingRecipe, processes: "PartialState", quiet: bool) -> None:
     """Say what the training takes; UserError if it cannot run here, or finds no room."""
-    from generation.training import require_even_batch
-    from generation.training_memory import require_memory, training_memory
+    from generation.training.loop import require_even_batch
+    from generation.training.memory import require_memory, training_memory
 
     require_even_batch(recipe.training, processes.num_processes)
     if recipe.training.precision == "fp16" and processes.device.type == "cpu":
@@ -194,7 +194,7 @@ def _training_set(
 ) -> "TrainingSet":
     import torch
 
-    from generation.training import TrainingSet
+    from generation.training.loop import TrainingSet
 
     def planes(source: LabelledImages) -> torch.Tensor:
         return torch.from_numpy(to_channels(source.images, network.config.channels))
@@ -222,7 +222,7 @@ def _train(
     network: "PixelUNet", recipe: TrainingRecipe, run: TrainingRun, quiet: bool
 ) -> Path | None:
     """Train to the end, keeping what `run` keeps; the checkpoint, in the main process alone."""
-    from generation.training import train_stage
+    from generation.training.loop import train_stage
 
     main = _processes().is_main_process
     if main:

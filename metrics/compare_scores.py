@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from builder.results import Result, read_result
-from classifiers.predictions import TOP
-from classifiers.statistics import read_outcomes, student_interval
-from generation.command import run_command
-from generation.errors import UserError, unknown_name
-from generation.terminal import printable, table_cell
-from metrics.comparability import difference_interval, numbers, require_comparable
+from classifiers.training.predictions import TOP
+from classifiers.training.statistics import read_outcomes, student_interval
+from metrics.scoring.comparability import difference_interval, numbers, require_comparable
+from release.commands.command import run_command
+from release.commands.terminal import printable, table_cell
+from release.errors import UserError, unknown_name
+from release.results.result import Result, read_result
 
 OF_ONE_TRAINING = (
     "not the chance of training (one training each; a study compares over seeds: run-study)"

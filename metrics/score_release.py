@@ -10,21 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import platformdirs
 import typer
 
-from builder.cluster import ClusterOptions
-from builder.manifest import read_manifest
-from builder.results import Result
-from generation.command import run_command
-from generation.errors import UserError
-from generation.image_sets import PSEUDO_SPLITS
-from generation.named_files import require_folder
-from generation.options import Json, SchedulerFile, TlsCa, TlsCert, TlsKey
-from generation.progress import progress_bar
-from generation.storage import ReleasePath, release_path, split_release
-from generation.terminal import table_cell
-from metrics.extraction import plan_extraction, run_extraction
-from metrics.extractors import DEFAULT_EXTRACTOR, EXTRACTORS, Extractor, load_extractor
-from metrics.image_lists import ImageSet, open_image_set
-from metrics.metric_list import (
+from builder.cluster.cluster import ClusterOptions
+from metrics.features.extraction import plan_extraction, run_extraction
+from metrics.features.extractors import DEFAULT_EXTRACTOR, EXTRACTORS, Extractor, load_extractor
+from metrics.features.image_lists import ImageSet, open_image_set
+from metrics.scoring.metric_list import (
     DEFAULT_METRICS,
     METRICS,
     choose_metrics,
@@ -32,17 +22,27 @@ from metrics.metric_list import (
     references_needed,
     train_split,
 )
-from metrics.pair_picture import draw_closest_pairs
-from metrics.reference_files import (
+from metrics.scoring.pair_picture import draw_closest_pairs
+from metrics.scoring.reference_files import (
     FIELDS,
     ReferenceFile,
     read_reference_files,
     write_reference_file,
 )
-from metrics.sample import SAMPLE_IMAGES
+from metrics.states.sample import SAMPLE_IMAGES
+from release.commands.command import run_command
+from release.commands.named_files import require_folder
+from release.commands.options import Json, SchedulerFile, TlsCa, TlsCert, TlsKey
+from release.commands.progress import progress_bar
+from release.commands.terminal import table_cell
+from release.errors import UserError
+from release.files.storage import ReleasePath, release_path, split_release
+from release.layout.image_sets import PSEUDO_SPLITS
+from release.layout.manifest import read_manifest
+from release.results.result import Result
 
 if TYPE_CHECKING:
-    from metrics.scoring import Scorer
+    from metrics.scoring.scoring import Scorer
 
 CACHE = Path(platformdirs.user_cache_dir("synthetic-imagenet")) / "metrics"
 _EXTRACTOR_HELP = "; ".join(f"{e.example}: {e.description}" for e in EXTRACTORS.values())
@@ -168,7 +168,7 @@ def score_release(
 def _score_with(name: str, order: _Order) -> list[tuple[Path, Result]]:
     """Every subject by one extractor: features first, then scores, each written as it is there."""
     loaded = load_extractor(name, order.device, order.batch)
-    from metrics.scoring import Scorer  # after the extractor's own error messages
+    from metrics.scoring.scoring import Scorer  # after the extractor's own error messages
 
     classes = order.subjects[0].manifest.classes
     chosen = choose_metrics(order.metrics, order.per_class, loaded, classes)

@@ -6,18 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from builder.cluster import ClusterOptions
-from builder.recipe import Recipe, load_recipe
-from classifiers.study_runs import Crew
-from generation.command import run_command
-from generation.errors import UserError
-from generation.generators import TrainedCheckpoint, trained_checkpoint
-from generation.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey
-from metrics.extractors import DEFAULT_EXTRACTOR
+from builder.cluster.cluster import ClusterOptions
+from builder.planning.recipe import Recipe, load_recipe
+from classifiers.study.runs import Crew
+from generation.families import TrainedCheckpoint, trained_checkpoint
+from metrics.features.extractors import DEFAULT_EXTRACTOR
 from metrics.score_release import CACHE
-from metrics.selecting import Course
-from metrics.selection import SPLIT, Point, Selection, require_tuning, require_tuning_unseen
-from metrics.selection_options import (
+from metrics.selection.options import (
     Cache,
     Device,
     DryRun,
@@ -28,8 +23,19 @@ from metrics.selection_options import (
     Test,
     require_places,
 )
-from metrics.selection_report import run_selection
-from metrics.sweep import with_stage
+from metrics.selection.report import run_selection
+from metrics.selection.selecting import Course
+from metrics.selection.selection import (
+    SPLIT,
+    Point,
+    Selection,
+    require_tuning,
+    require_tuning_unseen,
+)
+from metrics.selection.sweep import with_stage
+from release.commands.command import run_command
+from release.commands.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey
+from release.errors import UserError
 
 Runs = Annotated[
     list[Path], typer.Argument(help="Folders of finetune-generator runs with --keep-every.")
@@ -100,7 +106,7 @@ def select_checkpoint(
     course = Course(selection, points, None, 0, Crew(options), cache, device, as_json)
 
     def draw(document: dict[str, Any]) -> list[Path]:
-        from metrics.selection_pictures import draw_checkpoints
+        from metrics.selection.pictures import draw_checkpoints
 
         draw_checkpoints(document, out / "curve.png")
         return [out / "curve.png"]

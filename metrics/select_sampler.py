@@ -6,25 +6,21 @@ from typing import Annotated, Any
 
 import typer
 
-from builder.cluster import ClusterOptions
-from builder.recipe import load_recipe
-from classifiers.default_recipe import default_recipe, lost_colour
-from classifiers.experiment import STATE_SECONDS
-from classifiers.recipe import ClassifierRecipe
-from classifiers.recipe import load_recipe as load_classifier
-from classifiers.sources import open_source
-from classifiers.study_runs import Crew
+from builder.cluster.cluster import ClusterOptions
+from builder.planning.recipe import load_recipe
+from classifiers.data.sources import open_source
+from classifiers.recipes.recipe import ClassifierRecipe
+from classifiers.recipes.recipe import load_recipe as load_classifier
+from classifiers.study.runs import Crew
 from classifiers.train_classifier import parse_seeds
-from generation.command import run_command
-from generation.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey
-from generation.timm_classifier import require_fitting
-from metrics.extractors import DEFAULT_EXTRACTOR
+from classifiers.training.default_recipe import default_recipe, lost_colour
+from classifiers.training.experiment import STATE_SECONDS
+from generation.networks.timm_classifier import require_fitting
+from metrics.features.extractors import DEFAULT_EXTRACTOR
 from metrics.score_release import CACHE
-from metrics.selecting import Course
-from metrics.selection import SPLIT, Point, Selection, require_tuning, require_tuning_unseen
-from metrics.selection_cas import CasSettings
-from metrics.selection_cas import cas_stage as asked_stage
-from metrics.selection_options import (
+from metrics.selection.cas import CasSettings
+from metrics.selection.cas import cas_stage as asked_stage
+from metrics.selection.options import (
     Cache,
     Device,
     DryRun,
@@ -36,8 +32,18 @@ from metrics.selection_options import (
     Test,
     require_places,
 )
-from metrics.selection_report import run_selection
-from metrics.sweep import AXES, Grid, parse_grid, sampler_settings, sweep_points
+from metrics.selection.report import run_selection
+from metrics.selection.selecting import Course
+from metrics.selection.selection import (
+    SPLIT,
+    Point,
+    Selection,
+    require_tuning,
+    require_tuning_unseen,
+)
+from metrics.selection.sweep import AXES, Grid, parse_grid, sampler_settings, sweep_points
+from release.commands.command import run_command
+from release.commands.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey
 
 RecipeName = Annotated[str, typer.Option(help="A built-in recipe's name or a TOML file.")]
 Out = Annotated[Path, typer.Option(help="Folder of the sweep: points, results, pictures.")]
@@ -180,7 +186,7 @@ def _run(course: Course, recipe: str, grid: Grid, dry_run: bool) -> None:
     selection = course.selection
 
     def draw(document: dict[str, Any]) -> list[Path]:
-        from metrics.selection_pictures import draw_sweep
+        from metrics.selection.pictures import draw_sweep
 
         return draw_sweep(document, grid, selection.out)
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from cards.facet import Facet
-from cards.tables import Row, Table
+from cards.drawing.tables import Row, Table
+from cards.pages.facet import Facet
 
 
 def board_tables(facets: Sequence[Facet]) -> list[dict[str, Any]]:

@@ -28,8 +28,13 @@ PRELOADED = (
     *("torch", "torchvision", "timm", "diffusers", "transformers", "safetensors.torch"),
     *("datasets", "pyarrow.parquet", "scipy.stats", "sklearn", "statsmodels.stats.proportion"),
     *("matplotlib.pyplot", "altair", "accelerate", "huggingface_hub"),
-    *("builder.build", "generation.training", "classifiers.training", "metrics.scoring"),
-    *("cards.page",),
+    *(
+        "builder.builds.build",
+        "generation.training.loop",
+        "classifiers.training.loop",
+        "metrics.scoring.scoring",
+    ),
+    *("cards.pages.page",),
 )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 from distributed import Security
 
-from builder.cluster import ClusterOptions
+from builder.cluster.cluster import ClusterOptions
 from tests.conftest import ROOT
 
 DASK = Path(sys.executable).parent / "dask"
@@ -53,7 +53,7 @@ class DaskCluster:
     def add_worker(self) -> subprocess.Popen[bytes]:
         return self._start(
             *("worker", "--scheduler-file", self.file, "--nthreads", "1", "--memory-limit", "0"),
-            *("--host", "127.0.0.1", "--no-dashboard", "--preload", "builder.worker"),
+            *("--host", "127.0.0.1", "--no-dashboard", "--preload", "builder.cluster.worker"),
             *("--local-directory", self._folder),
         )
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from distributed import Client, Scheduler, Security, SpecCluster, Worker
 
-from builder.cluster import Cluster
-from builder.worker import dask_setup
+from builder.cluster.cluster import Cluster
+from builder.cluster.worker import dask_setup
 from tests.conftest import ROOT
 
 PRELOAD = [
     "tests.forked_workers",
     "distributed",
-    "classifiers.training",
+    "classifiers.training.loop",
     "timm.optim",
     "accelerate",
 ]

@@ -18,15 +18,15 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from builder.build import locate_checkpoints
-from builder.manifest import read_manifest
-from builder.plan import image_seed, plan_stages
-from builder.recipe import load_recipe
-from builder.results import read_result
-from generation.checkpoint import save_checkpoint
-from generation.checkpoint_files import checkpoint_sha256
-from generation.classes import load_classes
-from generation.storage import release_path
+from builder.builds.build import locate_checkpoints
+from builder.planning.plan import image_seed, plan_stages
+from builder.planning.recipe import load_recipe
+from generation.families.pixel_unet.checkpoint import save_checkpoint
+from generation.families.pixel_unet.checkpoint_files import checkpoint_sha256
+from release.classes.class_list import load_classes
+from release.files.storage import release_path
+from release.layout.manifest import read_manifest
+from release.results.result import read_result
 from tests.command_server import CommandServer
 from tests.miniature import make_miniature
 from tests.tiny_network import tiny_network

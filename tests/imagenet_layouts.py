@@ -19,7 +19,7 @@ from datasets import ClassLabel, Dataset, Features, Image
 from datasets.arrow_writer import ArrowWriter
 from scipy.io import savemat
 
-from generation.classes import load_classes
+from release.classes.class_list import load_classes
 from tests.pictures import picture, write
 
 SPLITS = ("train", "validation")

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from builder import run as run_module
-from builder.cluster import Cluster
-from builder.environment import own_environment
+from builder.builds import run as run_module
+from builder.cluster.cluster import Cluster
+from builder.cluster.worker import Done, Failure, Job
 from builder.release import views as views_module
-from builder.worker import Done, Failure, Job
-from generation.real_sources import open_source
+from release.layout.environment import own_environment
+from release.real_sources import open_source
 
 
 class InProcess:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from generation.training import train_stage
-from generation.training_config import TrainingConfig
-from generation.training_run import TrainingRun, claim_folder
+from generation.training.config import TrainingConfig
+from generation.training.loop import train_stage
+from generation.training.run import TrainingRun, claim_folder
 from tests.tiny_network import tiny_network
 from tests.train_tiny import tiny_data
 

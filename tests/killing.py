@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from generation.commit import TEMPORARY
+from release.files.commit import TEMPORARY
 
 POINTS = ("before the rename", "after the rename")
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from builder.results import Result
-from classifiers.predictions import Predictions, accuracy_values
+from classifiers.training.predictions import Predictions, accuracy_values
+from release.results.result import Result
 
 PROTOCOL = {"resolution": 32, "epochs": 10, "test_split": "test"}
 SCORE_PROTOCOL = {"features": {"extractor": "efficientnet-lite0-64", "input_size": 64}}

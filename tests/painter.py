@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from generation.generators import ImageBatch
-from generation.sampler_config import SamplerConfig
+from generation.diffusion.sampler_config import SamplerConfig
+from generation.families import ImageBatch
 
 BEST = 1.25
 

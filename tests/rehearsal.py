@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from builder.manifest import read_manifest
+from release.layout.manifest import read_manifest
 from tests.hub_server import Hub
 from tests.imagenet_layouts import SPLITS, Images
 from tests.rehearsal_inputs import (

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Image
 
-from generation.checkpoint import save_checkpoint
-from generation.classes import load_classes
+from generation.families.pixel_unet.checkpoint import save_checkpoint
+from release.classes.class_list import load_classes
 from tests.hub_server import Hub
 from tests.imagenet_layouts import (
     SPLITS,

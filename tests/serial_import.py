@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from builder import real
-from builder.environment import own_environment
-from builder.manifest import Manifest, ShardRecord
-from builder.markers import committed_records
-from builder.run import Outcome, RunSettings
-from builder.state import RealState, write_state
-from builder.worker import Job
-from generation.real_sources import open_source
-from generation.storage import ReleasePath
+from builder.builds.run import Outcome, RunSettings
+from builder.cluster.worker import Job
+from builder.imports import release as real
+from builder.standing.state import RealState, write_state
+from release.files.storage import ReleasePath
+from release.layout.environment import own_environment
+from release.layout.manifest import Manifest, ShardRecord
+from release.layout.markers import committed_records
+from release.real_sources import open_source
 
 
 class SerialImport:

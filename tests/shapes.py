@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from builder.manifest import Manifest, ShardRecord, read_manifest
-from builder.parquet import image_features, table_schema, write_table
-from classifiers.recipe import ClassifierRecipe
-from generation.classes import ClassEntry
-from generation.commit import sha256_file
-from generation.image_sets import LabelledImages
+from classifiers.recipes.recipe import ClassifierRecipe
+from release.classes.class_list import ClassEntry
+from release.files.commit import sha256_file
+from release.layout.image_sets import LabelledImages
+from release.layout.manifest import Manifest, ShardRecord, read_manifest
+from release.layout.parquet import image_features, table_schema, write_table
 
 SIZE = 16
 NAMES = ("left", "right", "top", "bottom", "middle", "checks")

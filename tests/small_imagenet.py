@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from generation.classes import load_classes
+from release.classes.class_list import load_classes
 from tests.imagenet_layouts import Images
 from tests.pictures import write
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from builder.manifest import Manifest, ShardRecord
-from generation.classes import ClassEntry
-from generation.commit import sha256_file
+from release.classes.class_list import ClassEntry
+from release.files.commit import sha256_file
+from release.layout.manifest import Manifest, ShardRecord
 
 CLASSES = tuple(ClassEntry(i, f"c{i}", f"class {i}", f"class {i}") for i in range(4))
 

@@ -12,19 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.accept import Verdict
-from builder.build import BuildPlan, plan_build
-from builder.manifest import ShardRecord, read_manifest
-from builder.plan import image_seed
-from builder.recipe import load_recipe
-from builder.shard import load_rule
-from builder.slots import NO_PARENT, Slots
-from builder.state import write_state
-from cards.card_body import card_body
-from cards.card_facts import accept_facts
+from builder.builds.build import BuildPlan, plan_build
+from builder.planning.plan import image_seed
+from builder.planning.recipe import load_recipe
+from builder.shards.shard import load_rule
+from builder.shards.slots import NO_PARENT, Slots
+from builder.standing.state import write_state
+from cards.card.body import card_body
+from cards.card.facts import accept_facts
+from cards.drawing.sample_grid import read_groups
 from cards.render_card import picture_names
-from cards.sample_grid import read_groups
-from generation.classes import load_classes
-from generation.errors import UserError
+from release.classes.class_list import load_classes
+from release.errors import UserError
+from release.layout.manifest import ShardRecord, read_manifest
 from tests.conftest import STAND_IN_RECIPE, release_bytes, run, state_facts
 from tests.stand_in import StandIn
 
@@ -193,7 +193,7 @@ class Prudish(StandIn):
     """Refuses what is too blue, as a pipeline with a safety checker: the image is black."""
 
     def sample(self, batch, settings):
-        from generation.generators import Screened
+        from generation.families import Screened
 
         images = super().sample(batch, settings)
         blue = images[:, 0, 0, 2] > 150
@@ -209,7 +209,7 @@ def test_images_that_the_generator_refuses_are_tried_again(
     text = text.replace('checkpoint = "8"\n', 'checkpoint = "8"\naccept = { attempts = 9 }\n')
     recipe = tmp_path / "prudish.toml"
     recipe.write_text(text.split("[[stage]]\nresolution = 16")[0])
-    from builder.shard import load_generator
+    from builder.shards.shard import load_generator
 
     load_generator.cache_clear()
     (record, *_) = build(plan(recipe, tmp_path / "release"))

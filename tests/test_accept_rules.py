@@ -8,13 +8,13 @@ import torch
 
 from builder.accept import AcceptRule, StageFacts, locate_rule
 from builder.accept.safety_checker import UNSAFE, WATERMARK
-from builder.manifest import Manifest
-from classifiers.checkpoint import load_classifier, save_classifier
-from classifiers.predictions import predict
-from classifiers.recipe import ClassifierRecipe
-from generation.errors import UserError
-from generation.image_sets import LabelledImages, decode
-from generation.timm_classifier import build_model
+from classifiers.recipes.recipe import ClassifierRecipe
+from classifiers.training.checkpoint import load_classifier, save_classifier
+from classifiers.training.predictions import predict
+from generation.networks.timm_classifier import build_model
+from release.errors import UserError
+from release.layout.image_sets import LabelledImages, decode
+from release.layout.manifest import Manifest
 from tests.conftest import STAND_IN_RECIPE
 from tests.test_accept import build, plan, rejections, rows
 

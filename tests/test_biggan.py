@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from generation.biggan import BigGAN, BigGANConfig, load_biggan, truncated_noise
-from generation.errors import UserError
-from generation.generators import ImageBatch, generator_source
-from generation.sampler_config import SamplerConfig
+from generation.diffusion.sampler_config import SamplerConfig
+from generation.families import ImageBatch, generator_source
+from generation.families.biggan.network import BigGAN, BigGANConfig, load_biggan, truncated_noise
+from release.errors import UserError
 from tests.tiny_models import BIGGAN, save_biggan
 
 CUT = SamplerConfig(method="truncation", truncation=0.5)

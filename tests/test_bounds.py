@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from builder.builds.planned import planned_release
 from builder.dry_run import print_plan
-from builder.plan import MOST_SHARDS, BuildRequest, plan_blocks
-from builder.recipe import ShardRecipe, load_recipe
-from builder.release.planned import planned_release
+from builder.planning.plan import MOST_SHARDS, BuildRequest, plan_blocks
+from builder.planning.recipe import ShardRecipe, load_recipe
+from cards.drawing.sample_grid import read_groups
 from cards.render_card import render_card
-from cards.sample_grid import read_groups
-from classifiers.encoded import index_images
-from generation.classes import load_classes
-from generation.errors import UserError
-from generation.image_sets import decode_rgb, load_images
-from generation.toml_recipes import recipe_names_in
+from classifiers.data.encoded import index_images
+from release.classes.class_list import load_classes
+from release.commands.toml_recipes import recipe_names_in
+from release.errors import UserError
+from release.layout.image_sets import decode_rgb, load_images
 from tests.shapes import make_images, png, write_release
 
 TOO_MANY = "take more than 200,000 shards of 10 classes x 25 images a stage"
@@ -68,9 +68,9 @@ def test_blocks_are_counted_before_they_are_made(earlier: int, monkeypatch: pyte
     wnids = tuple(c.wnid for c in classes)
     requests = [BuildRequest(wnids[:7], earlier), BuildRequest(wnids, 77)]
     blocks = len(plan_blocks(recipe, classes, requests))
-    monkeypatch.setattr("builder.plan.MOST_SHARDS", blocks)
+    monkeypatch.setattr("builder.planning.plan.MOST_SHARDS", blocks)
     assert len(plan_blocks(recipe, classes, requests)) == blocks
-    monkeypatch.setattr("builder.plan.MOST_SHARDS", blocks - 1)
+    monkeypatch.setattr("builder.planning.plan.MOST_SHARDS", blocks - 1)
     with pytest.raises(UserError, match=f"more than {blocks - 1} shards"):
         plan_blocks(recipe, classes, requests)
 
@@ -85,7 +85,7 @@ def test_a_plan_of_twice_imagenet_is_made():
 def test_a_manifest_with_such_a_count_is_refused(tmp_path: Path):
     from dataclasses import replace
 
-    from builder.manifest import read_manifest
+    from release.layout.manifest import read_manifest
 
     recipe = load_recipe("fashion-mnist")
     wnids = [c.wnid for c in load_classes("fashion-mnist")]
@@ -109,7 +109,7 @@ def test_a_shard_of_too_many_rows_is_refused():
 
 
 def test_every_recipe_of_ours_fits():
-    from builder.recipe import BUILTIN
+    from builder.planning.recipe import BUILTIN
 
     for name in recipe_names_in(BUILTIN):
         assert load_recipe(name).shard.classes

@@ -19,8 +19,8 @@ from datasets import load_dataset
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from builder.lease import claimed
-from generation.image_sets import load_images
+from builder.standing.lease import claimed
+from release.layout.image_sets import load_images
 from tests.conftest import ROOT, release_bytes, run
 
 PER_CLASS = 10

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from builder.manifest import Manifest, read_manifest
-from builder.results import Result
-from cards.card_body import SNIPPET, card_body
-from cards.card_facts import METHOD, REGIMES, limits
-from cards.columns import COLUMNS
-from cards.page import TEMPLATES
+from cards.card.body import SNIPPET, card_body
+from cards.card.columns import COLUMNS
+from cards.card.facts import METHOD, REGIMES, limits
+from cards.drawing.sample_grid import read_groups
+from cards.pages.page import TEMPLATES
 from cards.render_card import picture_names
-from cards.sample_grid import read_groups
+from release.layout.manifest import Manifest, read_manifest
+from release.results.result import Result
 from tests.test_cards import CLASSES, DAY
 from tests.test_cards import release as release  # noqa: PLC0414  the fixture
 

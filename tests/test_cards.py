@@ -15,16 +15,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from builder.encode import encode_image
-from builder.manifest import Manifest, ShardRecord, read_manifest
-from builder.parquet import image_features, table_schema
-from builder.readme import write_readme
-from builder.results import Result
-from cards.board import STRIP, sample_figure
-from cards.card_body import card_body
-from cards.picture_names import WIDEST, label_font, shown_name
-from cards.render_card import load_contract, picture_names, render_card
-from cards.sample_grid import (
+from cards.board.board import STRIP, sample_figure
+from cards.card.body import card_body
+from cards.drawing.picture_names import WIDEST, label_font, shown_name
+from cards.drawing.sample_grid import (
     CELL,
     GAP,
     GROUPS,
@@ -37,10 +31,16 @@ from cards.sample_grid import (
     row_png,
     spread,
 )
-from cards.tables import MISSING
-from generation.classes import ClassEntry
-from generation.commit import sha256_bytes
-from generation.errors import UserError
+from cards.drawing.tables import MISSING
+from cards.render_card import load_contract, picture_names, render_card
+from release.classes.class_list import ClassEntry
+from release.errors import UserError
+from release.files.commit import sha256_bytes
+from release.images.encoding import encode_image
+from release.layout.manifest import Manifest, ShardRecord, read_manifest
+from release.layout.parquet import image_features, table_schema
+from release.layout.readme import write_readme
+from release.results.result import Result
 from tests.killing import POINTS, hashes, killed_at, temporaries
 from tests.shapes import encode_table
 

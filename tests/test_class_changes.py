@@ -10,13 +10,19 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.stats import binomtest
 
-from cards.board import assemble_board
-from cards.class_changes import NO_PREDICTIONS, OTHER_IDS, TOO_FEW, ClassChange, class_changes
-from cards.facet import ClassView
-from cards.result_folder import read_folder
-from classifiers.predictions import share
-from classifiers.proportions import newcombe, wilson
-from classifiers.statistics import class_rows, read_outcomes
+from cards.board.board import assemble_board
+from cards.measured.class_changes import (
+    NO_PREDICTIONS,
+    OTHER_IDS,
+    TOO_FEW,
+    ClassChange,
+    class_changes,
+)
+from cards.measured.result_folder import read_folder
+from cards.pages.facet import ClassView
+from classifiers.training.predictions import share
+from classifiers.training.statistics import class_rows, read_outcomes
+from release.results.proportions import newcombe, wilson
 from tests.made_up_results import a_classifier_result, a_source, write_all, write_run
 
 ROOT = Path(__file__).parents[1]

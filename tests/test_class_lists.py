@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Value
 
-from builder.manifest import read_manifest
-from generation.classes import class_difference, load_classes, same_classes
-from generation.errors import UserError
-from generation.real_sources import RealSource, SourceName, open_source
-from generation.real_sources.class_names import entries_of
-from generation.real_sources.joining import join_list
-from metrics.image_lists import ImageSet, open_image_set, read_image_list
+from metrics.features.image_lists import ImageSet, open_image_set, read_image_list
+from release.classes.class_list import class_difference, load_classes, same_classes
+from release.errors import UserError
+from release.layout.manifest import read_manifest
+from release.real_sources import RealSource, SourceName, open_source
+from release.real_sources.class_names import entries_of
+from release.real_sources.joining import join_list
 from tests.conftest import run
 from tests.imagenet_layouts import hub_names
 from tests.pictures import picture, save_parquet, table, write

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from generation.classes import load_classes, select_classes
-from generation.errors import UserError
+from release.classes.class_list import load_classes, select_classes
+from release.errors import UserError
 
 # No shorter name exists that is not also the name of something else.
 LONGER_THAN_TWO_WORDS = {

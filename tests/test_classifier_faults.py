@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from builder.results import read_result
-from classifiers.checkpoint import load_classifier, save_classifier, start_from
-from classifiers.predictions import predict
-from classifiers.recipe import load_recipe
+from classifiers.recipes.recipe import load_recipe
 from classifiers.train_classifier import parse_seeds, train_classifier
-from classifiers.training import DivergedError, StateFile, require_parts, train
-from generation.checked_files import write_state
-from generation.commit import sha256_file
-from generation.errors import UserError
-from generation.timm_classifier import build_model
+from classifiers.training.checkpoint import load_classifier, save_classifier, start_from
+from classifiers.training.loop import DivergedError, StateFile, require_parts, train
+from classifiers.training.predictions import predict
+from generation.networks.timm_classifier import build_model
+from release.errors import UserError
+from release.files.checked_files import write_state
+from release.files.commit import sha256_file
+from release.results.result import read_result
 from tests.shapes import CLASSES, RECIPE, SIZE, changed, make_images, recipe_toml, write_release
 
 IDS = tuple(c.wnid for c in CLASSES)
@@ -206,7 +206,7 @@ def test_a_single_image_is_refused_before_images_are_read(
 ) -> None:
     recipe = tmp_path / "norm.toml"
     recipe.write_text(recipe_toml(changed(batch=1, model="resnet18", model_args={})))
-    monkeypatch.setattr("classifiers.task.read_training", no_reading)
+    monkeypatch.setattr("classifiers.training.task.read_training", no_reading)
     with pytest.raises(UserError, match="leaves a single image"):
         train_classifier(
             train=[str(real)], test=str(real), out=tmp_path / "r.json", recipe=str(recipe)
@@ -230,7 +230,7 @@ def test_a_weight_that_visits_no_image_is_refused(
 ) -> None:
     other = write_release(tmp_path / "made", {"train": make_images(5, 3)}, kind="synthetic")
     settings = {"test": str(real), "out": tmp_path / "r.json", "recipe": str(recipe_file)}
-    monkeypatch.setattr("classifiers.task.read_training", no_reading)
+    monkeypatch.setattr("classifiers.training.task.read_training", no_reading)
     with pytest.raises(UserError, match=r"--weights 0.001 of the 30 images of --train .*made:16"):
         train_classifier(train=[str(real), str(other)], weights="1,0.001", **settings)
 
@@ -243,7 +243,7 @@ def test_anothers_result_or_state_is_found_before_images_are_read(
     out = tmp_path / "r.json"
     train_classifier(out=out, steps=2, per_class=3, **settings)
     write_state(tmp_path / "s.state", {"key": "another"})
-    monkeypatch.setattr("classifiers.task.read_training", no_reading)
+    monkeypatch.setattr("classifiers.training.task.read_training", no_reading)
     with pytest.raises(UserError, match="holds another result"):
         train_classifier(out=out, steps=2, per_class=4, **settings)
     with pytest.raises(UserError, match=r"s\.state is the state of another training"):
@@ -271,7 +271,10 @@ import os, signal, sys
 from pathlib import Path
 import torch
 import accelerate, scipy.stats, timm.optim, timm.utils.model_ema  # once for all calls
-from classifiers import batches, experiment, predictions, training
+from classifiers.data import batches
+from classifiers.training import experiment
+from classifiers.training import predictions
+from classifiers.training import loop as training
 from classifiers.train_classifier import train_classifier
 
 torch.set_num_threads(1)

@@ -9,12 +9,12 @@ import torch
 import typer
 
 import cards
-from classifiers.recipe import ClassifierRecipe, load_recipe, recipe_names
+from classifiers.recipes.recipe import ClassifierRecipe, load_recipe, recipe_names
 from classifiers.train_classifier import print_recipes
-from classifiers.training import train
-from generation.errors import UserError
-from generation.image_sets import LabelledImages
-from generation.timm_classifier import build_model, require_fitting
+from classifiers.training.loop import train
+from generation.networks.timm_classifier import build_model, require_fitting
+from release.errors import UserError
+from release.layout.image_sets import LabelledImages
 
 with (Path(cards.__file__).parent / "published" / "classifiers.csv").open() as file:
     PAPER = list(csv.DictReader(file))

@@ -19,22 +19,28 @@ from PIL import Image, ImageOps
 from safetensors.torch import load_file
 from timm.data.transforms import RandomResizedCropAndInterpolation
 
-from builder.results import read_result
-from classifiers.batches import ResidentBatches, StreamedBatches, _forkserver
-from classifiers.checkpoint import load_classifier, save_classifier, start_from
-from classifiers.encoded import index_images
-from classifiers.one_by_one import RESAMPLING, drawn_from, fit_view, rand_augment, training_function
-from classifiers.order import Visits, batch_rows, epoch_order
-from classifiers.predictions import predict
-from classifiers.recipe import Augmentation, ClassifierRecipe, View, load_recipe
-from classifiers.sources import load_source, open_source, take_times
-from classifiers.task import Task
+from classifiers.data.batches import ResidentBatches, StreamedBatches, _forkserver
+from classifiers.data.encoded import index_images
+from classifiers.data.one_by_one import (
+    RESAMPLING,
+    drawn_from,
+    fit_view,
+    rand_augment,
+    training_function,
+)
+from classifiers.data.order import Visits, batch_rows, epoch_order
+from classifiers.data.sources import load_source, open_source, take_times
+from classifiers.recipes.recipe import Augmentation, ClassifierRecipe, View, load_recipe
 from classifiers.train_classifier import train_classifier
-from classifiers.training import StateFile, seed_torch, train
-from generation.checked_files import write_state
-from generation.errors import UserError
-from generation.image_sets import load_images
-from generation.timm_classifier import build_model, normalise, to_channels
+from classifiers.training.checkpoint import load_classifier, save_classifier, start_from
+from classifiers.training.loop import StateFile, seed_torch, train
+from classifiers.training.predictions import predict
+from classifiers.training.task import Task
+from generation.networks.timm_classifier import build_model, normalise, to_channels
+from release.errors import UserError
+from release.files.checked_files import write_state
+from release.layout.image_sets import load_images
+from release.results.result import read_result
 from tests.shapes import (
     CLASSES,
     RECIPE,

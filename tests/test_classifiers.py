@@ -14,18 +14,24 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from builder.results import read_result
-from classifiers.augmentation import Framing, crop, mirror, mix_images, random_erasing
-from classifiers.batches import ResidentBatches
-from classifiers.checkpoint import load_classifier
-from classifiers.order import Visits, batch_rows
-from classifiers.predictions import Predictions, accuracy_values, predict, share
-from classifiers.recipe import Augmentation, ClassifierRecipe, load_recipe
-from classifiers.sources import check_sources, index_source, join_images, load_source, open_source
+from classifiers.data.augmentation import Framing, crop, mirror, mix_images, random_erasing
+from classifiers.data.batches import ResidentBatches
+from classifiers.data.order import Visits, batch_rows
+from classifiers.data.sources import (
+    check_sources,
+    index_source,
+    join_images,
+    load_source,
+    open_source,
+)
+from classifiers.recipes.recipe import Augmentation, ClassifierRecipe, load_recipe
 from classifiers.train_classifier import train_classifier
-from classifiers.training import learning_rate_at, seed_torch, total_steps, train
-from generation.errors import UserError
-from generation.timm_classifier import build_model, to_channels
+from classifiers.training.checkpoint import load_classifier
+from classifiers.training.loop import learning_rate_at, seed_torch, total_steps, train
+from classifiers.training.predictions import Predictions, accuracy_values, predict, share
+from generation.networks.timm_classifier import build_model, to_channels
+from release.errors import UserError
+from release.results.result import read_result
 from tests.shapes import (
     CLASSES,
     NAMES,

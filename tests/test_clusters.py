@@ -9,12 +9,12 @@ import pytest
 import yaml
 from dask.system import CPU_COUNT
 
-from builder import cluster
 from builder.build_dataset import build_dataset
-from builder.cluster import ClusterOptions
-from classifiers import study_runs
-from classifiers.study_runs import Crew
-from generation.errors import UserError
+from builder.cluster import cluster
+from builder.cluster.cluster import ClusterOptions
+from classifiers.study import runs as study_runs
+from classifiers.study.runs import Crew
+from release.errors import UserError
 from tests.conftest import ROOT, run
 
 CLUSTERS = ROOT / "docs" / "clusters"
@@ -31,7 +31,7 @@ def test_slurm_asks_for_a_gpu_a_job_and_a_thread_a_worker():
         assert line in script.splitlines()
     worker = script.splitlines()[-1] if script.splitlines()[-1] else script.splitlines()[-2]
     assert "dask_worker" in worker
-    assert worker.endswith("--memory-limit 0 --preload builder.worker")
+    assert worker.endswith("--memory-limit 0 --preload builder.cluster.worker")
     assert "--nthreads 1 " in worker
 
 
@@ -107,7 +107,7 @@ def test_slurm_asks_for_the_gpus_of_a_training():
     ).stdout
     for line in ("#SBATCH --gres=gpu:4", "export DASK_DISTRIBUTED__WORKER__DAEMON=False"):
         assert line in script.splitlines()
-    assert "--resources GPU=4 --memory-limit 0 --preload builder.worker" in script
+    assert "--resources GPU=4 --memory-limit 0 --preload builder.cluster.worker" in script
 
 
 def test_what_no_gpu_does_runs_on_every_core():

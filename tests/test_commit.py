@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from generation.commit import write_atomically, write_stream_atomically
+from release.files.commit import write_atomically, write_stream_atomically
 from tests.conftest import ROOT
 
 KILLED_WHILE_WRITING = """
 import os, signal, sys
 from pathlib import Path
-from generation.commit import write_stream_atomically
+from release.files.commit import write_stream_atomically
 def write(stream):
     stream.write(b"half")
     os.kill(os.getpid(), signal.SIGKILL)

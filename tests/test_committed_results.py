@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from builder.recipe import load_recipe
-from builder.results import read_result
+from builder.planning.recipe import load_recipe
+from release.results.result import read_result
 
 FASHION = Path(__file__).parent.parent / "results" / "fashion-mnist"
 

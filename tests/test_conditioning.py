@@ -9,20 +9,20 @@ import torch
 from safetensors.torch import load_file
 
 import tests.stand_in_rule
-from builder.build import plan_build
-from builder.recipe import load_recipe
-from generation.checkpoint import load_checkpoint, save_checkpoint
-from generation.checkpoint_files import BUILTIN, checkpoint_sha256
-from generation.classes import load_classes
-from generation.conditioning import Conditioning, embed_conditions
-from generation.errors import UserError
+from builder.builds.build import plan_build
+from builder.planning.recipe import load_recipe
+from generation.diffusion.sampler_config import SamplerConfig
+from generation.families import ImageBatch, generator_source
+from generation.families.pixel_unet.checkpoint import load_checkpoint, save_checkpoint
+from generation.families.pixel_unet.checkpoint_files import BUILTIN, checkpoint_sha256
+from generation.families.pixel_unet.generator import PixelUNetGenerator
+from generation.families.pixel_unet.network import StageConfig
 from generation.finetune_generator import finetune_generator
-from generation.generators import ImageBatch, generator_source
-from generation.generators.pixel_unet import PixelUNetGenerator
-from generation.pixel_unet import StageConfig
-from generation.sampler_config import SamplerConfig
-from generation.training import TrainingSet, train_stage
-from generation.training_config import TrainingConfig
+from generation.prompts.conditioning import Conditioning, embed_conditions
+from generation.training.config import TrainingConfig
+from generation.training.loop import TrainingSet, train_stage
+from release.classes.class_list import load_classes
+from release.errors import UserError
 from tests.conftest import run
 from tests.painter import paint
 from tests.test_metrics_release import CLASSES, write_release

@@ -15,9 +15,9 @@ from datasets.info import DatasetInfosDict
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCard
 
-from builder.manifest import read_manifest
 from cards.render_card import publication_day
-from generation.image_index import is_index
+from release.layout.image_index import is_index
+from release.layout.manifest import read_manifest
 from tests.conftest import STAND_IN_RECIPE, run, state_facts
 from tests.hub_server import Hub
 from tests.test_accept import RED

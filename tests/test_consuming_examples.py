@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from datasets import load_dataset
 
-from builder.manifest import read_manifest
-from builder.readme import write_readme
+from release.layout.manifest import read_manifest
+from release.layout.readme import write_readme
 from tests.shapes import make_images, write_release
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "consuming.md"

@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from builder.manifest import Manifest, read_manifest
-from builder.readme import write_readme
-from cards.croissant import LICENSES, SYNTHETIC, croissant_document, croissant_json
-from cards.provenance import LEARNED
+from cards.card.croissant import LICENSES, SYNTHETIC, croissant_document, croissant_json
+from cards.card.provenance import LEARNED
 from cards.render_card import publication_day
-from generation.commit import sha256_file
-from generation.errors import UserError
+from release.errors import UserError
+from release.files.commit import sha256_file
+from release.layout.manifest import Manifest, read_manifest
+from release.layout.readme import write_readme
 from tests.shapes import make_images
 from tests.shapes import write_release as write_real
 from tests.test_cards import CLASSES, DAY, ORIGIN, write_shard

@@ -20,17 +20,17 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from builder.build import build_release, plan_build
-from builder.manifest import read_manifest
-from builder.recipe import load_recipe
+from builder.builds.build import build_release, plan_build
+from builder.builds.run import RunSettings
+from builder.planning.recipe import load_recipe
 from builder.release.verify import verify_release
-from builder.results import Result, read_result
-from builder.run import RunSettings
-from builder.state import SyntheticState, read_state
-from generation.classes import load_classes
-from generation.decoding import decode_rgb
-from generation.errors import UserError
-from generation.image_sets import load_images
+from builder.standing.state import SyntheticState, read_state
+from release.classes.class_list import load_classes
+from release.errors import UserError
+from release.images.decoding import decode_rgb
+from release.layout.image_sets import load_images
+from release.layout.manifest import read_manifest
+from release.results.result import Result, read_result
 from tests.conftest import release_bytes
 from tests.in_process import InProcess
 

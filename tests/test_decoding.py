@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from classifiers.encoded import index_images
-from generation.decoding import as_rgb, decode_rgb
-from generation.errors import UserError
-from generation.image_sets import decode, load_images
-from generation.views import make_view
+from classifiers.data.encoded import index_images
+from release.errors import UserError
+from release.images.decoding import as_rgb, decode_rgb
+from release.images.views import make_view
+from release.layout.image_sets import decode, load_images
 from tests.conftest import ROOT
 from tests.shapes import SIZE, make_images, write_release
 
@@ -120,7 +120,7 @@ def test_orientation_is_applied_as_load_dataset_does(orientation: int):
 def test_of_broken_exif_nothing_is_said(tmp_path: Path) -> None:
     """In a process of its own: this one turns warnings into errors."""
     (tmp_path / "a.jpg").write_bytes(encoded(Image.fromarray(COLOURS), "JPEG", exif=BROKEN_EXIF))
-    code = "import sys; from generation.decoding import decode_rgb; "
+    code = "import sys; from release.images.decoding import decode_rgb; "
     code += "print(decode_rgb(open(sys.argv[1], 'rb').read()).size)"
     command = [sys.executable, "-c", code, str(tmp_path / "a.jpg")]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

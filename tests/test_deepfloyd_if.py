@@ -29,15 +29,20 @@ from transformers import (
     T5Tokenizer,
 )
 
-from generation.deepfloyd_if import DeepFloydIF, add_noise, enlarge, guided_denoiser
-from generation.diffusers_folder import noise_schedule
-from generation.errors import UserError
-from generation.generators import Generator, ImageBatch, generator_source
-from generation.placement import Placement
-from generation.prompt_cache import PromptCache
-from generation.sampler import sample
-from generation.sampler_config import SamplerConfig
-from generation.schedule import NoiseSchedule
+from generation.diffusion.sampler import sample
+from generation.diffusion.sampler_config import SamplerConfig
+from generation.diffusion.schedule import NoiseSchedule
+from generation.families import Generator, ImageBatch, generator_source
+from generation.families.deepfloyd_if.pipeline import (
+    DeepFloydIF,
+    add_noise,
+    enlarge,
+    guided_denoiser,
+)
+from generation.networks.placement import Placement
+from generation.pretrained.diffusers_folder import noise_schedule
+from generation.prompts.prompt_cache import PromptCache
+from release.errors import UserError
 from tests.conftest import run
 from tests.tiny_deepfloyd import PROMPTS, STAGES, if_scheduler, save_chain
 

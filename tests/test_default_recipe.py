@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classifiers.default_recipe import default_recipe, in_colour, lost_colour
-from classifiers.recipe import load_recipe
-from classifiers.sources import open_source
+from classifiers.data.sources import open_source
+from classifiers.recipes.recipe import load_recipe
 from classifiers.train_classifier import train_classifier
-from generation.errors import UserError
-from generation.image_sets import LabelledImages
+from classifiers.training.default_recipe import default_recipe, in_colour, lost_colour
+from release.errors import UserError
+from release.layout.image_sets import LabelledImages
 from tests.shapes import make_images, write_release
 
 
@@ -80,7 +80,7 @@ def test_the_recipe_taken_is_said_and_the_colour_lost(
     def stop(*_: object) -> None:
         raise ReadingError
 
-    monkeypatch.setattr("classifiers.task.read_training", stop)
+    monkeypatch.setattr("classifiers.training.task.read_training", stop)
     said = []
     for release, recipe in (
         ("colour-32", None),

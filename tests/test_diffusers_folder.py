@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from diffusers import DDPMScheduler
 
-from generation.diffusers_folder import file_sha256, noise_schedule
-from generation.errors import UserError
-from generation.generators import generator_source
+from generation.families import generator_source
+from generation.pretrained.diffusers_folder import file_sha256, noise_schedule
+from release.errors import UserError
 from tests.tiny_deepfloyd import save_base, save_super_resolution, write_index
 
 pytestmark = pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute")
@@ -178,7 +178,7 @@ def test_a_folder_that_lacks_something_names_it(models: Path, tmp_path: Path) ->
 def test_finding_a_model_does_not_import_torch() -> None:
     code = (
         "import sys\n"
-        "from generation.generators import generator_source\n"
+        "from generation.families import generator_source\n"
         "generator_source('deepfloyd-if')\n"
         "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)"
     )

@@ -18,9 +18,9 @@ from diffusers import (
 )
 from transformers import CLIPTextModel, T5EncoderModel
 
-from generation.errors import UserError
-from generation.generators import Generator, ImageBatch, generator_source
-from generation.sampler_config import SamplerConfig
+from generation.diffusion.sampler_config import SamplerConfig
+from generation.families import Generator, ImageBatch, generator_source
+from release.errors import UserError
 from tests.tiny_deepfloyd import PROMPTS
 from tests.tiny_models import save_flux2_klein, save_lcm, save_pixart, save_sana, save_sdxl
 

@@ -11,14 +11,14 @@ from diffusers import DiTTransformer2DModel
 from torch import Tensor
 from torch._inductor import config as inductor_config
 
-from generation.dit import DiT, embed_times_as_trained, guided_denoiser
-from generation.errors import UserError
-from generation.generators import ImageBatch, generator_source
-from generation.noise import image_noise
-from generation.placement import Placement
-from generation.sampler import sample
-from generation.sampler_config import SamplerConfig
-from generation.schedule import NoiseSchedule, ScheduleConfig
+from generation.diffusion.noise import image_noise
+from generation.diffusion.sampler import sample
+from generation.diffusion.sampler_config import SamplerConfig
+from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
+from generation.families import ImageBatch, generator_source
+from generation.families.dit.sampling import DiT, embed_times_as_trained, guided_denoiser
+from generation.networks.placement import Placement
+from release.errors import UserError
 from tests.tiny_models import CLASSES, save_dit, tiny_dit
 
 LINEAR = NoiseSchedule(ScheduleConfig(name="linear"))
@@ -272,7 +272,7 @@ def test_what_does_not_fit_is_refused(
 
 
 def test_250_steps_are_respaced_as_the_papers_code_does() -> None:
-    from generation.sampler import sampling_steps
+    from generation.diffusion.sampler import sampling_steps
 
     stride = 999 / 249
     assert sampling_steps(LINEAR, PAPER) == [round(i * stride) for i in reversed(range(250))]

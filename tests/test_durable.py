@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 from datasets import load_dataset
 
-from builder.build import build_release, plan_build
-from builder.manifest import read_manifest
-from builder.markers import committed_records
-from builder.readme import names_each_file
-from builder.recipe import load_recipe
+from builder.builds.build import build_release, plan_build
+from builder.builds.run import Outcome, RunSettings
+from builder.planning.recipe import load_recipe
 from builder.release.repair import repair_release
 from builder.release.verify import verify_release
-from builder.run import Outcome, RunSettings
-from builder.state import SyntheticState, read_state
-from generation.classes import load_classes
-from generation.errors import UserError
+from builder.standing.state import SyntheticState, read_state
+from release.classes.class_list import load_classes
+from release.errors import UserError
+from release.layout.manifest import read_manifest
+from release.layout.markers import committed_records
+from release.layout.readme import names_each_file
 from tests.conftest import release_bytes
 from tests.in_process import InProcess
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from builder.build import estimate_rest, plan_build
-from builder.manifest import read_manifest
-from builder.recipe import Recipe, load_recipe
+from builder.builds.build import estimate_rest, plan_build
+from builder.planning.recipe import Recipe, load_recipe
 from builder.release.shard_checks import is_marked_synthetic
 from builder.release.verify import verify_release
-from generation.classes import load_classes
-from generation.shard_files import read_shard
+from release.classes.class_list import load_classes
+from release.layout.manifest import read_manifest
+from release.layout.shard_files import read_shard
 from tests.conftest import run
 
 FORMATS = {"webp-lossless": "WEBP", "png": "PNG", "jpeg": "JPEG"}

@@ -6,15 +6,15 @@ import io
 import numpy as np
 import pytest
 
-from cards.board import assemble_board
-from cards.data_files import render_classes_csv, render_csv
-from cards.facet import Facet
-from cards.markdown_text import Verbatim, fenced, markdown_text
-from cards.page import TEMPLATES, render_html, render_markdown
-from cards.result_folder import read_folder
-from cards.terminal import print_board
-from generation.command import fail
-from generation.terminal import printable
+from cards.board.board import assemble_board
+from cards.drawing.markdown_text import Verbatim, fenced, markdown_text
+from cards.measured.result_folder import read_folder
+from cards.pages.data_files import render_classes_csv, render_csv
+from cards.pages.facet import Facet
+from cards.pages.page import TEMPLATES, render_html, render_markdown
+from cards.pages.terminal import print_board
+from release.commands.command import fail
+from release.commands.terminal import printable
 from tests.made_up_results import a_source, write_run
 
 ESCAPE = "\x1b]0;owned\x07\x1b[2J"

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from distributed import Client
 
-from builder import cluster as cluster_module
-from builder.build import build_release, plan_build
-from builder.cluster import open_cluster
-from builder.engine import Interrupted
-from builder.recipe import load_recipe
-from builder.run import Outcome, RunSettings
-from generation.classes import load_classes
-from generation.errors import UserError
+from builder.builds.build import build_release, plan_build
+from builder.builds.run import Outcome, RunSettings
+from builder.cluster import cluster as cluster_module
+from builder.cluster.cluster import open_cluster
+from builder.cluster.engine import Interrupted
+from builder.planning.recipe import load_recipe
+from release.classes.class_list import load_classes
+from release.errors import UserError
 from tests.conftest import release_bytes, run
 from tests.dask_cluster import DaskCluster, wait_until
 

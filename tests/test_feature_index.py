@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import metrics.feature_cache
-from metrics.extractors import FeatureProtocol, Features
-from metrics.feature_cache import FeatureCache
+import metrics.features.feature_cache
+from metrics.features.extractors import FeatureProtocol, Features
+from metrics.features.feature_cache import FeatureCache
 
 PROTOCOL = FeatureProtocol("made-up", "0" * 64, 8, "none", (0.0,) * 3, (1.0,) * 3)
 ROWS = 4
@@ -31,7 +31,7 @@ def found(cache: FeatureCache, *numbers: int) -> list[float]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(metrics.feature_cache, "MOST_UNINDEXED", 2)
+    monkeypatch.setattr(metrics.features.feature_cache, "MOST_UNINDEXED", 2)
     cache = FeatureCache(tmp_path, PROTOCOL)
     for number in range(5):
         write(cache, number)
@@ -46,9 +46,11 @@ def test_a_later_process_reads_only_files_that_are_not_in_the_index(
     assert len(list(first.folder.glob("index.*.feather"))) == 1
     write(first, 5)
     read = []
-    places_in = metrics.feature_cache.places_in
+    places_in = metrics.features.feature_cache.places_in
     monkeypatch.setattr(
-        metrics.feature_cache, "places_in", lambda n, path: read.append(path) or places_in(n, path)
+        metrics.features.feature_cache,
+        "places_in",
+        lambda n, path: read.append(path) or places_in(n, path),
     )
     later = FeatureCache(folder, PROTOCOL)
     assert found(later, 5, 1) == [503, 502, 501, 500, 103, 102, 101, 100]

@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from generation.checkpoint import load_checkpoint
-from generation.errors import UserError
+from generation.families.pixel_unet.checkpoint import load_checkpoint
 from generation.finetune_generator import finetune_generator
-from generation.starting_point import starting_network, starting_sha256
-from generation.training import train_stage
-from generation.training_recipe import load_training_recipe
+from generation.training.loop import train_stage
+from generation.training.recipe import load_training_recipe
+from generation.training.starting_point import starting_network, starting_sha256
+from release.errors import UserError
 from tests.conftest import ROOT
 from tests.painter import paint
 from tests.test_metrics_release import CLASSES, write_release

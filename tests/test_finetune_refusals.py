@@ -8,22 +8,22 @@ import numpy as np
 import pytest
 import torch
 
-from generation.checkpoint import load_checkpoint
-from generation.errors import UserError
+from generation.diffusion.sampler_config import SamplerConfig
+from generation.families import ImageBatch
+from generation.families.pixel_unet.checkpoint import load_checkpoint
+from generation.families.pixel_unet.generator import PixelUNetGenerator
 from generation.finetune_generator import finetune_generator
-from generation.generators import ImageBatch
-from generation.generators.pixel_unet import PixelUNetGenerator
-from generation.grey import images_in_colour
-from generation.network_shape import differences, planned_network
-from generation.sampler_config import SamplerConfig
-from generation.starting_point import prompts_of, starting_network
-from generation.training_memory import (
+from generation.training.grey import images_in_colour
+from generation.training.memory import (
     TrainingMemory,
     memory_at_hand,
     require_memory,
     training_memory,
 )
-from generation.training_recipe import TrainingRecipe, load_training_recipe
+from generation.training.network_shape import differences, planned_network
+from generation.training.recipe import TrainingRecipe, load_training_recipe
+from generation.training.starting_point import prompts_of, starting_network
+from release.errors import UserError
 from tests.painter import paint
 from tests.test_metrics_release import CLASSES, write_release
 from tests.tiny_network import SHAPE, tiny_network

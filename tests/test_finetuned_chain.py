@@ -8,17 +8,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from builder.build import plan_build, write_release
-from builder.environment import own_environment
-from builder.markers import committed_records
-from builder.recipe import load_recipe
-from builder.run import Outcome
-from cards.card_body import card_body
+from builder.builds.build import plan_build, write_release
+from builder.builds.run import Outcome
+from builder.planning.recipe import load_recipe
+from cards.card.body import card_body
+from cards.drawing.sample_grid import read_groups
 from cards.render_card import picture_names
-from cards.sample_grid import read_groups
-from generation.checkpoint import save_checkpoint
-from generation.classes import load_classes
-from generation.image_sets import decode
+from generation.families.pixel_unet.checkpoint import save_checkpoint
+from release.classes.class_list import load_classes
+from release.layout.environment import own_environment
+from release.layout.image_sets import decode
+from release.layout.markers import committed_records
 from tests.tiny_deepfloyd import save_super_resolution, save_upscaler
 from tests.tiny_network import tiny_network
 

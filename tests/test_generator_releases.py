@@ -11,18 +11,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from builder.build import BuildPlan, plan_build
-from builder.cluster import ClusterOptions
-from builder.manifest import read_manifest
-from builder.plan import image_seed
-from builder.recipe import Recipe, load_recipe
+from builder.builds.build import BuildPlan, plan_build
+from builder.builds.workshop import workshop
+from builder.cluster.cluster import ClusterOptions
+from builder.planning.plan import image_seed
+from builder.planning.recipe import Recipe, load_recipe
 from builder.release.verify import verify_release
-from builder.state import STATE_FILE
-from builder.workshop import workshop
-from generation.checkpoint import save_checkpoint
-from generation.classes import load_classes
-from generation.generators import MODULES, ImageBatch, generator_source
-from generation.image_sets import decode
+from builder.standing.state import STATE_FILE
+from generation.families import MODULES, ImageBatch, generator_source
+from generation.families.pixel_unet.checkpoint import save_checkpoint
+from release.classes.class_list import load_classes
+from release.layout.image_sets import decode
+from release.layout.manifest import read_manifest
 from tests import latent_diffusion_reference, openai_reference
 from tests.conftest import release_bytes
 from tests.tiny_deepfloyd import STAGES, save_chain

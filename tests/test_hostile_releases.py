@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from builder.lease import claimed
-from builder.manifest import MANIFEST_FILE, read_manifest
-from builder.markers import committed_record, marker_path
-from builder.readme import remove_documents
 from builder.release.command import extend, repair, verify
-from builder.state import SyntheticState, read_state, write_state
+from builder.standing.lease import claimed
+from builder.standing.state import SyntheticState, read_state, write_state
 from cards.render_card import render_card
-from generation.commit import canonical_json, sha256_text
-from generation.errors import UserError
-from generation.image_sets import split_files
-from generation.names import within
+from release.errors import UserError
+from release.files.commit import canonical_json, sha256_text
+from release.files.names import within
+from release.layout.image_sets import split_files
+from release.layout.manifest import MANIFEST_FILE, read_manifest
+from release.layout.markers import committed_record, marker_path
+from release.layout.readme import remove_documents
 from tests.shapes import make_images, write_release
 
 OUTSIDE = (
@@ -171,7 +171,9 @@ def test_a_marker_names_no_file_outside(release: Path, monkeypatch: pytest.Monke
     marker_path(release, record.path).parent.mkdir(parents=True)
     outside = asdict(replace(record, path="../../outside.parquet"))
     marker_path(release, record.path).write_text(json.dumps({"shard": outside}))
-    monkeypatch.setattr("builder.markers.file_size", lambda path: pytest.fail(f"{path} is opened"))
+    monkeypatch.setattr(
+        "release.layout.markers.file_size", lambda path: pytest.fail(f"{path} is opened")
+    )
     assert committed_record(release, record) is None  # type: ignore[arg-type]
 
 
@@ -233,7 +235,7 @@ def test_an_image_id_names_no_picture_outside(tmp_path: Path):
 
 
 def test_a_report_does_not_say_where_its_picture_is(tmp_path: Path):
-    from cards.result_folder import read_folder
+    from cards.measured.result_folder import read_folder
     from tests.made_up_reports import a_finetuning
 
     path = a_finetuning(tmp_path)
@@ -243,7 +245,7 @@ def test_a_report_does_not_say_where_its_picture_is(tmp_path: Path):
 
 
 def test_a_model_index_names_no_file_outside(tmp_path: Path):
-    from generation.diffusers_folder import index_components, weights
+    from generation.pretrained.diffusers_folder import index_components, weights
 
     index = {"_class_name": "X", "../unet": ["diffusers", "UNet2DModel"]}
     (tmp_path / "model_index.json").write_text(json.dumps(index))
@@ -275,8 +277,8 @@ def test_a_model_index_names_no_file_outside(tmp_path: Path):
 def test_a_state_of_another_shape_is_one_line(
     tmp_path: Path, keys: tuple[str | int, ...], value: Any
 ):
-    from builder.environment import Environment
-    from builder.plan import BuildRequest
+    from builder.planning.plan import BuildRequest
+    from release.layout.environment import Environment
 
     state = SyntheticState(
         name="mine",

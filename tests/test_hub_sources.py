@@ -21,8 +21,8 @@ CARD = "---\nconfigs:\n" + "".join(
 # Each source's first label, class and remark, or its error.
 OPEN = """
 import json, sys
-from generation.errors import UserError
-from generation.real_sources import open_source
+from release.errors import UserError
+from release.real_sources import open_source
 for name in sys.argv[1:]:
     try:
         source = open_source(name)

@@ -11,17 +11,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-import classifiers.encoded
-import generation.image_sets
-from builder.build import finish_release
-from builder.manifest import Manifest, read_manifest
-from builder.markers import commit_shard, sidecar_name
-from builder.parquet import image_features, table_schema, write_table
-from classifiers.encoded import index_images, join_encoded
-from generation.errors import UserError
-from generation.image_places import image_places
-from generation.image_sets import first_of_each, load_images, noted_index, part_labels
-from metrics.image_lists import open_image_set, read_image_list
+import classifiers.data.encoded
+import release.layout.image_sets
+from builder.builds.build import finish_release
+from classifiers.data.encoded import index_images, join_encoded
+from metrics.features.image_lists import open_image_set, read_image_list
+from release.errors import UserError
+from release.layout.image_places import image_places
+from release.layout.image_sets import first_of_each, load_images, noted_index, part_labels
+from release.layout.manifest import Manifest, read_manifest
+from release.layout.markers import commit_shard, sidecar_name
+from release.layout.parquet import image_features, table_schema, write_table
 from tests.shapes import CLASSES, make_images, png
 
 COLUMNS = {"image_id": "string", "tuning": "bool"}
@@ -72,8 +72,8 @@ def test_it_says_what_looking_for_the_images_finds(
     finish_release(release, write_shards(release, ("data-0", "data-1"), file_format))
     loaded = load_images(release, "16", split)
     with monkeypatch.context() as patch:
-        patch.setattr(classifiers.encoded, "_search", None)  # no shard is read
-        patch.setattr(generation.image_sets, "iterate_tables", None)
+        patch.setattr(classifiers.data.encoded, "_search", None)  # no shard is read
+        patch.setattr(release.layout.image_sets, "iterate_tables", None)
         found = index_images(release, "16", split)
         labels = part_labels(release, "16", split)
     without_index(release)
@@ -91,7 +91,7 @@ def test_images_on_many_pages_and_in_several_row_groups_are_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A page ends after a megabyte; lengths of images that look like a page's header."""
-    monkeypatch.setattr("builder.parquet.ROW_GROUP_BYTES", 3 << 20)
+    monkeypatch.setattr("release.layout.parquet.ROW_GROUP_BYTES", 3 << 20)
     rng = np.random.default_rng(0)
     images = [rng.bytes(int(size)) for size in (*rng.integers(0, 40_000, 400), 0x15, 0x1500, 0)]
     schema = table_schema(image_features(CLASSES, {}), CLASSES)
@@ -191,7 +191,7 @@ def test_first_of_each_takes_the_first_in_their_order() -> None:
 
 
 def test_an_image_set_behind_a_url_has_its_index_too(tmp_path: Path) -> None:
-    from generation.storage import release_path
+    from release.files.storage import release_path
 
     place = release_path("memory://indexed/r")
     finish_release(place, write_shards(place, ("0", "1")))

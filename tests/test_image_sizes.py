@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from builder.build import build_release, plan_build
+from builder.builds.build import build_release, plan_build
+from builder.builds.run import RunSettings
 from builder.dry_run import print_plan
-from builder.recipe import Recipe
+from builder.planning.recipe import Recipe
 from builder.release.reproduce import Release
-from builder.run import RunSettings
-from builder.shard import load_generator
-from generation.checkpoint import save_checkpoint
-from generation.classes import load_classes
-from generation.errors import UserError
-from generation.generators import MODULES, generator_source
-from generation.image_sets import decode
+from builder.shards.shard import load_generator
+from generation.families import MODULES, generator_source
+from generation.families.pixel_unet.checkpoint import save_checkpoint
+from release.classes.class_list import load_classes
+from release.errors import UserError
+from release.layout.image_sets import decode
 from tests import latent_diffusion_reference, openai_reference
 from tests.in_process import InProcess
 from tests.tiny_deepfloyd import save_chain

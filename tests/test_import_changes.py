@@ -16,24 +16,24 @@ import pytest
 from datasets import load_dataset
 from PIL import ExifTags, Image
 
-from builder import real
 from builder.build_dataset import report_outcome
+from builder.builds.run import Outcome, RunSettings
 from builder.imports import jobs, layout
+from builder.imports import release as real
 from builder.imports.bad_images import BAD_IMAGES_FILE
-from builder.manifest import MANIFEST_FILE, Manifest, read_manifest
-from builder.markers import marker_path
 from builder.release import repair
 from builder.release.verify import verify_release
-from builder.run import Outcome, RunSettings
-from cards.sample_grid import read_groups
-from generation.decoding import decode_rgb
-from generation.errors import UserError
-from generation.image_sets import load_images
-from generation.real_sources import open_source
-from generation.real_sources.tables import TableSplit
-from generation.shard_files import iterate_shard
-from generation.storage import list_files
-from generation.views import make_view
+from cards.drawing.sample_grid import read_groups
+from release.errors import UserError
+from release.files.storage import list_files
+from release.images.decoding import decode_rgb
+from release.images.views import make_view
+from release.layout.image_sets import load_images
+from release.layout.manifest import MANIFEST_FILE, Manifest, read_manifest
+from release.layout.markers import marker_path
+from release.layout.shard_files import iterate_shard
+from release.real_sources import open_source
+from release.real_sources.tables import TableSplit
 from tests.conftest import release_bytes
 from tests.serial_import import SerialImport
 

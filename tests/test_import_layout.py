@@ -20,9 +20,9 @@ from builder.imports.layout import (
     tuning_rows,
     view_parts,
 )
-from generation.classes import ClassEntry
-from generation.errors import UserError
-from generation.real_sources import RealSource, open_source
+from release.classes.class_list import ClassEntry
+from release.errors import UserError
+from release.real_sources import RealSource, open_source
 
 FASHION_MNIST_FILES = [
     "32/test-00000000-8a81ab0fcf.parquet",

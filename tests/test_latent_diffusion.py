@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from generation.converters.latent_diffusion import convert_latent_diffusion
-from generation.converters.openai_unet import Heads
-from generation.converters.source_files import read_tensors
-from generation.errors import UserError
-from generation.generators import ImageBatch, generator_source
-from generation.latent_diffusion import HEADS, SCHEDULE
-from generation.noise import image_noise
-from generation.sampler_config import SamplerConfig
-from generation.schedule import NoiseSchedule, ScheduleConfig
+from generation.diffusion.noise import image_noise
+from generation.diffusion.sampler_config import SamplerConfig
+from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
+from generation.families import ImageBatch, generator_source
+from generation.families.adm.converter import Heads
+from generation.families.latent_diffusion.converter import convert_latent_diffusion
+from generation.families.latent_diffusion.sampling import HEADS, SCHEDULE
+from generation.pretrained.source_files import read_tensors
+from release.errors import UserError
 from tests.latent_diffusion_reference import (
     CLASSES,
     FULL,

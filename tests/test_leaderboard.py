@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from builder.results import Result
-from cards.against_real import ratio_to, verdict
-from cards.answer import NO_BASELINE, NOTHING, PRINTED
-from cards.board import assemble_board
-from cards.data_files import render_csv
+from cards.board.answer import NO_BASELINE, NOTHING, PRINTED
+from cards.board.board import assemble_board
+from cards.board.published import FOLDER, TABLES, read_published
+from cards.drawing.tables import MISSING
 from cards.leaderboard import leaderboard
-from cards.measured import Score
-from cards.page import render_html, render_markdown, write_site
-from cards.published import FOLDER, TABLES, read_published
-from cards.result_folder import ResultFolder, read_folder
-from cards.tables import MISSING
-from generation.commit import sha256_file
-from generation.errors import UserError
+from cards.measured.against_real import ratio_to, verdict
+from cards.measured.measured import Score
+from cards.measured.result_folder import ResultFolder, read_folder
+from cards.pages.data_files import render_csv
+from cards.pages.page import render_html, render_markdown, write_site
+from release.errors import UserError
+from release.files.commit import sha256_file
+from release.results.result import Result
 from tests.board_tables import board_tables
 from tests.killing import POINTS, hashes, killed_at, temporaries
 from tests.made_up_results import (

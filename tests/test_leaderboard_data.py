@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cards.board import assemble_board
-from cards.board_data import SCHEMA_VERSION, BoardData, ClassComparison, Measurement
-from cards.data_files import render_classes_csv, render_csv, render_json
-from cards.facet import Facet
-from cards.page import write_site
-from cards.published import read_published
-from cards.result_folder import ResultFolder, read_folder
+from cards.board.board import assemble_board
+from cards.board.published import read_published
+from cards.measured.result_folder import ResultFolder, read_folder
+from cards.pages.board_data import SCHEMA_VERSION, BoardData, ClassComparison, Measurement
+from cards.pages.data_files import render_classes_csv, render_csv, render_json
+from cards.pages.facet import Facet
+from cards.pages.page import write_site
 from tests.made_up_reports import a_finetuning, a_study, a_sweep
 from tests.made_up_results import a_classifier_result, a_scores_result, a_source, write_run
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from cards.board import assemble_board
-from cards.page import write_site
-from cards.result_folder import read_folder
+from cards.board.board import assemble_board
+from cards.measured.result_folder import read_folder
+from cards.pages.page import write_site
 from tests.made_up_reports import a_finetuning, a_study, a_sweep
 from tests.made_up_results import labelled_fixture
 

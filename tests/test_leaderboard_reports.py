@@ -8,20 +8,20 @@ from typing import Any
 
 import pytest
 
-from builder.manifest import Manifest, ShardRecord
-from builder.results import Result
-from cards.board import assemble_board
-from cards.charts import CONTROL
-from cards.data_files import render_classes_csv
-from cards.facet import Facet
-from cards.page import render_html
-from cards.published import read_published
-from cards.report_schema import SelectionReport, StudyReport
-from cards.result_folder import read_folder
-from cards.selection_board import selection_views
-from cards.study_board import gain_views, published_classifier
-from classifiers.recipe import recipe_names
-from generation.errors import UserError
+from cards.board.board import assemble_board
+from cards.board.published import read_published
+from cards.board.selection import selection_views
+from cards.board.studies import gain_views, published_classifier
+from cards.drawing.charts import CONTROL
+from cards.measured.report_schema import SelectionReport, StudyReport
+from cards.measured.result_folder import read_folder
+from cards.pages.data_files import render_classes_csv
+from cards.pages.facet import Facet
+from cards.pages.page import render_html
+from classifiers.recipes.recipe import recipe_names
+from release.errors import UserError
+from release.layout.manifest import Manifest, ShardRecord
+from release.results.result import Result
 from tests.board_tables import board_tables
 from tests.made_up_reports import FINDING, a_finetuning, a_study, a_sweep
 from tests.made_up_results import a_classifier_result, a_scores_result, a_source, write_all

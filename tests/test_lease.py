@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from builder import lease
-from builder.lease import LeaseLostError, Owner, claimed
-from builder.state import SyntheticState, read_state
-from generation.commit import create_exclusively, delete_file, overwrite, write_atomically
-from generation.errors import UserError
-from generation.storage import ReleasePath, list_files, read_bytes, release_path
+from builder.standing import lease
+from builder.standing.lease import LeaseLostError, Owner, claimed
+from builder.standing.state import SyntheticState, read_state
+from release.errors import UserError
+from release.files.commit import create_exclusively, delete_file, overwrite, write_atomically
+from release.files.storage import ReleasePath, list_files, read_bytes, release_path
 from tests.conftest import ROOT, release_bytes, run
 from tests.test_storage import build, place  # noqa: F401 - a fixture
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from builder.build import finish_release
-from builder.estimate import measured_cost
-from builder.lease import claimed
-from builder.manifest import read_manifest
-from builder.markers import sidecar_name
+from builder.builds.build import finish_release
+from builder.builds.estimate import measured_cost
 from builder.release.verify import verify_release
+from builder.standing.lease import claimed
 from cards.render_card import write_card
+from release.layout.manifest import read_manifest
+from release.layout.markers import sidecar_name
 from tests.conftest import release_bytes, run
 
 

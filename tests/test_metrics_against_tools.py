@@ -19,24 +19,24 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
-from generation.errors import UserError
-from generation.real_sources import RealSplit, open_source
-from generation.views import make_view
-from metrics import manifold
-from metrics.diversity import vendi_score
-from metrics.extractors import Features, load_extractor
-from metrics.frechet import GaussianReference, Moments
-from metrics.inception_score import InceptionScoreState, mean_score
-from metrics.kernel_distance import (
+from metrics.features.extractors import Features, load_extractor
+from metrics.features.mergeable import merge_all, sampling_keys
+from metrics.states import manifold
+from metrics.states.diversity import vendi_score
+from metrics.states.frechet import GaussianReference, Moments
+from metrics.states.inception_score import InceptionScoreState, mean_score
+from metrics.states.kernel_distance import (
     bucket_unit_moments,
     cmmd,
     kid,
     kid_blocks,
     kid_with_error,
 )
-from metrics.manifold import manifold_scores
-from metrics.sample import Sample
-from metrics.states import merge_all, sampling_keys
+from metrics.states.manifold import manifold_scores
+from metrics.states.sample import Sample
+from release.errors import UserError
+from release.images.views import make_view
+from release.real_sources import RealSplit, open_source
 
 
 def features(seed: int, n: int, d: int = 64) -> np.ndarray:

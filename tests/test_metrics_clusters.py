@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from builder.results import read_result
+from release.results.result import read_result
 from tests.conftest import run
 from tests.dask_cluster import DaskCluster
 from tests.test_metrics_release import random_images, write_release

@@ -11,11 +11,11 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 from torchvision.models.inception import Inception3
 
-from generation.errors import UserError
-from metrics.extractors import Extractor, FeatureProtocol, load_extractor
-from metrics.inception import INPUT_SIZE, InceptionV3, inception_v3
-from metrics.networks import dinov2_positions
-from metrics.resize import RESIZE_RULES
+from metrics.features.extractors import Extractor, FeatureProtocol, load_extractor
+from metrics.features.inception import INPUT_SIZE, InceptionV3, inception_v3
+from metrics.features.networks import dinov2_positions
+from metrics.features.resize import RESIZE_RULES
+from release.errors import UserError
 
 
 def noise(size: int, n: int = 2) -> np.ndarray:

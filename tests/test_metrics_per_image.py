@@ -5,22 +5,22 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 
-from classifiers.checkpoint import load_classifier, save_classifier
-from classifiers.predictions import predict
-from classifiers.recipe import ClassifierRecipe
-from generation.errors import UserError
-from generation.image_sets import LabelledImages
-from generation.timm_classifier import build_model
-from metrics import copies
-from metrics.agreement import AgreementCounts, agreement_values, logit_columns
-from metrics.copies import copy_values, nearest_images
-from metrics.extractors import load_extractor
-from metrics.features import FeatureBlock
-from metrics.frechet import GaussianReference, Moments
-from metrics.kernel_distance import kid
-from metrics.per_class import ClassState, class_values
-from metrics.sample import Sample
-from metrics.states import merge_all, sampling_keys
+from classifiers.recipes.recipe import ClassifierRecipe
+from classifiers.training.checkpoint import load_classifier, save_classifier
+from classifiers.training.predictions import predict
+from generation.networks.timm_classifier import build_model
+from metrics.features.extractors import load_extractor
+from metrics.features.mergeable import merge_all, sampling_keys
+from metrics.features.release_features import FeatureBlock
+from metrics.states import copies
+from metrics.states.agreement import AgreementCounts, agreement_values, logit_columns
+from metrics.states.copies import copy_values, nearest_images
+from metrics.states.frechet import GaussianReference, Moments
+from metrics.states.kernel_distance import kid
+from metrics.states.per_class import ClassState, class_values
+from metrics.states.sample import Sample
+from release.errors import UserError
+from release.layout.image_sets import LabelledImages
 
 
 def clouds(seed: int, n: int, d: int = 4) -> np.ndarray:

@@ -17,20 +17,20 @@ from pytorch_fid.fid_score import compute_statistics_of_path
 from scipy import linalg
 from sklearn.datasets import load_sample_images
 
-from builder.results import Result, read_result
-from generation.commit import sha256_file
-from generation.errors import UserError
-from metrics import networks
-from metrics.comparability import require_comparable
 from metrics.compare_scores import compare_scores
-from metrics.extraction import plan_extraction
-from metrics.extractors import load_extractor
-from metrics.feature_cache import FeatureCache
-from metrics.features import extract_shard, iterate_features
-from metrics.image_lists import open_image_set, read_image_list
-from metrics.reference_files import read_reference_file
+from metrics.features import networks
+from metrics.features.extraction import plan_extraction
+from metrics.features.extractors import load_extractor
+from metrics.features.feature_cache import FeatureCache
+from metrics.features.image_lists import open_image_set, read_image_list
+from metrics.features.mergeable import sampling_keys
+from metrics.features.release_features import extract_shard, iterate_features
 from metrics.score_release import open_references, print_table, score_release
-from metrics.states import sampling_keys
+from metrics.scoring.comparability import require_comparable
+from metrics.scoring.reference_files import read_reference_file
+from release.errors import UserError
+from release.files.commit import sha256_file
+from release.results.result import Result, read_result
 from tests.small_releases import CLASSES, random_images, write_release
 
 BATCH = 16
@@ -113,7 +113,7 @@ def test_unknown_extractors(name):
     [(14, [16, 14, 16]), (17, [30, 16]), (40, [46])],
 )
 def test_blocks_hold_every_image_in_plan_order(extractor, tmp_path, monkeypatch, least, lengths):
-    monkeypatch.setattr("metrics.features.BLOCK_IMAGES", least)
+    monkeypatch.setattr("metrics.features.release_features.BLOCK_IMAGES", least)
     shards = [random_images(seed, n) for seed, n in ((1, 16), (2, 14), (3, 16))]
     release = write_release(tmp_path / "release", {"train": shards})
     image_set = open_image_set(release, "16", "train")

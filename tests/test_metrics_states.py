@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from scipy import linalg
 from scipy.special import log_softmax, softmax
 
-from generation.errors import UserError
-from metrics.diversity import vendi_score
-from metrics.frechet import (
+from metrics.features.mergeable import Groups, buckets_of, merge_all, sampling_keys
+from metrics.scoring.metric_list import frechet_values
+from metrics.states.diversity import vendi_score
+from metrics.states.frechet import (
     GaussianReference,
     Moments,
     StoredMoments,
@@ -19,11 +20,10 @@ from metrics.frechet import (
     nuclear_norm,
     root_of,
 )
-from metrics.inception_score import InceptionScoreState, ScoreSums, mean_score
-from metrics.intervals import jackknife
-from metrics.kernel_distance import bucket_unit_moments, cmmd
-from metrics.metric_list import frechet_values
-from metrics.states import Groups, buckets_of, merge_all, sampling_keys
+from metrics.states.inception_score import InceptionScoreState, ScoreSums, mean_score
+from metrics.states.intervals import jackknife
+from metrics.states.kernel_distance import bucket_unit_moments, cmmd
+from release.errors import UserError
 
 
 def correlated(seed: int, n: int, d: int = 48) -> np.ndarray:

@@ -12,23 +12,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from builder.manifest import read_manifest
-from builder.results import Result
-from generation.commit import canonical_json, sha256_file
-from generation.errors import UserError
-from generation.image_sets import images_sha256, pixels_sha256
-from metrics.checked_files import find_checked, write_checked
 from metrics.compare_scores import compare_scores
-from metrics.copies import copy_values, nearest_images
-from metrics.extractors import FeatureProtocol, Features
-from metrics.features import FeatureBlock, iterate_features
-from metrics.image_lists import open_image_set
-from metrics.metric_list import METRICS
-from metrics.reference_files import read_reference_file, read_reference_files
-from metrics.sample import Sample
+from metrics.features.checked_files import find_checked, write_checked
+from metrics.features.extractors import FeatureProtocol, Features
+from metrics.features.image_lists import open_image_set
+from metrics.features.mergeable import sampling_keys
+from metrics.features.release_features import FeatureBlock, iterate_features
 from metrics.score_release import _score_one
-from metrics.scoring import Scorer
-from metrics.states import sampling_keys
+from metrics.scoring.metric_list import METRICS
+from metrics.scoring.reference_files import read_reference_file, read_reference_files
+from metrics.scoring.scoring import Scorer
+from metrics.states.copies import copy_values, nearest_images
+from metrics.states.sample import Sample
+from release.errors import UserError
+from release.files.commit import canonical_json, sha256_file
+from release.layout.image_sets import images_sha256, pixels_sha256
+from release.layout.manifest import read_manifest
+from release.results.result import Result
 from tests.small_releases import CLASSES, random_images, write_release
 
 PROTOCOL = FeatureProtocol("stub", "0" * 64, 8, "none", (0.0,) * 3, (1.0,) * 3)
@@ -173,7 +173,7 @@ def kill_each_once(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             raise Killed
         temporary.replace(path)
 
-    monkeypatch.setattr("generation.commit.replacing", replacing)
+    monkeypatch.setattr("release.files.commit.replacing", replacing)
     return killed
 
 

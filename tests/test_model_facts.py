@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from builder.estimate import BYTES_A_PIXEL
-from builder.plan import plan_stages
-from builder.recipe import BUILTIN, load_recipe
-from generation.classes import load_classes
-from generation.errors import UserError
+from builder.builds.estimate import BYTES_A_PIXEL
+from builder.planning.plan import plan_stages
+from builder.planning.recipe import BUILTIN, load_recipe
+from release.classes.class_list import load_classes
+from release.errors import UserError
 from tests.conftest import run, state_facts
 
 FACTS = """

@@ -7,18 +7,18 @@ from types import SimpleNamespace
 import pytest
 
 from builder.accept import rule_source
-from builder.cluster import ClusterOptions
-from builder.recipe import BUILTIN, load_recipe
-from builder.shard import load_generator
-from generation.classes import load_classes, select_classes
-from generation.converters.source_files import read_tensors
-from generation.errors import UserError
-from generation.generators import generator_source
-from generation.generators.pixel_unet import unconditional
-from generation.named_files import named_file, require_folder
-from generation.placement import chosen_device
-from generation.real_sources import open_source
-from generation.storage import split_release
+from builder.cluster.cluster import ClusterOptions
+from builder.planning.recipe import BUILTIN, load_recipe
+from builder.shards.shard import load_generator
+from generation.families import generator_source
+from generation.families.pixel_unet.generator import unconditional
+from generation.networks.placement import chosen_device
+from generation.pretrained.source_files import read_tensors
+from release.classes.class_list import load_classes, select_classes
+from release.commands.named_files import named_file, require_folder
+from release.errors import UserError
+from release.files.storage import split_release
+from release.real_sources import open_source
 
 
 def refusal(function: Callable[..., object], *arguments: object) -> str:
@@ -181,7 +181,7 @@ def test_what_a_generator_of_ours_cannot_load_is_bad_input(
         raise LookupError(f"pop from empty list, {folder.name}, {compiled}")
 
     source = SimpleNamespace(sha256=lambda _: "s", load=load)
-    monkeypatch.setattr("builder.shard.generator_source", lambda _: source)
+    monkeypatch.setattr("builder.shards.shard.generator_source", lambda _: source)
     stage = load_recipe("fashion-mnist").stages[0]
     text = refusal(load_generator, stage, tmp_path, "s")
     assert "cannot be loaded as pixel-unet: LookupError: pop from empty list" in text

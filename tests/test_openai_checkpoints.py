@@ -6,12 +6,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from generation.converters.openai_unet import Heads, convert_unet
-from generation.converters.source_files import read_tensors
-from generation.errors import UserError
-from generation.generators import ImageBatch, generator_source
-from generation.guided_diffusion import ADM_64, ADM_256, ADM_UPSAMPLER, IDDPM
-from generation.sampler_config import SamplerConfig
+from generation.diffusion.sampler_config import SamplerConfig
+from generation.families import ImageBatch, generator_source
+from generation.families.adm.converter import Heads, convert_unet
+from generation.families.adm.sampling import ADM_64, ADM_256, ADM_UPSAMPLER, IDDPM
+from generation.pretrained.source_files import read_tensors
+from release.errors import UserError
 from tests.openai_reference import FULL, OpenAIUNet, tiny
 
 FAMILIES = {"adm-64": ADM_64, "adm-256": ADM_256, "adm-upsampler": ADM_UPSAMPLER, "iddpm": IDDPM}

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from builder.build import plan_build
 from builder.build_dataset import build_dataset
-from builder.recipe import load_recipe
+from builder.builds.build import plan_build
+from builder.planning.recipe import load_recipe
 from builder.release.command import extend, repair
-from generation.classes import load_classes
-from generation.errors import UserError
-from generation.storage import absolute_if_folder
+from release.classes.class_list import load_classes
+from release.errors import UserError
+from release.files.storage import absolute_if_folder
 from tests.conftest import release_bytes
 from tests.in_process import InProcess
 

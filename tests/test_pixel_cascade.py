@@ -9,15 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
-from builder.recipe import BUILTIN as RECIPES
-from builder.recipe import load_recipe
-from generation.checkpoint import load_checkpoint, save_checkpoint
-from generation.checkpoint_files import BUILTIN, checkpoint_sha256
-from generation.image_sets import load_images
-from generation.pixel_unet import PixelUNet, StageConfig, build_unet
-from generation.real_sources import open_source
-from generation.text import PromptEmbeddings
-from generation.views import make_view
+from builder.planning.recipe import BUILTIN as RECIPES
+from builder.planning.recipe import load_recipe
+from generation.families.pixel_unet.checkpoint import load_checkpoint, save_checkpoint
+from generation.families.pixel_unet.checkpoint_files import BUILTIN, checkpoint_sha256
+from generation.families.pixel_unet.network import PixelUNet, StageConfig, build_unet
+from generation.prompts.text_encoder import PromptEmbeddings
+from release.images.views import make_view
+from release.layout.image_sets import load_images
+from release.real_sources import open_source
 from tests.conftest import release_bytes, run
 
 TINY = {

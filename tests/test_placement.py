@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch._inductor import config as inductor_config
 
-from generation.placement import Placement
+from generation.networks.placement import Placement
 from tests.tiny_network import tiny_network
 
 

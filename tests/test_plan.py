@@ -3,9 +3,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.plan import BuildRequest, image_seed, plan_blocks, plan_shards, plan_stages
-from builder.recipe import Recipe, load_recipe
-from generation.classes import ClassEntry, load_classes
+from builder.planning.plan import BuildRequest, image_seed, plan_blocks, plan_shards, plan_stages
+from builder.planning.recipe import Recipe, load_recipe
+from release.classes.class_list import ClassEntry, load_classes
 
 RECIPE = load_recipe("fashion-mnist")
 CLASSES = load_classes("fashion-mnist")

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-import builder.gpu_memory
-from builder.build import plan_build
-from builder.gpu_memory import require_memory
-from builder.recipe import BUILTIN, load_recipe
-from generation.classes import load_classes
-from generation.errors import UserError
+import builder.planning.gpu_memory
+from builder.builds.build import plan_build
+from builder.planning.gpu_memory import require_memory
+from builder.planning.recipe import BUILTIN, load_recipe
+from release.classes.class_list import load_classes
+from release.errors import UserError
 from tests.conftest import run
 
 IMAGENET = sorted(path.stem for path in BUILTIN.glob("imagenet-*.toml"))
@@ -95,13 +95,13 @@ def test_a_gpu_too_small_is_refused_before_anything_is_fetched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stages = load_recipe("imagenet-if").stages
-    monkeypatch.setattr(builder.gpu_memory, "gpu_memory_gib", lambda: [79.2, 15.8])
+    monkeypatch.setattr(builder.planning.gpu_memory, "gpu_memory_gib", lambda: [79.2, 15.8])
     with pytest.raises(UserError, match=r"stage at 1024 px needs 22 GiB .* has 15\.8: hide it"):
         require_memory(stages)
     require_memory(stages[:2])
-    monkeypatch.setattr(builder.gpu_memory, "gpu_memory_gib", lambda: [23.6])
+    monkeypatch.setattr(builder.planning.gpu_memory, "gpu_memory_gib", lambda: [23.6])
     require_memory(stages)
-    monkeypatch.setattr(builder.gpu_memory, "gpu_memory_gib", list)
+    monkeypatch.setattr(builder.planning.gpu_memory, "gpu_memory_gib", list)
     require_memory(stages)
 
 

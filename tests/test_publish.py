@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from datasets import load_dataset
 
-from builder.manifest import read_manifest
-from builder.markers import marker_name
+from builder.builds.growth import known_records
 from builder.release.verify import verify_release
-from builder.standing import known_records
-from classifiers.encoded import index_images
-from generation.errors import UserError
+from classifiers.data.encoded import index_images
+from release.errors import UserError
+from release.layout.manifest import read_manifest
+from release.layout.markers import marker_name
 from tests.conftest import ROOT, run
 from tests.faulty_store import BUCKET, FaultyStore
 from tests.hub_server import Hub

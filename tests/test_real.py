@@ -11,11 +11,11 @@ from datasets import load_dataset
 from PIL import Image
 
 from builder.imports.layout import tuning_rows
-from builder.manifest import read_manifest
-from generation.errors import UserError
-from generation.image_sets import load_images
-from generation.real_sources import open_source
-from generation.views import make_view
+from release.errors import UserError
+from release.images.views import make_view
+from release.layout.image_sets import load_images
+from release.layout.manifest import read_manifest
+from release.real_sources import open_source
 from tests.conftest import run
 
 

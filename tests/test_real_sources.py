@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
-from generation.errors import UserError
-from generation.real_sources import RealSource, SourceName, open_source
+from release.errors import UserError
+from release.real_sources import RealSource, SourceName, open_source
 from tests.imagenet_layouts import (
     Images,
     by_class,

@@ -7,21 +7,27 @@ from pathlib import Path
 
 import pytest
 
-import builder.recipe
-import classifiers.recipe
-import classifiers.study
-import generation.training_recipe
+import builder.planning.recipe
+import classifiers.recipes.recipe
+import classifiers.study.study_file
+import generation.training.recipe
 from builder.build_dataset import build_dataset
-from generation.errors import UserError
+from release.errors import UserError
 
 KINDS: list[tuple[Path, Callable[[str], object]]] = [
-    (builder.recipe.BUILTIN / "fashion-mnist.toml", builder.recipe.load_recipe),
+    (builder.planning.recipe.BUILTIN / "fashion-mnist.toml", builder.planning.recipe.load_recipe),
     (
-        generation.training_recipe.BUILTIN / "fashion-mnist-16.toml",
-        generation.training_recipe.load_training_recipe,
+        generation.training.recipe.BUILTIN / "fashion-mnist-16.toml",
+        generation.training.recipe.load_training_recipe,
     ),
-    (classifiers.recipe.BUILTIN / "small-resnet-32.toml", classifiers.recipe.load_recipe),
-    (classifiers.study.BUILTIN / "fashion-mnist.toml", classifiers.study.load_study),
+    (
+        classifiers.recipes.recipe.BUILTIN / "small-resnet-32.toml",
+        classifiers.recipes.recipe.load_recipe,
+    ),
+    (
+        classifiers.study.study_file.BUILTIN / "fashion-mnist.toml",
+        classifiers.study.study_file.load_study,
+    ),
 ]
 HOSTILE = ("../../x", "/tmp/x", "", ".", "..", ".hidden", "a/b", "a b", "a\\\\b", "x" * 200)
 

@@ -12,20 +12,20 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-import builder.shard
-import classifiers.recipe
-import generation.training_recipe
-from builder.build import build_release, plan_build
-from builder.plan import image_id, image_seed
-from builder.recipe import BUILTIN, Recipe, StageRecipe, load_recipe
+import builder.shards.shard
+import classifiers.recipes.recipe
+import generation.training.recipe
+from builder.builds.build import build_release, plan_build
+from builder.builds.run import RunSettings
+from builder.planning.plan import image_id, image_seed
+from builder.planning.recipe import BUILTIN, Recipe, StageRecipe, load_recipe
 from builder.release.verify import verify_release
-from builder.run import RunSettings
-from builder.shard import COLUMNS, load_generator
-from generation.classes import ClassEntry, load_classes
-from generation.commit import canonical_json
-from generation.generators import Generator, ImageBatch, Screened, generator_source
-from generation.image_sets import decode
-from generation.sampler_config import SamplerConfig
+from builder.shards.shard import COLUMNS, load_generator
+from generation.diffusion.sampler_config import SamplerConfig
+from generation.families import Generator, ImageBatch, Screened, generator_source
+from release.classes.class_list import ClassEntry, load_classes
+from release.files.commit import canonical_json
+from release.layout.image_sets import decode
 from tests.in_process import InProcess
 from tests.recipe_stand_ins import CHECKPOINTS, save_stand_in
 
@@ -101,7 +101,7 @@ def test_a_recipe_makes_the_rows_its_file_speaks_of(
     classes = load_classes(recipe.classes)
     wanted = [classes[label] for label in CLASSES[recipe.classes]]
     monkeypatch.setattr(
-        builder.shard, "load_generator", lambda *of: FullBatches(load_generator(*of))
+        builder.shards.shard, "load_generator", lambda *of: FullBatches(load_generator(*of))
     )
     InProcess(monkeypatch)
     plan = plan_build(recipe, recipe.stages, wanted, 1, tmp_path / "release", classes)
@@ -154,8 +154,8 @@ def check_rows(
 @pytest.mark.parametrize(
     ("folder", "load"),
     [
-        (generation.training_recipe.BUILTIN, generation.training_recipe.load_training_recipe),
-        (classifiers.recipe.BUILTIN, classifiers.recipe.load_recipe),
+        (generation.training.recipe.BUILTIN, generation.training.recipe.load_training_recipe),
+        (classifiers.recipes.recipe.BUILTIN, classifiers.recipes.recipe.load_recipe),
     ],
 )
 def test_every_recipe_of_a_training_is_read(folder: Path, load: Callable[[str], object]) -> None:

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from builder.manifest import read_manifest
 from builder.release.reproduce import Release
-from generation.errors import UserError
-from generation.storage import release_path
+from release.errors import UserError
+from release.files.storage import release_path
+from release.layout.manifest import read_manifest
 from tests.conftest import release_bytes, run
 from tests.faulty_store import BUCKET
 

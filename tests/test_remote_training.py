@@ -15,23 +15,23 @@ import pytest
 import torch
 from PIL import Image
 
-import generation.byte_ranges
-from builder.manifest import read_manifest
-from builder.parquet import image_features, table_schema, write_table
-from builder.results import read_result
-from classifiers.encoded import EncodedImages, index_images, join_encoded
-from classifiers.image_cache import BLOCK, ImageCache, image_cache
-from classifiers.recipe import Augmentation
+import release.layout.byte_ranges
+from classifiers.data.encoded import EncodedImages, index_images, join_encoded
+from classifiers.data.image_cache import BLOCK, ImageCache, image_cache
+from classifiers.recipes.recipe import Augmentation
 from classifiers.train_classifier import train_classifier
-from generation.byte_ranges import on_this_machine, read_ranges
-from generation.commit import sha256_file
-from generation.errors import UserError
-from generation.image_sets import LabelledImages
-from generation.storage import ReleasePath, StorageError, release_path
-from metrics.extractors import Extractor, FeatureProtocol, Features
-from metrics.feature_cache import FeatureCache
-from metrics.features import extract_shard
-from metrics.image_lists import open_image_set
+from metrics.features.extractors import Extractor, FeatureProtocol, Features
+from metrics.features.feature_cache import FeatureCache
+from metrics.features.image_lists import open_image_set
+from metrics.features.release_features import extract_shard
+from release.errors import UserError
+from release.files.commit import sha256_file
+from release.files.storage import ReleasePath, StorageError, release_path
+from release.layout.byte_ranges import on_this_machine, read_ranges
+from release.layout.image_sets import LabelledImages
+from release.layout.manifest import read_manifest
+from release.layout.parquet import image_features, table_schema, write_table
+from release.results.result import read_result
 from tests.faulty_store import BUCKET, FaultyStore
 from tests.shapes import CLASSES, RECIPE, make_images, recipe_toml, write_release
 
@@ -61,7 +61,7 @@ def bucket(releases: Path, store: FaultyStore) -> str:
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generation.byte_ranges, "WAITS", (0.0, 0.0))
+    monkeypatch.setattr(release.layout.byte_ranges, "WAITS", (0.0, 0.0))
 
 
 @pytest.fixture
@@ -380,8 +380,8 @@ def test_a_file_that_is_gone_or_another_is_one_line(
 def test_a_copy_comes_in_pieces_and_goes(
     bucket: str, releases: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(generation.byte_ranges, "PIECE", 1000)
-    monkeypatch.setattr(generation.byte_ranges, "PIECES", 3)
+    monkeypatch.setattr(release.layout.byte_ranges, "PIECE", 1000)
+    monkeypatch.setattr(release.layout.byte_ranges, "PIECES", 3)
     release = release_path(f"{bucket}/made")
     record = read_manifest(release).shards[0]
     with on_this_machine(release, record.path, record.sha256, tmp_path) as copy:

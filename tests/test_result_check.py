@@ -8,14 +8,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from builder.results import Result, read_result
-from cards.board import assemble_board
+from cards.board.board import assemble_board
 from cards.leaderboard import leaderboard
-from cards.measured import classifier_rankings
-from cards.measured_tables import training_table
-from cards.result_folder import read_folder
-from generation.commit import sha256_file
-from generation.errors import UserError
+from cards.measured.measured import classifier_rankings
+from cards.measured.result_folder import read_folder
+from cards.measured.tables import training_table
+from release.errors import UserError
+from release.files.commit import sha256_file
+from release.results.result import Result, read_result
 from tests.made_up_results import a_source, write_run
 
 LABELS = np.repeat(np.arange(10), 20)

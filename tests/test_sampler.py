@@ -9,10 +9,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from generation.errors import UserError
-from generation.sampler import apply_threshold, sample, sampling_steps
-from generation.sampler_config import SamplerConfig
-from generation.schedule import NoiseSchedule, ScheduleConfig
+from generation.diffusion.sampler import apply_threshold, sample, sampling_steps
+from generation.diffusion.sampler_config import SamplerConfig
+from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
+from release.errors import UserError
 
 SHAPE = (4, 1, 2, 3)
 T = 1000

@@ -13,9 +13,9 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
-from generation.sampler import apply_threshold, sample
-from generation.sampler_config import SamplerConfig
-from generation.schedule import NoiseSchedule, ScheduleConfig
+from generation.diffusion.sampler import apply_threshold, sample
+from generation.diffusion.sampler_config import SamplerConfig
+from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
 
 SHAPE = (4, 3, 4, 4)
 T = 1000

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from generation.errors import UserError
-from generation.generators import ImageBatch
-from generation.generators.pixel_unet import PixelUNetGenerator
-from generation.noise import ahead_of_need, image_noise
-from generation.pixel_unet import PixelUNet, guided_denoiser
-from generation.sampler_config import SamplerConfig
-from generation.schedule import ScheduleConfig
+from generation.diffusion.noise import ahead_of_need, image_noise
+from generation.diffusion.sampler_config import SamplerConfig
+from generation.diffusion.schedule import ScheduleConfig
+from generation.families import ImageBatch
+from generation.families.pixel_unet.generator import PixelUNetGenerator
+from generation.families.pixel_unet.network import PixelUNet, guided_denoiser
+from release.errors import UserError
 from tests.tiny_network import PROMPTS, tiny_network
 
 

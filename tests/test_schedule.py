@@ -7,7 +7,7 @@ import pytest
 from diffusers import DDPMScheduler
 from pydantic import ValidationError
 
-from generation.schedule import NoiseSchedule, ScheduleConfig
+from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
 
 STEPS = 1000
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cards.score_names import (
+from cards.measured.score_names import (
     METRICS,
     in_order,
     score_column,
@@ -16,8 +16,9 @@ from cards.score_names import (
     score_split,
     score_unit,
 )
-from metrics import agreement, copies, metric_list, per_class
-from metrics.manifold import ManifoldScores
+from metrics.scoring import metric_list
+from metrics.states import agreement, copies, per_class
+from metrics.states.manifold import ManifoldScores
 
 RESULTS = Path(__file__).parents[1] / "results"
 WITHOUT_DIRECTION = {"nearest"}  # a distance to training images: neither near nor far is better

@@ -12,20 +12,20 @@ import torch
 from PIL import Image
 from scipy.stats import spearmanr
 
-from builder.manifest import read_manifest
-from builder.recipe import load_recipe
-from builder.results import read_result
-from cards.result_folder import read_folder
-from generation.checkpoint import save_checkpoint
-from generation.errors import UserError
-from generation.image_sets import load_images
-from generation.sampler_config import SamplerConfig
+from builder.planning.recipe import load_recipe
+from cards.measured.result_folder import read_folder
+from generation.diffusion.sampler_config import SamplerConfig
+from generation.families.pixel_unet.checkpoint import save_checkpoint
 from metrics.select_checkpoint import select_checkpoint
 from metrics.select_sampler import select_sampler
-from metrics.selecting import further, less_accurate, runner_up
-from metrics.selection import require_tuning_unseen
-from metrics.selection_cas import rank_correlation, regret
-from metrics.sweep import parse_grid, sampler_settings, sweep_points
+from metrics.selection.cas import rank_correlation, regret
+from metrics.selection.selecting import further, less_accurate, runner_up
+from metrics.selection.selection import require_tuning_unseen
+from metrics.selection.sweep import parse_grid, sampler_settings, sweep_points
+from release.errors import UserError
+from release.layout.image_sets import load_images
+from release.layout.manifest import read_manifest
+from release.results.result import read_result
 from tests.conftest import FACTS, run
 from tests.painter import paint
 from tests.shapes import changed, recipe_toml

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from builder.results import read_result
-from cards.result_folder import read_folder
-from cards.selection_board import selection_table
-from classifiers.checkpoint import save_classifier
-from generation.checkpoint import save_checkpoint
-from generation.classes import ClassEntry
-from generation.errors import UserError
-from generation.generators import trained_checkpoint
-from generation.image_sets import LabelledImages
-from generation.timm_classifier import build_model
+from cards.board.selection import selection_table
+from cards.measured.result_folder import read_folder
+from classifiers.training.checkpoint import save_classifier
+from generation.families import trained_checkpoint
+from generation.families.pixel_unet.checkpoint import save_checkpoint
+from generation.networks.timm_classifier import build_model
 from metrics.select_checkpoint import select_checkpoint
 from metrics.select_sampler import select_sampler
+from release.classes.class_list import ClassEntry
+from release.errors import UserError
+from release.layout.image_sets import LabelledImages
+from release.results.result import read_result
 from tests import small_releases
 from tests.conftest import FACTS
 from tests.forked_workers import forked_workers

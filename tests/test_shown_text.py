@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from builder.build_dataset import build_dataset
-from builder.release.findings import Problem
-from builder.worker import _failure
-from generation.command import fail, say
-from generation.errors import UserError, redacted
-from generation.storage import release_path
-from generation.terminal import printable, table_cell
+from builder.cluster.worker import _failure
+from release.commands.command import fail, say
+from release.commands.terminal import printable, table_cell
+from release.errors import UserError, redacted
+from release.files.storage import release_path
+from release.layout.findings import Problem
 
 SECRET = "hunter2x"
 ADDRESSES = [

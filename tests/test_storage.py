@@ -7,11 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.manifest import read_manifest
-from builder.markers import committed_record, committed_records, marker_path
-from generation.commit import remove_temporaries, write_atomically
-from generation.image_sets import load_images
-from generation.storage import (
+from release.files.commit import remove_temporaries, write_atomically
+from release.files.storage import (
     exists,
     file_size,
     list_files,
@@ -21,6 +18,9 @@ from generation.storage import (
     release_path,
     split_release,
 )
+from release.layout.image_sets import load_images
+from release.layout.manifest import read_manifest
+from release.layout.markers import committed_record, committed_records, marker_path
 from tests.conftest import ROOT, release_bytes, run
 from tests.faulty_store import BUCKET
 
@@ -128,7 +128,7 @@ def test_unknown_storage_lists_what_is_known(stand_in_recipe: Path):
 def test_a_missing_package_is_named():
     code = (
         "import sys; sys.modules['s3fs'] = None\n"
-        "from generation.storage import release_path\n"
+        "from release.files.storage import release_path\n"
         "try: release_path('s3://bucket/release')\n"
         "except Exception as error: print(type(error).__name__, error)"
     )

@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, t, ttest_rel
 
-from builder.cluster import ClusterOptions
-from cards.result_folder import read_folder
-from classifiers.proportions import wilson
-from classifiers.recipe import load_recipe
+from builder.cluster.cluster import ClusterOptions
+from cards.measured.result_folder import read_folder
+from classifiers.recipes.recipe import load_recipe
 from classifiers.run_study import run_study
-from classifiers.statistics import (
+from classifiers.study.cost import multiply_adds, study_costs
+from classifiers.study.findings import comparisons, findings
+from classifiers.study.plan import Planner
+from classifiers.study.releases import make_releases, missing_releases
+from classifiers.study.study_file import BUILTIN, Arm, load_study, needed_per_class
+from classifiers.training.statistics import (
     Outcomes,
     accuracy,
     class_rows,
@@ -22,13 +26,9 @@ from classifiers.statistics import (
     name_ambiguity,
     paired_p,
 )
-from classifiers.study import BUILTIN, Arm, load_study, needed_per_class
-from classifiers.study_cost import multiply_adds, study_costs
-from classifiers.study_findings import comparisons, findings
-from classifiers.study_plan import Planner
-from classifiers.study_releases import make_releases, missing_releases
-from generation.errors import UserError
-from generation.toml_recipes import recipe_names_in
+from release.commands.toml_recipes import recipe_names_in
+from release.errors import UserError
+from release.results.proportions import wilson
 from tests.shapes import changed, make_images, recipe_toml, write_release
 
 NAMES = [("w0", "zero"), ("w1", "one"), ("w2", "two")]

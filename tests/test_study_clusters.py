@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from builder import waiting
-from builder.results import read_result
+from builder.cluster import waiting
 from classifiers.run_study import run_study
-from generation.classes import ClassEntry
-from generation.image_sets import LabelledImages
+from release.classes.class_list import ClassEntry
+from release.layout.image_sets import LabelledImages
+from release.results.result import read_result
 from tests.forked_workers import forked_workers
 from tests.painter import paint
 from tests.shapes import changed, recipe_toml, write_release

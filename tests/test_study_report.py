@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from classifiers.study_markdown import markdown
-from classifiers.study_pictures import draw_scaling
+from classifiers.study.markdown import markdown
+from classifiers.study.pictures import draw_scaling
 
 
 def test_classes_of_both_directions_are_named_and_the_rest_counted() -> None:

@@ -14,11 +14,12 @@ import pytest
 import torch
 
 from classifiers import train_classifier
-from generation import finetune_generator, surroundings
-from generation.downloads import download
-from generation.errors import UserError
-from generation.prompt_cache import PromptCache
-from generation.surroundings import expanded, settle_in
+from generation import finetune_generator
+from generation.pretrained.downloads import download
+from generation.prompts.prompt_cache import PromptCache
+from release.commands import surroundings
+from release.commands.surroundings import expanded, settle_in
+from release.errors import UserError
 
 
 @pytest.fixture

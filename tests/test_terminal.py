@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from generation import command, own_packages
-from generation.command import run_command
-from generation.errors import LISTED, UserError, unknown_name
-from generation.options import Json
-from generation.own_packages import require_own_packages
-from generation.surroundings import expanded
-from generation.training_recipe import BUILTIN
+from generation.training.recipe import BUILTIN
+from release.commands import command, own_packages
+from release.commands.command import run_command
+from release.commands.options import Json
+from release.commands.own_packages import require_own_packages
+from release.commands.surroundings import expanded
+from release.errors import LISTED, UserError, unknown_name
 from tests.conftest import ROOT, run
 
 

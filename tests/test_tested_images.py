@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from builder.manifest import read_manifest
-from builder.results import Result
-from cards.measured import classifier_rankings, score_rankings
-from cards.result_schema import parse_result
-from classifiers import image_data
-from classifiers.encoded import EncodedImages
-from classifiers.experiment import run_experiment
-from classifiers.image_data import read_testing, source_sha256
-from classifiers.sources import open_source
-from classifiers.task import Task
-from generation.errors import UserError
-from generation.image_sets import LabelledImages, images_sha256, pixels_sha256
-from metrics.comparability import require_comparable
+from cards.measured.measured import classifier_rankings, score_rankings
+from cards.measured.result_schema import parse_result
+from classifiers.data import image_data
+from classifiers.data.encoded import EncodedImages
+from classifiers.data.image_data import read_testing, source_sha256
+from classifiers.data.sources import open_source
+from classifiers.training.experiment import run_experiment
+from classifiers.training.task import Task
+from metrics.scoring.comparability import require_comparable
+from release.errors import UserError
+from release.layout.image_sets import LabelledImages, images_sha256, pixels_sha256
+from release.layout.manifest import read_manifest
+from release.results.result import Result
 from tests import shapes
 from tests.made_up_results import a_classifier_result, a_scores_result, a_source
 from tests.shapes import SIZE, changed, make_images

@@ -6,16 +6,16 @@ from types import SimpleNamespace
 import pytest
 
 from builder.build_dataset import build_dataset, report_outcome
-from builder.manifest import read_manifest
+from builder.builds.run import Outcome
+from builder.cluster.worker import Terms, _keep_terms
 from builder.release.command import reproduce
 from builder.release.hub import LONGEST_STATED, seconds_to_wait
 from builder.release.reproduce import Release
-from builder.run import Outcome
-from builder.worker import Terms, _keep_terms
-from cards.card_facts import stage_facts
-from cards.sample_grid import read_groups
-from generation.commit import sha256_file
-from generation.errors import UserError
+from cards.card.facts import stage_facts
+from cards.drawing.sample_grid import read_groups
+from release.errors import UserError
+from release.files.commit import sha256_file
+from release.layout.manifest import read_manifest
 from tests.in_process import InProcess
 
 

@@ -14,14 +14,14 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from generation.errors import UserError
-from generation.hybrid_loss import hybrid_term, variational_terms
-from generation.pixel_unet import split_variance
-from generation.sampler import predicted_x0
-from generation.schedule import NoiseSchedule, ScheduleConfig
-from generation.training import TrainingSet, learning_rate_at, train_stage, training_loss
-from generation.training_config import TrainingConfig
-from generation.training_pictures import loss_curve, loss_table
+from generation.diffusion.hybrid_loss import hybrid_term, variational_terms
+from generation.diffusion.sampler import predicted_x0
+from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
+from generation.families.pixel_unet.network import split_variance
+from generation.training.config import TrainingConfig
+from generation.training.loop import TrainingSet, learning_rate_at, train_stage, training_loss
+from generation.training.pictures import loss_curve, loss_table
+from release.errors import UserError
 from tests.tiny_network import tiny_network
 from tests.train_tiny import BASE, STEPS, UPSCALER, tiny_data
 

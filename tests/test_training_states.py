@@ -12,17 +12,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import generation.training_state
-from generation.checkpoint import load_checkpoint, save_checkpoint, tensor_file
-from generation.checkpoint_files import HASHED_FILES
-from generation.errors import UserError
-from generation.generators import NOT_FINITE, Screened, as_levels
-from generation.placement import Placement
-from generation.pretrained import to_uint8
-from generation.training import train_stage
-from generation.training_config import TrainingConfig
-from generation.training_recipe import load_training_recipe
-from generation.training_state import PREVIOUS_FILE, STATE_FILE, TrainingStates
+import generation.training.state
+from generation.families import NOT_FINITE, Screened, as_levels
+from generation.families.pixel_unet.checkpoint import load_checkpoint, save_checkpoint, tensor_file
+from generation.families.pixel_unet.checkpoint_files import HASHED_FILES
+from generation.networks.placement import Placement
+from generation.pretrained.components import to_uint8
+from generation.training.config import TrainingConfig
+from generation.training.loop import train_stage
+from generation.training.recipe import load_training_recipe
+from generation.training.state import PREVIOUS_FILE, STATE_FILE, TrainingStates
+from release.errors import UserError
 from tests.tiny_network import tiny_network
 from tests.train_tiny import tiny_data
 
@@ -138,7 +138,7 @@ def test_a_full_disk_keeps_the_state_before(
     def write(_: Path, put: Callable[[Any], None]) -> None:
         put(Full())
 
-    monkeypatch.setattr(generation.training_state, "write_stream_atomically", write)
+    monkeypatch.setattr(generation.training.state, "write_stream_atomically", write)
     with pytest.raises(OSError, match="No space left") as caught:
         states.write(STATE | {"step": 4})
     assert caught.value.errno == errno.ENOSPC  # what commands say in one line
@@ -196,7 +196,7 @@ def test_a_state_that_is_not_finite_is_never_saved(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rate", ["inf", "nan", "1e30", "0.0", "-1e-3", "1.5"])
 def test_a_learning_rate_out_of_bounds_is_refused(tmp_path: Path, rate: str) -> None:
-    from generation.training_recipe import BUILTIN
+    from generation.training.recipe import BUILTIN
 
     text = (BUILTIN / "fashion-mnist-16.toml").read_text()
     (tmp_path / "bad.toml").write_text(

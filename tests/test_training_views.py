@@ -15,34 +15,34 @@ import pytest
 from datasets import load_dataset
 from PIL import Image, JpegImagePlugin
 
-from builder import training_views
-from builder.build import build_release, plan_build
 from builder.build_dataset import build_dataset
-from builder.manifest import read_manifest
-from builder.markers import marker_path
-from builder.readme import write_readme
-from builder.recipe import load_recipe
+from builder.builds.build import build_release, plan_build
+from builder.builds.run import RunSettings
+from builder.planning.recipe import load_recipe
 from builder.release.command import repair
 from builder.release.publish import quick_problems
 from builder.release.verify import verify_release
 from builder.release.view_checks import SAMPLED
 from builder.release.view_command import view
-from builder.run import RunSettings
-from builder.training_views import jpeg_codec
-from cards.card_body import card_body
-from cards.croissant import croissant_document
-from cards.release_facts import release_facts
+from cards.card.body import card_body
+from cards.card.croissant import croissant_document
+from cards.drawing.sample_grid import read_groups
+from cards.measured.release_facts import release_facts
 from cards.render_card import picture_names
-from cards.sample_grid import read_groups
-from classifiers.sources import describe, index_source, open_source
-from generation.classes import load_classes
-from generation.commit import sha256_file
-from generation.decoding import decode_rgb
-from generation.errors import UserError
-from generation.image_sets import load_images
-from generation.storage import release_path
-from generation.views import shrink
-from metrics.image_lists import open_image_set
+from classifiers.data.sources import describe, index_source, open_source
+from metrics.features.image_lists import open_image_set
+from release.classes.class_list import load_classes
+from release.errors import UserError
+from release.files.commit import sha256_file
+from release.files.storage import release_path
+from release.images.decoding import decode_rgb
+from release.images.views import shrink
+from release.layout import training_views
+from release.layout.image_sets import load_images
+from release.layout.manifest import read_manifest
+from release.layout.markers import marker_path
+from release.layout.readme import write_readme
+from release.layout.training_views import jpeg_codec
 from tests.conftest import release_bytes, run, state_facts
 from tests.faulty_store import BUCKET
 from tests.in_process import InProcess

@@ -10,14 +10,14 @@ import psutil
 import pytest
 import torch
 
-from builder import waiting
-from builder.results import read_result
-from classifiers.task import Task
-from classifiers.training_processes import Team, Training, perform
-from classifiers.training_starts import MOST_STARTS, counted_start, starts_file
-from classifiers.trainings import perform_trainings
-from generation.checked_files import read_weights
-from generation.errors import UserError
+from builder.cluster import waiting
+from classifiers.on_cluster.processes import Team, Training, perform
+from classifiers.on_cluster.starts import MOST_STARTS, counted_start, starts_file
+from classifiers.on_cluster.trainings import perform_trainings
+from classifiers.training.task import Task
+from release.errors import UserError
+from release.files.checked_files import read_weights
+from release.results.result import read_result
 from tests.dask_cluster import wait_until
 from tests.forked_workers import ForkedWorkers, forked_workers
 from tests.shapes import changed, make_images, write_release

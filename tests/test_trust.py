@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from builder.manifest import read_manifest
-from builder.recipe import Recipe, load_recipe
+from builder.builds.planned import planned_release
+from builder.planning.recipe import Recipe, load_recipe
 from builder.release.command import extend, repair, reproduce
-from builder.release.planned import planned_release
 from builder.release.repair import _mend_state
 from builder.release.trust import require_trust
-from generation.classes import load_classes
-from generation.errors import UserError
+from release.classes.class_list import load_classes
+from release.errors import UserError
+from release.layout.manifest import read_manifest
 from tests.shapes import make_images, write_release
 
 STRANGE = "strangers.module"
@@ -96,13 +96,13 @@ def test_a_stage_that_the_release_does_not_have_yet_counts(tmp_path: Path):
 
 
 def test_what_is_ours_needs_no_trust(tmp_path: Path):
-    release = released(tmp_path / "release", generator="generation.generators.pixel_unet")
+    release = released(tmp_path / "release", generator="generation.families.pixel_unet.generator")
     require_trust(read_manifest(release), [])
     require_trust(read_manifest(released(tmp_path / "other")), [])
 
 
 def test_a_card_prints_the_option_that_its_command_needs():
-    from cards.card_body import _trust
+    from cards.card.body import _trust
 
     recipe = load_recipe("fashion-mnist")
     stages = [recipe.stages[0], recipe.stages[1].model_copy(update={"generator": STRANGE})]

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-import generation.shard_files
-from builder.manifest import read_manifest
-from classifiers.encoded import index_images
-from generation.commit import sha256_file
-from generation.errors import UserError
-from generation.image_sets import iterate_tables, load_images
-from generation.shard_files import require_unchanged
-from generation.storage import release_path
+import release.layout.shard_files
+from classifiers.data.encoded import index_images
+from release.errors import UserError
+from release.files.commit import sha256_file
+from release.files.storage import release_path
+from release.layout.image_sets import iterate_tables, load_images
+from release.layout.manifest import read_manifest
+from release.layout.shard_files import require_unchanged
 from tests.shapes import SIZE, make_images, write_release
 
 READERS = {
@@ -72,7 +72,9 @@ def test_a_footer_that_the_manifest_knows_as_broken_is_one_line(release: Path, r
 def test_a_file_is_hashed_once_a_process(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed = []
     monkeypatch.setattr(
-        generation.shard_files, "sha256_file", lambda path: hashed.append(path) or sha256_file(path)
+        release.layout.shard_files,
+        "sha256_file",
+        lambda path: hashed.append(path) or sha256_file(path),
     )
     path, sha256 = shard_of(release), sha256_file(shard_of(release))
     for _ in range(3):

@@ -11,13 +11,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from builder.encode import encode_image
-from builder.manifest import Manifest, ShardRecord, read_manifest
-from builder.markers import marker_path
 from builder.release.rejection_checks import rejection_problems
 from builder.release.verify import verify_release
-from generation.commit import sha256_file
-from generation.image_sets import decode
+from release.files.commit import sha256_file
+from release.images.encoding import encode_image
+from release.layout.image_sets import decode
+from release.layout.manifest import Manifest, ShardRecord, read_manifest
+from release.layout.markers import marker_path
 from tests.conftest import STAND_IN_RECIPE, release_bytes, run
 from tests.shapes import encode_table
 
@@ -67,7 +67,7 @@ def rewrite(release: Path, path: str, change: Callable[[dict[str, list[Any]]], N
 
 
 def write_readme_and_manifest(release: Path, manifest: Manifest) -> None:
-    from builder.readme import write_readme
+    from release.layout.readme import write_readme
 
     write_readme(release, manifest)
     documents = {"README.md": sha256_file(release / "README.md")}

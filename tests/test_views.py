@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from generation.views import RECORDED_RULES, make_view
+from release.images.views import RECORDED_RULES, make_view
 
 
 def center_crop_arr(pil_image: Image.Image, image_size: int) -> np.ndarray:

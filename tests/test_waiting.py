@@ -9,13 +9,13 @@ import dask
 import psutil
 import pytest
 
-from builder import waiting
-from builder.cluster import WORKER, Cluster, ClusterOptions, open_cluster
-from builder.engine import run_jobs
-from builder.interrupt import interruptible
-from builder.waiting import completed
-from builder.worker import Terms
-from generation.errors import UserError
+from builder.cluster import waiting
+from builder.cluster.cluster import WORKER, Cluster, ClusterOptions, open_cluster
+from builder.cluster.engine import run_jobs
+from builder.cluster.waiting import completed
+from builder.cluster.worker import Terms
+from release.commands.interrupt import interruptible
+from release.errors import UserError
 from tests.dask_cluster import DaskCluster, wait_until
 
 SITE_SETTINGS = {

@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 
-from builder import slots
-from builder.encode import encode_image
-from builder.environment import own_environment
-from builder.manifest import ShardRecord
-from builder.plan import plan_stages
-from builder.recipe import load_recipe
-from builder.slots import Cell, Slots, fill_slots
-from builder.state import STATE_FILE
-from builder.worker import Done, Failure, Terms, run_job
-from builder.writing import beside_next_shard
-from generation.classes import load_classes
-from generation.commit import sha256_file
-from generation.generators import ImageBatch
-from generation.sampler_config import SamplerConfig
+from builder.cluster.worker import Done, Failure, Terms, run_job
+from builder.planning.plan import plan_stages
+from builder.planning.recipe import load_recipe
+from builder.shards import slots
+from builder.shards.slots import Cell, Slots, fill_slots
+from builder.shards.writing import beside_next_shard
+from builder.standing.state import STATE_FILE
+from generation.diffusion.sampler_config import SamplerConfig
+from generation.families import ImageBatch
+from release.classes.class_list import load_classes
+from release.files.commit import sha256_file
+from release.images.encoding import encode_image
+from release.layout.environment import own_environment
+from release.layout.manifest import ShardRecord
 
 events: list[str] = []
 may_write: dict[int, threading.Event] = {}

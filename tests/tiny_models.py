@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiTTransformer2DModel
 
-from generation.biggan import BigGAN, BigGANConfig
+from generation.families.biggan.network import BigGAN, BigGANConfig
 from tests.tiny_deepfloyd import save_clip, save_t5
 
 CLASSES = 3

@@ -2,10 +2,10 @@
 
 import torch
 
-from generation.conditioning import Conditioning, embed_conditions
-from generation.pixel_unet import PixelUNet, StageConfig, build_unet
-from generation.schedule import ScheduleConfig
-from generation.text import PromptEmbeddings
+from generation.diffusion.schedule import ScheduleConfig
+from generation.families.pixel_unet.network import PixelUNet, StageConfig, build_unet
+from generation.prompts.conditioning import Conditioning, embed_conditions
+from generation.prompts.text_encoder import PromptEmbeddings
 
 PROMPTS = ("bag", "coat", "")
 SHAPE = {

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from generation.pixel_unet import PixelUNet
-from generation.training import TrainingSet, train_stage
-from generation.training_config import TrainingConfig
+from generation.families.pixel_unet.network import PixelUNet
+from generation.training.config import TrainingConfig
+from generation.training.loop import TrainingSet, train_stage
 from tests.tiny_network import PROMPTS, tiny_network
 
 BASE = TrainingConfig(

@@ -6,8 +6,8 @@ from pathlib import Path
 from accelerate import PartialState
 from safetensors.torch import save_file
 
-from generation.training import train_stage
-from generation.training_config import TrainingConfig
+from generation.training.config import TrainingConfig
+from generation.training.loop import train_stage
 from tests.tiny_network import tiny_network
 from tests.train_tiny import tiny_data
 

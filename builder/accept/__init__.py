@@ -13,10 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 from pydantic import BaseModel
 
-from generation.commit import canonical_json
-from generation.errors import UserError
-from generation.named_modules import named_module
-from generation.validation import validated
+from release.commands.named_modules import named_module
+from release.commands.validation import validated
+from release.errors import UserError
+from release.files.commit import canonical_json
 
 
 @dataclass(frozen=True)

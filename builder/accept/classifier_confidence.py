@@ -8,9 +8,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from builder.accept import StageFacts, Verdict
-from generation.commit import sha256_file
-from generation.errors import UserError
-from generation.timm_classifier import ClassifierModel, read_classifier
+from generation.networks.timm_classifier import ClassifierModel, read_classifier
+from release.errors import UserError
+from release.files.commit import sha256_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,7 +57,7 @@ def load(place: Path, settings: Settings) -> "ClassifierConfidence":
     """The classifier, on the GPU if there is one."""
     import torch
 
-    from generation.timm_classifier import load_network
+    from generation.networks.timm_classifier import load_network
 
     about, _ = read_classifier(place)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -79,7 +79,7 @@ class ClassifierConfidence:
         """Score: the softmax probability of each image's own class."""
         import torch
 
-        from generation.timm_classifier import normalise, to_channels
+        from generation.networks.timm_classifier import normalise, to_channels
 
         pixels = torch.from_numpy(to_channels(images, self._about.channels)).to(self._device)
         with torch.inference_mode():

@@ -12,10 +12,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from builder.accept import StageFacts, Verdict
-from builder.manifest import read_manifest
-from generation.commit import canonical_json, sha256_file, sha256_text
-from generation.errors import UserError
-from generation.image_sets import LabelledImages, load_images, split_files
+from release.errors import UserError
+from release.files.commit import canonical_json, sha256_file, sha256_text
+from release.layout.image_sets import LabelledImages, load_images, split_files
+from release.layout.manifest import read_manifest
 
 CHUNK = 4096  # reference images compared at once
 

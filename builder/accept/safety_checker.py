@@ -12,7 +12,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from builder.accept import StageFacts, Verdict
-from generation.diffusers_folder import locate_model, model_sha256, pipeline_class, weight_files
+from generation.pretrained.diffusers_folder import (
+    locate_model,
+    model_sha256,
+    pipeline_class,
+    weight_files,
+)
 
 PARTS = ("safety_checker", "feature_extractor")
 LAYOUTS = dict.fromkeys(

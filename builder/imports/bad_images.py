@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from builder.imports.jobs import OriginalJob, left_out_rows, original_row
 from builder.imports.layout import Stretch
-from builder.manifest import ShardRecord
-from generation.commit import delete_file, write_atomically
-from generation.real_sources import RealSource
-from generation.storage import ReleasePath
+from release.files.commit import delete_file, write_atomically
+from release.files.storage import ReleasePath
+from release.layout.manifest import ShardRecord
+from release.real_sources import RealSource
 
 BAD_IMAGES_FILE = "bad-images.csv"
 SHOWN = 5

@@ -13,10 +13,23 @@ from typing import Any
 
 import pyarrow as pa
 
-from builder.encode import encode_image
+from builder.cluster.worker import Job, WrappedJob
 from builder.imports.layout import ORIGINAL, Stretch, has_file_names, image_id, view_parts
-from builder.manifest import ShardRecord
-from builder.markers import (
+from builder.planning.plan import FORMAT
+from builder.shards.rejections import rejections_file
+from builder.shards.stopping import raise_if_stopped
+from release.errors import UserError
+from release.files.commit import (
+    canonical_json,
+    sha256_bytes,
+    sha256_text,
+)
+from release.files.storage import ReleasePath
+from release.images.decoding import decode_rgb
+from release.images.encoding import encode_image
+from release.images.views import RECORDED_RULES, CropRule, make_view
+from release.layout.manifest import ShardRecord
+from release.layout.markers import (
     commit_written,
     committed_record,
     committed_records,
@@ -25,22 +38,9 @@ from builder.markers import (
     read_marker,
     write_shard,
 )
-from builder.parquet import ROW_GROUP_BYTES, image_features, table_schema, write_groups
-from builder.plan import FORMAT
-from builder.rejections import rejections_file
-from builder.stopping import raise_if_stopped
-from builder.worker import Job, WrappedJob
-from generation.commit import (
-    canonical_json,
-    sha256_bytes,
-    sha256_text,
-)
-from generation.decoding import decode_rgb
-from generation.errors import UserError
-from generation.real_sources import RealSource, open_source
-from generation.shard_files import iterate_shard, read_shard, shard_schema
-from generation.storage import ReleasePath
-from generation.views import RECORDED_RULES, CropRule, make_view
+from release.layout.parquet import ROW_GROUP_BYTES, image_features, table_schema, write_groups
+from release.layout.shard_files import iterate_shard, read_shard, shard_schema
+from release.real_sources import RealSource, open_source
 
 COLUMNS = {
     "class_id": "string",

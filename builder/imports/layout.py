@@ -13,9 +13,9 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from generation.commit import canonical_json, sha256_text
-from generation.errors import UserError
-from generation.real_sources import RealSource, RealSplit
+from release.errors import UserError
+from release.files.commit import canonical_json, sha256_text
+from release.real_sources import RealSource, RealSplit
 
 ORIGINAL = "original"
 ROWS_PER_SHARD = 5000

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from builder.cluster import ClusterOptions
-from builder.lease import claimed
-from builder.manifest import Manifest, read_manifest
-from builder.release.findings import Report
+from builder.builds.run import RunSettings
+from builder.cluster.cluster import ClusterOptions
 from builder.release.view_command import view
-from builder.run import RunSettings
-from generation.command import EXIT_FOUND_WANTING, run_commands, say
-from generation.commit import remove_temporaries
-from generation.errors import UserError
-from generation.named_files import require_folder
-from generation.options import Json, Workers
-from generation.progress import progress_bar
-from generation.storage import ReleasePath, release_path
+from builder.standing.lease import claimed
+from release.commands.command import EXIT_FOUND_WANTING, run_commands, say
+from release.commands.named_files import require_folder
+from release.commands.options import Json, Workers
+from release.commands.progress import progress_bar
+from release.errors import UserError
+from release.files.commit import remove_temporaries
+from release.files.storage import ReleasePath, release_path
+from release.layout.findings import Report
+from release.layout.manifest import Manifest, read_manifest
 
 HELP = """What is done to a finished release. Each command has --help, and --json for scripts.
 
@@ -150,8 +150,8 @@ def extend(
     \b
       release extend releases/fashion-mnist-32 --per-class 200
     """
-    from builder.build import build_release
     from builder.build_dataset import report_outcome
+    from builder.builds.build import build_release
     from builder.release.repair import extension_plan
 
     release = release_path(place)

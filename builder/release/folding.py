@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from builder.manifest import MANIFEST_FILE, Manifest, ShardRecord
-from builder.markers import PACKED_MARKERS, marker_name
 from builder.release.hub import LocalFile, local_file
-from builder.state import STATE_FILE
-from generation.commit import sha256_file
-from generation.errors import UserError
-from generation.image_index import index_name, is_index, open_index, write_index
-from generation.shard_files import folded_path, folded_pattern, shard_format, shard_name
-from generation.storage import ReleasePath, read_bytes, read_files
+from builder.standing.state import STATE_FILE
+from release.errors import UserError
+from release.files.commit import sha256_file
+from release.files.storage import ReleasePath, read_bytes, read_files
+from release.layout.image_index import index_name, is_index, open_index, write_index
+from release.layout.manifest import MANIFEST_FILE, Manifest, ShardRecord
+from release.layout.markers import PACKED_MARKERS, marker_name
+from release.layout.shard_files import folded_path, folded_pattern, shard_format, shard_name
 
 MOST_IN_FOLDER = 10_000
 MOST_FILES = 100_000

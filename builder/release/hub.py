@@ -23,9 +23,9 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 from huggingface_hub.utils.sha import git_hash
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from generation.commit import sha256_bytes
-from generation.errors import UserError
-from generation.storage import ReleasePath, reaching, read_bytes
+from release.errors import UserError
+from release.files.commit import sha256_bytes
+from release.files.storage import ReleasePath, reaching, read_bytes
 
 TRANSIENT = (408, 429, 500, 502, 503, 504)
 RETRIES = 6

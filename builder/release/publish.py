@@ -7,10 +7,7 @@ from tempfile import TemporaryDirectory
 
 from huggingface_hub import RepoFile
 
-from builder.manifest import MANIFEST_FILE, Manifest
-from builder.markers import marker_name
-from builder.readme import README_FILE
-from builder.release.findings import Problem
+from builder.builds.growth import keep_loadable, require_flat
 from builder.release.folding import (
     folded_files,
     needs_folding,
@@ -20,14 +17,17 @@ from builder.release.folding import (
 )
 from builder.release.hub import LocalFile, Repository, lacking, local_file
 from builder.release.shard_checks import judged_marker
-from builder.standing import keep_loadable, require_flat
-from builder.state import STATE_FILE
-from builder.training_views import lagging
-from generation.commit import sha256_bytes, sha256_file
-from generation.errors import UserError
-from generation.image_index import is_index
-from generation.shard_files import is_shard
-from generation.storage import ReleasePath, file_size, list_files
+from builder.standing.state import STATE_FILE
+from release.errors import UserError
+from release.files.commit import sha256_bytes, sha256_file
+from release.files.storage import ReleasePath, file_size, list_files
+from release.layout.findings import Problem
+from release.layout.image_index import is_index
+from release.layout.manifest import MANIFEST_FILE, Manifest
+from release.layout.markers import marker_name
+from release.layout.readme import README_FILE
+from release.layout.shard_files import is_shard
+from release.layout.training_views import lagging
 
 BATCH_FILES = 100  # files in a commit, shards and markers
 BATCH_BYTES = 4 << 30

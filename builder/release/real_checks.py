@@ -8,9 +8,6 @@ from PIL import ImageOps
 
 from builder.imports.jobs import COLUMNS, FILE_NAME
 from builder.imports.layout import ORIGINAL, original_of
-from builder.manifest import Manifest, ShardRecord
-from builder.parquet import image_features, table_schema
-from builder.release.findings import Problem, differing
 from builder.release.shard_checks import (
     Columns,
     ImageRow,
@@ -18,10 +15,13 @@ from builder.release.shard_checks import (
     is_marked_synthetic,
     read_columns,
 )
-from builder.state import STATE_FILE, RealState, read_state
-from generation.commit import sha256_bytes
-from generation.errors import UserError
-from generation.storage import ReleasePath, exists
+from builder.standing.state import STATE_FILE, RealState, read_state
+from release.errors import UserError
+from release.files.commit import sha256_bytes
+from release.files.storage import ReleasePath, exists
+from release.layout.findings import Problem, differing
+from release.layout.manifest import Manifest, ShardRecord
+from release.layout.parquet import image_features, table_schema
 
 SHARED = ("image_id", "label", "class_id", "original_sha256", "width", "height", "tuning")
 

@@ -4,11 +4,11 @@ from collections import Counter
 
 import pyarrow as pa
 
-from builder.manifest import ShardRecord
-from builder.rejections import SCHEMA
-from builder.release.findings import Problem, damage
-from generation.shard_files import read_shard
-from generation.storage import ReleasePath
+from builder.shards.rejections import SCHEMA
+from release.files.storage import ReleasePath
+from release.layout.findings import Problem, damage
+from release.layout.manifest import ShardRecord
+from release.layout.shard_files import read_shard
 
 
 def rejection_problems(release: ReleasePath, record: ShardRecord) -> list[Problem]:

@@ -7,22 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from builder.arrow_index import index_names
-from builder.build import BuildPlan, plan_build
-from builder.environment import Environment
-from builder.image_index import remove_unnoted_indices
-from builder.manifest import Manifest, ShardRecord
-from builder.readme import README_FILE, contract_problems, remove_documents, write_documents
-from builder.release.findings import Report
-from builder.release.planned import (
+from builder.builds.build import BuildPlan, plan_build
+from builder.builds.planned import (
     PlannedRelease,
     planned_release,
     stated_environments,
     stated_state,
 )
+from builder.builds.run import Outcome, RunSettings, run_missing
+from builder.cluster.worker import Job, WrappedJob
 from builder.release.views import forget_outdated, remake_views, split_report
-from builder.run import Outcome, RunSettings, run_missing
-from builder.state import (
+from builder.standing.state import (
     STATE_FILE,
     RealState,
     SyntheticState,
@@ -30,16 +25,21 @@ from builder.state import (
     read_state,
     write_state,
 )
-from builder.training_views import with_views_of
-from builder.worker import Job, WrappedJob
-from generation.commit import remove_temporaries, sha256_file
-from generation.errors import UserError
-from generation.image_index import is_index
-from generation.shard_files import shard_split
-from generation.storage import ReleasePath, exists
+from release.errors import UserError
+from release.files.commit import remove_temporaries, sha256_file
+from release.files.storage import ReleasePath, exists
+from release.layout.arrow_index import index_names
+from release.layout.environment import Environment
+from release.layout.findings import Report
+from release.layout.image_index import is_index
+from release.layout.index_writing import remove_unnoted_indices
+from release.layout.manifest import Manifest, ShardRecord
+from release.layout.readme import README_FILE, contract_problems, remove_documents, write_documents
+from release.layout.shard_files import shard_split
+from release.layout.training_views import with_views_of
 
 if TYPE_CHECKING:
-    from generation.real_sources import RealSource
+    from release.real_sources import RealSource
 
 OnDone = Callable[[ShardRecord], None]
 
@@ -184,8 +184,8 @@ def _mend_state(release: ReleasePath, manifest: Manifest, planned: PlannedReleas
 
 
 def _import_jobs(release: ReleasePath, manifest: Manifest) -> tuple[RealState, list[Job]]:
-    from builder.real import plan_import
-    from generation.real_sources import open_source
+    from builder.imports.release import plan_import
+    from release.real_sources import open_source
 
     name = str(manifest.origin.get("source"))
     source = open_source(name)
@@ -198,7 +198,7 @@ def _state_of_import(
 ) -> RealState:
     """build.json; where it is missing or cannot be read it is written from the manifest."""
     from builder.imports.layout import ORIGINAL, count_files
-    from builder.real import plan_import
+    from builder.imports.release import plan_import
 
     with suppress(UserError):
         state = read_state(release, RealState) if exists(release / STATE_FILE) else None

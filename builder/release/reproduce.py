@@ -13,24 +13,24 @@ import numpy as np
 import pyarrow.compute as pc
 from PIL import Image
 
-from builder.build import locate_checkpoints
-from builder.encode import encode_image
-from builder.environment import Environment, own_environment
-from builder.manifest import Manifest
-from builder.markers import read_marker_content
-from builder.plan import ShardPlan, StagePlan
-from builder.release.planned import planned_release
-from builder.sampling import sample_batch
-from builder.shard import load_generator
-from builder.worker import ONE_THREAD
-from generation.errors import UserError
-from generation.generators import ImageBatch
-from generation.image_sets import decode
-from generation.names import within
-from generation.sampler_config import SamplerConfig
-from generation.shard_files import flat_path, read_shard
-from generation.storage import ReleasePath
-from generation.terminal import printable
+from builder.builds.build import locate_checkpoints
+from builder.builds.planned import planned_release
+from builder.cluster.worker import ONE_THREAD
+from builder.planning.plan import ShardPlan, StagePlan
+from builder.planning.sampling import sample_batch
+from builder.shards.shard import load_generator
+from generation.diffusion.sampler_config import SamplerConfig
+from generation.families import ImageBatch
+from release.commands.terminal import printable
+from release.errors import UserError
+from release.files.names import within
+from release.files.storage import ReleasePath
+from release.images.encoding import encode_image
+from release.layout.environment import Environment, own_environment
+from release.layout.image_sets import decode
+from release.layout.manifest import Manifest
+from release.layout.markers import read_marker_content
+from release.layout.shard_files import flat_path, read_shard
 
 IMAGE_ID = re.compile(r"s\d+-r(?P<resolution>\d+)-(?P<wnid>.+)-(?P<index>\d{6,})-\d+")
 GAP = 2  # pixels between the two images of a pair

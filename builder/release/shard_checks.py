@@ -10,11 +10,12 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
-from builder.manifest import ShardRecord
-from builder.markers import marker_name, read_marker_content
-from builder.release.findings import Problem, damage
 from builder.release.rejection_checks import rejection_problems
-from generation.shard_files import (
+from release.files.storage import ReleasePath, StorageError
+from release.layout.findings import Problem, damage
+from release.layout.manifest import ShardRecord
+from release.layout.markers import marker_name, read_marker_content
+from release.layout.shard_files import (
     FORMAT_NAMES,
     flat_path,
     iterate_shard,
@@ -22,7 +23,6 @@ from generation.shard_files import (
     shard_format,
     shard_schema,
 )
-from generation.storage import ReleasePath, StorageError
 
 READ_ROWS = 64
 SYNTHETIC_MARK = b"trainedAlgorithmicMedia"

@@ -3,11 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from builder.manifest import MANIFEST_FILE, Manifest, ShardRecord
-from builder.parquet import image_features, table_schema
-from builder.plan import ShardPlan, image_id, image_seed
-from builder.release.findings import Problem, differing
-from builder.release.planned import PlannedRelease, planned_release, stated_state
+from builder.builds.planned import PlannedRelease, planned_release, stated_state
+from builder.planning.plan import ShardPlan, image_id, image_seed
 from builder.release.shard_checks import (
     Columns,
     ImageRow,
@@ -15,12 +12,15 @@ from builder.release.shard_checks import (
     is_marked_synthetic,
     read_columns,
 )
-from builder.shard import COLUMNS
-from builder.state import STATE_FILE, SyntheticState, goes_on_from, read_state
-from generation.commit import canonical_json
-from generation.errors import UserError
-from generation.shard_files import flat_path
-from generation.storage import ReleasePath, exists
+from builder.shards.shard import COLUMNS
+from builder.standing.state import STATE_FILE, SyntheticState, goes_on_from, read_state
+from release.errors import UserError
+from release.files.commit import canonical_json
+from release.files.storage import ReleasePath, exists
+from release.layout.findings import Problem, differing
+from release.layout.manifest import MANIFEST_FILE, Manifest, ShardRecord
+from release.layout.parquet import image_features, table_schema
+from release.layout.shard_files import flat_path
 
 
 def plan_checks(release: ReleasePath, manifest: Manifest) -> tuple[list[ShardCheck], list[Problem]]:

@@ -8,11 +8,11 @@ module runs it.
 from collections.abc import Collection, Iterator
 
 from builder.accept import MODULES as RULES
-from builder.manifest import Manifest
-from builder.recipe import Recipe
-from builder.release.planned import planned_release
-from generation.errors import UserError
-from generation.generators import MODULES as GENERATORS
+from builder.builds.planned import planned_release
+from builder.planning.recipe import Recipe
+from generation.families import MODULES as GENERATORS
+from release.errors import UserError
+from release.layout.manifest import Manifest
 
 
 def require_trust(manifest: Manifest, trusted: Collection[str]) -> None:

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
-from builder.manifest import Manifest, ShardRecord
-from builder.markers import marker_name
-from builder.readme import README_FILE, contract_problems, names_each_file
-from builder.release.findings import Problem, Report
 from builder.release.shard_checks import ShardCheck, check_shard
-from generation.commit import sha256_file
-from generation.shard_files import is_shard
-from generation.storage import ReleasePath, exists, list_files
+from release.files.commit import sha256_file
+from release.files.storage import ReleasePath, exists, list_files
+from release.layout.findings import Problem, Report
+from release.layout.manifest import Manifest, ShardRecord
+from release.layout.markers import marker_name
+from release.layout.readme import README_FILE, contract_problems, names_each_file
+from release.layout.shard_files import is_shard
 
 # At the top of a folder they make load_dataset pass over the README, or refuse the folder.
 MISLEADING = ("dataset_infos.json", "state.json", ".huggingface.yaml")

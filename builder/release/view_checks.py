@@ -10,9 +10,6 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from builder.encode import jpeg_codec
-from builder.manifest import Manifest, ShardRecord
-from builder.release.findings import Problem, differing
 from builder.release.shard_checks import (
     Columns,
     ImageRow,
@@ -20,11 +17,20 @@ from builder.release.shard_checks import (
     is_marked_synthetic,
     read_columns,
 )
-from builder.training_views import TrainingView, ViewShardJob, lagging, plan_view, stated_views
-from generation.errors import UserError
-from generation.image_sets import decode
-from generation.shard_files import iterate_shard, shard_schema
-from generation.storage import ReleasePath, StorageError
+from release.errors import UserError
+from release.files.storage import ReleasePath, StorageError
+from release.images.encoding import jpeg_codec
+from release.layout.findings import Problem, differing
+from release.layout.image_sets import decode
+from release.layout.manifest import Manifest, ShardRecord
+from release.layout.shard_files import iterate_shard, shard_schema
+from release.layout.training_views import (
+    TrainingView,
+    ViewShardJob,
+    lagging,
+    plan_view,
+    stated_views,
+)
 
 READ_ROWS = 16
 SAMPLED = 4  # images of each file that are made again

@@ -6,17 +6,17 @@ from typing import Annotated, get_args
 
 import typer
 
-from builder.cluster import ClusterOptions
-from builder.lease import claimed
-from builder.manifest import Manifest, read_manifest
-from builder.origin import Subsampling
-from builder.run import RunSettings
-from builder.training_views import TrainingView, new_view, view_of
-from generation.command import say
-from generation.errors import unknown_name
-from generation.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
-from generation.progress import progress_bar
-from generation.storage import ReleasePath, release_path
+from builder.builds.run import RunSettings
+from builder.cluster.cluster import ClusterOptions
+from builder.standing.lease import claimed
+from release.commands.command import say
+from release.commands.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
+from release.commands.progress import progress_bar
+from release.errors import unknown_name
+from release.files.storage import ReleasePath, release_path
+from release.layout.manifest import Manifest, read_manifest
+from release.layout.origin import Subsampling
+from release.layout.training_views import TrainingView, new_view, view_of
 
 ReleasePlace = Annotated[
     str, typer.Argument(metavar="RELEASE", help="Folder or URL of a finished release.")

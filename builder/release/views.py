@@ -4,18 +4,22 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from builder.cluster import open_cluster
-from builder.engine import run_jobs
-from builder.interrupt import interruptible
-from builder.manifest import Manifest, ShardRecord
-from builder.markers import forget_shard
-from builder.quarantine import clear_quarantine, quarantine_shard
-from builder.readme import names_each_file, write_documents
-from builder.release.findings import Report
-from builder.run import RunSettings
-from builder.standing import keep_loadable, known_records
-from builder.state import STATE_FILE
-from builder.training_views import (
+from builder.builds.growth import keep_loadable, known_records
+from builder.builds.quarantine import clear_quarantine, quarantine_shard
+from builder.builds.run import RunSettings
+from builder.cluster.cluster import open_cluster
+from builder.cluster.engine import run_jobs
+from builder.cluster.worker import Failure, Terms
+from builder.standing.state import STATE_FILE
+from release.commands.interrupt import interruptible
+from release.errors import UserError
+from release.files.commit import sha256_file
+from release.files.storage import ReleasePath
+from release.layout.findings import Report
+from release.layout.manifest import Manifest, ShardRecord
+from release.layout.markers import forget_shard
+from release.layout.readme import names_each_file, write_documents
+from release.layout.training_views import (
     TrainingView,
     ViewShardJob,
     delete_outdated,
@@ -24,10 +28,6 @@ from builder.training_views import (
     stated_views,
     with_view,
 )
-from builder.worker import Failure, Terms
-from generation.commit import sha256_file
-from generation.errors import UserError
-from generation.storage import ReleasePath
 
 OnDone = Callable[[ShardRecord], None]
 
@@ -45,7 +45,7 @@ def make_view(
     if a file kept failing, after all others are made; the manifest is as before then.
     """
     records, _ = _records(release, manifest, view, settings, on_done)
-    from builder.build import finish_release
+    from builder.builds.build import finish_release
 
     return forget_outdated(
         release, finish_release(release, with_view(manifest, view, list(records.values())))

@@ -59,7 +59,7 @@ def slurm_cluster(arguments: argparse.Namespace) -> SLURMCluster:
         job_script_prologue=["export DASK_DISTRIBUTED__WORKER__DAEMON=False"],  # trainings fork
         worker_extra_args=[
             *("--resources", f"GPU={arguments.gpus}"),
-            *("--memory-limit", "0", "--preload", "builder.worker"),
+            *("--memory-limit", "0", "--preload", "builder.cluster.worker"),
         ],
         interface=arguments.interface,
         **({"protocol": "tls://", "security": security(arguments)} if arguments.tls_ca else {}),

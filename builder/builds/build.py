@@ -1,0 +1,324 @@
+"""Building a release: from a recipe to finished shards, manifest and README."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from builder.accept import LocatedRule, StageFacts, locate_rule
+from builder.builds.differences import stage_differences
+from builder.builds.estimate import (
+    StageEstimate,
+    as_lines,
+    estimate,
+    measured_cost,
+    stated_cost,
+    total_hours,
+)
+from builder.builds.run import Outcome, RunSettings, run_missing
+from builder.planning.gpu_memory import require_memory
+from builder.planning.labels import require_meaningful_labels
+from builder.planning.plan import (
+    BuildRequest,
+    ShardPlan,
+    StagePlan,
+    accept_identity,
+    plan_blocks,
+    plan_shards,
+    plan_stages,
+    stage_encodings,
+)
+from builder.planning.recipe import Recipe, StageRecipe
+from builder.planning.sampling import require_sizes
+from builder.shards.shard import ShardJob
+from builder.standing.state import SyntheticState, read_state
+from generation.families import generator_source
+from release.classes.class_list import ClassEntry, load_classes
+from release.errors import UserError
+from release.files.commit import remove_temporaries
+from release.files.storage import ReleasePath, exists, release_name
+from release.layout.manifest import Manifest, ShardRecord
+from release.layout.shard_files import FORMAT_NAMES
+from release.layout.training_views import with_views_of
+
+SIDECARS_READ = 50  # enough to tell what a shard takes
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """All of a build: what there is to make, and what of it is done."""
+
+    recipe: Recipe
+    classes: tuple[ClassEntry, ...]
+    stages: tuple[StagePlan, ...]
+    state: SyntheticState
+    shards: tuple[ShardPlan, ...]
+    checkpoints: tuple[Path, ...]
+    release: ReleasePath
+
+    @property
+    def images(self) -> int:
+        return sum(shard.block.rows for shard in self.shards)
+
+    def jobs(self) -> list[ShardJob]:
+        """Every shard with what a worker needs to make it, parents before children."""
+        checkpoint = dict(zip((s.fingerprint for s in self.stages), self.checkpoints, strict=True))
+        return [
+            ShardJob(
+                plan=shard,
+                release_seed=self.recipe.seed,
+                classes=self.classes,
+                checkpoint=checkpoint[shard.stage.fingerprint],
+                release=self.release.absolute(),
+            )
+            for shard in self.shards
+        ]
+
+
+def locate_checkpoints(chain: Sequence[StageRecipe]) -> tuple[list[Path], list[str]]:
+    """Folder and hash of each stage's checkpoint; UserError for a missing or wrong one.
+
+    A relative path starts where the command runs; workers, wherever they run, get an absolute one.
+    """
+    folders, hashes = [], []
+    for stage in chain:
+        source = generator_source(stage.generator)
+        folder = source.locate(stage.checkpoint)
+        found = source.sha256(folder)
+        if stage.sha256 is not None and found != stage.sha256:
+            raise UserError(
+                f"checkpoint {stage.checkpoint} has the wrong hash: {found[:12]}… found, the "
+                f"recipe wants {stage.sha256[:12]}…; restore the file or correct the recipe"
+            )
+        folders.append(folder.absolute())
+        hashes.append(found)
+    return folders, hashes
+
+
+def locate_rules(
+    chain: Sequence[StageRecipe], checkpoints: Sequence[Path], class_ids: tuple[str, ...]
+) -> list[LocatedRule | None]:
+    """Each stage's accept rule, None where there is none; UserError for one that does not fit."""
+    return [
+        locate_rule(
+            stage.accept.rule,
+            stage.accept.settings,
+            StageFacts(stage.resolution, class_ids, checkpoint),
+        )
+        if stage.accept and stage.accept.rule
+        else None
+        for stage, checkpoint in zip(chain, checkpoints, strict=True)
+    ]
+
+
+def plan_build(
+    recipe: Recipe,
+    chain: Sequence[StageRecipe],
+    wanted: Sequence[ClassEntry],
+    per_class: int,
+    release: ReleasePath,
+    classes: Sequence[ClassEntry] | None = None,
+) -> BuildPlan:
+    """Plan the release in `release`, on top of what earlier requests made there.
+
+    classes: the recipe's list, by default read from where the recipe says.
+    Raises UserError if the folder holds another release.
+    """
+    classes = tuple(classes or load_classes(recipe.classes))
+    earlier = read_state(release, SyntheticState)
+    request = BuildRequest(tuple(c.wnid for c in wanted), per_class)
+    requests = earlier.requests if earlier else ()
+    if request not in requests:
+        requests = (*requests, request)
+    blocks = plan_blocks(recipe, classes, requests)
+    chain = _keep_stages(recipe, chain, earlier)
+    require_memory(chain)
+    folders, hashes = locate_checkpoints(chain)
+    require_sizes(chain, folders)
+    rules = locate_rules(chain, folders, tuple(c.wnid for c in classes))
+    require_meaningful_labels(chain, folders, classes)
+    encodings = _keep_encodings(release, recipe, chain, earlier)
+    stages = plan_stages(recipe, chain, classes, hashes, rules, encodings)
+    state = SyntheticState(
+        name=recipe.name,
+        seed=recipe.seed,
+        shard=recipe.shard.model_dump(),
+        stages={str(s.recipe.resolution): s.fingerprint for s in stages},
+        requests=requests,
+        encodings={str(s.recipe.resolution): s.encoding for s in stages},
+        format=recipe.format,
+        environments=earlier.environments if earlier else (),
+    )
+    if earlier:
+        _require_same_release(
+            release,
+            earlier,
+            state,
+            lambda: stage_differences(release, recipe.seed, classes, stages),
+        )
+    return BuildPlan(
+        recipe=recipe,
+        classes=classes,
+        stages=stages,
+        state=state,
+        shards=tuple(plan_shards(stages, blocks)),
+        checkpoints=tuple(folders),
+        release=release,
+    )
+
+
+def _keep_stages(
+    recipe: Recipe, chain: Sequence[StageRecipe], state: SyntheticState | None
+) -> Sequence[StageRecipe]:
+    """`chain`, made as long as the release already is: what it has is kept and grows with it."""
+    if state is None:
+        return chain
+    highest = max(int(resolution) for resolution in state.stages)
+    longest = [stage for stage in recipe.stages if stage.resolution <= highest]
+    return longest if len(longest) > len(chain) else chain
+
+
+def _keep_encodings(
+    release: ReleasePath,
+    recipe: Recipe,
+    chain: Sequence[StageRecipe],
+    state: SyntheticState | None,
+) -> list[str]:
+    """Each stage's encoding; what the release ended at stays as it is where it becomes a parent.
+
+    UserError if that is lossy.
+    """
+    encodings = list(stage_encodings(recipe, chain))
+    for position, stage in enumerate(chain[:-1]):
+        kept = state.encodings.get(str(stage.resolution)) if state else None
+        if kept == "jpeg":
+            raise UserError(
+                f"{release} ends at {stage.resolution} px in JPEG, and a parent must be lossless: "
+                f"build {chain[-1].resolution} px in another --out, or with encoding webp-lossless "
+                "or png from the start"
+            )
+        encodings[position] = kept or encodings[position]
+    return encodings
+
+
+def _require_same_release(
+    release: ReleasePath,
+    old: SyntheticState,
+    new: SyntheticState,
+    differences: Callable[[], str],
+) -> None:
+    """UserError unless `old`, what the folder holds, can grow into `new`.
+
+    differences: tells in which settings their stages differ.
+    """
+    if old.format != new.format:
+        raise UserError(
+            f"{release} holds {FORMAT_NAMES[old.format]} files, asked for is "
+            f"{FORMAT_NAMES[new.format]}: give --format {old.format}, or name another --out"
+        )
+    changed = [int(r) for r, print_ in old.stages.items() if new.stages.get(r) != print_]
+    if changed:
+        raise UserError(
+            f"{release} holds another release: {old.name}, whose stage {min(changed)} was made "
+            f"with other settings{differences()}; name another --out or use the same recipe"
+        )
+    if old.shard != new.shard:
+        raise UserError(
+            f"{release} was built with shards of {old.shard}; the recipe now says {new.shard}: "
+            "name another --out or restore it"
+        )
+
+
+def build_release(
+    plan: BuildPlan, settings: RunSettings, on_done: Callable[[ShardRecord], None]
+) -> Outcome:
+    """Make what is missing, then write README and manifest. Rerun it to go on."""
+
+    def announce(done: Mapping[str, ShardRecord]) -> None:
+        rest = estimate_rest(plan, done)
+        if total_hours(rest) is not None:  # else the progress bar tells, as soon as it can
+            for line in as_lines(rest):
+                settings.say(line)
+
+    outcome = run_missing(plan.release, plan.state, plan.jobs(), settings, on_done, announce)
+    if not outcome.records:
+        return outcome
+    return replace(outcome, manifest=write_release(plan, outcome))
+
+
+def write_release(plan: BuildPlan, outcome: Outcome) -> Manifest:
+    """README and manifest of the release that `plan` made, as far as `outcome` says."""
+    manifest = Manifest(
+        name=release_name(plan.release),
+        kind="synthetic",
+        dataset=plan.recipe.dataset,
+        regime=plan.recipe.regime,
+        license=plan.recipe.license,
+        classes=plan.classes,
+        origin=_origin(plan) | outcome.origin(),
+        shards=outcome.records,
+    )
+    return finish_release(plan.release, manifest)
+
+
+def estimate_rest(plan: BuildPlan, done: Mapping[str, ShardRecord]) -> list[StageEstimate]:
+    """What is left, at the cost of what is done, else at the recipe's stated cost."""
+    costs = {}
+    for stage in plan.stages:
+        config = str(stage.recipe.resolution)
+        made = [r for r in done.values() if r.config == config][-SIDECARS_READ:]
+        costs[stage.recipe.resolution] = measured_cost(plan.release, made) or stated_cost(
+            stage.recipe, stage.encoding, "--dry-run measures it"
+        )
+    return estimate([s for s in plan.shards if s.path not in done], costs)
+
+
+def finish_release(release: ReleasePath, manifest: Manifest) -> Manifest:
+    """Write README, then manifest, unless they stand there already, whole; leave no litter.
+
+    What render-card wrote about an earlier state goes, since it tells of other files. Training
+    views stay, as far as what they were made from does. A manifest that lists more than `manifest`
+    stays: what it lists and could not be made again is damaged. Returns the manifest that stands.
+    """
+    remove_temporaries(release)
+    from builder.builds.growth import lists_fewer, standing_manifest
+    from release.layout.index_writing import remove_unnoted_indices
+    from release.layout.readme import loads_as_stated, remove_documents, write_documents
+
+    earlier = standing_manifest(release)
+    manifest = with_views_of(manifest, earlier)
+    if earlier is not None and lists_fewer(manifest, earlier):
+        return earlier
+    standing = manifest.is_written(release)
+    if earlier is not None and standing and loads_as_stated(release, manifest):
+        remove_unnoted_indices(release, earlier)
+        return earlier
+    noted = earlier.documents if earlier else {}
+    kept = {n: sha256 for n, sha256 in noted.items() if standing and exists(release / n)}
+    new = replace(manifest, documents=kept | write_documents(release, manifest))
+    new.write(release)
+    remove_documents(release, noted.keys() - new.documents.keys())
+    remove_unnoted_indices(release, new)
+    return new
+
+
+def _origin(plan: BuildPlan) -> dict[str, Any]:
+    return {
+        "recipe": plan.recipe.model_dump(mode="json", by_alias=True),
+        "stages": [
+            {
+                "resolution": s.recipe.resolution,
+                "generator": s.recipe.generator,
+                "checkpoint": s.recipe.checkpoint,
+                "checkpoint_sha256": s.checkpoint_sha256,
+                "sampler": s.recipe.sampler.model_dump(),
+                "encoding": s.encoding,
+                "fingerprint": s.fingerprint,
+                **accept_identity(s.recipe, s.rule),
+            }
+            for s in plan.stages
+        ],
+        "requests": [
+            {"classes": list(r.classes), "per_class": r.per_class} for r in plan.state.requests
+        ],
+    }

@@ -1,0 +1,104 @@
+"""The plan of a finished synthetic release, from its manifest alone: no weights, no class file."""
+
+from dataclasses import dataclass, replace
+
+from builder.planning.plan import (
+    BuildRequest,
+    ShardPlan,
+    StagePlan,
+    plan_blocks,
+    plan_shards,
+    plan_stages,
+    stage_encodings,
+)
+from builder.planning.recipe import Recipe
+from builder.standing.state import SyntheticState
+from release.errors import UserError
+from release.layout.environment import Environment
+from release.layout.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class PlannedRelease:
+    """What the manifest's recipe and requests ask for.
+
+    stages: with the fingerprints that the manifest states; derived: as they follow from the recipe,
+    None from the first stage on whose accept rule would have to be at hand.
+    """
+
+    recipe: Recipe
+    stages: tuple[StagePlan, ...]
+    derived: tuple[str | None, ...]
+    requests: tuple[BuildRequest, ...]
+    shards: tuple[ShardPlan, ...]
+
+    def per_class(self) -> dict[str, int]:
+        """Images asked for at each stage, by class id."""
+        wanted: dict[str, int] = {}
+        for request in self.requests:
+            for wnid in request.classes:
+                wanted[wnid] = max(wanted.get(wnid, 0), request.per_class)
+        return wanted
+
+
+def stated_state(manifest: Manifest, planned: PlannedRelease) -> SyntheticState:
+    """What build.json says of the finished release, as far as it has not grown since."""
+    return SyntheticState(
+        name=planned.recipe.name,
+        seed=planned.recipe.seed,
+        shard=planned.recipe.shard.model_dump(),
+        stages={str(s.recipe.resolution): s.fingerprint for s in planned.stages},
+        requests=planned.requests,
+        format=planned.recipe.format,
+        encodings={str(s.recipe.resolution): s.encoding for s in planned.stages},
+        environments=stated_environments(manifest),
+    )
+
+
+def stated_environments(manifest: Manifest) -> tuple[Environment, ...]:
+    """What the release was made with, by its manifest."""
+    return tuple(
+        Environment(e["device"], tuple(sorted(e["versions"].items())))
+        for e in manifest.origin.get("environments", ())
+    )
+
+
+def planned_release(manifest: Manifest) -> PlannedRelease:
+    """Plan again what the manifest says it holds; UserError if its origin does not say enough."""
+    try:
+        recipe = Recipe.model_validate(manifest.origin["recipe"])
+        made = manifest.origin["stages"]
+        if not made or not manifest.origin["requests"]:
+            raise ValueError("it names no stage or no request")
+        chain = [s for s in recipe.stages if s.resolution in {m["resolution"] for m in made}]
+        hashes = [str(stage["checkpoint_sha256"]) for stage in made]
+        encodings = [
+            str(stage.get("encoding", encoding))
+            for stage, encoding in zip(made, stage_encodings(recipe, chain), strict=True)
+        ]
+        derived = plan_stages(recipe, chain, manifest.classes, hashes, encodings=encodings)
+        requests = tuple(
+            BuildRequest(tuple(r["classes"]), r["per_class"]) for r in manifest.origin["requests"]
+        )
+        stages = tuple(
+            replace(stage, fingerprint=str(m["fingerprint"]))
+            for stage, m in zip(derived, made, strict=True)
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"the manifest of {manifest.name} does not hold the recipe of a synthetic release: "
+            f"{' '.join(str(error).split())}"
+        ) from None
+    try:
+        blocks = plan_blocks(recipe, manifest.classes, requests)
+    except UserError as error:
+        raise UserError(f"the manifest of {manifest.name}: {error}") from None
+    shards = tuple(plan_shards(stages, blocks))
+    ruled = [
+        stage.recipe.accept is not None and bool(stage.recipe.accept.rule) for stage in derived
+    ]
+    fingerprints = tuple(
+        None if any(ruled[: position + 1]) else stage.fingerprint
+        for position, stage in enumerate(derived)
+    )
+    return PlannedRelease(recipe, stages, fingerprints, requests, shards)

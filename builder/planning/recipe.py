@@ -1,0 +1,160 @@
+"""A recipe: the whole of what decides a release's images, as its author writes it (TOML)."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from builder.planning.model_facts import ModelFacts, PublishedScore, StageCost
+from generation.diffusion.sampler_config import SamplerConfig
+from release.commands.toml_recipes import load_toml
+from release.errors import UserError
+from release.layout.shard_files import ShardFormat
+
+BUILTIN = Path(__file__).parents[1] / "recipes"
+Encoding = Literal["webp-lossless", "png", "jpeg"]
+MOST_ROWS = 1_000_000  # of a shard
+PARENT_ENCODING: Encoding = "webp-lossless"
+Regime = Literal["A", "B", "C"]
+Positive = Annotated[int, Field(gt=0)]
+REGIMES = {
+    "A": "the generator never saw the data set",
+    "B": "the generator was trained or fine-tuned on the data set",
+    "C": "the generator is conditioned on real images of the data set",
+}
+
+
+class AcceptRecipe(BaseModel):
+    """Which images of a stage are kept; the others are tried again from seeds of their own.
+
+    rule: a built-in accept rule or a dotted module; all other fields are that rule's own. Without
+    one only images that the generator itself refuses are rejected. attempts: images a slot may
+    cost before it stays empty (quarantined).
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    rule: str | None = None
+    attempts: Annotated[int, Field(ge=1, le=2**15)] = 8
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The rule's own fields."""
+        return self.model_extra or {}
+
+    @model_validator(mode="after")
+    def _settings_have_a_rule(self) -> "AcceptRecipe":
+        if self.rule is None and self.settings:
+            raise ValueError(f"{next(iter(self.settings))} is a rule's setting: name the rule")
+        return self
+
+
+class StageRecipe(BaseModel):
+    """One stage of the chain. sha256: the checkpoint's hash, refused if another is found.
+
+    batch: images the network sees at once; fixed, so that pixels do not depend on grouping.
+    accept: the rule by which images are kept; by default all are.
+    compile: run the networks compiled, faster after minutes of warming up; pixels differ slightly.
+    For people, deciding no pixel and no fingerprint: regime, of this stage's model where it differs
+    from the recipe's; sampler_source, model, cost, published.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    resolution: Positive
+    generator: str
+    checkpoint: str
+    sha256: str | None = None
+    sampler: SamplerConfig = SamplerConfig()
+    batch: Positive = 50
+    accept: AcceptRecipe | None = None
+    compile: bool = False
+    regime: Regime | None = None
+    sampler_source: str = ""
+    model: ModelFacts | None = None
+    cost: StageCost | None = None
+    published: tuple[PublishedScore, ...] = ()
+
+
+class ShardRecipe(BaseModel):
+    """Size of a shard: a block of classes times a block of indices, classes interleaved."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    classes: Positive = 10
+    indices: Positive = 25
+
+    @model_validator(mode="after")
+    def _fits_in_memory(self) -> "ShardRecipe":
+        if self.classes * self.indices > MOST_ROWS:
+            raise ValueError(
+                f"a shard of {self.classes:,} classes x {self.indices:,} images is too large: "
+                f"at most {MOST_ROWS:,} images, since a worker holds them in memory"
+            )
+        return self
+
+
+class Recipe(BaseModel):
+    """A release's recipe.
+
+    classes: a built-in class list or a CSV. dataset: the real data set those classes come from.
+    regime: a key of REGIMES. license: of the images, with what the model's licence says of sharing
+    them.
+    format: of the files, Parquet or Arrow IPC.
+    encoding: of the stage that a build ends at; those before it, its parents, are always lossless.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    name: str
+    description: str
+    classes: str
+    dataset: str
+    regime: Regime
+    license: str
+    license_note: str = ""
+    seed: Annotated[int, Field(ge=0, lt=2**53)] = 2023
+    encoding: Encoding = "webp-lossless"
+    format: ShardFormat = "parquet"
+    shard: ShardRecipe = ShardRecipe()
+    stages: Annotated[tuple[StageRecipe, ...], Field(alias="stage", min_length=1)]
+
+    @model_validator(mode="after")
+    def _resolutions_rise(self) -> "Recipe":
+        resolutions = [stage.resolution for stage in self.stages]
+        if resolutions != sorted(set(resolutions)):
+            raise ValueError(f"the stages' resolutions must rise, not {resolutions}")
+        return self
+
+    @model_validator(mode="after")
+    def _regime_covers_the_stages(self) -> "Recipe":
+        for stage in self.stages:
+            if stage.regime is not None and stage.regime > self.regime:
+                raise ValueError(
+                    f"regime {self.regime} cannot hold for a chain whose stage at "
+                    f"{stage.resolution} px is regime {stage.regime}"
+                )
+        return self
+
+    def lossless(self) -> "Recipe":
+        """The recipe for a release that others are made from."""
+        return self.model_copy(update={"encoding": PARENT_ENCODING})
+
+    def chain(self, resolution: int | None, option: str = "--res") -> tuple[StageRecipe, ...]:
+        """The stages that lead to `resolution` (None: all); UserError if there is none.
+
+        option: where the user named the resolution.
+        """
+        known = [stage.resolution for stage in self.stages]
+        if resolution is not None and resolution not in known:
+            raise UserError(
+                f"recipe {self.name} has no stage at {option} {resolution}; "
+                f"it has {', '.join(map(str, known))}"
+            )
+        last = known.index(resolution) if resolution is not None else len(known) - 1
+        return self.stages[: last + 1]
+
+
+def load_recipe(source: str) -> Recipe:
+    """A built-in recipe by name, or a TOML file; UserError names what is wrong in it."""
+    return load_toml(Recipe, "recipe", BUILTIN, source)

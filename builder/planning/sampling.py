@@ -1,0 +1,44 @@
+"""One batch of a stage: its images are of the stage's size, or the user learns why not."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from builder.planning.recipe import StageRecipe
+from generation.diffusion.sampler_config import SamplerConfig
+from generation.families import Generator, ImageBatch, Screened, generator_source
+from release.errors import UserError
+
+
+def require_sizes(chain: Sequence[StageRecipe], folders: Sequence[Path | None]) -> None:
+    """UserError if a stage's model cannot make its images from those of the stage before.
+
+    folders: of the models, None for one that is not at hand. No weights are read.
+    """
+    parent: int | None = None
+    for stage, folder in zip(chain, folders, strict=True):
+        check = getattr(generator_source(stage.generator), "size_problem", None)
+        if check is not None and (problem := check(folder, stage.resolution, parent)):
+            raise _misfit(stage, problem, parent)
+        parent = stage.resolution
+
+
+def sample_batch(
+    generator: Generator, batch: ImageBatch, stage: StageRecipe, settings: SamplerConfig
+) -> Screened:
+    """uint8[N,R,R,3], R the stage's resolution; UserError for images of another size."""
+    sampled = generator.sample(batch, settings)
+    if not isinstance(sampled, Screened):
+        sampled = Screened(sampled, [None] * len(batch.seeds))
+    side = stage.resolution
+    if sampled.images.shape != (len(batch.seeds), side, side, 3):
+        parent = None if batch.parents is None else batch.parents.shape[1]
+        raise _misfit(stage, f"makes images of {sampled.images.shape[1]} px", parent)
+    return sampled
+
+
+def _misfit(stage: StageRecipe, problem: str, parent: int | None) -> UserError:
+    follows = "" if parent is None else f" and follows one of {parent} px"
+    return UserError(
+        f"checkpoint {stage.checkpoint} {problem}, its stage in the recipe has resolution "
+        f"{stage.resolution}{follows}"
+    )

@@ -1,0 +1,82 @@
+"""The board's question, answered in a sentence for one data set."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cards.measured.against_real import baseline_of, ratio_to
+from cards.measured.cells import names_of
+from cards.measured.measured import Ranking, Score, Training
+from cards.measured.report_schema import Arm, StudyReport
+from cards.measured.tables import training_name
+
+NOTHING = "No classifier was trained on generated images alone here."
+NO_BASELINE = (
+    "Classifiers were trained on generated images alone, but none by the same recipe on real ones: "
+    "train one to see what the generated images are worth."
+)
+PRINTED = "Nothing was measured on it here: the paper's figures, as printed."
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best generated set of one ranking, beside real images; classifier: model and recipe."""
+
+    classifier: str
+    name: str
+    row: Training
+    real: Training
+
+
+def answer(
+    title: str, rankings: Sequence[Ranking[Training]], studies: Sequence[StudyReport]
+) -> str:
+    """Of the ranking with most runs, the best set that has real images beside it; or of a study."""
+    names = names_of(s for r in rankings for row in r.rows for s in row.sources)
+    found = [best for ranking in rankings if (best := _best(ranking, names))]
+    if found:
+        most = max(found, key=lambda b: (b.row.scores["top1"].seeds, b.row.scores["top1"].mean))
+        return _sentence(title, most)
+    arms = [pair for study in studies for pair in _arms(study)]
+    if not arms:
+        alone = any(row.arm == "generated" for ranking in rankings for row in ranking.rows)
+        return NO_BASELINE if alone else NOTHING
+    generated, real = max(arms, key=lambda pair: (len(pair[0].seeds), pair[0].top1.mean))
+    return (
+        f"On {title} {generated.label} gives {generated.model} {100 * generated.top1.mean:.2f}% "
+        f"top-1 on real test images, real images alone {100 * real.top1.mean:.2f}%."
+    )
+
+
+def _best(ranking: Ranking[Training], names: dict[tuple[str, str], str]) -> Best | None:
+    rows = [row for row in ranking.rows if row.arm == "generated"]
+    best = max(rows, key=lambda row: row.scores["top1"].mean, default=None)
+    real = None if best is None else baseline_of(ranking, best)
+    if best is None or real is None:
+        return None
+    classifier = f"{ranking.settings['model']} ({ranking.settings['recipe']})"
+    return Best(classifier, training_name(best, names), best, real)
+
+
+def _sentence(title: str, best: Best) -> str:
+    ours, real = best.row.scores["top1"], best.real.scores["top1"]
+    ratio = ratio_to(real, ours)
+    share = "" if ratio is None else f", so the ratio is {ratio[0]:.3f}"
+    return (
+        f"On {title} the best set of generated images, {best.name} ({best.row.images:,} images), "
+        f"gives {best.classifier} {_top1(ours)} on real test images; "
+        f"{best.real.images:,} real images give {_top1(real)}{share}."
+    )
+
+
+def _top1(score: Score) -> str:
+    runs = f"{score.seeds} runs" if score.seeds > 1 else "1 run"
+    return f"{100 * score.mean:.2f}% top-1 ({runs})"
+
+
+def _arms(study: StudyReport) -> list[tuple[Arm, Arm]]:
+    """Generated images alone, and the real arm beside them."""
+    pairs = []
+    for arms in study.groups.values():
+        real = next((arm for arm in arms if arm.kind == "real"), None)
+        pairs += [(arm, real) for arm in arms if real is not None and arm.kind == "generated"]
+    return pairs

@@ -1,0 +1,176 @@
+"""The leaderboard's content: one facet a data set, each with its tables, views and samples."""
+
+import base64
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from cards.board.answer import PRINTED, answer
+from cards.board.finetuning import finetuning_section
+from cards.board.measurements import ranking_facts, score_measurements, training_measurements
+from cards.board.published import DATASET, published_tables
+from cards.board.report_measurements import (
+    finetuning_measurements,
+    published_measurements,
+    selection_measurements,
+    study_measurements,
+)
+from cards.board.selection import selection_section
+from cards.board.studies import study_section
+from cards.board.views import class_views, distance_views, published_views
+from cards.drawing.sample_grid import read_samples, row_png
+from cards.measured.measured import (
+    Ranking,
+    Scored,
+    Training,
+    classifier_rankings,
+    score_rankings,
+)
+from cards.measured.release_facts import Facts, release_facts
+from cards.measured.result_folder import ResultFolder
+from cards.measured.tables import scores_table, training_table
+from cards.pages.board_data import Measurement
+from cards.pages.facet import Facet, SampleFigure, Section
+from release.files.storage import ReleasePath
+
+TITLES = {DATASET: "ImageNet-1k", "fashion-mnist": "Fashion-MNIST", "digits": "Digits"}
+STRIP = 10  # images of a class side by side; wide as ten if fewer: the page stretches a strip
+
+
+def assemble_board(
+    results: ResultFolder, releases: Sequence[ReleasePath], *, published: bool = False
+) -> tuple[Facet, ...]:
+    """Facets of what was measured, by name; ImageNet-1k's, with the published figures, last.
+
+    It is there if something was measured on ImageNet-1k, if nothing was at all, or if `published`.
+    """
+    facts = release_facts(releases, results.manifests)
+    figures: dict[str, list[SampleFigure]] = {}
+    for release in releases:
+        dataset, figure = sample_figure(release)
+        figures.setdefault(dataset, []).append(figure)
+    known = results.datasets | set(figures)
+    datasets = sorted(known - {DATASET})
+    if published or DATASET in known or not known:
+        datasets.append(DATASET)
+    return tuple(_facet(name, results, facts, figures.get(name, [])) for name in datasets)
+
+
+def _facet(
+    name: str, results: ResultFolder, facts: Facts, figures: Sequence[SampleFigure]
+) -> Facet:
+    own = [r for r in results.measurements if r.result.dataset == name]
+    trainings, scores = classifier_rankings(own), score_rankings(own)
+    published = name == DATASET
+    sections = [
+        *_measured_sections(name, trainings, scores, facts),
+        *_report_sections(name, results),
+        *([_published_section()] if published else []),
+        *_sample_sections(name, figures),
+    ]
+    title = TITLES.get(name, name)
+    studies = [r for r in results.studies if r.dataset == name]
+    said = answer(title, trainings, studies)
+    return Facet(
+        name,
+        title,
+        _told_apart(section for section in sections if section.tables or section.samples),
+        answer=PRINTED if published and not own and not studies else said,
+        measurements=(
+            *training_measurements(trainings, facts, results.folder),
+            *score_measurements(scores, facts, results.folder),
+            *_report_measurements(name, results),
+            *(published_measurements() if published else ()),
+        ),
+        rankings=tuple(ranking_facts([*trainings, *scores])),
+    )
+
+
+def _measured_sections(
+    dataset: str,
+    trainings: Sequence[Ranking[Training]],
+    scores: Sequence[Ranking[Scored]],
+    facts: Facts,
+) -> list[Section]:
+    ranked = Section(
+        f"{dataset}-training",
+        "Which training set is worth most",
+        tables=(training_table(dataset, trainings, scores, facts),) if trainings else (),
+        views=tuple(distance_views(dataset, trainings, scores)),
+        class_views=tuple(class_views(trainings)),
+    )
+    distances = Section(
+        f"{dataset}-distance",
+        "Distance to the real images",
+        tables=(scores_table(dataset, scores, facts),) if scores else (),
+    )
+    return [ranked, distances]
+
+
+def _told_apart(sections: Iterable[Section]) -> tuple[Section, ...]:
+    """Sections of one title, such as two sweeps of one stage, are numbered."""
+    kept = list(sections)
+    counts = Counter(section.title for section in kept)
+    seen: Counter[str] = Counter()
+    for place, section in enumerate(kept):
+        if counts[section.title] > 1:
+            seen[section.title] += 1
+            number = f"{seen[section.title]} of {counts[section.title]}"
+            kept[place] = replace(section, title=f"{section.title} ({number})")
+    return tuple(kept)
+
+
+def _report_measurements(dataset: str, results: ResultFolder) -> list[Measurement]:
+    folder = results.folder
+    rows = [row for r in results.studies for row in study_measurements(r, folder)]
+    rows += [row for r in results.selections for row in selection_measurements(r, folder)]
+    rows += [row for r in results.finetunings for row in finetuning_measurements(r, folder)]
+    return [row for row in rows if row.dataset == dataset]
+
+
+def _report_sections(dataset: str, results: ResultFolder) -> list[Section]:
+    return [
+        *(study_section(r, i) for i, r in enumerate(results.studies) if r.dataset == dataset),
+        *(
+            selection_section(r, i)
+            for i, r in enumerate(results.selections)
+            if r.dataset == dataset
+        ),
+        *(
+            finetuning_section(r, i)
+            for i, r in enumerate(results.finetunings)
+            if r.dataset == dataset
+        ),
+    ]
+
+
+def _published_section() -> Section:
+    return Section(
+        "published",
+        "What the paper prints",
+        tables=published_tables(),
+        views=tuple(published_views()),
+    )
+
+
+def _sample_sections(dataset: str, figures: Sequence[SampleFigure]) -> list[Section]:
+    if not figures:
+        return []
+    return [Section(f"{dataset}-samples", "Images", samples=tuple(figures))]
+
+
+def sample_figure(release: ReleasePath) -> tuple[str, SampleFigure]:
+    """Data set of the release, and its first images of each class."""
+    samples = read_samples(release, per_class=STRIP)
+    rows = [(c.name, row) for c, row in zip(samples.classes, samples.images, strict=True) if row]
+    figure = SampleFigure(
+        title=f"{samples.release} at {samples.config} px",
+        caption=samples.caption,
+        side=max(image.shape[0] for _, row in rows for image in row),
+        rows=tuple((name, _data_uri(row_png(row, STRIP))) for name, row in rows),
+    )
+    return samples.dataset, figure
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()

@@ -1,0 +1,299 @@
+"""From result files to rankings: runs of one measurement averaged over seeds, like with like.
+
+Two results may be ranked together only if they agree in everything but the subject: data set,
+model, recipe, protocol, reference; for distances also the number of images, since a Fréchet
+distance falls as n grows.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, Generic, TypeVar
+
+from cards.measured.predictions_check import predictions_beside
+from cards.measured.result_schema import (
+    AnyResult,
+    ClassifierResult,
+    ClassValue,
+    ScoredValue,
+    ScoresResult,
+    Source,
+    Value,
+)
+from metrics.scoring.comparability import (
+    reference_of,
+    require_comparable,
+    tested_images,
+    value_settings,
+)
+from release.errors import UserError
+from release.files.commit import canonical_json, sha256_text
+from release.results.result import Result
+
+Settings = dict[str, Any]
+T = TypeVar("T")
+R = TypeVar("R", ClassifierResult, ScoresResult)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number over runs. by_seeds: each run's, by the seeds it had, spelled as canonical JSON.
+
+    std is None for one run; interval is that of a single run.
+    """
+
+    by_seeds: dict[str, float]
+    n: int | None
+    interval: tuple[float, float] | None
+
+    @property
+    def seeds(self) -> int:
+        return len(self.by_seeds)
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.by_seeds.values())
+
+    @property
+    def std(self) -> float | None:
+        return stdev(self.by_seeds.values()) if self.seeds > 1 else None
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """Accuracy within one class: mean over seeds of a share of the same n test images."""
+
+    wnid: str
+    name: str
+    n: int
+    top1: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """What classifiers learned from, and how well they did on the real test images.
+
+    arm: "real", "generated" or "real + generated". The accuracy of a generated arm is its CAS.
+    checked: how many of its runs were compared with the predictions beside them.
+    """
+
+    sources: tuple[Source, ...]
+    scores: dict[str, Score]
+    per_class: tuple[ClassScore, ...]
+    files: tuple[Path, ...]
+    checked: int
+
+    @property
+    def arm(self) -> str:
+        kinds = {source.kind for source in self.sources}
+        if kinds == {"real"}:
+            return "real"
+        return "generated" if "real" not in kinds else "real + generated"
+
+    @property
+    def images(self) -> int:
+        return sum(source.images for source in self.sources)
+
+    @property
+    def predictions(self) -> dict[str, Path]:
+        """Where those of each run stand if they were kept, by its seeds as in a score."""
+        return dict(
+            zip(self.scores["top1"].by_seeds, map(predictions_beside, self.files), strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One split of one release with its distances and Inception Score, by key of the result.
+
+    per_class: of the values that were taken within each class too. values: as the first run has
+    them, with what a score leaves out.
+    """
+
+    source: Source
+    scores: dict[str, Score]
+    per_class: dict[str, tuple[ClassValue, ...]]
+    values: dict[str, ScoredValue]
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Ranking(Generic[T]):
+    """Rows that may be ranked together. settings: all they share, flat; one ranking, one key.
+
+    reference: what all were tested on or compared with; protocol_sha256: of the settings.
+    """
+
+    dataset: str
+    settings: Settings
+    rows: tuple[T, ...]
+    reference: dict[str, Any]
+    protocol_sha256: str
+
+    @property
+    def key(self) -> str:
+        return sha256_text(canonical_json([self.dataset, self.settings]))
+
+
+def classifier_rankings(results: Iterable[AnyResult]) -> list[Ranking[Training]]:
+    """Raises UserError if one run of one measurement stands in two files."""
+    chosen = [r for r in results if isinstance(r, ClassifierResult)]
+    tested = tested_images(r.result for r in chosen)
+    return _rankings(chosen, lambda r: _classifier_settings(r, tested), _training_key, _training)
+
+
+def score_rankings(results: Iterable[AnyResult]) -> list[Ranking[Scored]]:
+    """Raises UserError if one measurement stands in two files."""
+    chosen = [r for r in results if isinstance(r, ScoresResult)]
+    varied = _varied_values(chosen)
+    return _rankings(
+        chosen,
+        lambda r: _score_settings(r, varied),
+        lambda r: r.subject.model_dump_json(),
+        _scored,
+    )
+
+
+def _varied_values(results: Iterable[ScoresResult]) -> set[str]:
+    """Names of the values that do not mean the same throughout, but for the number of images.
+
+    That number is a setting of the whole ranking.
+    """
+    settings: dict[str, set[str]] = {}
+    for result in results:
+        for key in result.values:
+            settings.setdefault(key, set()).add(_metric_settings(result, key))
+    return {key for key, found in settings.items() if len(found) > 1}
+
+
+def _metric_settings(result: ScoresResult, key: str) -> str:
+    return canonical_json(value_settings(result.result, key) | {"n": None})
+
+
+def _rankings(
+    results: Sequence[R],
+    settings_of: Callable[[R], Settings],
+    row_key: Callable[[R], str],
+    row: Callable[[Sequence[R]], T],
+) -> list[Ranking[T]]:
+    found: dict[str, tuple[Result, Settings, dict[str, list[R]]]] = {}
+    for result in results:
+        settings = settings_of(result)
+        key = canonical_json([result.result.dataset, settings])
+        rows = found.setdefault(key, (result.result, settings, {}))[2]
+        rows.setdefault(row_key(result), []).append(result)
+    return [
+        Ranking(
+            dataset=first.dataset,
+            settings=settings,
+            rows=tuple(row(_distinct_runs(runs)) for runs in rows.values()),
+            reference=first.reference,
+            protocol_sha256=first.protocol_sha256,
+        )
+        for first, settings, rows in found.values()
+    ]
+
+
+def _distinct_runs(runs: Sequence[R]) -> Sequence[R]:
+    seen: dict[str, Path] = {}
+    for run in runs:
+        seeds = canonical_json(run.result.seeds)
+        if seeds in seen:
+            raise UserError(
+                f"{run.path} repeats {seen[seeds]}: same measurement, seeds {seeds}; remove one"
+            )
+        seen[seeds] = run.path
+    return runs
+
+
+def _classifier_settings(result: ClassifierResult, tested: Mapping[str, str]) -> Settings:
+    return {
+        "model": result.subject.model,
+        "recipe": result.subject.recipe,
+        **flatten("test set", reference_of(result.result, tested)),
+        **flatten("protocol", result.result.protocol),
+    }
+
+
+def _score_settings(result: ScoresResult, varied: set[str]) -> Settings:
+    return {
+        "images": result.subject.images,
+        **flatten("protocol", result.result.protocol),
+        **flatten("reference", reference_of(result.result, {})),
+        **{
+            f"metric settings of {key}": _metric_settings(result, key)
+            for key in result.values
+            if key in varied
+        },
+    }
+
+
+def flatten(prefix: str, value: Any) -> Settings:
+    """Nested settings as one level: {"a": {"b": 1}} becomes {"a.b": 1}."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    flat: Settings = {}
+    for key, inner in value.items():
+        flat |= flatten(f"{prefix}.{key}", inner)
+    return flat
+
+
+def _training_key(result: ClassifierResult) -> str:
+    return canonical_json([source.model_dump() for source in result.subject.train])
+
+
+def _training(runs: Sequence[ClassifierResult]) -> Training:
+    scores = {"top1": _score(runs, [run.values.top1 for run in runs])}
+    top5 = [run.values.top5 for run in runs if run.values.top5 is not None]
+    if len(top5) == len(runs):
+        scores["top5"] = _score(runs, top5)
+    return Training(
+        sources=runs[0].subject.train,
+        scores=scores,
+        per_class=_per_class(runs),
+        files=tuple(run.path for run in runs),
+        checked=sum(run.checked for run in runs),
+    )
+
+
+def _scored(runs: Sequence[ScoresResult]) -> Scored:
+    keys = [key for key in runs[0].values if all(key in run.values for run in runs)]
+    for key in keys:
+        require_comparable([run.result for run in runs], key)
+    return Scored(
+        source=runs[0].subject,
+        scores={key: _score(runs, [run.values[key] for run in runs]) for key in keys},
+        per_class={key: rows for key in keys if (rows := runs[0].values[key].per_class)},
+        values=runs[0].values,
+        files=tuple(run.path for run in runs),
+    )
+
+
+def _score(runs: Sequence[AnyResult], values: Sequence[Value]) -> Score:
+    return Score(
+        by_seeds={
+            canonical_json(run.result.seeds): v.value for run, v in zip(runs, values, strict=True)
+        },
+        n=values[0].n,
+        interval=values[0].interval if len(values) == 1 else None,
+    )
+
+
+def _per_class(runs: Sequence[ClassifierResult]) -> tuple[ClassScore, ...]:
+    first = runs[0].values.per_class
+    columns = [{c.wnid: c.top1 for c in run.values.per_class} for run in runs]
+    for run, column in zip(runs, columns, strict=True):
+        if set(column) != {c.wnid for c in first}:
+            raise UserError(f"{run.path} has other classes per_class than {runs[0].path}")
+    return tuple(
+        ClassScore(c.wnid, c.name, c.n, fmean(column[c.wnid] for column in columns)) for c in first
+    )
+
+
+def differing_settings(rankings: Sequence[Ranking[T]]) -> list[str]:
+    """Names of the settings in which the rankings of one data set are not all alike."""
+    names = dict.fromkeys(name for ranking in rankings for name in ranking.settings)
+    return [
+        name for name in names if len({canonical_json(r.settings.get(name)) for r in rankings}) > 1
+    ]

@@ -1,0 +1,159 @@
+"""A classifier recipe: all that decides how a classifier is trained, as its author writes it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from generation.networks.timm_classifier import ClassifierModel, Positive
+from release.commands.toml_recipes import load_toml, recipe_names_in
+from release.errors import UserError
+
+BUILTIN = Path(__file__).parent
+
+MOST_EPOCHS = 100_000
+MOST_IMAGES = 1 << 20  # of a batch
+Share = Annotated[float, Field(ge=0, le=1)]
+# Settings that came later: a protocol names them only where they are used, so that it stays equal
+# to that of results from before.
+LATER = ("position", "precision", "clip", "start", "view", "micro_batch")
+LATER_AUGMENTATION = ("resized_crop", "rand_augment", "repeats", "erasing_fill")
+Fill = Literal["mean", "noise"]
+
+
+class Augmentation(BaseModel):
+    """What is done to each training batch; the default is nothing.
+
+    shift: pixels up to which an image moves along each axis, `border` filling what is uncovered.
+    flip: mirror left to right, one image in two. erasing: probability that a random rectangle is
+    replaced (Zhong et al. 2020), by the mean or, as erasing_fill says, by normal noise. mixup,
+    cutmix: the Beta distribution's parameter (Zhang et al. 2018, Yun et al. 2019), 0 for none; with
+    both, each batch gets one of them. resized_crop: least and greatest share of the image's area in
+    a crop of aspect 3/4 to 4/3 that is scaled to the resolution (Szegedy et al. 2015), in place of
+    shift. rand_augment: timm's name of a policy, such as rand-m9-mstd0.5-inc1 (Cubuk et al. 2020).
+    repeats: how often an image comes in a row, each time augmented anew; an epoch then sees so many
+    fewer (Hoffer et al. 2020).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    shift: Annotated[int, Field(ge=0)] = 0
+    border: Literal["black", "reflect"] = "black"
+    flip: bool = False
+    erasing: Share = 0.0
+    erasing_fill: Fill = "mean"
+    mixup: Annotated[float, Field(ge=0)] = 0.0
+    cutmix: Annotated[float, Field(ge=0)] = 0.0
+    resized_crop: tuple[Share, Share] | None = None
+    rand_augment: Annotated[str, Field(pattern=r"^(rand(-[a-z]+[a-z0-9.]*)*)?$")] = ""
+    repeats: Positive = 1
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether images are augmented singly, as Pillow images, before they form a batch."""
+        return self.resized_crop is not None or self.rand_augment != ""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Augmentation":
+        if self.resized_crop is not None:
+            if not 0 < self.resized_crop[0] <= self.resized_crop[1]:
+                raise ValueError("resized_crop needs two shares of the area, the smaller one first")
+            if self.shift:
+                raise ValueError("give shift or resized_crop, not both")
+        return self
+
+
+class View(BaseModel):
+    """How an image of another size than the recipe's is brought to it.
+
+    crop_share: side of the central square that is kept over the short side, which is scaled to
+    resolution / crop_share first; 0.875 is the usual "resize 256, crop 224". Used for testing, and
+    for training without resized_crop. interpolation: of every resizing.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    crop_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+
+
+DEFAULT_VIEW = View()
+
+
+class ClassifierRecipe(ClassifierModel):
+    """A classifier and its training.
+
+    description: what it is; sources: where its settings come from; expected: its real-only
+    accuracy; cost: what a training takes. micro_batch: images that a device takes at once, the
+    gradients of a batch's parts being added up; batch normalisation sees one part at a time.
+    warmup: share of all steps in which the learning rate rises. Weight decay spares biases and
+    normalisation. ema: decay of the averaged weights, which are then the result; 0 for none.
+    precision: of the network's activations. clip: greatest norm of the gradient, 0 for none. start:
+    the recipe whose trained classifier this one goes on from.
+    """
+
+    description: str
+    sources: tuple[str, ...] = ()
+    expected: str = ""
+    cost: str = ""
+    start: str | None = None
+    epochs: Annotated[float, Field(gt=0, le=MOST_EPOCHS)]
+    batch: Annotated[int, Field(gt=0, le=MOST_IMAGES)]
+    micro_batch: Positive | None = None
+    optimizer: Literal["sgd", "momentum", "adamw", "lamb"]
+    momentum: Share = 0.9
+    learning_rate: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    clip: Annotated[float, Field(ge=0)] = 0.0
+    augmentation: Augmentation = Augmentation()
+    view: View = DEFAULT_VIEW
+
+    @model_validator(mode="after")
+    def _check(self) -> "ClassifierRecipe":
+        if self.augmentation.shift >= self.resolution:
+            raise ValueError(f"augmentation.shift must be less than {self.resolution} pixels")
+        return self
+
+    def protocol(self) -> dict[str, Any]:
+        """Every setting that decides the result; not what is said about it."""
+        words = {"name", "description", "sources", "expected", "cost"}
+        settings = self.model_dump(mode="json", exclude=words)
+        _drop_defaults(settings, self, LATER)
+        if self.micro_batch is not None and self.micro_batch >= self.batch:
+            del settings["micro_batch"]
+        _drop_defaults(settings["augmentation"], self.augmentation, LATER_AUGMENTATION)
+        return settings
+
+
+def _drop_defaults(settings: dict[str, Any], model: BaseModel, names: Sequence[str]) -> None:
+    for name in names:
+        if getattr(model, name) == type(model).model_fields[name].default:
+            del settings[name]
+
+
+def recipe_names() -> list[str]:
+    """The built-in recipes, sorted."""
+    return recipe_names_in(BUILTIN)
+
+
+def load_recipe(source: str, changes: Sequence[str] = ()) -> ClassifierRecipe:
+    """A built-in recipe by name, or a TOML file; UserError names what is wrong in it.
+
+    A file may name another recipe as its `base` and hold only what differs. changes: settings such
+    as "epochs=10" or "augmentation.mixup=0.2", in TOML's notation, that replace the recipe's.
+    """
+    recipe = load_toml(ClassifierRecipe, "classifier recipe", BUILTIN, source, changes)
+    name, dot, tag = recipe.model.partition(".")
+    if dot and not recipe.model_args.get("pretrained"):
+        raise UserError(
+            f"classifier recipe {recipe.name}: model {recipe.model!r}: {tag!r} names trained "
+            f"weights, but a training starts from random ones: give {name!r}, or "
+            "model_args.pretrained = true to start from those weights"
+        )
+    return recipe

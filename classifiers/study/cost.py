@@ -1,0 +1,98 @@
+"""What a study takes, told before it begins: trainings, images, multiply-adds, hours."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from classifiers.recipes.recipe import ClassifierRecipe
+from classifiers.study.plan import Run
+
+PROBE_MULTIPLY_ADDS = 4e9  # of the steps that are timed: a large network sees few images
+PROBE_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of all trainings of one classifier. images: seen; multiply_adds: of them all, with backward.
+
+    hours: on one worker, at the pace of a few steps timed here; None if none were timed.
+    """
+
+    model: str
+    runs: int
+    images: int
+    multiply_adds: float
+    hours: float | None
+
+    def as_line(self) -> str:
+        hours = "" if self.hours is None else f", {self.hours:,.2f} h on one worker"
+        return (
+            f"{self.model}: {self.runs} trainings, {self.images / 1e6:,.2f} million images seen, "
+            f"{self.multiply_adds:.1e} multiply-adds{hours}"
+        )
+
+
+def study_costs(runs: Sequence[Run], classes: int, threads: int | None) -> list[Cost]:
+    """One a classifier, of `runs`; a few steps of each are timed with `threads` torch threads."""
+    by_recipe: dict[str, tuple[ClassifierRecipe, list[Run]]] = {}
+    for run in runs:
+        recipe = run.task.recipe
+        by_recipe.setdefault(recipe.model_dump_json(), (recipe, []))[1].append(run)
+    costs = []
+    for recipe, own in by_recipe.values():
+        images = sum(run.seen for run in own)
+        work = multiply_adds(recipe, classes)
+        seconds = seconds_per_image(recipe, classes, work, threads)
+        name = f"{recipe.name} at {recipe.resolution} px"
+        costs.append(Cost(name, len(own), images, 3 * images * work, images * seconds / 3600))
+    return costs
+
+
+def cost_lines(costs: Sequence[Cost], workers: int) -> list[str]:
+    """For people to read."""
+    hours = sum(cost.hours or 0.0 for cost in costs)
+    images = sum(cost.images for cost in costs)
+    runs = sum(cost.runs for cost in costs)
+    return [
+        *(cost.as_line() for cost in costs),
+        f"in all {runs} trainings, {images / 1e6:,.2f} million images seen, about "
+        f"{hours / workers:,.2f} h on {workers} workers of this machine",
+    ]
+
+
+def multiply_adds(recipe: ClassifierRecipe, classes: int) -> float:
+    """Of one image's forward pass, counted without computing it; backward takes twice that."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from generation.networks.timm_classifier import require_fitting
+
+    with FlopCounterMode(display=False) as counter:
+        require_fitting(recipe, classes)
+    return float(counter.get_total_flops()) / 2
+
+
+def seconds_per_image(
+    recipe: ClassifierRecipe, classes: int, work: float, threads: int | None
+) -> float:
+    """Of the bare training step on this machine, by its median over a few steps."""
+    import torch
+
+    from classifiers.training.loop import Fit, launched_processes, training_device, training_step
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    device = training_device(launched_processes())
+    small = PROBE_MULTIPLY_ADDS / (3 * work * PROBE_STEPS) if device.type == "cpu" else 128
+    batch = int(min(recipe.batch, max(2, small)))
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        fit = Fit(recipe, classes, device)
+        shape = (batch, recipe.channels, recipe.resolution, recipe.resolution)
+        images = torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last)
+        labels = torch.randint(classes, (batch,), device=device)
+        seconds = []
+        for _ in range(1 + PROBE_STEPS):
+            started = time.perf_counter()
+            float(training_step(fit.model, fit.optimizer, images, labels, recipe))
+            seconds.append(time.perf_counter() - started)
+    torch.set_num_threads(before)
+    return sorted(seconds[1:])[PROBE_STEPS // 2] / batch

@@ -1,0 +1,295 @@
+"""The trainings that a study takes.
+
+OUT/study.json                             the study as it was asked for
+OUT/runs/MODEL/SIZE/ARM-HASH-seedS.json    one training's result, its predictions beside it
+OUT/report.json, report.md, *.png          what was found
+
+HASH covers all that decides a training, so a study with another arm, seed or recipe makes only what
+is new, and arms that two studies share are trained once.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from classifiers.on_cluster.processes import Training
+from classifiers.recipes.recipe import ClassifierRecipe, load_recipe
+from classifiers.study.study_file import Arm, Budget, GeneratedSet, Study
+from classifiers.training.task import Task
+from release.errors import UserError
+from release.files.storage import release_path
+from release.layout.image_sets import first_of_each, iterate_tables
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a study. arm: its name in file names and tables; images, steps: how many.
+
+    save: where the classifier goes, for a run that starts from it (`after`).
+    """
+
+    model: str
+    resolution: int
+    size: str
+    arm: str
+    kind: str
+    generated: str | None
+    times: float
+    budget: Budget
+    seed: int
+    task: Task
+    images: int
+    steps: int
+    path: Path
+    save: Path | None = None
+    after: Path | None = None
+
+    @property
+    def training(self) -> Training:
+        """As a worker does it."""
+        return Training(self.task, self.seed, self.path, self.save, self.after)
+
+    @property
+    def finished(self) -> bool:
+        """Whether an earlier call of the study made it, predictions and all."""
+        return self.training.finished
+
+    @property
+    def predictions(self) -> Path:
+        return self.path.with_suffix(".parquet")
+
+    @property
+    def seen(self) -> int:
+        """Images that the training sees."""
+        return self.steps * self.task.recipe.batch
+
+
+@dataclass(frozen=True)
+class Planner:
+    """The runs of `study` in `out`. changes: what tuning chose, by model.
+
+    placed: the releases are there; else runs have no path, and counts are what the study states.
+    """
+
+    study: Study
+    out: Path
+    changes: Mapping[int, tuple[str, ...]]
+    placed: bool = True
+
+    def runs(self) -> list[Run]:
+        """Every training once, those of one model after those it may start from.
+
+        UserError for a model named twice and for an arm of a model that is not there.
+        """
+        self._check_models()
+        planned: list[Run] = []
+        for index in range(len(self.study.models)):
+            for recipe in self._recipes(index):
+                planned += self._runs_of(recipe, planned)
+        return list({(r.model, r.resolution, r.size, r.arm, r.seed): r for r in planned}.values())
+
+    def _check_models(self) -> None:
+        names = [load_recipe(model.recipe, model.set).name for model in self.study.models]
+        for name in names:
+            if names.count(name) > 1:
+                raise UserError(
+                    f"[[model]] {name} twice: results go by name, so give one a TOML file with "
+                    f'name = "…" and base = "{name}"'
+                )
+        for arm in self.study.arms:
+            if unknown := set(arm.models) - set(names):
+                raise UserError(
+                    f"arm {arm.kind!r} is for model {min(unknown)!r}; known: {', '.join(names)}"
+                )
+
+    def tuning_runs(self) -> dict[tuple[int, int], list[Run]]:
+        """By model and candidate: trainings on the real arm, tested on the tuning split."""
+        study = self.study
+        if study.tuning is None:
+            return {}
+        found = {}
+        for index, model in enumerate(study.models):
+            for number, candidate in enumerate(study.tuning.candidates):
+                sides = [f"resolution={side}" for side in study.resolutions]
+                recipe = load_recipe(model.recipe, (*model.set, *candidate, *sides))
+                if recipe.start is not None:
+                    raise UserError(
+                        f"[tuning] cannot choose settings of {recipe.name}: it goes on from "
+                        f"{recipe.start}"
+                    )
+                arm = Arm(kind="real")
+                runs = [
+                    self._run(recipe, study.sizes[-1], arm, None, 1.0, "epochs", seed, ())
+                    for seed in study.seeds
+                ]
+                test = self._spec(recipe, study.tuning.split)
+                found[index, number] = [
+                    self._placed(replace(r, task=replace(r.task, test=test), arm="tuning"))
+                    for r in runs
+                ]
+        return found
+
+    def _recipes(self, index: int) -> list[ClassifierRecipe]:
+        model = self.study.models[index]
+        changes = (*model.set, *self.changes.get(index, ()))
+        if not self.study.resolutions:
+            return [load_recipe(model.recipe, changes)]
+        sides = [f"resolution={side}" for side in self.study.resolutions]
+        return [load_recipe(model.recipe, (*changes, side)) for side in sides]
+
+    def _at_size(self, recipe: ClassifierRecipe, size: int | str) -> ClassifierRecipe:
+        epochs = self.study.epochs.get(str(size), recipe.epochs)
+        return recipe.model_copy(update={"epochs": epochs})
+
+    def _runs_of(self, recipe: ClassifierRecipe, earlier: Sequence[Run]) -> list[Run]:
+        runs, name = [], recipe.name
+        for size in self.study.sizes:
+            for arm in self.study.arms:
+                if size not in (arm.sizes or (size,)) or name not in (arm.models or (name,)):
+                    continue
+                for generated in self._sets(arm):
+                    for times in (1.0,) if arm.kind == "real" else arm.times:
+                        for budget in ("epochs",) if arm.kind == "real" else arm.budgets:
+                            runs += [
+                                self._run(
+                                    recipe, size, arm, generated, times, budget, seed, earlier
+                                )
+                                for seed in self.study.seeds
+                            ]
+        return runs
+
+    def _sets(self, arm: Arm) -> list[GeneratedSet | None]:
+        if "generated" not in arm.kind:
+            return [None]
+        return [g for g in self.study.generated if not arm.sets or g.name in arm.sets]
+
+    def _run(
+        self,
+        recipe: ClassifierRecipe,
+        size: int | str,
+        arm: Arm,
+        generated: GeneratedSet | None,
+        times: float,
+        budget: Budget,
+        seed: int,
+        earlier: Sequence[Run],
+    ) -> Run:
+        recipe = self._at_size(recipe, size)
+        real = self.real_images(size)
+        train = [self._spec(recipe, self.study.real.train_split)] if arm.kind != "generated" else []
+        if generated is not None:
+            train.append(generated_spec(generated, size))
+        images, weights = _amounts(arm.kind, real, times)
+        equal = _steps(recipe, real)
+        steps = equal if budget == "steps" else _steps(recipe, images)
+        per_class = None if size == "all" else int(size)
+        if arm.kind == "generated":
+            per_class = max(1, round(times * real / self.study.real.classes))
+        task = Task(
+            recipe=recipe,
+            train=tuple(train),
+            test=self._spec(recipe, self.study.real.test_split),
+            per_class=per_class,
+            times=times if arm.kind == "real+generated" else None,
+            weights=weights,
+            steps=equal if budget == "steps" else None,
+        )
+        run = Run(
+            model=recipe.name,
+            resolution=recipe.resolution,
+            size=str(size),
+            arm=_arm_name(arm.kind, generated, times, budget),
+            kind=arm.kind,
+            generated=None if generated is None else generated.name,
+            times=0.0 if arm.kind == "real" else times,
+            budget=budget,
+            seed=seed,
+            task=task,
+            images=images,
+            steps=steps,
+            path=self.out,
+        )
+        return self._placed(self._started(run, earlier))
+
+    def _started(self, run: Run, earlier: Sequence[Run]) -> Run:
+        """With the classifier it goes on from: that of the same arm, size and seed."""
+        start = run.task.recipe.start
+        if start is None:
+            return run
+        for other in earlier:
+            same = (other.arm, other.size, other.seed) == (run.arm, run.size, run.seed)
+            if other.model == start and same:
+                path = other.path.with_suffix(".safetensors")
+                return replace(run, task=replace(run.task, start=path), after=other.path)
+        raise UserError(f"model {run.model} goes on from {start}: name that as a [[model]] before")
+
+    def _placed(self, run: Run) -> Run:
+        """With its path, by all that decides its outcome."""
+        if not self.placed:
+            return run
+        folder = self.out / "runs" / f"{run.model}-{run.resolution}" / run.size
+        path = folder / f"{run.arm}-{run.task.identity()[:8]}-seed{run.seed}.json"
+        starts = {load_recipe(m.recipe, m.set).start for m in self.study.models}
+        save = path.with_suffix(".safetensors") if run.model in starts else None
+        return replace(run, path=path, save=save)
+
+    def _spec(self, recipe: ClassifierRecipe, split: str) -> str:
+        real = self.study.real
+        return f"{absolute(real.release)}:{real.config or recipe.resolution}:{split}"
+
+    @cached_property
+    def _labels(self) -> np.ndarray:
+        """int64[N] of the real training split, in no order."""
+        real = self.study.real
+        if not self.placed:
+            return np.arange(round(real.classes * real.per_class)) % real.classes
+        config = real.config or str(self._recipes(0)[0].resolution)
+        tables = iterate_tables(release_path(real.release), config, real.train_split, ["label"])
+        return np.concatenate([table["label"].to_numpy() for table in tables])
+
+    def real_images(self, size: int | str) -> int:
+        """How many real images a size has."""
+        if size == "all":
+            return len(self._labels)
+        return len(first_of_each(self._labels, [int(size)] * self.study.real.classes))
+
+
+def generated_spec(generated: GeneratedSet, size: int | str) -> str:
+    """RELEASE[:CONFIG]"""
+    release = absolute(generated.release.replace("{size}", str(size)))
+    return release if generated.config is None else f"{release}:{generated.config}"
+
+
+def absolute(release: str) -> str:
+    """As workers that were started in another folder find it, too.
+
+    Below a folder with a colon in its name only the relative path can be told from what follows it.
+    """
+    path = release_path(release)
+    whole = str(path.absolute()) if isinstance(path, Path) else release
+    return whole if whole.count(":") == release.count(":") else release
+
+
+def _amounts(kind: str, real: int, times: float) -> tuple[int, tuple[float, ...]]:
+    """Images an epoch, and the weights that make it so."""
+    if kind == "real":
+        return real, ()
+    if kind == "generated":
+        return round(times * real), ()
+    if kind == "real-repeated":
+        return round((1 + times) * real), (1 + times,)
+    return real + round(times * real), ()
+
+
+def _steps(recipe: ClassifierRecipe, images: int) -> int:
+    return max(1, round(recipe.epochs * images / recipe.batch))
+
+
+def _arm_name(kind: str, generated: GeneratedSet | None, times: float, budget: Budget) -> str:
+    if kind == "real":
+        return "real"
+    parts = [kind, *([generated.name] if generated else []), f"x{times:g}"]
+    return "-".join([*parts, *(["equal-steps"] if budget == "steps" else [])])

@@ -1,0 +1,119 @@
+"""The releases that a study trains on: which are missing, and making those that it knows how to."""
+
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from functools import partial
+
+from builder.cluster.cluster import ClusterOptions
+from builder.planning.recipe import load_recipe
+from classifiers.study.study_file import GeneratedSet, Study, needed_per_class
+from release.errors import UserError
+from release.files.storage import exists, release_path, split_release
+from release.layout.manifest import read_manifest
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A release that is not there or too small.
+
+    source: the recipe that builds it, None if the study names none; of the real release what it is
+    imported from. have, wanted: images of each class; wanted None of the real one: the whole.
+    """
+
+    release: str
+    source: str | None
+    have: int
+    wanted: int | None
+
+    def as_line(self) -> str:
+        """For people to read."""
+        if self.wanted is None:
+            return f"to import: {self.release} from {self.source}"
+        line = f"{self.release}: {self.have:,} of {self.wanted:,} images a class are there"
+        if self.source is None:
+            return f"missing: {line}, and the study names no recipe to build it"
+        return f"to build by recipe {self.source}: {line}; `build-dataset --dry-run` tells the cost"
+
+
+def missing_releases(study: Study) -> list[Missing]:
+    """In the order in which they are made. UserError for a recipe that cannot be read."""
+    found: dict[str, Missing] = {}
+    if not _is_there(study.real.release):
+        real = study.real
+        found[real.release] = Missing(real.release, real.source, 0, None)
+    for generated in study.generated:
+        for size in study.sizes:
+            one = _generated(study, generated, size)
+            before = found.get(one.release)
+            wanted = one.wanted or 0
+            if wanted > max(one.have, (before.wanted or 0) if before else 0):
+                found[one.release] = one
+    for one in found.values():
+        if one.wanted is not None and one.source is not None:
+            load_recipe(one.source)
+    return list(found.values())
+
+
+def make_releases(study: Study, missing: Sequence[Missing], options: ClusterOptions) -> None:
+    """Import and build them, so that every arm trains on as many images as planned.
+
+    UserError, before any is begun, for one that names no recipe; then for one whose shards keep
+    failing or whose slots stay empty.
+    """
+    for one in missing:
+        if one.source is None:
+            raise UserError(f"study {study.name}: {one.as_line()}")
+    for one in missing:
+        with redirect_stdout(sys.stderr):
+            code = _make(one, study.real.views, options)
+        if code:
+            raise UserError(
+                f"study {study.name}: {one.release} lacks shards that kept failing, so an arm "
+                f"would train on fewer images than planned; see {one.release}/quarantine"
+            )
+    for one in missing_releases(study):
+        raise UserError(
+            f"study {study.name}: {one.release} has {one.have:,} images of its rarest class, not "
+            f"{one.wanted or 0:,}: slots that its accept rule left empty stay so; ask for smaller "
+            "sizes or change the recipe"
+        )
+
+
+def _make(one: Missing, views: Sequence[int], options: ClusterOptions) -> int:
+    """As `build-dataset` does on that cluster; its exit code."""
+    from builder.build_dataset import build_dataset
+
+    build = partial(
+        build_dataset,
+        out=one.release,
+        workers=options.workers,
+        scheduler=options.scheduler,
+        scheduler_file=options.scheduler_file,
+        tls_ca=options.tls_ca,
+        tls_cert=options.tls_cert,
+        tls_key=options.tls_key,
+    )
+    if one.wanted is None:
+        return build(real=one.source, views=",".join(map(str, views)))
+    return build(recipe=one.source or "", per_class=one.wanted)
+
+
+def _generated(study: Study, generated: GeneratedSet, size: int | str) -> Missing:
+    release = generated.release.replace("{size}", str(size))
+    recipe = generated.recipe and generated.recipe.replace("{size}", str(size))
+    return Missing(release, recipe, _per_class(release), needed_per_class(study, generated, size))
+
+
+def _per_class(release: str) -> int:
+    """Generated images of the rarest class; 0 where there is no finished release."""
+    if not _is_there(release):
+        return 0
+    manifest = read_manifest(release_path(split_release(release)[0]))
+    counts = manifest.per_class(list(manifest.base.splits())[-1], "train")
+    return min(counts[entry.wnid] for entry in manifest.classes)
+
+
+def _is_there(release: str) -> bool:
+    return exists(release_path(split_release(release)[0]) / "manifest.json")

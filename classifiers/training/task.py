@@ -1,0 +1,115 @@
+"""A training as it is asked for: by names and numbers, before any image is read."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from classifiers.data.image_cache import DEFAULT_CACHE, ImageCache
+from classifiers.data.image_data import make_room, read_testing, read_training
+from classifiers.data.sources import Source, check_sources, counts_times, open_source
+from classifiers.recipes.recipe import ClassifierRecipe
+from classifiers.training.experiment import Experiment, Measurement
+from release.errors import UserError
+from release.files.commit import canonical_json, sha256_text
+
+
+@dataclass(frozen=True)
+class Task:
+    """What `train-classifier` is told, but for the seed and where the result goes.
+
+    train, test: RELEASE[:CONFIG[:SPLIT]]. per_class: images of each class and source; with `times`,
+    of each real source, and generated ones `times` as many. weights: visits an epoch, one a source.
+    steps: in place of the recipe's epochs. start: a saved classifier to go on from.
+    """
+
+    recipe: ClassifierRecipe
+    train: tuple[str, ...]
+    test: str
+    per_class: int | None = None
+    times: float | None = None
+    weights: tuple[float, ...] = ()
+    steps: int | None = None
+    start: Path | None = None
+
+    def sources(self) -> tuple[tuple[Source, ...], Source]:
+        """What it trains on and is tested on; UserError for a pairing that measures nothing."""
+        if self.recipe.start is not None and self.start is None:
+            raise UserError(
+                f"recipe {self.recipe.name} goes on from a classifier of {self.recipe.start}: "
+                "give it with --from"
+            )
+        if self.times is not None and not 0 < self.times < math.inf:
+            raise UserError(f"--times {self.times:g}: give a number above 0")
+        size = self.recipe.resolution
+        train = [open_source(spec, size, "train", self.per_class) for spec in self.train]
+        if self.times is not None:
+            if len({source.manifest.kind for source in train}) < 2:
+                raise UserError("--times needs real and generated images: give --train for each")
+            train = [s if s.manifest.kind == "real" else replace(s, per_class=None) for s in train]
+        test = open_source(self.test, size, None)
+        check_sources(train, test)
+        return tuple(train), test
+
+    def identity(self) -> str:
+        """Hash of all that decides the outcome with a seed, the releases' contents included."""
+        train, test = self.sources()
+        return sha256_text(
+            canonical_json(
+                {
+                    "protocol": self.recipe.protocol(),
+                    "recipe": self.recipe.name,
+                    "train": [_content(source) for source in train],
+                    "test": _content(test),
+                    "times": self.times,
+                    "weights": self.weights or [1.0] * len(train),
+                    "steps": self.steps,
+                    "start": None if self.start is None else str(self.start),
+                }
+            )
+        )
+
+    def measurement(self) -> Measurement:
+        """What it measures, as the manifests count the images: none is read.
+
+        UserError for too few generated images and for weights by which an epoch sees none of a set.
+        """
+        train, test = self.sources()
+        if self.start is not None and not self.start.is_file():
+            raise UserError(f"--from {self.start}: there is no such file")
+        counts = [source.counts() for source in train]
+        if self.times is not None:
+            counts = counts_times(train, counts, self.times)
+        found = Measurement(
+            recipe=self.recipe,
+            steps=self.steps,
+            train=train,
+            train_images=tuple(int(count.sum()) for count in counts),
+            test=test,
+            test_images=int(test.counts().sum()),
+            weights=self.weights,
+            start=self.start,
+        )
+        found.require_visits()
+        return found
+
+    def read(
+        self, advance: Callable[[int], None] = lambda _: None, cache: ImageCache = DEFAULT_CACHE
+    ) -> Experiment:
+        """With its images read or found; `advance` gets the number of images just read.
+
+        cache: where images of releases behind a URL are kept.
+        """
+        planned = self.measurement()
+        training, counts = read_training(self.recipe, planned.train, self.times, advance, cache)
+        testing = read_testing(self.recipe, planned.test, advance, cache)
+        make_room(cache, [training, testing])
+        facts = {field.name: getattr(planned, field.name) for field in fields(planned)}
+        facts |= {"train_images": counts, "test_images": len(testing)}
+        return Experiment(**facts, training=training, testing=testing)
+
+
+def _content(source: Source) -> list[Any]:
+    facts = source.manifest.content_sha256, source.config, source.split, source.per_class
+    return [*facts, *([asdict(source.view)] if source.view else [])]

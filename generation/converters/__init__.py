@@ -1,1 +1,0 @@
-"""Converters: a checkpoint in its authors' own layout becomes one of diffusers' networks."""

@@ -1,0 +1,158 @@
+"""The reverse process: from noise to images, one loop for every method.
+
+Notation: abar_t is the schedule's table, x the current image, x0 the network's
+estimate of the clean image, s the step that follows t (s < t; after the last step
+abar_s = 1).
+"""
+
+from collections.abc import Callable
+from math import exp, expm1, log, log1p, sqrt
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from generation.diffusion.sampler_config import Prediction, SamplerConfig
+from generation.diffusion.schedule import NoiseSchedule
+from release.errors import UserError
+
+
+class Denoiser(Protocol):
+    """A network with its conditioning bound, guidance already applied.
+
+    Called with x float[N,C,H,W] and the table index t; returns the prediction, same shape, and
+    (for networks that learn their variance) v, about in [-1, 1], of the same shape, else None.
+    """
+
+    def __call__(self, x: Tensor, t: int) -> tuple[Tensor, Tensor | None]: ...
+
+
+def sampling_steps(schedule: NoiseSchedule, config: SamplerConfig) -> list[int]:
+    """The table indices visited, falling from T - 1: the noisiest step is never left out.
+
+    A solver that ends on x0 gains nothing from evaluating t = 0, so its last point is dropped.
+    """
+    if config.method in ("native", "truncation"):
+        raise UserError(f"method {config.method} belongs to other generators, not to this one")
+    extra = 1 if config.method == "dpm-solver++" else 0
+    if config.steps + extra > schedule.num_steps:
+        most = schedule.num_steps - extra
+        raise UserError(f"steps = {config.steps} is more than the {most} this schedule allows")
+    points = np.linspace(schedule.num_steps - 1, 0, config.steps + extra)
+    return [int(p) for p in np.round(points)[: config.steps]]
+
+
+def predicted_x0(
+    prediction: Tensor, kind: Prediction, x: Tensor, signal: float | Tensor, noise: float | Tensor
+) -> Tensor:
+    """x0 from the network's output, with signal = sqrt(abar_t) and noise = sqrt(1 - abar_t).
+
+    epsilon: Ho et al. 2020; v: Salimans & Ho 2022, app. D.
+    """
+    if kind == "epsilon":
+        return (x - noise * prediction) / signal
+    if kind == "v":
+        return signal * x - noise * prediction
+    return prediction
+
+
+def apply_threshold(x0: Tensor, config: SamplerConfig) -> Tensor:
+    """Static: clip to [-1, 1]. Dynamic: Imagen (Saharia et al. 2022), section 2.3."""
+    if config.threshold == "none":
+        return x0
+    if config.threshold == "static":
+        return x0.clamp(-1, 1)
+    scale = torch.quantile(x0.flatten(1).abs(), config.dynamic_percentile, dim=1)
+    scale = scale.clamp(min=1.0).view(-1, *[1] * (x0.ndim - 1))
+    return x0.clamp(-scale, scale) / scale
+
+
+@torch.no_grad()
+def sample(
+    denoise: Denoiser,
+    schedule: NoiseSchedule,
+    kind: Prediction,
+    config: SamplerConfig,
+    draw_noise: Callable[[], Tensor],
+) -> Tensor:
+    """Run the reverse process; returns x0, float[N,C,H,W], about in [-1, 1].
+
+    `draw_noise` gives the next standard normal of the batch's shape: the start, then one a step
+    for the methods that add noise.
+    """
+    x = draw_noise()
+    steps = sampling_steps(schedule, config)
+    table = schedule.alphas_cumprod
+    solver = SecondOrderSolver()
+    for i, t in enumerate(steps):
+        abar_t = float(table[t])
+        abar_s = float(table[steps[i + 1]]) if i + 1 < len(steps) else 1.0
+        prediction, v = denoise(x, t)
+        x0 = predicted_x0(prediction, kind, x, sqrt(abar_t), sqrt(1 - abar_t))
+        x0 = x0 / schedule.input_scale
+        x0 = apply_threshold(x0, config) * schedule.input_scale
+        if abar_s == 1.0:  # what every method's update comes to after the last step
+            x = x0
+        elif config.method == "ddpm":
+            std = ddpm_deviation(config.gamma if v is None else (v + 1) / 2, abar_t, abar_s)
+            x = ddpm_mean(x, x0, abar_t, abar_s) + std * draw_noise()
+        elif config.method == "ddim":
+            x = ddim_step(x, x0, config.eta, abar_t, abar_s, draw_noise)
+        else:
+            x = solver.step(x, x0, abar_t, abar_s)
+    return x / schedule.input_scale
+
+
+def ddpm_mean(x: Tensor, x0: Tensor, abar_t: float, abar_s: float) -> Tensor:
+    """Mean of q(x_s | x_t, x0), Ho et al. 2020, eq. 7, between any two steps."""
+    alpha = abar_t / abar_s
+    return (sqrt(abar_s) * (1 - alpha) * x0 + sqrt(alpha) * (1 - abar_s) * x) / (1 - abar_t)
+
+
+def ddpm_deviation(gamma: float | Tensor, abar_t: float, abar_s: float) -> float | Tensor:
+    """exp(logvar / 2), logvar = gamma*log(beta) + (1 - gamma)*log(beta~).
+
+    gamma is a setting (0: lower bound, 1: upper bound), or what the network learned, one a pixel
+    (Nichol & Dhariwal 2021, eq. 15).
+    """
+    beta = 1 - abar_t / abar_s
+    beta_tilde = beta * (1 - abar_s) / (1 - abar_t)
+    log_deviation = (gamma * log(beta) + (1 - gamma) * log(beta_tilde)) / 2
+    return log_deviation.exp() if isinstance(log_deviation, Tensor) else exp(log_deviation)
+
+
+def ddim_step(
+    x: Tensor,
+    x0: Tensor,
+    eta: float,
+    abar_t: float,
+    abar_s: float,
+    draw_noise: Callable[[], Tensor],
+) -> Tensor:
+    """Song et al. 2021, eq. 12 and 16; eps is the one that belongs to the thresholded x0."""
+    eps = (x - sqrt(abar_t) * x0) / sqrt(1 - abar_t)
+    variance = eta**2 * (1 - abar_s) / (1 - abar_t) * (1 - abar_t / abar_s)
+    x = sqrt(abar_s) * x0 + sqrt(1 - abar_s - variance) * eps
+    return x + sqrt(variance) * draw_noise() if eta > 0 else x
+
+
+class SecondOrderSolver:
+    """DPM-Solver++(2M), Lu et al. 2022, algorithm 2; its first step is of first order."""
+
+    def __init__(self) -> None:
+        self._previous: tuple[Tensor, float] | None = None  # x0 and the log-SNR step before
+
+    def step(self, x: Tensor, x0: Tensor, abar_t: float, abar_s: float) -> Tensor:
+        """x at s from x at t and the estimates of x0 at t and, from memory, at the step before."""
+        h = _half_log_snr(abar_s) - _half_log_snr(abar_t)
+        estimate = x0
+        if self._previous is not None:
+            x0_before, h_before = self._previous
+            estimate = x0 + (x0 - x0_before) * (h / (2 * h_before))
+        self._previous = (x0, h)
+        return sqrt((1 - abar_s) / (1 - abar_t)) * x - sqrt(abar_s) * expm1(-h) * estimate
+
+
+def _half_log_snr(abar: float) -> float:
+    return 0.5 * (log(abar) - log1p(-abar))

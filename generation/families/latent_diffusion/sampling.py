@@ -1,0 +1,102 @@
+"""Sampling class-conditional latent diffusion (Rombach et al. 2022): LDM-4 on ImageNet.
+
+As in the paper's code: the class is the one token the U-Net looks at, the null class the last one;
+the VQ decoder quantises a latent before it decodes it; noise falls along their schedule. Where it
+differs: steps are spread from T - 1 to 0, the noisiest included (the paper's code starts at 997 of
+999 with 250 steps), and each image's noise comes from its own seed.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from generation.diffusion.noise import ahead_of_need, image_noise
+from generation.diffusion.sampler import Denoiser, sample
+from generation.diffusion.sampler_config import SamplerConfig
+from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
+from generation.families import ImageBatch, Screened
+from generation.families.adm.converter import Heads
+from generation.families.latent_diffusion.converter import convert_latent_diffusion
+from generation.networks.placement import Placement
+from generation.pretrained.components import (
+    decode_latents,
+    require_first_stage,
+    require_labels,
+    to_uint8,
+)
+from generation.pretrained.source_files import read_tensors
+from release.errors import UserError
+
+# What the tensors of cin256-v2 do not tell, as its published configuration has it.
+HEADS = Heads(count=1)
+SCHEDULE = ScheduleConfig(name="scaled-linear", num_steps=1000, beta_start=0.0015, beta_end=0.0195)
+
+
+class LatentDiffusion:
+    """Samples the U-Net and decodes its latents."""
+
+    def __init__(self, file: Path, placement: Placement) -> None:
+        self._file = file
+        self._placement = placement
+        self._schedule = NoiseSchedule(SCHEDULE)
+        networks = convert_latent_diffusion(read_tensors(file), HEADS, self._schedule, str(file))
+        self._classes = networks.classes.to(placement.device)
+        self._unet = placement.place(networks.unet)
+        # bfloat16's steps are wider than a pixel's: decode in float32
+        self._vae = networks.autoencoder.to(placement.device)
+
+    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
+        """uint8[N,H,W,3]; UserError for labels, parents or settings that do not fit."""
+        self._check(batch, settings)
+        device, config = self._placement.device, self._unet.config
+        labels = torch.tensor(list(batch.labels), device=device)
+        shape = (config.in_channels, config.sample_size, config.sample_size)
+        denoise = guided_denoiser(
+            self._unet, self._classes, labels, settings.guidance, self._placement.dtype
+        )
+        with torch.inference_mode(), ahead_of_need(image_noise(batch.seeds, shape)) as noise:
+            x0 = sample(
+                denoise,
+                self._schedule,
+                "epsilon",
+                settings,
+                lambda: torch.from_numpy(noise()).to(device),
+            )
+            return to_uint8(decode_latents(self._vae, x0))
+
+    def _check(self, batch: ImageBatch, settings: SamplerConfig) -> None:
+        require_first_stage(batch, self._file)
+        require_labels(batch, len(self._classes) - 1, self._file)
+        if settings.threshold != "none":
+            raise UserError(
+                f"{self._file} samples latents, which have no bounds to clip to: "
+                'its sampler needs threshold = "none"'
+            )
+        if settings.noise_augmentation != 0:
+            raise UserError(f"{self._file} was trained without noise_augmentation: leave it 0")
+
+
+def guided_denoiser(
+    unet: Any, classes: Tensor, labels: Tensor, guidance: float, dtype: torch.dtype
+) -> Denoiser:
+    """Bind labels int64[N] and guidance w: uncond + w * (cond - uncond), both halves as one batch.
+
+    classes float[C + 1, D], the null class last. w = 1 runs the conditional half alone.
+    """
+    n = len(labels)
+    both = guidance != 1
+    rows = torch.cat([labels, torch.full_like(labels, len(classes) - 1)]) if both else labels
+    context = classes[rows][:, None].to(dtype)  # [N or 2N, 1, D]
+
+    def denoise(x: Tensor, t: int) -> tuple[Tensor, None]:
+        inputs = (torch.cat([x, x]) if both else x).to(dtype, memory_format=torch.channels_last)
+        times = torch.full((len(rows),), t, device=x.device)
+        out = unet(inputs, times, context, return_dict=False)[0].to(x.dtype)
+        if not both:
+            return out, None
+        return out[n:] + guidance * (out[:n] - out[n:]), None
+
+    return denoise

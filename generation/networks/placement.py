@@ -1,0 +1,98 @@
+"""Where a stage's networks run and in what precision: one answer for every generator."""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from generation.networks.finite import require_finite
+from release.errors import UserError, shortened
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """device, the networks' dtype, and whether they run compiled for their one fixed shape."""
+
+    device: str
+    dtype: torch.dtype
+    compile: bool = False
+
+    def place(self, network: Network, dtype: torch.dtype | None = None) -> Network:
+        """`network` ready to run, in `dtype` if it needs another one: frozen, channels_last."""
+        network.eval().requires_grad_(False)
+        network.to(self.device)
+        wanted = dtype or self.dtype
+        if next(network.parameters()).dtype != wanted:  # diffusers warns of any cast, needed or not
+            network.to(wanted)
+        return self.arrange(network)
+
+    def arrange(self, network: Network) -> Network:
+        """`network`, which is on its device in its dtype, in channels_last; compiled if wanted.
+
+        UserError for weights that are not finite.
+        """
+        require_finite(network.state_dict().items(), type(network).__name__)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.compile:
+            if self.device == "cpu":
+                _freeze_weights()
+                network.apply(_by_convolution)
+            network.compile(dynamic=False)
+        return network
+
+
+def chosen_device(name: str) -> str:
+    """The torch device of that name; "auto": a GPU if there is one, else the CPU.
+
+    UserError for a device that this machine has not.
+    """
+    gpus = ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    known = ["cpu", *(gpus if torch.cuda.is_available() else [])]
+    if torch.backends.mps.is_available():
+        known.append("mps")
+    if name == "auto":
+        return "cuda" if "cuda" in known else "cpu"
+    if name not in known:
+        raise UserError(
+            f"--device {shortened(name)!r}: torch has no such device here; known: auto, "
+            f"{', '.join(known)}"
+        )
+    return name
+
+
+def best_placement(compiled: bool) -> Placement:
+    """bfloat16 on the GPU if there is one, else float32 on the CPU."""
+    if torch.cuda.is_available():
+        return Placement("cuda", torch.bfloat16, compiled)
+    return Placement("cpu", torch.float32, compiled)
+
+
+class _PointwiseLinear(nn.Linear):
+    """A linear layer whose products a convolution of kernel 1 computes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.reshape(1, -1, 1, self.in_features).permute(0, 3, 1, 2)
+        out = F.conv2d(rows, self.weight[:, :, None, None], self.bias)
+        return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], self.out_features)
+
+
+def _by_convolution(module: nn.Module) -> None:
+    """Linear layers in float32 are MKL's, which leaves half of an AMD processor's vector units
+    idle; convolutions are oneDNN's, which does not, and takes what follows them along."""
+    if type(module) is nn.Linear:
+        module.__class__ = _PointwiseLinear
+
+
+def _freeze_weights() -> None:
+    """Have weights laid out for the CPU's convolutions once, not in every call.
+
+    For the whole process: as an option of `compile` it comes too late. The tracer must know of it,
+    or it hands weights in as arguments, which cannot be frozen.
+    """
+    from torch._inductor import config
+
+    config.freezing = True

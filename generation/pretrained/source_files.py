@@ -1,0 +1,77 @@
+"""Checkpoints that are one file in their authors' layout: found, read without running code."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+
+from generation.pretrained.downloads import model_cache
+from release.errors import UserError
+from release.files.checked_files import STATE_ERRORS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def locate_file(checkpoint: str, source: str) -> Path:
+    """The file named, or the one of that name in the model cache; UserError says where to get it.
+
+    source: where its authors offer it, in words.
+    """
+    named, cached = Path(checkpoint), model_cache() / Path(checkpoint).name
+    for file in (named, cached):
+        if file.is_file():
+            return file
+    raise UserError(
+        f"{checkpoint} is not on this machine: download it from {source} and put it at {cached}, "
+        "or name the file as the stage's checkpoint; `--recipe fashion-mnist` needs no download"
+    )
+
+
+def read_tensors(file: Path) -> "dict[str, Tensor]":
+    """The tensors of a .safetensors file or of a pickle, read as weights alone.
+
+    A training checkpoint's `state_dict` is taken; what else its pickle names (callbacks, an
+    optimiser's state) becomes inert placeholders, and no code of it runs. Raises UserError if the
+    state dict holds anything but tensors.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        with torch.serialization.safe_globals(_placeholders(file)):
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except (*STATE_ERRORS, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{file} cannot be read as weights alone ({reason}): give its tensors as a "
+            ".safetensors file"
+        ) from None
+    if isinstance(content, dict):
+        content = content.get("state_dict", content)
+    if not isinstance(content, dict) or not all(torch.is_tensor(v) for v in content.values()):
+        raise UserError(f"{file} holds no state dict: give the checkpoint as its authors saved it")
+    return content
+
+
+class Placeholder:
+    """Stands for an object of a class that a checkpoint names and nobody here needs."""
+
+    def __new__(cls, *_: object) -> "Placeholder":
+        return super().__new__(cls)
+
+    def __setstate__(self, _: object) -> None: ...
+
+
+def _placeholders(file: Path) -> list[Any]:
+    """For every class or function that torch would not load as weights, one that does nothing."""
+    from torch.serialization import get_unsafe_globals_in_checkpoint
+
+    try:
+        names = get_unsafe_globals_in_checkpoint(file)
+    except ValueError:  # torch's layout before 1.6, which it cannot look through
+        return []
+    # a class each: torch keeps the allowed ones by their last name
+    return [(type("Placeholder", (Placeholder,), {}), name) for name in names]

@@ -1,0 +1,33 @@
+"""Whether images are in colour, so that a stage's channels follow its data."""
+
+import numpy as np
+
+from generation.training.recipe import TrainingRecipe
+from release.errors import UserError
+
+BLOCK = 4096  # images compared at once: a mask of all would take a third of their memory again
+
+
+def images_in_colour(images: np.ndarray) -> int:
+    """How many of uint8[N,H,W,3] have a pixel whose red, green and blue are not equal."""
+    blocks = (images[i : i + BLOCK] for i in range(0, len(images), BLOCK))
+    return sum(int((block != block[..., :1]).any(axis=(1, 2, 3)).sum()) for block in blocks)
+
+
+def with_channels_of(recipe: TrainingRecipe, images: np.ndarray, source: str) -> TrainingRecipe:
+    """The recipe with the data's channels where it names none.
+
+    UserError for a grey stage on images in colour: it would lose their colour in silence.
+    """
+    wanted = recipe.stage.channels
+    if wanted == 3:
+        return recipe
+    coloured = images_in_colour(images)
+    if wanted is None:
+        return recipe.with_channels(3 if coloured else 1)
+    if coloured:
+        raise UserError(
+            f"{coloured} of the {len(images)} images of {source} are in colour, which the recipe's "
+            "[stage] with channels = 1 would lose: set channels = 3, or leave channels out"
+        )
+    return recipe

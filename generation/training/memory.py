@@ -1,0 +1,128 @@
+"""What a training needs of memory, before any of it is taken, and what there is."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+from torch import Tensor
+
+from generation.families.pixel_unet.network import PixelUNet
+from generation.training.network_shape import REFUSALS, bad_network, planned_network
+from generation.training.recipe import TrainingRecipe
+from release.errors import UserError
+
+GB = 1e9
+FLOAT = 4  # bytes: weights, gradients, averages and moments are float32 in every precision
+MOMENTS = {"adam": 2, "adafactor": 0}  # adafactor's rows and columns are next to nothing
+CGROUPS = Path("/sys/fs/cgroup")
+LIMITS = (  # of versions 2 and 1: folder, limit, what is taken, and what of that is file cache
+    ("", "memory.max", "memory.current", "inactive_file"),
+    ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+UNLIMITED = 1 << 60  # cgroups of version 1 say "none" as a number about as large as fits
+
+
+@dataclass(frozen=True)
+class TrainingMemory:
+    """Bytes on one device. fixed: weights, gradients, averages, moments. activations: what the
+    backward pass needs of the images that are seen at once."""
+
+    parameters: int
+    fixed: int
+    activations: int
+    images: int
+
+    @property
+    def total(self) -> int:
+        return self.fixed + self.activations
+
+    def __str__(self) -> str:
+        return (
+            f"{self.parameters / 1e6:,.1f} M parameters; training takes about "
+            f"{self.total / GB:,.2f} GB: {self.fixed / GB:,.2f} for weights, gradients, average "
+            f"and optimiser, {self.activations / GB:,.2f} for {self.images} images at once"
+        )
+
+
+def training_memory(
+    recipe: TrainingRecipe, texts: tuple[str, ...], processes: int
+) -> TrainingMemory:
+    """Of each of `processes`; UserError for a [network] that cannot be, or not see its images."""
+    network = planned_network(recipe, texts)
+    config = recipe.training
+    images = config.batch // (processes * config.accumulation)
+    copies = 3 + MOMENTS[config.optimizer] + (processes > 1)  # buckets of gradients to share
+    try:
+        activations = _saved_for_backward(network, images)
+    except REFUSALS as error:
+        raise bad_network(recipe, error) from None
+    if config.precision != "no":
+        activations //= 2
+    parameters = sum(p.numel() for p in network.parameters())
+    return TrainingMemory(parameters, copies * parameters * FLOAT, activations, images)
+
+
+def require_memory(needed: TrainingMemory, device: torch.device) -> None:
+    """UserError if it does not fit in what is free on the GPU, or on this host for all of them."""
+    if device.type == "cuda":
+        free, sharing = torch.cuda.mem_get_info(device)[0], 1
+    else:
+        free, sharing = memory_at_hand(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if needed.total * sharing > free:
+        of_each = f" in each of {sharing} processes" if sharing > 1 else ""
+        raise UserError(
+            f"{needed}{of_each}, and {free / GB:,.2f} GB are free: make the recipe's [network] "
+            "narrower, its batch smaller, or its accumulation larger"
+        )
+
+
+def memory_at_hand(root: Path = CGROUPS) -> int:
+    """Bytes this process may still take: free memory, or less where a control group says so."""
+    free = int(psutil.virtual_memory().available)
+    for folder, limit, used, cache in LIMITS:
+        allowed = _number(root / folder / limit)
+        if allowed is not None and allowed < UNLIMITED:
+            reclaimable = _statistic(root / folder / "memory.stat", cache)
+            taken = _number(root / folder / used) or 0
+            free = min(free, max(0, allowed - taken + reclaimable))
+    return free
+
+
+def _number(path: Path) -> int | None:
+    """What the file says; None if there is none, or "max"."""
+    text = path.read_text().strip() if path.is_file() else ""
+    return int(text) if text.isdecimal() else None
+
+
+def _statistic(path: Path, name: str) -> int:
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return next((int(line.split()[1]) for line in lines if line.split()[:1] == [name]), 0)
+
+
+def _saved_for_backward(network: PixelUNet, images: int) -> int:
+    """Bytes of all tensors that the backward pass of `images` images keeps, weights aside."""
+    config = network.config
+    own = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage  # held, so that its address is its own
+        return tensor
+
+    def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.zeros(images, *shape, dtype=dtype, device="meta")
+
+    inputs = [
+        zeros(config.channels, config.resolution, config.resolution),
+        zeros(dtype=torch.int64),
+        zeros(dtype=torch.int64),
+    ]
+    if config.low_resolution is not None:
+        inputs += [zeros(config.channels, config.low_resolution, config.low_resolution), zeros()]
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        network(*inputs)
+    return sum(storage.nbytes() for storage in kept.values())

@@ -1,0 +1,106 @@
+"""The state of a training on disk: the last one, and the one before it.
+
+Each is a file as `torch.save` writes it, a ZIP archive, which carries a checksum of each part.
+"""
+
+import pickle
+import sys
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from release.errors import UserError
+from release.files.commit import write_stream_atomically
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+STATE_FILE = "state.pt"
+PREVIOUS_FILE = "state-previous.pt"
+DAMAGE = (  # what zipfile and torch raise for other files, for parts of one and for flipped bits
+    *(RuntimeError, EOFError, LookupError, TypeError, ValueError, AttributeError),
+    *(zipfile.BadZipFile, pickle.UnpicklingError),
+)
+
+
+class TrainingStates:
+    """What `folder` holds of a training's states. A kill or a full disk costs the last at most."""
+
+    def __init__(self, folder: Path) -> None:
+        self._last, self._previous = folder / STATE_FILE, folder / PREVIOUS_FILE
+        self._damaged = False
+
+    def write(self, content: dict[str, Any]) -> None:
+        """Durable when it returns. While it writes, the state before it is the one there is."""
+        if self._last.exists() and not self._damaged:
+            self._last.replace(self._previous)
+        write_stream_atomically(self._last, lambda stream: _save(content, stream))
+        self._damaged = False
+
+    def read(self) -> dict[str, Any] | None:
+        """The last state that is whole, None where there is none.
+
+        UserError, naming the files, if all there are is damaged.
+        """
+        found = [path for path in (self._last, self._previous) if path.is_file()]
+        complaints = []
+        for path in found:
+            try:
+                content = _load(path)
+            except DAMAGE as error:
+                complaints.append(f"{path} is cut or damaged ({first_line(error)})")
+                self._damaged = self._damaged or path == self._last
+                continue
+            for complaint in complaints:
+                print(f"{complaint}: going on from {path.name}", file=sys.stderr)
+            return content
+        if not found:
+            return None
+        raise UserError(
+            f"{'; '.join(complaints)}: no state is left to go on from; remove "
+            f"{' and '.join(path.name for path in found)} to train from the start"
+        )
+
+
+def first_line(error: Exception) -> str:
+    """What went wrong, in one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _load(path: Path) -> dict[str, Any]:
+    with zipfile.ZipFile(path) as archive:
+        wrong = archive.testzip()  # torch reads without a look at the checksums
+    if wrong is not None:
+        raise zipfile.BadZipFile(f"{wrong} does not fit its checksum")
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return content
+
+
+class _Sink:
+    """A stream that remembers why it took no more: torch's own error does not say it."""
+
+    def __init__(self, stream: "pa.NativeFile") -> None:
+        self._stream = stream
+        self.failure: OSError | None = None
+
+    def write(self, content: memoryview) -> int:
+        try:
+            return int(self._stream.write(content))
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+def _save(content: dict[str, Any], stream: "pa.NativeFile") -> None:
+    sink = _Sink(stream)
+    try:
+        torch.save(content, sink)  # type: ignore[arg-type]
+    except RuntimeError:
+        if sink.failure is None:
+            raise
+        raise sink.failure from None

@@ -1,0 +1,322 @@
+"""Every metric by name: the state it reads and the values it gives.
+
+To add one: write its state and value in a file of its own, and an entry here.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+
+from classifiers.training.statistics import around, student_interval
+from metrics.features.extractors import Extractor
+from metrics.features.image_lists import ImageSet
+from metrics.features.mergeable import BUCKETS, Groups
+from metrics.features.release_features import FeatureBlock
+from metrics.states.agreement import AgreementCounts, agreement_values, logit_columns
+from metrics.states.copies import QUANTILE, copy_values
+from metrics.states.diversity import vendi_score
+from metrics.states.frechet import (
+    IMAGES_PER_DIMENSION,
+    GaussianReference,
+    Moments,
+    StoredMoments,
+    bucket_moments,
+    extrapolation_refused,
+    frechet_bias,
+    frechet_infinity,
+    images_to_extrapolate,
+)
+from metrics.states.inception_score import ADM_CHUNK, SPLITS, InceptionScoreState, mean_score
+from metrics.states.intervals import Estimate, jackknife
+from metrics.states.kernel_distance import (
+    CMMD_SIGMA,
+    KID_BLOCK,
+    bucket_unit_moments,
+    cmmd,
+    kid_blocks,
+    kid_with_error,
+)
+from metrics.states.manifold import DENSITY_NEIGHBOURS, PRECISION_NEIGHBOURS, manifold_scores
+from metrics.states.per_class import CLASS_IMAGES, ClassReference, ClassState, class_values
+from metrics.states.sample import SAMPLE_IMAGES, Sample
+from release.classes.class_list import ClassEntry
+from release.errors import unknown_name
+
+DEFAULT_METRICS = "fd,is"
+HELD_OUT_SPLITS = ("test", "validation", "tuning")
+PER_CLASS = ("classes", "agreement")
+JACKKNIFE = {"interval": f"jackknife over {BUCKETS} buckets, 95%"}
+EXTRAPOLATED = {
+    "interval": f"jackknife over {BUCKETS} buckets of both sides, 95%",
+    "images_per_dimension": IMAGES_PER_DIMENSION,
+}
+
+Value = dict[str, Any]
+Values = dict[str, Value]
+
+
+@dataclass(frozen=True)
+class WholeSet:
+    """What a block's state needs to know of the set it belongs to.
+
+    keys uint64[n]: of all images, ascending; per_class int64[C]: how many each class has; sample:
+    how many make a sample; logit_columns int64[C]: the extractor's logit of each class, None where
+    it does not know them.
+    """
+
+    keys: np.ndarray
+    per_class: np.ndarray
+    sample: int
+    logit_columns: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class StateFamily:
+    """A kind of state that several metrics may read.
+
+    of_block: state of one block of features, given what is known of the whole set.
+    reference: type of what is kept on disk of a real split's state if metrics measure against it:
+    a dataclass of arrays and numbers. keep: that of a state. prepare: what metrics get of it.
+    """
+
+    of_block: Callable[[FeatureBlock, WholeSet], Any]
+    reference: type | None = None
+    keep: Callable[[Any], Any] = lambda state: state.total
+    prepare: Callable[[Any], Any] = lambda kept: kept
+
+
+@dataclass(frozen=True)
+class Metric:
+    """values: from the state of the images and, if measured against something, from that one's.
+
+    against: every real split, the nearest images of the real train split, or nothing.
+    needs: what of the extractor it reads besides its features.
+    """
+
+    family: str
+    values: Callable[..., Values]
+    against: Literal["references", "train", "nothing"] = "references"
+    needs: Literal["logits", "classes", "spatial"] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+FAMILIES = {
+    "moments": StateFamily(
+        lambda block, _: bucket_moments(block.features, block.keys),
+        reference=StoredMoments,
+        keep=StoredMoments.of,
+        prepare=lambda kept: GaussianReference.from_buckets(kept.buckets),
+    ),
+    "spatial_moments": StateFamily(
+        lambda block, _: bucket_moments(block.spatial, block.keys),
+        reference=StoredMoments,
+        keep=StoredMoments.of,
+        prepare=lambda kept: GaussianReference.from_buckets(kept.buckets),
+    ),
+    "unit_moments": StateFamily(
+        lambda block, _: bucket_unit_moments(block.features, block.keys), reference=Moments
+    ),
+    "sample": StateFamily(
+        lambda block, whole: Sample.of(block.keys, block.features, block.labels, whole.sample),
+        reference=Sample,
+    ),
+    "classes": StateFamily(
+        lambda block, whole: ClassState.of(
+            block.features, block.keys, block.labels, whole.per_class
+        ),
+        reference=ClassReference,
+    ),
+    "scores": StateFamily(
+        lambda block, whole: InceptionScoreState.from_logits(block.logits, block.keys, whole.keys)
+    ),
+    "agreement": StateFamily(
+        lambda block, whole: AgreementCounts.from_logits(
+            block.logits, block.labels, whole.logit_columns
+        )
+    ),
+}
+
+
+def frechet_values(images: Groups[Moments], target: GaussianReference, name: str = "fd") -> Values:
+    """fd: squared distance, 0 is best; fd_infinity: between infinitely many images of both sides.
+
+    bias: by how much so few images overstate the distance to a reference of their own distribution
+    (see frechet_bias). With too few images for the dimensions neither is given: infinity_refused
+    says why.
+    """
+    estimate = jackknife(images, target.distance)
+    value = _value(estimate, lower=0.0)
+    del value["extrapolated"]  # over one side alone
+    if estimate.n >= images_to_extrapolate(len(target.mean)):
+        value["bias"] = frechet_bias(images.total, estimate.n)
+    if reason := extrapolation_refused(estimate.n, target):
+        return {name: value | {"infinity_refused": reason}}
+    found = frechet_infinity(images, estimate, target)
+    infinity = {
+        "value": found.value,
+        "n": found.n,
+        "interval": found.interval,
+        "settings": EXTRAPOLATED,
+    }
+    return {name: value, f"{name}_infinity": infinity}
+
+
+def inception_score_values(images: InceptionScoreState) -> Values:
+    """inception_score over all images together; mean and std of splits; the ADM evaluator's."""
+    estimate = jackknife(images.buckets, lambda sums: sums.value)
+    whole = _value(estimate, lower=1.0)
+    values = {"inception_score": whole}
+    for name, groups in (("splits", images.splits), ("adm", images.chunks)):
+        mean, std = mean_score(groups)
+        g = len(groups.by_key)
+        values[f"inception_score_{name}"] = {
+            "value": mean,
+            "n": estimate.n,
+            "std": std,
+            # of the mean of g groups; one group is the whole set
+            "interval": around(mean, std / (g - 1) ** 0.5, g) if g > 1 else whole["interval"],
+        }
+    return values
+
+
+def kid_values(images: Sample, reference: Sample) -> Values:
+    """kid: mean over blocks of a sample of both sets, 0 is best, unbiased."""
+    n = min(images.n, reference.n)
+    blocks = kid_blocks(images.features, reference.features)
+    value, interval = float(blocks.mean()), student_interval(blocks)
+    if len(blocks) == 1:
+        value, error = kid_with_error(images.features[:n], reference.features[:n])
+        interval = None if error is None else around(value, error, n)
+    return {"kid": {"value": value, "n": n, "interval": interval}}
+
+
+def cmmd_values(images: Groups[Moments], reference: Moments) -> Values:
+    """cmmd: 0 is best; the published one is on CLIP features."""
+    return {"cmmd": _value(jackknife(images, lambda m: cmmd(m, reference)), lower=0.0)}
+
+
+def vendi_values(images: Groups[Moments]) -> Values:
+    """vendi: the effective number of different images."""
+    return {"vendi": _value(jackknife(images, vendi_score), lower=1.0)}
+
+
+def manifold_values(images: Sample, reference: Sample) -> Values:
+    """precision, recall, density, coverage: of samples of both sets."""
+    scores = manifold_scores(images.features, reference.features)
+    n = min(images.n, reference.n)
+    return {
+        name: {
+            "value": score.value,
+            "n": images.n,
+            "interval": around(score.value, score.error, n) if n > 1 else None,
+        }
+        for name, score in vars(scores).items()
+    }
+
+
+def _value(estimate: Estimate, lower: float) -> Value:
+    interval = estimate.interval and [max(lower, end) for end in estimate.interval]
+    return {
+        "value": estimate.value,
+        "n": estimate.n,
+        "interval": interval,
+        "extrapolated": estimate.extrapolated,
+    }
+
+
+SAMPLED = {"sample": SAMPLE_IMAGES, "interval": "mean over blocks or images, 95%"}
+METRICS = {
+    "fd": Metric("moments", frechet_values, settings=JACKKNIFE),
+    "sfid": Metric(
+        "spatial_moments",
+        partial(frechet_values, name="sfid"),
+        needs="spatial",
+        settings=JACKKNIFE,
+    ),
+    "kid": Metric("sample", kid_values, settings=SAMPLED | {"block": KID_BLOCK}),
+    "cmmd": Metric("unit_moments", cmmd_values, settings=JACKKNIFE | {"sigma": CMMD_SIGMA}),
+    "prdc": Metric(
+        "sample",
+        manifold_values,
+        settings=SAMPLED
+        | {"neighbours": PRECISION_NEIGHBOURS, "density_neighbours": DENSITY_NEIGHBOURS},
+    ),
+    "vendi": Metric("unit_moments", vendi_values, against="nothing", settings=JACKKNIFE),
+    "is": Metric(
+        "scores",
+        inception_score_values,
+        against="nothing",
+        needs="logits",
+        settings=JACKKNIFE | {"splits": SPLITS, "adm_chunk": ADM_CHUNK},
+    ),
+    "copies": Metric(
+        "sample",
+        copy_values,
+        against="train",
+        settings=SAMPLED | {"quantile": QUANTILE},
+    ),
+    "agreement": Metric("agreement", agreement_values, against="nothing", needs="classes"),
+    "classes": Metric(
+        "classes",
+        class_values,
+        settings={"sample_per_class": CLASS_IMAGES, "interval": "mean over classes, 95%"},
+    ),
+}
+
+
+NEEDS = {
+    "logits": "class logits",
+    "spatial": "spatial features (inception-v3)",
+    "classes": "logits of this release's classes (classifier@FILE)",
+}
+
+
+def is_possible(metric: Metric, extractor: Extractor, classes: Sequence[ClassEntry]) -> bool:
+    """Whether the extractor gives what the metric reads, for a release of these classes."""
+    if metric.needs == "classes":
+        return logit_columns(extractor.classes, [entry.wnid for entry in classes]) is not None
+    return metric.needs is None or getattr(extractor.sample, metric.needs).shape[1] > 0
+
+
+def references_needed(metrics: Iterable[Metric], references: Sequence[ImageSet]) -> list[ImageSet]:
+    """Those of the real splits that these metrics read."""
+    kinds = {metric.against for metric in metrics}
+    if "references" in kinds:
+        return list(references)
+    if "train" not in kinds:
+        return []
+    return [r for r in (train_split(references), held_out_split(references)) if r is not None]
+
+
+def train_split(references: Iterable[ImageSet]) -> ImageSet | None:
+    """What a generator may have copied from."""
+    return next((r for r in references if r.split == "train"), None)
+
+
+def held_out_split(references: Iterable[ImageSet]) -> ImageSet | None:
+    """Real images that none was copied from."""
+    return next((r for r in references if r.split in HELD_OUT_SPLITS), None)
+
+
+def parse_metrics(names: str) -> dict[str, Metric]:
+    """The metrics of a comma-separated list, or of "all"; raises UserError for an unknown one."""
+    if names == "all":
+        return dict(METRICS)
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    for name in wanted or [names]:
+        if name not in METRICS:
+            raise unknown_name("metric", name, [*METRICS, "all"])
+    return {name: METRICS[name] for name in dict.fromkeys(wanted)}
+
+
+def choose_metrics(
+    names: str, per_class: bool, extractor: Extractor, classes: Sequence[ClassEntry]
+) -> dict[str, Metric]:
+    """Those named; "all" and `per_class` mean those that this extractor makes possible."""
+    wanted = parse_metrics(names)
+    hoped = METRICS if names == "all" else {n: METRICS[n] for n in PER_CLASS if per_class}
+    named = {} if names == "all" else wanted
+    return named | {n: m for n, m in hoped.items() if is_possible(m, extractor, classes)}

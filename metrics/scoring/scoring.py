@@ -1,0 +1,281 @@
+"""Scores of releases against every split of a real one: features → states → values → Result."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from io import BytesIO
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from metrics.features.checked_files import find_checked, write_checked
+from metrics.features.extractors import Extractor
+from metrics.features.feature_cache import FeatureCache
+from metrics.features.image_lists import ImageSet, read_image_list
+from metrics.features.release_features import extract_shard, iterate_features
+from metrics.scoring.metric_list import (
+    FAMILIES,
+    NEEDS,
+    Metric,
+    Values,
+    WholeSet,
+    held_out_split,
+    is_possible,
+    references_needed,
+    train_split,
+)
+from metrics.scoring.reference_files import ReferenceFile
+from metrics.states.agreement import logit_columns
+from metrics.states.copies import Nearest, name_pairs, nearest_images
+from metrics.states.sample import SAMPLE_IMAGES, Sample
+from release.classes.class_list import same_classes
+from release.errors import UserError
+from release.files.commit import canonical_json, sha256_text
+from release.layout.image_sets import images_sha256
+from release.results.result import Result, environment
+
+STATE_LAYOUT = 3  # of the states on disk: raised when their fields change
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """What the releases scored in one command share.
+
+    sample: images a set that metrics on pairs of images read. files: statistics of other tools.
+    """
+
+    extractor: Extractor
+    metrics: Mapping[str, Metric]
+    cache: Path
+    on_images: Callable[[int], None] = lambda _: None
+    sample: int = SAMPLE_IMAGES
+    files: Sequence[ReferenceFile] = ()
+    _references: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _identities: dict[str, str] = field(default_factory=dict)
+
+    def require_possible(self, subject: ImageSet, references: Sequence[ImageSet]) -> None:
+        """UserError, before any feature is there, for what cannot be scored or compared."""
+        for reference in references:
+            _require_same_classes(subject, reference)
+        for name, metric in self.metrics.items():
+            if not is_possible(metric, self.extractor, subject.manifest.classes):
+                raise UserError(
+                    f"metric {name!r} needs {NEEDS[metric.needs or 'logits']}; "
+                    f"{self.extractor.protocol.extractor} has none"
+                )
+        for file in self.files:
+            dimensions = self.extractor.sample.features.shape[1]
+            file.require_features(self.extractor.protocol.sha256, dimensions)
+
+    def score(self, subject: ImageSet, references: Sequence[ImageSet]) -> Result:
+        """The values of `subject`; a reference that is the subject itself is left out."""
+        self.require_possible(subject, references)
+        needed = references_needed(self.metrics.values(), references)
+        images = self._pass(subject, _families(self.metrics.values()))
+        others = [r for r in needed if r.identity != subject.identity]
+        values: Values = {}
+        for name, metric in self.metrics.items():
+            state = images[metric.family]
+            found = {
+                "nothing": lambda m=metric, s=state: m.values(s),
+                "references": lambda m=metric, s=state: self._against_all(m, s, others),
+                "train": lambda m=metric, s=state: self._against_train(m, s, subject, others),
+            }[metric.against]()
+            settings = {"metric": name, "settings": self._settings(metric)}
+            values |= {key: settings | value for key, value in found.items()}
+        return self._result(subject, needed, _with_class_names(values, subject))
+
+    def _settings(self, metric: Metric) -> dict[str, Any]:
+        return metric.settings | ({"sample": self.sample} if "sample" in metric.settings else {})
+
+    def _against_all(self, metric: Metric, state: Any, references: Sequence[ImageSet]) -> Values:
+        values: Values = {}
+        for reference in references:
+            target = self.reference_states(reference)[metric.family]
+            found = metric.values(state, target)
+            extra = {"reference_n": int(target.n), "reference_sha256": self._images(reference)}
+            values |= {f"{key}_{reference.split}": v | extra for key, v in found.items()}
+        for file in self.files:
+            if metric.family in file.states:
+                found = metric.values(state, file.states[metric.family])
+                source = {"reference_n": file.n, "reference_sha256": file.sha256}
+                values |= {f"{key}_{file.name}": v | source for key, v in found.items()}
+        return values
+
+    def _against_train(
+        self, metric: Metric, state: Sample, subject: ImageSet, references: Sequence[ImageSet]
+    ) -> Values:
+        train, held_out = train_split(references), held_out_split(references)
+        if train is None:
+            return {}  # nothing to have copied from
+        nearest = nearest_images(state, iterate_features(train, self.extractor, self.cache))
+        calibration = held_out and self._held_out_nearest(held_out, train)
+        values = metric.values(state, nearest, calibration)
+        values["nearest"]["pairs"] = name_pairs(
+            values["nearest"]["pairs"], subject, train, self.cache
+        )
+        extra = {
+            "reference_n": train.count(self.cache),
+            "reference_sha256": self._images(train),
+        }
+        return {f"{key}_train": value | extra for key, value in values.items()}
+
+    def _held_out_nearest(self, held_out: ImageSet, train: ImageSet) -> Nearest:
+        name = self._state_name(held_out, f"nearest in {_files(train)}")
+        path = find_checked(self._states, name, ".npz")
+        if path is None:
+            sample = self.reference_states(held_out)["sample"]
+            blocks = iterate_features(train, self.extractor, self.cache)
+            path = self._save_state(name, nearest_images(sample, blocks))
+        return cast(Nearest, _load_state(path, Nearest))
+
+    def reference_states(self, reference: ImageSet) -> dict[str, Any]:
+        """What metrics measure against, by family: once per content and protocol, on disk."""
+        if reference.label not in self._references:
+            wanted = _families(m for m in self.metrics.values() if m.against != "nothing")
+            names = {family: self._state_name(reference, family) for family in wanted}
+            paths = {f: find_checked(self._states, name, ".npz") for f, name in names.items()}
+            new = [family for family, path in paths.items() if path is None]
+            if new:
+                for family, state in self._pass(reference, new).items():
+                    paths[family] = self._save_state(names[family], FAMILIES[family].keep(state))
+            else:
+                self.on_images(reference.count(self.cache))
+            self._references[reference.label] = {
+                family: FAMILIES[family].prepare(_load_state(path, FAMILIES[family].reference))
+                for family, path in paths.items()
+            }
+        return self._references[reference.label]
+
+    @property
+    def _states(self) -> Path:
+        return self.cache / "references"
+
+    def _save_state(self, name: str, state: Any) -> Path:
+        content = BytesIO()
+        np.savez(content, **{f.name: getattr(state, f.name) for f in fields(state)})
+        return write_checked(self._states, name, ".npz", content.getvalue())
+
+    def _state_name(self, reference: ImageSet, state: str) -> str:
+        """Hash of all that decides the state: the very files, since images' ids are in it."""
+        facts = {
+            "files": _files(reference),
+            "split": reference.split,
+            "classes": [entry.wnid for entry in reference.manifest.classes],
+            "protocol": self.extractor.protocol.sha256,
+            "state": state,
+            "sample": self.sample,
+            "layout": STATE_LAYOUT,
+        }
+        return sha256_text(canonical_json(facts))
+
+    def _images(self, reference: ImageSet) -> str:
+        """Identity of the images of a split that was read, by their pixels and classes."""
+        if reference.label not in self._identities:
+            features = FeatureCache(self.cache, self.extractor.protocol)
+            classes = reference.manifest.classes
+            pixels: list[bytes] = []
+            class_ids: list[str] = []
+            for shard in reference.shards():
+                images = read_image_list(reference, shard, self.cache)
+                extract_shard(reference, shard, self.extractor, features)  # if they were lost
+                pixels += features.pixels(images.sha256)
+                class_ids += [classes[label].wnid for label in images.labels]
+            self._identities[reference.label] = images_sha256(pixels, class_ids)
+        return self._identities[reference.label]
+
+    def _pass(self, image_set: ImageSet, families: Sequence[str]) -> dict[str, Any]:
+        """One pass over the images: a state of each family, merged in plan order."""
+        classes = [entry.wnid for entry in image_set.manifest.classes]
+        whole = WholeSet(
+            keys=image_set.sorted_keys(self.cache),
+            per_class=image_set.count_per_class(self.cache),
+            sample=self.sample,
+            logit_columns=logit_columns(self.extractor.classes, classes),
+        )
+        merged: dict[str, Any] = {}
+        for block in iterate_features(image_set, self.extractor, self.cache, self.on_images):
+            for name in families:
+                state = FAMILIES[name].of_block(block, whole)
+                merged[name] = merged[name].merge(state) if name in merged else state
+        if not merged:
+            raise UserError(f"{image_set.label} holds no images")
+        return merged
+
+    def _result(self, subject: ImageSet, needed: Sequence[ImageSet], values: Values) -> Result:
+        return Result(
+            kind="scores",
+            dataset=subject.manifest.dataset,
+            subject=subject.identity
+            | {
+                "images": subject.count(self.cache),
+                "kind": subject.manifest.kind,
+                "regime": subject.manifest.regime,
+            },
+            protocol={"features": asdict(self.extractor.protocol), "precision": "float32"},
+            reference=self._reference(needed)
+            | ({"files": {f.name: f.sha256 for f in self.files}} if self.files else {}),
+            values=values,
+            environment=environment(),
+        )
+
+    def _reference(self, needed: Sequence[ImageSet]) -> dict[str, Any]:
+        """What was measured against; content_sha256 is of the images alone, see images_sha256."""
+        if not needed:
+            return {}
+        images = {r.split: self._images(r) for r in needed}
+        return {
+            "name": needed[0].manifest.name,
+            "config": needed[0].config,
+            "content_sha256": sha256_text(canonical_json(images)),
+            "n": {r.split: r.count(self.cache) for r in needed},
+        }
+
+
+def _with_class_names(values: Values, subject: ImageSet) -> Values:
+    """Rows of per_class begin with the class's id and name in place of its label."""
+    classes = subject.manifest.classes
+    for value in values.values():
+        if "per_class" in value:
+            value["per_class"] = [
+                {"wnid": classes[row["label"]].wnid, "name": classes[row["label"]].name}
+                | {key: item for key, item in row.items() if key != "label"}
+                for row in value["per_class"]
+            ]
+    return values
+
+
+def _families(metrics: Iterable[Metric]) -> list[str]:
+    return sorted({metric.family for metric in metrics})
+
+
+def _files(image_set: ImageSet) -> list[str]:
+    return [shard.sha256 for shard in image_set.shards()]
+
+
+def _load_state(path: Path | None, kind: type | None) -> Any:
+    if kind is None or path is None:
+        raise ValueError(f"{path}: no metric measures against this state")
+    with np.load(path) as stored:
+        return kind(**{name: stored[name][()] for name in stored.files})
+
+
+def _require_same_classes(subject: ImageSet, reference: ImageSet) -> None:
+    ours, theirs = subject.manifest, reference.manifest
+    if ours.dataset != theirs.dataset or not same_classes(ours.classes, theirs.classes):
+        raise UserError(
+            f"{ours.name} has the classes of {ours.dataset}, {theirs.name} those of "
+            f"{theirs.dataset}{_first_difference(subject, reference)}: a distance between them "
+            "would compare class lists"
+        )
+
+
+def _first_difference(subject: ImageSet, reference: ImageSet) -> str:
+    """By wnid, as " (class 3 is 'a' in one, 'b' in the other)"."""
+    pairs = zip_longest(subject.manifest.classes, reference.manifest.classes)
+    for label, (ours, theirs) in enumerate(pairs):
+        names = [entry.wnid if entry else None for entry in (ours, theirs)]
+        if names[0] != names[1]:
+            return f" (class {label} is {names[0]!r} in one, {names[1]!r} in the other)"
+    return ""

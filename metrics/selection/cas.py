@@ -1,0 +1,198 @@
+"""CAS of points: classifiers trained on their releases, tested on the tuning images.
+
+OUT/cas/NAME                                       the point's release, made larger if asked
+OUT/results/NAME/cas-RECIPE-PER_CLASS-seedS.json   one classifier's result, its predictions beside
+OUT/results/NAME/cas-RECIPE-STAGEpx-PER_CLASS-seedS.json   of images that are not of its size
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from builder.builds.build import BuildPlan, plan_build
+from builder.builds.workshop import Workshop
+from classifiers.on_cluster.processes import Team, Training
+from classifiers.on_cluster.trainings import perform_trainings
+from classifiers.recipes.recipe import ClassifierRecipe
+from classifiers.study.plan import absolute
+from classifiers.training.statistics import student_interval
+from classifiers.training.task import Task
+from metrics.selection.selection import SPLIT, Point, Progress, Selection
+from release.errors import UserError
+from release.layout.manifest import ShardRecord
+from release.results.result import Result, read_result
+
+
+@dataclass(frozen=True)
+class CasSettings:
+    """Which classifier, on how many images of each class, with which seeds.
+
+    stage: resolution of the images, real and generated, that it is given; of another size than it
+    takes they are brought to it by its recipe's view.
+    """
+
+    classifier: ClassifierRecipe
+    per_class: int
+    seeds: tuple[int, ...]
+    stage: int
+
+    @property
+    def resized(self) -> bool:
+        """Whether the images are brought to the classifier's size."""
+        return self.stage != self.classifier.resolution
+
+    def protocol(self) -> dict[str, Any]:
+        """All that a CAS means: two of other protocols cannot be compared."""
+        found: dict[str, Any] = {
+            "classifier": self.classifier.name,
+            "settings": self.classifier.protocol(),
+            "per_class": self.per_class,
+            "seeds": list(self.seeds),
+        }
+        if self.resized:
+            view = self.classifier.view.model_dump(mode="json")
+            found["images"] = {"resolution": self.stage, "view": view}
+        return found
+
+    def path(self, selection: Selection, point: Point, seed: int) -> Path:
+        """Where the result of one seed stands."""
+        size = f"-{self.stage}px" if self.resized else ""
+        name = f"cas-{self.classifier.name}{size}-{self.per_class}-seed{seed}.json"
+        return selection.out / "results" / point.name / name
+
+    def trainings(self, selection: Selection, point: Point) -> list[Training]:
+        """Those of the point that have no result yet."""
+        release = absolute(str(selection.out / "cas" / point.name))
+        task = Task(
+            recipe=self.classifier,
+            train=(f"{release}:{self.stage}:train",),
+            test=f"{absolute(str(selection.real))}:{self.stage}:{SPLIT}",
+        )
+        done = self.read(selection, point)
+        return [
+            Training(task, seed, self.path(selection, point, seed).absolute())
+            for seed in self.seeds
+            if seed not in done
+        ]
+
+    def read(self, selection: Selection, point: Point) -> dict[int, Result]:
+        """The results there are, by seed; UserError if the classifier's recipe was changed."""
+        found = {}
+        for seed in self.seeds:
+            path = self.path(selection, point, seed)
+            if not path.is_file():
+                continue
+            found[seed] = read_result(path)
+            wanted = self.classifier.protocol()
+            if {k: found[seed].protocol.get(k) for k in wanted} != wanted:
+                raise UserError(
+                    f"{path} is of another classifier recipe {self.classifier.name!r}: give "
+                    "the recipe another name, or remove the file"
+                )
+        return found
+
+    def missing(self, selection: Selection, points: Sequence[Point]) -> list[Point]:
+        """The points that lack a seed."""
+        return [p for p in points if len(self.read(selection, p)) < len(self.seeds)]
+
+
+def cas_stage(selection: Selection, classifier: ClassifierRecipe, asked: int | None) -> int:
+    """Resolution of the images that a classifier is given: as asked, else of its own size.
+
+    Where the chain does not go on to that size: of the stage in question. UserError for a size
+    that it does not go on to.
+    """
+    known = [s.resolution for s in selection.recipe.stages if s.resolution >= selection.resolution]
+    if asked is None:
+        size = classifier.resolution
+        return size if size in known else selection.resolution
+    if asked not in known:
+        raise UserError(
+            f"--cas-stage {asked}: from stage {selection.resolution} on, recipe "
+            f"{selection.recipe.name} makes {', '.join(map(str, known))} px"
+        )
+    return asked
+
+
+def plan_cas(selection: Selection, point: Point, cas: CasSettings) -> BuildPlan:
+    """Of the release that the classifier of `point` learns from."""
+    chain = point.recipe.chain(cas.stage)
+    folder = selection.out / "cas" / point.name
+    return plan_build(point.recipe, chain, selection.classes, cas.per_class, folder)
+
+
+def build_cas_releases(
+    selection: Selection,
+    shop: Workshop,
+    points: Sequence[Point],
+    cas: CasSettings,
+    on_done: Callable[[ShardRecord], None],
+) -> None:
+    """Make them, taking over every shard that the points or their parent already have."""
+    if not points:
+        return
+    parent = selection.plan_parent(cas.per_class)
+    if parent is not None:
+        shop.adopt(selection.out / "parent", parent)
+        shop.build([parent], on_done)
+    plans = [plan_cas(selection, point, cas) for point in points]
+    for point, plan in zip(points, plans, strict=True):
+        shop.adopt(selection.folder(point), plan)
+        if parent is not None:
+            shop.adopt(parent.release, plan)
+    shop.build(plans, on_done)
+
+
+def train_on_points(
+    selection: Selection,
+    shop: Workshop,
+    points: Sequence[Point],
+    cas: CasSettings,
+    team: Team,
+    progress: Progress,
+) -> None:
+    """Every classifier that is missing, side by side on the cluster, each one's result kept."""
+    trainings = [training for point in points for training in cas.trainings(selection, point)]
+    if trainings:
+        with progress(len(trainings)) as advance:
+            perform_trainings(shop.cluster, trainings, team, lambda _: advance(1))
+
+
+def mean_accuracy(results: dict[int, Result]) -> dict[str, Any]:
+    """CAS over the seeds: mean, Student's 95% interval over seeds, each seed's."""
+    seeds = sorted(results)
+    values = np.array([results[seed].values["top1"]["value"] for seed in seeds])
+    return {
+        "value": float(values.mean()),
+        "interval": student_interval(values),
+        "n": results[seeds[0]].values["top1"]["n"],
+        "by_seed": {str(seed): float(v) for seed, v in zip(seeds, values, strict=True)},
+    }
+
+
+def regret(cas: dict[str, dict[str, Any]], winner: str) -> dict[str, Any]:
+    """What choosing `winner` loses against the best by CAS: difference, paired over seeds."""
+    best = max(cas, key=lambda name: (cas[name]["value"], name == winner))
+    paired = [
+        cas[best]["by_seed"][seed] - cas[winner]["by_seed"][seed] for seed in cas[best]["by_seed"]
+    ]
+    return {
+        "fd_winner": winner,
+        "cas_winner": best,
+        "value": float(np.mean(paired)),
+        "interval": student_interval(np.array(paired)),
+        "points": len(cas),
+        "seeds": len(paired),
+    }
+
+
+def rank_correlation(distances: Sequence[float], accuracies: Sequence[float]) -> dict[str, Any]:
+    """Spearman's of FD and CAS, -1 where the screen orders the points as CAS does; n, p."""
+    if len(distances) < 3 or len(set(distances)) < 2 or len(set(accuracies)) < 2:
+        return {"spearman": None, "p": None, "n": len(distances)}
+    found = spearmanr(distances, accuracies)
+    return {"spearman": float(found.statistic), "p": float(found.pvalue), "n": len(distances)}

@@ -1,0 +1,220 @@
+"""What a selection leaves behind: result.json, the chosen recipe, the lines on the screen."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from itertools import dropwhile
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+
+from builder.planning.recipe import BUILTIN
+from builder.standing.lease import claimed
+from metrics.selection.cas import CasSettings
+from metrics.selection.selecting import Course
+from metrics.selection.selection import SPLIT, Point, Selection
+from release.commands.named_files import named_file, read_utf8
+from release.commands.terminal import table_cell
+from release.files.commit import write_atomically
+from release.results.result import environment
+
+# What a recipe says of a stage's weights; false once they are exchanged.
+OF_THE_OLD_WEIGHTS = ("sampler_source", "model", "cost", "published", "regime")
+
+
+def run_selection(
+    course: Course,
+    kind: str,
+    source: str,
+    draw: Callable[[dict[str, Any]], Sequence[Path]],
+    changes: Callable[[Point], dict[str, Any]],
+    *,
+    dry_run: bool,
+) -> None:
+    """Run the course; leave and print result.json, pictures and OUT/RECIPE-selected.toml.
+
+    source: the recipe as its author named it. draw: the document's pictures; changes: what the
+    chosen point changes in the recipe's stage.
+    """
+    selection = course.selection
+    with claimed(selection.out):
+        selection.claim(kind, write=not dry_run)
+        cost, outcome = course.run(dry_run=dry_run)
+        if outcome is None:
+            if course.quiet:
+                print(json.dumps({"points": len(course.points), "cost": cost.as_json()}, indent=1))
+            return
+        document = selection_document(course, f"{kind}-selection", outcome)
+        result = selection.out / "result.json"
+        write_document(document, result)
+        pictures = draw(document)
+        best = next(point for point in course.points if point.name == outcome["chosen"])
+        name = f"{selection.recipe.name}-selected"
+        path = selection.out / f"{name}.toml"
+        why = reason(course, outcome)
+        chosen = changes(best)
+        if "sampler" in chosen:  # what the card of a release will say
+            chosen["sampler_source"] = f"select-sampler: {' '.join(why.splitlines())}"
+        else:
+            chosen["generator"] = best.recipe.chain(selection.resolution)[-1].generator
+            chosen |= dict.fromkeys(OF_THE_OLD_WEIGHTS)
+            why = f"{why}\n{_left_to_say(selection)}"
+        write_recipe(source, name, selection.resolution, chosen, why, path)
+    if course.quiet:
+        print(json.dumps({**document, "recipe_file": str(path)}, indent=1))
+    else:
+        print_outcome(document, [path, result, *pictures])
+
+
+def selection_document(course: Course, kind: str, outcome: dict[str, Any]) -> dict[str, Any]:
+    """The outcome with all it takes to know what it means."""
+    selection, cas = course.selection, course.cas
+    return {
+        "kind": kind,
+        "dataset": selection.recipe.dataset,
+        "recipe": selection.recipe.name,
+        "stage": selection.resolution,
+        "split": SPLIT,
+        "reference": selection.reference(selection.resolution).identity,
+        "extractor": selection.extractor,
+        "per_class": selection.per_class,
+        "cas_protocol": None if cas is None else cas.protocol(),
+        **outcome,
+        "environment": environment(),
+    }
+
+
+def write_document(document: dict[str, Any], path: Path) -> None:
+    """As JSON."""
+    text = json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    write_atomically(path, text.encode())
+
+
+def write_recipe(
+    source: str, name: str, resolution: int, changes: dict[str, Any], why: str, path: Path
+) -> None:
+    """The recipe's own file with fields of one stage replaced and a comment saying why.
+
+    With another checkpoint, its description and leading comment go: they are of the old one.
+    """
+    text = read_utf8(named_file("recipe", BUILTIN, ".toml", source))
+    if "checkpoint" in changes:
+        content = tomlkit.parse(_without_leading_comment(text))
+        content["description"] = (
+            f"{content['name']} with another checkpoint at {resolution} px, by select-checkpoint"
+        )
+    else:
+        content = tomlkit.parse(text)
+    content["name"] = name
+    for stage in content["stage"]:  # type: ignore[union-attr]
+        if stage["resolution"] == resolution:
+            for field, value in changes.items():
+                if value is None:
+                    stage.pop(field, None)
+                else:
+                    stage[field] = _inline(value) if isinstance(value, dict) else value
+    text = "".join(f"# {line}\n" for line in why.splitlines()) + tomlkit.dumps(content)
+    write_atomically(path, text.encode())
+
+
+def _without_leading_comment(text: str) -> str:
+    lines = text.splitlines(keepends=True)
+    return "".join(dropwhile(lambda line: line.startswith("#") or not line.strip(), lines))
+
+
+def _inline(values: dict[str, Any]) -> Any:
+    table = tomlkit.inline_table()
+    table.update(values)
+    return table
+
+
+def _left_to_say(selection: Selection) -> str:
+    return (
+        f"Its sampler settings are those of recipe {selection.recipe.name}. Before a card can be\n"
+        "rendered, say of this checkpoint: sampler_source and [stage.model]; see to the recipe's\n"
+        "regime and license, which stay."
+    )
+
+
+def reason(course: Course, outcome: dict[str, Any]) -> str:
+    """How the choice was made, in a few short lines."""
+    selection = course.selection
+    point = next(p for p in outcome["points"] if p["name"] == outcome["chosen"])
+    lines = [
+        f"Chosen among {len(outcome['points'])} points at stage {selection.resolution}: "
+        f"{point['name']}.",
+        f"Frechet distance {point['fd']['value']:.4g} ({selection.extractor}, {SPLIT} split, "
+        f"n = {point['fd']['n']:,} against {point['fd']['reference_n']:,}).",
+    ]
+    if outcome["chosen_by"] == "cas" and course.cas is not None:
+        lines.append(
+            f"CAS {point['cas']['value']:.2%} ({course.cas.classifier.name}, {SPLIT} split, "
+            f"{course.cas.per_class:,} images a class{_size(course.cas)}, seeds "
+            f"{', '.join(map(str, course.cas.seeds))}): the best of the short list of "
+            f"{outcome['regret_of_fd']['points']} by distance."
+        )
+    if outcome["runner_up"] is not None:
+        lines.append(f"It is {_told_apart(outcome)}.")
+    return "\n".join(lines)
+
+
+def _size(cas: CasSettings) -> str:
+    resolution = cas.classifier.resolution
+    return f" of {cas.stage} px brought to {resolution} px" if cas.resized else ""
+
+
+def _told_apart(outcome: dict[str, Any]) -> str:
+    """Whether the chosen point is told apart from the second best, and by what."""
+    second = outcome["runner_up"]
+    apart = "told apart" if second["told_apart"] else "not told apart"
+    if outcome["chosen_by"] == "cas":
+        number, seeds = "{:.2%}", outcome["regret_of_fd"]["seeds"]
+        worse, basis = "less CAS", f"paired over {seeds} classifier seed{'s'[: seeds != 1]}"
+    else:
+        number, worse, basis = "{:.4g}", "more distance", "over images"
+    interval = _interval(second, number) or "no interval"
+    return (
+        f"{apart} from the second best, {second['name']}: "
+        f"{number.format(second['worse_by'])} {worse} ({interval}, {basis})"
+    )
+
+
+def print_outcome(document: dict[str, Any], paths: Sequence[Path]) -> None:
+    """The points, best distance first; what the choice rests on; where everything stands."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for column in ("point", "FD", "95% interval", "n", "CAS", "95% interval"):
+        table.add_column(column, justify="left" if column == "point" else "right")
+    for row in sorted(document["points"], key=lambda row: row["fd"]["value"]):
+        fd, cas = row["fd"], row["cas"]
+        table.add_row(
+            table_cell(row["name"] + (" (chosen)" if row["name"] == document["chosen"] else "")),
+            f"{fd['value']:.4g}",
+            _interval(fd, "{:.4g}"),
+            f"{fd['n']:,}",
+            "" if cas is None else f"{cas['value']:.2%}",
+            "" if cas is None else _interval(cas, "{:.2%}"),
+        )
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    if "regret_of_fd" in document:
+        found, rank = document["regret_of_fd"], document["correlation_fd_cas"]
+        spearman = "not defined" if rank["spearman"] is None else f"{rank['spearman']:.2f}"
+        print(
+            f"regret of choosing by distance: {found['value']:.2%} CAS "
+            f"({_interval(found, '{:.2%}')}) over {found['points']} points and "
+            f"{found['seeds']} seeds; rank correlation FD-CAS {spearman} (n = {rank['n']})"
+        )
+    chosen = f"chosen by {document['chosen_by'].upper()}: {document['chosen']}"
+    print(f"{chosen}, {_told_apart(document)}" if document["runner_up"] else chosen)
+    for path in paths:
+        print(path)
+
+
+def _interval(value: dict[str, Any], number: str) -> str:
+    if value["interval"] is None:
+        return ""
+    low, high = value["interval"]
+    return f"{number.format(low)} … {number.format(high)}"

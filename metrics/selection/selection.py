@@ -1,0 +1,238 @@
+"""What selecting a checkpoint and selecting sampler settings share: points, built and scored.
+
+A point is a recipe that differs from the others in one stage. Its release is an ordinary one, and
+is judged by its Fréchet distance to the tuning split of a real release: the tenth of train that no
+generator learned from. The reporting split is never read.
+
+OUT/build.json            what all points share; another selection is refused there
+OUT/parent                the release of the stages before, which the points share; OUT/parent-N
+                          is the same with N images of each class, for CAS
+OUT/points/NAME           a point's release
+OUT/results/NAME/fd.json  its distance; a point that has it is not built again
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from builder.builds.build import BuildPlan, plan_build
+from builder.builds.workshop import Workshop
+from builder.planning.recipe import Recipe, StageRecipe
+from builder.standing.state import STATE_FILE
+from generation.families import generator_source
+from metrics.features.extraction import extract_on, plan_extraction
+from metrics.features.image_lists import ImageSet, open_image_set
+from release.classes.class_list import ClassEntry, load_classes
+from release.errors import UserError
+from release.files.commit import write_atomically
+from release.layout.manifest import ShardRecord, read_manifest
+from release.results.result import Result, read_result
+
+SPLIT = "tuning"
+Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
+
+
+def require_tuning(split: str) -> None:
+    """UserError for any split but the one to select on."""
+    if split != SPLIT:
+        raise UserError(
+            f"split {split!r} is refused: settings are selected on '{SPLIT}', so that 'test' can "
+            "still be reported; score the chosen recipe on it once, with score-release"
+        )
+
+
+@dataclass(frozen=True)
+class Point:
+    """A candidate: its release's name, what it differs in, and its recipe."""
+
+    name: str
+    settings: dict[str, Any]
+    recipe: Recipe
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What all points share. resolution: of the stage in which they differ."""
+
+    recipe: Recipe
+    resolution: int
+    real: Path
+    per_class: int
+    extractor: str
+    out: Path
+
+    @cached_property
+    def classes(self) -> tuple[ClassEntry, ...]:
+        return load_classes(self.recipe.classes)
+
+    @cached_property
+    def parents(self) -> tuple[StageRecipe, ...]:
+        """The stages before the one in question."""
+        return self.recipe.chain(self.resolution)[:-1]
+
+    def reference(self, resolution: int) -> ImageSet:
+        """The tuning images at one resolution; UserError if there are none."""
+        manifest = read_manifest(self.real)
+        if manifest.kind != "real":
+            raise UserError(f"--real {self.real} is a synthetic release; see build-dataset --real")
+        return open_image_set(self.real, str(resolution), SPLIT)
+
+    def folder(self, point: Point) -> Path:
+        """Of the point's release."""
+        return self.out / "points" / point.name
+
+    def distance_path(self, point: Point) -> Path:
+        """Where the result with its distance stands."""
+        return self.out / "results" / point.name / "fd.json"
+
+    def plan(self, point: Point) -> BuildPlan:
+        """Of the point's small release, up to the stage in question."""
+        chain = point.recipe.chain(self.resolution)
+        return plan_build(point.recipe, chain, self.classes, self.per_class, self.folder(point))
+
+    def plan_parent(self, per_class: int) -> BuildPlan | None:
+        """Of the release that the points share, None for a first stage."""
+        if not self.parents:
+            return None
+        suffix = "" if per_class == self.per_class else f"-{per_class}"
+        folder = self.out / f"parent{suffix}"
+        return plan_build(self.recipe.lossless(), self.parents, self.classes, per_class, folder)
+
+    def stage(self, point: Point) -> dict[str, str]:
+        """What decides the point's pixels: fingerprint, and hash of its weights."""
+        stage = self.plan(point).stages[-1]
+        return {"fingerprint": stage.fingerprint, "checkpoint_sha256": stage.checkpoint_sha256}
+
+    def without_distance(self, points: Sequence[Point]) -> list[Point]:
+        """The points that are still to be built and scored."""
+        return [point for point in points if not self.distance_path(point).is_file()]
+
+    def require_same_stages(self, points: Sequence[Point]) -> None:
+        """UserError for a distance, from an earlier call, of other weights or settings."""
+        for point in points:
+            path = self.distance_path(point)
+            if path.is_file() and read_result(path).subject.get("stage") != self.stage(point):
+                raise UserError(
+                    f"{path} is of other weights or settings of that name; name another --out"
+                )
+
+    def claim(self, kind: str, *, write: bool) -> None:
+        """Write down, if asked to, what is selected here; UserError if OUT holds another."""
+        record = {
+            "kind": f"{kind}-selection",
+            "recipe": self.recipe.model_dump(mode="json", by_alias=True),
+            "resolution": self.resolution,
+            "per_class": self.per_class,
+            "split": SPLIT,
+            "extractor": self.extractor,
+            "real": self.reference(self.resolution).identity,
+        }
+        path = self.out / STATE_FILE
+        text = json.dumps(record, indent=1, sort_keys=True) + "\n"
+        if path.is_file() and path.read_bytes() != text.encode():
+            raise UserError(
+                f"{self.out} holds another selection: {_first_change(path.read_bytes(), record)}; "
+                "name another --out"
+            )
+        if write:
+            write_atomically(path, text.encode())
+
+
+def _first_change(text: bytes, record: dict[str, Any]) -> str:
+    try:
+        old = json.loads(text)
+    except ValueError:
+        return f"{STATE_FILE} cannot be read"
+    field = next((name for name in record if old.get(name) != record[name]), STATE_FILE)
+    if isinstance(record.get(field), dict):
+        return f"another {field}"
+    return f"{field} was {old.get(field)}, now {record.get(field)}"
+
+
+def require_tuning_unseen(stages: Sequence[StageRecipe]) -> None:
+    """UserError for a checkpoint that says it learned from the tuning images, too."""
+    for stage in stages:
+        record = generator_source(stage.generator).locate(stage.checkpoint) / "training.json"
+        if not record.is_file():
+            continue
+        try:
+            data = json.loads(record.read_bytes()).get("data", {})
+            saw_all = data.get("tuning_left_out") is False
+        except (ValueError, AttributeError) as error:
+            raise UserError(f"{record} cannot be read: {error}") from None
+        if saw_all:
+            raise UserError(
+                f"checkpoint {stage.checkpoint} was trained on the tuning images, too: nothing can "
+                "be selected on them; train it with --split fit"
+            )
+
+
+def build_points(
+    selection: Selection,
+    shop: Workshop,
+    points: Sequence[Point],
+    on_done: Callable[[ShardRecord], None],
+) -> None:
+    """Make the releases of `points`: the parent they share first, then all shards as one list."""
+    parent = selection.plan_parent(selection.per_class)
+    if parent is not None and points:
+        shop.build([parent], on_done)
+    plans = [selection.plan(point) for point in points]
+    for plan in plans:
+        if parent is not None:
+            shop.adopt(parent.release, plan)
+    shop.build(plans, on_done)
+
+
+def score_points(
+    selection: Selection,
+    points: Sequence[Point],
+    shop: Workshop,
+    cache: Path,
+    device: str,
+    progress: Progress,
+) -> dict[str, Result]:
+    """Each point's distance to the tuning images, by name: computed once, then read.
+
+    Features are extracted on the same workers, one torch thread each.
+    """
+    missing = selection.without_distance(points)
+    if missing:
+        from metrics.features.extractors import load_extractor
+
+        extractor = load_extractor(selection.extractor, device)
+        from metrics.scoring.metric_list import METRICS
+        from metrics.scoring.scoring import Scorer
+
+        reference = selection.reference(selection.resolution)
+        config = str(selection.resolution)
+        subjects = {p: open_image_set(selection.folder(p), config, "train") for p in missing}
+        tasks = plan_extraction(
+            [reference, *subjects.values()],
+            extractor.protocol,
+            selection.extractor,
+            device,
+            extractor.batch,
+            cache,
+        )
+        with progress(sum(task.images for task in tasks)) as advance:
+            extract_on(shop.cluster, tasks, lambda task: advance(task.images))
+        scorer = Scorer(extractor, {"fd": METRICS["fd"]}, cache)
+        for point, subject in subjects.items():
+            result = scorer.score(subject, [reference])
+            result.subject["stage"] = selection.stage(point)
+            result.write(selection.distance_path(point))
+    return {point.name: read_result(selection.distance_path(point)) for point in points}
+
+
+def distance(result: Result) -> dict[str, Any]:
+    """value, interval, n and the rest of the distance in a point's result."""
+    found: dict[str, Any] = result.values[f"fd_{SPLIT}"]
+    return found

@@ -1,0 +1,122 @@
+"""The grid of a sampler sweep, and its points."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from pydantic import ValidationError
+
+from builder.planning.recipe import Recipe
+from generation.diffusion.sampler_config import SamplerConfig
+from metrics.selection.selection import Point
+from release.commands.validation import reason
+from release.errors import UserError
+
+AXES = {"guidance": "w", "gamma": "g", "steps": "s", "noise_augmentation": "a"}  # letter in names
+LABELS = {
+    "guidance": "guidance weight w",
+    "gamma": "log-variance coefficient $\\gamma$",
+    "steps": "steps",
+    "noise_augmentation": "noise augmentation",
+}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The values of each axis, ascending; every combination is a point.
+
+    options: method and axes as the user gave them, such as --gamma 0,0.3.
+    """
+
+    method: str
+    values: dict[str, tuple[float, ...]]
+    options: str
+
+    @property
+    def axes(self) -> list[str]:
+        """The axes that vary."""
+        return [axis for axis, values in self.values.items() if len(values) > 1]
+
+
+def parse_grid(recipe: Recipe, resolution: int, method: str, texts: dict[str, str | None]) -> Grid:
+    """Comma-separated values an axis; None: the stage's own, gamma 0 where it has no effect.
+
+    UserError for what is no number, is out of range, or has no effect on the stage or method.
+    """
+    chain = recipe.chain(resolution, "--stage")
+    own = chain[-1].sampler
+    values: dict[str, tuple[float, ...]] = {}
+    for axis in AXES:
+        text = texts.get(axis)
+        kept = 0.0 if axis == "gamma" and method != "ddpm" else getattr(own, axis)
+        values[axis] = (kept,) if text is None else _numbers(axis, text)
+    if len(chain) == 1 and any(values["noise_augmentation"]):
+        raise UserError(
+            f"--noise-augmentation has no effect on stage {resolution}, the first of the chain: "
+            "it is noise on the parent image"
+        )
+    given = {"method": method} | {axis: text for axis, text in texts.items() if text is not None}
+    options = " ".join(f"{_option(axis)} {text}" for axis, text in given.items())
+    return Grid(method, values, options)
+
+
+def _option(axis: str) -> str:
+    return f"--{axis.replace('_', '-')}"
+
+
+def _numbers(axis: str, text: str) -> tuple[float, ...]:
+    kind: Callable[[str], float] = int if axis == "steps" else float
+    try:
+        return tuple(sorted({kind(field) for field in text.split(",")}))
+    except ValueError:
+        raise UserError(f"{_option(axis)} {text!r}: give numbers, comma-separated") from None
+
+
+def sweep_points(recipe: Recipe, resolution: int, grid: Grid) -> list[Point]:
+    """Every combination of the grid's values, as the recipe with that stage's sampler replaced."""
+    own = recipe.chain(resolution)[-1].sampler
+    eta = own.eta if grid.method == "ddim" else 0.0
+    points = []
+    for values in product(*grid.values.values()):
+        settings = dict(zip(grid.values, values, strict=True))
+        try:
+            sampler = SamplerConfig.model_validate(
+                own.model_dump() | settings | {"method": grid.method, "eta": eta}
+            )
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = _option(str(first["loc"][0])) if first["loc"] else grid.options
+            raise UserError(f"{where}: {reason(first)}") from None
+        name = "-".join(f"{AXES[axis]}{value:g}" for axis, value in settings.items())
+        name = f"{grid.method}-{name}"
+        points.append(
+            Point(
+                name, {"method": grid.method, **settings}, with_sampler(recipe, resolution, sampler)
+            )
+        )
+    return points
+
+
+def sampler_settings(sampler: SamplerConfig) -> dict[str, Any]:
+    """As its author would write it: method and steps, and what is not as by default."""
+    default = SamplerConfig().model_dump()
+    return {
+        field: value
+        for field, value in sampler.model_dump().items()
+        if field in ("method", "steps") or value != default.get(field)
+    }
+
+
+def with_sampler(recipe: Recipe, resolution: int, sampler: SamplerConfig) -> Recipe:
+    """The recipe with one stage's sampler replaced."""
+    return with_stage(recipe, resolution, {"sampler": sampler})
+
+
+def with_stage(recipe: Recipe, resolution: int, changes: dict[str, Any]) -> Recipe:
+    """The recipe with fields of one stage replaced."""
+    stages = tuple(
+        stage.model_copy(update=changes) if stage.resolution == resolution else stage
+        for stage in recipe.stages
+    )
+    return recipe.model_copy(update={"stages": stages})

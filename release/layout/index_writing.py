@@ -1,0 +1,78 @@
+"""The index of a release's images, put together of what its workers noted of their shards."""
+
+import json
+from collections.abc import Sequence
+from functools import partial
+
+import pyarrow as pa
+
+from release.files.commit import delete_file, write_stream_atomically
+from release.files.storage import ReleasePath, list_files, read_files
+from release.layout.image_index import FOLDER, from_text, index_name, joined_index, write_index
+from release.layout.manifest import Manifest, ShardRecord
+from release.layout.markers import sidecar_name
+
+READ_TOGETHER = 1000  # sidecars
+
+
+def split_index_name(manifest: Manifest, config: str, split: str) -> str:
+    """Where the index of the split stands, if there is one."""
+    records = _records(manifest, config, split)
+    return index_name(config, split, [(record.path, record.sha256) for record in records])
+
+
+def write_indices(release: ReleasePath, manifest: Manifest) -> dict[str, str]:
+    """Write the index of each split; SHA-256 by name.
+
+    A split of which a shard has no sidecar that tells its images, as before there was an index,
+    gets none: readers then look for the images.
+    """
+    written = {}
+    for config, splits in manifest.splits().items():
+        for split in splits:
+            records = _records(manifest, config, split)
+            parts = _noted_rows(release, records)
+            if parts is None:
+                continue
+            table = joined_index(parts, [record.path for record in records])
+            name = split_index_name(manifest, config, split)
+            _, written[name] = write_stream_atomically(
+                release / name, partial(write_index, table=table)
+            )
+    return written
+
+
+def remove_unnoted_indices(release: ReleasePath, manifest: Manifest) -> None:
+    """Delete those that a killed build left, and those of shards that were replaced."""
+    for name in list_files(release / FOLDER):
+        if f"{FOLDER}/{name}" not in manifest.documents:
+            delete_file(release / FOLDER / name)
+
+
+def _records(manifest: Manifest, config: str, split: str) -> list[ShardRecord]:
+    """In the order of their names, which is that of readers."""
+    found = [s for s in manifest.shards if (s.config, s.split) == (config, split)]
+    return sorted(found, key=lambda record: record.path)
+
+
+def _noted_rows(release: ReleasePath, records: Sequence[ShardRecord]) -> list[pa.Table] | None:
+    """Of each shard the rows of its sidecar; None if one does not tell them."""
+    parts = []
+    for start in range(0, len(records), READ_TOGETHER):
+        some = records[start : start + READ_TOGETHER]
+        contents = read_files(release, [sidecar_name(record.path) for record in some])
+        for record in some:
+            rows = _rows_of(contents.get(sidecar_name(record.path), b""), record)
+            if rows is None:
+                return None
+            parts.append(rows)
+    return parts
+
+
+def _rows_of(sidecar: bytes, record: ShardRecord) -> pa.Table | None:
+    try:
+        images = json.loads(sidecar)["images"]
+        rows = from_text(images["rows"])
+        return rows if (images["of"], len(rows)) == (record.sha256, record.rows) else None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None  # an earlier version's, or not whole

@@ -1,0 +1,95 @@
+"""The files of a release: schema with `datasets` features, Parquet or Arrow, written in one go."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from release.classes.class_list import ClassEntry
+from release.layout.shard_files import ShardFormat
+
+ROW_GROUP_BYTES = 64 << 20  # the Hub's viewer wants row groups under 100 MB
+IMAGE = {"bytes": pa.binary(), "path": pa.string()}  # as `datasets` lays an image out
+BATCH_ROWS = 100  # of an Arrow record batch: as `datasets` writes images
+
+
+def image_features(
+    classes: Sequence[ClassEntry], columns: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """Features of a release as `datasets` writes them: image, label, then `columns` (name: dtype).
+
+    Written out, since importing `datasets` takes a worker longer than a small shard does.
+    """
+    return {
+        "image": {"_type": "Image"},
+        "label": {"names": [c.name for c in classes], "_type": "ClassLabel"},
+        **{name: {"dtype": dtype, "_type": "Value"} for name, dtype in columns.items()},
+    }
+
+
+def table_schema(features: dict[str, dict[str, Any]], classes: Sequence[ClassEntry]) -> pa.Schema:
+    """The Arrow schema, with the class list beside the features that `datasets` reads."""
+    entries = json.dumps([asdict(c) for c in classes], ensure_ascii=False)
+    fields = [(name, _arrow_type(feature)) for name, feature in features.items()]
+    metadata = {"huggingface": json.dumps({"info": {"features": features}}), "classes": entries}
+    return pa.schema(fields, metadata=metadata)
+
+
+def _arrow_type(feature: dict[str, Any]) -> pa.DataType:
+    if feature["_type"] == "Image":
+        return pa.struct(list(IMAGE.items()))
+    if feature["_type"] == "ClassLabel":
+        return pa.int64()
+    return pa.type_for_alias(feature["dtype"])
+
+
+def write_table(
+    sink: pa.NativeFile,
+    schema: pa.Schema,
+    columns: dict[str, list[Any]],
+    file_format: ShardFormat = "parquet",
+) -> None:
+    """Write a file; `columns["image"]` holds encoded images. Same rows, same bytes."""
+    images = columns["image"]
+    if file_format == "arrow":
+        # not compressed: what is mapped into memory is read as it lies there
+        with pa.ipc.new_stream(sink, schema) as writer:
+            writer.write_table(_table(schema, columns), max_chunksize=BATCH_ROWS)
+        return
+    groups = max(1, -(-sum(map(len, images)) // ROW_GROUP_BYTES))
+    rows = max(1, -(-len(images) // groups))
+    starts = range(0, len(images), rows)
+    parts = ({name: values[i : i + rows] for name, values in columns.items()} for i in starts)
+    write_groups(sink, schema, parts)
+
+
+def write_groups(
+    sink: pa.NativeFile, schema: pa.Schema, groups: Iterable[dict[str, list[Any]]]
+) -> None:
+    """Write a Parquet file, one row group for each of `groups`: one at a time is in memory."""
+    with _parquet_writer(sink, schema) as writer:
+        for group in groups:
+            writer.write_table(_table(schema, group), row_group_size=len(group["image"]))
+            group.clear()  # before there is another
+
+
+def _table(schema: pa.Schema, columns: dict[str, list[Any]]) -> pa.Table:
+    data = pa.array(columns["image"], pa.binary())
+    images = pa.StructArray.from_arrays([data, pa.nulls(len(data), pa.string())], list(IMAGE))
+    return pa.table({**columns, "image": images}, schema=schema)
+
+
+def _parquet_writer(sink: pa.NativeFile, schema: pa.Schema) -> pq.ParquetWriter:
+    others = [name for name in schema.names if name != "image"]
+    return pq.ParquetWriter(
+        sink,
+        schema,
+        compression={"image.bytes": "none", "image.path": "none"} | dict.fromkeys(others, "zstd"),
+        use_dictionary=others,
+        write_statistics=others,  # the least image, byte by byte, tells nothing
+        write_page_index=True,
+        store_schema=True,
+    )

@@ -1,0 +1,276 @@
+"""Training views: a configuration of small JPEGs that is derived from another one of the release.
+
+A training reads its images many times; decoding a large lossless image each time costs more than
+the network does. A view holds the same rows in the same files, ids and all, each image resized by
+SHORT_SIDE and stored as JPEG. It follows from the files that the manifest lists and the settings
+that it states: a file's fingerprint covers the hash of the file it is made from. So the files of a
+view that are there tell what it lacks, and a release that grows leaves its views behind until
+`release view` is run again.
+"""
+
+import re
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+from builder.imports.layout import ORIGINAL
+from builder.planning.plan import FORMAT
+from builder.shards.stopping import raise_if_stopped
+from release.errors import UserError, unknown_name
+from release.files.commit import canonical_json, sha256_text
+from release.files.storage import ReleasePath, list_files
+from release.images.decoding import decode_rgb
+from release.images.encoding import encode_jpeg, jpeg_codec
+from release.images.views import MOST_SIDE, SHORT_SIDE, shrink
+from release.layout.manifest import Manifest, ShardRecord
+from release.layout.markers import commit_shard, committed_record, forget_shard
+from release.layout.origin import Subsampling, ViewName
+from release.layout.parquet import write_table
+from release.layout.shard_files import (
+    is_shard,
+    iterate_shard,
+    require_unchanged,
+    shard_format,
+    shard_name,
+    shard_schema,
+)
+
+READ_ROWS = 16
+
+
+@dataclass(frozen=True)
+class TrainingView:
+    """What decides a view's bytes beside the images, as the manifest states it.
+
+    source: the configuration it is made from. size: of the short side, in pixels; smaller images
+    stay as they are. quality: libjpeg's. codec: the encoder's versions.
+    """
+
+    name: str
+    source: str
+    size: int
+    quality: int
+    subsampling: Subsampling
+    codec: str
+    rule: str = SHORT_SIDE
+    encoding: Literal["jpeg"] = "jpeg"
+
+    def __str__(self) -> str:
+        return (
+            f"derived from {self.source}: short side {self.size} px, JPEG quality {self.quality}, "
+            f"{self.subsampling}, by {self.codec}"
+        )
+
+    def encoded(self, content: bytes, *, synthetic: bool) -> bytes:
+        """An image of the source as the view holds it; UserError if it cannot be decoded."""
+        image = shrink(decode_rgb(content), self.size)
+        return encode_jpeg(image, self.quality, self.subsampling, synthetic=synthetic)
+
+
+@dataclass(frozen=True)
+class ViewShardJob:
+    """One file of a view: the rows of the file `original`, its images made smaller."""
+
+    view: TrainingView
+    original: ShardRecord
+    synthetic: bool
+    release: ReleasePath
+    after: None = None
+    priority: int = 0
+
+    @property
+    def path(self) -> str:
+        return _path(self.view, self.original)
+
+    @property
+    def fingerprint(self) -> str:
+        return _fingerprint(self.view, self.original)
+
+    @property
+    def planned(self) -> int:
+        return self.original.rows
+
+    def committed(self) -> ShardRecord | None:
+        """The record of the file if it is finished."""
+        return committed_record(self.release, self)
+
+    def run(self) -> ShardRecord:
+        """Read, resize, encode, commit; UserError where another codec is installed."""
+        if jpeg_codec() != self.view.codec:
+            raise UserError(
+                f"a worker has {jpeg_codec()}, this view is made by {self.view.codec}: bytes would "
+                "differ; install the same there"
+            )
+        started = time.time()
+        source = self.release / self.original.path
+        require_unchanged(source, self.original.sha256)
+        schema = shard_schema(source)
+        rows = list(self._rows(source, schema.names))
+        columns = {name: [row[name] for row in rows] for name in schema.names}
+        return commit_shard(
+            self.release,
+            self.path,
+            self.fingerprint,
+            lambda sink: write_table(sink, schema, columns, shard_format(self.path)),
+            columns["class_id"],
+            started,
+        )
+
+    def _rows(self, source: ReleasePath, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+        for batch in iterate_shard(source, names, READ_ROWS):
+            raise_if_stopped()
+            for row in batch.to_pylist():
+                try:
+                    image = self.view.encoded(row["image"]["bytes"], synthetic=self.synthetic)
+                except UserError as error:
+                    raise UserError(f"{source}, image {row['image_id']}: {error}") from None
+                rule = {"crop_rule": self.view.rule} if "crop_rule" in row else {}
+                yield row | {"image": image} | rule
+
+
+def new_view(
+    manifest: Manifest,
+    size: int,
+    quality: int,
+    subsampling: Subsampling,
+    source: str | None,
+    name: str | None,
+) -> TrainingView:
+    """The view that was asked for, made by the codec that is here.
+
+    source: by default real originals, else the highest resolution. name: by default SIZE-jpeg.
+    UserError for settings out of range, and for a name that another configuration has.
+    """
+    if not 1 <= size <= MOST_SIDE:
+        raise UserError(f"--size {size}: give 1 to {MOST_SIDE} px")
+    if not 1 <= quality <= 100:
+        raise UserError(f"--quality {quality}: give 1 to 100")
+    configs = list(manifest.base.splits())
+    source = source or (ORIGINAL if ORIGINAL in configs else max(configs, key=_side))
+    if source not in configs:
+        raise unknown_name(f"configuration of {manifest.name}", source, configs)
+    name = name or f"{size}-jpeg"
+    if not re.fullmatch(ViewName, name) or name in configs:
+        raise UserError(
+            f"--name {name!r}: give letters, digits, _ and -, no number alone, and no "
+            f"configuration that there is ({', '.join(configs)}), such as {size}-jpeg"
+        )
+    if source.isdecimal() and int(source) < size:
+        raise UserError(f"--size {size}: images of {source} are smaller; views are never enlarged")
+    view = TrainingView(name, source, size, quality, subsampling, jpeg_codec())
+    for stated in stated_views(manifest):
+        if stated.name == name and replace(stated, codec=view.codec) != view:
+            raise UserError(
+                f"{manifest.name} has a view {name}, {stated}: ask for the same, or give the new "
+                "one a name of its own with --name"
+            )
+    return view
+
+
+def _fingerprint(view: TrainingView, original: ShardRecord) -> str:
+    content = {"format": FORMAT, "view": asdict(view), "images": original.sha256}
+    return sha256_text(canonical_json(content))
+
+
+def _path(view: TrainingView, original: ShardRecord) -> str:
+    """As `original` is named, with the view's fingerprint in place of its own."""
+    place = PurePosixPath(original.path).stem.split("-", 1)[1].rsplit("-", 1)[0]
+    name = f"{place}-{_fingerprint(view, original)[:10]}"
+    return shard_name(view.name, original.split, name, shard_format(original.path))
+
+
+def _side(config: str) -> int:
+    return int(config) if config.isdecimal() else 0
+
+
+def stated_views(manifest: Manifest) -> list[TrainingView]:
+    """The views that the release has, as its manifest states them."""
+    return [TrainingView(**view) for view in manifest.origin.get("training_views", ())]
+
+
+def view_of(manifest: Manifest, config: str) -> TrainingView | None:
+    """The view of that name, None for a configuration that is none."""
+    return next((view for view in stated_views(manifest) if view.name == config), None)
+
+
+def _planned_paths(manifest: Manifest, view: TrainingView) -> set[str]:
+    return {_path(view, record) for record in manifest.shards if record.config == view.source}
+
+
+def plan_view(release: ReleasePath, manifest: Manifest, view: TrainingView) -> list[ViewShardJob]:
+    """A file of the view for each file of its source that the manifest lists."""
+    return [
+        ViewShardJob(view, record, manifest.kind == "synthetic", release)
+        for record in manifest.shards
+        if record.config == view.source
+    ]
+
+
+def with_view(manifest: Manifest, view: TrainingView, records: Sequence[ShardRecord]) -> Manifest:
+    """The manifest of the release that has `view`, in these files, in place of one of its name."""
+    views = {stated.name: stated for stated in stated_views(manifest)} | {view.name: view}
+    files = {
+        name: [record for record in manifest.shards if record.config == name] for name in views
+    } | {view.name: list(records)}
+    origin = manifest.origin | {"training_views": [asdict(one) for one in views.values()]}
+    of_views = [record for own in files.values() for record in own]
+    base = [record for record in manifest.shards if record.config not in views]
+    return replace(manifest, origin=origin, shards=(*base, *of_views))
+
+
+def with_views_of(manifest: Manifest, earlier: Manifest | None) -> Manifest:
+    """`manifest`, of the release as it is now, with the views that it had.
+
+    Of each view those files whose source is listed as it was: what is new it lacks.
+    """
+    if earlier is None or manifest.training_views:
+        return manifest
+    for view in stated_views(earlier):
+        planned = _planned_paths(manifest, view)
+        records = [r for r in earlier.shards if r.config == view.name and r.path in planned]
+        if planned:
+            manifest = with_view(manifest, view, records)
+    return manifest
+
+
+def delete_outdated(release: ReleasePath, manifest: Manifest, views: Collection[str]) -> bool:
+    """Delete files of `views` that the manifest no longer lists; whether there were any."""
+    listed = {record.path for record in manifest.shards}
+    outdated = [
+        name
+        for name in sorted(list_files(release) if views else ())
+        if name.split("/")[0] in views and is_shard(name) and name not in listed
+    ]
+    for name in outdated:
+        forget_shard(release, name)
+    return bool(outdated)
+
+
+def lagging(manifest: Manifest) -> dict[str, str]:
+    """What each view lacks, by its name: a line; nothing of a view that is whole."""
+    listed = {record.path for record in manifest.shards}
+    found = {}
+    for view in stated_views(manifest):
+        planned = _planned_paths(manifest, view)
+        if missing := len(planned - listed):
+            found[view.name] = (
+                f"lags behind {view.source}: {missing:,} of its {len(planned):,} files have no "
+                f"view yet; run `release view RELEASE {view_options(view)}`"
+            )
+    return found
+
+
+def require_whole(manifest: Manifest, config: str) -> None:
+    """UserError if that is a training view which lags behind the release."""
+    if config in manifest.training_views and (behind := lagging(manifest).get(config)):
+        raise UserError(f"training view {config} of {manifest.name} {behind}")
+
+
+def view_options(view: TrainingView) -> str:
+    """The options of `release view` that ask for it."""
+    return (
+        f"--size {view.size} --quality {view.quality} --subsampling {view.subsampling} "
+        f"--from {view.source} --name {view.name}"
+    )

@@ -1,0 +1,164 @@
+"""Folders of image files: SPLIT/CLASS/image and what ImageNet's distributors make of it."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from release.errors import UserError
+from release.real_sources.annotations import FORMS, find_labels
+from release.real_sources.class_names import classes_of
+from release.real_sources.files import (
+    image_suffixes,
+    list_folder,
+    only_images,
+    suffix,
+    suffix_counts,
+)
+from release.real_sources.source import RealSource, file_version, first_few, named_splits
+
+# Below what a person calls the ImageNet folder.
+DATA_FOLDERS = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC")
+IMAGES = "images"  # Tiny ImageNet: WNID/images/, val/images/
+LAYOUTS = (
+    "SPLIT/CLASS/image or SPLIT/CLASS/images/image, ILSVRC/Data/CLS-LOC with its flat val, "
+    "ILSVRC2012_img_train.tar, or what load_dataset and load_from_disk read (Parquet, Arrow, "
+    "WebDataset)"
+)
+
+
+@dataclass(frozen=True)
+class FolderSplit:
+    """Image files below one folder. paths: relative to it, as text: a Path takes much memory."""
+
+    folder: Path
+    paths: Sequence[str]
+    class_names: Sequence[str]
+    labels: Sequence[int]
+
+    def key(self, i: int) -> str:
+        return f"{self.class_names[self.labels[i]]}/{self.paths[i].rpartition('/')[2]}"
+
+    def version(self, i: int) -> str:
+        return file_version(self.folder / self.paths[i])
+
+    def read(self, i: int) -> bytes:
+        return (self.folder / self.paths[i]).read_bytes()
+
+
+@dataclass
+class FoundFiles:
+    """What stands below a split's folder: images of each class, images of no class, the rest."""
+
+    by_class: dict[str, list[str]] = field(default_factory=dict)
+    flat: list[str] = field(default_factory=list)
+    passed: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def images(self) -> int:
+        """Those of a class."""
+        return sum(map(len, self.by_class.values()))
+
+
+def read_folder(root: Path) -> RealSource:
+    """UserError for a folder in none of LAYOUTS, and for one without images."""
+    base = next((root / name for name in DATA_FOLDERS if (root / name).is_dir()), root)
+    found, passed = {}, Counter[str]()
+    unlabelled, empty = dict[str, int](), list[str]()
+    for name in list_folder(base)[0]:
+        files = _label_flat(root, base / name, _scan_split(base / name))
+        passed += files.passed
+        if files.images:
+            found[name] = files.by_class
+        elif files.flat:
+            unlabelled[name] = len(files.flat)
+        else:
+            empty.append(name)
+    remarks = _left_out(unlabelled, empty, passed)
+    if not found:
+        raise _nothing_found(root, remarks, bool(unlabelled))
+    return _source(root, base, found, remarks)
+
+
+def _left_out(
+    unlabelled: Mapping[str, int], empty: Sequence[str], passed: Counter[str]
+) -> list[str]:
+    remarks = []
+    if unlabelled:
+        remarks.append(
+            f"without labels, left out: {sum(unlabelled.values()):,} images in "
+            f"{first_few(list(unlabelled))} (labels are read from class folders, {FORMS})"
+        )
+    if empty:
+        remarks.append(f"holds no images, left out: {first_few(empty)}")
+    if passed:
+        remarks.append(
+            f"not taken: {suffix_counts(passed)}; images are {' '.join(sorted(image_suffixes()))}"
+        )
+    return remarks
+
+
+def _source(
+    root: Path, base: Path, found: Mapping[str, Mapping[str, list[str]]], remarks: list[str]
+) -> RealSource:
+    classes, more = classes_of(found)
+    names = [entry.wnid for entry in classes]
+    splits = {}
+    for split, by_class in found.items():
+        paths = [path for name in names for path in by_class.get(name, ())]
+        labels = [i for i, name in enumerate(names) for _ in by_class.get(name, ())]
+        splits[split] = FolderSplit(base / split, paths, names, labels)
+    return RealSource(
+        root.resolve().name, "unknown", classes, named_splits(splits), remarks=(*remarks, *more)
+    )
+
+
+def _scan_split(folder: Path) -> FoundFiles:
+    folders, files = list_folder(folder)
+    found = FoundFiles()
+    found.flat = only_images(files, found.passed)
+    if folders == [IMAGES]:
+        below, inner = list_folder(folder / IMAGES)
+        if not below:
+            found.flat += [f"{IMAGES}/{name}" for name in only_images(inner, found.passed)]
+            return found
+    for name in folders:
+        found.by_class[name] = _class_images(folder, name, found.passed)
+    if found.images:
+        found.passed.update(f"{suffix(name)} in no class folder" for name in found.flat)
+        found.flat = []
+    return found
+
+
+def _class_images(split: Path, name: str, passed: Counter[str]) -> list[str]:
+    folders, files = list_folder(split / name)
+    images = [f"{name}/{file}" for file in only_images(files, passed)]
+    if not images and IMAGES in folders:
+        folders.remove(IMAGES)
+        below, files = list_folder(split / name / IMAGES)
+        images = [f"{name}/{IMAGES}/{file}" for file in only_images(files, passed)]
+        folders += below
+    if folders:
+        passed["folders in class folders"] += len(folders)
+    return images
+
+
+def _label_flat(root: Path, split: Path, found: FoundFiles) -> FoundFiles:
+    """`found` with its flat images by class, where annotations beside or above them say so."""
+    if not found.flat:
+        return found
+    above = [split, *split.parents]
+    wnids = find_labels(split.name, found.flat, above[: above.index(root) + 1])
+    if wnids is None:
+        return found
+    by_class: dict[str, list[str]] = {}
+    for wnid, image in zip(wnids, found.flat, strict=True):
+        by_class.setdefault(wnid, []).append(image)
+    return FoundFiles(by_class, [], found.passed)
+
+
+def _nothing_found(root: Path, remarks: Sequence[str], has_images: bool) -> UserError:
+    advice = [f"if its folders are classes, put them into {root}/train/ and {root}/test/"]
+    why = "; ".join([*remarks, *(advice if has_images else [])])
+    reasons = f" ({why})" if why else ""
+    return UserError(f"{root} holds no images in a layout that is read{reasons}: {LAYOUTS}")
