@@ -8,12 +8,13 @@ from builder.builds.build import plan_build
 from builder.builds.estimate import as_json as estimate_as_json
 from builder.builds.estimate import as_lines, calibrate, estimate
 from builder.planning.plan import BuildRequest, ShardPlan, plan_blocks, plan_shards, plan_stages
-from builder.planning.recipe import REGIMES, Recipe, StageRecipe
+from builder.planning.recipe import Recipe, StageRecipe
 from builder.standing.state import STATE_FILE
 from release.classes.class_list import ClassEntry
 from release.commands.command import say
 from release.files.storage import ReleasePath, exists
 from release.layout.markers import committed_records
+from release.layout.origin import REGIMES
 
 
 def print_plan(

@@ -13,7 +13,6 @@ from generation.families import ImageBatch
 from generation.families.pixel_unet.checkpoint import load_checkpoint
 from generation.families.pixel_unet.generator import PixelUNetGenerator
 from generation.finetune_generator import finetune_generator
-from generation.training.grey import images_in_colour
 from generation.training.memory import (
     TrainingMemory,
     memory_at_hand,
@@ -24,6 +23,7 @@ from generation.training.network_shape import differences, planned_network
 from generation.training.recipe import TrainingRecipe, load_training_recipe
 from generation.training.starting_point import prompts_of, starting_network
 from release.errors import UserError
+from release.images.colour import images_in_colour
 from tests.painter import paint
 from tests.test_metrics_release import CLASSES, write_release
 from tests.tiny_network import SHAPE, tiny_network

@@ -1,7 +1,7 @@
 """A recipe: the whole of what decides a release's images, as its author writes it (TOML)."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -9,19 +9,14 @@ from builder.planning.model_facts import ModelFacts, PublishedScore, StageCost
 from generation.diffusion.sampler_config import SamplerConfig
 from release.commands.toml_recipes import load_toml
 from release.errors import UserError
+from release.images.encoding import Encoding
+from release.layout.origin import Regime
 from release.layout.shard_files import ShardFormat
 
 BUILTIN = Path(__file__).parents[1] / "recipes"
-Encoding = Literal["webp-lossless", "png", "jpeg"]
 MOST_ROWS = 1_000_000  # of a shard
 PARENT_ENCODING: Encoding = "webp-lossless"
-Regime = Literal["A", "B", "C"]
 Positive = Annotated[int, Field(gt=0)]
-REGIMES = {
-    "A": "the generator never saw the data set",
-    "B": "the generator was trained or fine-tuned on the data set",
-    "C": "the generator is conditioned on real images of the data set",
-}
 
 
 class AcceptRecipe(BaseModel):

@@ -1,17 +1,10 @@
-"""Whether images are in colour, so that a stage's channels follow its data."""
+"""A stage's channels follow its data."""
 
 import numpy as np
 
 from generation.training.recipe import TrainingRecipe
 from release.errors import UserError
-
-BLOCK = 4096  # images compared at once: a mask of all would take a third of their memory again
-
-
-def images_in_colour(images: np.ndarray) -> int:
-    """How many of uint8[N,H,W,3] have a pixel whose red, green and blue are not equal."""
-    blocks = (images[i : i + BLOCK] for i in range(0, len(images), BLOCK))
-    return sum(int((block != block[..., :1]).any(axis=(1, 2, 3)).sum()) for block in blocks)
+from release.images.colour import images_in_colour
 
 
 def with_channels_of(recipe: TrainingRecipe, images: np.ndarray, source: str) -> TrainingRecipe:

@@ -10,8 +10,14 @@ from typing import Annotated, Any, Literal, Required
 from pydantic import ConfigDict, Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from builder.planning.recipe import Encoding, Regime
+from release.images.encoding import Encoding
 
+Regime = Literal["A", "B", "C"]
+REGIMES = {
+    "A": "the generator never saw the data set",
+    "B": "the generator was trained or fine-tuned on the data set",
+    "C": "the generator is conditioned on real images of the data set",
+}
 Count = Annotated[int, Field(strict=True, ge=0, lt=2**48)]  # of images, of bytes of a file
 Resolution = Annotated[int, Field(strict=True, gt=0, lt=2**31)]
 # of a training view: never that of a resolution, which is a number
@@ -29,7 +35,8 @@ class AcceptOrigin(TypedDict, total=False):
 
 
 class SamplerOrigin(TypedDict, total=False):
-    """Sampler settings, see generation/diffusion/sampler_config.py; what is not named here has its type."""
+    """Sampler settings, see generation/diffusion/sampler_config.py; a setting
+    that is not named here has its type there."""
 
     method: Required[str]
     steps: Required[Count]

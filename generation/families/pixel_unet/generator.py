@@ -17,8 +17,8 @@ from generation.families.pixel_unet.checkpoint_files import (
     resolve_checkpoint,
 )
 from generation.networks.timm_classifier import to_channels
-from generation.training.grey import images_in_colour
 from release.errors import UserError
+from release.images.colour import images_in_colour
 
 if TYPE_CHECKING:
     import torch
