@@ -10,7 +10,6 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-import release.layout.image_sets
 from release.layout.image_sets import load_images
 
 PADDING = 64 << 20  # bytes after the image, which no decoder reads
@@ -33,9 +32,9 @@ def test_a_split_of_more_than_two_gib_of_encoded_images_is_read(
 
     classes = json.dumps([{"wnid": "a", "name": "A"}, {"wnid": "b", "name": "B"}])
     schema = pa.schema([], metadata={"classes": classes})
-    monkeypatch.setattr(release.layout.image_sets, "iterate_tables", tables)
-    monkeypatch.setattr(release.layout.image_sets, "split_files", lambda *_: [tmp_path])
-    monkeypatch.setattr(release.layout.image_sets, "shard_schema", lambda _: schema)
+    monkeypatch.setattr("release.layout.image_sets.iterate_tables", tables)
+    monkeypatch.setattr("release.layout.image_sets.split_files", lambda *_: [tmp_path])
+    monkeypatch.setattr("release.layout.image_sets.shard_schema", lambda _: schema)
     found = load_images(tmp_path, "2", "train")
     assert found.image_ids == tuple(f"{number:03d}" for number in range(FILES))
     assert found.labels.tolist() == [number % 2 for number in range(FILES)]

@@ -5,7 +5,6 @@ import time
 
 import pytest
 
-import release.commands.progress
 from release.commands.progress import Pace, progress_bar
 
 
@@ -48,7 +47,7 @@ def test_work_in_large_pieces_has_a_rate() -> None:
 def test_without_a_terminal_there_are_plain_lines_even_while_nothing_gets_done(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(release.commands.progress, "LINE_S", 0.05)
+    monkeypatch.setattr("release.commands.progress.LINE_S", 0.05)
     with progress_bar(4, "tiny", "steps", quiet=False) as advance:
         time.sleep(0.3)
         advance(4)

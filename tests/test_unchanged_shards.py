@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-import release.layout.shard_files
 from classifiers.data.encoded import index_images
 from release.errors import UserError
 from release.files.commit import sha256_file
@@ -72,8 +71,7 @@ def test_a_footer_that_the_manifest_knows_as_broken_is_one_line(release: Path, r
 def test_a_file_is_hashed_once_a_process(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed = []
     monkeypatch.setattr(
-        release.layout.shard_files,
-        "sha256_file",
+        "release.layout.shard_files.sha256_file",
         lambda path: hashed.append(path) or sha256_file(path),
     )
     path, sha256 = shard_of(release), sha256_file(shard_of(release))

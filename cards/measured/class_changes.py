@@ -1,7 +1,8 @@
 """Which classes a training set helps and which it harms, by the study's rule.
 
-The rule (classifiers/training/statistics.py) asks the seeds and the test images, so it needs three seeds
-that both sets have, and the predictions beside their result files. Without, it names no class.
+The rule (classifiers/training/statistics.py) asks the seeds and the test images, so it needs three
+seeds that both sets have, and the predictions beside their result files. Without them it names no
+class.
 """
 
 from collections.abc import Sequence
