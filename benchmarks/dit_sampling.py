@@ -25,8 +25,8 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline, DiTTransformer2DModel
 
 from generation.diffusion.sampler_config import SamplerConfig
-from generation.families import ImageBatch
 from generation.families.dit.sampling import DiT
+from generation.generator import ImageBatch
 from generation.networks.placement import Placement
 
 TRANSFORMERS = {

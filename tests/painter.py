@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from generation.diffusion.sampler_config import SamplerConfig
-from generation.families import ImageBatch
+from generation.generator import ImageBatch
 
 BEST = 1.25
 

@@ -193,7 +193,7 @@ class Prudish(StandIn):
     """Refuses what is too blue, as a pipeline with a safety checker: the image is black."""
 
     def sample(self, batch, settings):
-        from generation.families import Screened
+        from generation.generator import Screened
 
         images = super().sample(batch, settings)
         blue = images[:, 0, 0, 2] > 150

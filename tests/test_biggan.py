@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from generation.diffusion.sampler_config import SamplerConfig
-from generation.families import ImageBatch, generator_source
+from generation.families import generator_source
 from generation.families.biggan.network import BigGAN, BigGANConfig, load_biggan, truncated_noise
+from generation.generator import ImageBatch
 from release.errors import UserError
 from tests.tiny_models import BIGGAN, save_biggan
 

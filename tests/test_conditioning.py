@@ -12,12 +12,13 @@ import tests.stand_in_rule
 from builder.builds.build import plan_build
 from builder.planning.recipe import load_recipe
 from generation.diffusion.sampler_config import SamplerConfig
-from generation.families import ImageBatch, generator_source
+from generation.families import generator_source
 from generation.families.pixel_unet.checkpoint import load_checkpoint, save_checkpoint
 from generation.families.pixel_unet.checkpoint_files import BUILTIN, checkpoint_sha256
 from generation.families.pixel_unet.generator import PixelUNetGenerator
 from generation.families.pixel_unet.network import StageConfig
 from generation.finetune_generator import finetune_generator
+from generation.generator import ImageBatch
 from generation.prompts.conditioning import Conditioning, embed_conditions
 from generation.training.config import TrainingConfig
 from generation.training.loop import TrainingSet, train_stage

@@ -32,13 +32,14 @@ from transformers import (
 from generation.diffusion.sampler import sample
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule
-from generation.families import Generator, ImageBatch, generator_source
+from generation.families import generator_source
 from generation.families.deepfloyd_if.pipeline import (
     DeepFloydIF,
     add_noise,
     enlarge,
     guided_denoiser,
 )
+from generation.generator import Generator, ImageBatch
 from generation.networks.placement import Placement
 from generation.pretrained.diffusers_folder import noise_schedule
 from generation.prompts.prompt_cache import PromptCache

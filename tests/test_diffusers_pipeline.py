@@ -19,7 +19,8 @@ from diffusers import (
 from transformers import CLIPTextModel, T5EncoderModel
 
 from generation.diffusion.sampler_config import SamplerConfig
-from generation.families import Generator, ImageBatch, generator_source
+from generation.families import generator_source
+from generation.generator import Generator, ImageBatch
 from release.errors import UserError
 from tests.tiny_deepfloyd import PROMPTS
 from tests.tiny_models import save_flux2_klein, save_lcm, save_pixart, save_sana, save_sdxl

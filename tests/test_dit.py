@@ -15,8 +15,9 @@ from generation.diffusion.noise import image_noise
 from generation.diffusion.sampler import sample
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
-from generation.families import ImageBatch, generator_source
+from generation.families import generator_source
 from generation.families.dit.sampling import DiT, embed_times_as_trained, guided_denoiser
+from generation.generator import ImageBatch
 from generation.networks.placement import Placement
 from release.errors import UserError
 from tests.tiny_models import CLASSES, save_dit, tiny_dit

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from generation.diffusion.sampler_config import SamplerConfig
-from generation.families import ImageBatch
 from generation.families.pixel_unet.checkpoint import load_checkpoint
 from generation.families.pixel_unet.generator import PixelUNetGenerator
 from generation.finetune_generator import finetune_generator
+from generation.generator import ImageBatch
 from generation.training.memory import (
     TrainingMemory,
     memory_at_hand,

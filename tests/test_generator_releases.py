@@ -18,8 +18,9 @@ from builder.planning.plan import image_seed
 from builder.planning.recipe import Recipe, load_recipe
 from builder.release.verify import verify_release
 from builder.standing.state import STATE_FILE
-from generation.families import MODULES, ImageBatch, generator_source
+from generation.families import MODULES, generator_source
 from generation.families.pixel_unet.checkpoint import save_checkpoint
+from generation.generator import ImageBatch
 from release.classes.class_list import load_classes
 from release.layout.image_sets import decode
 from release.layout.manifest import read_manifest

@@ -9,10 +9,11 @@ import torch
 from generation.diffusion.noise import image_noise
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
-from generation.families import ImageBatch, generator_source
+from generation.families import generator_source
 from generation.families.adm.converter import Heads
 from generation.families.latent_diffusion.converter import convert_latent_diffusion
 from generation.families.latent_diffusion.sampling import HEADS, SCHEDULE
+from generation.generator import ImageBatch
 from generation.pretrained.source_files import read_tensors
 from release.errors import UserError
 from tests.latent_diffusion_reference import (

@@ -22,7 +22,8 @@ from builder.planning.recipe import BUILTIN, Recipe, StageRecipe, load_recipe
 from builder.release.verify import verify_release
 from builder.shards.shard import COLUMNS, load_generator
 from generation.diffusion.sampler_config import SamplerConfig
-from generation.families import Generator, ImageBatch, Screened, generator_source
+from generation.families import generator_source
+from generation.generator import Generator, ImageBatch, Screened
 from release.classes.class_list import ClassEntry, load_classes
 from release.files.commit import canonical_json
 from release.layout.image_sets import decode

@@ -9,9 +9,9 @@ import torch
 from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.diffusion.schedule import ScheduleConfig
-from generation.families import ImageBatch
 from generation.families.pixel_unet.generator import PixelUNetGenerator
 from generation.families.pixel_unet.network import PixelUNet, guided_denoiser
+from generation.generator import ImageBatch
 from release.errors import UserError
 from tests.tiny_network import PROMPTS, tiny_network
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 import generation.training.state
-from generation.families import NOT_FINITE, Screened, as_levels
 from generation.families.pixel_unet.checkpoint import load_checkpoint, save_checkpoint, tensor_file
 from generation.families.pixel_unet.checkpoint_files import HASHED_FILES
+from generation.generator import NOT_FINITE, Screened, as_levels
 from generation.networks.placement import Placement
 from generation.pretrained.components import to_uint8
 from generation.training.config import TrainingConfig

@@ -19,7 +19,7 @@ from builder.shards.slots import Cell, Slots, fill_slots
 from builder.shards.writing import beside_next_shard
 from builder.standing.state import STATE_FILE
 from generation.diffusion.sampler_config import SamplerConfig
-from generation.families import ImageBatch
+from generation.generator import ImageBatch
 from release.classes.class_list import load_classes
 from release.files.commit import sha256_file
 from release.images.encoding import encode_image

@@ -101,7 +101,7 @@ MODULES = {
 def rule_source(name: str) -> RuleSource:
     """The module of rule `name`: one of ours, or anyone's by its dotted name."""
     members = ("Settings", "locate", "sha256", "load")
-    return named_module("accept rule", name, MODULES, members)  # type: ignore[return-value]
+    return named_module("accept rule", name, MODULES, members)  # type: ignore[no-any-return]
 
 
 def locate_rule(name: str, settings: Mapping[str, Any], stage: StageFacts) -> LocatedRule:

@@ -17,7 +17,8 @@ from builder.cluster.worker import use_one_thread
 from builder.planning.plan import ShardPlan, image_seed, stage_encodings
 from builder.planning.recipe import Recipe, StageRecipe
 from builder.planning.sampling import require_sizes, sample_batch
-from generation.families import ImageBatch, generator_source
+from generation.families import generator_source
+from generation.generator import ImageBatch
 from release.classes.class_list import ClassEntry
 from release.errors import UserError
 from release.files.storage import ReleasePath, read_files

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from builder.planning.recipe import StageRecipe
 from generation.diffusion.sampler_config import SamplerConfig
-from generation.families import Generator, ImageBatch, Screened, generator_source
+from generation.families import generator_source
+from generation.generator import Generator, ImageBatch, Screened
 from release.errors import UserError
 
 

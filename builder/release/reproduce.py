@@ -20,7 +20,7 @@ from builder.planning.plan import ShardPlan, StagePlan
 from builder.planning.sampling import sample_batch
 from builder.shards.shard import load_generator
 from generation.diffusion.sampler_config import SamplerConfig
-from generation.families import ImageBatch
+from generation.generator import ImageBatch
 from release.commands.terminal import printable
 from release.errors import UserError
 from release.files.names import within

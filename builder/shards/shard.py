@@ -18,7 +18,8 @@ from builder.shards.rejections import rejected_attempts
 from builder.shards.slots import Cell, Slots, fill_slots
 from builder.shards.writing import beside_next_shard
 from generation.diffusion.sampler_config import SamplerConfig
-from generation.families import MODULES, Generator, generator_source
+from generation.families import MODULES, generator_source
+from generation.generator import Generator
 from release.classes.class_list import ClassEntry
 from release.errors import UserError
 from release.files.commit import canonical_json

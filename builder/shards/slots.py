@@ -14,7 +14,7 @@ from builder.accept import AcceptRule, Verdict
 from builder.planning.plan import StagePlan, image_seed
 from builder.planning.sampling import sample_batch
 from builder.shards.stopping import raise_if_stopped
-from generation.families import Generator, ImageBatch
+from generation.generator import Generator, ImageBatch
 from release.classes.class_list import ClassEntry
 from release.images.encoding import encode_image
 from release.layout.image_sets import decode

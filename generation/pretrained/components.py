@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generation.families import ImageBatch, Screened, refusing
+from generation.generator import ImageBatch, Screened, refusing
 from generation.pretrained.diffusers_folder import weight_files
 from release.errors import UserError
 

@@ -1,16 +1,49 @@
 """Checkpoints that are one file in their authors' layout: found, read without running code."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
+from generation.generator import Generator
+from generation.pretrained.diffusers_folder import file_sha256
 from generation.pretrained.downloads import model_cache
 from release.errors import UserError
 from release.files.checked_files import STATE_ERRORS
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SingleFile:
+    """A generator source (generation/generator.py) whose model is one file.
+
+    source: where its authors offer it, in words. problem: of (resolution, parent), see
+    `size_problem`. loader: of (file, compiled).
+    """
+
+    source: str
+    problem: Callable[[int, int | None], str | None]
+    loader: Callable[[Path, bool], Generator]
+
+    def locate(self, checkpoint: str) -> Path:
+        """The file named, or the one of that name in the model cache."""
+        return locate_file(checkpoint, self.source)
+
+    def sha256(self, file: Path) -> str:
+        """The hash of the checkpoint file, as downloaded."""
+        return file_sha256(file)
+
+    def size_problem(self, _file: Path | None, resolution: int, parent: int | None) -> str | None:
+        """Why it makes no image of `resolution` px from one of `parent` px; None if it does."""
+        return self.problem(resolution, parent)
+
+    def load(self, file: Path, compiled: bool) -> Generator:
+        """The model, its networks run through torch.compile if `compiled`."""
+        return self.loader(file, compiled)
 
 
 def locate_file(checkpoint: str, source: str) -> Path:

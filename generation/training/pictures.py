@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from generation.diffusion.sampler_config import SamplerConfig
-from generation.families import ImageBatch, Screened
 from generation.families.pixel_unet.generator import PixelUNetGenerator
 from generation.families.pixel_unet.network import PixelUNet
+from generation.generator import ImageBatch, Screened
 from generation.training.loop import TrainingSet
 
 WINDOW = 50  # steps averaged to a point: single losses are mostly noise

@@ -17,9 +17,9 @@ from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler import sample
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
-from generation.families import ImageBatch, Screened
-from generation.families.adm.adm_upsampler import UPSCALING
 from generation.families.adm.converter import Heads, convert_unet
+from generation.families.adm.generators import UPSCALING
+from generation.generator import ImageBatch, Screened
 from generation.networks.placement import Placement
 from generation.pretrained.components import require_first_stage, require_labels, to_uint8
 from generation.pretrained.source_files import read_tensors
@@ -27,7 +27,7 @@ from release.errors import UserError
 
 
 @dataclass(frozen=True)
-class Family:
+class Network:
     """What a checkpoint's tensors do not tell. enlarges: the stage has parents."""
 
     heads: Heads
@@ -35,22 +35,26 @@ class Family:
     enlarges: bool = False
 
 
-ADM_64 = Family(Heads(width=64, legacy=False), ScheduleConfig(name="cosine", num_steps=1000))
 LINEAR = ScheduleConfig(name="linear", num_steps=1000, beta_start=1e-4, beta_end=0.02)
-ADM_256 = Family(Heads(width=64), LINEAR)
-ADM_UPSAMPLER = Family(Heads(count=4), LINEAR, enlarges=True)
-IDDPM = Family(Heads(count=4), ScheduleConfig(name="cosine", num_steps=4000))
+NETWORKS = {
+    # Dhariwal & Nichol 2021: heads of 64 channels; q, k, v in the new order at 64 px alone
+    "adm-64": Network(Heads(width=64, legacy=False), ScheduleConfig(name="cosine", num_steps=1000)),
+    "adm-256": Network(Heads(width=64), LINEAR),  # and 512 px
+    "adm-upsampler": Network(Heads(count=4), LINEAR, enlarges=True),
+    # Nichol & Dhariwal 2021
+    "iddpm": Network(Heads(count=4), ScheduleConfig(name="cosine", num_steps=4000)),
+}
 
 
 class GuidedDiffusion:
     """Samples one stage; the checkpoint's label order is ImageNet's sorted wnids."""
 
-    def __init__(self, file: Path, family: Family, placement: Placement) -> None:
+    def __init__(self, file: Path, network: Network, placement: Placement) -> None:
         self._file = file
-        self._family = family
+        self._network = network
         self._placement = placement
-        unet = convert_unet(read_tensors(file), family.heads, str(file))
-        if unet.config.in_channels != (6 if family.enlarges else 3):
+        unet = convert_unet(read_tensors(file), network.heads, str(file))
+        if unet.config.in_channels != (6 if network.enlarges else 3):
             raise UserError(f"{file} takes {unet.config.in_channels} channels: another generator's")
         if unet.config.num_class_embeds is None:
             raise UserError(f"{file} is not class-conditional")
@@ -75,7 +79,7 @@ class GuidedDiffusion:
                 epsilon, variance = out.split([3, out.shape[1] - 3], dim=1)
                 return epsilon, variance if variance.shape[1] else None
 
-            schedule = NoiseSchedule(self._family.schedule)
+            schedule = NoiseSchedule(self._network.schedule)
             x0 = sample(denoise, schedule, "epsilon", settings, lambda: self._tensor(noise()))
             return to_uint8(x0)
 
@@ -89,7 +93,7 @@ class GuidedDiffusion:
 
     def _check(self, batch: ImageBatch, settings: SamplerConfig) -> None:
         config = self._unet.config
-        if self._family.enlarges:
+        if self._network.enlarges:
             side = config.sample_size // UPSCALING
             given = None if batch.parents is None else batch.parents.shape[1]
             if given != side:

@@ -17,8 +17,8 @@ from scipy.special import ndtr, ndtri
 from torch import Tensor, nn
 
 from generation.diffusion.sampler_config import SamplerConfig
-from generation.families import ImageBatch, Screened
 from generation.families.biggan.generator import START
+from generation.generator import ImageBatch, Screened
 from generation.networks.placement import Placement
 from generation.pretrained.components import require_first_stage, require_labels, to_uint8
 from release.errors import UserError

@@ -16,8 +16,8 @@ from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler import Denoiser, sample
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule
-from generation.families import ImageBatch, Screened
 from generation.families.deepfloyd_if.generator import UPSCALING
+from generation.generator import ImageBatch, Screened
 from generation.networks.placement import Placement
 from generation.pretrained.components import decode_latents, free_memory, load_component, to_uint8
 from generation.pretrained.diffusers_folder import (

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from generation.diffusion.sampler_config import SamplerConfig
-from generation.families import ImageBatch, Screened, as_levels
+from generation.generator import ImageBatch, Screened, as_levels
 from generation.networks.placement import Placement
 from generation.pretrained.components import free_memory
 from generation.pretrained.diffusers_folder import (

@@ -18,7 +18,7 @@ from torch import Tensor
 from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler import Denoiser, sample
 from generation.diffusion.sampler_config import SamplerConfig
-from generation.families import ImageBatch, Screened
+from generation.generator import ImageBatch, Screened
 from generation.networks.placement import Placement
 from generation.pretrained.components import (
     decode_latents,

@@ -9,13 +9,13 @@ import numpy as np
 
 from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler_config import SamplerConfig
-from generation.families import Generator, ImageBatch, Screened, as_levels
 from generation.families.image_sizes import from_nothing, from_side, one_size
 from generation.families.pixel_unet.checkpoint_files import (
     STAGE_FILE,
     checkpoint_sha256,
     resolve_checkpoint,
 )
+from generation.generator import Generator, ImageBatch, Screened, as_levels
 from generation.networks.timm_classifier import to_channels
 from release.errors import UserError
 from release.images.colour import images_in_colour

@@ -1,0 +1,78 @@
+"""What a generator is asked for, and what it gives: the interface of all families."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from generation.diffusion.sampler_config import SamplerConfig
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """What a generator is asked for: N images, each decided by its own row alone.
+
+    prompts str[N]; labels int64[N]; seeds int[N], 53 bits; parents uint8[N,h,w,3], the images of
+    the stage before, None for a first stage. N is the same for every batch of a stage. resolution:
+    the stage's side in px, for models that make several; the others make their own.
+    """
+
+    prompts: Sequence[str]
+    labels: Sequence[int]
+    seeds: Sequence[int]
+    parents: np.ndarray | None
+    resolution: int
+
+
+@dataclass(frozen=True)
+class Screened:
+    """Images of a pipeline that refuses some itself, uint8[N,H,W,3].
+
+    reasons: for each image why it is refused (its pixels are then of no use), None if it is not.
+    """
+
+    images: np.ndarray
+    reasons: Sequence[str | None]
+
+
+NOT_FINITE = "its pixels are not finite numbers"
+
+
+def as_levels(images: np.ndarray) -> np.ndarray | Screened:
+    """float[N,H,W,C], about in [0, 255], rounded to uint8; images with NaN or infinity refused."""
+    finite = np.isfinite(images).all(axis=(1, 2, 3))
+    levels = np.clip(np.rint(np.nan_to_num(images, copy=False)), 0, 255).astype(np.uint8)
+    return refusing(levels, finite)
+
+
+def refusing(levels: np.ndarray, finite: np.ndarray) -> np.ndarray | Screened:
+    """uint8[N,H,W,C] as a generator gives them: those whose numbers were not finite are refused."""
+    if finite.all():
+        return levels
+    return Screened(levels, [None if whole else NOT_FINITE for whole in finite])
+
+
+class Generator(Protocol):
+    """One stage's model, loaded. Returns uint8[N,H,W,3], or `Screened` if it may refuse images."""
+
+    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened: ...
+
+
+class GeneratorSource(Protocol):
+    """A generator's module: finds the model's files, hashes them, loads them.
+
+    `locate` raises UserError, in one line that says what to do, if the model is out of reach.
+    `compiled`: run the networks through torch.compile, whose pixels differ a little. A module whose
+    models may know of no classes also has `unconditional(folder) -> bool`. One that knows sizes
+    without weights also has `size_problem(folder, resolution, parent) -> str | None`: why no image
+    of `resolution` px comes from one of `parent` px (None: a first stage), in words that follow the
+    checkpoint's name. `folder` is None for a model that is not at hand. One whose checkpoints
+    `finetune-generator` writes has `trained_resolution(folder) -> int | None`: the stage's
+    resolution in px, None for a folder that holds no checkpoint of it.
+    """
+
+    def locate(self, checkpoint: str) -> Path: ...
+    def sha256(self, folder: Path) -> str: ...
+    def load(self, folder: Path, compiled: bool) -> Generator: ...
