@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass
 class SingleFile:
     """A generator source (generation/generator.py) whose model is one file.
 
