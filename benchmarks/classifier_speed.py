@@ -35,16 +35,10 @@ from torchvision import transforms
 
 from classifiers.data.batches import AHEAD, Batches, open_batches
 from classifiers.data.order import Visits
+from classifiers.data.sharing import launched_processes
 from classifiers.data.sources import index_source, open_source
 from classifiers.recipes.recipe import ClassifierRecipe, load_recipe
-from classifiers.training.loop import (
-    Fit,
-    autocast,
-    launched_processes,
-    seed_torch,
-    training_device,
-    training_step,
-)
+from classifiers.training.loop import Fit, autocast, seed_torch, training_device, training_step
 from generation.networks.timm_classifier import to_channels
 from release.layout.image_sets import LabelledImages
 from release.results.result import environment

@@ -222,7 +222,7 @@ def _require_free(task: Task, paths: Mapping[int, Path]) -> None:
 
 def _tell_of_recipe(task: Task, reason: str | None) -> None:
     """Which one was taken for who named none, and what one that was named would lose."""
-    from classifiers.training.loop import launched_processes
+    from classifiers.data.sharing import launched_processes
 
     recipe = task.recipe
     if not launched_processes().is_main_process:
@@ -235,7 +235,8 @@ def _tell_of_recipe(task: Task, reason: str | None) -> None:
 
 def _read(task: Task, cache: ImageCache, *, quiet: bool) -> Experiment:
     """The images of the task, with progress."""
-    from classifiers.training.loop import launched_processes, require_parts
+    from classifiers.data.sharing import launched_processes
+    from classifiers.training.loop import require_parts
     from generation.networks.timm_classifier import require_fitting
 
     sources, test_source = task.sources()
@@ -276,7 +277,7 @@ def _run_seeds(
     """One training and one result file a seed, printed as they come."""
     paths = seed_paths(out, seeds)
     saves = seed_paths(save, seeds) if save else {}
-    from classifiers.training.loop import launched_processes
+    from classifiers.data.sharing import launched_processes
 
     quiet = as_json or not launched_processes().is_main_process
     results = {}

@@ -15,7 +15,6 @@ import pytest
 import torch
 from PIL import Image
 
-import release.layout.byte_ranges
 from classifiers.data.encoded import EncodedImages, index_images, join_encoded
 from classifiers.data.image_cache import BLOCK, ImageCache, image_cache
 from classifiers.recipes.recipe import Augmentation
@@ -61,7 +60,7 @@ def bucket(releases: Path, store: FaultyStore) -> str:
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release.layout.byte_ranges, "WAITS", (0.0, 0.0))
+    monkeypatch.setattr("release.layout.byte_ranges.WAITS", (0.0, 0.0))
 
 
 @pytest.fixture
@@ -287,7 +286,7 @@ def faults(monkeypatch: pytest.MonkeyPatch, release: ReleasePath, answer: Callab
         calls.append(len(paths))
         return answer(len(calls), original(paths, *args, **settings))
 
-    monkeypatch.setattr(release.fs, "cat_ranges", cat)
+    monkeypatch.setattr("release.fs.cat_ranges", cat)
     return calls
 
 
@@ -320,7 +319,7 @@ def test_a_lasting_failure_is_one_line(
         f"{bucket}/made: the store failed (gone for good); what is finished is kept: rerun to go on"
     )
     assert len(calls) == 3
-    monkeypatch.setattr(release.fs, "cat_ranges", _raise_at_once)
+    monkeypatch.setattr("release.fs.cat_ranges", _raise_at_once)
     with pytest.raises(StorageError, match="no route"):
         contents(remote, [0, 1])
 
@@ -380,8 +379,8 @@ def test_a_file_that_is_gone_or_another_is_one_line(
 def test_a_copy_comes_in_pieces_and_goes(
     bucket: str, releases: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(release.layout.byte_ranges, "PIECE", 1000)
-    monkeypatch.setattr(release.layout.byte_ranges, "PIECES", 3)
+    monkeypatch.setattr("release.layout.byte_ranges.PIECE", 1000)
+    monkeypatch.setattr("release.layout.byte_ranges.PIECES", 3)
     release = release_path(f"{bucket}/made")
     record = read_manifest(release).shards[0]
     with on_this_machine(release, record.path, record.sha256, tmp_path) as copy:

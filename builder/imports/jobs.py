@@ -14,8 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from builder.cluster.worker import Job, WrappedJob
-from builder.imports.layout import ORIGINAL, Stretch, has_file_names, image_id, view_parts
-from builder.planning.plan import FORMAT
+from builder.imports.layout import Stretch, has_file_names, image_id, view_parts
 from builder.shards.rejections import rejections_file
 from builder.shards.stopping import raise_if_stopped
 from release.errors import UserError
@@ -39,7 +38,7 @@ from release.layout.markers import (
     write_shard,
 )
 from release.layout.parquet import ROW_GROUP_BYTES, image_features, table_schema, write_groups
-from release.layout.shard_files import iterate_shard, read_shard, shard_schema
+from release.layout.shard_files import FORMAT, ORIGINAL, iterate_shard, read_shard, shard_schema
 from release.real_sources import RealSource, open_source
 
 COLUMNS = {

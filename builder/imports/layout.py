@@ -17,7 +17,6 @@ from release.errors import UserError
 from release.files.commit import canonical_json, sha256_text
 from release.real_sources import RealSource, RealSplit
 
-ORIGINAL = "original"
 ROWS_PER_SHARD = 5000
 MEAN_ROWS = 4500  # of files of which each holds its part of the hashes: none has many more
 SHARD_BYTES = 900_000_000

@@ -16,14 +16,8 @@ from builder.imports.bad_images import (
     note_bad_images,
 )
 from builder.imports.jobs import OriginalJob, Unsettled, ViewJob, plan_jobs, settle
-from builder.imports.layout import (
-    ORIGINAL,
-    TUNING_RULE,
-    count_files,
-    has_file_names,
-    row_order,
-    stretches,
-)
+from builder.imports.layout import TUNING_RULE, count_files, has_file_names, row_order, stretches
+from builder.shards.view_shard import delete_outdated
 from builder.standing.state import RealState, read_state
 from release.errors import UserError
 from release.files.commit import delete_file
@@ -33,8 +27,8 @@ from release.images.views import RECORDED_RULES, CropRule
 from release.layout.manifest import MANIFEST_FILE, Manifest, ShardRecord, read_manifest
 from release.layout.markers import forget_shard, marker_name
 from release.layout.readme import remove_documents
-from release.layout.shard_files import is_shard
-from release.layout.training_views import delete_outdated, with_views_of
+from release.layout.shard_files import ORIGINAL, is_shard
+from release.layout.training_views import with_views_of
 from release.real_sources import RealSource, open_source
 
 BadImages = Literal["stop", "skip"]

@@ -16,10 +16,9 @@ from generation.diffusion.noise import SEED_BITS
 from release.classes.class_list import ClassEntry
 from release.errors import UserError
 from release.files.commit import canonical_json, sha256_text
-from release.layout.shard_files import ShardFormat, shard_name
+from release.layout.shard_files import FORMAT, ShardFormat, shard_name
 
 MOST_SHARDS = 200_000  # a stage: 50 million images in shards of the usual size
-FORMAT = 1  # part of every fingerprint: raise it when the bytes of a shard change
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from PIL import ImageOps
 
 from builder.imports.jobs import COLUMNS, FILE_NAME
-from builder.imports.layout import ORIGINAL, original_of
+from builder.imports.layout import original_of
 from builder.release.shard_checks import (
     Columns,
     ImageRow,
@@ -22,6 +22,7 @@ from release.files.storage import ReleasePath, exists
 from release.layout.findings import Problem, differing
 from release.layout.manifest import Manifest, ShardRecord
 from release.layout.parquet import image_features, table_schema
+from release.layout.shard_files import ORIGINAL
 
 SHARED = ("image_id", "label", "class_id", "original_sha256", "width", "height", "tuning")
 

@@ -197,8 +197,9 @@ def _state_of_import(
     release: ReleasePath, manifest: Manifest, name: str, source: "RealSource"
 ) -> RealState:
     """build.json; where it is missing or cannot be read it is written from the manifest."""
-    from builder.imports.layout import ORIGINAL, count_files
+    from builder.imports.layout import count_files
     from builder.imports.release import plan_import
+    from release.layout.shard_files import ORIGINAL
 
     with suppress(UserError):
         state = read_state(release, RealState) if exists(release / STATE_FILE) else None

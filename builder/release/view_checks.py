@@ -17,6 +17,7 @@ from builder.release.shard_checks import (
     is_marked_synthetic,
     read_columns,
 )
+from builder.shards.view_shard import ViewShardJob, plan_view
 from release.errors import UserError
 from release.files.storage import ReleasePath, StorageError
 from release.images.encoding import jpeg_codec
@@ -24,13 +25,7 @@ from release.layout.findings import Problem, differing
 from release.layout.image_sets import decode
 from release.layout.manifest import Manifest, ShardRecord
 from release.layout.shard_files import iterate_shard, shard_schema
-from release.layout.training_views import (
-    TrainingView,
-    ViewShardJob,
-    lagging,
-    plan_view,
-    stated_views,
-)
+from release.layout.training_views import TrainingView, lagging, stated_views
 
 READ_ROWS = 16
 SAMPLED = 4  # images of each file that are made again

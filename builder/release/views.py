@@ -10,6 +10,7 @@ from builder.builds.run import RunSettings
 from builder.cluster.cluster import open_cluster
 from builder.cluster.engine import run_jobs
 from builder.cluster.worker import Failure, Terms
+from builder.shards.view_shard import ViewShardJob, delete_outdated, plan_view
 from builder.standing.state import STATE_FILE
 from release.commands.interrupt import interruptible
 from release.errors import UserError
@@ -19,15 +20,7 @@ from release.layout.findings import Report
 from release.layout.manifest import Manifest, ShardRecord
 from release.layout.markers import forget_shard
 from release.layout.readme import names_each_file, write_documents
-from release.layout.training_views import (
-    TrainingView,
-    ViewShardJob,
-    delete_outdated,
-    lagging,
-    plan_view,
-    stated_views,
-    with_view,
-)
+from release.layout.training_views import TrainingView, lagging, stated_views, with_view
 
 OnDone = Callable[[ShardRecord], None]
 

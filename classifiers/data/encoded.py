@@ -1,7 +1,7 @@
 """Images that stay encoded in the files of their release, and are read one at a time.
 
-A release has an index of where the bytes of each stand (release/layout/image_index.py). In one of an
-earlier version they are found once, and read by their place from then on, in any order. Of a
+A release has an index of where the bytes of each stand (release/layout/image_index.py). In one of
+an earlier version they are found once, and read by their place from then on, in any order. Of a
 release behind a URL those of a batch are asked for together, and kept on this machine as far as
 there is room.
 """
@@ -58,8 +58,8 @@ MAPPED_FILE = "images.feather"
 class EncodedImages:
     """Where each image's bytes are; in memory there is no more than that, its label and its id.
 
-    rows: image_id, label, file, offset, size as release/layout/image_index.py has them, and sha256 or
-    null where the image's file was hashed as a whole. root: what `file` is within; None if those
+    rows: image_id, label, file, offset, size as release/layout/image_index.py has them, and sha256,
+    or null where the image's file was hashed as a whole. root: what `file` is within; None if those
     are whole paths. remote: those behind a URL, by `file` as it stands in rows. mapped: the file of
     which `rows` are a view, if they are: other processes share its memory then.
     """

@@ -4,19 +4,28 @@ Twelve million images take a gigabyte, and where an index has to be made, hours.
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from classifiers.data.encoded import EncodedImages
 from release.errors import UserError
 
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
 Counts = TypeVar("Counts")
+
+
+def launched_processes() -> "PartialState":
+    """Of the processes that accelerate launched; of this one alone without it."""
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
 def read_once(read: Callable[[], tuple[EncodedImages, Counts]]) -> tuple[EncodedImages, Counts]:
     """What `read` gives the first process of each machine; a UserError of it is raised by all."""
     from accelerate.utils import gather_object
-
-    from classifiers.training.loop import launched_processes
 
     processes = launched_processes()
     if processes.num_processes == 1:

@@ -77,7 +77,8 @@ def seconds_per_image(
     """Of the bare training step on this machine, by its median over a few steps."""
     import torch
 
-    from classifiers.training.loop import Fit, launched_processes, training_device, training_step
+    from classifiers.data.sharing import launched_processes
+    from classifiers.training.loop import Fit, training_device, training_step
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)

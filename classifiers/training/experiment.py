@@ -164,7 +164,8 @@ def run_experiment(
     import torch
 
     from classifiers.data.image_data import source_sha256
-    from classifiers.training.loop import launched_processes, total_steps, train
+    from classifiers.data.sharing import launched_processes
+    from classifiers.training.loop import total_steps, train
 
     recipe, visits, testing = experiment.recipe, experiment.visits, experiment.testing
     steps = total_steps(recipe, len(visits), experiment.steps)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from classifiers.data.batches import ImageData, Part, open_batches
 from classifiers.data.order import Visits, derived_seed
+from classifiers.data.sharing import launched_processes
 from classifiers.recipes.recipe import ClassifierRecipe
 from classifiers.training.checkpoint import start_from
 from generation.networks.timm_classifier import build_model
@@ -248,14 +249,6 @@ def autocast(recipe: ClassifierRecipe, device: torch.device) -> torch.autocast:
     """The recipe's precision; weights stay float32."""
     low = recipe.precision == "bfloat16"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=low)
-
-
-def launched_processes() -> "PartialState":
-    """Of the processes that accelerate launched; of this one alone without it."""
-    from accelerate import PartialState
-    from accelerate.utils import parse_flag_from_env
-
-    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
 def total_steps(recipe: ClassifierRecipe, images: int, steps: int | None) -> int:

@@ -9,35 +9,24 @@ view that are there tell what it lacks, and a release that grows leaves its view
 """
 
 import re
-import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Literal
 
-from builder.imports.layout import ORIGINAL
-from builder.planning.plan import FORMAT
-from builder.shards.stopping import raise_if_stopped
 from release.errors import UserError, unknown_name
 from release.files.commit import canonical_json, sha256_text
-from release.files.storage import ReleasePath, list_files
 from release.images.decoding import decode_rgb
 from release.images.encoding import encode_jpeg, jpeg_codec
 from release.images.views import MOST_SIDE, SHORT_SIDE, shrink
 from release.layout.manifest import Manifest, ShardRecord
-from release.layout.markers import commit_shard, committed_record, forget_shard
 from release.layout.origin import Subsampling, ViewName
-from release.layout.parquet import write_table
 from release.layout.shard_files import (
-    is_shard,
-    iterate_shard,
-    require_unchanged,
+    FORMAT,
+    ORIGINAL,
     shard_format,
     shard_name,
-    shard_schema,
 )
-
-READ_ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -67,67 +56,6 @@ class TrainingView:
         """An image of the source as the view holds it; UserError if it cannot be decoded."""
         image = shrink(decode_rgb(content), self.size)
         return encode_jpeg(image, self.quality, self.subsampling, synthetic=synthetic)
-
-
-@dataclass(frozen=True)
-class ViewShardJob:
-    """One file of a view: the rows of the file `original`, its images made smaller."""
-
-    view: TrainingView
-    original: ShardRecord
-    synthetic: bool
-    release: ReleasePath
-    after: None = None
-    priority: int = 0
-
-    @property
-    def path(self) -> str:
-        return _path(self.view, self.original)
-
-    @property
-    def fingerprint(self) -> str:
-        return _fingerprint(self.view, self.original)
-
-    @property
-    def planned(self) -> int:
-        return self.original.rows
-
-    def committed(self) -> ShardRecord | None:
-        """The record of the file if it is finished."""
-        return committed_record(self.release, self)
-
-    def run(self) -> ShardRecord:
-        """Read, resize, encode, commit; UserError where another codec is installed."""
-        if jpeg_codec() != self.view.codec:
-            raise UserError(
-                f"a worker has {jpeg_codec()}, this view is made by {self.view.codec}: bytes would "
-                "differ; install the same there"
-            )
-        started = time.time()
-        source = self.release / self.original.path
-        require_unchanged(source, self.original.sha256)
-        schema = shard_schema(source)
-        rows = list(self._rows(source, schema.names))
-        columns = {name: [row[name] for row in rows] for name in schema.names}
-        return commit_shard(
-            self.release,
-            self.path,
-            self.fingerprint,
-            lambda sink: write_table(sink, schema, columns, shard_format(self.path)),
-            columns["class_id"],
-            started,
-        )
-
-    def _rows(self, source: ReleasePath, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-        for batch in iterate_shard(source, names, READ_ROWS):
-            raise_if_stopped()
-            for row in batch.to_pylist():
-                try:
-                    image = self.view.encoded(row["image"]["bytes"], synthetic=self.synthetic)
-                except UserError as error:
-                    raise UserError(f"{source}, image {row['image_id']}: {error}") from None
-                rule = {"crop_rule": self.view.rule} if "crop_rule" in row else {}
-                yield row | {"image": image} | rule
 
 
 def new_view(
@@ -169,15 +97,16 @@ def new_view(
     return view
 
 
-def _fingerprint(view: TrainingView, original: ShardRecord) -> str:
+def view_fingerprint(view: TrainingView, original: ShardRecord) -> str:
+    """What decides the file that is made of `original`."""
     content = {"format": FORMAT, "view": asdict(view), "images": original.sha256}
     return sha256_text(canonical_json(content))
 
 
-def _path(view: TrainingView, original: ShardRecord) -> str:
+def view_path(view: TrainingView, original: ShardRecord) -> str:
     """As `original` is named, with the view's fingerprint in place of its own."""
     place = PurePosixPath(original.path).stem.split("-", 1)[1].rsplit("-", 1)[0]
-    name = f"{place}-{_fingerprint(view, original)[:10]}"
+    name = f"{place}-{view_fingerprint(view, original)[:10]}"
     return shard_name(view.name, original.split, name, shard_format(original.path))
 
 
@@ -196,16 +125,7 @@ def view_of(manifest: Manifest, config: str) -> TrainingView | None:
 
 
 def _planned_paths(manifest: Manifest, view: TrainingView) -> set[str]:
-    return {_path(view, record) for record in manifest.shards if record.config == view.source}
-
-
-def plan_view(release: ReleasePath, manifest: Manifest, view: TrainingView) -> list[ViewShardJob]:
-    """A file of the view for each file of its source that the manifest lists."""
-    return [
-        ViewShardJob(view, record, manifest.kind == "synthetic", release)
-        for record in manifest.shards
-        if record.config == view.source
-    ]
+    return {view_path(view, record) for record in manifest.shards if record.config == view.source}
 
 
 def with_view(manifest: Manifest, view: TrainingView, records: Sequence[ShardRecord]) -> Manifest:
@@ -233,19 +153,6 @@ def with_views_of(manifest: Manifest, earlier: Manifest | None) -> Manifest:
         if planned:
             manifest = with_view(manifest, view, records)
     return manifest
-
-
-def delete_outdated(release: ReleasePath, manifest: Manifest, views: Collection[str]) -> bool:
-    """Delete files of `views` that the manifest no longer lists; whether there were any."""
-    listed = {record.path for record in manifest.shards}
-    outdated = [
-        name
-        for name in sorted(list_files(release) if views else ())
-        if name.split("/")[0] in views and is_shard(name) and name not in listed
-    ]
-    for name in outdated:
-        forget_shard(release, name)
-    return bool(outdated)
 
 
 def lagging(manifest: Manifest) -> dict[str, str]:
