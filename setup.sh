@@ -9,7 +9,7 @@ debian_install() {
     $root apt-get -qq update && $root apt-get -qq -o DPkg::Lock::Timeout=300 install --yes "$1" >/dev/null
 }
 
-# tests/test_leaderboard_page.py skips, and says so, where there is no browser.
+# tests/cards/board/test_leaderboard_page.py skips, and says so, where there is no browser.
 browser_there() {
     command -v chromium || command -v chromium-browser || command -v google-chrome
 } >/dev/null

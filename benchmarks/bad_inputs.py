@@ -3,7 +3,7 @@
     python benchmarks/bad_inputs.py --out results/bad-inputs
     python benchmarks/bad_inputs.py --out /tmp/some --every 10 --command train-classifier
 
-tests/bad_inputs.py has the cases and says what is right. The report is bad-inputs.json with every
+tests/campaigns/bad_inputs.py has the cases and says what is right. The report is bad-inputs.json with every
 case, and a table for people beside it, as .md.
 """
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from release.results.result import environment  # noqa: E402 - run as a script, its tests are beside it
-from tests.bad_inputs import GOOD, VERDICTS_RIGHT, cases, try_case  # noqa: E402
+from tests.campaigns.bad_inputs import GOOD, VERDICTS_RIGHT, cases, try_case  # noqa: E402
 from tests.command_server import CommandServer  # noqa: E402
 from tests.miniature import make_miniature  # noqa: E402
 

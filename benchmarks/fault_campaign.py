@@ -3,10 +3,10 @@
     python benchmarks/fault_campaign.py --out results/fault_campaign.json
     python benchmarks/fault_campaign.py --out /tmp/one.json --moments 1 --kinds "Ctrl-C" --kills 0
 
-Each trial is one fault of tests/fault_kinds.py at a moment that its name and number decide, on a
+Each trial is one fault of tests/campaigns/fault_kinds.py at a moment that its name and number decide, on a
 build of the stand-in generator (90 images, 18 shards, 3 stages) or of the embedded model; it ends
 when the release is finished, and is compared with an undisturbed build. Then every command of
-tests/kill_trials.py is killed by -9 at each of its writes and run again. Trials already in the file
+tests/campaigns/kill_trials.py is killed by -9 at each of its writes and run again. Trials already in the file
 are not done again: rerun the command to go on. A table for people stands beside it, as .md.
 """
 
@@ -32,12 +32,12 @@ from builder.planning.recipe import BUILTIN  # noqa: E402 - run as a script, its
 from release.files.commit import write_atomically  # noqa: E402
 from release.results.result import environment  # noqa: E402
 from tests import fault_kinds  # noqa: E402
+from tests.campaigns.fault_kinds import KINDS, Site  # noqa: E402
+from tests.campaigns.kill_trials import TRIALS, KillSite, hub_environment, spread  # noqa: E402
 from tests.command_server import CommandServer  # noqa: E402
 from tests.conftest import STAND_IN_RECIPE, release_bytes  # noqa: E402
-from tests.fault_kinds import KINDS, Site  # noqa: E402
-from tests.hub_server import Hub  # noqa: E402
-from tests.kill_trials import TRIALS, KillSite, hub_environment, spread  # noqa: E402
 from tests.miniature import make_miniature  # noqa: E402
+from tests.servers.hub_server import Hub  # noqa: E402
 
 EMBEDDED = ("kill -9 of a worker", "kill -9 of the client")
 EMBEDDED_PREFIX = "embedded model: "

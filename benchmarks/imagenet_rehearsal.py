@@ -6,7 +6,7 @@ Makes 1000 classes of small images (odd files among them) in every layout that I
 imports each, trains a chain of three tiny stages and builds 4 images a class with it; scores,
 selects, trains the twelve classifiers at a tiny size, runs the built-in study likewise; card,
 leaderboard, verification; publishes to a Hub on this machine and loads it back. The commands are
-in tests/rehearsal.py. Each is printed as it can be copied; the first that fails ends the walk with
+in tests/rehearsal/rehearsal.py. Each is printed as it can be copied; the first that fails ends the walk with
 what it said. With --folder, a walk that was ended goes on: steps that are done are not done again.
 
 OUT/rehearsal.json, rehearsal.md: seconds, and the peak of memory of the command and all processes
@@ -33,9 +33,9 @@ sys.path.insert(0, str(ROOT))
 
 from release.files.commit import write_atomically  # noqa: E402
 from release.results.result import environment  # noqa: E402 - run as a script, its tests are beside it
-from tests.hub_server import Hub  # noqa: E402
-from tests.kill_trials import hub_environment  # noqa: E402
-from tests.rehearsal import WHOLE, Step, steps, write_inputs  # noqa: E402
+from tests.campaigns.kill_trials import hub_environment  # noqa: E402
+from tests.rehearsal.rehearsal import WHOLE, Step, steps, write_inputs  # noqa: E402
+from tests.servers.hub_server import Hub  # noqa: E402
 
 INTERVAL = 0.2  # seconds between looks at the memory
 

@@ -2,7 +2,7 @@
 
 A command that needs torch starts in milliseconds instead of seconds, so that hundreds of them fit
 into a test or a campaign. Each runs in a session of its own, and may be killed at a chosen write
-operation (tests/kill_points.py) or at a time limit.
+operation (tests/campaigns/kill_points.py) or at a time limit.
 """
 
 import atexit
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).parent.parent
-SITE = Path(__file__).parent / "kill_points_site"
+SITE = Path(__file__).parent / "campaigns/kill_points_site"
 PRELOADED = (
     *("torch", "torchvision", "timm", "diffusers", "transformers", "safetensors.torch"),
     *("datasets", "pyarrow.parquet", "scipy.stats", "sklearn", "statsmodels.stats.proportion"),
@@ -132,7 +132,7 @@ def _be_the_command(request: dict[str, Any], outputs: Sequence[Path], scripts: d
     os.chdir(request["folder"])
     if request["bytes"]:
         resource.setrlimit(resource.RLIMIT_DATA, (request["bytes"], request["bytes"]))
-    from tests.kill_points import install
+    from tests.campaigns.kill_points import install
 
     install()
     name, *arguments = request["command"]

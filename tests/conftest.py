@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.faulty_store import FaultyStore
+    from tests.servers.faulty_store import FaultyStore
 
 # As in the builder's workers: with more threads a row's last bit depends on its place in a batch.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -95,7 +95,7 @@ def store() -> Iterator["FaultyStore"]:
 
     One for all tests of a process: file systems that were opened remember where the server was.
     """
-    from tests.faulty_store import FaultyStore
+    from tests.servers.faulty_store import FaultyStore
 
     store = FaultyStore()
     with pytest.MonkeyPatch.context() as patch:

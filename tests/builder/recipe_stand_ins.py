@@ -1,0 +1,99 @@
+"""A tiny untrained checkpoint for every one that a built-in recipe names.
+
+Of the published class, in the published layout and for the published size: latents of the same
+side, the same factor from latents to pixels, as many classes. What is left out for its cost, and
+decides no size: channels and layers; attention but at the lowest resolution, and in the decoder
+of the pipelines of 1024 px (to 16,384 latents at once; in the x4 upscaler's, to 65,536).
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from tests.generation.families import latent_diffusion_reference, openai_reference
+from tests.generation.families.tiny_deepfloyd import save_base, save_super_resolution, save_upscaler
+from tests.tiny_models import (
+    BIGGAN,
+    save_biggan,
+    save_dit,
+    save_flux2_klein,
+    save_pixart,
+    save_sana,
+    save_sdxl,
+)
+
+CLASSES = 1000
+CACHED = Path("cache/synthetic-imagenet/models")  # of $XDG_CACHE_HOME = "cache"
+Save = Callable[[Path], object]
+
+
+def save_openai(name: str, halvings: int, file: Path) -> None:
+    """An image is 8 px x 2^halvings; attention stands at 8 px alone."""
+    shape = {
+        "width": 32,
+        "mult": (*(1,) * halvings, 2),
+        "attends": (*(False,) * halvings, True),
+        "classes": CLASSES,
+    }
+    torch.save(openai_reference.tiny(name, **shape).state_dict(), file)
+
+
+def save_ldm(file: Path) -> None:
+    """64 x 64 latents of 4 x 4 pixels each."""
+    unet = {"mult": (1, 1, 1, 2), "attends": (False, False, False, True)}
+    parts = latent_diffusion_reference.tiny(
+        CLASSES,
+        latent_diffusion_reference.TINY | unet,
+        latent_diffusion_reference.TINY_VQ | {"mult": (1, 1, 1)},
+    )
+    torch.save(latent_diffusion_reference.checkpoint(*parts), file)
+
+
+def save_biggan_of(doublings: int, folder: Path) -> None:
+    """An image is 4 px x 2^doublings."""
+    layers = [[False, 4, 4], [True, 4, 2], [True, 2, 1], *[[True, 1, 1]] * (doublings - 2)]
+    save_biggan(folder, BIGGAN | {"num_classes": CLASSES, "layers": layers})
+
+
+# By the name in the recipe: what saves the model there, in the folder the build runs in.
+CHECKPOINTS: dict[str, Save] = {
+    "64x64_diffusion.pt": partial(save_openai, "adm-64", 3),
+    "256x256_diffusion.pt": partial(save_openai, "adm-256", 5),
+    "64_256_upsampler.pt": partial(save_openai, "adm-upsampler", 5),
+    "imagenet64_cond_270M_250K.pt": partial(save_openai, "iddpm", 3),
+    "cin256-v2.ckpt": save_ldm,
+    "biggan-deep-128": partial(save_biggan_of, 5),
+    "biggan-deep-256": partial(save_biggan_of, 6),
+    "facebook/DiT-XL-2-256": partial(save_dit, side=32, classes=CLASSES, factor_blocks=4),
+    "facebook/DiT-XL-2-512": partial(save_dit, side=64, classes=CLASSES, factor_blocks=4),
+    "DeepFloyd/IF-I-XL-v1.0": partial(save_base, side=64),
+    "DeepFloyd/IF-II-L-v1.0": partial(save_super_resolution, side=256, halvings=3),
+    "stabilityai/stable-diffusion-x4-upscaler": partial(
+        save_upscaler, side=128, halvings=3, length=77, attends=False
+    ),
+    "black-forest-labs/FLUX.2-klein-base-4B": partial(
+        save_flux2_klein, factor_blocks=4, attends=False
+    ),
+    "PixArt-alpha/PixArt-XL-2-256x256": partial(save_pixart, side=32, factor_blocks=4),
+    "PixArt-alpha/PixArt-XL-2-512x512": partial(save_pixart, side=64, factor_blocks=4),
+    "PixArt-alpha/PixArt-XL-2-1024-MS": partial(save_pixart, side=128, factor_blocks=4),
+    "Efficient-Large-Model/Sana_600M_512px_diffusers": partial(save_sana, side=16, factor_blocks=6),
+    "Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers": partial(
+        save_sana, side=32, factor_blocks=6
+    ),
+    "stabilityai/stable-diffusion-xl-base-1.0": partial(
+        save_sdxl, side=128, factor_blocks=4, halvings=2, length=77
+    ),
+}
+
+
+def save_stand_in(checkpoint: str, folder: Path) -> None:
+    """The checkpoint in `folder`, the one that ships with the project as it is; KeyError if new."""
+    if checkpoint.startswith("builtin:"):
+        return
+    place = folder / (CACHED if checkpoint.startswith("biggan-") else "") / checkpoint
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        CHECKPOINTS[checkpoint](place)

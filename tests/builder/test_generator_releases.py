@@ -1,0 +1,172 @@
+"""Every adapter through recipes: a release of three classes by four images each.
+
+All are built at once on one cluster of two worker processes, then again by this process alone.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from builder.builds.build import BuildPlan, plan_build
+from builder.builds.workshop import workshop
+from builder.cluster.cluster import ClusterOptions
+from builder.planning.plan import image_seed
+from builder.planning.recipe import Recipe, load_recipe
+from builder.release.verify import verify_release
+from builder.standing.state import STATE_FILE
+from generation.families import MODULES, generator_source
+from generation.families.pixel_unet.checkpoint import save_checkpoint
+from generation.generator import ImageBatch
+from release.classes.class_list import load_classes
+from release.layout.image_sets import decode
+from release.layout.manifest import read_manifest
+from tests.conftest import release_bytes
+from tests.generation.families import latent_diffusion_reference, openai_reference
+from tests.generation.families.tiny_deepfloyd import STAGES, save_chain
+from tests.tiny_models import save_biggan, save_dit, save_pixart
+from tests.tiny_network import tiny_conditioned
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute"),
+    pytest.mark.filterwarnings("ignore:__array__ implementation"),  # diffusers with numpy 2
+]
+
+HEAD = """
+name = "tiny"
+description = "tiny"
+classes = "{classes}"
+dataset = "test"
+regime = "B"
+license = "other"
+
+[shard]
+classes = 2
+indices = 4
+"""
+STAGE = """
+[[stage]]
+resolution = {resolution}
+generator = "{generator}"
+checkpoint = "{checkpoint}"
+batch = 3
+sampler = {{ {sampler} }}
+"""
+# A stage: generator, resolution, checkpoint below the models' folder, sampler.
+Stage = tuple[str, int, str, str]
+OPENAI = "steps = 2"
+LATENT = 'steps = 3, guidance = 1.5, threshold = "none"'
+RECIPES: dict[str, list[Stage]] = {
+    "adm-256": [("adm-256", 16, "adm-256.pt", OPENAI)],
+    "adm-64-upsampler": [
+        ("adm-64", 16, "adm-64.pt", OPENAI),
+        ("adm-upsampler", 64, "adm-upsampler.pt", OPENAI),
+    ],
+    "biggan": [("biggan", 16, "biggan", 'method = "truncation", truncation = 0.7')],
+    "deepfloyd-if": [
+        ("deepfloyd-if", 8, "if-1", 'steps = 2, guidance = 2.0, threshold = "dynamic"'),
+        ("deepfloyd-if", 32, "if-2", 'steps = 2, gamma = 0.1, threshold = "dynamic"'),
+        ("deepfloyd-if", 128, "x4", 'method = "ddim", steps = 2, threshold = "none"'),
+    ],
+    "diffusers": [("diffusers", 16, "pixart", 'method = "native", steps = 2, guidance = 3.0')],
+    "dit": [("dit", 8, "dit", LATENT)],
+    "iddpm": [("iddpm", 16, "iddpm.pt", OPENAI)],
+    "pixel-unet": [  # a class-conditional base, an enlarger that is told nothing
+        ("pixel-unet", 8, "class", "steps = 3, guidance = 1.5"),
+        ("pixel-unet", 16, "none", "steps = 3, noise_augmentation = 0.2"),
+    ],
+    "ldm": [("ldm", 32, "ldm.ckpt", f'method = "ddim", {LATENT}')],
+}
+
+
+def save_models(folder: Path) -> None:
+    """A tiny checkpoint of every kind, as published."""
+    for name in openai_reference.TINY:
+        torch.save(openai_reference.tiny(name).state_dict(), folder / f"{name}.pt")
+    parts = latent_diffusion_reference.tiny()
+    torch.save(latent_diffusion_reference.checkpoint(*parts), folder / "ldm.ckpt")
+    save: dict[str, Callable[[Path], Path]] = {
+        "biggan": save_biggan,
+        "dit": save_dit,
+        "pixart": save_pixart,
+    }
+    for name, function in save.items():
+        function(folder / name)
+    save_chain(folder)
+    for conditioning, low in (("class", None), ("none", 8)):
+        network = tiny_conditioned(conditioning, ("apple", "pear", "plum"), low)
+        save_checkpoint(network, folder / conditioning, torch.float16)
+    assert all((folder / stage).is_dir() for stage in STAGES)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, class_list: Path) -> Iterator[Path]:
+    """FOLDER/NAME.toml and the release two processes made of it, FOLDER/two/NAME."""
+    folder = tmp_path_factory.mktemp("releases")
+    save_models(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        plans = []
+        for name, stages in RECIPES.items():
+            text = HEAD.format(classes=class_list)
+            for generator, resolution, checkpoint, sampler in stages:
+                text += STAGE.format(
+                    generator=generator,
+                    resolution=resolution,
+                    checkpoint=folder / checkpoint,
+                    sampler=sampler,
+                )
+            (folder / f"{name}.toml").write_text(text)
+            plans.append(planned(folder, name, "two")[1])
+        (folder / "two").mkdir()
+        (folder / "two" / STATE_FILE).write_text("{}")  # what workers know the place by
+        with workshop(folder / "two", ClusterOptions(2), most=2) as shop:
+            shop.build(plans, lambda _: None)
+        yield folder
+
+
+def planned(folder: Path, name: str, where: str) -> tuple[Recipe, BuildPlan]:
+    recipe = load_recipe(str(folder / f"{name}.toml"))
+    classes = load_classes(recipe.classes)
+    return recipe, plan_build(recipe, recipe.stages, classes, 4, folder / where / name)
+
+
+def test_every_generator_is_here() -> None:
+    assert {stage[0] for stages in RECIPES.values() for stage in stages} == set(MODULES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_release_is_the_same_from_one_process_and_from_two(folder: Path, name: str) -> None:
+    """Every file's bytes; then images of every stage from their own rows, one seed changed."""
+    recipe, plan = planned(folder, name, "one")
+    for job in plan.jobs():
+        job.run()
+    made = {n: d for n, d in release_bytes(folder / "one" / name).items() if ".parquet" in n}
+    release = folder / "two" / name
+    assert len(made) == 2 * len(recipe.stages)
+    assert {n: d for n, d in release_bytes(release).items() if ".parquet" in n} == made
+    assert verify_release(release, read_manifest(release), 1, lambda _: None).problems == ()
+
+    before: dict[str, np.ndarray] = {}
+    for stage in recipe.stages:
+        rows = pq.read_table(release / str(stage.resolution)).to_pylist()
+        images = {row["image_id"]: decode(row["image"]["bytes"]) for row in rows}
+        assert len({image.tobytes() for image in images.values()}) == len(rows) == 12
+        chosen = [rows[i] for i in (7, 7, 2)]
+        batch = ImageBatch(
+            [row["prompt"] for row in chosen],
+            [row["label"] for row in chosen],
+            [rows[7]["seed"], image_seed(1, 1, "another", 0, 0), rows[2]["seed"]],
+            np.stack([before[row["parent_image_id"]] for row in chosen]) if before else None,
+            stage.resolution,
+        )
+        source = generator_source(stage.generator)
+        generator = source.load(source.locate(stage.checkpoint), compiled=False)
+        again, reseeded, other = np.asarray(generator.sample(batch, stage.sampler))
+        np.testing.assert_array_equal(again, images[rows[7]["image_id"]])
+        np.testing.assert_array_equal(other, images[rows[2]["image_id"]])
+        assert (reseeded != again).any()
+        before = images

@@ -1,0 +1,171 @@
+"""Every built-in recipe through its own file, to Parquet rows, with tiny models for its own.
+
+The recipe is as `load_recipe` has it: resolutions, batches, guidance, encoding, shards. Only the
+checkpoints are stand-ins (tests/builder/recipe_stand_ins.py), three of the classes are built, and sampling
+takes STEPS steps. A new recipe is walked as it comes; it fails until its checkpoints have one.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import builder.shards.shard
+import classifiers.recipes.recipe
+import generation.training.recipe
+from builder.builds.build import build_release, plan_build
+from builder.builds.run import RunSettings
+from builder.planning.plan import image_id, image_seed
+from builder.planning.recipe import BUILTIN, Recipe, StageRecipe, load_recipe
+from builder.release.verify import verify_release
+from builder.shards.shard import COLUMNS, load_generator
+from generation.diffusion.sampler_config import SamplerConfig
+from generation.families import generator_source
+from generation.generator import Generator, ImageBatch, Screened
+from release.classes.class_list import ClassEntry, load_classes
+from release.files.commit import canonical_json
+from release.layout.image_sets import decode
+from tests.builder.recipe_stand_ins import CHECKPOINTS, save_stand_in
+from tests.in_process import InProcess
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute"),
+    pytest.mark.filterwarnings("ignore:__array__ implementation"),  # diffusers with numpy 2
+]
+
+RECIPES = sorted(path.stem for path in BUILTIN.glob("*.toml"))
+STEPS = 2  # of every sampler, for its cost: the recipes' own are 16 to 1000
+CLASSES = {"imagenet-1k": (0, 134, 517), "fashion-mnist": (0, 4, 9)}  # two of them cranes
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture
+def here(models: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder that builds run in, where a recipe's checkpoint is found by its name."""
+    monkeypatch.chdir(models)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(models / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    yield models
+    load_generator.cache_clear()
+
+
+class FullBatches:
+    """A generator whose spare rows, which a build pads a batch with, are earlier ones elsewhere.
+
+    An image that is made twice, in two places, must be the same.
+    """
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+        self._images: dict[int, np.ndarray] = {}  # by seed
+        self._rows: dict[int, tuple[str, int, np.ndarray | None]] = {}
+
+    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray:
+        parents = batch.parents if batch.parents is not None else [None] * len(batch.seeds)
+        rows = zip(batch.prompts, batch.labels, parents, strict=True)
+        given = dict(zip(batch.seeds, rows, strict=True))
+        self._rows |= given
+        seeds = list(given)
+        earlier = list(self._rows)
+        seeds += [earlier[i % len(earlier)] for i in range(len(batch.seeds) - len(seeds))]
+        prompts, labels, parents = zip(*(self._rows[seed] for seed in seeds), strict=True)
+        together = None if batch.parents is None else np.stack(parents)
+        full = ImageBatch(prompts, labels, seeds, together, batch.resolution)
+        images = self._generator.sample(full, settings)
+        assert not isinstance(images, Screened)
+        for seed, image in zip(seeds, images, strict=True):
+            np.testing.assert_array_equal(image, self._images.setdefault(seed, image))
+        return images
+
+
+def in_few_steps(recipe: Recipe) -> Recipe:
+    def shortened(stage: StageRecipe) -> StageRecipe:
+        sampler = stage.sampler.model_copy(update={"steps": STEPS})
+        return stage.model_copy(update={"sampler": sampler})
+
+    return recipe.model_copy(update={"stages": tuple(map(shortened, recipe.stages))})
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_makes_the_rows_its_file_speaks_of(
+    name: str, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = in_few_steps(load_recipe(name))
+    for stage in recipe.stages:
+        save_stand_in(stage.checkpoint, here)
+    classes = load_classes(recipe.classes)
+    wanted = [classes[label] for label in CLASSES[recipe.classes]]
+    monkeypatch.setattr(
+        builder.shards.shard, "load_generator", lambda *of: FullBatches(load_generator(*of))
+    )
+    InProcess(monkeypatch)
+    plan = plan_build(recipe, recipe.stages, wanted, 1, tmp_path / "release", classes)
+    outcome = build_release(plan, RunSettings(), lambda _: None)
+    assert outcome.manifest is not None
+    assert verify_release(plan.release, outcome.manifest, 1, lambda _: None).problems == ()
+    parents: dict[str, str] = {}
+    for stage in recipe.stages:
+        parents = check_rows(plan.release, recipe, stage, wanted, parents)
+    folders = {path.name for path in plan.release.iterdir() if path.name.isdigit()}
+    assert folders == {str(stage.resolution) for stage in recipe.stages}
+
+
+def check_rows(
+    release: Path,
+    recipe: Recipe,
+    stage: StageRecipe,
+    wanted: list[ClassEntry],
+    parents: dict[str, str],
+) -> dict[str, str]:
+    """The stage's rows are the recipe's; parents: image ids of the stage before, by class."""
+    side, source = stage.resolution, generator_source(stage.generator)
+    (file,) = (release / str(side)).glob("*.parquet")
+    table = pq.read_table(file)
+    assert set(table.column_names) == {"image", "label", *COLUMNS}
+    identities = [(recipe.seed, side, entry.wnid, 0, 0) for entry in wanted]
+    expected = [
+        {
+            "label": entry.label,
+            "class_id": entry.wnid,
+            "prompt": entry.prompt,
+            "image_id": image_id(*identity),
+            "parent_image_id": parents.get(entry.wnid, ""),
+            "seed": image_seed(*identity),
+            "index": 0,
+            "attempt": 0,
+            "generator": stage.generator,
+            "checkpoint_sha256": source.sha256(source.locate(stage.checkpoint)),
+            "sampler": canonical_json(stage.sampler.model_dump()),
+        }
+        for entry, identity in zip(wanted, identities, strict=True)
+    ]
+    assert table.drop_columns(["image"]).to_pylist() == expected
+    images = [decode(row["bytes"]) for row in table["image"].to_pylist()]
+    assert {(image.shape, image.dtype) for image in images} == {((side, side, 3), np.dtype("u1"))}
+    assert len({image.tobytes() for image in images}) == len(wanted)
+    return {row["class_id"]: row["image_id"] for row in expected}
+
+
+@pytest.mark.parametrize(
+    ("folder", "load"),
+    [
+        (generation.training.recipe.BUILTIN, generation.training.recipe.load_training_recipe),
+        (classifiers.recipes.recipe.BUILTIN, classifiers.recipes.recipe.load_recipe),
+    ],
+)
+def test_every_recipe_of_a_training_is_read(folder: Path, load: Callable[[str], object]) -> None:
+    names = sorted(path.stem for path in folder.glob("*.toml"))
+    assert names
+    for name in names:
+        load(name)
+
+
+def test_no_stand_in_is_left_over() -> None:
+    named = {stage.checkpoint for name in RECIPES for stage in load_recipe(name).stages}
+    assert set(CHECKPOINTS) == {c for c in named if not c.startswith("builtin:")}

@@ -1,0 +1,79 @@
+"""The figures committed under results/ are what their predictions and result files say."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from builder.planning.recipe import load_recipe
+from release.results.result import read_result
+
+FASHION = Path(__file__).parents[2] / "results" / "fashion-mnist"
+
+
+def top1(predictions: str) -> float:
+    """Share of test images whose first guess is their label."""
+    table = pq.read_table(FASHION / predictions)
+    first = np.array([guesses[0] for guesses in table["top5"].to_pylist()])
+    return float(np.mean(first == table["label"].to_numpy()))
+
+
+def test_cas_is_what_the_predictions_give() -> None:
+    cas = json.loads((FASHION / "cas.json").read_text())
+    files = cas["predictions"]
+    share = {arm: [top1(name) for name in files[arm]] for arm in ("cas", "real")}
+    assert len(share["cas"]) == len(share["real"]) == len(cas["seeds"]) == 3
+    ratio = np.mean(share["cas"]) / np.mean(share["real"])
+    assert cas["cas_over_real"] == pytest.approx(ratio, abs=1e-12)
+    real_top1 = np.mean([top1(name) for name in files["real_top1"]])
+    assert cas["real_top1"] == pytest.approx(real_top1, abs=1e-12)
+    assert cas["cas_over_real"] >= 0.95  # what the recipe fashion-mnist was chosen to reach
+    assert cas["real_top1"] >= 0.92
+
+
+def test_cas_is_of_the_weights_that_are_embedded() -> None:
+    cas = json.loads((FASHION / "cas.json").read_text())
+    assert cas["generated"]["images"] == cas["n"] >= 20_000
+    embedded = [stage.sha256 for stage in load_recipe("fashion-mnist").stages]
+    assert [stage["checkpoint_sha256"] for stage in cas["stages"]] == embedded
+    for name in cas["predictions"]["cas"]:
+        result = read_result((FASHION / name).with_suffix(".json"))
+        assert result.subject["train"] == [cas["generated"]]
+
+
+@pytest.mark.parametrize(("study", "trainings"), [("study", 264), ("study-long", 30)])
+def test_study_says_what_its_trainings_reached(study: str, trainings: int) -> None:
+    folder = FASHION / study
+    report = json.loads((folder / "report.json").read_text())
+    runs = [name for row in report["rows"] for name in row["results"]]
+    assert len(runs) == len(set(runs)) == len(list(folder.glob("runs/**/*.json"))) == trainings
+    for row in report["rows"]:
+        results = [read_result(folder / name) for name in row["results"]]
+        reached = {str(r.seeds["classifier"]): r.values["top1"]["value"] for r in results}
+        assert reached == pytest.approx(row["top1"]["by_seed"])
+        assert row["top1"]["mean"] == pytest.approx(np.mean(list(reached.values())))
+        assert {r.reference["split"] for r in results} == {"test"}
+
+
+def test_finetuning_says_what_its_releases_reached() -> None:
+    folder = FASHION / "finetuning"
+    report = json.loads((folder / "finetuning.json").read_text())
+    for arm, values in report["arms"].items():
+        releases = set()
+        for seed in range(report["sampling_seeds"]):
+            name = f"release-{arm}-seed{seed}-32-train-efficientnet-lite0-64.json"
+            scores = read_result(folder / "results" / name)
+            cas = read_result(folder / "results" / f"cas-{arm}-seed{seed}.json")
+            (trained_on,) = cas.subject["train"]
+            assert trained_on["content_sha256"] == scores.subject["content_sha256"]
+            releases.add(trained_on["content_sha256"])
+            for split in ("train", "test"):
+                measured = scores.values[f"fd_{split}"]["value"]
+                assert values[f"fd_{split}"]["by_seed"][seed] == pytest.approx(measured)
+            assert values["cas_top1"]["by_seed"][seed] == cas.values["top1"]["value"]
+        assert len(releases) == report["training_seeds"] == 3
+    gain = report["differences"]["fine-tuned less stand-in"]["cas_top1"]
+    pairs = [report["arms"][arm]["cas_top1"]["by_seed"] for arm in ("fine-tuned", "stand-in")]
+    assert gain["by_seed"] == pytest.approx(np.subtract(*pairs))

@@ -1,0 +1,55 @@
+"""ImageNet in miniature, all 1000 classes, from its layouts to a data set on the Hub and back.
+
+The short form of benchmarks/imagenet_rehearsal.py; each command must end well, as typed.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.campaigns.kill_trials import hub_environment
+from tests.command_server import CommandServer
+from tests.rehearsal.rehearsal import SHORT, Step, steps, write_inputs
+from tests.servers.hub_server import Hub
+
+
+@pytest.fixture
+def hub() -> Iterator[tuple[Hub, str]]:
+    hub = Hub()
+    server, address = hub.serve()
+    yield hub, address
+    server.shutdown()
+    server.server_close()
+
+
+def test_imagenet_walked_end_to_end(hub: tuple[Hub, str], tmp_path: Path) -> None:
+    state, address = hub
+    images = write_inputs(tmp_path, SHORT, state)
+    variables = {**hub_environment(address, tmp_path / "home")}
+    variables["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+    with CommandServer(variables) as server:
+        for step in steps(SHORT, images):
+            if step.words[0] == "python":
+                code, out, err = run_python(step, tmp_path, variables)
+            else:
+                ended = server.run(step.words, tmp_path, timeout=600)
+                code, out, err = ended.code, ended.out, ended.err
+            assert code == 0, (step.shown, out, err)
+            assert "Traceback" not in err, (step.shown, err)
+            step.check(tmp_path, out)
+
+
+def run_python(step: Step, folder: Path, variables: Mapping[str, str]) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, *step.words[1:]],
+        cwd=folder,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
