@@ -3,8 +3,8 @@
     python benchmarks/bad_inputs.py --out results/bad-inputs
     python benchmarks/bad_inputs.py --out /tmp/some --every 10 --command train-classifier
 
-tests/campaigns/bad_inputs.py has the cases and says what is right. The report is bad-inputs.json with every
-case, and a table for people beside it, as .md.
+tests/campaigns/bad_inputs.py has the cases and says what is right. The report is bad-inputs.json
+with every case, and a table for people beside it, as .md.
 """
 
 import argparse

@@ -3,11 +3,12 @@
     python benchmarks/fault_campaign.py --out results/fault_campaign.json
     python benchmarks/fault_campaign.py --out /tmp/one.json --moments 1 --kinds "Ctrl-C" --kills 0
 
-Each trial is one fault of tests/campaigns/fault_kinds.py at a moment that its name and number decide, on a
-build of the stand-in generator (90 images, 18 shards, 3 stages) or of the embedded model; it ends
-when the release is finished, and is compared with an undisturbed build. Then every command of
-tests/campaigns/kill_trials.py is killed by -9 at each of its writes and run again. Trials already in the file
-are not done again: rerun the command to go on. A table for people stands beside it, as .md.
+Each trial is one fault of tests/campaigns/fault_kinds.py at a moment that its name and number
+decide, on a build of the stand-in generator (90 images, 18 shards, 3 stages) or of the embedded
+model; it ends when the release is finished, and is compared with an undisturbed build. Then every
+command of tests/campaigns/kill_trials.py is killed by -9 at each of its writes and run again.
+Trials already in the file are not done again: rerun the command to go on. A table for people stands
+beside it, as .md.
 """
 
 import argparse

@@ -5,9 +5,10 @@
 Makes 1000 classes of small images (odd files among them) in every layout that ImageNet comes in,
 imports each, trains a chain of three tiny stages and builds 4 images a class with it; scores,
 selects, trains the twelve classifiers at a tiny size, runs the built-in study likewise; card,
-leaderboard, verification; publishes to a Hub on this machine and loads it back. The commands are
-in tests/rehearsal/rehearsal.py. Each is printed as it can be copied; the first that fails ends the walk with
-what it said. With --folder, a walk that was ended goes on: steps that are done are not done again.
+leaderboard, verification; publishes to a Hub on this machine and loads it back. The commands are in
+tests/rehearsal/rehearsal.py. Each is printed as it can be copied; the first that fails ends the
+walk with what it said. With --folder, a walk that was ended goes on: steps that are done are not
+done again.
 
 OUT/rehearsal.json, rehearsal.md: seconds, and the peak of memory of the command and all processes
 it started (their proportional set size, looked at five times a second).

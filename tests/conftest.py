@@ -128,3 +128,13 @@ def release_bytes(release: Path) -> dict[str, bytes]:
     files = (p for p in release.rglob("*") if p.is_file())
     found = {str(p.relative_to(release)): p.read_bytes() for p in files}
     return {name: data for name, data in found.items() if not name.startswith("sidecars/")}
+
+
+@pytest.fixture(params=["folder", "memory", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, s3: dict[str, str]) -> str:  # noqa: ARG001
+    """Somewhere to write: one of each kind."""
+    name = tmp_path.name
+    from tests.servers.faulty_store import BUCKET
+
+    kinds = {"folder": str(tmp_path), "memory": f"memory://{name}", "s3": f"s3://{BUCKET}/{name}"}
+    return kinds[request.param]

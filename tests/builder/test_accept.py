@@ -6,30 +6,23 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.accept import Verdict
-from builder.builds.build import BuildPlan, plan_build
 from builder.planning.plan import image_seed
-from builder.planning.recipe import load_recipe
 from builder.shards.shard import load_rule
 from builder.shards.slots import NO_PARENT, Slots
-from builder.standing.state import write_state
 from cards.card.body import card_body
 from cards.card.facts import accept_facts
 from cards.drawing.sample_grid import read_groups
 from cards.render_card import picture_names
-from release.classes.class_list import load_classes
 from release.errors import UserError
-from release.layout.manifest import ShardRecord, read_manifest
+from release.layout.manifest import read_manifest
+from tests.builder.red_rule import PER_CLASS, RED, build, plan, rejections, rows
 from tests.conftest import STAND_IN_RECIPE, release_bytes, run, state_facts
 from tests.stand_in import StandIn
-
-PER_CLASS = 10
-RED = 'accept = { rule = "tests.stand_in_rule", red = 128, attempts = 3 }\n'
 
 
 @pytest.fixture(scope="module")
@@ -41,27 +34,6 @@ def picky_recipe(class_list: Path) -> Path:
     path = class_list.parent / "picky.toml"
     path.write_text(text)
     return path
-
-
-def plan(recipe_file: Path, release: Path, per_class: int = PER_CLASS) -> BuildPlan:
-    recipe = load_recipe(str(recipe_file))
-    return plan_build(recipe, recipe.chain(None), load_classes(recipe.classes), per_class, release)
-
-
-def build(plan: BuildPlan) -> list[ShardRecord]:
-    """Every shard in this process, parents before children."""
-    write_state(plan.release, plan.state)
-    return [job.run() for job in plan.jobs()]
-
-
-def rejections(release: Path, resolution: int) -> list[dict]:
-    files = sorted((release / "rejections" / str(resolution)).glob("*.parquet"))
-    return [row for file in files for row in pq.read_table(file).to_pylist()]
-
-
-def rows(release: Path, resolution: int) -> list[dict]:
-    files = sorted((release / str(resolution)).glob("*.parquet"))
-    return [row for file in files for row in pq.read_table(file).to_pylist()]
 
 
 def shard_bytes(release: Path) -> dict[str, bytes]:

@@ -15,7 +15,7 @@ from generation.networks.timm_classifier import build_model
 from release.errors import UserError
 from release.layout.image_sets import LabelledImages, decode
 from release.layout.manifest import Manifest
-from tests.builder.test_accept import build, plan, rejections, rows
+from tests.builder.red_rule import build, plan, rejections, rows
 from tests.conftest import STAND_IN_RECIPE
 
 CLASSES = ("c0", "c1", "c2")

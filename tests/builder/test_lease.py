@@ -20,15 +20,15 @@ from builder.standing.state import SyntheticState, read_state
 from release.errors import UserError
 from release.files.commit import create_exclusively, delete_file, overwrite, write_atomically
 from release.files.storage import ReleasePath, list_files, read_bytes, release_path
+from tests.builder.build_command import build
 from tests.conftest import ROOT, release_bytes, run
-from tests.release.test_storage import build, place  # noqa: F401 - a fixture
 
 LIFE = 5.0  # of a lease that is never awaited in full
 SHORT_LIFE = 0.6
 
 
 @pytest.fixture
-def release(place: str) -> ReleasePath:  # noqa: F811
+def release(place: str) -> ReleasePath:
     return release_path(place) / "release"
 
 

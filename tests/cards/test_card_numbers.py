@@ -17,8 +17,7 @@ from cards.pages.page import TEMPLATES
 from cards.render_card import picture_names
 from release.layout.manifest import Manifest, read_manifest
 from release.results.result import Result
-from tests.cards.test_cards import CLASSES, DAY
-from tests.cards.test_cards import release as release  # noqa: PLC0414  the fixture
+from tests.cards.tiny_card import CLASSES, DAY
 
 NUMBER = re.compile(r"(?<![\w#])-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 PERCENT = ("{:.0%}", "{:.1%}", "{:.2%}")

@@ -18,7 +18,7 @@ from release.errors import UserError
 from release.files.commit import sha256_file
 from release.layout.manifest import Manifest, read_manifest
 from release.layout.readme import write_readme
-from tests.cards.test_cards import CLASSES, DAY, ORIGIN, write_shard
+from tests.cards.tiny_card import CLASSES, DAY, ORIGIN, write_shard
 from tests.shapes import make_images
 from tests.shapes import write_release as write_real
 

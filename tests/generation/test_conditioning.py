@@ -25,8 +25,8 @@ from generation.training.loop import TrainingSet, train_stage
 from release.classes.class_list import load_classes
 from release.errors import UserError
 from tests.conftest import run
-from tests.metrics.test_metrics_release import CLASSES, write_release
 from tests.painter import paint
+from tests.small_releases import CLASSES, write_release
 from tests.tiny_network import SHAPE, tiny_conditioned
 
 NAMES = ("dark", "bright")

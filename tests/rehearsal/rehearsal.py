@@ -1,7 +1,8 @@
 """ImageNet in miniature walked end to end, by the commands a person would type.
 
-benchmarks/imagenet_rehearsal.py walks all of it and measures each step; tests/rehearsal/test_rehearsal.py
-walks the short form. Names are relative: commands run in the folder that `write_inputs` filled.
+benchmarks/imagenet_rehearsal.py walks all of it and measures each step;
+tests/rehearsal/test_rehearsal.py walks the short form. Names are relative: commands run in the
+folder that `write_inputs` filled.
 """
 
 import hashlib

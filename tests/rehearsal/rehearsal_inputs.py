@@ -1,4 +1,6 @@
-"""What a person brings to the walk of tests/rehearsal/rehearsal.py: images in their layouts, and recipes."""
+"""What a person brings to the walk of tests/rehearsal/rehearsal.py: images in their layouts, and
+recipes.
+"""
 
 import hashlib
 import json

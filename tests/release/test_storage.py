@@ -21,13 +21,9 @@ from release.files.storage import (
 from release.layout.image_sets import load_images
 from release.layout.manifest import read_manifest
 from release.layout.markers import committed_record, committed_records, marker_path
+from tests.builder.build_command import build
 from tests.conftest import ROOT, release_bytes, run
 from tests.servers.faulty_store import BUCKET
-
-
-def build(recipe: Path, out: Path | str, per_class: int = 4) -> list[Path | str]:
-    options = ["--per-class", str(per_class), "--out", out, "--workers", "1", "--json"]
-    return ["build-dataset", "--recipe", recipe, *options]
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +39,6 @@ def url_bytes(url: str) -> dict[str, bytes]:
     release = release_path(url)
     found = read_files(release, list_files(release))
     return {name: data for name, data in found.items() if not name.startswith("sidecars/")}
-
-
-@pytest.fixture(params=["folder", "memory", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, s3: dict[str, str]) -> str:  # noqa: ARG001
-    """Somewhere to write: one of each kind."""
-    name = tmp_path.name
-    kinds = {"folder": str(tmp_path), "memory": f"memory://{name}", "s3": f"s3://{BUCKET}/{name}"}
-    return kinds[request.param]
 
 
 def test_what_is_written_is_read_listed_and_replaced(place: str):

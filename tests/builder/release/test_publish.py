@@ -20,7 +20,8 @@ from classifiers.data.encoded import index_images
 from release.errors import UserError
 from release.layout.manifest import read_manifest
 from release.layout.markers import marker_name
-from tests.conftest import ROOT, run
+from tests.builder.release.hub_environment import environment
+from tests.conftest import run
 from tests.servers.faulty_store import BUCKET, FaultyStore
 from tests.servers.hub_server import Hub
 
@@ -64,16 +65,6 @@ def hub() -> Iterator[tuple[Hub, str]]:
     yield state, address
     server.shutdown()
     server.server_close()
-
-
-def environment(address: str, home: Path) -> dict[str, str]:
-    return os.environ | {
-        "PYTHONPATH": str(ROOT),
-        "HF_ENDPOINT": address,
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_TOKEN": "hf_test",
-        "HF_HOME": str(home),
-    }
 
 
 def python(code: str, *arguments: str | Path, address: str, home: Path):

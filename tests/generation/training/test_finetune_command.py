@@ -19,8 +19,8 @@ from generation.training.recipe import load_training_recipe
 from generation.training.starting_point import starting_network, starting_sha256
 from release.errors import UserError
 from tests.conftest import ROOT
-from tests.metrics.test_metrics_release import CLASSES, write_release
 from tests.painter import paint
+from tests.small_releases import CLASSES, write_release
 from tests.tiny_network import SHAPE, tiny_network
 from tests.train_tiny import BASE, tiny_data
 

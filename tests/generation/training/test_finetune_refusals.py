@@ -24,8 +24,8 @@ from generation.training.recipe import TrainingRecipe, load_training_recipe
 from generation.training.starting_point import prompts_of, starting_network
 from release.errors import UserError
 from release.images.colour import images_in_colour
-from tests.metrics.test_metrics_release import CLASSES, write_release
 from tests.painter import paint
+from tests.small_releases import CLASSES, write_release
 from tests.tiny_network import SHAPE, tiny_network
 
 RECIPE = """
