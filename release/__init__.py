@@ -1,0 +1,1 @@
+"""What a release is on disk, what real images are read from, and what all commands share."""

@@ -1,0 +1,1 @@
+"""A build from plan to finished release; several builds on one cluster."""

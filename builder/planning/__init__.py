@@ -1,0 +1,1 @@
+"""The recipe, and the plan that follows from it: pure functions."""

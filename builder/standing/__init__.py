@@ -1,0 +1,1 @@
+"""What a folder is a release of, and which build holds it."""

@@ -1,0 +1,1 @@
+"""Charts, tables, grids of images, text for Markdown."""

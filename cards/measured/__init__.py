@@ -1,0 +1,1 @@
+"""Result files as people compare them: cells, tables, changes by class."""

@@ -1,0 +1,1 @@
+"""Training images: sources, order, decoding, augmentation, batches."""

@@ -1,0 +1,1 @@
+"""Trainings on a Dask cluster, whatever happens to its workers."""

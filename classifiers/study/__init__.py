@@ -1,0 +1,1 @@
+"""Studies: releases, trainings, comparisons and their report."""

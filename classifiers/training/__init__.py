@@ -1,0 +1,1 @@
+"""A training of a classifier, its predictions, and what several say together."""

@@ -1,0 +1,1 @@
+"""Noise schedules, the sampling loop and its settings, noise by seed."""

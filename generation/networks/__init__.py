@@ -1,0 +1,1 @@
+"""Networks on a device: placement, precision, finite weights, timm classifiers."""

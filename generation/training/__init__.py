@@ -1,0 +1,1 @@
+"""Training and fine-tuning of a cascade stage: recipe, data, loop, state, pictures."""

@@ -1,0 +1,1 @@
+"""Features of images: extractors, their cache, lists of images, mergeable states."""

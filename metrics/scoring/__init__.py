@@ -1,0 +1,1 @@
+"""All metrics of a release computed together against real images."""

@@ -1,0 +1,1 @@
+"""Checkpoints and sampler settings chosen by what their images are worth."""

@@ -1,0 +1,1 @@
+"""The metrics, each a state that adds up over shards."""

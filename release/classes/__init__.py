@@ -1,0 +1,1 @@
+"""Class lists: which label, id, name and prompt a class has."""

@@ -1,0 +1,1 @@
+"""Folders and URLs, checked names, atomic writes, files with checksums."""

@@ -1,0 +1,1 @@
+"""Images as arrays: decoding, views of a fixed size, encoding, colour."""

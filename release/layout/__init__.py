@@ -1,0 +1,1 @@
+"""A release: shards in Parquet or Arrow, markers, manifest, README; read and written here."""

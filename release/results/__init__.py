@@ -1,0 +1,1 @@
+"""Result files: a number with its protocol, reference, seeds and environment."""

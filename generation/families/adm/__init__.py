@@ -1,0 +1,1 @@
+"""OpenAI's class-conditional U-Nets: ADM, its upsampler, Improved DDPM."""

@@ -1,0 +1,1 @@
+"""DeepFloyd IF's cascade and Stable Diffusion's x4 upscaler."""

@@ -1,0 +1,1 @@
+"""LDM-4 in its authors' layout."""

@@ -1,0 +1,1 @@
+"""This project's own cascade stages: a diffusers U-Net on pixels."""
