@@ -18,8 +18,8 @@ from classifiers.training.task import Task
 from release.errors import UserError
 from release.files.checked_files import read_weights
 from release.results.result import read_result
-from tests.forked_workers import ForkedWorkers, forked_workers
 from tests.servers.dask_cluster import wait_until
+from tests.servers.forked_workers import ForkedWorkers, forked_workers
 from tests.shapes import changed, make_images, write_release
 
 # Without batch normalisation, so that several processes differ by rounding alone.

@@ -23,8 +23,8 @@ from release.layout.image_sets import LabelledImages
 from release.results.result import read_result
 from tests import small_releases
 from tests.conftest import FACTS
-from tests.forked_workers import forked_workers
 from tests.painter import paint
+from tests.servers.forked_workers import forked_workers
 from tests.shapes import changed, recipe_toml, write_release
 from tests.tiny_network import tiny_conditioned, tiny_network
 

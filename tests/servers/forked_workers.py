@@ -17,7 +17,7 @@ from builder.cluster.worker import dask_setup
 from tests.conftest import ROOT
 
 PRELOAD = [
-    "tests.forked_workers",
+    "tests.servers.forked_workers",
     "distributed",
     "classifiers.training.loop",
     "timm.optim",
