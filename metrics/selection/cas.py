@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from builder.builds.build import BuildPlan, plan_build
 from builder.builds.workshop import Workshop
@@ -194,5 +193,7 @@ def rank_correlation(distances: Sequence[float], accuracies: Sequence[float]) ->
     """Spearman's of FD and CAS, -1 where the screen orders the points as CAS does; n, p."""
     if len(distances) < 3 or len(set(distances)) < 2 or len(set(accuracies)) < 2:
         return {"spearman": None, "p": None, "n": len(distances)}
+    from scipy.stats import spearmanr  # slow to import
+
     found = spearmanr(distances, accuracies)
     return {"spearman": float(found.statistic), "p": float(found.pvalue), "n": len(distances)}
