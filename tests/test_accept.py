@@ -66,7 +66,8 @@ def rows(release: Path, resolution: int) -> list[dict]:
 
 def shard_bytes(release: Path) -> dict[str, bytes]:
     """Images, rejections and markers; not what is said of the build as a whole."""
-    return {name: data for name, data in release_bytes(release).items() if "/" in name}
+    found = release_bytes(release)
+    return {n: data for n, data in found.items() if "/" in n and not n.startswith("index/")}
 
 
 def sum_made(release: Path, resolution: int) -> int:
