@@ -1,6 +1,7 @@
 """The command `select-checkpoint`."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,7 +89,7 @@ def select_checkpoint(
         --real releases/fashion-mnist-real --per-class 20 --out selections/base
 
     \b
-      select-checkpoint /shared/runs/base --recipe mine.toml --real /shared/real \
+      select-checkpoint /shared/runs/base --recipe mine.toml --real /shared/real \\
         --scheduler-file /shared/scheduler.json --out /shared/selections/base
     """
     require_tuning(split if test is None else test)
@@ -105,17 +106,20 @@ def select_checkpoint(
     require_tuning_unseen([*selection.parents, *(p.recipe.chain(resolution)[-1] for p in points)])
     course = Course(selection, points, None, 0, Crew(options), cache, device, as_json)
 
-    def draw(document: dict[str, Any]) -> list[Path]:
-        from metrics.selection.pictures import draw_checkpoints
-
-        draw_checkpoints(document, out / "curve.png")
-        return [out / "curve.png"]
-
     def changes(best: Point) -> dict[str, Any]:
         checkpoint = best.recipe.chain(resolution)[-1].checkpoint
         return {"checkpoint": checkpoint, "sha256": selection.stage(best)["checkpoint_sha256"]}
 
-    run_selection(course, "checkpoint", recipe, draw, changes, dry_run=dry_run)
+    run_selection(
+        course, "checkpoint", recipe, partial(_draw, out / "curve.png"), changes, dry_run=dry_run
+    )
+
+
+def _draw(picture: Path, document: dict[str, Any]) -> list[Path]:
+    from metrics.selection.pictures import draw_checkpoints
+
+    draw_checkpoints(document, picture)
+    return [picture]
 
 
 def kept_checkpoints(run: Path) -> list[Path]:

@@ -136,8 +136,8 @@ def select_sampler(
         --per-class 20 --short-list 0 --out sweeps/super-resolution
 
     \b
-      select-sampler --recipe imagenet-if --real /shared/imagenet-1k-real --stage 64 \
-        --guidance 1,1.25,1.5,2 --classifier imagenet-resnet50 --cas-per-class 1200 \
+      select-sampler --recipe imagenet-if --real /shared/imagenet-1k-real --stage 64 \\
+        --guidance 1,1.25,1.5,2 --classifier imagenet-resnet50 --cas-per-class 1200 \\
         --scheduler-file /shared/scheduler.json --out /shared/sweeps/base
     """
     require_tuning(split if test is None else test)

@@ -52,6 +52,7 @@ from release.layout.shard_files import (
 )
 
 MAPPED_FILE = "images.feather"
+COLUMNS = ("image_id", "label", "file", "offset", "size", "sha256")
 
 
 @dataclass(frozen=True)
@@ -204,8 +205,8 @@ def join_encoded(parts: Sequence[EncodedImages]) -> EncodedImages:
 
 def _with_whole_paths(part: EncodedImages) -> pa.Table:
     paths = [str(part.path(number)) for number in range(len(part._files))]
-    place = part.rows.column_names.index("file")
-    return part.rows.set_column(place, "file", file_column(part.file, paths))
+    rows = part.rows.select(COLUMNS)  # without tuning, which generated images do not have
+    return rows.set_column(COLUMNS.index("file"), "file", file_column(part.file, paths))
 
 
 def index_images(
@@ -284,7 +285,7 @@ def _search(
     file = file_column(np.zeros(len(table), np.int32), [name])
     table = table.add_column(place, "file", file)
     advance(len(table))
-    return table.select(["image_id", "label", "file", "offset", "size", "sha256"])
+    return table.select(COLUMNS)
 
 
 def _search_file(path: Path) -> pa.Table:

@@ -117,10 +117,10 @@ class _Counter:
     def __init__(self, descriptor: int, images: Path) -> None:
         self._descriptor = descriptor
         text = os.pread(descriptor, 32, 0)
-        if text.strip().isdigit() and images.is_dir():
-            self.bytes = int(text)
-        else:
-            self.bytes = sum(map(_bytes_below, images.iterdir())) if images.is_dir() else 0
+        known = images.is_dir() and text.strip().isdigit()
+        # made here, where all wait: a folder that is missing later was removed by the user
+        images.mkdir(exist_ok=True)
+        self.bytes = int(text) if known else sum(map(_bytes_below, images.iterdir()))
 
     def add(self, size: int) -> None:
         self.bytes = max(0, self.bytes + size)

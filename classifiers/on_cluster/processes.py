@@ -7,7 +7,6 @@ that the first node's worker holds, and end with their worker.
 import multiprocessing
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -205,7 +204,7 @@ def _member(
     except Exception as error:  # of any kind, told by the worker
         refused = isinstance(error, UserError)
         answers.put(Answer(refused, str(error) if refused else f"{type(error).__name__}: {error}"))
-        sys.exit(1)
+        raise SystemExit(1) from None
 
 
 def _end_with_worker() -> None:

@@ -161,8 +161,6 @@ def run_experiment(
     gets the number of images training will see; its context gets those just seen. Of several
     processes that accelerate started, one tests and writes; the others get None.
     """
-    import torch
-
     from classifiers.data.image_data import source_sha256
     from classifiers.data.sharing import launched_processes
     from classifiers.training.loop import total_steps, train
@@ -200,15 +198,22 @@ def run_experiment(
         "test_images_sha256": source_sha256(experiment.test, testing, loaders),
         "predictions_sha256": predictions.write(out.with_suffix(".parquet")),
     }
-    spent = {
-        "threads": torch.get_num_threads(),
-        "processes": processes.num_processes,
-        "training_seconds": round(seconds[0], 1),
-        "images_per_second": round(steps * recipe.batch / seconds[0], 1),
-    }
+    spent = _spent(processes.num_processes, steps * recipe.batch, seconds[0])
     (result := experiment.result(seed, values, spent)).write(out)
     state.path.unlink(missing_ok=True)
     return result
+
+
+def _spent(processes: int, images: int, seconds: float) -> dict[str, Any]:
+    """What a training took, as the result's environment says it."""
+    import torch
+
+    return {
+        "threads": torch.get_num_threads(),
+        "processes": processes,
+        "training_seconds": round(seconds, 1),
+        "images_per_second": round(images / seconds, 1),
+    }
 
 
 @contextmanager

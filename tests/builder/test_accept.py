@@ -38,7 +38,8 @@ def picky_recipe(class_list: Path) -> Path:
 
 def shard_bytes(release: Path) -> dict[str, bytes]:
     """Images, rejections and markers; not what is said of the build as a whole."""
-    return {name: data for name, data in release_bytes(release).items() if "/" in name}
+    found = release_bytes(release)
+    return {n: data for n, data in found.items() if "/" in n and not n.startswith("index/")}
 
 
 def sum_made(release: Path, resolution: int) -> int:

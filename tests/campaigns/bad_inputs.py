@@ -272,7 +272,8 @@ def grows(case: Case, name: str) -> bool:
     """Whether the command is there to write such a file of its release anew."""
     parts = Path(name).parts
     if case.command in ("release extend", "build-dataset", "build-dataset --real"):
-        return parts[1] in ("manifest.json", "README.md", "build.json", "sidecars")
+        # an index of images has another name once there are more images
+        return parts[1] in ("manifest.json", "README.md", "build.json", "sidecars", "index")
     if case.command == "render-card":
         return parts[1] in ("manifest.json", "README.md", "croissant.json", "samples")
     return case.command == "release repair"

@@ -247,6 +247,13 @@ def test_many_at_once_take_no_more_than_the_bound(cache: ImageCache) -> None:
     assert not list(small.folder.rglob("*.tmp"))
 
 
+def test_room_taken_before_the_first_image_is_written_stays_taken(cache: ImageCache) -> None:
+    small = replace(cache, limit=3 * BLOCK)
+    assert small._take_room([BLOCK, BLOCK]) == 2  # by another process, which writes them later
+    small.put([("a" * 64, i, b"x" * 100) for i in range(3)])
+    assert kept(small) == BLOCK
+
+
 def test_what_others_left_makes_room(cache: ImageCache) -> None:
     small = replace(cache, limit=10 * BLOCK)
     for number, name in enumerate("abc"):

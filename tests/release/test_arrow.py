@@ -143,7 +143,8 @@ def test_single_images_are_read_by_their_place(release: Path):
     shards = [r for r in read_manifest(release).shards if r.config == "16"]
     tables = [read_shard(release / r.path, ["image_id", "image"]).to_pylist() for r in shards]
     stored = {row["image_id"]: row["image"]["bytes"] for rows in tables for row in rows}
-    assert {found.image_ids[i]: found.read(i) for i in range(len(found))} == stored
+    contents = found.read(range(len(found)))
+    assert dict(zip(found.image_ids, contents, strict=True)) == stored
 
 
 def test_an_import_is_parquet():

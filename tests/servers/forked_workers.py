@@ -61,7 +61,9 @@ class ForkedWorkers:
         process = self._forking.Process(
             target=run_worker, args=(self._address, resources, self._folder)
         )
-        process.start()
+        with pytest.MonkeyPatch.context() as patch:  # of a server that other tests started, too
+            patch.syspath_prepend(str(ROOT))
+            process.start()
         self.processes.append(process)
 
     def kill(self, number: int = -1) -> None:

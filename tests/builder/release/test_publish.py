@@ -268,7 +268,8 @@ def test_more_files_than_a_folder_holds_stand_in_sub_folders(
     manifest = read_manifest(copy)
     assert manifest.content_sha256 == original.content_sha256
     assert verify_release(copy, manifest, 2, lambda _: None).problems == ()
-    assert index_images(copy, "32", "train").read(3) == index_images(release, "32", "train").read(3)
+    read, whole = (index_images(place, "32", "train").read([3]) for place in (copy, release))
+    assert list(read) == list(whole)
     (copy / "markers.jsonl").write_bytes(b"")
     shard = manifest.shards[0].path
     found = verify_release(copy, manifest, 2, lambda _: None, frozenset([shard])).problems
