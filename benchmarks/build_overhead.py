@@ -124,7 +124,7 @@ def build(plan: BuildPlan, cluster: Cluster) -> tuple[float, float]:
 
 def worker_cpu(cluster: Cluster) -> float:
     """CPU seconds that the worker has used, all its threads together."""
-    return sum(cluster.client.run(time.process_time).values())
+    return float(sum(cluster.client.run(time.process_time).values()))
 
 
 def bare(plan: BuildPlan, cluster: Cluster) -> tuple[float, float, dict[str, str]]:
@@ -165,7 +165,9 @@ def sampling_loop(jobs: Sequence[ShardJob]) -> tuple[float, float, dict[str, str
                 parents=None if parents is None else parents[first : first + recipe.batch],
                 resolution=recipe.resolution,
             )
-            batches.append(models[recipe.resolution].sample(batch, recipe.sampler))
+            images = models[recipe.resolution].sample(batch, recipe.sampler)
+            assert isinstance(images, np.ndarray)  # these models refuse none
+            batches.append(images)
         made[job.path] = np.concatenate(batches)
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     return seconds, cpu, {path: sha256(images) for path, images in made.items()}

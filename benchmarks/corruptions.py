@@ -19,14 +19,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
-from classifiers.data.sources import first_per_class
 from metrics.features.extractors import DEFAULT_EXTRACTOR, Extractor, load_extractor
 from metrics.features.mergeable import sampling_keys
 from metrics.features.release_features import FeatureBlock
 from metrics.scoring.metric_list import FAMILIES, METRICS, WholeSet
 from metrics.states.copies import copy_values, nearest_images
 from metrics.states.sample import Sample
-from release.layout.image_sets import LabelledImages, load_images
+from release.layout.image_sets import LabelledImages, first_of_each, load_images
 from release.layout.manifest import read_manifest
 from release.results.result import environment
 
@@ -192,7 +191,8 @@ def main() -> None:
 
 
 def balanced(real: Path, split: str, n: int) -> LabelledImages:
-    return first_per_class(load_images(real, "32", split), n // CLASSES)
+    images = load_images(real, "32", split)
+    return images.take(first_of_each(images.labels, [n // CLASSES] * CLASSES))
 
 
 def block_of(

@@ -125,7 +125,9 @@ def our_loop(folder: Path, arguments: argparse.Namespace, dtype: torch.dtype) ->
     batch = ImageBatch([""] * arguments.batch, labels, range(arguments.batch), None, side)
 
     def loop() -> np.ndarray:
-        return generator.sample(batch, settings)
+        made = generator.sample(batch, settings)
+        assert isinstance(made, np.ndarray)  # a DiT refuses none
+        return made
 
     started = time.perf_counter()
     loop()

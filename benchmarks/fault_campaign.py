@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT))
 from builder.planning.recipe import BUILTIN  # noqa: E402 - run as a script, its tests are beside it
 from release.files.commit import write_atomically  # noqa: E402
 from release.results.result import environment  # noqa: E402
-from tests import fault_kinds  # noqa: E402
+from tests.campaigns import fault_kinds  # noqa: E402
 from tests.campaigns.fault_kinds import KINDS, Site  # noqa: E402
 from tests.campaigns.kill_trials import TRIALS, KillSite, hub_environment, spread  # noqa: E402
 from tests.command_server import CommandServer  # noqa: E402

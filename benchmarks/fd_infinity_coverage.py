@@ -20,10 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from classifiers.training.statistics import wilson
 from metrics.features.extractors import DEFAULT_EXTRACTOR, load_extractor
 from metrics.states.frechet import (
     IMAGES_PER_DIMENSION,
@@ -34,8 +32,10 @@ from metrics.states.frechet import (
 )
 from metrics.states.intervals import jackknife
 from release.files.commit import write_atomically
+from release.images.decoding import decode_rgb
 from release.images.views import make_view
 from release.real_sources import open_source
+from release.results.proportions import wilson
 from release.results.result import environment
 
 REAL_IMAGES = 20_000
@@ -69,7 +69,7 @@ class Pair:
 
     @property
     def dimensions(self) -> int:
-        return self.images.points.shape[1]
+        return int(self.images.points.shape[1])
 
     @property
     def truth(self) -> float:
@@ -87,7 +87,7 @@ def real_features(cache: Path) -> tuple[np.ndarray, np.ndarray]:
     if not cache.is_file():
         split = open_source("fashion-mnist").splits["train"]
         rows = np.random.default_rng(0).permutation(len(split.labels))[:REAL_IMAGES]
-        views = [make_view(Image.fromarray(split.images[i]), 32, "pad") for i in rows]
+        views = [make_view(decode_rgb(split.read(i)), 32, "pad") for i in rows]
         images = np.stack(views)
         found = load_extractor(DEFAULT_EXTRACTOR, "cpu").extract(images).features
         cache.parent.mkdir(parents=True, exist_ok=True)

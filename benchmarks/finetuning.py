@@ -112,7 +112,7 @@ def disturb(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     shifted = padded[rows, columns]
     jittered = shifted.mean() + rng.uniform(*CONTRAST) * (shifted - shifted.mean())
     levels = np.clip(np.rint(jittered), 0, 255).astype(np.uint8)
-    return 255 - levels if rng.random() < 0.5 else levels
+    return np.subtract(255, levels) if rng.random() < 0.5 else levels
 
 
 def train_generators(arguments: argparse.Namespace, stand_in_set: Path) -> None:
@@ -124,7 +124,7 @@ def train_generators(arguments: argparse.Namespace, stand_in_set: Path) -> None:
         number = (before if first else steps)[STAGES.index(stage)]
         out = checkpoint(arguments.work, arm, stage, training).parent
         recipe = training_recipe(arguments.work, out, stage, number, training, stand_in=first)
-        start = ["--from", checkpoint(arguments.work, "stand-in", stage, training)]
+        start = ["--from", str(checkpoint(arguments.work, "stand-in", stage, training))]
         command(
             *("finetune-generator", "--recipe", recipe, "--json", "--threads", 1),
             *("--data", stand_in_set if first else arguments.real),
@@ -315,7 +315,7 @@ def draw_grid(arguments: argparse.Namespace, path: Path, columns: int = 6) -> No
     blocks = []
     for data in sets.values():
         rows = [np.flatnonzero(data.labels == label)[:columns] for label in range(10)]
-        blocks.append(np.vstack([np.hstack(data.images[row]) for row in rows]))
+        blocks.append(np.vstack([np.hstack(list(data.images[row])) for row in rows]))
         blocks.append(np.full((blocks[0].shape[0], 8, 3), 255, np.uint8))
     figure, axes = plt.subplots(figsize=(12, 5.2), layout="constrained")
     axes.imshow(np.hstack(blocks[:-1]), interpolation="nearest")

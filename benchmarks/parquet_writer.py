@@ -15,7 +15,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +147,7 @@ def read(file: Path, cache: Path) -> None:
 
 
 def interleaved(
-    kinds: dict[str, Callable[[int], None]], pairs: int, name: str
+    kinds: Mapping[str, Callable[[int], None]], pairs: int, name: str
 ) -> dict[str, list[float]]:
     """Seconds of each kind, `pairs` times in turn; one of each before, uncounted."""
     seconds: dict[str, list[float]] = {kind: [] for kind in kinds}

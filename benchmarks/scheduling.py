@@ -73,7 +73,7 @@ def main() -> None:
     arguments = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     os.environ["PYTHONPATH"] = str(ROOT)
-    result = measure_planning()
+    result: dict[str, object] = dict(measure_planning())
     with tempfile.TemporaryDirectory() as folder:
         result |= measure_dispatch(
             Path(folder), arguments.shards, arguments.workers, arguments.seconds

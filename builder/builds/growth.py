@@ -7,8 +7,6 @@ manifest, so that readers find what they found before; then patterns say the sam
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-import yaml
-
 from release.errors import UserError
 from release.files.commit import sha256_bytes, write_atomically
 from release.files.storage import ReleasePath, read_bytes
@@ -95,7 +93,7 @@ def keep_loadable(release: ReleasePath, missing: Iterable[str]) -> None:
         text = read_bytes(release / README_FILE).decode()
         contract, body = parsed_contract(text)
         configs = pinned_files(contract["configs"], manifest)
-    except (FileNotFoundError, ValueError, KeyError, TypeError, yaml.YAMLError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return
     pinned = contract_text(contract | {"configs": configs})
     content = (pinned + body).encode()

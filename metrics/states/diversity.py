@@ -1,7 +1,6 @@
 """Vendi score (Friedman & Dieng 2023): how many different images a set amounts to."""
 
 import numpy as np
-from scipy import linalg
 
 from metrics.states.frechet import Moments
 
@@ -11,6 +10,8 @@ def vendi_score(unit: Moments) -> float:
 
     They are those of the n·n kernel matrix over n, but for zeros.
     """
+    from scipy import linalg
+
     eigenvalues = linalg.eigvalsh(unit.mean_outer)
     shares = eigenvalues[eigenvalues > 0] / eigenvalues[eigenvalues > 0].sum()
     return float(np.exp(-(shares * np.log(shares)).sum()))

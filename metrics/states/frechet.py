@@ -4,8 +4,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from scipy import linalg
-from scipy.linalg import lapack
 
 from metrics.features.mergeable import Groups, buckets_of
 from metrics.states.intervals import MINIMUM, Estimate, extrapolate_both, jackknife
@@ -153,6 +151,8 @@ def root_of(covariance: np.ndarray) -> np.ndarray:
 
     By Cholesky factorisation with pivots (LAPACK's pstrf): 10 times as fast as by eigenvalues.
     """
+    from scipy.linalg import lapack
+
     factor, pivots, rank, _ = lapack.dpstrf(covariance, lower=1)
     root = np.empty((len(factor), rank))
     root[pivots - 1] = np.tril(factor)[:, :rank]
@@ -168,6 +168,8 @@ def nuclear_norm(matrix: np.ndarray) -> float:
     if not matrix.size:
         return 0.0
     wide = matrix if len(matrix) <= len(matrix.T) else matrix.T
+    from scipy import linalg
+
     squares = linalg.eigvalsh(wide @ wide.T, check_finite=False, driver="evd")
     return float(np.sqrt(squares.clip(min=0)).sum())
 
@@ -181,6 +183,8 @@ def frechet_bias(moments: Moments, n: int) -> float:
     has too few eigenvalues and the bias comes out too small. To report beside the extrapolated
     distance, not instead of it.
     """
+    from scipy import linalg
+
     values = linalg.eigvalsh(moments.covariance).clip(min=0)
     sums = values[:, None] + values[None, :]
     products = values[:, None] * values[None, :] * (1 + np.eye(len(values)))

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import log_softmax
 
 from metrics.features.mergeable import Groups, buckets_of
 
@@ -22,6 +21,8 @@ class ScoreSums:
     @classmethod
     def from_logits(cls, logits: np.ndarray) -> "ScoreSums":
         """Of float[N,C]."""
+        from scipy.special import log_softmax
+
         log_p = log_softmax(logits.astype(np.float64), axis=1)
         p = np.exp(log_p)
         return cls(len(p), p.sum(axis=0), float((p * log_p).sum()))

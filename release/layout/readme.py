@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
-import yaml
 
 from release.errors import UserError
 from release.files.commit import delete_file, sha256_file, write_atomically
@@ -49,14 +48,21 @@ def write_readme(release: ReleasePath, manifest: Manifest) -> None:
 
 def contract_text(contract: dict[str, Any]) -> str:
     """The contract as it stands on top of a README, fences included."""
+    import yaml
+
     text = yaml.safe_dump(contract, sort_keys=False, allow_unicode=True)
     return f"{FENCE}{text}{FENCE}"
 
 
 def parsed_contract(readme: str) -> tuple[dict[str, Any], str]:
-    """Contract and body of a README; ValueError or YAMLError if it has no contract."""
+    """Contract and body of a README; ValueError if it has no contract."""
+    import yaml
+
     before, text, body = readme.split(FENCE, 2)
-    contract = yaml.safe_load(text)
+    try:
+        contract = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"no load contract: {error}") from None
     if before or not isinstance(contract, dict):
         raise ValueError("no load contract")
     return contract, body
@@ -68,7 +74,7 @@ def names_each_file(release: ReleasePath) -> bool:
         contract, _ = parsed_contract(read_bytes(release / README_FILE).decode())
         files = [file for config in contract["configs"] for file in config["data_files"]]
         return all(isinstance(file["path"], list) for file in files)
-    except (FileNotFoundError, ValueError, KeyError, TypeError, yaml.YAMLError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return False
 
 
@@ -185,7 +191,7 @@ def contract_problems(release: ReleasePath, manifest: Manifest) -> list[str]:
         return ["its load contract cannot be checked while a first shard cannot be read"]
     try:
         found, _ = parsed_contract(text)
-    except (ValueError, yaml.YAMLError):
+    except ValueError:
         return ["its load contract, the YAML on top, cannot be read"]
     if found in (wanted, wanted | {"configs": pinned_files(wanted["configs"], manifest)}):
         return []
