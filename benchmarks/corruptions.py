@@ -22,7 +22,8 @@ from PIL import Image, ImageFilter
 from metrics.features.extractors import DEFAULT_EXTRACTOR, Extractor, load_extractor
 from metrics.features.mergeable import sampling_keys
 from metrics.features.release_features import FeatureBlock
-from metrics.scoring.metric_list import FAMILIES, METRICS, WholeSet
+from metrics.scoring.metric import WholeSet
+from metrics.scoring.metric_list import FAMILIES, METRICS
 from metrics.states.copies import copy_values, nearest_images
 from metrics.states.sample import Sample
 from release.layout.image_sets import LabelledImages, first_of_each, load_images

@@ -1,20 +1,17 @@
 """Every metric by name: the state it reads and the values it gives.
 
-To add one: write its state and value in a file of its own, and an entry here.
+To add one: write its state and value in a file of its own, and an entry here. Cards and leaderboard
+read the names of its values from the entry.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, Literal
-
-import numpy as np
 
 from classifiers.training.statistics import around, student_interval
 from metrics.features.extractors import Extractor
 from metrics.features.image_lists import ImageSet
 from metrics.features.mergeable import BUCKETS, Groups
-from metrics.features.release_features import FeatureBlock
+from metrics.scoring.metric import Metric, StateFamily, Value, ValueName, Values
 from metrics.states.agreement import AgreementCounts, agreement_values, logit_columns
 from metrics.states.copies import QUANTILE, copy_values
 from metrics.states.diversity import vendi_score
@@ -53,55 +50,6 @@ EXTRAPOLATED = {
     "interval": f"jackknife over {BUCKETS} buckets of both sides, 95%",
     "images_per_dimension": IMAGES_PER_DIMENSION,
 }
-
-Value = dict[str, Any]
-Values = dict[str, Value]
-
-
-@dataclass(frozen=True)
-class WholeSet:
-    """What a block's state needs to know of the set it belongs to.
-
-    keys uint64[n]: of all images, ascending; per_class int64[C]: how many each class has; sample:
-    how many make a sample; logit_columns int64[C]: the extractor's logit of each class, None where
-    it does not know them.
-    """
-
-    keys: np.ndarray
-    per_class: np.ndarray
-    sample: int
-    logit_columns: np.ndarray | None
-
-
-@dataclass(frozen=True)
-class StateFamily:
-    """A kind of state that several metrics may read.
-
-    of_block: state of one block of features, given what is known of the whole set.
-    reference: type of what is kept on disk of a real split's state if metrics measure against it:
-    a dataclass of arrays and numbers. keep: that of a state. prepare: what metrics get of it.
-    """
-
-    of_block: Callable[[FeatureBlock, WholeSet], Any]
-    reference: type | None = None
-    keep: Callable[[Any], Any] = lambda state: state.total
-    prepare: Callable[[Any], Any] = lambda kept: kept
-
-
-@dataclass(frozen=True)
-class Metric:
-    """values: from the state of the images and, if measured against something, from that one's.
-
-    against: every real split, the nearest images of the real train split, or nothing.
-    needs: what of the extractor it reads besides its features.
-    """
-
-    family: str
-    values: Callable[..., Values]
-    against: Literal["references", "train", "nothing"] = "references"
-    needs: Literal["logits", "classes", "spatial"] | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
-
 
 FAMILIES = {
     "moments": StateFamily(
@@ -229,25 +177,68 @@ def _value(estimate: Estimate, lower: float) -> Value:
 
 SAMPLED = {"sample": SAMPLE_IMAGES, "interval": "mean over blocks or images, 95%"}
 METRICS = {
-    "fd": Metric("moments", frechet_values, settings=JACKKNIFE),
+    "fd": Metric(
+        "moments",
+        frechet_values,
+        {
+            "fd": ValueName("FD", "to", "lower", headline=True),
+            "fd_infinity": ValueName("FD\N{INFINITY}", "to", "lower"),
+        },
+        settings=JACKKNIFE,
+    ),
     "sfid": Metric(
         "spatial_moments",
         partial(frechet_values, name="sfid"),
+        {
+            "sfid": ValueName("sFID", "to", "lower"),
+            "sfid_infinity": ValueName("sFID\N{INFINITY}", "to", "lower"),
+        },
         needs="spatial",
         settings=JACKKNIFE,
     ),
-    "kid": Metric("sample", kid_values, settings=SAMPLED | {"block": KID_BLOCK}),
-    "cmmd": Metric("unit_moments", cmmd_values, settings=JACKKNIFE | {"sigma": CMMD_SIGMA}),
+    "kid": Metric(
+        "sample",
+        kid_values,
+        {"kid": ValueName("KID", "to", "lower")},
+        settings=SAMPLED | {"block": KID_BLOCK},
+    ),
+    "cmmd": Metric(
+        "unit_moments",
+        cmmd_values,
+        {"cmmd": ValueName("CMMD", "to", "lower")},
+        settings=JACKKNIFE | {"sigma": CMMD_SIGMA},
+    ),
     "prdc": Metric(
         "sample",
         manifold_values,
+        {
+            "precision": ValueName("Precision", "on", "higher", "fraction"),
+            "recall": ValueName("Recall", "on", "higher", "fraction"),
+            "density": ValueName("Density", "on", "higher"),
+            "coverage": ValueName("Coverage", "on", "higher", "fraction"),
+        },
         settings=SAMPLED
         | {"neighbours": PRECISION_NEIGHBOURS, "density_neighbours": DENSITY_NEIGHBOURS},
     ),
-    "vendi": Metric("unit_moments", vendi_values, against="nothing", settings=JACKKNIFE),
+    "vendi": Metric(
+        "unit_moments",
+        vendi_values,
+        {"vendi": ValueName("Vendi score", better="higher")},
+        against="nothing",
+        settings=JACKKNIFE,
+    ),
     "is": Metric(
         "scores",
         inception_score_values,
+        {
+            "inception_score": ValueName("Inception-style score", better="higher", headline=True),
+            "inception_score_splits": ValueName(
+                "Inception-style score, mean of splits", better="higher"
+            ),
+            "inception_score_adm": ValueName(
+                "Inception-style score, ADM's chunks", better="higher"
+            ),
+        },
         against="nothing",
         needs="logits",
         settings=JACKKNIFE | {"splits": SPLITS, "adm_chunk": ADM_CHUNK},
@@ -255,16 +246,41 @@ METRICS = {
     "copies": Metric(
         "sample",
         copy_values,
+        {
+            "nearest": ValueName("Distance of nearest image", "in"),
+            "copies": ValueName("Near copies", "of", "lower", "fraction"),
+        },
         against="train",
         settings=SAMPLED | {"quantile": QUANTILE},
     ),
-    "agreement": Metric("agreement", agreement_values, against="nothing", needs="classes"),
+    "agreement": Metric(
+        "agreement",
+        agreement_values,
+        {
+            "agreement": ValueName("Label agreement", better="higher", unit="fraction"),
+            "agreement_top5": ValueName(
+                "Label agreement, first five", better="higher", unit="fraction"
+            ),
+        },
+        against="nothing",
+        needs="classes",
+    ),
     "classes": Metric(
         "classes",
         class_values,
+        {
+            "class_kid": ValueName("Class KID", "to", "lower"),
+            "class_fd": ValueName("Class FD", "to", "lower"),
+        },
         settings={"sample_per_class": CLASS_IMAGES, "interval": "mean over classes, 95%"},
     ),
 }
+
+
+def value_names() -> dict[str, ValueName]:
+    """Of every metric, the headline ones first."""
+    names = {name: v for metric in METRICS.values() for name, v in metric.names.items()}
+    return dict(sorted(names.items(), key=lambda item: not item[1].headline))
 
 
 NEEDS = {

@@ -14,12 +14,10 @@ from metrics.features.extractors import Extractor
 from metrics.features.feature_cache import FeatureCache
 from metrics.features.image_lists import ImageSet, read_image_list
 from metrics.features.release_features import extract_shard, iterate_features
+from metrics.scoring.metric import Metric, Values, WholeSet
 from metrics.scoring.metric_list import (
     FAMILIES,
     NEEDS,
-    Metric,
-    Values,
-    WholeSet,
     held_out_split,
     is_possible,
     references_needed,

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from cards.measured.score_names import (
-    METRICS,
     in_order,
     score_column,
     score_direction,
@@ -17,6 +16,7 @@ from cards.measured.score_names import (
     score_unit,
 )
 from metrics.scoring import metric_list
+from metrics.scoring.metric_list import value_names
 from metrics.states import agreement, copies, per_class
 from metrics.states.manifold import ManifoldScores
 
@@ -24,7 +24,7 @@ RESULTS = Path(__file__).parents[2] / "results"
 WITHOUT_DIRECTION = {"nearest"}  # a distance to training images: neither near nor far is better
 
 
-def value_names() -> set[str]:
+def spelled_names() -> set[str]:
     """Of every metric, as its code spells them."""
     names = {"fd", "fd_infinity", "sfid", "sfid_infinity"}  # of one function, by its name
     names |= set(ManifoldScores.__dataclass_fields__)
@@ -44,10 +44,11 @@ def value_names() -> set[str]:
 
 
 def test_every_metric_has_a_name_a_unit_and_a_direction() -> None:
-    names = value_names()
+    names = spelled_names()
     assert {"agreement", "copies", "class_fd", "class_kid", "nearest", "vendi", "kid"} <= names
-    assert names <= set(METRICS), names - set(METRICS)
-    undirected = {name for name in names if not METRICS[name].better}
+    known = value_names()
+    assert names == set(known)
+    undirected = {name for name in names if not known[name].better}
     assert undirected == WITHOUT_DIRECTION
 
 
@@ -60,7 +61,7 @@ def test_every_value_of_a_committed_result_is_known() -> None:
         for key in content["values"]
     }
     assert keys
-    assert {score_split(key)[0] for key in keys} <= set(METRICS)
+    assert {score_split(key)[0] for key in keys} <= set(value_names())
 
 
 @pytest.mark.parametrize(
