@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--original", help="RELEASE:CONFIG:SPLIT, read image by image")
     options = parser.parse_args()
     if options.workers is None:
-        options.workers = max(1, os.cpu_count() - bool(options.original))
+        options.workers = max(1, (os.cpu_count() or 1) - bool(options.original))
     recipe = load_recipe(options.recipe, [f"batch={options.batch}"] if options.batch else [])
     if options.original:
         answer = measure_streamed(recipe, options)
@@ -222,9 +222,9 @@ class TimmSide:
     def __init__(
         self, recipe: ClassifierRecipe, data: LabelledImages, device: torch.device, workers: int
     ) -> None:
-        from timm.data import create_loader
+        from timm.data import create_loader  # type: ignore[attr-defined]
         from timm.data.transforms import ToNumpy
-        from timm.loss import LabelSmoothingCrossEntropy
+        from timm.loss import LabelSmoothingCrossEntropy  # type: ignore[attr-defined]
 
         side = recipe.resolution
         self._recipe = recipe

@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,18 +92,20 @@ def parse_arguments() -> argparse.Namespace:
 def save_random(folder: Path, size: str, dtype: torch.dtype) -> Path:
     """A checkpoint in the published layout; fresh weights, whose zeros cost as much as others."""
     torch.manual_seed(0)
-    transformer = DiTTransformer2DModel(out_channels=8, **TRANSFORMERS[size])
+    transformer: Any = DiTTransformer2DModel(out_channels=8, **TRANSFORMERS[size])
     transformer.to(dtype).save_pretrained(folder / "transformer")
     widths = WIDTHS[size]
-    AutoencoderKL(
+    autoencoder: Any = AutoencoderKL(
         block_out_channels=widths,
         down_block_types=("DownEncoderBlock2D",) * len(widths),
         up_block_types=("UpDecoderBlock2D",) * len(widths),
         layers_per_block=2,
         norm_num_groups=16,
         scaling_factor=0.18215,
-    ).save_pretrained(folder / "vae")
-    DDIMScheduler(beta_schedule="linear", clip_sample=False).save_pretrained(folder / "scheduler")
+    )
+    autoencoder.save_pretrained(folder / "vae")
+    scheduler: Any = DDIMScheduler(beta_schedule="linear", clip_sample=False)
+    scheduler.save_pretrained(folder / "scheduler")
     index = {
         "_class_name": "DiTPipeline",
         "scheduler": ["diffusers", "DDIMScheduler"],

@@ -111,8 +111,8 @@ def disturb(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     rows, columns = slice(SHIFT - down, SHIFT - down + 32), slice(SHIFT - right, SHIFT - right + 32)
     shifted = padded[rows, columns]
     jittered = shifted.mean() + rng.uniform(*CONTRAST) * (shifted - shifted.mean())
-    levels = np.clip(np.rint(jittered), 0, 255).astype(np.uint8)
-    return np.subtract(255, levels) if rng.random() < 0.5 else levels
+    levels: np.ndarray = np.clip(np.rint(jittered), 0, 255).astype(np.uint8)
+    return np.asarray(255 - levels) if rng.random() < 0.5 else levels
 
 
 def train_generators(arguments: argparse.Namespace, stand_in_set: Path) -> None:
@@ -177,7 +177,7 @@ def training_recipe(
 
 def release_recipe(arguments: argparse.Namespace, arm: str, seed: int) -> Path:
     """Unguided, the few-step solver of the embedded recipe."""
-    work = arguments.work
+    work: Path = arguments.work
     training = seed % trainings(arguments)
     stages = "".join(
         f"""

@@ -144,7 +144,7 @@ class Watch(threading.Thread):
 
     def _descendants(self) -> list[psutil.Process]:
         try:
-            return self._root.children(recursive=True)
+            return list(self._root.children(recursive=True))
         except psutil.Error:
             return []
 

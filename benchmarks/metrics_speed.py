@@ -142,7 +142,9 @@ def our_features(where: Path, weights: Path, batch: int) -> np.ndarray:
 def random_weights() -> dict[str, torch.Tensor]:
     """The published file's layout; activations of a natural scale, so that nothing saturates."""
     generator = torch.Generator().manual_seed(0)
-    state = Inception3(num_classes=1008, aux_logits=False, init_weights=False).state_dict()
+    state: dict[str, torch.Tensor] = Inception3(
+        num_classes=1008, aux_logits=False, init_weights=False
+    ).state_dict()
     for name, tensor in state.items():
         if name.endswith("conv.weight"):
             scale = (2 / tensor[0].numel()) ** 0.5

@@ -153,7 +153,7 @@ def interleaved(
     seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
     with progress_bar(pairs + 1, name, "pairs", quiet=False) as advance:
         for pair in range(-1, pairs):
-            order = list(kinds) if pair % 2 else list(reversed(kinds))
+            order = list(kinds) if pair % 2 else list(kinds)[::-1]
             for kind in order:
                 os.sync()  # what the one left to be written is not the other's to wait for
                 started = time.perf_counter()

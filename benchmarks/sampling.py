@@ -124,7 +124,7 @@ def diffusers_loop(network: PixelUNet, prompt: Tensor, config: SamplerConfig) ->
 
     @torch.no_grad()
     def loop() -> Tensor:
-        scheduler = DPMSolverMultistepScheduler(
+        scheduler: Any = DPMSolverMultistepScheduler(
             len(table),
             trained_betas=betas,
             prediction_type=kinds[network.config.prediction],

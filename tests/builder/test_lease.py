@@ -220,7 +220,8 @@ def test_a_build_that_loses_its_lease_stops(stand_in_recipe: Path, tmp_path: Pat
     assert run(build(stand_in_recipe, undisturbed)).returncode == 0
     arguments = [str(part) for part in build(stand_in_recipe, release)]
     code = (
-        "import sys; from builder import build_dataset, lease; lease.BEAT_SECONDS = 0.1\n"
+        "import sys; from builder import build_dataset\n"
+        "from builder.standing import lease; lease.BEAT_SECONDS = 0.1\n"
         f"sys.argv = {arguments!r}; build_dataset.main()"
     )
     building = subprocess.Popen(

@@ -293,7 +293,7 @@ def faults(monkeypatch: pytest.MonkeyPatch, release: ReleasePath, answer: Callab
         calls.append(len(paths))
         return answer(len(calls), original(paths, *args, **settings))
 
-    monkeypatch.setattr("release.fs.cat_ranges", cat)
+    monkeypatch.setattr(release.fs, "cat_ranges", cat)
     return calls
 
 
@@ -326,7 +326,7 @@ def test_a_lasting_failure_is_one_line(
         f"{bucket}/made: the store failed (gone for good); what is finished is kept: rerun to go on"
     )
     assert len(calls) == 3
-    monkeypatch.setattr("release.fs.cat_ranges", _raise_at_once)
+    monkeypatch.setattr(release.fs, "cat_ranges", _raise_at_once)
     with pytest.raises(StorageError, match="no route"):
         contents(remote, [0, 1])
 
