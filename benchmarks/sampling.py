@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import torch
