@@ -33,8 +33,10 @@ from classifiers.data.sources import load_source, open_source, take_times
 from classifiers.recipes.recipe import Augmentation, ClassifierRecipe, View, load_recipe
 from classifiers.train_classifier import train_classifier
 from classifiers.training.checkpoint import load_classifier, save_classifier, start_from
-from classifiers.training.loop import StateFile, seed_torch, train
+from classifiers.training.loop import train
+from classifiers.training.objective import seed_torch
 from classifiers.training.predictions import predict
+from classifiers.training.state import StateFile
 from classifiers.training.task import Task
 from generation.networks.timm_classifier import build_model, normalise, to_channels
 from release.errors import UserError
@@ -451,7 +453,7 @@ def test_killed_and_run_again_it_ends_with_the_same_bytes(real: Path, tmp_path: 
         process.send_signal(signal.SIGKILL)
         process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert 0 < torch.load(state, weights_only=True)["steps"] < 80
+    assert 0 < torch.load(state, weights_only=True)["step"] < 80
     whole = tmp_path / "whole.json"
     for path in (out, whole):
         subprocess.run(command(real, recipe, path), env=settings, check=True, **quiet)
