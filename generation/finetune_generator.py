@@ -12,7 +12,7 @@ from generation.families import load_training_recipe, trainable
 from generation.training.processes import launched_processes
 from generation.training.recipe import BUILTIN, TrainingRecipe
 from generation.training.record import claim_folder, training_record
-from generation.training.trainable import Trainable
+from generation.training.trainable import Course, Trainable
 from release.classes.class_list import class_difference, load_classes
 from release.commands.command import run_command
 from release.commands.progress import progress_bar
@@ -23,8 +23,6 @@ from release.layout.image_sets import LabelledImages, first_of_each, load_images
 
 if TYPE_CHECKING:
     from accelerate import PartialState
-
-    from generation.training.run import TrainingRun
 
 
 def main() -> None:
@@ -75,8 +73,6 @@ def finetune_generator(
       finetune-generator --recipe fashion-mnist-16 --steps 2000 --keep-every 500 \\
         --from builtin:fashion-mnist-16 --data releases/fashion-mnist-real --out runs/longer
     """
-    from generation.training.run import TrainingRun
-
     chosen = _changed(load_training_recipe(recipe), steps, keep_every)
     family, release = trainable(chosen.generator), release_path(data)
     _require_sense(family.sides(chosen), release, split, per_class, threads)
@@ -92,7 +88,7 @@ def finetune_generator(
     del images  # as large as what is trained on
     with processes.main_process_first():
         claim_folder(out, record)
-    checkpoint = _train(chosen, TrainingRun(out, course), processes, as_json)
+    checkpoint = _train(chosen, course, out, processes, as_json)
     if checkpoint is None:
         return
     answer = {"checkpoint": str(checkpoint), "steps": chosen.training.steps}
@@ -190,12 +186,14 @@ def _load_split(
 
 
 def _train(
-    recipe: TrainingRecipe, run: "TrainingRun", processes: "PartialState", quiet: bool
+    recipe: TrainingRecipe, course: Course, out: Path, processes: "PartialState", quiet: bool
 ) -> Path | None:
-    """Train to the end, keeping what `run` keeps; the checkpoint, in the main process alone."""
+    """Train to the end in `out`; the checkpoint, in the main process alone."""
+    from generation.training.run import TrainingRun
+
     config, quiet = recipe.training, quiet or not processes.is_main_process
     with progress_bar(config.steps, recipe.name, "steps", quiet=quiet) as advance:
-        return run.train(config, processes, advance)
+        return TrainingRun(out, course).train(config, processes, advance)
 
 
 if __name__ == "__main__":  # for accelerate launch -m

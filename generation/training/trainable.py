@@ -1,7 +1,7 @@
 """What a family of generators implements so that `finetune-generator` trains it.
 
-A module of the family's folder, named in TRAINED of `generation/families/__init__.py`. It imports
-no torch before `memory` or `course`.
+A module of the family's folder, named in TRAINED of `generation/families/__init__.py`. To import it
+is to import no torch: a recipe is read, and refused, at once.
 """
 
 from collections.abc import Sequence

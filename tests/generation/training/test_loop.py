@@ -21,60 +21,21 @@ from generation.training.averages import by_power, counted
 from generation.training.config import OptimizerName, RateName, TrainingConfig
 from generation.training.learner import Learner, LoopSettings, NotFiniteError
 from generation.training.loop import Hooks, train
-from generation.training.objective import Modules, Update
+from generation.training.objective import Modules
 from generation.training.optimizers import OPTIMIZERS, OptimizerSettings, build_optimizer
 from generation.training.pictures import loss_curve, loss_table
-from generation.training.processes import seed_torch
 from generation.training.rates import RATES, annealed, one_cycle
 from generation.training.record import claim_folder
 from release.commands.validation import validated
 from release.errors import UserError
 from tests.tiny_network import tiny_network
+from tests.toy_gan import Points, ToyGan
 from tests.train_tiny import tiny_data, train_stage
 
 CPU = torch.device("cpu")
 STEPS = 7
 
 # ---------------------------------------------------------------- a toy GAN on points of a plane
-
-
-class Points:
-    """Real points on a ring and noise, from (step, part) alone."""
-
-    def batch(self, step: int, part: int) -> tuple[Tensor, Tensor]:
-        seed_torch(1000 * step + part)
-        angle = torch.rand(8) * 2 * math.pi
-        return torch.stack([angle.cos(), angle.sin()], dim=1), torch.randn(8, 2)
-
-
-class ToyGan:
-    """Two networks, two optimizers, updated in turn; the discriminator has dropout."""
-
-    averaged = ("generator",)
-
-    def __init__(self) -> None:
-        torch.manual_seed(0)
-        self.modules: Modules = {
-            "generator": nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 2)),
-            "discriminator": nn.Sequential(
-                nn.Linear(2, 8), nn.LeakyReLU(), nn.Dropout(0.2), nn.Linear(8, 1)
-            ),
-        }
-        self.updates = (
-            Update("discriminator_loss", "discriminator", self.judged, rate=2.0),
-            Update("generator_loss", "generator", self.fooled),
-        )
-
-    @staticmethod
-    def judged(modules: Modules, batch: tuple[Tensor, Tensor]) -> Tensor:
-        real, noise = batch
-        judge = modules["discriminator"]
-        made = modules["generator"](noise).detach()
-        return (1 - judge(real)).relu().mean() + (1 + judge(made)).relu().mean()
-
-    @staticmethod
-    def fooled(modules: Modules, batch: tuple[Tensor, Tensor]) -> Tensor:
-        return -modules["discriminator"](modules["generator"](batch[1])).mean()
 
 
 class Memory:

@@ -36,6 +36,13 @@ CPU = torch.device("cpu")
 
 
 Start = Callable[[Path], subprocess.Popen[str]]
+LOSSES = {  # of tests/train_tiny.py, as they were before one loop trained everything
+    "base": (
+        *(0.86721, 0.73734, 0.76239, 0.83746, 0.85814),
+        *(0.8752, 0.68117, 0.6784, 0.62587),
+    ),
+    "upscaler": (1.04363, 0.65767, 0.70023, 0.70912, 0.73264, 0.58223),
+}
 
 
 @pytest.fixture
@@ -103,6 +110,7 @@ def test_a_killed_run_ends_as_an_uninterrupted_one_bit_for_bit(
     for stage in ("base", "upscaler"):
         states = [torch.load(f / stage / "state.pt", weights_only=True) for f in (whole, stopped)]
         assert_same(*states, f"killed after {first}, {stage}")
+        np.testing.assert_allclose(states[0]["losses"]["loss"], LOSSES[stage], rtol=1e-3)
 
 
 def test_a_run_killed_at_write_after_write_leaves_what_an_undisturbed_one_leaves(
