@@ -15,7 +15,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from classifiers.recipes.recipe import ClassifierRecipe, load_recipe, recipe_names
-from classifiers.training.loop import autocast
+from classifiers.training.objective import autocast
 from generation.networks.timm_classifier import build_model
 
 FEW, MORE = 4, 8  # images; the difference leaves out what does not grow with them

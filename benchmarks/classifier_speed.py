@@ -38,8 +38,10 @@ from classifiers.data.order import Visits
 from classifiers.data.sharing import launched_processes
 from classifiers.data.sources import index_source, open_source
 from classifiers.recipes.recipe import ClassifierRecipe, load_recipe
-from classifiers.training.loop import Fit, autocast, seed_torch, training_device, training_step
-from generation.networks.timm_classifier import to_channels
+from classifiers.training.bare_step import BareStep
+from classifiers.training.loop import training_device
+from classifiers.training.objective import autocast, seed_torch
+from generation.networks.timm_classifier import build_model, to_channels
 from release.layout.image_sets import LabelledImages
 from release.results.result import environment
 
@@ -93,17 +95,14 @@ def measure_resident(recipe: ClassifierRecipe, options: argparse.Namespace) -> d
     )
     device = training_device(launched_processes())
     ours = OurBatches(open_batches(recipe, data, Visits.once(len(data)), 0, device, ENDLESS))
-    fit, theirs = Fit(recipe, CLASSES, device), TimmSide(recipe, data, device, options.workers)
+    step = BareStep(recipe, CLASSES, device, recipe.batch)
+    theirs = TimmSide(recipe, data, device, options.workers)
     images, labels = ours.next()
     sides: dict[str, Callable[[int], None]] = {
         "loader": lambda n: repeat(n, ours.next),
         "timm_loader": lambda n: repeat(n, theirs.next),
-        "bare_step": lambda n: repeat(
-            n, lambda: training_step(fit.model, fit.optimizer, images, labels, recipe)
-        ),
-        "end_to_end": lambda n: repeat(
-            n, lambda: training_step(fit.model, fit.optimizer, *ours.next(), recipe)
-        ),
+        "bare_step": lambda n: repeat(n, lambda: step(images, labels)),
+        "end_to_end": lambda n: repeat(n, lambda: step(*ours.next())),
         "timm_end_to_end": lambda n: repeat(n, lambda: theirs.step(*theirs.next())),
     }
     ready = 2 * options.workers + 1  # what torch's loader has ready, and timm's on top of it
@@ -125,16 +124,12 @@ def measure_streamed(recipe: ClassifierRecipe, options: argparse.Namespace) -> d
     ours = OurBatches(
         open_batches(recipe, data, visits, 0, device, ENDLESS, loaders=options.workers)
     )
-    fit = Fit(recipe, classes, device)
+    step = BareStep(recipe, classes, device, recipe.batch)
     images, labels = ours.next()
     sides: dict[str, Callable[[int], None]] = {  # the loader before end to end, to leave none ready
-        "bare_step": lambda n: repeat(
-            n, lambda: training_step(fit.model, fit.optimizer, images, labels, recipe)
-        ),
+        "bare_step": lambda n: repeat(n, lambda: step(images, labels)),
         "loader": lambda n: repeat(n, ours.next),
-        "end_to_end": lambda n: repeat(
-            n, lambda: training_step(fit.model, fit.optimizer, *ours.next(), recipe)
-        ),
+        "end_to_end": lambda n: repeat(n, lambda: step(*ours.next())),
     }
     ready = AHEAD * options.workers + 1
     rates = measure(sides, options.steps, options.rounds, recipe.batch, untimed=ready)
@@ -225,6 +220,7 @@ class TimmSide:
         from timm.data import create_loader  # type: ignore[attr-defined]
         from timm.data.transforms import ToNumpy
         from timm.loss import LabelSmoothingCrossEntropy  # type: ignore[attr-defined]
+        from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
 
         side = recipe.resolution
         self._recipe = recipe
@@ -252,7 +248,15 @@ class TimmSide:
             ]
         )
         self._batches: Iterator[Any] = iter(self._loader)
-        self._fit = Fit(recipe, CLASSES, device)
+        self._model = build_model(recipe, CLASSES).to(device)
+        self._model.to(memory_format=torch.channels_last).train()
+        self._optimizer = create_optimizer_v2(
+            self._model,
+            opt=recipe.optimizer,
+            lr=recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+            momentum=recipe.momentum,
+        )
         self._loss: nn.Module = LabelSmoothingCrossEntropy(recipe.label_smoothing)
 
     def next(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -265,10 +269,10 @@ class TimmSide:
 
     def step(self, images: torch.Tensor, labels: torch.Tensor) -> None:
         with autocast(self._recipe, images.device):
-            loss = self._loss(self._fit.model(images), labels)
-        self._fit.optimizer.zero_grad()
+            loss = self._loss(self._model(images), labels)
+        self._optimizer.zero_grad()
         loss.backward()
-        self._fit.optimizer.step()
+        self._optimizer.step()
 
 
 if __name__ == "__main__":

@@ -66,18 +66,18 @@ def score(folder: Path) -> None:
 
 def train(folder: Path) -> None:
     """`train-classifier` until its first step has its batch."""
-    import classifiers.training.loop
     from classifiers.train_classifier import main
+    from classifiers.training.objective import ClassifierObjective, LabelledPart
 
-    def stop(_model: object, _optimizer: object, images: object, *_: object) -> None:
-        print(json.dumps({"batch": list(images.shape)}), flush=True)  # type: ignore[attr-defined]
+    def stop(_self: object, _modules: object, part: LabelledPart) -> None:
+        print(json.dumps({"batch": list(part.images.shape)}), flush=True)
         if os.environ.get("WORLD_SIZE"):  # all have theirs
             import torch.distributed
 
             torch.distributed.barrier()
         raise SystemExit
 
-    classifiers.training.loop.training_step = stop  # type: ignore[assignment]
+    ClassifierObjective._loss = stop  # type: ignore[assignment]
     # for the first one's memory to be seen, which is looked at five times a second
     sys.argv = [
         "train-classifier",

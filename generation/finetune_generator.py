@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from generation.networks.timm_classifier import to_channels
-from generation.training.grey import with_channels_of
-from generation.training.recipe import BUILTIN, TrainingRecipe, load_training_recipe
-from generation.training.run import TrainingRun, claim_folder, training_record
-from generation.training.starting_point import prompts_of, starting_network, with_network_of
+from generation.families import load_training_recipe, trainable
+from generation.training.processes import launched_processes
+from generation.training.recipe import BUILTIN, TrainingRecipe
+from generation.training.record import claim_folder, training_record
+from generation.training.trainable import Course, Trainable
 from release.classes.class_list import class_difference, load_classes
 from release.commands.command import run_command
 from release.commands.progress import progress_bar
@@ -23,9 +23,6 @@ from release.layout.image_sets import LabelledImages, first_of_each, load_images
 
 if TYPE_CHECKING:
     from accelerate import PartialState
-
-    from generation.families.pixel_unet.network import PixelUNet
-    from generation.training.loop import TrainingSet
 
 
 def main() -> None:
@@ -77,29 +74,29 @@ def finetune_generator(
         --from builtin:fashion-mnist-16 --data releases/fashion-mnist-real --out runs/longer
     """
     chosen = _changed(load_training_recipe(recipe), steps, keep_every)
-    release = release_path(data)
-    _require_sense(chosen, release, split, per_class, threads)
-    chosen = with_network_of(chosen, start)
+    family, release = trainable(chosen.generator), release_path(data)
+    _require_sense(family.sides(chosen), release, split, per_class, threads)
+    chosen = family.with_start(chosen, start)
     _use_threads(threads)
-    processes = _processes()
-    _require_room(chosen, processes, as_json)
-    images, parents = _load_data(chosen, release, split, per_class)
-    chosen = with_channels_of(chosen, images.images, data)
-    network = starting_network(chosen, start)
-    training_set = _training_set(network, chosen, images, parents)
-    record = training_record(chosen, images, release, split, per_class, start)
-    del images, parents  # as large as what is trained on
+    processes = launched_processes()
+    _require_room(family, chosen, processes, as_json)
+    images = _load_data(chosen, family.sides(chosen), release, split, per_class)
+    chosen = family.with_images(chosen, images[0].images, data)
+    course = family.course(chosen, start, images, processes)
+    facts = family.start_facts(start)
+    record = training_record(chosen, images[0], release, split, per_class, facts)
+    del images  # as large as what is trained on
     with processes.main_process_first():
         claim_folder(out, record)
-    checkpoint = _train(network, chosen, TrainingRun(out, training_set), as_json)
-    if not processes.is_main_process:
+    checkpoint = _train(chosen, course, out, processes, as_json)
+    if checkpoint is None:
         return
     answer = {"checkpoint": str(checkpoint), "steps": chosen.training.steps}
     print(json.dumps(answer) if as_json else f"checkpoint: {answer['checkpoint']}")
 
 
 def _require_sense(
-    recipe: TrainingRecipe,
+    sides: tuple[int, ...],
     data: ReleasePath,
     split: str,
     per_class: int | None,
@@ -114,9 +111,8 @@ def _require_sense(
     cores = os.cpu_count() or 1
     if threads is not None and threads > cores:
         raise UserError(f"--threads {threads}: this machine has {cores} cores")
-    for resolution in (recipe.stage.resolution, recipe.stage.low_resolution):
-        if resolution is not None:
-            split_files(data, str(resolution), split)
+    for side in sides:
+        split_files(data, str(side), split)
 
 
 def _use_threads(threads: int | None) -> None:
@@ -126,15 +122,18 @@ def _use_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def _require_room(recipe: TrainingRecipe, processes: "PartialState", quiet: bool) -> None:
+def _require_room(
+    family: Trainable, recipe: TrainingRecipe, processes: "PartialState", quiet: bool
+) -> None:
     """Say what the training takes; UserError if it cannot run here, or finds no room."""
     from generation.training.loop import require_even_batch
-    from generation.training.memory import require_memory, training_memory
+    from generation.training.memory import require_memory
 
-    require_even_batch(recipe.training, processes.num_processes)
-    if recipe.training.precision == "fp16" and processes.device.type == "cpu":
+    config = recipe.training
+    require_even_batch(config.batch, processes.num_processes, config.accumulation)
+    if config.precision == "fp16" and processes.device.type == "cpu":
         raise UserError('precision = "fp16" needs a GPU: "bf16" and "no" run on a CPU')
-    needed = training_memory(recipe, prompts_of(recipe), processes.num_processes)
+    needed = family.memory(recipe, processes.num_processes)
     if processes.is_main_process and not quiet:
         print(f"{recipe.name}: {needed}", file=sys.stderr)
     require_memory(needed, processes.device)
@@ -152,29 +151,29 @@ def _changed(recipe: TrainingRecipe, steps: int | None, keep_every: int | None) 
             found = f"warmup = {recipe.training.warmup} instead of {before}"
             print(f"--steps {steps}: {found}, so that half of them are none", file=sys.stderr)
     if keep_every is not None:
-        training = recipe.training.model_copy(update={"keep_every": keep_every})
-        recipe = recipe.model_copy(update={"training": training})
+        recipe = recipe.with_training(keep_every=keep_every)
     return recipe
 
 
 def _load_data(
-    recipe: TrainingRecipe, data: ReleasePath, split: str, per_class: int | None
-) -> tuple[LabelledImages, LabelledImages | None]:
-    """The stage's images and, for super-resolution, their views at the parent's resolution."""
-    images = _load_split(data, recipe.stage.resolution, split, per_class)
+    recipe: TrainingRecipe,
+    sides: tuple[int, ...],
+    data: ReleasePath,
+    split: str,
+    per_class: int | None,
+) -> list[LabelledImages]:
+    """The same images at each of `sides`."""
+    own, *others = (_load_split(data, side, split, per_class) for side in sides)
     wnids = tuple(c.wnid for c in load_classes(recipe.classes))
-    difference = class_difference(images.class_ids, wnids)
+    difference = class_difference(own.class_ids, wnids)
     if difference:
         raise UserError(
             f"{data} has other classes than the recipe's list {recipe.classes!r}: {difference}"
         )
-    low = recipe.stage.low_resolution
-    if low is None:
-        return images, None
-    parents = _load_split(data, low, split, per_class)
-    if parents.image_ids != images.image_ids:
-        raise UserError(f"{data}: configurations {low} and {recipe.stage.resolution} differ in ids")
-    return images, parents
+    for side, other in zip(sides[1:], others, strict=True):
+        if other.image_ids != own.image_ids:
+            raise UserError(f"{data}: configurations {side} and {sides[0]} differ in ids")
+    return [own, *others]
 
 
 def _load_split(
@@ -186,53 +185,15 @@ def _load_split(
     return images.take(first_of_each(images.labels, [per_class] * len(images.class_ids)))
 
 
-def _training_set(
-    network: "PixelUNet",
-    recipe: TrainingRecipe,
-    images: LabelledImages,
-    parents: LabelledImages | None,
-) -> "TrainingSet":
-    import torch
-
-    from generation.training.loop import TrainingSet
-
-    def planes(source: LabelledImages) -> torch.Tensor:
-        return torch.from_numpy(to_channels(source.images, network.config.channels))
-
-    entries = load_classes(recipe.classes)
-    index = network.conditions([c.prompt for c in entries])
-    return TrainingSet(
-        images=planes(images),
-        parents=None if parents is None else planes(parents),
-        prompts=index[torch.from_numpy(images.labels)],
-        null_prompt=len(network.prompts.prompts) - 1,
-        prediction=network.config.prediction,
-    )
-
-
-def _processes() -> "PartialState":
-    """Of the processes that accelerate launched; of this one alone without it."""
-    from accelerate import PartialState
-    from accelerate.utils import parse_flag_from_env
-
-    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # as its Accelerator does
-
-
 def _train(
-    network: "PixelUNet", recipe: TrainingRecipe, run: TrainingRun, quiet: bool
+    recipe: TrainingRecipe, course: Course, out: Path, processes: "PartialState", quiet: bool
 ) -> Path | None:
-    """Train to the end, keeping what `run` keeps; the checkpoint, in the main process alone."""
-    from generation.training.loop import train_stage
+    """Train to the end in `out`; the checkpoint, in the main process alone."""
+    from generation.training.run import TrainingRun
 
-    main = _processes().is_main_process
-    if main:
-        run.tidy()
-    config, quiet = recipe.training, quiet or not main
+    config, quiet = recipe.training, quiet or not processes.is_main_process
     with progress_bar(config.steps, recipe.name, "steps", quiet=quiet) as advance:
-        average, losses = train_stage(
-            network, run.data, config, run.out, advance, run.save, run.keep, run.key
-        )
-    return run.finish(average, losses) if main else None
+        return TrainingRun(out, course).train(config, processes, advance)
 
 
 if __name__ == "__main__":  # for accelerate launch -m

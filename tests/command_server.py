@@ -30,7 +30,8 @@ PRELOADED = (
     *("matplotlib.pyplot", "altair", "accelerate", "huggingface_hub"),
     *(
         "builder.builds.build",
-        "generation.training.loop",
+        "generation.families.pixel_unet.course",
+        "generation.training.run",
         "classifiers.training.loop",
         "metrics.scoring.scoring",
     ),

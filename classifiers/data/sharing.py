@@ -4,23 +4,14 @@ Twelve million images take a gigabyte, and where an index has to be made, hours.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from classifiers.data.encoded import EncodedImages
+from generation.training.processes import launched_processes
 from release.errors import UserError
 
-if TYPE_CHECKING:
-    from accelerate import PartialState
-
+__all__ = ["launched_processes", "read_once"]
 Counts = TypeVar("Counts")
-
-
-def launched_processes() -> "PartialState":
-    """Of the processes that accelerate launched; of this one alone without it."""
-    from accelerate import PartialState
-    from accelerate.utils import parse_flag_from_env
-
-    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
 def read_once(read: Callable[[], tuple[EncodedImages, Counts]]) -> tuple[EncodedImages, Counts]:

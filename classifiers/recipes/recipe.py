@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from generation.networks.timm_classifier import ClassifierModel, Positive
+from generation.training.config import OptimizerName, RateName
 from release.commands.toml_recipes import load_toml, recipe_names_in
 from release.errors import UserError
 
@@ -101,12 +102,12 @@ class ClassifierRecipe(ClassifierModel):
     epochs: Annotated[float, Field(gt=0, le=MOST_EPOCHS)]
     batch: Annotated[int, Field(gt=0, le=MOST_IMAGES)]
     micro_batch: Positive | None = None
-    optimizer: Literal["sgd", "momentum", "adamw", "lamb"]
+    optimizer: OptimizerName
     momentum: Share = 0.9
     learning_rate: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    schedule: RateName = "cosine"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -78,7 +78,8 @@ def seconds_per_image(
     import torch
 
     from classifiers.data.sharing import launched_processes
-    from classifiers.training.loop import Fit, training_device, training_step
+    from classifiers.training.bare_step import BareStep
+    from classifiers.training.loop import training_device
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
@@ -86,14 +87,14 @@ def seconds_per_image(
     small = PROBE_MULTIPLY_ADDS / (3 * work * PROBE_STEPS) if device.type == "cpu" else 128
     batch = int(min(recipe.batch, max(2, small)))
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        fit = Fit(recipe, classes, device)
+        step = BareStep(recipe, classes, device, batch)
         shape = (batch, recipe.channels, recipe.resolution, recipe.resolution)
         images = torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last)
         labels = torch.randint(classes, (batch,), device=device)
         seconds = []
         for _ in range(1 + PROBE_STEPS):
             started = time.perf_counter()
-            float(training_step(fit.model, fit.optimizer, images, labels, recipe))
+            float(step(images, labels))
             seconds.append(time.perf_counter() - started)
     torch.set_num_threads(before)
     return sorted(seconds[1:])[PROBE_STEPS // 2] / batch

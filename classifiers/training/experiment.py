@@ -18,7 +18,7 @@ from release.layout.image_sets import LabelledImages
 from release.results.result import Result, environment, read_result
 
 if TYPE_CHECKING:
-    from classifiers.training.loop import StateFile
+    from classifiers.training.state import StateFile
 
 STATE_SECONDS = 60.0
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
@@ -140,7 +140,7 @@ def is_finished(out: Path, save: Path | None) -> bool:
 
 def state_file(out: Path, key: str, seconds: float = STATE_SECONDS) -> "StateFile":
     """Where the training whose result is `out` keeps its state."""
-    from classifiers.training.loop import StateFile
+    from classifiers.training.state import StateFile
 
     return StateFile(out.with_suffix(".state"), key, seconds)
 

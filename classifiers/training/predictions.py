@@ -72,7 +72,8 @@ def predict(
     """
     import torch
 
-    from classifiers.training.loop import DivergedError, autocast
+    from classifiers.training.loop import DivergedError
+    from classifiers.training.objective import autocast
     from generation.networks.timm_classifier import normalise
 
     k = min(TOP, len(data.class_ids))

@@ -4,7 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from generation.generator import GeneratorSource
+from generation.training.recipe import BUILTIN, FIRST, TrainingRecipe
+from generation.training.trainable import Trainable
 from release.commands.named_modules import named_module
+from release.commands.toml_recipes import load_toml, setting_in
 from release.errors import UserError
 
 # generator: its module, or an object of a module
@@ -21,6 +24,10 @@ MODULES = {
     "pixel-unet": "generation.families.pixel_unet.generator",
 }
 
+# those of them that finetune-generator trains, each by its module for that
+TRAINED = {"pixel-unet": "generation.families.pixel_unet.trainable"}
+TRAINABLE = ("RECIPE", "with_start", "sides", "memory", "with_images", "start_facts", "course")
+
 
 def generator_source(name: str) -> GeneratorSource:
     """The source of generator `name`: one of ours, or anyone's module by its dotted name.
@@ -28,6 +35,23 @@ def generator_source(name: str) -> GeneratorSource:
     None of ours imports torch before `load`.
     """
     return named_module("generator", name, MODULES, ("locate", "sha256", "load"))  # type: ignore[no-any-return]
+
+
+def trainable(name: str) -> Trainable:
+    """How generator `name` is trained: one of TRAINED, or anyone's module by its dotted name."""
+    return named_module("trained generator", name, TRAINED, TRAINABLE)  # type: ignore[no-any-return]
+
+
+def load_training_recipe(source: str) -> TrainingRecipe:
+    """A built-in training recipe by name, or a TOML file; UserError names what is wrong in it.
+
+    Of the class that its generator's family has for them.
+    """
+    kind = "training recipe"
+    name = setting_in(kind, BUILTIN, source, "generator")
+    if not isinstance(name, str):  # none, or what the recipe's own class complains of
+        name = FIRST
+    return load_toml(trainable(name).RECIPE, kind, BUILTIN, source)
 
 
 @dataclass(frozen=True)

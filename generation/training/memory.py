@@ -1,21 +1,27 @@
 """What a training needs of memory, before any of it is taken, and what there is."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from generation.families.pixel_unet.network import PixelUNet
-from generation.training.network_shape import REFUSALS, bad_network, planned_network
-from generation.training.recipe import TrainingRecipe
+from generation.training.config import TrainingConfig
 from release.errors import UserError
 
 GB = 1e9
 FLOAT = 4  # bytes: weights, gradients, averages and moments are float32 in every precision
-MOMENTS = {"adam": 2, "adafactor": 0}  # adafactor's rows and columns are next to nothing
+MOMENTS = {  # adafactor's rows and columns are next to nothing
+    "adafactor": 0,
+    "adam": 2,
+    "adamw": 2,
+    "lamb": 2,
+    "momentum": 1,
+    "sgd": 1,
+}
 CGROUPS = Path("/sys/fs/cgroup")
 LIMITS = (  # of versions 2 and 1: folder, limit, what is taken, and what of that is file cache
     ("", "memory.max", "memory.current", "inactive_file"),
@@ -47,20 +53,21 @@ class TrainingMemory:
 
 
 def training_memory(
-    recipe: TrainingRecipe, texts: tuple[str, ...], processes: int
+    module: nn.Module,
+    run: Callable[[int], object],
+    config: TrainingConfig,
+    processes: int,
 ) -> TrainingMemory:
-    """Of each of `processes`; UserError for a [network] that cannot be, or not see its images."""
-    network = planned_network(recipe, texts)
-    config = recipe.training
+    """Of `module` in each of `processes`; all its tensors are on the meta device.
+
+    run: a forward pass of so many images. What it raises is raised.
+    """
     images = config.batch // (processes * config.accumulation)
     copies = 3 + MOMENTS[config.optimizer] + (processes > 1)  # buckets of gradients to share
-    try:
-        activations = _saved_for_backward(network, images)
-    except REFUSALS as error:
-        raise bad_network(recipe, error) from None
+    activations = _saved_for_backward(module, lambda: run(images))
     if config.precision != "no":
         activations //= 2
-    parameters = sum(p.numel() for p in network.parameters())
+    parameters = sum(p.numel() for p in module.parameters())
     return TrainingMemory(parameters, copies * parameters * FLOAT, activations, images)
 
 
@@ -101,10 +108,9 @@ def _statistic(path: Path, name: str) -> int:
     return next((int(line.split()[1]) for line in lines if line.split()[:1] == [name]), 0)
 
 
-def _saved_for_backward(network: PixelUNet, images: int) -> int:
-    """Bytes of all tensors that the backward pass of `images` images keeps, weights aside."""
-    config = network.config
-    own = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
+def _saved_for_backward(module: nn.Module, run: Callable[[], object]) -> int:
+    """Bytes of all tensors that the backward pass of `run` keeps, the module's weights aside."""
+    own = {parameter.untyped_storage()._cdata for parameter in module.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 
     def note(tensor: Tensor) -> Tensor:
@@ -113,16 +119,6 @@ def _saved_for_backward(network: PixelUNet, images: int) -> int:
             kept[storage._cdata] = storage  # held, so that its address is its own
         return tensor
 
-    def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        return torch.zeros(images, *shape, dtype=dtype, device="meta")
-
-    inputs = [
-        zeros(config.channels, config.resolution, config.resolution),
-        zeros(dtype=torch.int64),
-        zeros(dtype=torch.int64),
-    ]
-    if config.low_resolution is not None:
-        inputs += [zeros(config.channels, config.low_resolution, config.low_resolution), zeros()]
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        network(*inputs)
+        run()
     return sum(storage.nbytes() for storage in kept.values())

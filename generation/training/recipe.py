@@ -1,51 +1,26 @@
-"""Training recipes: a stage, its network and how it is trained, as their author writes them."""
+"""Training recipes: which generator is trained and how, as their author writes them."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
-from generation.diffusion.sampler_config import Prediction
-from generation.diffusion.schedule import ScheduleConfig
-from generation.prompts.conditioning import Conditioning
 from generation.training.config import TrainingConfig
-from release.commands.toml_recipes import load_toml
 
 BUILTIN = Path(__file__).parent / "recipes"
-
-
-class StageRecipe(BaseModel):
-    """The stage to train; see StageConfig, which the checkpoint will hold.
-
-    channels: 1 for grey images, 3 for colour; left out, what the data has.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    resolution: Annotated[int, Field(gt=0)]
-    channels: Literal[1, 3] | None = None
-    patch: Annotated[int, Field(ge=1)] = 1
-    low_resolution: Annotated[int, Field(gt=0)] | None = None
-    prediction: Prediction = "v"
-    variance: Literal["fixed", "learned"] = "fixed"
-    schedule: ScheduleConfig = ScheduleConfig()
-    conditioning: Conditioning = "text"
-
-    @model_validator(mode="after")
-    def _sides_fit(self) -> Self:
-        if self.resolution % self.patch:
-            raise ValueError(f"patch {self.patch} does not divide resolution {self.resolution}")
-        if self.low_resolution is not None and self.low_resolution >= self.resolution:
-            raise ValueError(
-                f"low_resolution {self.low_resolution} is not below resolution {self.resolution}"
-            )
-        return self
+FIRST = "pixel-unet"  # the generator of a recipe that names none: of before there was a choice
 
 
 class TrainingRecipe(BaseModel):
-    """network: arguments of diffusers' UNet2DConditionModel (block types, widths, attention).
+    """What the recipes of all families say; each family adds tables of its own.
 
-    Left out or empty where a training starts from a checkpoint: what that has.
+    generator: one of those that are trained here. classes: a class list.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,8 +28,7 @@ class TrainingRecipe(BaseModel):
     name: str
     description: str
     classes: str
-    stage: StageRecipe
-    network: dict[str, Any] = {}
+    generator: str = FIRST
     training: TrainingConfig
 
     @model_validator(mode="after")
@@ -67,18 +41,18 @@ class TrainingRecipe(BaseModel):
             )
         return self
 
-    def with_steps(self, steps: int) -> "TrainingRecipe":
-        """For another number of steps, with half of them as warm-up at most."""
-        warmup = min(self.training.warmup, steps // 2)
-        changes = {"steps": steps, "warmup": warmup}
+    @model_serializer(mode="wrap")
+    def _generator_where_chosen(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A record of before, which names none, is that of the same training."""
+        content: dict[str, Any] = dump(self)
+        if content.get("generator") == FIRST:
+            del content["generator"]
+        return content
+
+    def with_training(self, **changes: Any) -> Self:
+        """With other training settings."""
         return self.model_copy(update={"training": self.training.model_copy(update=changes)})
 
-    def with_channels(self, channels: int) -> "TrainingRecipe":
-        """For images of so many channels."""
-        stage = self.stage.model_copy(update={"channels": channels})
-        return self.model_copy(update={"stage": stage})
-
-
-def load_training_recipe(source: str) -> TrainingRecipe:
-    """A built-in training recipe by name, or a TOML file; UserError names what is wrong in it."""
-    return load_toml(TrainingRecipe, "training recipe", BUILTIN, source)
+    def with_steps(self, steps: int) -> Self:
+        """For another number of steps, with half of them as warm-up at most."""
+        return self.with_training(steps=steps, warmup=min(self.training.warmup, steps // 2))

@@ -6,15 +6,23 @@ loss.csv, loss.png, samples-STEP.png   at each save
 checkpoints/STEP, checkpoint   kept on the way, and the last
 """
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from generation.training.recipe import TrainingRecipe
-from generation.training.starting_point import read_json, start_saw_tuning, starting_sha256
+import torch
+
+from generation.training.averages import counted
+from generation.training.config import TrainingConfig
+from generation.training.learner import Learner, LoopSettings, NotFiniteError
+from generation.training.loop import NO_HOOKS, Hooks, train
+from generation.training.optimizers import OptimizerSettings
+from generation.training.pictures import loss_curve, loss_table, picture
+from generation.training.rates import annealed
+from generation.training.record import RECORD_FILE
+from generation.training.state import TrainingStates
+from generation.training.trainable import Course
 from release.errors import UserError
 from release.files.commit import (
     delete_folder,
@@ -23,78 +31,61 @@ from release.files.commit import (
     sync_folder,
     write_atomically,
 )
-from release.files.storage import ReleasePath, release_name
-from release.layout.image_sets import PSEUDO_SPLITS, LabelledImages
 
 if TYPE_CHECKING:
-    from generation.families.pixel_unet.network import PixelUNet
-    from generation.training.loop import TrainingSet
+    from accelerate import PartialState
 
-RECORD_FILE = "training.json"
-PACKAGES = ("torch", "diffusers", "accelerate", "numpy")
 HALF = ".half"  # ending of a kept checkpoint that is being written
-NAMED = 4  # differences that a refusal lists
+PRECISIONS = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+STEPS_BETWEEN_LOOKS = 50  # on a GPU, which a look at each loss would keep waiting
 
 
-def training_record(
-    recipe: TrainingRecipe,
-    images: LabelledImages,
-    data: ReleasePath,
-    split: str,
-    per_class: int | None,
-    start: str | None,
-) -> dict[str, Any]:
-    """training.json: all that decided the weights."""
-    return {
-        # what is kept on the way decides no weights: a run may go on with another keep_every
-        "recipe": recipe.model_dump(mode="json", exclude={"training": {"keep_every"}}),
-        "data": {
-            "release": release_name(data),
-            "split": split,
-            **({} if per_class is None else {"per_class": per_class}),
-            "images": len(images),
-            "sha256": images.sha256,
-            "tuning_left_out": split in PSEUDO_SPLITS and not start_saw_tuning(start),
-        },
-        "start_sha256": starting_sha256(start),
-        "versions": {name: version(name) for name in PACKAGES},
-    }
+def train_course(
+    course: Course,
+    config: TrainingConfig,
+    states: TrainingStates,
+    processes: "PartialState",
+    hooks: Hooks = NO_HOOKS,
+) -> Learner[Any]:
+    """Train to the end, or on from the last state.
+
+    UserError, naming the step, at the first loss that is not finite, or if the state to be saved
+    is not; the last state that was stays.
+    """
+    settings = loop_settings(config, processes.device)
+    try:
+        return train(course.objective, course.data, settings, states, processes, hooks)
+    except NotFiniteError as error:
+        raise UserError(
+            f"{error}; a learning_rate below {config.learning_rate:g} may help, in a run of its "
+            "own; the last state that was saved is kept"
+        ) from None
 
 
-def claim_folder(out: Path, record: dict[str, Any]) -> None:
-    """Write training.json, or refuse a folder in which something else is being trained."""
-    path = out / RECORD_FILE
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out} is a file; name a folder")
-    if path.exists():
-        try:
-            before = read_json(path)
-        except UserError as error:
-            raise UserError(f"{error}; remove it, and the same command goes on") from None
-        changed = list(_changes(before, json.loads(json.dumps(record))))
-        if changed:
-            more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
-            raise UserError(
-                f"{out} holds another training run: {'; '.join(changed[:NAMED])}{more}; "
-                "name another --out"
-            )
-        return
-    write_atomically(path, _text(record).encode())
+def loop_settings(config: TrainingConfig, device: torch.device) -> LoopSettings:
+    """What the loop has to know of a training recipe."""
 
+    def rate(step: int) -> float:
+        return annealed(config.schedule, config.learning_rate, step, config.steps, config.warmup)
 
-def _changes(old: Any, new: Any, place: str = "") -> Iterator[str]:
-    """What differs, by its place in the record: "recipe.training.steps was 400, is 500"."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in sorted(old.keys() | new.keys()):
-            inner = f"{place}.{name}" if place else name
-            yield from _changes(old.get(name), new.get(name), inner)
-    elif old != new:
-        was, now = ("not set" if v is None else json.dumps(v) for v in (old, new))
-        yield f"{place} was {was}, is {now}"
-
-
-def _text(record: dict[str, Any]) -> str:
-    return json.dumps(record, indent=2, sort_keys=True) + "\n"
+    return LoopSettings(
+        device=device,
+        steps=config.steps,
+        parts=config.accumulation,
+        optimizer=OptimizerSettings(
+            config.optimizer,
+            config.learning_rate,
+            config.weight_decay or None,
+            config.betas,
+            config.eps,
+        ),
+        rate=rate,
+        decay=lambda step: counted(step, config.ema),
+        precision=PRECISIONS[config.precision],
+        clip=config.clip,
+        look_every=1 if device.type == "cpu" else STEPS_BETWEEN_LOOKS,
+        keep_every=config.keep_every,
+    )
 
 
 @dataclass(frozen=True)
@@ -102,7 +93,7 @@ class TrainingRun:
     """A claimed folder, whose files all appear by rename."""
 
     out: Path
-    data: "TrainingSet"
+    course: Course
 
     @property
     def key(self) -> str:
@@ -115,43 +106,47 @@ class TrainingRun:
         for half in (self.out / "checkpoints").glob(f".*{HALF}"):
             delete_folder(half)
 
-    def save(self, average: "PixelUNet", losses: list[float]) -> None:
-        """The loss curve, and a sample grid of the averaged network."""
-        from generation.training.pictures import loss_curve, loss_table, sample_grid
+    def train(
+        self,
+        config: TrainingConfig,
+        processes: "PartialState",
+        advanced: Callable[[int], None] = lambda _: None,
+    ) -> Path | None:
+        """To the end, keeping what belongs in the folder; the checkpoint, in the main process."""
+        if processes.is_main_process:
+            self.tidy()
+        states = TrainingStates(self.out, self.key, config.save_every)
+        hooks = Hooks(advanced, self.keep, self.save)
+        learner = train_course(self.course, config, states, processes, hooks)
+        return self.finish(learner) if processes.is_main_process else None
 
-        write_atomically(self.out / "loss.csv", loss_table(losses))
-        write_atomically(self.out / "loss.png", loss_curve(losses))
-        grid = sample_grid(average, self.data)
-        write_atomically(self.out / f"samples-{len(losses):06d}.png", grid)
+    def save(self, learner: Learner[Any]) -> None:
+        """The loss curve, and a grid of samples."""
+        write_atomically(self.out / "loss.csv", loss_table(learner.losses))
+        write_atomically(self.out / "loss.png", loss_curve(learner.losses))
+        grid = picture(self.course.samples(learner))
+        write_atomically(self.out / f"samples-{learner.done:06d}.png", grid)
 
-    def keep(self, average: "PixelUNet", step: int) -> None:
+    def keep(self, learner: Learner[Any]) -> None:
         """A checkpoint on the way; it appears whole."""
-        folder = self.out / "checkpoints" / str(step)
+        folder = self.out / "checkpoints" / str(learner.done)
         if folder.exists():  # of a run killed since: the same one
             return
-        half = folder.with_name(f".{step}{HALF}")
+        half = folder.with_name(f".{learner.done}{HALF}")
         delete_folder(half)
-        _save_float16(average, half)
+        self.course.save(learner, half)
         write_atomically(half / RECORD_FILE, self._record())
         half.rename(folder)
         sync_folder(folder.parent)
 
-    def finish(self, average: "PixelUNet", losses: list[float]) -> Path:
+    def finish(self, learner: Learner[Any]) -> Path:
         """The last save and the checkpoint."""
-        self.save(average, losses)
+        self.save(learner)
         folder = self.out / "checkpoint"
         for name in (RECORD_FILE, "loss.csv", "loss.png"):
             write_atomically(folder / name, (self.out / name).read_bytes())
-        _save_float16(average, folder)
+        self.course.save(learner, folder)
         return folder
 
     def _record(self) -> bytes:
         return (self.out / RECORD_FILE).read_bytes()
-
-
-def _save_float16(average: "PixelUNet", folder: Path) -> None:
-    import torch
-
-    from generation.families.pixel_unet.checkpoint import save_checkpoint
-
-    save_checkpoint(average, folder, torch.float16)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from generation.networks.finite import require_finite, tensors_in
 from release.errors import UserError
 from release.files.commit import write_stream_atomically
 
@@ -26,23 +27,40 @@ DAMAGE = (  # what zipfile and torch raise for other files, for parts of one and
 
 
 class TrainingStates:
-    """What `folder` holds of a training's states. A kill or a full disk costs the last at most."""
+    """What `folder` holds of a training's states. A kill or a full disk costs the last at most.
 
-    def __init__(self, folder: Path) -> None:
+    key: which training they are of. save_every: steps between two.
+    """
+
+    def __init__(self, folder: Path, key: str = "", save_every: int = 1) -> None:
+        self._folder, self._key, self._save_every = folder, key, save_every
         self._last, self._previous = folder / STATE_FILE, folder / PREVIOUS_FILE
         self._damaged = False
 
+    def due(self, done: int, steps: int) -> bool:
+        """At every `save_every` steps, and at the last."""
+        return done == steps or done % self._save_every == 0
+
+    def other(self) -> UserError:
+        """For a state that is not of this training."""
+        return UserError(f"{self._folder} holds the state of another training; name another --out")
+
     def write(self, content: dict[str, Any]) -> None:
-        """Durable when it returns. While it writes, the state before it is the one there is."""
+        """Durable when it returns. While it writes, the state before it is the one there is.
+
+        UserError if a number in it is not finite.
+        """
+        require_finite(tensors_in(content), f"the training at step {content['step']}")
         if self._last.exists() and not self._damaged:
             self._last.replace(self._previous)
-        write_stream_atomically(self._last, lambda stream: _save(content, stream))
+        keyed = {**content, "key": self._key}
+        write_stream_atomically(self._last, lambda stream: _save(keyed, stream))
         self._damaged = False
 
     def read(self) -> dict[str, Any] | None:
         """The last state that is whole, None where there is none.
 
-        UserError, naming the files, if all there are is damaged.
+        UserError, naming the files, if all there are is damaged, or if it is of another training.
         """
         found = [path for path in (self._last, self._previous) if path.is_file()]
         complaints = []
@@ -55,7 +73,9 @@ class TrainingStates:
                 continue
             for complaint in complaints:
                 print(f"{complaint}: going on from {path.name}", file=sys.stderr)
-            return content
+            if content.pop("key", self._key) != self._key:  # the first states did not say
+                raise self.other()
+            return _of_now(content)
         if not found:
             return None
         raise UserError(
@@ -76,6 +96,19 @@ def _load(path: Path) -> dict[str, Any]:
         raise zipfile.BadZipFile(f"{wrong} does not fit its checksum")
     content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return content
+
+
+def _of_now(content: dict[str, Any]) -> dict[str, Any]:
+    """A state as the loop writes it, of one that was written when one network was all there was."""
+    if "network" not in content:
+        return content
+    parts = {"modules": "network", "averages": "average", "optimizers": "optimizer"}
+    return {
+        "step": content["step"],
+        **{now: {"network": content[before]} for now, before in parts.items()},
+        "scaler": content.get("scaler"),
+        "losses": {"loss": content["losses"]},
+    }
 
 
 class _Sink:

@@ -28,6 +28,11 @@ def recipe_descriptions(folder: Path) -> dict[str, str]:
     }
 
 
+def setting_in(kind: str, folder: Path, source: str, name: str) -> Any:
+    """One of the outermost settings of a recipe, as it is written; None where it is left out."""
+    return _read(kind, folder, source, ()).get(name)
+
+
 def load_toml(
     model: type[Model], kind: str, folder: Path, source: str, changes: Sequence[str] = ()
 ) -> Model:

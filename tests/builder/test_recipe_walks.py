@@ -15,6 +15,7 @@ import pytest
 
 import builder.shards.shard
 import classifiers.recipes.recipe
+import generation.families
 import generation.training.recipe
 from builder.builds.build import build_release, plan_build
 from builder.builds.run import RunSettings
@@ -156,7 +157,7 @@ def check_rows(
 @pytest.mark.parametrize(
     ("folder", "load"),
     [
-        (generation.training.recipe.BUILTIN, generation.training.recipe.load_training_recipe),
+        (generation.training.recipe.BUILTIN, generation.families.load_training_recipe),
         (classifiers.recipes.recipe.BUILTIN, classifiers.recipes.recipe.load_recipe),
     ],
 )

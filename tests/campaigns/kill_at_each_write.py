@@ -12,23 +12,22 @@ from pathlib import Path
 
 import torch
 
-from generation.training.config import TrainingConfig
-from generation.training.loop import train_stage
-from generation.training.run import TrainingRun, claim_folder
+from generation.families.pixel_unet.recipe import PixelUNetTraining
+from generation.training.processes import launched_processes
+from generation.training.record import claim_folder
+from generation.training.run import TrainingRun
 from tests.tiny_network import tiny_network
-from tests.train_tiny import tiny_data
+from tests.train_tiny import tiny_course, tiny_data
 
 WRITES = ("os.mkdir", "os.rename", "os.remove")
-CONFIG = TrainingConfig(steps=3, batch=4, warmup=1, save_every=2, keep_every=3)
+CONFIG = PixelUNetTraining(steps=3, batch=4, warmup=1, save_every=2, keep_every=3)
 
 
 def train(out: Path) -> None:
     network = tiny_network(dropout=0.2)
     claim_folder(out, {"steps": CONFIG.steps})
-    run = TrainingRun(out, tiny_data(network))
-    run.tidy()
-    found = train_stage(network, run.data, CONFIG, out, lambda _: None, run.save, run.keep, run.key)
-    run.finish(*found)
+    course = tiny_course(network, tiny_data(network), CONFIG)
+    TrainingRun(out, course).train(CONFIG, launched_processes())
 
 
 def kill_at_write(number: int, out: Path) -> None:

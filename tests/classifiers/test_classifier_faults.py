@@ -13,8 +13,9 @@ import torch
 from classifiers.recipes.recipe import load_recipe
 from classifiers.train_classifier import parse_seeds, train_classifier
 from classifiers.training.checkpoint import load_classifier, save_classifier, start_from
-from classifiers.training.loop import DivergedError, StateFile, require_parts, train
+from classifiers.training.loop import DivergedError, require_parts, train
 from classifiers.training.predictions import predict
+from classifiers.training.state import StateFile
 from generation.networks.timm_classifier import build_model
 from release.errors import UserError
 from release.files.checked_files import write_state

@@ -33,8 +33,10 @@ from classifiers.data.sources import load_source, open_source, take_times
 from classifiers.recipes.recipe import Augmentation, ClassifierRecipe, View, load_recipe
 from classifiers.train_classifier import train_classifier
 from classifiers.training.checkpoint import load_classifier, save_classifier, start_from
-from classifiers.training.loop import StateFile, seed_torch, train
+from classifiers.training.loop import train
+from classifiers.training.objective import seed_torch
 from classifiers.training.predictions import predict
+from classifiers.training.state import StateFile
 from classifiers.training.task import Task
 from generation.networks.timm_classifier import build_model, normalise, to_channels
 from release.errors import UserError
@@ -404,6 +406,9 @@ def test_training_goes_on_from_its_state_to_the_same_weights(tmp_path: Path) -> 
     data = make_images(10, 0)
     state = StateFile(tmp_path / "run.state", "mine", seconds=0)
     whole = train(recipe, data, 0, steps=9).state_dict()
+    norms = {name: float(whole[name].norm()) for name in ("conv1.0.weight", "fc.weight")}
+    # as it was when classifiers had a loop of their own
+    assert norms == pytest.approx({"conv1.0.weight": 1.33535, "fc.weight": 1.38764}, rel=1e-3)
 
     class KilledError(Exception):
         pass
@@ -432,6 +437,33 @@ def test_training_goes_on_from_its_state_to_the_same_weights(tmp_path: Path) -> 
         train(recipe, data, 0, steps=9, state=state)
 
 
+def test_a_state_of_before_is_gone_on_from(tmp_path: Path) -> None:
+    """When classifiers had a loop of their own, its state had other names."""
+    recipe = changed(optimizer="adafactor", schedule="inverse-square-root", ema=0.9, clip=1.0)
+    data, state = make_images(10, 0), StateFile(tmp_path / "run.state", "mine", seconds=0)
+    steps: list[int] = []
+
+    def stop() -> None:
+        steps.append(1)
+        if len(steps) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, data, 0, steps=4, on_step=stop, state=state)
+    now = torch.load(state.path, weights_only=True)
+    kept = {name: now[f"{name}s"]["model"] for name in ("optimizer", "average")}
+    kept |= {"key": "mine", "steps": now["step"], "seconds": 7.0, "model": now["modules"]["model"]}
+    write_state(state.path, kept)
+    taken: list[int] = []
+    resumed = train(
+        recipe, data, 0, steps=4, on_step=lambda: taken.append(1), state=state
+    ).state_dict()
+    whole = train(recipe, data, 0, steps=4).state_dict()
+    assert now["step"] == 2
+    assert len(taken) == 4  # two were done, two are trained
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
 def command(real: Path, recipe: Path, out: Path) -> list[str]:
     options = ["--train", real, "--test", real, "--recipe", recipe, "--steps", 80]
     options += ["--state-every", 0, "--out", out, "--save", out.with_suffix(".safetensors")]
@@ -451,7 +483,7 @@ def test_killed_and_run_again_it_ends_with_the_same_bytes(real: Path, tmp_path: 
         process.send_signal(signal.SIGKILL)
         process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert 0 < torch.load(state, weights_only=True)["steps"] < 80
+    assert 0 < torch.load(state, weights_only=True)["step"] < 80
     whole = tmp_path / "whole.json"
     for path in (out, whole):
         subprocess.run(command(real, recipe, path), env=settings, check=True, **quiet)

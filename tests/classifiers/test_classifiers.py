@@ -27,7 +27,8 @@ from classifiers.data.sources import (
 from classifiers.recipes.recipe import Augmentation, ClassifierRecipe, load_recipe
 from classifiers.train_classifier import train_classifier
 from classifiers.training.checkpoint import load_classifier
-from classifiers.training.loop import learning_rate_at, seed_torch, total_steps, train
+from classifiers.training.loop import learning_rate_at, total_steps, train
+from classifiers.training.objective import seed_torch
 from classifiers.training.predictions import Predictions, accuracy_values, predict, share
 from generation.networks.timm_classifier import build_model, to_channels
 from release.errors import UserError

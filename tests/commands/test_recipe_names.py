@@ -10,6 +10,7 @@ import pytest
 import builder.planning.recipe
 import classifiers.recipes.recipe
 import classifiers.study.study_file
+import generation.families
 import generation.training.recipe
 from builder.build_dataset import build_dataset
 from release.errors import UserError
@@ -18,7 +19,7 @@ KINDS: list[tuple[Path, Callable[[str], object]]] = [
     (builder.planning.recipe.BUILTIN / "fashion-mnist.toml", builder.planning.recipe.load_recipe),
     (
         generation.training.recipe.BUILTIN / "fashion-mnist-16.toml",
-        generation.training.recipe.load_training_recipe,
+        generation.families.load_training_recipe,
     ),
     (
         classifiers.recipes.recipe.BUILTIN / "small-resnet-32.toml",

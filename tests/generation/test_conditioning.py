@@ -17,17 +17,18 @@ from generation.families.pixel_unet.checkpoint import load_checkpoint, save_chec
 from generation.families.pixel_unet.checkpoint_files import BUILTIN, checkpoint_sha256
 from generation.families.pixel_unet.generator import PixelUNetGenerator
 from generation.families.pixel_unet.network import StageConfig
+from generation.families.pixel_unet.recipe import PixelUNetTraining
 from generation.finetune_generator import finetune_generator
 from generation.generator import ImageBatch
 from generation.prompts.conditioning import Conditioning, embed_conditions
-from generation.training.config import TrainingConfig
-from generation.training.loop import TrainingSet, train_stage
+from generation.training.images import TrainingImages
 from release.classes.class_list import load_classes
 from release.errors import UserError
 from tests.conftest import run
 from tests.painter import paint
 from tests.small_releases import CLASSES, write_release
 from tests.tiny_network import SHAPE, tiny_conditioned
+from tests.train_tiny import train_stage
 
 NAMES = ("dark", "bright")
 LEVELS = (40, 215)
@@ -56,14 +57,8 @@ def trained(conditioning: Conditioning, folder: Path) -> PixelUNetGenerator:
     labels = torch.arange(32) % 2
     images = torch.tensor(LEVELS, dtype=torch.uint8)[labels].view(-1, 1, 1, 1)
     index = network.conditions(NAMES)
-    data = TrainingSet(
-        images.expand(-1, 3, 8, 8).contiguous(),
-        None,
-        index[labels],
-        len(network.prompts.prompts) - 1,
-        network.config.prediction,
-    )
-    config = TrainingConfig(steps=110, batch=16, learning_rate=3e-3, warmup=10, ema=0.95)
+    data = TrainingImages(images.expand(-1, 3, 8, 8).contiguous(), None, index[labels])
+    config = PixelUNetTraining(steps=110, batch=16, learning_rate=3e-3, warmup=10, ema=0.95)
     average, _ = train_stage(network, data, config, folder, lambda _: None, lambda *_: None)
     save_checkpoint(average, folder / "checkpoint", torch.float16)
     source = generator_source("pixel-unet")

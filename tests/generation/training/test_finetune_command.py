@@ -12,17 +12,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from generation.families import load_training_recipe
 from generation.families.pixel_unet.checkpoint import load_checkpoint
+from generation.families.pixel_unet.starting_point import start_facts, starting_network
 from generation.finetune_generator import finetune_generator
-from generation.training.loop import train_stage
-from generation.training.recipe import load_training_recipe
-from generation.training.starting_point import starting_network, starting_sha256
 from release.errors import UserError
 from tests.conftest import ROOT
 from tests.painter import paint
 from tests.small_releases import CLASSES, write_release
 from tests.tiny_network import SHAPE, tiny_network
-from tests.train_tiny import BASE, tiny_data
+from tests.toy_gan import ToyGan
+from tests.train_tiny import BASE, tiny_data, train_stage
 
 RECIPE = """
 name = "tiny"
@@ -173,7 +173,7 @@ def test_a_unet_in_diffusers_layout_is_a_start(place: Path) -> None:
         found = starting_network(recipe, str(place / start))
         assert same(found.unet.state_dict(), unet.state_dict())
         assert len(found.prompts.prompts) == len(CLASSES) + 1
-    hashes = {starting_sha256(str(place / start)) for start in ("plain", "pipeline")}
+    hashes = {start_facts(str(place / start)).sha256 for start in ("plain", "pipeline")}
     assert len(hashes) == 1
     tuned = train(place, "tuned", start=str(place / "plain"), steps=2)
     record = json.loads((tuned / "training.json").read_text())
@@ -222,10 +222,17 @@ def together(cwd: Path, *program: str | Path) -> subprocess.CompletedProcess[str
 
 def test_processes_share_their_gradients(tmp_path: Path) -> None:
     """Each draws its half of the batch from numbers of its own, so alone they would part."""
-    together(tmp_path, ROOT / "tests" / "train_together.py", tmp_path)
+    together(tmp_path, "-m", "tests.train_together", tmp_path)
     first, second = (load_file(tmp_path / f"rank{rank}.safetensors") for rank in (0, 1))
     assert same(first, second)
     assert not same(first, dict(tiny_network().named_parameters()))
+    first, second = (load_file(tmp_path / f"gan{rank}.safetensors") for rank in (0, 1))
+    assert same(first, second)
+    new = ToyGan().modules
+    for name, weight in first.items():
+        module, _, key = name.partition(".")
+        moved = not torch.equal(weight, new[module].state_dict()[key])
+        assert moved or key.endswith("bias"), name  # the hinges cancel in the last bias
 
 
 def test_two_processes_train_together_and_one_writes(place: Path) -> None:

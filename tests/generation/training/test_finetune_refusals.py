@@ -9,19 +9,20 @@ import pytest
 import torch
 
 from generation.diffusion.sampler_config import SamplerConfig
+from generation.families import load_training_recipe
 from generation.families.pixel_unet.checkpoint import load_checkpoint
 from generation.families.pixel_unet.generator import PixelUNetGenerator
+from generation.families.pixel_unet.memory import planned_memory
+from generation.families.pixel_unet.network_shape import differences, planned_network
+from generation.families.pixel_unet.recipe import PixelUNetRecipe
+from generation.families.pixel_unet.starting_point import prompts_of, starting_network
 from generation.finetune_generator import finetune_generator
 from generation.generator import ImageBatch
 from generation.training.memory import (
     TrainingMemory,
     memory_at_hand,
     require_memory,
-    training_memory,
 )
-from generation.training.network_shape import differences, planned_network
-from generation.training.recipe import TrainingRecipe, load_training_recipe
-from generation.training.starting_point import prompts_of, starting_network
 from release.errors import UserError
 from release.images.colour import images_in_colour
 from tests.painter import paint
@@ -226,7 +227,7 @@ def test_an_empty_network_is_the_start_s_and_is_recorded(place: Path) -> None:
 def test_the_plan_is_what_the_network_takes(place: Path) -> None:
     """Parameters, and the tensors that a real forward pass keeps for the backward pass."""
     recipe = load_training_recipe(str(place / "tiny.toml"))
-    planned = training_memory(recipe, prompts_of(recipe), 1)
+    planned = planned_memory(recipe, prompts_of(recipe), 1)
     network = starting_network(recipe, None).train().requires_grad_(True)
     own = {p.untyped_storage().data_ptr() for p in network.parameters()}
     kept: dict[int, torch.Tensor] = {}
@@ -248,11 +249,11 @@ def test_the_plan_is_what_the_network_takes(place: Path) -> None:
 def test_a_plan_takes_no_memory_and_a_network_that_does_not_fit_is_refused() -> None:
     recipe = load_training_recipe("fashion-mnist-16")
     wide = recipe.network | {"block_out_channels": [32_768, 65_536, 98_304]}
-    recipe = TrainingRecipe.model_validate(recipe.model_dump() | {"network": wide})
+    recipe = PixelUNetRecipe.model_validate(recipe.model_dump() | {"network": wide})
     network = planned_network(recipe, ("a", "b"))
     assert all(tensor.is_meta for tensor in network.state_dict().values())
     with pytest.raises(UserError, match=r"M parameters; .* GB are free: make the recipe's"):
-        require_memory(training_memory(recipe, ("a", "b"), 1), torch.device("cpu"))
+        require_memory(planned_memory(recipe, ("a", "b"), 1), torch.device("cpu"))
     require_memory(TrainingMemory(1, 1000, 1000, 1), torch.device("cpu"))
 
 

@@ -14,16 +14,19 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from generation.diffusion.hybrid_loss import hybrid_term, variational_terms
+from generation.diffusion.losses import hybrid_term, variational_terms
 from generation.diffusion.sampler import predicted_x0
+from generation.diffusion.sampler_config import Prediction
 from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
 from generation.families.pixel_unet.network import split_variance
-from generation.training.config import TrainingConfig
-from generation.training.loop import TrainingSet, learning_rate_at, train_stage, training_loss
+from generation.families.pixel_unet.objective import NoisyTraining
+from generation.families.pixel_unet.recipe import PixelUNetTraining
+from generation.training.images import TrainingImages, draw_images
 from generation.training.pictures import loss_curve, loss_table
+from generation.training.run import loop_settings
 from release.errors import UserError
-from tests.tiny_network import tiny_network
-from tests.train_tiny import BASE, STEPS, UPSCALER, tiny_data
+from tests.tiny_network import PROMPTS, tiny_network
+from tests.train_tiny import BASE, STEPS, UPSCALER, tiny_data, train_stage
 
 ROOT = Path(__file__).parents[3]
 CPU = torch.device("cpu")
@@ -33,6 +36,13 @@ CPU = torch.device("cpu")
 
 
 Start = Callable[[Path], subprocess.Popen[str]]
+LOSSES = {  # of tests/train_tiny.py, as they were before one loop trained everything
+    "base": (
+        *(0.86721, 0.73734, 0.76239, 0.83746, 0.85814),
+        *(0.8752, 0.68117, 0.6784, 0.62587),
+    ),
+    "upscaler": (1.04363, 0.65767, 0.70023, 0.70912, 0.73264, 0.58223),
+}
 
 
 @pytest.fixture
@@ -42,7 +52,7 @@ def start_training() -> Iterator[Start]:
 
     def start(folder: Path) -> subprocess.Popen[str]:
         environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-        command = [sys.executable, ROOT / "tests" / "train_tiny.py", folder]
+        command = [sys.executable, "-m", "tests.train_tiny", folder]
         started.append(
             subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         )
@@ -100,13 +110,14 @@ def test_a_killed_run_ends_as_an_uninterrupted_one_bit_for_bit(
     for stage in ("base", "upscaler"):
         states = [torch.load(f / stage / "state.pt", weights_only=True) for f in (whole, stopped)]
         assert_same(*states, f"killed after {first}, {stage}")
+        np.testing.assert_allclose(states[0]["losses"]["loss"], LOSSES[stage], rtol=1e-3)
 
 
 def test_a_run_killed_at_write_after_write_leaves_what_an_undisturbed_one_leaves(
     tmp_path: Path,
 ) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    program = [sys.executable, ROOT / "tests" / "kill_at_each_write.py", tmp_path]
+    program = [sys.executable, ROOT / "tests" / "campaigns" / "kill_at_each_write.py", tmp_path]
     kills = subprocess.run(program, env=environment, capture_output=True, text=True, check=True)
     assert int(kills.stdout) > 3
     whole, stopped = (
@@ -142,23 +153,32 @@ def quiet(*_: object) -> None:
     pass
 
 
-def part_rng(config: TrainingConfig, step: int, part: int) -> np.random.Generator:
+def part_rng(config: PixelUNetTraining, step: int, part: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[config.seed, step], counter=[0, 0, 0, part]))
+
+
+def noisy_training(
+    config: PixelUNetTraining,
+    schedule: NoiseSchedule,
+    null: int = len(PROMPTS) - 1,
+    prediction: Prediction = "v",
+) -> NoisyTraining:
+    return NoisyTraining(prediction, schedule, null, config, CPU)
 
 
 @pytest.mark.parametrize(("steps", "window"), [(1, 1), (40, 4), (499, 49), (500, 50), (2000, 50)])
 def test_a_short_training_has_a_loss_curve_too(steps: int, window: int) -> None:
     losses = [1 / (step + 1) for step in range(steps)]
-    header, first, *rest = loss_table(losses).decode().splitlines()
+    header, first, *rest = loss_table({"loss": losses}).decode().splitlines()
     assert header == f"step,mean_loss_of_{window}"
     assert first == f"{window},{np.mean(losses[:window]):.6f}"
     assert len(rest) == steps // window - 1
-    assert len(loss_curve(losses)) > 1000
+    assert len(loss_curve({"loss": losses})) > 1000
 
 
 @pytest.mark.parametrize("parts", [1, 2, 4])
 def test_accumulation_takes_the_step_of_the_mean_gradient(tmp_path: Path, parts: int) -> None:
-    config = TrainingConfig(steps=50, batch=8, accumulation=parts, warmup=0, learning_rate=0.01)
+    config = PixelUNetTraining(steps=50, batch=8, accumulation=parts, warmup=0, learning_rate=0.01)
     network = tiny_network()
     data, schedule = tiny_data(network), NoiseSchedule(network.config.schedule)
     expected = tiny_network().train().requires_grad_(True).to(memory_format=torch.channels_last)
@@ -166,12 +186,13 @@ def test_accumulation_takes_the_step_of_the_mean_gradient(tmp_path: Path, parts:
     gradients = [torch.zeros_like(weight) for weight in weights]
     for part in range(parts):
         rng = part_rng(config, 0, part)
-        loss = training_loss(expected, data, schedule, config, rng, 8 // parts, CPU)
+        training = noisy_training(config, schedule)
+        loss = training.loss(expected, draw_images(data, 8 // parts, rng, flip=config.flip))
         for gradient, g in zip(gradients, torch.autograd.grad(loss, weights), strict=True):
             gradient.add_(g, alpha=1 / parts)
     # one step of Adam from zero moments: lr * g / (|g| + 1e-8), lr of step 0 of 50
     for weight, g in zip(weights, gradients, strict=True):
-        weight.data -= learning_rate_at(0, config) * g / (g.abs() + 1e-8)
+        weight.data -= loop_settings(config, CPU).rate(0) * g / (g.abs() + 1e-8)
 
     class Stop(Exception):  # noqa: N818
         pass
@@ -187,7 +208,7 @@ def test_accumulation_takes_the_step_of_the_mean_gradient(tmp_path: Path, parts:
 
 
 def test_the_average_warms_up_and_then_keeps_its_decay(tmp_path: Path) -> None:
-    config = TrainingConfig(steps=6, batch=2, warmup=0, ema=0.3, save_every=1)
+    config = PixelUNetTraining(steps=6, batch=2, warmup=0, ema=0.3, save_every=1)
     network = tiny_network()
     state = tmp_path / "state.pt"
     names = [name for name, _ in network.named_parameters()]
@@ -198,7 +219,7 @@ def test_the_average_warms_up_and_then_keeps_its_decay(tmp_path: Path) -> None:
         saved = torch.load(state, weights_only=True)
         decay = min(0.3, (1 + len(updates)) / (10 + len(updates)))
         for mean, name in zip(expected, names, strict=True):
-            mean.mul_(decay).add_(saved["network"][name].double(), alpha=1 - decay)
+            mean.mul_(decay).add_(saved["modules"]["network"][name].double(), alpha=1 - decay)
         updates.append(decay)
 
     average, _ = train_stage(network, tiny_data(network), config, tmp_path, quiet, follow)
@@ -210,15 +231,15 @@ def test_the_average_warms_up_and_then_keeps_its_decay(tmp_path: Path) -> None:
 
 
 def test_the_learning_rate_rises_then_falls_along_a_half_cosine() -> None:
-    config = TrainingConfig(steps=110, warmup=10, learning_rate=0.5)
-    rates = [learning_rate_at(step, config) for step in range(111)]
+    config = PixelUNetTraining(steps=110, warmup=10, learning_rate=0.5)
+    rates = [loop_settings(config, CPU).rate(step) for step in range(111)]
     np.testing.assert_allclose(rates[:10], 0.05 * np.arange(1, 11))
     np.testing.assert_allclose(rates[10:], 0.25 * (1 + np.cos(np.pi * np.arange(101) / 100)))
 
 
 def test_a_batch_that_does_not_divide_is_refused(tmp_path: Path) -> None:
     network = tiny_network()
-    config = TrainingConfig(steps=1, batch=5, accumulation=2)
+    config = PixelUNetTraining(steps=1, batch=5, accumulation=2)
     with pytest.raises(UserError, match="batch = 5"):
         train_stage(network, tiny_data(network), config, tmp_path, quiet, quiet)
 
@@ -226,7 +247,7 @@ def test_a_batch_that_does_not_divide_is_refused(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- a batch
 
 
-def seen_by_the_network(data: TrainingSet, config: TrainingConfig, size: int) -> list[Tensor]:
+def seen_by_the_network(data: TrainingImages, config: PixelUNetTraining, size: int) -> list[Tensor]:
     seen: list[Tensor] = []
 
     def network(*inputs: Tensor) -> Tensor:
@@ -234,21 +255,20 @@ def seen_by_the_network(data: TrainingSet, config: TrainingConfig, size: int) ->
         return torch.zeros_like(inputs[0])
 
     schedule = NoiseSchedule(ScheduleConfig())
-    training_loss(network, data, schedule, config, np.random.default_rng(0), size, CPU)
+    drawn = draw_images(data, size, np.random.default_rng(0), flip=config.flip)
+    noisy_training(config, schedule, null=99).loss(network, drawn)
     return seen
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.6])
 def test_the_share_of_dropped_captions(share: float) -> None:
     count, size = 16, 40_000
-    data = TrainingSet(
-        torch.zeros(count, 1, 1, 1, dtype=torch.uint8), None, torch.arange(count), 99, "v"
-    )
-    config = TrainingConfig(steps=1, caption_dropout=share)
+    data = TrainingImages(torch.zeros(count, 1, 1, 1, dtype=torch.uint8), None, torch.arange(count))
+    config = PixelUNetTraining(steps=1, caption_dropout=share)
     _, t, prompt = seen_by_the_network(data, config, size)
     dropped = float((prompt == 99).float().mean())
     assert abs(dropped - share) <= 4 * np.sqrt(share * (1 - share) / size)
-    assert torch.equal(data.prompts, torch.arange(count))
+    assert torch.equal(data.conditions, torch.arange(count))
     assert np.all(np.bincount(t, minlength=1000) > 10)  # 40 of each expected
     assert len(np.bincount(t)) == 1000
 
@@ -259,8 +279,8 @@ def test_images_parents_and_prompts_stay_together(flip: bool) -> None:
     levels, size = torch.arange(100, dtype=torch.uint8), 5000
     ramp = torch.arange(8, dtype=torch.uint8) * 10
     images = (levels.view(-1, 1, 1, 1) + ramp).expand(100, 1, 8, 8)
-    data = TrainingSet(images, images[:, :, ::2, ::2], levels.long(), 100, "v")
-    config = TrainingConfig(steps=1, caption_dropout=0, flip=flip, max_augmentation=0.5)
+    data = TrainingImages(images, images[:, :, ::2, ::2], levels.long())
+    config = PixelUNetTraining(steps=1, caption_dropout=0, flip=flip, max_augmentation=0.5)
     x, t, prompt, parent, level = seen_by_the_network(data, config, size)
 
     def mirrored(i: int, signal: Tensor, side: int) -> bool:
@@ -303,9 +323,10 @@ def test_the_target_is_what_the_sampler_reads(kind: str, scale: float) -> None:
         torch.testing.assert_close(found, x0.expand_as(found), atol=1e-6, rtol=0)
         return out.expand(x.shape)
 
-    data = TrainingSet(image, None, torch.zeros(1, dtype=torch.long), 1, kind)
-    config = TrainingConfig(steps=1)
-    loss = training_loss(oracle, data, schedule, config, np.random.default_rng(0), 2000, CPU)
+    data = TrainingImages(image, None, torch.zeros(1, dtype=torch.long))
+    config = PixelUNetTraining(steps=1)
+    drawn = draw_images(data, 2000, np.random.default_rng(0), flip=config.flip)
+    loss = noisy_training(config, schedule, null=1, prediction=kind).loss(oracle, drawn)
     assert float(loss) < 1e-6
 
 
@@ -356,7 +377,7 @@ def test_the_bound_is_the_divergence_of_the_densities(scale: float) -> None:
 def test_the_hybrid_term_teaches_v_alone() -> None:
     """The prediction's gradient is the simple loss's; the variance channels have their own."""
     network = tiny_network(variance="learned")
-    data, config = tiny_data(network), TrainingConfig(steps=1)
+    data, config = tiny_data(network), PixelUNetTraining(steps=1)
     schedule = NoiseSchedule(network.config.schedule)
 
     def gradient_at_the_output(channels: int) -> Tensor:
@@ -366,7 +387,8 @@ def test_the_hybrid_term_teaches_v_alone() -> None:
             leaf.append(network(*inputs)[:, :channels].detach().requires_grad_())
             return leaf[0]
 
-        training_loss(cut, data, schedule, config, part_rng(config, 0, 0), 16, CPU).backward()
+        drawn = draw_images(data, 16, part_rng(config, 0, 0), flip=config.flip)
+        noisy_training(config, schedule).loss(cut, drawn).backward()
         return leaf[0].grad
 
     prediction, v = split_variance(gradient_at_the_output(2), 1)

@@ -13,18 +13,17 @@ import torch
 from torch import Tensor, nn
 
 import generation.training.state
+from generation.families import load_training_recipe
 from generation.families.pixel_unet.checkpoint import load_checkpoint, save_checkpoint, tensor_file
 from generation.families.pixel_unet.checkpoint_files import HASHED_FILES
+from generation.families.pixel_unet.recipe import PixelUNetTraining
 from generation.generator import NOT_FINITE, Screened, as_levels
 from generation.networks.placement import Placement
 from generation.pretrained.components import to_uint8
-from generation.training.config import TrainingConfig
-from generation.training.loop import train_stage
-from generation.training.recipe import load_training_recipe
 from generation.training.state import PREVIOUS_FILE, STATE_FILE, TrainingStates
 from release.errors import UserError
 from tests.tiny_network import tiny_network
-from tests.train_tiny import tiny_data
+from tests.train_tiny import tiny_data, train_stage
 
 STATE = {"step": 3, "weights": torch.arange(500.0), "names": ["a", "b"]}
 
@@ -97,7 +96,7 @@ def test_a_training_whose_states_are_all_damaged_ends_in_one_line(tmp_path: Path
         train_stage(
             tiny_network(),
             tiny_data(tiny_network()),
-            TrainingConfig(steps=1),
+            PixelUNetTraining(steps=1),
             tmp_path,
             quiet,
             quiet,
@@ -105,7 +104,7 @@ def test_a_training_whose_states_are_all_damaged_ends_in_one_line(tmp_path: Path
 
 
 def test_a_state_of_another_training_is_refused(tmp_path: Path) -> None:
-    network, config = tiny_network(), TrainingConfig(steps=1, batch=2, warmup=0)
+    network, config = tiny_network(), PixelUNetTraining(steps=1, batch=2, warmup=0)
     data = tiny_data(network)
     train_stage(network, data, config, tmp_path, quiet, quiet, key="one")
     with pytest.raises(UserError, match="holds the state of another training"):
@@ -151,21 +150,21 @@ def test_a_full_disk_keeps_the_state_before(
 
 
 def test_a_training_stops_at_the_first_loss_that_is_not_finite(tmp_path: Path) -> None:
-    config = TrainingConfig(steps=9, batch=4, warmup=0, save_every=1)
+    config = PixelUNetTraining(steps=9, batch=4, warmup=0, save_every=1)
     config = config.model_copy(update={"learning_rate": 1e30})
     network = tiny_network()
     with pytest.raises(UserError, match=r"diverged|not finite") as caught:
         train_stage(network, tiny_data(network), config, tmp_path, quiet, quiet)
     assert "step" in str(caught.value)
     states = TrainingStates(tmp_path).read()
-    assert states is None or all(math.isfinite(loss) for loss in states["losses"])
+    assert states is None or all(math.isfinite(loss) for loss in states["losses"]["loss"])
 
 
 def test_the_step_whose_loss_is_not_finite_is_named_and_the_last_state_stays(
     tmp_path: Path,
 ) -> None:
     network = tiny_network()
-    config = TrainingConfig(steps=9, batch=4, warmup=0, save_every=2)
+    config = PixelUNetTraining(steps=9, batch=4, warmup=0, save_every=2)
 
     def poison(_: int, count: list[int] = [0]) -> None:  # noqa: B006
         count[0] += 1
@@ -182,7 +181,7 @@ def test_the_step_whose_loss_is_not_finite_is_named_and_the_last_state_stays(
 def test_a_state_that_is_not_finite_is_never_saved(tmp_path: Path) -> None:
     """The loss of a step is of the weights before its update."""
     network = tiny_network()
-    config = TrainingConfig(steps=2, batch=4, warmup=0)
+    config = PixelUNetTraining(steps=2, batch=4, warmup=0)
     steps = iter(range(9))
 
     def poison(_: int) -> None:

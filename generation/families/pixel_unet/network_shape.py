@@ -15,9 +15,9 @@ from generation.families.pixel_unet.network import (
     StageConfig,
     build_unet,
 )
+from generation.families.pixel_unet.recipe import PixelUNetRecipe, StageRecipe
 from generation.prompts.conditioning import embed_conditions
 from generation.prompts.text_encoder import PromptEmbeddings
-from generation.training.recipe import StageRecipe, TrainingRecipe
 from release.errors import UserError
 
 COLOUR = 3  # channels of a stage whose data has not been seen yet
@@ -40,7 +40,7 @@ def stage_and_prompts(
     return StageConfig(**settings, text_encoder=encoder, prompts=prompts.prompts), prompts
 
 
-def planned_network(recipe: TrainingRecipe, texts: tuple[str, ...]) -> PixelUNet:
+def planned_network(recipe: PixelUNetRecipe, texts: tuple[str, ...]) -> PixelUNet:
     """The recipe's network without its weights, on torch's meta device: it takes no memory.
 
     UserError for a [network] that cannot be, and for one that does not say its widths: diffusers'
@@ -61,7 +61,7 @@ def planned_network(recipe: TrainingRecipe, texts: tuple[str, ...]) -> PixelUNet
         raise bad_network(recipe, error) from None
 
 
-def bad_network(recipe: TrainingRecipe, error: Exception) -> UserError:
+def bad_network(recipe: PixelUNetRecipe, error: Exception) -> UserError:
     """What diffusers says of the recipe's [network]."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return UserError(f"training recipe {recipe.name}, [network]: {reason}")

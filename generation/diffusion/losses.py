@@ -1,14 +1,73 @@
-"""The hybrid loss of Nichol & Dhariwal 2021, which teaches a network its own variance."""
+"""What a diffusion network learns: its target at a noise level, and the losses.
+
+The hybrid loss of Nichol & Dhariwal 2021 also teaches it its own variance.
+"""
 
 import math
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from generation.diffusion.sampler import predicted_x0
+from generation.diffusion.sampler_config import Prediction
 from generation.diffusion.schedule import NoiseSchedule
 
 BOUND_WEIGHT = 0.001  # lambda of eq. 16
+
+
+@dataclass(frozen=True)
+class NoisyImages:
+    """Images on their way to noise: x = signal * x0 + spread * noise, at the schedule's step t.
+
+    x0 float[N,C,H,W], times the schedule's input scale; noise of its shape; t int64[N]; signal =
+    sqrt(abar_t) and spread = sqrt(1 - abar_t), float[N,1,1,1].
+    """
+
+    x0: Tensor
+    noise: Tensor
+    t: Tensor
+    signal: Tensor
+    spread: Tensor
+
+    @classmethod
+    def draw(cls, x0: Tensor, schedule: NoiseSchedule, rng: np.random.Generator) -> "NoisyImages":
+        """Each at a step of its own, all steps alike in probability."""
+        t = torch.from_numpy(rng.integers(schedule.num_steps, size=len(x0)))
+        noise = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32))
+        abar = torch.from_numpy(schedule.alphas_cumprod)[t].float().view(-1, 1, 1, 1)
+        return cls(x0, noise, t, abar.sqrt(), (1 - abar).sqrt())
+
+    @cached_property
+    def x(self) -> Tensor:
+        """What the network sees."""
+        return self.signal * self.x0 + self.spread * self.noise
+
+    def target(self, prediction: Prediction) -> Tensor:
+        """What it is to say; v as in Salimans & Ho 2022, appendix D."""
+        if prediction == "epsilon":
+            return self.noise
+        if prediction == "v":
+            return self.signal * self.noise - self.spread * self.x0
+        return self.x0
+
+
+def denoising_loss(
+    said: Tensor, v: Tensor | None, images: NoisyImages, kind: Prediction, schedule: NoiseSchedule
+) -> Tensor:
+    """Mean squared error of what the network said, and the hybrid term where it gives v.
+
+    On the device where it said it; the images are moved there.
+    """
+    loss = F.mse_loss(said, images.target(kind).to(said.device))
+    if v is None:
+        return loss
+    tensors = (images.x0, images.x, images.t, images.signal, images.spread)
+    x0, x, t, signal, spread = (tensor.to(said.device) for tensor in tensors)
+    return loss + hybrid_term(v, predicted_x0(said, kind, x, signal, spread), x0, t, schedule)
 
 
 def hybrid_term(

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from generation.training.recipe import TrainingRecipe
+from generation.families.pixel_unet.recipe import PixelUNetRecipe
 from release.errors import UserError
 from release.images.colour import images_in_colour
 
 
-def with_channels_of(recipe: TrainingRecipe, images: np.ndarray, source: str) -> TrainingRecipe:
+def with_channels_of(recipe: PixelUNetRecipe, images: np.ndarray, source: str) -> PixelUNetRecipe:
     """The recipe with the data's channels where it names none.
 
     UserError for a grey stage on images in colour: it would lose their colour in silence.

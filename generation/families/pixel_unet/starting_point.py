@@ -1,8 +1,7 @@
 """What a training starts from: nothing, a checkpoint of ours, or a U-Net in diffusers' layout."""
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from generation.families.pixel_unet.checkpoint_files import (
     HASHED_FILES,
@@ -10,8 +9,10 @@ from generation.families.pixel_unet.checkpoint_files import (
     files_sha256,
     resolve_checkpoint,
 )
+from generation.families.pixel_unet.recipe import PixelUNetRecipe
 from generation.prompts.conditioning import embed_conditions
-from generation.training.recipe import TrainingRecipe
+from generation.training.record import read_json
+from generation.training.trainable import StartFacts
 from release.classes.class_list import load_classes
 from release.errors import UserError
 
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
 UNET_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 
 
-def with_network_of(recipe: TrainingRecipe, start: str | None) -> TrainingRecipe:
+def with_network_of(recipe: PixelUNetRecipe, start: str | None) -> PixelUNetRecipe:
     """The recipe with the [network] of `start` where it has none of its own.
 
     UserError where the recipe has another than a checkpoint of ours.
     """
-    from generation.training.network_shape import differences, shape_in
+    from generation.families.pixel_unet.network_shape import differences, shape_in
 
     if start is None:
         return recipe
@@ -45,7 +46,7 @@ def with_network_of(recipe: TrainingRecipe, start: str | None) -> TrainingRecipe
     return recipe
 
 
-def starting_network(recipe: TrainingRecipe, start: str | None) -> "PixelUNet":
+def starting_network(recipe: PixelUNetRecipe, start: str | None) -> "PixelUNet":
     """The network to train; from nothing (None) its weights follow from the recipe's seed.
 
     UserError if `start` is no checkpoint, or one of another stage or network than the recipe's, and
@@ -60,7 +61,7 @@ def starting_network(recipe: TrainingRecipe, start: str | None) -> "PixelUNet":
     return _own_network(recipe, start)
 
 
-def _own_network(recipe: TrainingRecipe, start: str) -> "PixelUNet":
+def _own_network(recipe: PixelUNetRecipe, start: str) -> "PixelUNet":
     """A checkpoint of ours; one told texts learns of the recipe's prompts if it lacks any."""
     from generation.families.pixel_unet.checkpoint import load_checkpoint
     from generation.families.pixel_unet.network import PixelUNet
@@ -83,41 +84,28 @@ def _own_network(recipe: TrainingRecipe, start: str) -> "PixelUNet":
     return PixelUNet(network.unet, config, prompts)
 
 
-def prompts_of(recipe: TrainingRecipe) -> tuple[str, ...]:
+def prompts_of(recipe: PixelUNetRecipe) -> tuple[str, ...]:
     """Of the recipe's classes, in label order."""
     return tuple(c.prompt for c in load_classes(recipe.classes))
 
 
-def starting_sha256(start: str | None) -> str | None:
-    """Hash of the files that decide the weights it starts with."""
+def start_facts(start: str | None) -> StartFacts:
+    """What a record says of `start`."""
     if start is None:
-        return None
+        return StartFacts()
     unet = _bare_unet(start)
     if unet is not None:
-        return files_sha256(unet, UNET_FILES)
-    return checkpoint_sha256(resolve_checkpoint(start))
+        return StartFacts(files_sha256(unet, UNET_FILES))
+    folder = resolve_checkpoint(start)
+    return StartFacts(checkpoint_sha256(folder), _saw_tuning(folder / "training.json"))
 
 
-def start_saw_tuning(start: str | None) -> bool:
-    """Whether the checkpoint says that it learned from the tuning images."""
-    if start is None or _bare_unet(start) is not None:
-        return False
-    record = resolve_checkpoint(start) / "training.json"
+def _saw_tuning(record: Path) -> bool:
+    """Whether the checkpoint's record says that it learned from the tuning images."""
     if not record.is_file():
         return False
     left_out: bool | None = read_json(record).get("data", {}).get("tuning_left_out")
     return left_out is False
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file that a program wrote; UserError if it is cut or damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is cut or damaged: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is cut or damaged: it holds no JSON object")
-    return content
 
 
 def _bare_unet(start: str) -> Path | None:
@@ -129,11 +117,11 @@ def _bare_unet(start: str) -> Path | None:
     return None
 
 
-def _new_network(recipe: TrainingRecipe) -> "PixelUNet":
+def _new_network(recipe: PixelUNetRecipe) -> "PixelUNet":
     import torch
 
     from generation.families.pixel_unet.network import build_unet
-    from generation.training.network_shape import planned_network, stage_and_prompts
+    from generation.families.pixel_unet.network_shape import planned_network, stage_and_prompts
 
     texts = prompts_of(recipe)
     planned_network(recipe, texts)  # refuses what cannot be

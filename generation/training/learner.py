@@ -1,0 +1,201 @@
+"""What changes while an objective is trained: modules, averages, optimizers, losses."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic
+
+import torch
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor, nn
+
+from generation.training.objective import Batch, Modules, Objective, TrainingData, Update
+from generation.training.optimizers import OptimizerSettings, build_optimizer
+from release.errors import UserError
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+
+class NotFiniteError(UserError):
+    """A training no longer has finite numbers: at `step`, counted from 1, `name` was `loss`."""
+
+    def __init__(self, step: int, name: str, loss: float) -> None:
+        super().__init__(f"the training diverged: the {name} of step {step} is {loss}")
+        self.step, self.name, self.loss = step, name, loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopSettings:
+    """How a training goes, whatever is trained.
+
+    device: of this process. steps: each makes every update of the objective once. parts: in how
+    many a process takes a batch, their gradients added up: those of the mean of their losses or,
+    where they `add_up` (parts that differ in size, each weighted by the objective), of the sum.
+    rate, decay: learning rate and decay of the averages at a step, counted from 0; without decay
+    there are none. precision: of activations, weights stay float32. clip: greatest norm of a
+    module's gradient, 0 for none. look_every: steps between looks at the losses, for each of which
+    a GPU is waited for. keep_every: steps between calls of `kept`, 0 for none.
+    """
+
+    device: torch.device
+    steps: int
+    parts: int = 1
+    add_up: bool = False
+    optimizer: OptimizerSettings
+    rate: Callable[[int], float]
+    decay: Callable[[int], float] | None = None
+    precision: torch.dtype = torch.float32
+    clip: float = 0.0
+    look_every: int = 1
+    keep_every: int = 0
+
+
+class Learner(Generic[Batch]):
+    """An objective in training; with the step known, all random numbers follow from the data."""
+
+    def __init__(
+        self, objective: Objective[Batch], settings: LoopSettings, processes: "PartialState"
+    ) -> None:
+        self._objective, self._settings = objective, settings
+        self.device = settings.device
+        self.modules: Modules = objective.modules
+        self._weights = {}
+        for name, module in self.modules.items():
+            module.to(self.device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+            self._weights[name] = [p for p in module.parameters() if p.requires_grad]
+        averaged = objective.averaged if settings.decay else ()
+        self._averages = {name: ModelEmaV3(self.modules[name]) for name in averaged}
+        self._optimizers = {
+            name: build_optimizer(module, settings.optimizer)
+            for name, module in self.modules.items()
+        }
+        self._shared = {
+            name: nn.parallel.DistributedDataParallel(module)
+            for name, module in self.modules.items()
+            if processes.num_processes > 1
+        }
+        low = settings.precision == torch.float16  # whose small gradients would be zero
+        self._scaler = torch.amp.GradScaler(self.device.type) if low else None
+        self.done = 0
+        self.losses: dict[str, list[float]] = {update.name: [] for update in objective.updates}
+
+    @property
+    def trained(self) -> Modules:
+        """What a training ends in: each module's average, where one is kept."""
+        return {**self.modules, **{name: ema.module for name, ema in self._averages.items()}}
+
+    def step(self, data: TrainingData[Batch]) -> Tensor:
+        """Every update once; float[updates,parts], the losses here, which are not waited for."""
+        parts, rate = self._settings.parts, self._settings.rate(self.done)
+        losses = []
+        for number, update in enumerate(self._objective.updates):
+            for group in self._optimizers[update.trains].param_groups:
+                group["lr"] = rate * update.rate
+            batches = (data.batch(self.done, number * parts + part) for part in range(parts))
+            losses.append(self._update(update, batches))
+        self._average()
+        self.done += 1
+        return torch.stack(losses)
+
+    def _update(self, update: Update[Batch], batches: Iterable[Batch]) -> Tensor:
+        """float[parts]: the loss of each part before the update."""
+        settings, optimizer = self._settings, self._optimizers[update.trains]
+        modules = self._given_to(update)
+        optimizer.zero_grad()
+        losses = []
+        for part, batch in enumerate(batches, 1):
+            with self._gradients_kept_here(update.trains, here=part < settings.parts):
+                with self._autocast():
+                    loss = update.loss(modules, batch)
+                share = loss if settings.add_up or settings.parts == 1 else loss / settings.parts
+                (share if self._scaler is None else self._scaler.scale(share)).backward()
+            losses.append(loss.detach())
+        self._descend(optimizer, self._weights[update.trains])
+        return torch.stack(losses)
+
+    def _given_to(self, update: Update[Batch]) -> Modules:
+        """The modules as an update sees them: gradients reach the weights of one alone."""
+        if len(self.modules) > 1:
+            for name, weights in self._weights.items():
+                for weight in weights:
+                    weight.requires_grad_(name == update.trains)
+        shared = self._shared.get(update.trains, self.modules[update.trains])
+        return {**self.modules, update.trains: shared}
+
+    def _gradients_kept_here(self, name: str, *, here: bool) -> AbstractContextManager[None]:
+        """Each process adds up its own gradients, until the last part of a batch."""
+        if here and name in self._shared:
+            return self._shared[name].no_sync()
+        return nullcontext()
+
+    def _autocast(self) -> torch.autocast:
+        low = self._settings.precision != torch.float32
+        kind = self._settings.precision if low else torch.bfloat16
+        return torch.autocast(self.device.type, dtype=kind, enabled=low)
+
+    def _descend(self, optimizer: torch.optim.Optimizer, weights: list[nn.Parameter]) -> None:
+        if self._settings.clip:
+            if self._scaler is not None:
+                self._scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(weights, self._settings.clip)
+        if self._scaler is None:
+            optimizer.step()
+            return
+        self._scaler.step(optimizer)
+        self._scaler.update()
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        if self._settings.decay is None:
+            return
+        decay = self._settings.decay(self.done)
+        for name, average in self._averages.items():
+            average.apply_update_(self.modules[name], decay)
+
+    def note(self, found: list[Tensor]) -> None:
+        """The losses of the latest steps; NotFiniteError for the first that is not finite.
+
+        One wait for the device, however many they are.
+        """
+        parts = torch.stack(found).cpu().double()
+        losses = parts.sum(dim=2) if self._settings.add_up else parts.mean(dim=2)
+        for step, row in enumerate(losses.tolist(), self.done - len(found) + 1):
+            for (name, known), loss in zip(self.losses.items(), row, strict=True):
+                if not math.isfinite(loss):
+                    raise NotFiniteError(step, name, loss)
+                known.append(loss)
+
+    def content(self) -> dict[str, Any]:
+        """What a resumed training needs."""
+        return {
+            "step": self.done,
+            "modules": _states(self.modules),
+            "averages": {name: e.module.state_dict() for name, e in self._averages.items()},
+            "optimizers": _states(self._optimizers),
+            "scaler": self._scaler.state_dict() if self._scaler else None,
+            "losses": {n: torch.tensor(ls, dtype=torch.float64) for n, ls in self.losses.items()},
+        }
+
+    def resume(self, content: Mapping[str, Any]) -> None:
+        """Take up a saved state; what torch raises where it is of another training."""
+        own = {
+            "modules": self.modules,
+            "averages": {name: average.module for name, average in self._averages.items()},
+            "optimizers": self._optimizers,
+        }
+        for kind, holders in own.items():
+            if content[kind].keys() != holders.keys():
+                raise LookupError(f"{kind}: {', '.join(content[kind])}")
+            for name, holder in holders.items():
+                holder.load_state_dict(content[kind][name])
+        if self._scaler:
+            self._scaler.load_state_dict(content["scaler"])
+        self.done = int(content["step"])
+        for name, losses in content["losses"].items():
+            self.losses[name] = losses.tolist()
+
+
+def _states(holders: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: holder.state_dict() for name, holder in holders.items()}

@@ -1,0 +1,30 @@
+"""The processes of a training, and the random numbers of each."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+
+def launched_processes() -> "PartialState":
+    """Of the processes that accelerate launched; of this one alone without it."""
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+
+
+def seed_torch(number: int) -> None:
+    """Set torch's generators of the devices that are in use.
+
+    One by one, since torch.manual_seed formats the stack for each kind of device that is not in
+    use: in the midst of a training half a millisecond, a fortieth of a small network's step. A GPU
+    must have been in use, as it is once a training has begun.
+    """
+    import torch
+
+    torch.default_generator.manual_seed(number)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(number)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(number)

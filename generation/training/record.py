@@ -1,0 +1,90 @@
+"""training.json: all that decides the weights of a run, by which another training is refused."""
+
+import json
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from generation.training.recipe import TrainingRecipe
+from generation.training.trainable import StartFacts
+from release.errors import UserError
+from release.files.commit import write_atomically
+from release.files.storage import ReleasePath, release_name
+from release.layout.image_sets import PSEUDO_SPLITS, LabelledImages
+
+RECORD_FILE = "training.json"
+PACKAGES = ("torch", "diffusers", "accelerate", "numpy")
+NAMED = 4  # differences that a refusal lists
+
+
+def training_record(
+    recipe: TrainingRecipe,
+    images: LabelledImages,
+    data: ReleasePath,
+    split: str,
+    per_class: int | None,
+    start: StartFacts,
+) -> dict[str, Any]:
+    """training.json: all that decided the weights."""
+    return {
+        # what is kept on the way decides no weights: a run may go on with another keep_every
+        "recipe": recipe.model_dump(mode="json", exclude={"training": {"keep_every"}}),
+        "data": {
+            "release": release_name(data),
+            "split": split,
+            **({} if per_class is None else {"per_class": per_class}),
+            "images": len(images),
+            "sha256": images.sha256,
+            "tuning_left_out": split in PSEUDO_SPLITS and not start.saw_tuning,
+        },
+        "start_sha256": start.sha256,
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+
+
+def claim_folder(out: Path, record: dict[str, Any]) -> None:
+    """Write training.json, or refuse a folder in which something else is being trained."""
+    path = out / RECORD_FILE
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} is a file; name a folder")
+    if path.exists():
+        try:
+            before = read_json(path)
+        except UserError as error:
+            raise UserError(f"{error}; remove it, and the same command goes on") from None
+        changed = list(_changes(before, json.loads(json.dumps(record))))
+        if changed:
+            more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
+            raise UserError(
+                f"{out} holds another training run: {'; '.join(changed[:NAMED])}{more}; "
+                "name another --out"
+            )
+        return
+    write_atomically(path, _text(record).encode())
+
+
+def _changes(old: Any, new: Any, place: str = "") -> Iterator[str]:
+    """What differs, by its place in the record: "recipe.training.steps was 400, is 500"."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted(old.keys() | new.keys()):
+            inner = f"{place}.{name}" if place else name
+            yield from _changes(old.get(name), new.get(name), inner)
+    elif old != new:
+        was, now = ("not set" if v is None else json.dumps(v) for v in (old, new))
+        yield f"{place} was {was}, is {now}"
+
+
+def _text(record: dict[str, Any]) -> str:
+    return json.dumps(record, indent=2, sort_keys=True) + "\n"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file that a program wrote; UserError if it is cut or damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is cut or damaged: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is cut or damaged: it holds no JSON object")
+    return content
