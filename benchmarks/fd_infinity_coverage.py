@@ -23,7 +23,6 @@ import numpy as np
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from classifiers.training.statistics import wilson
 from metrics.features.extractors import DEFAULT_EXTRACTOR, load_extractor
 from metrics.states.frechet import (
     IMAGES_PER_DIMENSION,
@@ -37,6 +36,7 @@ from release.files.commit import write_atomically
 from release.images.views import make_view
 from release.real_sources import open_source
 from release.results.result import environment
+from release.results.statistics import wilson
 
 REAL_IMAGES = 20_000
 POPULATION = 20_000

@@ -30,13 +30,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from classifiers.training.statistics import student_interval
 from generation.families.pixel_unet.checkpoint_files import checkpoint_sha256
 from generation.training.recipe import BUILTIN
 from release.classes.class_list import load_classes
 from release.layout.image_sets import load_images
 from release.layout.manifest import read_manifest
 from release.results.result import environment, read_result
+from release.results.statistics import student_interval
 
 STAGES = (16, 32)
 ARMS = ("stand-in", "fine-tuned", "scratch")

@@ -11,7 +11,7 @@ from builder.planning.recipe import load_recipe
 from classifiers.data.sources import open_source
 from classifiers.recipes.recipe import ClassifierRecipe
 from classifiers.recipes.recipe import load_recipe as load_classifier
-from classifiers.study.runs import Crew
+from classifiers.study.runs import Trainers
 from classifiers.train_classifier import parse_seeds
 from classifiers.training.default_recipe import default_recipe, lost_colour
 from classifiers.training.experiment import STATE_SECONDS
@@ -33,7 +33,6 @@ from metrics.selection.options import (
     require_places,
 )
 from metrics.selection.report import run_selection
-from metrics.selection.selecting import Course
 from metrics.selection.selection import (
     SPLIT,
     Point,
@@ -41,6 +40,7 @@ from metrics.selection.selection import (
     require_tuning,
     require_tuning_unseen,
 )
+from metrics.selection.selection_run import SelectionRun
 from metrics.selection.sweep import AXES, Grid, parse_grid, sampler_settings, sweep_points
 from release.commands.command import run_command
 from release.commands.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey
@@ -160,9 +160,9 @@ def select_sampler(
         )
         _require_classes(selection, cas)
     require_tuning_unseen(chosen.chain(max(resolution, cas.stage if cas else 0)))
-    crew = Crew(options, state_seconds=state_every)
-    course = Course(selection, points, cas, counted, crew, cache, device, as_json)
-    _run(course, recipe, grid, dry_run)
+    trainers = Trainers(options, state_seconds=state_every)
+    run = SelectionRun(selection, points, cas, counted, trainers, cache, device, as_json)
+    _run(run, recipe, grid, dry_run)
 
 
 def _classifier(selection: Selection, name: str | None) -> ClassifierRecipe:
@@ -182,8 +182,8 @@ def _require_classes(selection: Selection, cas: CasSettings) -> None:
         print(f"warning: {loss}", file=sys.stderr, flush=True)
 
 
-def _run(course: Course, recipe: str, grid: Grid, dry_run: bool) -> None:
-    selection = course.selection
+def _run(run: SelectionRun, recipe: str, grid: Grid, dry_run: bool) -> None:
+    selection = run.selection
 
     def draw(document: dict[str, Any]) -> list[Path]:
         from metrics.selection.pictures import draw_sweep
@@ -193,7 +193,7 @@ def _run(course: Course, recipe: str, grid: Grid, dry_run: bool) -> None:
     def changes(best: Point) -> dict[str, Any]:
         return {"sampler": sampler_settings(best.recipe.chain(selection.resolution)[-1].sampler)}
 
-    run_selection(course, "sampler", recipe, draw, changes, dry_run=dry_run)
+    run_selection(run, "sampler", recipe, draw, changes, dry_run=dry_run)
 
 
 if __name__ == "__main__":

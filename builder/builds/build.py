@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from builder.builds.estimate import (
     stated_cost,
     total_hours,
 )
-from builder.builds.run import Outcome, RunSettings, run_missing
+from builder.builds.run import OnDone, Outcome, ReleaseJobs, RunSettings, run_builds
 from builder.planning.gpu_memory import require_memory
 from builder.planning.labels import require_meaningful_labels
 from builder.planning.plan import (
@@ -59,6 +60,12 @@ class BuildPlan:
     @property
     def images(self) -> int:
         return sum(shard.block.rows for shard in self.shards)
+
+    def wanted(self) -> ReleaseJobs:
+        """What a run is asked for: every shard, then README and manifest."""
+        return ReleaseJobs(
+            self.release, self.state, self.jobs(), finish=partial(write_release, self)
+        )
 
     def jobs(self) -> list[ShardJob]:
         """Every shard with what a worker needs to make it, parents before children."""
@@ -229,9 +236,7 @@ def _require_same_release(
         )
 
 
-def build_release(
-    plan: BuildPlan, settings: RunSettings, on_done: Callable[[ShardRecord], None]
-) -> Outcome:
+def build_release(plan: BuildPlan, settings: RunSettings, on_done: OnDone) -> Outcome:
     """Make what is missing, then write README and manifest. Rerun it to go on."""
 
     def announce(done: Mapping[str, ShardRecord]) -> None:
@@ -240,8 +245,8 @@ def build_release(
             for line in as_lines(rest):
                 settings.say(line)
 
-    outcome = run_missing(plan.release, plan.state, plan.jobs(), settings, on_done, announce)
-    if not outcome.records:
+    (outcome,) = run_builds([replace(plan.wanted(), announce=announce)], settings, on_done)
+    if outcome.manifest is not None or not outcome.records:
         return outcome
     return replace(outcome, manifest=write_release(plan, outcome))
 

@@ -30,7 +30,7 @@ from cards.measured.report_schema import (
 )
 from cards.pages.facet import ClassView, Section, View
 from classifiers.recipes.recipe import load_recipe, recipe_names
-from classifiers.training.statistics import FEWEST_SEEDS
+from classifiers.training.class_verdicts import FEWEST_SEEDS
 
 ARM_COLUMNS = (
     Column("arm", "Training set", numeric=False),

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from classifiers.training.statistics import Outcomes, difference
+from classifiers.training.outcomes import Outcomes, difference
 
 Row = dict[str, Any]
 Arm = tuple[str, int, str, str]  # model, resolution, size, arm

@@ -7,17 +7,13 @@ from typing import Any
 from classifiers.study.findings import Arm, comparisons, findings, key_of, with_controls
 from classifiers.study.plan import Run
 from classifiers.study.study_file import Study, as_record
-from classifiers.training.statistics import (
-    Outcomes,
-    accuracy,
+from classifiers.training.class_verdicts import (
     ambiguity_effect,
     class_rows,
     confusions,
-    difference,
-    has_top5,
     name_ambiguity,
-    read_outcomes,
 )
+from classifiers.training.outcomes import Outcomes, accuracy, difference, has_top5, read_outcomes
 from release.files.storage import release_path
 from release.layout.manifest import read_manifest
 from release.results.result import environment, read_result

@@ -13,7 +13,7 @@ from release.results.result import read_result
 
 
 @dataclass(frozen=True)
-class Crew:
+class Trainers:
     """Who trains. threads: cores of each process, as the user gave them; processes: of a training
     on each of its nodes; state_seconds: between the states that an interrupted one goes on from."""
 

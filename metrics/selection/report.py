@@ -12,8 +12,8 @@ import tomlkit
 from builder.planning.recipe import BUILTIN
 from builder.standing.lease import claimed
 from metrics.selection.cas import CasSettings
-from metrics.selection.selecting import Course
 from metrics.selection.selection import SPLIT, Point, Selection
+from metrics.selection.selection_run import SelectionRun
 from release.commands.named_files import named_file, read_utf8
 from release.commands.terminal import table_cell
 from release.files.commit import write_atomically
@@ -24,7 +24,7 @@ OF_THE_OLD_WEIGHTS = ("sampler_source", "model", "cost", "published", "regime")
 
 
 def run_selection(
-    course: Course,
+    run: SelectionRun,
     kind: str,
     source: str,
     draw: Callable[[dict[str, Any]], Sequence[Path]],
@@ -32,27 +32,27 @@ def run_selection(
     *,
     dry_run: bool,
 ) -> None:
-    """Run the course; leave and print result.json, pictures and OUT/RECIPE-selected.toml.
+    """Perform the run; leave and print result.json, pictures and OUT/RECIPE-selected.toml.
 
     source: the recipe as its author named it. draw: the document's pictures; changes: what the
     chosen point changes in the recipe's stage.
     """
-    selection = course.selection
+    selection = run.selection
     with claimed(selection.out):
         selection.claim(kind, write=not dry_run)
-        cost, outcome = course.run(dry_run=dry_run)
+        cost, outcome = run.perform(dry_run=dry_run)
         if outcome is None:
-            if course.quiet:
-                print(json.dumps({"points": len(course.points), "cost": cost.as_json()}, indent=1))
+            if run.quiet:
+                print(json.dumps({"points": len(run.points), "cost": cost.as_json()}, indent=1))
             return
-        document = selection_document(course, f"{kind}-selection", outcome)
+        document = selection_document(run, f"{kind}-selection", outcome)
         result = selection.out / "result.json"
         write_document(document, result)
         pictures = draw(document)
-        best = next(point for point in course.points if point.name == outcome["chosen"])
+        best = next(point for point in run.points if point.name == outcome["chosen"])
         name = f"{selection.recipe.name}-selected"
         path = selection.out / f"{name}.toml"
-        why = reason(course, outcome)
+        why = reason(run, outcome)
         chosen = changes(best)
         if "sampler" in chosen:  # what the card of a release will say
             chosen["sampler_source"] = f"select-sampler: {' '.join(why.splitlines())}"
@@ -61,15 +61,15 @@ def run_selection(
             chosen |= dict.fromkeys(OF_THE_OLD_WEIGHTS)
             why = f"{why}\n{_left_to_say(selection)}"
         write_recipe(source, name, selection.resolution, chosen, why, path)
-    if course.quiet:
+    if run.quiet:
         print(json.dumps({**document, "recipe_file": str(path)}, indent=1))
     else:
         print_outcome(document, [path, result, *pictures])
 
 
-def selection_document(course: Course, kind: str, outcome: dict[str, Any]) -> dict[str, Any]:
+def selection_document(run: SelectionRun, kind: str, outcome: dict[str, Any]) -> dict[str, Any]:
     """The outcome with all it takes to know what it means."""
-    selection, cas = course.selection, course.cas
+    selection, cas = run.selection, run.cas
     return {
         "kind": kind,
         "dataset": selection.recipe.dataset,
@@ -137,9 +137,9 @@ def _left_to_say(selection: Selection) -> str:
     )
 
 
-def reason(course: Course, outcome: dict[str, Any]) -> str:
+def reason(run: SelectionRun, outcome: dict[str, Any]) -> str:
     """How the choice was made, in a few short lines."""
-    selection = course.selection
+    selection = run.selection
     point = next(p for p in outcome["points"] if p["name"] == outcome["chosen"])
     lines = [
         f"Chosen among {len(outcome['points'])} points at stage {selection.resolution}: "
@@ -147,11 +147,11 @@ def reason(course: Course, outcome: dict[str, Any]) -> str:
         f"Frechet distance {point['fd']['value']:.4g} ({selection.extractor}, {SPLIT} split, "
         f"n = {point['fd']['n']:,} against {point['fd']['reference_n']:,}).",
     ]
-    if outcome["chosen_by"] == "cas" and course.cas is not None:
+    if outcome["chosen_by"] == "cas" and run.cas is not None:
         lines.append(
-            f"CAS {point['cas']['value']:.2%} ({course.cas.classifier.name}, {SPLIT} split, "
-            f"{course.cas.per_class:,} images a class{_size(course.cas)}, seeds "
-            f"{', '.join(map(str, course.cas.seeds))}): the best of the short list of "
+            f"CAS {point['cas']['value']:.2%} ({run.cas.classifier.name}, {SPLIT} split, "
+            f"{run.cas.per_class:,} images a class{_size(run.cas)}, seeds "
+            f"{', '.join(map(str, run.cas.seeds))}): the best of the short list of "
             f"{outcome['regret_of_fd']['points']} by distance."
         )
     if outcome["runner_up"] is not None:

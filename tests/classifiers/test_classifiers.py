@@ -28,10 +28,11 @@ from classifiers.recipes.recipe import Augmentation, ClassifierRecipe, load_reci
 from classifiers.train_classifier import train_classifier
 from classifiers.training.checkpoint import load_classifier
 from classifiers.training.loop import learning_rate_at, seed_torch, total_steps, train
-from classifiers.training.predictions import Predictions, accuracy_values, predict, share
+from classifiers.training.predictions import Predictions, accuracy_values, predict
 from generation.networks.timm_classifier import build_model, to_channels
 from release.errors import UserError
 from release.results.result import read_result
+from release.results.statistics import share
 from tests.shapes import (
     CLASSES,
     NAMES,

@@ -6,9 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.stats import binomtest, t, ttest_rel
 
+from builder.builds.run import Outcome, RunSettings
 from builder.cluster.cluster import ClusterOptions
+from builder.cluster.worker import Failure
+from builder.making import Wanted
 from cards.measured.result_folder import read_folder
 from classifiers.recipes.recipe import load_recipe
 from classifiers.run_study import run_study
@@ -17,18 +21,13 @@ from classifiers.study.findings import comparisons, findings
 from classifiers.study.plan import Planner
 from classifiers.study.releases import make_releases, missing_releases
 from classifiers.study.study_file import BUILTIN, Arm, load_study, needed_per_class
-from classifiers.training.statistics import (
-    Outcomes,
-    accuracy,
-    class_rows,
-    confusions,
-    difference,
-    name_ambiguity,
-    paired_p,
-)
+from classifiers.training.class_verdicts import class_rows, confusions, name_ambiguity
+from classifiers.training.outcomes import Outcomes, accuracy, difference
 from release.commands.toml_recipes import recipe_names_in
 from release.errors import UserError
-from release.results.proportions import wilson
+from release.layout.manifest import read_manifest
+from release.results.statistics import paired_p, wilson
+from tests.in_process import InProcess
 from tests.shapes import changed, make_images, recipe_toml, write_release
 
 NAMES = [("w0", "zero"), ("w1", "one"), ("w2", "two")]
@@ -432,9 +431,9 @@ release = "{tmp_path}/last"
 
 
 @pytest.mark.parametrize(
-    ("code", "made", "message"),
+    ("failed", "made", "message"),
     [
-        (3, 8, r"built lacks shards that kept failing, .* see \S+/quarantine"),
+        (1, 8, r"built lacks shards that kept failing, .* see \S+/quarantine"),
         (0, 6, r"built has 6 images of its rarest class, not 8: slots that its accept rule left"),
         (0, 8, None),
     ],
@@ -443,19 +442,20 @@ def test_no_arm_trains_on_fewer_images_than_planned(
     place: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    code: int,
+    failed: int,
     made: int,
     message: str | None,
 ) -> None:
     built = tmp_path / "built"
 
-    def build(**asked: object) -> int:
-        assert (asked["out"], asked["per_class"]) == (str(built), 8)
-        print("how to load it")  # not what the study says
+    def build(wanted: Wanted, release: Path, settings: RunSettings, *, quiet: bool) -> Outcome:
+        assert (release, wanted.per_class, wanted.chosen) == (built, 8, wanted.classes)
+        assert (settings.cluster, settings.allow_mixed, quiet) == (ClusterOptions(), False, False)
         write_release(built, {"train": make_images(made, 3)}, kind="synthetic")
-        return code
+        failures = tuple(Failure(f"{i}", "exception", "no luck") for i in range(failed))
+        return Outcome((), failures, (), ())
 
-    monkeypatch.setattr("builder.build_dataset.build_dataset", build)
+    monkeypatch.setattr("classifiers.study.releases.build_wanted", build)
     path = tmp_path / "study.toml"
     named = f'release = "{built}"\nrecipe = "fashion-mnist-fast"'
     path.write_text(STUDY.format(place=place).replace(f'release = "{place}/shapes-16"', named))
@@ -465,3 +465,32 @@ def test_no_arm_trains_on_fewer_images_than_planned(
         return
     with pytest.raises(UserError, match=message):
         make_releases(study, missing_releases(study), ClusterOptions())
+
+
+def test_what_a_study_lacks_is_imported_and_built_without_a_word_on_stdout(
+    tmp_path: Path,
+    stand_in_recipe: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """By the very functions of build-dataset: the same releases, resumed and told the same way."""
+    InProcess(monkeypatch)
+    images = make_images(3, 1)
+    for split in ("train", "test"):
+        for i, label in enumerate(images.labels):
+            folder = tmp_path / "shapes" / split / images.class_names[label]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(images.images[i]).save(folder / f"{i}.png")
+    text = STUDY.format(place=tmp_path).replace("sizes = [4]", "sizes = [1]")
+    text = text.replace('source = "shapes"', f'source = "{tmp_path}/shapes"\nviews = [16, 8]')
+    text = text.replace('name = "drawn"', f'name = "drawn"\nrecipe = "{stand_in_recipe}"')
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+    study = load_study(str(path))
+    make_releases(study, missing_releases(study), ClusterOptions())
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "images" in told.err
+    assert missing_releases(study) == []
+    assert list(read_manifest(tmp_path / "shapes-real").splits()) == ["original", "8", "16"]
+    assert read_manifest(tmp_path / "shapes-16").rows("32", "train") == 3 * 2

@@ -134,7 +134,7 @@ def test_who_names_no_classifier_gets_one_for_the_images_colour(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    monkeypatch.setattr("metrics.select_sampler._run", lambda course, *_: seen.append(course))
+    monkeypatch.setattr("metrics.select_sampler._run", lambda run, *_: seen.append(run))
     classes = small_releases.CLASSES
     recipe = write_recipe(tmp_path / "four.toml", classes, 4, first="tests.painter",
                           second="tests.painter")  # fmt: skip
@@ -144,7 +144,7 @@ def test_who_names_no_classifier_gets_one_for_the_images_colour(
         splits = {"train": LabelledImages(**{**vars(data), "images": pixels})}
         real = write_release(tmp_path / name, splits, "real", classes=classes)
         select_sampler(recipe=str(recipe), real=real, out=tmp_path / "out", stage=16)
-    names = [(course.cas.classifier.name, course.cas.stage) for course in seen]
+    names = [(run.cas.classifier.name, run.cas.stage) for run in seen]
     assert names == [("small-resnet-32", 16), ("fashion-mnist-small", 16)]
 
 
