@@ -194,11 +194,12 @@ def _report(
     from classifiers.study.pictures import draw_study
     from classifiers.study.report import study_report
 
-    document = study_report(study, runs, settings, folder)
-    text = markdown(document)
+    report = study_report(study, runs, settings, folder)
+    text = markdown(report)
     write_atomically(folder / "report.md", text.encode())
-    write_atomically(folder / "report.json", (json.dumps(document, indent=1) + "\n").encode())
-    pictures = draw_study(document, folder)
+    content = json.dumps(report.content(), indent=1) + "\n"
+    write_atomically(folder / "report.json", content.encode())
+    pictures = draw_study(report, folder)
     if as_json:
         print(json.dumps({"report": str(folder / "report.json")}))
         return

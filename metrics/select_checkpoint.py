@@ -25,6 +25,7 @@ from metrics.selection.options import (
     require_places,
 )
 from metrics.selection.report import run_selection
+from metrics.selection.report_model import SelectionReport
 from metrics.selection.selection import (
     SPLIT,
     Point,
@@ -111,14 +112,19 @@ def select_checkpoint(
         return {"checkpoint": checkpoint, "sha256": selection.stage(best)["checkpoint_sha256"]}
 
     run_selection(
-        run, "checkpoint", recipe, partial(_draw, out / "curve.png"), changes, dry_run=dry_run
+        run,
+        "checkpoint-selection",
+        recipe,
+        partial(_draw, out / "curve.png"),
+        changes,
+        dry_run=dry_run,
     )
 
 
-def _draw(picture: Path, document: dict[str, Any]) -> list[Path]:
+def _draw(picture: Path, report: SelectionReport) -> list[Path]:
     from metrics.selection.pictures import draw_checkpoints
 
-    draw_checkpoints(document, picture)
+    draw_checkpoints(report, picture)
     return [picture]
 
 

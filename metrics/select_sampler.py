@@ -33,6 +33,7 @@ from metrics.selection.options import (
     require_places,
 )
 from metrics.selection.report import run_selection
+from metrics.selection.report_model import SelectionReport
 from metrics.selection.selection import (
     SPLIT,
     Point,
@@ -185,15 +186,15 @@ def _require_classes(selection: Selection, cas: CasSettings) -> None:
 def _run(run: SelectionRun, recipe: str, grid: Grid, dry_run: bool) -> None:
     selection = run.selection
 
-    def draw(document: dict[str, Any]) -> list[Path]:
+    def draw(report: SelectionReport) -> list[Path]:
         from metrics.selection.pictures import draw_sweep
 
-        return draw_sweep(document, grid, selection.out)
+        return draw_sweep(report, grid, selection.out)
 
     def changes(best: Point) -> dict[str, Any]:
         return {"sampler": sampler_settings(best.recipe.chain(selection.resolution)[-1].sampler)}
 
-    run_selection(run, "sampler", recipe, draw, changes, dry_run=dry_run)
+    run_selection(run, "sampler-selection", recipe, draw, changes, dry_run=dry_run)
 
 
 if __name__ == "__main__":

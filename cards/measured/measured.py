@@ -19,7 +19,6 @@ from cards.measured.result_schema import (
     ScoredValue,
     ScoresResult,
     Source,
-    Value,
 )
 from metrics.scoring.comparability import (
     reference_of,
@@ -30,6 +29,7 @@ from metrics.scoring.comparability import (
 from release.errors import UserError
 from release.files.commit import canonical_json, sha256_text
 from release.results.result import Result
+from release.results.values import Value
 
 Settings = dict[str, Any]
 T = TypeVar("T")

@@ -8,9 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from release.commands.validation import validated
 from release.errors import UserError
 from release.results.result import Result
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Interval = tuple[float, float]
+from release.results.values import Share, Value
 
 
 class Source(BaseModel):
@@ -39,16 +37,6 @@ class ClassifierSubject(BaseModel):
     train: Annotated[tuple[Source, ...], Field(min_length=1)]
     model: str
     recipe: str
-
-
-class Value(BaseModel):
-    """A number with the count it was taken over and, where it has one, its 95% interval."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
-
-    value: float
-    n: int | None = None
-    interval: Interval | None = None
 
 
 class Accuracy(Value):

@@ -26,6 +26,7 @@ from builder.standing.state import STATE_FILE
 from generation.families import generator_source
 from metrics.features.extraction import extract_on, plan_extraction
 from metrics.features.image_lists import ImageSet, open_image_set
+from metrics.selection.report_model import Kind
 from release.classes.class_list import ClassEntry, load_classes
 from release.errors import UserError
 from release.files.commit import write_atomically
@@ -140,10 +141,10 @@ class Selection:
                     f"{path} is of other weights or settings of that name; name another --out"
                 )
 
-    def claim(self, kind: str, *, write: bool) -> None:
+    def claim(self, kind: Kind, *, write: bool) -> None:
         """Write down, if asked to, what is selected here; UserError if OUT holds another."""
         record = {
-            "kind": f"{kind}-selection",
+            "kind": kind,
             "recipe": self.recipe.model_dump(mode="json", by_alias=True),
             "resolution": self.resolution,
             "per_class": self.per_class,

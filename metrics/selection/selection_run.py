@@ -20,6 +20,7 @@ from metrics.selection.cas import (
     train_on_points,
 )
 from metrics.selection.cost import Cost, Work, cost_of, measure, missing_work, total
+from metrics.selection.report_model import Choice
 from metrics.selection.selection import Point, Selection, build_points, distance, score_points
 from release.commands.progress import progress_bar
 from release.results.result import Result, read_result
@@ -39,8 +40,8 @@ class SelectionRun:
     device: str
     quiet: bool
 
-    def perform(self, *, dry_run: bool) -> tuple[Cost, dict[str, Any] | None]:
-        """Print the cost, then do what is missing; a dry run has no outcome."""
+    def perform(self, *, dry_run: bool) -> tuple[Cost, Choice | None]:
+        """Print the cost, then do what is missing; a dry run chooses nothing."""
         self.selection.require_same_stages(self.points)
         lacking = self.selection.without_distance(self.points)
         work = self._work(lacking)
@@ -57,7 +58,7 @@ class SelectionRun:
             distances = {name: distance(result) for name, result in results.items()}
             accuracies = self._accuracies(live, self._short_list(distances))
         stages = {name: result.subject["stage"] for name, result in results.items()}
-        return cost, self._outcome(distances, stages, accuracies)
+        return cost, self._choice(distances, stages, accuracies)
 
     def _work(self, lacking: Sequence[Point]) -> dict[int, Work]:
         """What is to be made, by resolution; `lacking`: the points without a distance."""
@@ -140,15 +141,15 @@ class SelectionRun:
         train_on_points(self.selection, live, missing, self.cas, self.trainers.team, bar)
         return {point.name: mean_accuracy(self.cas.read(self.selection, point)) for point in chosen}
 
-    def _outcome(
+    def _choice(
         self,
         distances: dict[str, dict[str, Any]],
         stages: dict[str, dict[str, str]],
         accuracies: dict[str, dict[str, Any]],
-    ) -> dict[str, Any]:
-        """What was found, by point, and which one is chosen: by CAS where it was measured."""
+    ) -> Choice:
+        """The best by distance; by CAS where it was measured."""
         winner = min(distances, key=lambda name: distances[name]["value"])
-        outcome: dict[str, Any] = {
+        content: dict[str, Any] = {
             "points": [
                 {
                     "name": point.name,
@@ -165,7 +166,7 @@ class SelectionRun:
         }
         if accuracies:
             found = regret(accuracies, winner)
-            outcome |= {
+            content |= {
                 "chosen": found["cas_winner"],
                 "chosen_by": "cas",
                 "runner_up": runner_up(accuracies, found["cas_winner"], less_accurate),
@@ -175,7 +176,7 @@ class SelectionRun:
                     [accuracies[name]["value"] for name in accuracies],
                 ),
             }
-        return outcome
+        return Choice.model_validate(content)
 
 
 def runner_up(

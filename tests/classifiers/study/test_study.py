@@ -20,7 +20,9 @@ from classifiers.study.cost import multiply_adds, study_costs
 from classifiers.study.findings import comparisons, findings
 from classifiers.study.plan import Planner
 from classifiers.study.releases import make_releases, missing_releases
-from classifiers.study.study_file import BUILTIN, Arm, load_study, needed_per_class
+from classifiers.study.report_model import Arm
+from classifiers.study.study_file import BUILTIN, load_study, needed_per_class
+from classifiers.study.study_file import Arm as AskedArm
 from classifiers.training.class_verdicts import class_rows, confusions, name_ambiguity
 from classifiers.training.outcomes import Outcomes, accuracy, difference
 from release.commands.toml_recipes import recipe_names_in
@@ -141,42 +143,45 @@ def test_ambiguous_names_are_near_each_other() -> None:
     assert found[0]["similarity"] > found[2]["similarity"]
 
 
-def row(kind: str, times: float, value: float, interval: list[float]) -> dict[str, object]:
+def arm(kind: str, times: float, value: float, interval: list[float], **other: object) -> Arm:
     where = {"model": "m", "resolution": 32, "size": "50", "generated": "g", "budget": "epochs"}
     change = {"value": value, "over_seeds": interval, "over_images": interval}
-    return {**where, "arm": kind, "kind": kind, "times": times, "difference": change}
+    sizes = {"regimes": [], "images": 1, "steps": 1, "seeds": [0]}
+    reached = {"top1": {"mean": 0.5, "std": None, "n": 300}, "difference": change}
+    own = {"arm": kind, "kind": kind, "times": times}
+    return Arm.model_validate({**where, **sizes, **reached, **own, **other})
 
 
 def test_findings_are_answered_by_their_intervals() -> None:
     rows = [
-        row("generated", 1, -0.1, [-0.12, -0.08]),
-        row("generated", 1, 0.1, [0.08, 0.12]),
-        row("real+generated", 1, 0.01, [-0.01, 0.03]),
+        arm("generated", 1, -0.1, [-0.12, -0.08]),
+        arm("generated", 1, 0.1, [0.08, 0.12]),
+        arm("real+generated", 1, 0.01, [-0.01, 0.03]),
     ]
-    answers = [found["answer"] for found in findings(rows, {})]
+    answers = [found.answer for found in findings(rows, {})]
     assert answers == ["reproduced", "not reproduced", "not told apart"]
 
 
 def test_generated_images_are_compared_with_repeated_ones_and_set_with_set() -> None:
     rates = {"real+g": 0.8, "real+h": 0.6, "repeated": 0.9}
-    found = {arm: drawn([[rate] * 3] * 3, 300, i) for i, (arm, rate) in enumerate(rates.items())}
+    found = {name: drawn([[rate] * 3] * 3, 300, i) for i, (name, rate) in enumerate(rates.items())}
     rows = [
-        row("real+generated", 1, 0, [0, 0]) | {"arm": "real+g"},
-        row("real+generated", 1, 0, [0, 0]) | {"arm": "real+h", "generated": "h"},
-        row("real+generated", 1, 0, [0, 0]) | {"arm": "real+g-steps", "budget": "steps"},
-        row("real+generated", 3, 0, [0, 0]) | {"arm": "real+h-x3", "generated": "h"},
-        row("real-repeated", 1, 0, [0, 0]) | {"arm": "repeated", "generated": None},
+        arm("real+generated", 1, 0, [0, 0], arm="real+g"),
+        arm("real+generated", 1, 0, [0, 0], arm="real+h", generated="h"),
+        arm("real+generated", 1, 0, [0, 0], arm="real+g-steps", budget="steps"),
+        arm("real+generated", 3, 0, [0, 0], arm="real+h-x3", generated="h"),
+        arm("real-repeated", 1, 0, [0, 0], arm="repeated", generated=None),
     ]
-    answers = comparisons(rows, {("m", 32, "50", arm): own for arm, own in found.items()})
+    answers = comparisons(rows, {("m", 32, "50", name): own for name, own in found.items()})
     control = "real + generated is above the same real images visited as often"
-    assert [(a["question"], a["generated"], a["answer"]) for a in answers] == [
+    assert [(a.question, a.generated, a.answer) for a in answers] == [
         (control, "g", "below"),
         (control, "h", "below"),
         ("g is above h", "g", "above"),
     ]
     expected = difference(found["repeated"], found["real+g"])
-    assert answers[0]["difference"] == expected["value"]
-    assert answers[0]["over_seeds"] == expected["over_seeds"]
+    assert answers[0].difference == expected["value"]
+    assert answers[0].content()["over_seeds"] == expected["over_seeds"]
 
 
 # What a study plans and refuses
@@ -195,7 +200,7 @@ def test_builtin_studies_plan_and_their_recipes_exist() -> None:
     assert counts["imagenet"] == 3 * (12 * 3 + 3 * 9 - 1 + 2)
     imagenet = load_study("imagenet")
     for times in (1.0, 2.2, 9.0):
-        arms = (imagenet.arms[0], Arm(kind="real+generated", times=(times,)))
+        arms = (imagenet.arms[0], AskedArm(kind="real+generated", times=(times,)))
         study = imagenet.model_copy(update={"arms": arms})
         taken = round(times * 1_281_167 / 1000)  # by --times with all real images
         assert needed_per_class(study, study.generated[0], "all") == taken
@@ -350,6 +355,7 @@ def test_a_study_runs_resumes_and_reports(place: Path, capsys: pytest.CaptureFix
     run_study(str(place / "tuned.toml"), out=out, workers=1, as_json=True)
     assert json.loads(capsys.readouterr().out)["report"] == str(out / "report.json")
     document = json.loads((out / "report.json").read_text())
+    assert next(iter(document.items())) == ("kind", "study")
     assert document["chosen_settings"][str(place / "tiny.toml")] == ["learning_rate=1e-2"]
     arms = {row["arm"]: row for row in document["rows"]}
     assert len(arms) == 7
