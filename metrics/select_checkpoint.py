@@ -111,14 +111,8 @@ def select_checkpoint(
         checkpoint = best.recipe.chain(resolution)[-1].checkpoint
         return {"checkpoint": checkpoint, "sha256": selection.stage(best)["checkpoint_sha256"]}
 
-    run_selection(
-        run,
-        "checkpoint-selection",
-        recipe,
-        partial(_draw, out / "curve.png"),
-        changes,
-        dry_run=dry_run,
-    )
+    draw = partial(_draw, out / "curve.png")
+    run_selection(run, "checkpoint-selection", recipe, draw, changes, dry_run=dry_run)
 
 
 def _draw(picture: Path, report: SelectionReport) -> list[Path]:

@@ -1,13 +1,14 @@
 """The command `select-sampler`."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from builder.cluster.cluster import ClusterOptions
-from builder.planning.recipe import load_recipe
+from builder.planning.recipe import Recipe, load_recipe
 from classifiers.data.sources import open_source
 from classifiers.recipes.recipe import ClassifierRecipe
 from classifiers.recipes.recipe import load_recipe as load_classifier
@@ -130,13 +131,6 @@ def select_sampler(
       select-sampler --recipe fashion-mnist --real releases/fashion-mnist-real \\
         --stage 16 --guidance 1,1.25,1.5,2 --gamma 0,0.3,1 --steps 8,16,32 \\
         --per-class 100 --cas-per-class 500 --out sweeps/base --dry-run
-
-    \b
-      select-sampler --recipe fashion-mnist --real releases/fashion-mnist-real \\
-        --stage 32 --method dpm-solver++ --noise-augmentation 0,0.1,0.2 \\
-        --per-class 20 --short-list 0 --out sweeps/super-resolution
-
-    \b
       select-sampler --recipe imagenet-if --real /shared/imagenet-1k-real --stage 64 \\
         --guidance 1,1.25,1.5,2 --classifier imagenet-resnet50 --cas-per-class 1200 \\
         --scheduler-file /shared/scheduler.json --out /shared/sweeps/base
@@ -144,26 +138,63 @@ def select_sampler(
     require_tuning(split if test is None else test)
     require_places(out, cache, device)
     options = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
-    chosen = load_recipe(recipe)
-    resolution = stage if stage is not None else chosen.stages[0].resolution
+    selection = _selection(load_recipe(recipe), stage, real, per_class, extractor, out)
     axes = dict(zip(AXES, (guidance, gamma, steps, noise_augmentation), strict=True))
-    grid = parse_grid(chosen, resolution, method, axes)
-    points = sweep_points(chosen, resolution, grid)
-    selection = Selection(chosen, resolution, real, per_class, extractor, out)
-    counted = len(points) if cas_all else min(short_list, len(points))
-    cas = None
-    if counted:
-        cas = CasSettings(
-            classifier=(own := _classifier(selection, classifier)),
-            per_class=cas_per_class or per_class,
-            seeds=parse_seeds(seeds),
-            stage=asked_stage(selection, own, cas_stage),
-        )
-        _require_classes(selection, cas)
-    require_tuning_unseen(chosen.chain(max(resolution, cas.stage if cas else 0)))
+    grid = parse_grid(selection.recipe, selection.resolution, method, axes)
+    images = cas_per_class or per_class
+    asked = _AskedCas(cas_all, short_list, classifier, images, seeds, cas_stage)
     trainers = Trainers(options, state_seconds=state_every)
-    run = SelectionRun(selection, points, cas, counted, trainers, cache, device, as_json)
+    run = _selection_run(selection, grid, asked, trainers, cache, device, as_json)
     _run(run, recipe, grid, dry_run)
+
+
+@dataclass(frozen=True)
+class _AskedCas:
+    """How points are to be judged by a classifier, as the command line has it."""
+
+    every: bool
+    short_list: int
+    classifier: str | None
+    per_class: int
+    seeds: str
+    stage: int | None
+
+
+def _selection(
+    recipe: Recipe, stage: int | None, real: Path, per_class: int, extractor: str, out: Path
+) -> Selection:
+    resolution = stage if stage is not None else recipe.stages[0].resolution
+    return Selection(recipe, resolution, real, per_class, extractor, out)
+
+
+def _selection_run(
+    selection: Selection,
+    grid: Grid,
+    asked: _AskedCas,
+    trainers: Trainers,
+    cache: Path,
+    device: str,
+    quiet: bool,
+) -> SelectionRun:
+    """All of it but for what it costs; UserError for what cannot be compared on tuning images."""
+    recipe, resolution = selection.recipe, selection.resolution
+    points = sweep_points(recipe, resolution, grid)
+    listed = len(points) if asked.every else min(asked.short_list, len(points))
+    cas = _cas_settings(selection, asked) if listed else None
+    require_tuning_unseen(recipe.chain(max(resolution, cas.stage if cas else 0)))
+    return SelectionRun(selection, points, cas, listed, trainers, cache, device, quiet)
+
+
+def _cas_settings(selection: Selection, asked: _AskedCas) -> CasSettings:
+    classifier = _classifier(selection, asked.classifier)
+    cas = CasSettings(
+        classifier=classifier,
+        per_class=asked.per_class,
+        seeds=parse_seeds(asked.seeds),
+        stage=asked_stage(selection, classifier, asked.stage),
+    )
+    _require_classes(selection, cas)
+    return cas
 
 
 def _classifier(selection: Selection, name: str | None) -> ClassifierRecipe:

@@ -68,11 +68,12 @@ class Trainers:
 def choose_settings(
     planner: Planner, tuning: Mapping[tuple[int, int], Sequence[Run]]
 ) -> dict[int, tuple[str, ...]]:
-    """By model, the candidate with the highest mean accuracy on the tuning split."""
-    chosen: dict[int, tuple[float, int]] = {}
+    """By model, the candidate with the highest mean accuracy on the tuning split, of equals the
+    first."""
+    means: dict[int, dict[int, float]] = {}
     for (model, candidate), runs in tuning.items():
         results = [read_result(run.path).values["top1"]["value"] for run in runs]
-        mean = sum(results) / len(results)
-        chosen[model] = max(chosen.get(model, (-1.0, 0)), (mean, -candidate))
+        means.setdefault(model, {})[candidate] = sum(results) / len(results)
     candidates = planner.study.tuning.candidates if planner.study.tuning else ()
-    return {model: candidates[-negative] for model, (_, negative) in chosen.items()}
+    best = {model: max(sorted(own), key=own.__getitem__) for model, own in means.items()}
+    return {model: candidates[candidate] for model, candidate in best.items()}

@@ -77,14 +77,21 @@ class Scorer:
         values: Values = {}
         for name, metric in self.metrics.items():
             state = images[metric.family]
-            found = {
-                "nothing": lambda m=metric, s=state: m.values(s),
-                "references": lambda m=metric, s=state: self._against_all(m, s, others),
-                "train": lambda m=metric, s=state: self._against_train(m, s, subject, others),
-            }[metric.against]()
+            found = self._values(metric, state, subject, others)
             settings = {"metric": name, "settings": self._settings(metric)}
             values |= {key: settings | value for key, value in found.items()}
         return self._result(subject, needed, _with_class_names(values, subject))
+
+    def _values(
+        self, metric: Metric, state: Any, subject: ImageSet, references: Sequence[ImageSet]
+    ) -> Values:
+        match metric.against:
+            case "nothing":
+                return metric.values(state)
+            case "references":
+                return self._against_all(metric, state, references)
+            case "train":
+                return self._against_train(metric, state, subject, references)
 
     def _settings(self, metric: Metric) -> dict[str, Any]:
         return metric.settings | ({"sample": self.sample} if "sample" in metric.settings else {})

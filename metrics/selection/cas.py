@@ -17,8 +17,7 @@ from builder.builds.live_run import LiveRun
 from classifiers.on_cluster.processes import Team, Training
 from classifiers.on_cluster.trainings import perform_trainings
 from classifiers.recipes.recipe import ClassifierRecipe
-from classifiers.study.plan import absolute
-from classifiers.training.task import Task
+from classifiers.training.task import Task, image_set
 from metrics.selection.selection import SPLIT, Point, Progress, Selection
 from release.errors import UserError
 from release.layout.manifest import ShardRecord
@@ -63,15 +62,18 @@ class CasSettings:
         name = f"cas-{self.classifier.name}{size}-{self.per_class}-seed{seed}.json"
         return selection.out / "results" / point.name / name
 
+    def task(self, selection: Selection, point: Point) -> Task:
+        """What each of the point's classifiers is trained and tested on."""
+        release, side = str(selection.out / "cas" / point.name), str(self.stage)
+        return Task(
+            recipe=self.classifier,
+            train=(image_set(release, side, "train"),),
+            test=image_set(str(selection.real), side, SPLIT),
+        )
+
     def trainings(self, selection: Selection, point: Point) -> list[Training]:
         """Those of the point that have no result yet."""
-        release = absolute(str(selection.out / "cas" / point.name))
-        task = Task(
-            recipe=self.classifier,
-            train=(f"{release}:{self.stage}:train",),
-            test=f"{absolute(str(selection.real))}:{self.stage}:{SPLIT}",
-        )
-        done = self.read(selection, point)
+        task, done = self.task(selection, point), self.read(selection, point)
         return [
             Training(task, seed, self.path(selection, point, seed).absolute())
             for seed in self.seeds
@@ -86,8 +88,7 @@ class CasSettings:
             if not path.is_file():
                 continue
             found[seed] = read_result(path)
-            wanted = self.classifier.protocol()
-            if {k: found[seed].protocol.get(k) for k in wanted} != wanted:
+            if not self.task(selection, point).recipe_made(found[seed]):
                 raise UserError(
                     f"{path} is of another classifier recipe {self.classifier.name!r}: give "
                     "the recipe another name, or remove the file"
