@@ -105,12 +105,17 @@ class Planner:
 
         UserError for a model named twice and for an arm of a model that is not there.
         """
+        return list(self._runs)
+
+    @cached_property
+    def _runs(self) -> tuple[Run, ...]:
+        """Planned once: each opens the releases that it trains on."""
         self._check_models()
         planned: list[Run] = []
         for index in range(len(self.study.models)):
             for recipe in self._recipes(index):
                 planned += self._runs_of(recipe, planned)
-        return list({(r.model, r.resolution, r.size, r.arm, r.seed): r for r in planned}.values())
+        return tuple({(r.model, r.resolution, r.size, r.arm, r.seed): r for r in planned}.values())
 
     def _check_models(self) -> None:
         names = [load_recipe(model.recipe, model.set).name for model in self.study.models]
@@ -128,6 +133,10 @@ class Planner:
 
     def tuning_runs(self) -> dict[tuple[int, int], list[Run]]:
         """By model and candidate: trainings on the real arm, tested on the tuning split."""
+        return dict(self._tuning_runs)
+
+    @cached_property
+    def _tuning_runs(self) -> dict[tuple[int, int], list[Run]]:
         tuning = self.study.tuning
         if tuning is None:
             return {}

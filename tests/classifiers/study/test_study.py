@@ -207,6 +207,19 @@ def test_builtin_studies_plan_and_their_recipes_exist() -> None:
         assert needed_per_class(study, study.generated[0], 100) == round(times * 100)
 
 
+def test_a_study_is_planned_once_and_anew_for_what_tuning_chose(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    planner = Planner(load_study("minutes"), Path("out"), {}, placed=False)
+    runs = planner.runs()
+    monkeypatch.setattr(Planner, "_run", lambda *_: pytest.fail("plans again"))
+    assert planner.runs() == runs
+    monkeypatch.undo()
+    changed = replace(planner, changes={0: ("learning_rate=0.5",)}).runs()
+    rates = {run.task.recipe.learning_rate for run in changed if run.model == runs[0].model}
+    assert rates == {0.5}
+
+
 def test_budgets_and_control_see_what_they_say() -> None:
     study = load_study("minutes")
     runs = {
