@@ -1,6 +1,9 @@
 """Building and importing as commands do: the folder is claimed, and progress is told.
 
-`build-dataset` and `run-study` make their releases with these two functions.
+`build-dataset` and `run-study` make their releases with these two functions. From here a build
+reads downwards: `plan_build` (builder/builds/build.py), `run_builds` (builder/builds/run.py),
+`run_jobs` (builder/cluster/engine.py), `run_job` (builder/cluster/worker.py), `build_shard`
+(builder/shards/shard.py); it ends in `finish_release` (builder/builds/finish.py).
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,7 @@
-"""Building a release: from a recipe to finished shards, manifest and README."""
+"""Building a release: a recipe is planned, a run makes what is missing, README and manifest end it.
+
+plan_build → builder/builds/run.py → write_release.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +19,7 @@ from builder.builds.estimate import (
     stated_cost,
     total_hours,
 )
+from builder.builds.finish import finish_release
 from builder.builds.run import OnDone, Outcome, ReleaseJobs, RunSettings, run_builds
 from builder.planning.gpu_memory import require_memory
 from builder.planning.labels import require_meaningful_labels
@@ -36,11 +40,9 @@ from builder.standing.state import SyntheticState, read_state
 from generation.families import generator_source
 from release.classes.class_list import ClassEntry, load_classes
 from release.errors import UserError
-from release.files.commit import remove_temporaries
-from release.files.storage import ReleasePath, exists, release_name
+from release.files.storage import ReleasePath, release_name
 from release.layout.manifest import Manifest, ShardRecord
 from release.layout.shard_files import FORMAT_NAMES
-from release.layout.training_views import with_views_of
 
 SIDECARS_READ = 50  # enough to tell what a shard takes
 
@@ -276,35 +278,6 @@ def estimate_rest(plan: BuildPlan, done: Mapping[str, ShardRecord]) -> list[Stag
             stage.recipe, stage.encoding, "--dry-run measures it"
         )
     return estimate([s for s in plan.shards if s.path not in done], costs)
-
-
-def finish_release(release: ReleasePath, manifest: Manifest) -> Manifest:
-    """Write README, then manifest, unless they stand there already, whole; leave no litter.
-
-    What render-card wrote about an earlier state goes, since it tells of other files. Training
-    views stay, as far as what they were made from does. A manifest that lists more than `manifest`
-    stays: what it lists and could not be made again is damaged. Returns the manifest that stands.
-    """
-    remove_temporaries(release)
-    from builder.builds.growth import lists_fewer, standing_manifest
-    from release.layout.index_writing import remove_unnoted_indices
-    from release.layout.readme import loads_as_stated, remove_documents, write_documents
-
-    earlier = standing_manifest(release)
-    manifest = with_views_of(manifest, earlier)
-    if earlier is not None and lists_fewer(manifest, earlier):
-        return earlier
-    standing = manifest.is_written(release)
-    if earlier is not None and standing and loads_as_stated(release, manifest):
-        remove_unnoted_indices(release, earlier)
-        return earlier
-    noted = earlier.documents if earlier else {}
-    kept = {n: sha256 for n, sha256 in noted.items() if standing and exists(release / n)}
-    new = replace(manifest, documents=kept | write_documents(release, manifest))
-    new.write(release)
-    remove_documents(release, noted.keys() - new.documents.keys())
-    remove_unnoted_indices(release, new)
-    return new
 
 
 def _origin(plan: BuildPlan) -> dict[str, Any]:

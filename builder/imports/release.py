@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from builder.builds.build import finish_release
+from builder.builds.finish import finish_release
 from builder.builds.run import Outcome, ReleaseJobs, RunSettings, run_builds
 from builder.cluster.worker import Job
 from builder.imports.bad_images import (

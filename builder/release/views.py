@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from builder.builds.finish import finish_release
 from builder.builds.run import OnDone, ReleaseJobs, RunSettings, run_builds
 from builder.shards.view_shard import delete_outdated, plan_view
 from builder.standing.state import STATE_FILE
@@ -28,8 +29,6 @@ def make_view(
     if a file kept failing, after all others are made; the manifest is as before then.
     """
     records, _ = _records(release, manifest, view, settings, on_done)
-    from builder.builds.build import finish_release
-
     return forget_outdated(
         release, finish_release(release, with_view(manifest, view, list(records.values())))
     )

@@ -13,7 +13,7 @@ import pytest
 
 import classifiers.data.encoded
 import release.layout.image_sets
-from builder.builds.build import finish_release
+from builder.builds.finish import finish_release
 from classifiers.data.encoded import index_images, join_encoded
 from metrics.features.image_lists import open_image_set, read_image_list
 from release.errors import UserError
