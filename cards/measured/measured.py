@@ -15,8 +15,6 @@ from cards.measured.predictions_check import predictions_beside
 from cards.measured.result_schema import (
     AnyResult,
     ClassifierResult,
-    ClassValue,
-    ScoredValue,
     ScoresResult,
     Source,
 )
@@ -26,6 +24,7 @@ from metrics.scoring.comparability import (
     tested_images,
     value_settings,
 )
+from metrics.scoring.result_values import ClassValue, ScoredValue
 from release.errors import UserError
 from release.files.commit import canonical_json, sha256_text
 from release.results.result import Result

@@ -26,6 +26,7 @@ from metrics.scoring.metric_list import (
     train_split,
 )
 from metrics.scoring.reference_files import ReferenceFile
+from metrics.scoring.result_values import ScoredValue
 from metrics.states.agreement import logit_columns
 from metrics.states.copies import Nearest, name_pairs, nearest_images
 from metrics.states.sample import SAMPLE_IMAGES, Sample
@@ -223,7 +224,7 @@ class Scorer:
             protocol={"features": asdict(self.extractor.protocol), "precision": "float32"},
             reference=self._reference(needed)
             | ({"files": {f.name: f.sha256 for f in self.files}} if self.files else {}),
-            values=values,
+            values={n: ScoredValue.model_validate(v).content() for n, v in values.items()},
             environment=environment(),
         )
 

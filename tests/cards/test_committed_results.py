@@ -1,6 +1,7 @@
 """The figures committed under results/ are what their predictions and result files say."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from builder.planning.recipe import load_recipe
 from cards.measured.report_schema import FinetuningReport, report_model
 from classifiers.study.report_model import StudyReport
+from classifiers.training.result_values import ClassifierValues
+from metrics.scoring.result_values import ScoredValue
 from metrics.selection.report_model import SelectionReport
 from release.results.result import read_result
 
@@ -105,6 +108,24 @@ def test_reports_are_what_would_be_written_and_their_kind_is_known(path: Path) -
         assert report.content().keys() == with_kind.keys()
         text = json.dumps(written, indent=1, sort_keys=model is SelectionReport)
         assert text + "\n" == path.read_text()
+
+
+def test_values_of_results_are_what_would_be_written() -> None:
+    """By the models beside train-classifier and score-release, which the leaderboard reads by."""
+    kinds: Counter[str] = Counter()
+    for path in FASHION.rglob("*.json"):
+        result = json.loads(path.read_text())
+        if "protocol_sha256" not in result or result.get("kind") not in ("classifier", "scores"):
+            continue
+        kinds[result["kind"]] += 1
+        values = result["values"]
+        if result["kind"] == "classifier":
+            written = ClassifierValues.model_validate(values).content()
+        else:
+            written = {n: ScoredValue.model_validate(v).content() for n, v in values.items()}
+        assert json.dumps(written, sort_keys=True) == json.dumps(values, sort_keys=True), path
+    assert kinds["classifier"] > 300
+    assert kinds["scores"] > 10
 
 
 def test_other_documents_are_no_reports() -> None:
