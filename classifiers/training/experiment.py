@@ -13,6 +13,7 @@ from classifiers.recipes.recipe import ClassifierRecipe
 from classifiers.training.checkpoint import save_classifier
 from classifiers.training.predictions import accuracy_values, predict
 from classifiers.training.result_values import ClassifierValues
+from release.commands.validation import validated
 from release.errors import UserError
 from release.files.commit import canonical_json, remove_temporaries_of, sha256_file, sha256_text
 from release.layout.image_sets import LabelledImages
@@ -192,15 +193,16 @@ def run_experiment(
         predictions = predict(model, recipe, testing, loaders)
     if save is not None:
         save_classifier(save, model, recipe, testing.class_ids)
-    values = ClassifierValues(
-        cas=experiment.is_cas,
-        steps=steps,
+    values = {
+        "cas": experiment.is_cas,
+        "steps": steps,
         **accuracy_values(predictions, testing.class_ids, testing.class_names),
-        test_images_sha256=source_sha256(experiment.test, testing, loaders),
-        predictions_sha256=predictions.write(out.with_suffix(".parquet")),
-    )
+        "test_images_sha256": source_sha256(experiment.test, testing, loaders),
+        "predictions_sha256": predictions.write(out.with_suffix(".parquet")),
+    }
     spent = _spent(processes.num_processes, steps * recipe.batch, seconds[0])
-    (result := experiment.result(seed, values.content(), spent)).write(out)
+    checked = validated(ClassifierValues, values, str(out)).content()
+    (result := experiment.result(seed, checked, spent)).write(out)
     state.path.unlink(missing_ok=True)
     return result
 

@@ -31,6 +31,7 @@ from metrics.states.agreement import logit_columns
 from metrics.states.copies import Nearest, name_pairs, nearest_images
 from metrics.states.sample import SAMPLE_IMAGES, Sample
 from release.classes.class_list import same_classes
+from release.commands.validation import validated
 from release.errors import UserError
 from release.files.commit import canonical_json, sha256_text
 from release.layout.image_sets import images_sha256
@@ -224,7 +225,7 @@ class Scorer:
             protocol={"features": asdict(self.extractor.protocol), "precision": "float32"},
             reference=self._reference(needed)
             | ({"files": {f.name: f.sha256 for f in self.files}} if self.files else {}),
-            values={n: ScoredValue.model_validate(v).content() for n, v in values.items()},
+            values=_checked(values, subject.label),
             environment=environment(),
         )
 
@@ -239,6 +240,14 @@ class Scorer:
             "content_sha256": sha256_text(canonical_json(images)),
             "n": {r.split: r.count(self.cache) for r in needed},
         }
+
+
+def _checked(values: Values, label: str) -> Values:
+    """As the model of a result has them; UserError for a number that is none."""
+    return {
+        name: validated(ScoredValue, value, f"{name} of {label}").content()
+        for name, value in values.items()
+    }
 
 
 def _with_class_names(values: Values, subject: ImageSet) -> Values:
