@@ -63,7 +63,7 @@ class BuildPlan:
     def images(self) -> int:
         return sum(shard.block.rows for shard in self.shards)
 
-    def wanted(self) -> ReleaseJobs:
+    def release_jobs(self) -> ReleaseJobs:
         """What a run is asked for: every shard, then README and manifest."""
         return ReleaseJobs(
             self.release, self.state, self.jobs(), finish=partial(write_release, self)
@@ -247,7 +247,7 @@ def build_release(plan: BuildPlan, settings: RunSettings, on_done: OnDone) -> Ou
             for line in as_lines(rest):
                 settings.say(line)
 
-    (outcome,) = run_builds([replace(plan.wanted(), announce=announce)], settings, on_done)
+    (outcome,) = run_builds([replace(plan.release_jobs(), announce=announce)], settings, on_done)
     if outcome.manifest is not None or not outcome.records:
         return outcome
     return replace(outcome, manifest=write_release(plan, outcome))

@@ -76,8 +76,8 @@ class LiveRun:
         Rerun it to go on. UserError if a release was made with other versions or on another kind
         of device, or if a shard kept failing, after all others are made.
         """
-        wanted = [_wanted(plan) for plan in plans]
-        outcomes = run_builds(wanted, self._settings, on_done, lambda _: nullcontext(self.cluster))
+        asked = [_release_jobs(plan) for plan in plans]
+        outcomes = run_builds(asked, self._settings, on_done, lambda _: nullcontext(self.cluster))
         failed = [
             (plan, failure)
             for plan, outcome in zip(plans, outcomes, strict=True)
@@ -120,11 +120,11 @@ def live_run(settings: RunSettings, most: int) -> Iterator[LiveRun]:
         yield LiveRun(stack, settings, most)
 
 
-def _wanted(plan: BuildPlan) -> ReleaseJobs:
+def _release_jobs(plan: BuildPlan) -> ReleaseJobs:
     """With what its release has noted since it was planned, adopted shards' environment."""
     standing = read_state(plan.release, SyntheticState)
     environments = standing.environments if standing else ()
-    return replace(plan.wanted(), state=replace(plan.state, environments=environments))
+    return replace(plan.release_jobs(), state=replace(plan.state, environments=environments))
 
 
 def _on_one_thread(function: Callable[..., T], *arguments: object) -> T:

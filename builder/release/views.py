@@ -44,14 +44,14 @@ def _records(
     """The record of each file of the view, and paths of those that had to be made."""
     # Any environment will do: what decides a view's bytes, its codec, each job looks at.
     settings = replace(settings, cluster=settings.cluster.without_gpus(), allow_mixed=True)
-    wanted = ReleaseJobs(
+    asked = ReleaseJobs(
         release=release,
         state=None,
         jobs=plan_view(release.absolute(), manifest, view),
         config=view.name,
         announce=lambda _: _require_state(release),
     )
-    (outcome,) = run_builds([wanted], settings, on_done)
+    (outcome,) = run_builds([asked], settings, on_done)
     if failures := outcome.quarantined:
         raise UserError(
             f"{len(failures)} of {len(failures) + len(outcome.made)} files kept failing; "

@@ -128,7 +128,7 @@ def test_what_is_whole_is_finished_when_the_run_is_killed(
 def test_the_same_shard_in_two_releases_is_refused(recipe: Recipe, tmp_path: Path) -> None:
     plans = [plan(recipe, tmp_path / name) for name in ("one", "two")]
     with pytest.raises(ValueError, match="share their parent"):
-        run_builds([one.wanted() for one in plans], SETTINGS, ignore)
+        run_builds([one.release_jobs() for one in plans], SETTINGS, ignore)
 
 
 @pytest.mark.parametrize("mixed", ["source", "target"])
