@@ -13,15 +13,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from classifiers.training.statistics import (
-    Outcomes,
-    accuracy,
-    difference,
-    read_outcomes,
-    student_interval,
-)
+from classifiers.training.outcomes import Outcomes, accuracy, difference, read_outcomes
 from release.layout.manifest import Manifest, read_manifest
 from release.results.result import Result, read_result
+from release.results.statistics import student_interval
 
 ALL = "real-60000"
 

@@ -37,6 +37,7 @@ from release.images.views import make_view
 from release.real_sources import open_source
 from release.results.proportions import wilson
 from release.results.result import environment
+from release.results.statistics import wilson
 
 REAL_IMAGES = 20_000
 POPULATION = 20_000

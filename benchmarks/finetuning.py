@@ -30,13 +30,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from classifiers.training.statistics import student_interval
+from cards.measured.report_schema import FinetuningReport
 from generation.families.pixel_unet.checkpoint_files import checkpoint_sha256
 from generation.training.recipe import BUILTIN
 from release.classes.class_list import load_classes
 from release.layout.image_sets import load_images
 from release.layout.manifest import read_manifest
 from release.results.result import environment, read_result
+from release.results.statistics import student_interval
 
 STAGES = (16, 32)
 ARMS = ("stand-in", "fine-tuned", "scratch")
@@ -248,6 +249,7 @@ def write_report(arguments: argparse.Namespace) -> None:
         if other != "fine-tuned"
     }
     report = {
+        "kind": "finetuning",
         "dataset": "fashion-mnist",
         "what": "stand-in for a web-trained model: the cascade trained on the train images, half "
         f"of them inverted, shifted by up to {SHIFT} pixels, their contrast jittered",
@@ -262,6 +264,7 @@ def write_report(arguments: argparse.Namespace) -> None:
         "differences": gains,
         "environment": environment(),
     }
+    FinetuningReport.model_validate(report)
     (out / "finetuning.json").write_text(json.dumps(report, indent=2) + "\n")
     draw_grid(arguments, out / "finetuning.png")
     print(

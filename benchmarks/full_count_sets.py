@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from builder.builds.build import finish_release
+from builder.builds.finish import finish_release
 from builder.planning.plan import (
     BuildRequest,
     StagePlan,

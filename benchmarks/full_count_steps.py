@@ -27,7 +27,7 @@ def make(folder: Path, images: str) -> None:
 
 def finish(folder: Path) -> None:
     """What a build does when all its shards are there."""
-    from builder.builds.build import finish_release
+    from builder.builds.finish import finish_release
 
     finish_release(folder / RELEASE, pickle.loads((folder / PLAN).read_bytes()))
 

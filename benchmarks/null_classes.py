@@ -28,10 +28,11 @@ import numpy as np
 from cards.measured.class_changes import changes_between
 from cards.measured.measured import Training, classifier_rankings
 from cards.measured.result_schema import parse_result
-from classifiers.training.statistics import FEWEST_SEEDS, LEVEL, Outcomes, class_rows
+from classifiers.training.class_verdicts import FEWEST_SEEDS, class_rows
+from classifiers.training.outcomes import Outcomes
 from release.files.commit import canonical_json, write_atomically
-from release.results.proportions import wilson
 from release.results.result import read_result
+from release.results.statistics import LEVEL, wilson
 
 OWN_NOISE = 0.15  # of an image from seed to seed: two seeds disagree on 4%, as committed ones do
 SAME_HARDNESS = 0.8  # correlation of an image's hardness between arms

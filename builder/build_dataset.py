@@ -2,31 +2,27 @@
 
 import glob
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from builder.builds.build import build_release, plan_build
 from builder.builds.run import Outcome, RunSettings
 from builder.cluster.cluster import ClusterOptions
 from builder.dry_run import print_plan
-from builder.planning.recipe import BUILTIN, Recipe, load_recipe
-from builder.standing.lease import claimed
+from builder.making import Wanted, build_wanted, import_images
+from builder.planning.recipe import BUILTIN, load_recipe
 from release.classes.class_list import load_classes, select_classes
 from release.commands.command import run_command, say
 from release.commands.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
-from release.commands.progress import progress_bar
 from release.errors import UserError
 from release.files.storage import (
     ReleasePath,
     absolute_if_file,
     absolute_if_folder,
     release_path,
-    require_no_secret,
 )
-from release.images.views import MOST_SIDE, CropRule
+from release.images.views import CropRule
 from release.layout.manifest import Manifest
 from release.layout.shard_files import ShardFormat, leading_split, shard_format, shard_name
 from release.layout.training_views import lagging
@@ -135,58 +131,58 @@ def build_dataset(
       build-dataset --res 1024 --per-class 1200 --dry-run
       build-dataset --recipe fashion-mnist --scheduler tcp://127.0.0.1:8786
     """
-    settings = RunSettings(
-        ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key),
-        allow_mixed,
-        (lambda _: None) if as_json else say,
-    )
+    cluster = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
+    settings = RunSettings(cluster, allow_mixed, _be_quiet if as_json else say)
     if real is not None:
-        # absolute: workers may run in another folder
-        classes_from = classes_from and absolute_if_file(classes_from)
-        source = SourceName(absolute_if_folder(real), classes_from, image_column, label_column)
-        return _import_real(
-            str(source), out, views, crop, file_format, settings, bad_images, as_json
-        )
+        source = _source_name(real, classes_from, image_column, label_column)
+        return _import(source, views, crop, file_format, out, bad_images, settings, as_json)
     if classes_from or image_column or label_column:
         raise UserError("--classes-from, --image-column and --label-column go with --real")
-    if per_class < 1:
-        raise UserError(f"--per-class {per_class}: give at least 1")
-    chosen = _chosen_recipe(recipe, file_format)
-    everything = load_classes(chosen.classes)
-    wanted = select_classes(everything, classes) if classes is not None else everything
-    chain = chosen.chain(res)
-    release = release_path(out or f"releases/{chosen.name}-{chain[-1].resolution}")
+    wanted = _wanted(recipe, res, per_class, classes, file_format)
+    release = release_path(out or f"releases/{wanted.recipe.name}-{wanted.chain[-1].resolution}")
     if dry_run:
-        print_plan(chosen, chain, wanted, per_class, release, as_json)
+        print_plan(wanted, release, as_json)
         return 0
-    with claimed(release, settings.say):
-        plan = plan_build(chosen, chain, wanted, per_class, release)
-        with progress_bar(plan.images, chosen.name, "images", quiet=as_json) as advance:
-            outcome = build_release(plan, settings, lambda record: advance(record.planned))
+    outcome = build_wanted(wanted, release, settings, quiet=as_json)
     return report_outcome(outcome, release, as_json)
 
 
-def _chosen_recipe(name: str, file_format: str | None) -> Recipe:
-    """The recipe, in the format that the command line asks for, if it does."""
-    chosen = load_recipe(name)
-    if file_format is None:
-        return chosen
-    return chosen.model_copy(update={"format": file_format})
+def _be_quiet(_: str) -> None:
+    pass
 
 
-def _import_real(
+def _wanted(
+    name: str, res: int | None, per_class: int, classes: str | None, file_format: ShardFormat | None
+) -> Wanted:
+    """What the command line asks for, in the format it names, else the recipe's."""
+    if per_class < 1:
+        raise UserError(f"--per-class {per_class}: give at least 1")
+    recipe = load_recipe(name)
+    if file_format is not None:
+        recipe = recipe.model_copy(update={"format": file_format})
+    everything = load_classes(recipe.classes)
+    chosen = select_classes(everything, classes) if classes is not None else everything
+    return Wanted(recipe, recipe.chain(res), everything, chosen, per_class)
+
+
+def _source_name(
+    real: str, classes_from: str | None, image_column: str | None, label_column: str | None
+) -> str:
+    """As it is recorded, with absolute paths: workers may run in another folder."""
+    class_list = classes_from and absolute_if_file(classes_from)
+    return str(SourceName(absolute_if_folder(real), class_list, image_column, label_column))
+
+
+def _import(
     name: str,
-    out: str | None,
     views: str,
     crop: CropRule | None,
-    file_format: str | None,
-    settings: RunSettings,
+    file_format: ShardFormat | None,
+    out: str | None,
     bad_images: Literal["stop", "skip"],
+    settings: RunSettings,
     as_json: bool,
 ) -> int:
-    from builder.imports.release import import_real
-    from release.real_sources import open_source
-
     if file_format == "arrow":
         raise UserError("--format arrow: real images are imported as Parquet; leave it out")
     try:
@@ -195,40 +191,10 @@ def _import_real(
         raise UserError(
             f"--views {views!r}: give numbers, comma-separated, such as 64,256"
         ) from None
-    if min(resolutions) < 1 or max(resolutions) > MOST_SIDE:
-        raise UserError(f"--views {views!r}: resolutions are at least 1 and at most {MOST_SIDE}")
-    require_no_secret(name)  # it is recorded as the release's source
-    source = open_source(name)
-    for remark in source.remarks:
-        say(f"{source.name}: {remark}")
-    release = release_path(out or f"releases/{source.release}")
-    _require_outside(release, SourceName.parse(name).name)
-    rule: CropRule = crop or ("pad" if source.name == "fashion-mnist" else "center-crop")
-    total = sum(len(s.labels) for s in source.splits.values()) * (1 + len(resolutions))
-    with (
-        claimed(release, settings.say),
-        progress_bar(total, source.name, "images", quiet=as_json) as advance,
-    ):
-        decoding = replace(settings, cluster=settings.cluster.without_gpus())
-        outcome = import_real(
-            name,
-            release,
-            resolutions,
-            rule,
-            decoding,
-            lambda record: advance(record.planned),
-            bad_images,
-        )
+    outcome, release = import_images(
+        name, out, resolutions, crop, settings, bad_images, quiet=as_json
+    )
     return report_outcome(outcome, release, as_json)
-
-
-def _require_outside(release: ReleasePath, source: str) -> None:
-    """UserError for a release in its own source, which the next look at that would import."""
-    folder = next((Path(n) for n in (source, source.rpartition(":")[0]) if Path(n).is_dir()), None)
-    if not source or folder is None or not isinstance(release, Path):
-        return
-    if release.resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"--out {release} is inside the real images in {folder}: name another")
 
 
 def report_outcome(outcome: Outcome, release: ReleasePath, as_json: bool) -> int:

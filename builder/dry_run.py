@@ -3,45 +3,59 @@
 import json
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from builder.builds.build import plan_build
 from builder.builds.estimate import as_json as estimate_as_json
 from builder.builds.estimate import as_lines, calibrate, estimate
-from builder.planning.plan import BuildRequest, ShardPlan, plan_blocks, plan_shards, plan_stages
-from builder.planning.recipe import Recipe, StageRecipe
+from builder.making import Wanted
+from builder.planning.plan import (
+    Block,
+    BuildRequest,
+    ShardPlan,
+    plan_blocks,
+    plan_shards,
+    plan_stages,
+)
+from builder.planning.recipe import StageRecipe
 from builder.standing.state import STATE_FILE
-from release.classes.class_list import ClassEntry
 from release.commands.command import say
 from release.files.storage import ReleasePath, exists
 from release.layout.markers import committed_records
 from release.layout.origin import REGIMES
 
 
-def print_plan(
-    recipe: Recipe,
-    chain: Sequence[StageRecipe],
-    wanted: Sequence[ClassEntry],
-    per_class: int,
-    release: ReleasePath,
-    as_json: bool,
-) -> None:
+def print_plan(wanted: Wanted, release: ReleasePath, as_json: bool) -> None:
     """What a build would make and take; at most a batch a stage is sampled, nothing is written.
 
     Nothing is fetched: a model that is not at hand stays where it is.
     """
     os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported, later
-    left = _left_to_make(recipe, chain, wanted, per_class, release)
-    costs = calibrate(recipe, chain, wanted, _be_quiet if as_json else say)
-    stages = estimate(left, costs)
-    request = BuildRequest(tuple(c.wnid for c in wanted), per_class)
-    blocks = plan_blocks(recipe, wanted, [request])
-    images = len(wanted) * per_class
-    plan = {
+    request = BuildRequest(tuple(c.wnid for c in wanted.chosen), wanted.per_class)
+    blocks = plan_blocks(wanted.recipe, wanted.chosen, [request])
+    left = _left_to_make(wanted, blocks, release)
+    say_so = _be_quiet if as_json else say
+    stages = estimate(left, calibrate(wanted.recipe, wanted.chain, wanted.chosen, say_so))
+    if as_json:
+        plan = _as_json(wanted, len(blocks))
+        print(json.dumps({**plan, "estimate": estimate_as_json(stages)}, indent=2))
+        return
+    for line in (*_lines(wanted, len(blocks)), *(f"  {line}" for line in as_lines(stages))):
+        print(line)
+    recipe = wanted.recipe
+    print(f"  regime {recipe.regime}: {REGIMES[recipe.regime]}")
+    print(f"  licence: {recipe.license}. {recipe.license_note}".rstrip())
+
+
+def _as_json(wanted: Wanted, shards: int) -> dict[str, Any]:
+    """shards: of a stage."""
+    recipe, images = wanted.recipe, len(wanted.chosen) * wanted.per_class
+    return {
         "recipe": recipe.name,
-        "classes": len(wanted),
-        "per_class": per_class,
+        "classes": len(wanted.chosen),
+        "per_class": wanted.per_class,
         "images": images,
-        "shards_per_stage": len(blocks),
+        "shards_per_stage": shards,
         "license": recipe.license,
         "regime": recipe.regime,
         "stages": [
@@ -57,25 +71,24 @@ def print_plan(
                 "device_hours": stage.cost and images * stage.cost.seconds / 3600,
                 "published": [score.model_dump() for score in stage.published],
             }
-            for stage in chain
+            for stage in wanted.chain
         ],
     }
-    if as_json:
-        print(json.dumps({**plan, "estimate": estimate_as_json(stages)}, indent=2))
-        return
-    print(f"{recipe.name}: {len(wanted):,} classes x {per_class:,} = {images:,} images a stage")
-    for position, stage in enumerate(chain, start=1):
-        print(
+
+
+def _lines(wanted: Wanted, shards: int) -> Iterator[str]:
+    """For people, stage by stage; shards: of each."""
+    classes, per_class = len(wanted.chosen), wanted.per_class
+    images = classes * per_class
+    yield f"{wanted.recipe.name}: {classes:,} classes x {per_class:,} = {images:,} images a stage"
+    for position, stage in enumerate(wanted.chain, start=1):
+        yield (
             f"  stage {position}: {stage.resolution:>4} px  {stage.generator}  {stage.checkpoint}  "
             f"{stage.sampler.method}, {stage.sampler.network_evaluations} evaluations an image, "
-            f"{len(blocks):,} shards"
+            f"{shards:,} shards"
         )
         for line in _model_lines(stage, images):
-            print(f"    {line}")
-    for line in as_lines(stages):
-        print(f"  {line}")
-    print(f"  regime {recipe.regime}: {REGIMES[recipe.regime]}")
-    print(f"  licence: {recipe.license}. {recipe.license_note}".rstrip())
+            yield f"    {line}"
 
 
 def _be_quiet(_: str) -> None:
@@ -107,18 +120,12 @@ def _model_lines(stage: StageRecipe, images: int) -> Iterator[str]:
         yield f"published: {numbers}; {score.settings} ({score.source})"
 
 
-def _left_to_make(
-    recipe: Recipe,
-    chain: Sequence[StageRecipe],
-    wanted: Sequence[ClassEntry],
-    per_class: int,
-    release: ReleasePath,
-) -> list[ShardPlan]:
-    """All shards, less those that `release` has already."""
+def _left_to_make(wanted: Wanted, blocks: Sequence[Block], release: ReleasePath) -> list[ShardPlan]:
+    """All shards of `blocks`, or those that `release` lacks where it was begun."""
+    recipe, chain = wanted.recipe, wanted.chain
     if exists(release / STATE_FILE):
-        plan = plan_build(recipe, chain, wanted, per_class, release)
+        plan = plan_build(recipe, chain, wanted.chosen, wanted.per_class, release, wanted.classes)
         done = committed_records(release, plan.jobs())
         return [shard for shard in plan.shards if shard.path not in done]
-    request = BuildRequest(tuple(c.wnid for c in wanted), per_class)
-    stages = plan_stages(recipe, chain, wanted, [""] * len(chain))  # hashes: only counts are asked
-    return plan_shards(stages, plan_blocks(recipe, wanted, [request]))
+    hashes = [""] * len(chain)  # only counts are asked
+    return plan_shards(plan_stages(recipe, chain, wanted.chosen, hashes), blocks)

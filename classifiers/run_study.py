@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from classifiers.on_cluster.processes import Team
     from classifiers.study.cost import Cost
     from classifiers.study.releases import Missing
-    from classifiers.study.runs import Crew
+    from classifiers.study.runs import Trainers
 
 StudyName = Annotated[
     str,
@@ -89,44 +89,44 @@ def run_study(
     """
     chosen = load_study(study)
     from classifiers.study.releases import make_releases, missing_releases
-    from classifiers.study.runs import Crew
+    from classifiers.study.runs import Trainers
 
     options = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
-    crew = Crew(options, threads, processes, nodes, state_every)
+    trainers = Trainers(options, threads, processes, nodes, state_every)
     folder = (out or Path("studies") / chosen.name).absolute()
     missing = missing_releases(chosen)
     planned = Planner(chosen, folder, {}, not missing)
-    _require_shares(planned, crew.team)
-    costs = _costs(planned, crew.group)
+    _require_shares(planned, trainers.team)
+    costs = _costs(planned, trainers.group)
     if dry_run and as_json:
         told = {"releases": list(map(vars, missing)), "costs": list(map(vars, costs))}
         print(json.dumps(told, indent=2))
     if not as_json:
-        _tell(missing, costs, crew.workers, sys.stdout if dry_run else sys.stderr)
+        _tell(missing, costs, trainers.workers, sys.stdout if dry_run else sys.stderr)
     if dry_run:
         return
     write_atomically(folder / "study.json", (json.dumps(as_record(chosen), indent=2)).encode())
     make_releases(chosen, missing, options)
-    _conduct(Planner(chosen, folder, {}), crew, as_json)
+    _conduct(Planner(chosen, folder, {}), trainers, as_json)
 
 
-def _conduct(planner: Planner, crew: "Crew", as_json: bool) -> None:
+def _conduct(planner: Planner, trainers: "Trainers", as_json: bool) -> None:
     """Every training of the study whose releases are there, then the report."""
     from classifiers.study.runs import choose_settings
 
     study = planner.study
     _tell_of_colour(planner.runs())
     most = len(planner.runs())
-    with open_cluster(crew.cluster, most, lambda line: _say(line, as_json)) as cluster:
+    with open_cluster(trainers.cluster, most, lambda line: _say(line, as_json)) as cluster:
         settings: dict[int, tuple[str, ...]] = {}
         tuning = planner.tuning_runs()
         if tuning:
             every = [run for own in tuning.values() for run in own]
-            _perform(cluster, every, crew.team, "tuning", as_json)
+            _perform(cluster, every, trainers.team, "tuning", as_json)
             settings = choose_settings(planner, tuning)
             planner = replace(planner, changes=settings)
         runs = planner.runs()
-        _perform(cluster, runs, crew.team, study.name, as_json)
+        _perform(cluster, runs, trainers.team, study.name, as_json)
     _report(study, runs, settings, planner.out, as_json)
 
 
@@ -194,11 +194,12 @@ def _report(
     from classifiers.study.pictures import draw_study
     from classifiers.study.report import study_report
 
-    document = study_report(study, runs, settings, folder)
-    text = markdown(document)
+    report = study_report(study, runs, settings, folder)
+    text = markdown(report)
     write_atomically(folder / "report.md", text.encode())
-    write_atomically(folder / "report.json", (json.dumps(document, indent=1) + "\n").encode())
-    pictures = draw_study(document, folder)
+    content = json.dumps(report.content(), indent=1) + "\n"
+    write_atomically(folder / "report.json", content.encode())
+    pictures = draw_study(report, folder)
     if as_json:
         print(json.dumps({"report": str(folder / "report.json")}))
         return

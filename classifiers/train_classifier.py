@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from classifiers.data.image_cache import DEFAULT_GIGABYTES, ImageCache, image_cache
-from classifiers.recipes.recipe import BUILTIN, load_recipe, recipe_names
+from classifiers.recipes.recipe import BUILTIN, ClassifierRecipe, load_recipe, recipe_names
 from classifiers.training.default_recipe import default_recipe, lost_colour
 from classifiers.training.experiment import (
     STATE_SECONDS,
@@ -185,25 +185,31 @@ def train_classifier(
     \b
     Several GPUs: accelerate launch -m classifiers.train_classifier --train …
     """
-    _require_suffix("--out", out, ".json")
-    _require_suffix("--save", save, ".safetensors")
+    _require_names(out, save)
     chosen_seeds = _choose_seeds(seed, seeds)
     cache = image_cache(cache_dir, cache_gb)
-    name, reason = (recipe, None) if recipe is not None else default_recipe(train, test)
-    task = Task(
-        recipe=load_recipe(name, changes or ()),
-        train=tuple(train),
-        test=test,
-        per_class=per_class,
-        times=times,
-        weights=_parse_weights(weights, len(train)),
-        steps=steps,
-        start=start,
-    )
+    named, reason = _recipe(recipe, train, test, changes or ())
+    visits = _parse_weights(weights, len(train))
+    task = Task(named, tuple(train), test, per_class, times, visits, steps, start)
     _require_free(task, seed_paths(out, chosen_seeds))
     _tell_of_recipe(task, reason)
     experiment = _read(task, cache, quiet=as_json)
     _run_seeds(experiment, chosen_seeds, out, save, state_every, loaders, as_json)
+
+
+def _recipe(
+    name: str | None, train: Sequence[str], test: str, changes: Sequence[str]
+) -> tuple[ClassifierRecipe, str | None]:
+    """The one of that name, changed; without a name one for the images, and why."""
+    if name is not None:
+        return load_recipe(name, changes), None
+    default, reason = default_recipe(train, test)
+    return load_recipe(default, changes), reason
+
+
+def _require_names(out: Path, save: Path | None) -> None:
+    _require_suffix("--out", out, ".json")
+    _require_suffix("--save", save, ".safetensors")
 
 
 def _require_suffix(option: str, path: Path | None, suffix: str) -> None:

@@ -6,13 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
+from classifiers.training.outcomes import read_outcomes
 from classifiers.training.predictions import TOP
-from classifiers.training.statistics import read_outcomes, student_interval
 from metrics.scoring.comparability import difference_interval, numbers, require_comparable
 from release.commands.command import run_command
 from release.commands.terminal import printable, table_cell
 from release.errors import UserError, unknown_name
 from release.results.result import Result, read_result
+from release.results.statistics import student_interval
 
 OF_ONE_TRAINING = (
     "not the chance of training (one training each; a study compares over seeds: run-study)"

@@ -83,7 +83,7 @@ ExtractionScheduler = Annotated[
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Order:
     """What one command asks for, of every extractor."""
 
@@ -143,26 +143,39 @@ def score_release(
       score-release releases/fashion-mnist-32:32 releases/fashion-mnist-32:16 \\
         --real releases/fashion-mnist-real --export-reference statistics
     """
-    if batch < 1:
-        raise UserError(f"--batch {batch}: give at least 1")
-    require_folder(out, "--out")
-    require_folder(cache, "--cache")
+    _require_inputs(batch, out, cache, metrics)
     cluster = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
-    parse_metrics(metrics)  # a wrong name is told before anything is loaded
     files = read_reference_files(reference or [])
-    subjects = [parse_image_set(text) for text in releases]
-    references = {s.config: open_references(release_path(real), s.config) for s in subjects}
-    subjects = [_of_real_classes(s, references[s.config][0]) for s in subjects]
+    subjects, references = open_sets(releases, release_path(real))
     order = _Order(
-        *(subjects, references, metrics, per_class, sample, files, export_reference),
-        *(cache, device, batch, cluster, out, as_json),
+        subjects=subjects,
+        references=references,
+        metrics=metrics,
+        per_class=per_class,
+        sample=sample,
+        files=files,
+        export_to=export_reference,
+        cache=cache,
+        device=device,
+        batch=batch,
+        cluster=cluster,
+        out=out,
+        quiet=as_json,
     )
-    names = extractor or [DEFAULT_EXTRACTOR]
-    written = [pair for name in names for pair in _score_with(name, order)]
+    written = [pair for e in extractor or [DEFAULT_EXTRACTOR] for pair in _score_with(e, order)]
     if as_json:
         print(json.dumps({str(path): asdict(result) for path, result in written}, indent=1))
     else:
         print_table(written)
+
+
+def _require_inputs(batch: int, out: Path, cache: Path, metrics: str) -> None:
+    """UserError, before anything is loaded, for what could not be used."""
+    if batch < 1:
+        raise UserError(f"--batch {batch}: give at least 1")
+    require_folder(out, "--out")
+    require_folder(cache, "--cache")
+    parse_metrics(metrics)
 
 
 def _score_with(name: str, order: _Order) -> list[tuple[Path, Result]]:
@@ -223,6 +236,15 @@ def parse_image_set(text: str) -> ImageSet:
     if len(parts) not in (1, 2) or not all((release, *parts)):
         raise UserError(f"{text!r}: give RELEASE:CONFIG, such as releases/fashion-mnist-32:32")
     return open_image_set(release_path(release), *parts, *["train"][: 2 - len(parts)])
+
+
+def open_sets(
+    releases: Sequence[str], real: ReleasePath
+) -> tuple[list[ImageSet], dict[str, list[ImageSet]]]:
+    """What is scored, of the classes that the real images have; what against, by configuration."""
+    named = [parse_image_set(text) for text in releases]
+    references = {s.config: open_references(real, s.config) for s in named}
+    return [_of_real_classes(s, references[s.config][0]) for s in named], references
 
 
 def open_references(real: ReleasePath, config: str) -> list[ImageSet]:

@@ -9,7 +9,7 @@ import typer
 
 from builder.cluster.cluster import ClusterOptions
 from builder.planning.recipe import Recipe, load_recipe
-from classifiers.study.runs import Crew
+from classifiers.study.runs import Trainers
 from generation.families import TrainedCheckpoint, trained_checkpoint
 from metrics.features.extractors import DEFAULT_EXTRACTOR
 from metrics.score_release import CACHE
@@ -25,7 +25,7 @@ from metrics.selection.options import (
     require_places,
 )
 from metrics.selection.report import run_selection
-from metrics.selection.selecting import Course
+from metrics.selection.report_model import SelectionReport
 from metrics.selection.selection import (
     SPLIT,
     Point,
@@ -33,6 +33,7 @@ from metrics.selection.selection import (
     require_tuning,
     require_tuning_unseen,
 )
+from metrics.selection.selection_run import SelectionRun
 from metrics.selection.sweep import with_stage
 from release.commands.command import run_command
 from release.commands.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey
@@ -104,21 +105,20 @@ def select_checkpoint(
         raise UserError("several RUN folders have one name: rename one")
     selection = Selection(chosen, resolution, real, per_class, extractor, out)
     require_tuning_unseen([*selection.parents, *(p.recipe.chain(resolution)[-1] for p in points)])
-    course = Course(selection, points, None, 0, Crew(options), cache, device, as_json)
+    run = SelectionRun(selection, points, None, 0, Trainers(options), cache, device, as_json)
 
     def changes(best: Point) -> dict[str, Any]:
         checkpoint = best.recipe.chain(resolution)[-1].checkpoint
         return {"checkpoint": checkpoint, "sha256": selection.stage(best)["checkpoint_sha256"]}
 
-    run_selection(
-        course, "checkpoint", recipe, partial(_draw, out / "curve.png"), changes, dry_run=dry_run
-    )
+    draw = partial(_draw, out / "curve.png")
+    run_selection(run, "checkpoint-selection", recipe, draw, changes, dry_run=dry_run)
 
 
-def _draw(picture: Path, document: dict[str, Any]) -> list[Path]:
+def _draw(picture: Path, report: SelectionReport) -> list[Path]:
     from metrics.selection.pictures import draw_checkpoints
 
-    draw_checkpoints(document, picture)
+    draw_checkpoints(report, picture)
     return [picture]
 
 

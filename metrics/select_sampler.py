@@ -1,17 +1,18 @@
 """The command `select-sampler`."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from builder.cluster.cluster import ClusterOptions
-from builder.planning.recipe import load_recipe
+from builder.planning.recipe import Recipe, load_recipe
 from classifiers.data.sources import open_source
 from classifiers.recipes.recipe import ClassifierRecipe
 from classifiers.recipes.recipe import load_recipe as load_classifier
-from classifiers.study.runs import Crew
+from classifiers.study.runs import Trainers
 from classifiers.train_classifier import parse_seeds
 from classifiers.training.default_recipe import default_recipe, lost_colour
 from classifiers.training.experiment import STATE_SECONDS
@@ -33,7 +34,7 @@ from metrics.selection.options import (
     require_places,
 )
 from metrics.selection.report import run_selection
-from metrics.selection.selecting import Course
+from metrics.selection.report_model import SelectionReport
 from metrics.selection.selection import (
     SPLIT,
     Point,
@@ -41,6 +42,7 @@ from metrics.selection.selection import (
     require_tuning,
     require_tuning_unseen,
 )
+from metrics.selection.selection_run import SelectionRun
 from metrics.selection.sweep import AXES, Grid, parse_grid, sampler_settings, sweep_points
 from release.commands.command import run_command
 from release.commands.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey
@@ -129,13 +131,6 @@ def select_sampler(
       select-sampler --recipe fashion-mnist --real releases/fashion-mnist-real \\
         --stage 16 --guidance 1,1.25,1.5,2 --gamma 0,0.3,1 --steps 8,16,32 \\
         --per-class 100 --cas-per-class 500 --out sweeps/base --dry-run
-
-    \b
-      select-sampler --recipe fashion-mnist --real releases/fashion-mnist-real \\
-        --stage 32 --method dpm-solver++ --noise-augmentation 0,0.1,0.2 \\
-        --per-class 20 --short-list 0 --out sweeps/super-resolution
-
-    \b
       select-sampler --recipe imagenet-if --real /shared/imagenet-1k-real --stage 64 \\
         --guidance 1,1.25,1.5,2 --classifier imagenet-resnet50 --cas-per-class 1200 \\
         --scheduler-file /shared/scheduler.json --out /shared/sweeps/base
@@ -143,26 +138,63 @@ def select_sampler(
     require_tuning(split if test is None else test)
     require_places(out, cache, device)
     options = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
-    chosen = load_recipe(recipe)
-    resolution = stage if stage is not None else chosen.stages[0].resolution
+    selection = _selection(load_recipe(recipe), stage, real, per_class, extractor, out)
     axes = dict(zip(AXES, (guidance, gamma, steps, noise_augmentation), strict=True))
-    grid = parse_grid(chosen, resolution, method, axes)
-    points = sweep_points(chosen, resolution, grid)
-    selection = Selection(chosen, resolution, real, per_class, extractor, out)
-    counted = len(points) if cas_all else min(short_list, len(points))
-    cas = None
-    if counted:
-        cas = CasSettings(
-            classifier=(own := _classifier(selection, classifier)),
-            per_class=cas_per_class or per_class,
-            seeds=parse_seeds(seeds),
-            stage=asked_stage(selection, own, cas_stage),
-        )
-        _require_classes(selection, cas)
-    require_tuning_unseen(chosen.chain(max(resolution, cas.stage if cas else 0)))
-    crew = Crew(options, state_seconds=state_every)
-    course = Course(selection, points, cas, counted, crew, cache, device, as_json)
-    _run(course, recipe, grid, dry_run)
+    grid = parse_grid(selection.recipe, selection.resolution, method, axes)
+    images = cas_per_class or per_class
+    asked = _AskedCas(cas_all, short_list, classifier, images, seeds, cas_stage)
+    trainers = Trainers(options, state_seconds=state_every)
+    run = _selection_run(selection, grid, asked, trainers, cache, device, as_json)
+    _run(run, recipe, grid, dry_run)
+
+
+@dataclass(frozen=True)
+class _AskedCas:
+    """How points are to be judged by a classifier, as the command line has it."""
+
+    every: bool
+    short_list: int
+    classifier: str | None
+    per_class: int
+    seeds: str
+    stage: int | None
+
+
+def _selection(
+    recipe: Recipe, stage: int | None, real: Path, per_class: int, extractor: str, out: Path
+) -> Selection:
+    resolution = stage if stage is not None else recipe.stages[0].resolution
+    return Selection(recipe, resolution, real, per_class, extractor, out)
+
+
+def _selection_run(
+    selection: Selection,
+    grid: Grid,
+    asked: _AskedCas,
+    trainers: Trainers,
+    cache: Path,
+    device: str,
+    quiet: bool,
+) -> SelectionRun:
+    """All of it but for what it costs; UserError for what cannot be compared on tuning images."""
+    recipe, resolution = selection.recipe, selection.resolution
+    points = sweep_points(recipe, resolution, grid)
+    listed = len(points) if asked.every else min(asked.short_list, len(points))
+    cas = _cas_settings(selection, asked) if listed else None
+    require_tuning_unseen(recipe.chain(max(resolution, cas.stage if cas else 0)))
+    return SelectionRun(selection, points, cas, listed, trainers, cache, device, quiet)
+
+
+def _cas_settings(selection: Selection, asked: _AskedCas) -> CasSettings:
+    classifier = _classifier(selection, asked.classifier)
+    cas = CasSettings(
+        classifier=classifier,
+        per_class=asked.per_class,
+        seeds=parse_seeds(asked.seeds),
+        stage=asked_stage(selection, classifier, asked.stage),
+    )
+    _require_classes(selection, cas)
+    return cas
 
 
 def _classifier(selection: Selection, name: str | None) -> ClassifierRecipe:
@@ -182,18 +214,18 @@ def _require_classes(selection: Selection, cas: CasSettings) -> None:
         print(f"warning: {loss}", file=sys.stderr, flush=True)
 
 
-def _run(course: Course, recipe: str, grid: Grid, dry_run: bool) -> None:
-    selection = course.selection
+def _run(run: SelectionRun, recipe: str, grid: Grid, dry_run: bool) -> None:
+    selection = run.selection
 
-    def draw(document: dict[str, Any]) -> list[Path]:
+    def draw(report: SelectionReport) -> list[Path]:
         from metrics.selection.pictures import draw_sweep
 
-        return draw_sweep(document, grid, selection.out)
+        return draw_sweep(report, grid, selection.out)
 
     def changes(best: Point) -> dict[str, Any]:
         return {"sampler": sampler_settings(best.recipe.chain(selection.resolution)[-1].sampler)}
 
-    run_selection(course, "sampler", recipe, draw, changes, dry_run=dry_run)
+    run_selection(run, "sampler-selection", recipe, draw, changes, dry_run=dry_run)
 
 
 if __name__ == "__main__":

@@ -2,15 +2,15 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
 
+from builder.builds import live_run as live_module
 from builder.builds import run as run_module
 from builder.cluster.cluster import Cluster
 from builder.cluster.worker import Done, Failure, Job
-from builder.release import views as views_module
 from release.layout.environment import own_environment
 from release.real_sources import open_source
 
@@ -25,10 +25,14 @@ class InProcess:
         self.left, self.failing = float("inf"), ""
         self.where: Path | None = None
         self.made: list[str] = []
-        cluster = Cluster(None, False, "here")  # type: ignore[arg-type]
-        for module in (run_module, views_module):
-            monkeypatch.setattr(module, "run_jobs", self._run_jobs)
-            monkeypatch.setattr(module, "open_cluster", lambda *_: nullcontext(cluster))
+        self.opened = 0
+        monkeypatch.setattr(run_module, "run_jobs", self._run_jobs)
+        for module in (run_module, live_module):
+            monkeypatch.setattr(module, "open_cluster", self._open_cluster)
+
+    def _open_cluster(self, *_: object) -> AbstractContextManager[Cluster]:
+        self.opened += 1
+        return nullcontext(Cluster(None, False, "here"))  # type: ignore[arg-type]
 
     def _run_jobs(self, _: Cluster, jobs: Sequence[Job], *__: object) -> Iterator[Done | Failure]:
         here = Path.cwd()

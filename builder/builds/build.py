@@ -1,7 +1,11 @@
-"""Building a release: from a recipe to finished shards, manifest and README."""
+"""Building a release: a recipe is planned, a run makes what is missing, README and manifest end it.
+
+plan_build → builder/builds/run.py → write_release.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,8 @@ from builder.builds.estimate import (
     stated_cost,
     total_hours,
 )
-from builder.builds.run import Outcome, RunSettings, run_missing
+from builder.builds.finish import finish_release
+from builder.builds.run import OnDone, Outcome, ReleaseJobs, RunSettings, run_builds
 from builder.planning.gpu_memory import require_memory
 from builder.planning.labels import require_meaningful_labels
 from builder.planning.plan import (
@@ -35,11 +40,9 @@ from builder.standing.state import SyntheticState, read_state
 from generation.families import generator_source
 from release.classes.class_list import ClassEntry, load_classes
 from release.errors import UserError
-from release.files.commit import remove_temporaries
-from release.files.storage import ReleasePath, exists, release_name
+from release.files.storage import ReleasePath, release_name
 from release.layout.manifest import Manifest, ShardRecord
 from release.layout.shard_files import FORMAT_NAMES
-from release.layout.training_views import with_views_of
 
 SIDECARS_READ = 50  # enough to tell what a shard takes
 
@@ -59,6 +62,12 @@ class BuildPlan:
     @property
     def images(self) -> int:
         return sum(shard.block.rows for shard in self.shards)
+
+    def release_jobs(self) -> ReleaseJobs:
+        """What a run is asked for: every shard, then README and manifest."""
+        return ReleaseJobs(
+            self.release, self.state, self.jobs(), finish=partial(write_release, self)
+        )
 
     def jobs(self) -> list[ShardJob]:
         """Every shard with what a worker needs to make it, parents before children."""
@@ -229,9 +238,7 @@ def _require_same_release(
         )
 
 
-def build_release(
-    plan: BuildPlan, settings: RunSettings, on_done: Callable[[ShardRecord], None]
-) -> Outcome:
+def build_release(plan: BuildPlan, settings: RunSettings, on_done: OnDone) -> Outcome:
     """Make what is missing, then write README and manifest. Rerun it to go on."""
 
     def announce(done: Mapping[str, ShardRecord]) -> None:
@@ -240,8 +247,8 @@ def build_release(
             for line in as_lines(rest):
                 settings.say(line)
 
-    outcome = run_missing(plan.release, plan.state, plan.jobs(), settings, on_done, announce)
-    if not outcome.records:
+    (outcome,) = run_builds([replace(plan.release_jobs(), announce=announce)], settings, on_done)
+    if outcome.manifest is not None or not outcome.records:
         return outcome
     return replace(outcome, manifest=write_release(plan, outcome))
 
@@ -271,35 +278,6 @@ def estimate_rest(plan: BuildPlan, done: Mapping[str, ShardRecord]) -> list[Stag
             stage.recipe, stage.encoding, "--dry-run measures it"
         )
     return estimate([s for s in plan.shards if s.path not in done], costs)
-
-
-def finish_release(release: ReleasePath, manifest: Manifest) -> Manifest:
-    """Write README, then manifest, unless they stand there already, whole; leave no litter.
-
-    What render-card wrote about an earlier state goes, since it tells of other files. Training
-    views stay, as far as what they were made from does. A manifest that lists more than `manifest`
-    stays: what it lists and could not be made again is damaged. Returns the manifest that stands.
-    """
-    remove_temporaries(release)
-    from builder.builds.growth import lists_fewer, standing_manifest
-    from release.layout.index_writing import remove_unnoted_indices
-    from release.layout.readme import loads_as_stated, remove_documents, write_documents
-
-    earlier = standing_manifest(release)
-    manifest = with_views_of(manifest, earlier)
-    if earlier is not None and lists_fewer(manifest, earlier):
-        return earlier
-    standing = manifest.is_written(release)
-    if earlier is not None and standing and loads_as_stated(release, manifest):
-        remove_unnoted_indices(release, earlier)
-        return earlier
-    noted = earlier.documents if earlier else {}
-    kept = {n: sha256 for n, sha256 in noted.items() if standing and exists(release / n)}
-    new = replace(manifest, documents=kept | write_documents(release, manifest))
-    new.write(release)
-    remove_documents(release, noted.keys() - new.documents.keys())
-    remove_unnoted_indices(release, new)
-    return new
 
 
 def _origin(plan: BuildPlan) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import heapq
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from queue import Empty
 from typing import TYPE_CHECKING
@@ -67,9 +67,9 @@ class _Agenda:
 
 
 def run_jobs(
-    cluster: Cluster, jobs: Sequence[Job], terms: Terms, events: Events
+    cluster: Cluster, jobs: Sequence[Job], terms_of: Callable[[Job], Terms], events: Events
 ) -> Iterator[Done | Failure]:
-    """Do every job; yields what was made, and what failed for good, as they come.
+    """Do every job on its terms; yields what was made, and what failed for good, as they come.
 
     A job waits for the one it comes after, and is left out if that failed. Raises UserError for
     what would stop every job or where no worker is left, Interrupted after Ctrl-C; an error among
@@ -84,6 +84,7 @@ def run_jobs(
         threads = watch.threads()
         window = AHEAD * max(1, threads)
         while ending is None and (job := agenda.next(len(in_flight), window)) is not None:
+            terms = terms_of(job)
             # one group of tasks: a new group's first ones do not queue, they overtake those that do
             key = (f"shards-{terms.run}", failures[job.path], job.path)
             future = cluster.submit(run_job, job, terms, key=key, priority=job.priority)
@@ -97,7 +98,8 @@ def run_jobs(
             continue
         if future is None or isinstance(future, UserError):
             ending = ending or future or Interrupted()
-            cluster.run_everywhere(stop_run, terms.run)  # drop what is in hand of this build
+            for run in {terms_of(job).run for job in in_flight.values()}:
+                cluster.run_everywhere(stop_run, run)  # drop what is in hand of this build
             continue
         job = in_flight.pop(future.key)
         result = _result(cluster, future, job)

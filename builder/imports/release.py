@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from builder.builds.build import finish_release
-from builder.builds.run import Outcome, RunSettings, run_missing
+from builder.builds.finish import finish_release
+from builder.builds.run import Outcome, ReleaseJobs, RunSettings, run_builds
 from builder.cluster.worker import Job
 from builder.imports.bad_images import (
     BAD_IMAGES_FILE,
@@ -57,7 +57,7 @@ def import_real(
         _require_good_changes(release, source, jobs)
     standing = _standing(release)
     _forget_changed(release, standing, jobs)
-    outcome = run_missing(release, state, jobs, settings, on_done)
+    (outcome,) = run_builds([ReleaseJobs(release, state, jobs)], settings, on_done)
     derived = standing.training_views if standing else ()
     _forget_unplanned(release, jobs, derived)
     originals = [job for job in planned if isinstance(job, OriginalJob)]

@@ -14,7 +14,7 @@ from builder.builds.planned import (
     stated_environments,
     stated_state,
 )
-from builder.builds.run import Outcome, RunSettings, run_missing
+from builder.builds.run import Outcome, ReleaseJobs, RunSettings, run_builds
 from builder.cluster.worker import Job, WrappedJob
 from builder.release.views import forget_outdated, remake_views, split_report
 from builder.standing.state import (
@@ -140,7 +140,7 @@ def _repair_base(
         todo: list[Job] = [
             Again(job) if job.path in waiting else job for job in jobs if job.path in old
         ]
-        outcome = run_missing(release, state, todo, settings, on_done)
+        (outcome,) = run_builds([ReleaseJobs(release, state, todo)], settings, on_done)
         _require_success(outcome)
         environments = outcome.environments
         made = {record.path: record for record in outcome.records if record.path in waiting}

@@ -1,28 +1,19 @@
 """Making a training view of a finished release, on a cluster, and making damaged ones again."""
 
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from builder.builds.growth import keep_loadable, known_records
-from builder.builds.quarantine import clear_quarantine, quarantine_shard
-from builder.builds.run import RunSettings
-from builder.cluster.cluster import open_cluster
-from builder.cluster.engine import run_jobs
-from builder.cluster.worker import Failure, Terms
-from builder.shards.view_shard import ViewShardJob, delete_outdated, plan_view
+from builder.builds.finish import finish_release
+from builder.builds.run import OnDone, ReleaseJobs, RunSettings, run_builds
+from builder.shards.view_shard import delete_outdated, plan_view
 from builder.standing.state import STATE_FILE
-from release.commands.interrupt import interruptible
 from release.errors import UserError
-from release.files.commit import sha256_file
-from release.files.storage import ReleasePath
+from release.files.storage import ReleasePath, exists
 from release.layout.findings import Report
 from release.layout.manifest import Manifest, ShardRecord
 from release.layout.markers import forget_shard
 from release.layout.readme import names_each_file, write_documents
 from release.layout.training_views import TrainingView, lagging, stated_views, with_view
-
-OnDone = Callable[[ShardRecord], None]
 
 
 def make_view(
@@ -38,8 +29,6 @@ def make_view(
     if a file kept failing, after all others are made; the manifest is as before then.
     """
     records, _ = _records(release, manifest, view, settings, on_done)
-    from builder.builds.build import finish_release
-
     return forget_outdated(
         release, finish_release(release, with_view(manifest, view, list(records.values())))
     )
@@ -51,17 +40,30 @@ def _records(
     view: TrainingView,
     settings: RunSettings,
     on_done: OnDone,
-) -> tuple[dict[str, ShardRecord], list[str]]:
+) -> tuple[dict[str, ShardRecord], tuple[str, ...]]:
     """The record of each file of the view, and paths of those that had to be made."""
-    jobs = plan_view(release.absolute(), manifest, view)
-    done = known_records(release, jobs)
-    for record in done.values():
-        on_done(record)
-    missing = [job for job in jobs if job.path not in done]
-    if missing:
-        keep_loadable(release, [job.path for job in missing])
-        done |= _made(release, missing, settings, on_done)
-    return {job.path: done[job.path] for job in jobs}, [job.path for job in missing]
+    # Any environment will do: what decides a view's bytes, its codec, each job looks at.
+    settings = replace(settings, cluster=settings.cluster.without_gpus(), allow_mixed=True)
+    asked = ReleaseJobs(
+        release=release,
+        state=None,
+        jobs=plan_view(release.absolute(), manifest, view),
+        config=view.name,
+        announce=lambda _: _require_state(release),
+    )
+    (outcome,) = run_builds([asked], settings, on_done)
+    if failures := outcome.quarantined:
+        raise UserError(
+            f"{len(failures)} of {len(failures) + len(outcome.made)} files kept failing; "
+            f"{failures[0].path}: {failures[0].reason}; the others are done: rerun to try again"
+        )
+    return {record.path: record for record in outcome.records}, outcome.made
+
+
+def _require_state(release: ReleasePath) -> None:
+    """UserError where workers cannot see that they share the release's storage."""
+    if not exists(release / STATE_FILE):
+        raise UserError(f"{release} lacks {STATE_FILE}: run `release repair` first")
 
 
 def forget_outdated(release: ReleasePath, finished: Manifest) -> Manifest:
@@ -74,42 +76,6 @@ def forget_outdated(release: ReleasePath, finished: Manifest) -> Manifest:
     new = replace(finished, documents=documents)
     new.write(release)
     return new
-
-
-def _made(
-    release: ReleasePath, missing: Sequence[ViewShardJob], settings: RunSettings, on_done: OnDone
-) -> dict[str, ShardRecord]:
-    """The records of files just made, by path."""
-    made: dict[str, ShardRecord] = {}
-    failures: list[Failure] = []
-    clear_quarantine(release, missing[0].view.name)
-    # Any environment will do: what decides a view's bytes, its codec, each job looks at.
-    terms = Terms(uuid.uuid4().hex, None, _state_sha256(release))
-    with (
-        interruptible() as events,
-        open_cluster(settings.cluster.without_gpus(), len(missing), settings.say) as cluster,
-    ):
-        for result in run_jobs(cluster, missing, terms, events):
-            if isinstance(result, Failure):
-                failures.append(result)
-                quarantine_shard(release, result)
-            else:
-                made[result.record.path] = result.record
-                on_done(result.record)
-    if failures:
-        raise UserError(
-            f"{len(failures)} of {len(missing)} files kept failing; {failures[0].path}: "
-            f"{failures[0].reason}; the others are done: rerun to try again"
-        )
-    return made
-
-
-def _state_sha256(release: ReleasePath) -> str:
-    """Of the file by which workers see that they share the release's storage."""
-    try:
-        return sha256_file(release / STATE_FILE)
-    except FileNotFoundError:
-        raise UserError(f"{release} lacks {STATE_FILE}: run `release repair` first") from None
 
 
 def split_report(manifest: Manifest, report: Report) -> tuple[Report, dict[str, list[str]]]:

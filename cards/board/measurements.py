@@ -11,8 +11,7 @@ from cards.measured.result_schema import Source
 from cards.measured.score_names import extractor_name, score_direction, score_split, score_unit
 from cards.measured.tables import training_name
 from cards.pages.board_data import Measurement, RankingFacts
-from classifiers.training.statistics import student_interval
-from release.results.proportions import CONFIDENCE
+from release.results.statistics import CONFIDENCE, student_interval
 
 Fields = dict[str, Any]
 

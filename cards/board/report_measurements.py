@@ -5,17 +5,14 @@ from typing import Any
 
 from cards.board.measurements import interval_fields
 from cards.board.published import DATASET, PAPER, read_published
-from cards.measured.report_schema import (
-    Accuracy,
-    Arm,
-    FinetuningReport,
-    SelectionReport,
-    StudyReport,
-)
+from cards.measured.report_schema import FinetuningReport
 from cards.pages.board_data import Measurement
+from classifiers.study.report_model import Accuracy, Arm, StudyReport
+from metrics.selection.report_model import SelectionReport
 from release.files.commit import canonical_json, sha256_text
 
 Fields = dict[str, Any]
+TESTED = {"dataset", "name", "split", "n"}  # what tells rankings of studies apart
 ACCURACY: Fields = {"unit": "fraction", "direction": "higher"}
 KINDS = {"real-repeated": "real", "real+generated": "real + generated"}
 
@@ -50,7 +47,9 @@ def _arm_fields(report: StudyReport, arm: Arm) -> Fields:
         "dataset": report.dataset,
         "origin": "study",
         "study": report.study.name,
-        "ranking": _ranking("study", report.study.name, report.test.model_dump(), arm.group),
+        "ranking": _ranking(
+            "study", report.study.name, report.test.model_dump(include=TESTED), arm.group
+        ),
         "system": f"{arm.label} ({arm.size} real images of each class)",
         "images_are": KINDS.get(arm.kind, arm.kind),
         "regime": "+".join(arm.regimes) or None,

@@ -15,8 +15,8 @@ from cards.drawing.tables import (
     spread_cell,
     text_cell,
 )
-from cards.measured.report_schema import SelectionPoint, SelectionReport
 from cards.pages.facet import Section, View
+from metrics.selection.report_model import SelectionPoint, SelectionReport
 
 NAMES = {"sampler-selection": "Sampler sweep", "checkpoint-selection": "Checkpoints"}
 SETTING_LABELS = {

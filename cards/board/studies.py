@@ -20,7 +20,9 @@ from cards.drawing.tables import (
     text_cell,
 )
 from cards.measured.class_changes import RULE, TOO_FEW, class_changes
-from cards.measured.report_schema import (
+from cards.pages.facet import ClassView, Section, View
+from classifiers.recipes.recipe import load_recipe, recipe_names
+from classifiers.study.report_model import (
     Accuracy,
     Arm,
     Comparison,
@@ -28,9 +30,7 @@ from cards.measured.report_schema import (
     Finding,
     StudyReport,
 )
-from cards.pages.facet import ClassView, Section, View
-from classifiers.recipes.recipe import load_recipe, recipe_names
-from classifiers.training.statistics import FEWEST_SEEDS
+from classifiers.training.class_verdicts import FEWEST_SEEDS
 
 ARM_COLUMNS = (
     Column("arm", "Training set", numeric=False),

@@ -7,8 +7,8 @@ from cards.card.facts import AcceptFacts
 from cards.card.release_results import About, AboutTraining, Results
 from cards.measured.class_changes import changes_between
 from cards.measured.measured import Score, Scored, Training
-from cards.measured.result_schema import ClassValue
 from cards.measured.score_names import extractor_name, score_name
+from metrics.scoring.result_values import ClassValue
 
 WORST = 5  # classes or pairs named
 AGREEMENT, COPIES, NEAREST = "agreement", "copies_train", "nearest_train"

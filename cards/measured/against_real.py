@@ -9,10 +9,9 @@ import numpy as np
 
 from cards.measured.measured import Ranking, Score, Training
 from cards.measured.result_schema import Source
-from classifiers.training.statistics import paired_p, student_interval
+from release.results.statistics import LEVEL, paired_p, student_interval
 
 Ends = tuple[float, float]
-LEVEL = 0.05
 
 
 def baseline_of(ranking: Ranking[Training], row: Training) -> Training | None:

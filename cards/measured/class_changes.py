@@ -1,8 +1,8 @@
 """Which classes a training set helps and which it harms, by the study's rule.
 
-The rule (classifiers/training/statistics.py) asks the seeds and the test images, so it needs three
-seeds that both sets have, and the predictions beside their result files. Without them it names no
-class.
+The rule (classifiers/training/class_verdicts.py) asks the seeds and the test images. So it needs
+three seeds that both sets have, and the predictions beside their result files. Without them it
+names no class.
 """
 
 from collections.abc import Sequence
@@ -11,13 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cards.measured.measured import ClassScore, Training
-from classifiers.training.statistics import (
-    FEWEST_SEEDS,
-    class_rows,
-    of_the_same_images,
-    read_outcomes,
-)
-from release.results.proportions import newcombe
+from classifiers.training.class_verdicts import FEWEST_SEEDS, class_rows
+from classifiers.training.outcomes import of_the_same_images, read_outcomes
+from release.results.statistics import newcombe
 
 RULE = (
     "A class counts as helped or harmed if McNemar's exact test, paired by test image, and the t "

@@ -15,11 +15,8 @@ from cards.measured.predictions_check import predictions_beside
 from cards.measured.result_schema import (
     AnyResult,
     ClassifierResult,
-    ClassValue,
-    ScoredValue,
     ScoresResult,
     Source,
-    Value,
 )
 from metrics.scoring.comparability import (
     reference_of,
@@ -27,9 +24,11 @@ from metrics.scoring.comparability import (
     tested_images,
     value_settings,
 )
+from metrics.scoring.result_values import ClassValue, ScoredValue
 from release.errors import UserError
 from release.files.commit import canonical_json, sha256_text
 from release.results.result import Result
+from release.results.values import Value
 
 Settings = dict[str, Any]
 T = TypeVar("T")

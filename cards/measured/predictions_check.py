@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from classifiers.training.statistics import top_labels
+from classifiers.training.outcomes import top_labels
 from release.errors import UserError
 from release.files.commit import sha256_file
 

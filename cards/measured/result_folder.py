@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from cards.measured.predictions_check import check_against_predictions
-from cards.measured.report_schema import FinetuningReport, Report, SelectionReport, StudyReport
+from cards.measured.report_schema import SELECTIONS, AnyReport, FinetuningReport, report_model
 from cards.measured.result_schema import AnyResult, ClassifierResult, parse_result
+from classifiers.study.report_model import StudyReport
+from metrics.selection.report_model import SelectionReport
 from release.commands.validation import validated
 from release.errors import UserError
 from release.layout.manifest import MANIFEST_FILE, Manifest, read_manifest
@@ -16,7 +18,6 @@ from release.results.result import read_result
 
 MEASUREMENTS = ("classifier", "scores")
 MARKS = (b'"protocol_sha256"', b'"kind": "classifier"', b'"kind": "scores"')  # of a result's text
-SELECTIONS = ("sampler-selection", "checkpoint-selection")
 # Folders beside a report whose files it stands for: trainings that are compared there by arms,
 # points that were scored on the tuning split, seeds that are averaged there.
 STUDY_FOLDERS = ("runs",)
@@ -42,7 +43,7 @@ class ResultFolder:
     @property
     def datasets(self) -> set[str]:
         """All that something is told about."""
-        reports: tuple[Report, ...] = (*self.studies, *self.selections, *self.finetunings)
+        reports: tuple[AnyReport, ...] = (*self.studies, *self.selections, *self.finetunings)
         return {r.result.dataset for r in self.measurements} | {r.dataset for r in reports}
 
 
@@ -60,7 +61,7 @@ def read_folder(folder: Path) -> ResultFolder:
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder of result files")
     contents = {path: _load(path) for path in _json_files(folder)}
-    models = {path: model for path, content in contents.items() if (model := _model(content))}
+    models = {path: model for path, content in contents.items() if (model := report_model(content))}
     reports = [_parse_report(m, p, contents) for p, m in models.items()]
     owned = _owned_folders(contents)
     own = [path for path in contents if owned.isdisjoint(path.parents) and path not in models]
@@ -109,9 +110,9 @@ def _owned_folders(contents: Mapping[Path, Any]) -> set[Path]:
         names: tuple[str, ...] = ()
         if _kind(content) in SELECTIONS:
             names = SELECTION_FOLDERS
-        elif _model(content) is StudyReport:
+        elif report_model(content) is StudyReport:
             names = STUDY_FOLDERS
-        elif _model(content) is FinetuningReport:
+        elif report_model(content) is FinetuningReport:
             names = FINETUNING_FOLDERS
         owned |= {folder for name in names for folder in path.parent.glob(name)}
     return owned
@@ -132,20 +133,7 @@ def _kind(content: Any) -> Any:
     return content.get("kind") if isinstance(content, dict) else None
 
 
-def _model(content: Any) -> type[Report] | None:
-    """Which report the content is, by what it holds."""
-    if not isinstance(content, dict):
-        return None
-    if _kind(content) in SELECTIONS and "points" in content:
-        return SelectionReport
-    if {"study", "rows", "findings"} <= content.keys():
-        return StudyReport
-    if {"arms", "differences", "images_per_release"} <= content.keys():
-        return FinetuningReport
-    return None
-
-
-def _parse_report(model: type[Report], path: Path, contents: Mapping[Path, Any]) -> Report:
+def _parse_report(model: type[AnyReport], path: Path, contents: Mapping[Path, Any]) -> AnyReport:
     content: dict[str, Any] = {**contents[path], "path": path}
     if model is not StudyReport and "dataset" not in content:
         content["dataset"] = _dataset_below(path, contents)

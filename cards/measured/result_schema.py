@@ -1,16 +1,15 @@
-"""What the leaderboard needs of a result file, checked where it is read."""
+"""Result files as the leaderboard reads them: whole, or refused by the field that is wrong."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from classifiers.training.result_values import ClassifierValues
+from metrics.scoring.result_values import ScoredValue
 from release.commands.validation import validated
 from release.errors import UserError
 from release.results.result import Result
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Interval = tuple[float, float]
 
 
 class Source(BaseModel):
@@ -41,50 +40,6 @@ class ClassifierSubject(BaseModel):
     recipe: str
 
 
-class Value(BaseModel):
-    """A number with the count it was taken over and, where it has one, its 95% interval."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
-
-    value: float
-    n: int | None = None
-    interval: Interval | None = None
-
-
-class Accuracy(Value):
-    """A share in [0, 1] of n test images."""
-
-    value: Share
-    n: int
-
-
-class ClassAccuracy(BaseModel):
-    """Top-1 within one class."""
-
-    model_config = ConfigDict(frozen=True)
-
-    wnid: str
-    name: str
-    n: int
-    top1: Share
-
-
-class ClassifierValues(BaseModel):
-    """top5 and per_class may be missing: a set of two classes has no top-5.
-
-    predictions_sha256: of the file beside the result; test_images_sha256: of the test images by
-    their pixels and classes (images_sha256). Results of before do not say them.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    top1: Accuracy
-    top5: Accuracy | None = None
-    per_class: tuple[ClassAccuracy, ...] = ()
-    predictions_sha256: str | None = None
-    test_images_sha256: str | None = None
-
-
 class ClassifierResult(BaseModel):
     """A "classifier" result: accuracy on real test images.
 
@@ -103,37 +58,6 @@ class ClassifierResult(BaseModel):
     def sources(self) -> tuple[Source, ...]:
         """The releases it is about."""
         return self.subject.train
-
-
-class ClassValue(Value):
-    """A score within one class."""
-
-    wnid: str
-    name: str
-    n: int
-
-
-class Pair(BaseModel):
-    """A generated image and the training image that lies nearest to it, by their ids."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
-
-    image: str
-    nearest: str
-    distance: float
-
-
-class ScoredValue(Value):
-    """per_class: the score within each class, where the metric gives it. better: what is, if said.
-
-    Of near copies: pairs, the closest ones; expected, the share an honest generator has.
-    """
-
-    better: Literal["higher", "lower"] | None = None
-
-    per_class: tuple[ClassValue, ...] = ()
-    pairs: tuple[Pair, ...] = ()
-    expected: float | None = None
 
 
 class ScoresResult(BaseModel):

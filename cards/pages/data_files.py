@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from cards.pages.board_data import SCHEMA_VERSION, BoardData, ClassComparison, Measurement
 from cards.pages.facet import ClassView, Facet
-from release.results.proportions import CONFIDENCE
+from release.results.statistics import CONFIDENCE
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets take for the start of one
 

@@ -2,9 +2,19 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
-Row = dict[str, Any]
+from classifiers.study.report_model import (
+    Accuracy,
+    Arm,
+    Comparison,
+    Difference,
+    Finding,
+    StudiedClass,
+    StudiedClasses,
+    StudyReport,
+)
+
+Answer = Finding | Comparison
 MOST_NAMES = 10  # classes named in each direction: an ImageNet of them is not for reading
 Group = tuple[str, int, str]  # model, resolution, size: what arms are compared within
 CAVEAT = (
@@ -21,65 +31,65 @@ ANSWERS = f"""
 |---|---|---|---|--:|--:|--:|---|"""
 
 
-def markdown(document: Row) -> str:
+def markdown(report: StudyReport) -> str:
     """Its arms, the paper's findings, comparisons that the paper lacks, classes."""
-    test, study = document["test"], document["study"]
+    test, study = report.test, report.study
     lines = [
-        f"# Study {study['name']}",
+        f"# Study {study.name}",
         "",
-        study["description"].strip(),
+        study.description.strip(),
         "",
-        f"Top-1 on {test['n']:,} real images of {test['name']} ({test['split']}), mean ± standard "
-        f"deviation over seeds {', '.join(map(str, study['seeds']))}; the last step of each "
+        f"Top-1 on {test.n:,} real images of {test.name} ({test.split}), mean ± standard "
+        f"deviation over seeds {', '.join(map(str, report.seeds))}; the last step of each "
         "training. Difference to the real arm in points: paired by seed, with Student's 95% "
         "interval over seeds and over test images.",
     ]
-    groups: dict[Group, list[Row]] = {}
-    for row in document["rows"]:
-        groups.setdefault((row["model"], row["resolution"], row["size"]), []).append(row)
+    groups: dict[Group, list[Arm]] = {}
+    for row in report.rows:
+        groups.setdefault(row.group, []).append(row)
     for (model, resolution, size), rows in groups.items():
         lines += ["", f"## {model} at {resolution} px, {size} real images of each class"]
         lines += [ARMS, *map(_arm_row, rows)]
     lines += ["", "## Findings of Azizi et al. 2023", "", CAVEAT]
-    lines += _answer_tables(document["findings"], "finding")
+    lines += _answer_tables(report.findings)
     lines += ["", "## Comparisons that the paper lacks"]
-    lines += _answer_tables(document["comparisons"], "question")
-    lines += ["", "## Classes", "", *_class_lines(document["classes"])]
+    lines += _answer_tables(report.comparisons)
+    lines += ["", "## Classes", "", *_class_lines(report.classes)]
     return "\n".join([*lines, ""])
 
 
-def _arm_row(row: Row) -> str:
-    change = row.get("difference")
+def _arm_row(row: Arm) -> str:
+    change = row.difference
     cells = [
-        row["arm"],
-        ", ".join(row["regimes"]),
-        f"{row['images']:,}",
-        f"{row['steps']:,}",
-        _percent(row["top1"]),
-        _percent(row["top5"]) if "top5" in row else "",
-        *(_change(change["value"], change) if change else ["", "", ""]),
+        row.arm,
+        ", ".join(row.regimes),
+        f"{row.images:,}",
+        f"{row.steps:,}",
+        _percent(row.top1),
+        _percent(row.top5) if row.top5 else "",
+        *(_change(change.value, change) if change else ["", "", ""]),
     ]
     return "| " + " | ".join(cells) + " |"
 
 
-def _percent(score: Row) -> str:
-    spread = "" if score["std"] is None else f" ± {100 * score['std']:.2f}"
-    return f"{100 * score['mean']:.2f}{spread}"
+def _percent(score: Accuracy) -> str:
+    spread = "" if score.std is None else f" ± {100 * score.std:.2f}"
+    return f"{100 * score.mean:.2f}{spread}"
 
 
-def _change(value: float, intervals: Row) -> list[str]:
+def _change(value: float, intervals: Difference | Answer) -> list[str]:
     return [f"{100 * value:+.2f}"] + [
-        "" if (ends := intervals[over]) is None else f"{100 * ends[0]:+.2f} to {100 * ends[1]:+.2f}"
-        for over in ("over_seeds", "over_images")
+        "" if ends is None else f"{100 * ends[0]:+.2f} to {100 * ends[1]:+.2f}"
+        for ends in (intervals.over_seeds, intervals.over_images)
     ]
 
 
-def _answer_tables(found: Sequence[Row], key: str) -> list[str]:
+def _answer_tables(found: Sequence[Answer]) -> list[str]:
     """A table a question and budget, its answers counted above."""
     lines = []
-    for question, budget in dict.fromkeys((row[key], row["budget"]) for row in found):
-        own = [row for row in found if (row[key], row["budget"]) == (question, budget)]
-        counts = Counter(row["answer"] for row in own).most_common()
+    for question, budget in dict.fromkeys((row.asked, row.budget) for row in found):
+        own = [row for row in found if (row.asked, row.budget) == (question, budget)]
+        counts = Counter(row.answer for row in own).most_common()
         counted = ", ".join(f"{answer} in {count}" for answer, count in counts)
         title = f"### {question}, equal {budget}"
         lines += ["", title, "", f"Of {len(own)}: {counted}.", ANSWERS]
@@ -87,43 +97,45 @@ def _answer_tables(found: Sequence[Row], key: str) -> list[str]:
     return lines
 
 
-def _answer_row(row: Row) -> str:
+def _answer_row(row: Answer) -> str:
     cells = [
-        f"{row['model']} at {row['resolution']} px",
-        row["size"],
-        row["arm"],
-        row["against"],
-        *_change(row["difference"], row),
-        row["answer"],
+        f"{row.model} at {row.resolution} px",
+        row.size or "",
+        row.arm or "",
+        row.against or "",
+        *_change(row.difference, row),
+        row.answer,
     ]
     return "| " + " | ".join(cells) + " |"
 
 
-def _class_lines(reports: Sequence[Row]) -> list[str]:
+def _class_lines(reports: Sequence[StudiedClasses]) -> list[str]:
     """The comparisons in which a class is told apart from chance."""
-    telling = [report for report in reports if report["helped"] or report["harmed"]]
+    telling = [report for report in reports if report.helped or report.harmed]
     lines = [
         f"Of {len(reports)} comparisons {len(telling)} have a class that is helped or harmed; by "
         "how many points:",
         "",
     ]
     for report in telling:
-        effect = report["ambiguity_of_names"]
-        rho = "" if effect["spearman"] is None else f"; names: rho {effect['spearman']:+.2f}"
+        effect = report.ambiguity_of_names
+        rho = ""
+        if effect is not None and effect.spearman is not None:
+            rho = f"; names: rho {effect.spearman:+.2f}"
         lines.append(
-            f"- {report['model']} at {report['resolution']} px, {report['size']} a class, "
-            f"{report['arm']} against {report['against']}: {_named(report['rows'])}{rho}"
+            f"- {report.model} at {report.resolution} px, {report.size} a class, "
+            f"{report.arm} against {report.against}: {_named(report.rows)}{rho}"
         )
     return lines
 
 
-def _named(rows: Sequence[Row]) -> str:
+def _named(rows: Sequence[StudiedClass]) -> str:
     """The classes told apart, harmed and helped, the most changed first; how many more."""
     parts = []
     for verdict in ("harmed", "helped"):
-        own = [row for row in rows if row["verdict"] == verdict]
-        own.sort(key=lambda row: -abs(row["difference"]))
-        names = [f"{row['name']} {100 * row['difference']:+.1f}" for row in own[:MOST_NAMES]]
+        own = [row for row in rows if row.verdict == verdict]
+        own.sort(key=lambda row: -abs(row.gain))
+        names = [f"{row.name} {100 * row.gain:+.1f}" for row in own[:MOST_NAMES]]
         more = f" and {len(own) - MOST_NAMES:,} more" if len(own) > MOST_NAMES else ""
         if own:
             parts.append(f"{verdict} {', '.join(names)}{more}")

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from classifiers.study.findings import curves
+from classifiers.study.report_model import Arm, StudiedClass, StudiedClasses, StudyReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Row = dict[str, Any]
 COLOURS = {"": "#8a8a8a", "helped": "#3a7fc1", "harmed": "#d0762b"}
 MOST_NAMES = 12
 FEWEST_NAMES = 3  # named though no class is told apart: which ones to look at with more seeds
@@ -29,36 +29,36 @@ PLACES = (
 )
 
 
-def draw_study(document: Row, folder: Path) -> list[Path]:
+def draw_study(report: StudyReport, folder: Path) -> list[Path]:
     """scaling.png and, with an arm of generated images alone, classes.png."""
     paths = [folder / "scaling.png"]
-    draw_scaling(document["rows"], paths[0])
-    alone = {row["arm"] for row in document["rows"] if row["kind"] == "generated"}
-    reports = [report for report in document["classes"] if report["arm"] in alone]
+    draw_scaling(report.rows, paths[0])
+    alone = {row.arm for row in report.rows if row.kind == "generated"}
+    reports = [one for one in report.classes if one.arm in alone]
     if reports:
         paths.append(folder / "classes.png")
-        draw_classes(reports, len(document["study"]["seeds"]), paths[-1])
+        draw_classes(reports, len(report.seeds), paths[-1])
     return paths
 
 
-def draw_scaling(rows: Sequence[Row], path: Path) -> None:
+def draw_scaling(rows: Sequence[Arm], path: Path) -> None:
     """Top-1 with its standard deviation over seeds against k, a panel a classifier and size."""
-    groups: dict[tuple[str, int, str], list[Row]] = {}
+    groups: dict[tuple[str, int, str], list[Arm]] = {}
     for row in rows:
-        groups.setdefault((row["model"], row["resolution"], row["size"]), []).append(row)
-    series = dict.fromkeys(_series(row) for row in rows if row["kind"] != "real")
+        groups.setdefault(row.group, []).append(row)
+    series = dict.fromkeys(_series(row) for row in rows if row.kind != "real")
     colours = {own: f"C{i % 10}" for i, own in enumerate(series)}
     figure, panels = _panels(len(groups))
     for panel, (group, own) in zip(panels, groups.items(), strict=False):
-        (real,) = [row for row in own if row["kind"] == "real"]
-        mean, std = 100 * real["top1"]["mean"], 100 * (real["top1"]["std"] or 0)
+        (real,) = [row for row in own if row.kind == "real"]
+        mean, std = 100 * real.top1.mean, 100 * (real.top1.std or 0)
         panel.axhline(mean, color="black", linewidth=1, label="real")
         panel.axhspan(mean - std, mean + std, color="black", alpha=0.1, linewidth=0)
         _draw_curves(panel, curves(own), colours)
         panel.set_title(f"{group[0]}, {group[1]} px, {group[2]} a class", fontsize=9)
         panel.set(xlabel="k, images for each real one", ylabel="top-1, %")
     _one_legend(figure, panels)
-    seeds, n = len(rows[0]["seeds"]), rows[0]["top1"]["n"]
+    seeds, n = len(rows[0].seeds), rows[0].top1.n
     spread = "one seed, hence neither bars nor bands"
     if seeds > 1:
         spread = f"mean ± standard deviation over {seeds} seeds (marks and bars; line and band)"
@@ -68,21 +68,21 @@ def draw_scaling(rows: Sequence[Row], path: Path) -> None:
     _save(figure, path)
 
 
-def _draw_curves(panel: "Axes", found: Sequence[Sequence[Row]], colours: dict[str, str]) -> None:
+def _draw_curves(panel: "Axes", found: Sequence[Sequence[Arm]], colours: dict[str, str]) -> None:
     """Each a little beside the other, so that bars at one k do not hide each other."""
-    times = sorted({row["times"] for curve in found for row in curve})
+    times = sorted({row.times for curve in found for row in curve})
     if not times:
         return
     wide = times[-1] - times[0] + 1
     gaps = [after - before for before, after in pairwise(times)]
     shift = min(0.016 * wide, 0.7 * min(gaps, default=1) / len(found))
     for i, curve in enumerate(found):
-        name, budget = _series(curve[0]), curve[0]["budget"]
-        several = curve[0]["top1"]["std"] is not None
+        name, budget = _series(curve[0]), curve[0].budget
+        several = curve[0].top1.std is not None
         panel.errorbar(
-            [row["times"] + shift * (i - (len(found) - 1) / 2) for row in curve],
-            [100 * row["top1"]["mean"] for row in curve],
-            [100 * row["top1"]["std"] for row in curve] if several else None,
+            [row.times + shift * (i - (len(found) - 1) / 2) for row in curve],
+            [100 * row.top1.mean for row in curve],
+            [100 * (row.top1.std or 0) for row in curve] if several else None,
             marker="o" if budget == "epochs" else "s",
             markersize=4,
             linewidth=1.2,
@@ -95,11 +95,11 @@ def _draw_curves(panel: "Axes", found: Sequence[Sequence[Row]], colours: dict[st
     panel.set_xlim(times[0] - 0.15 * wide, times[-1] + 0.15 * wide)
 
 
-def _series(row: Row) -> str:
-    return f"{row['kind'].replace('+', ' + k x ')} {row['generated'] or ''}".strip()
+def _series(row: Arm) -> str:
+    return f"{row.kind.replace('+', ' + k x ')} {row.generated or ''}".strip()
 
 
-def draw_classes(reports: Sequence[Row], seeds: int, path: Path) -> None:
+def draw_classes(reports: Sequence[StudiedClasses], seeds: int, path: Path) -> None:
     """Each class's top-1 trained on real images against trained on generated ones.
 
     Without error bars: those of either accuracy alone say nothing of a test that is paired by image
@@ -108,20 +108,20 @@ def draw_classes(reports: Sequence[Row], seeds: int, path: Path) -> None:
     figure, panels = _panels(len(reports))
     named = []
     for panel, report in zip(panels, reports, strict=False):
-        rows = report["rows"]
+        rows = report.rows
         for verdict, colour in COLOURS.items():
-            own = [row for row in rows if row["verdict"] == verdict]
-            x, y = ([100 * row[key] for row in own] for key in ("baseline", "other"))
+            own = [row for row in rows if row.verdict == verdict]
+            x, y = ([100 * getattr(row, key) for row in own] for key in ("baseline", "other"))
             panel.plot(
                 x, y, "o", markersize=4, alpha=0.8, color=colour, label=verdict or "not told apart"
             )
-        low = min(100 * min(row["baseline"], row["other"]) for row in rows)
+        low = min(100 * min(row.baseline, row.other) for row in rows)
         ends = (low - 4, 104)
         panel.plot(ends, ends, color="black", linewidth=0.8, linestyle="--")
         panel.set(xlim=ends, ylim=ends)
         panel.set_title(
-            f"{report['model']}, {report['resolution']} px, {report['size']} a class\n"
-            f"{report['arm']}: {report['helped']} helped, {report['harmed']} harmed of {len(rows)}",
+            f"{report.model}, {report.resolution} px, {report.size} a class\n"
+            f"{report.arm}: {report.helped} helped, {report.harmed} harmed of {len(rows)}",
             fontsize=9,
         )
         panel.set(xlabel="trained on real images, top-1, %", ylabel="on generated ones, top-1, %")
@@ -134,8 +134,8 @@ def draw_classes(reports: Sequence[Row], seeds: int, path: Path) -> None:
     _save(figure, path)
 
 
-def _explained(reports: Sequence[Row], seeds: int) -> str:
-    counts = sorted({row["n"] for report in reports for row in report["rows"]})
+def _explained(reports: Sequence[StudiedClasses], seeds: int) -> str:
+    counts = sorted({row.n for report in reports for row in report.rows})
     n = f"{counts[0]:,}" + (f" to {counts[-1]:,}" if len(counts) > 1 else "")
     mean, verdict = "one seed", "which tells no class apart"
     if seeds > 1:
@@ -147,24 +147,23 @@ def _explained(reports: Sequence[Row], seeds: int) -> str:
     return f"each mark a class: top-1 on its {n} test images, {mean}; {verdict}"
 
 
-def _name_classes(panel: "Axes", rows: Sequence[Row]) -> None:
+def _name_classes(panel: "Axes", rows: Sequence[StudiedClass]) -> None:
     """Names of the classes told apart, the furthest from the diagonal first.
 
     A name that finds no place inside the panel, free of marks and other names, is left out.
     """
-    told = sum(bool(row["verdict"]) for row in rows)
-    ordered = sorted(rows, key=lambda row: (not row["verdict"], -abs(row["difference"])))
+    told = sum(bool(row.verdict) for row in rows)
+    ordered = sorted(rows, key=lambda row: (not row.verdict, -abs(row.gain)))
     inside = panel.get_window_extent()
     taken = [
-        _around(panel.transData.transform((100 * row["baseline"], 100 * row["other"])))
-        for row in rows
+        _around(panel.transData.transform((100 * row.baseline, 100 * row.other))) for row in rows
     ]
     for row in ordered[: max(FEWEST_NAMES, min(told, MOST_NAMES))]:
-        outwards = -1 if row["difference"] > 0 else 1  # away from the diagonal
+        outwards = -1 if row.gain > 0 else 1  # away from the diagonal
         for offset, across, along in sorted(PLACES, key=lambda place: -outwards * place[0][0]):
             name = panel.annotate(
-                row["name"],
-                (100 * row["baseline"], 100 * row["other"]),
+                row.name,
+                (100 * row.baseline, 100 * row.other),
                 xytext=offset,
                 textcoords="offset points",
                 fontsize=6,

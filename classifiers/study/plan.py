@@ -8,17 +8,18 @@ HASH covers all that decides a training, so a study with another arm, seed or re
 is new, and arms that two studies share are trained once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 from classifiers.on_cluster.processes import Training
 from classifiers.recipes.recipe import ClassifierRecipe, load_recipe
-from classifiers.study.study_file import Arm, Budget, GeneratedSet, Study
-from classifiers.training.task import Task
+from classifiers.study.study_file import Arm, Budget, GeneratedSet, Model, Study
+from classifiers.training.task import Task, image_set
 from release.errors import UserError
 from release.files.storage import release_path
 from release.layout.image_sets import first_of_each, iterate_tables
@@ -68,6 +69,26 @@ class Run:
 
 
 @dataclass(frozen=True)
+class TrainingSet:
+    """One arm at one size, with one generated set, amount of it and budget of steps."""
+
+    size: int | str
+    arm: Arm
+    generated: GeneratedSet | None = None
+    times: float = 1.0
+    budget: Budget = "epochs"
+
+    @property
+    def name(self) -> str:
+        """As files and tables have it."""
+        if self.arm.kind == "real":
+            return "real"
+        sets = [self.generated.name] if self.generated else []
+        equal = ["equal-steps"] if self.budget == "steps" else []
+        return "-".join([self.arm.kind, *sets, f"x{self.times:g}", *equal])
+
+
+@dataclass(frozen=True)
 class Planner:
     """The runs of `study` in `out`. changes: what tuning chose, by model.
 
@@ -84,12 +105,17 @@ class Planner:
 
         UserError for a model named twice and for an arm of a model that is not there.
         """
+        return list(self._runs)
+
+    @cached_property
+    def _runs(self) -> tuple[Run, ...]:
+        """Planned once: each opens the releases that it trains on."""
         self._check_models()
         planned: list[Run] = []
         for index in range(len(self.study.models)):
             for recipe in self._recipes(index):
                 planned += self._runs_of(recipe, planned)
-        return list({(r.model, r.resolution, r.size, r.arm, r.seed): r for r in planned}.values())
+        return tuple({(r.model, r.resolution, r.size, r.arm, r.seed): r for r in planned}.values())
 
     def _check_models(self) -> None:
         names = [load_recipe(model.recipe, model.set).name for model in self.study.models]
@@ -107,30 +133,32 @@ class Planner:
 
     def tuning_runs(self) -> dict[tuple[int, int], list[Run]]:
         """By model and candidate: trainings on the real arm, tested on the tuning split."""
-        study = self.study
-        if study.tuning is None:
+        return dict(self._tuning_runs)
+
+    @cached_property
+    def _tuning_runs(self) -> dict[tuple[int, int], list[Run]]:
+        tuning = self.study.tuning
+        if tuning is None:
             return {}
-        found = {}
-        for index, model in enumerate(study.models):
-            for number, candidate in enumerate(study.tuning.candidates):
-                sides = [f"resolution={side}" for side in study.resolutions]
-                recipe = load_recipe(model.recipe, (*model.set, *candidate, *sides))
-                if recipe.start is not None:
-                    raise UserError(
-                        f"[tuning] cannot choose settings of {recipe.name}: it goes on from "
-                        f"{recipe.start}"
-                    )
-                arm = Arm(kind="real")
-                runs = [
-                    self._run(recipe, study.sizes[-1], arm, None, 1.0, "epochs", seed, ())
-                    for seed in study.seeds
-                ]
-                test = self._spec(recipe, study.tuning.split)
-                found[index, number] = [
-                    self._placed(replace(r, task=replace(r.task, test=test), arm="tuning"))
-                    for r in runs
-                ]
-        return found
+        return {
+            (index, number): self._runs_of_candidate(model, candidate, tuning.split)
+            for index, model in enumerate(self.study.models)
+            for number, candidate in enumerate(tuning.candidates)
+        }
+
+    def _runs_of_candidate(self, model: Model, candidate: tuple[str, ...], split: str) -> list[Run]:
+        sides = [f"resolution={side}" for side in self.study.resolutions]
+        recipe = load_recipe(model.recipe, (*model.set, *candidate, *sides))
+        if recipe.start is not None:
+            raise UserError(
+                f"[tuning] cannot choose settings of {recipe.name}: it goes on from {recipe.start}"
+            )
+        real = TrainingSet(self.study.sizes[-1], Arm(kind="real"))
+        test = self._spec(recipe, split)
+        runs = [self._run(recipe, real, seed, ()) for seed in self.study.seeds]
+        return [
+            self._placed(replace(r, task=replace(r.task, test=test), arm="tuning")) for r in runs
+        ]
 
     def _recipes(self, index: int) -> list[ClassifierRecipe]:
         model = self.study.models[index]
@@ -145,21 +173,21 @@ class Planner:
         return recipe.model_copy(update={"epochs": epochs})
 
     def _runs_of(self, recipe: ClassifierRecipe, earlier: Sequence[Run]) -> list[Run]:
-        runs, name = [], recipe.name
-        for size in self.study.sizes:
-            for arm in self.study.arms:
-                if size not in (arm.sizes or (size,)) or name not in (arm.models or (name,)):
+        return [
+            self._run(recipe, wanted, seed, earlier)
+            for wanted in self._training_sets(recipe.name)
+            for seed in self.study.seeds
+        ]
+
+    def _training_sets(self, model: str) -> Iterator[TrainingSet]:
+        """All that a model is trained on, in the study's order."""
+        for size, arm in product(self.study.sizes, self.study.arms):
+            if size in (arm.sizes or (size,)) and model in (arm.models or (model,)):
+                if arm.kind == "real":
+                    yield TrainingSet(size, arm)
                     continue
-                for generated in self._sets(arm):
-                    for times in (1.0,) if arm.kind == "real" else arm.times:
-                        for budget in ("epochs",) if arm.kind == "real" else arm.budgets:
-                            runs += [
-                                self._run(
-                                    recipe, size, arm, generated, times, budget, seed, earlier
-                                )
-                                for seed in self.study.seeds
-                            ]
-        return runs
+                for generated, times, budget in product(self._sets(arm), arm.times, arm.budgets):
+                    yield TrainingSet(size, arm, generated, times, budget)
 
     def _sets(self, arm: Arm) -> list[GeneratedSet | None]:
         if "generated" not in arm.kind:
@@ -167,52 +195,48 @@ class Planner:
         return [g for g in self.study.generated if not arm.sets or g.name in arm.sets]
 
     def _run(
-        self,
-        recipe: ClassifierRecipe,
-        size: int | str,
-        arm: Arm,
-        generated: GeneratedSet | None,
-        times: float,
-        budget: Budget,
-        seed: int,
-        earlier: Sequence[Run],
+        self, recipe: ClassifierRecipe, wanted: TrainingSet, seed: int, earlier: Sequence[Run]
     ) -> Run:
-        recipe = self._at_size(recipe, size)
-        real = self.real_images(size)
-        train = [self._spec(recipe, self.study.real.train_split)] if arm.kind != "generated" else []
-        if generated is not None:
-            train.append(generated_spec(generated, size))
-        images, weights = _amounts(arm.kind, real, times)
-        equal = _steps(recipe, real)
-        steps = equal if budget == "steps" else _steps(recipe, images)
+        recipe = self._at_size(recipe, wanted.size)
+        kind, generated, times = wanted.arm.kind, wanted.generated, wanted.times
+        real = self.real_images(wanted.size)
+        images, _ = _amounts(kind, real, times)
+        run = Run(
+            model=recipe.name,
+            resolution=recipe.resolution,
+            size=str(wanted.size),
+            arm=wanted.name,
+            kind=kind,
+            generated=None if generated is None else generated.name,
+            times=0.0 if kind == "real" else times,
+            budget=wanted.budget,
+            seed=seed,
+            task=self._task(recipe, wanted, real),
+            images=images,
+            steps=_steps(recipe, real if wanted.budget == "steps" else images),
+            path=self.out,
+        )
+        return self._placed(self._started(run, earlier))
+
+    def _task(self, recipe: ClassifierRecipe, wanted: TrainingSet, real: int) -> Task:
+        """real: how many real images the size has."""
+        kind, times, size = wanted.arm.kind, wanted.times, wanted.size
+        train = [self._spec(recipe, self.study.real.train_split)] if kind != "generated" else []
+        if wanted.generated is not None:
+            train.append(generated_spec(wanted.generated, size))
         per_class = None if size == "all" else int(size)
-        if arm.kind == "generated":
+        if kind == "generated":
             per_class = max(1, round(times * real / self.study.real.classes))
-        task = Task(
+        _, weights = _amounts(kind, real, times)
+        return Task(
             recipe=recipe,
             train=tuple(train),
             test=self._spec(recipe, self.study.real.test_split),
             per_class=per_class,
-            times=times if arm.kind == "real+generated" else None,
+            times=times if kind == "real+generated" else None,
             weights=weights,
-            steps=equal if budget == "steps" else None,
+            steps=_steps(recipe, real) if wanted.budget == "steps" else None,
         )
-        run = Run(
-            model=recipe.name,
-            resolution=recipe.resolution,
-            size=str(size),
-            arm=_arm_name(arm.kind, generated, times, budget),
-            kind=arm.kind,
-            generated=None if generated is None else generated.name,
-            times=0.0 if arm.kind == "real" else times,
-            budget=budget,
-            seed=seed,
-            task=task,
-            images=images,
-            steps=steps,
-            path=self.out,
-        )
-        return self._placed(self._started(run, earlier))
 
     def _started(self, run: Run, earlier: Sequence[Run]) -> Run:
         """With the classifier it goes on from: that of the same arm, size and seed."""
@@ -238,7 +262,7 @@ class Planner:
 
     def _spec(self, recipe: ClassifierRecipe, split: str) -> str:
         real = self.study.real
-        return f"{absolute(real.release)}:{real.config or recipe.resolution}:{split}"
+        return image_set(real.release, real.config or str(recipe.resolution), split)
 
     @cached_property
     def _labels(self) -> np.ndarray:
@@ -259,18 +283,7 @@ class Planner:
 
 def generated_spec(generated: GeneratedSet, size: int | str) -> str:
     """RELEASE[:CONFIG]"""
-    release = absolute(generated.release.replace("{size}", str(size)))
-    return release if generated.config is None else f"{release}:{generated.config}"
-
-
-def absolute(release: str) -> str:
-    """As workers that were started in another folder find it, too.
-
-    Below a folder with a colon in its name only the relative path can be told from what follows it.
-    """
-    path = release_path(release)
-    whole = str(path.absolute()) if isinstance(path, Path) else release
-    return whole if whole.count(":") == release.count(":") else release
+    return image_set(generated.release.replace("{size}", str(size)), generated.config)
 
 
 def _amounts(kind: str, real: int, times: float) -> tuple[int, tuple[float, ...]]:
@@ -286,10 +299,3 @@ def _amounts(kind: str, real: int, times: float) -> tuple[int, tuple[float, ...]
 
 def _steps(recipe: ClassifierRecipe, images: int) -> int:
     return max(1, round(recipe.epochs * images / recipe.batch))
-
-
-def _arm_name(kind: str, generated: GeneratedSet | None, times: float, budget: Budget) -> str:
-    if kind == "real":
-        return "real"
-    parts = [kind, *([generated.name] if generated else []), f"x{times:g}"]
-    return "-".join([*parts, *(["equal-steps"] if budget == "steps" else [])])

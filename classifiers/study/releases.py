@@ -1,17 +1,19 @@
 """The releases that a study trains on: which are missing, and making those that it knows how to."""
 
-import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
-from functools import partial
 
+from builder.builds.run import Outcome, RunSettings
 from builder.cluster.cluster import ClusterOptions
+from builder.making import Wanted, build_wanted, import_images
 from builder.planning.recipe import load_recipe
 from classifiers.study.study_file import GeneratedSet, Study, needed_per_class
+from release.classes.class_list import load_classes
+from release.commands.command import say
 from release.errors import UserError
-from release.files.storage import exists, release_path, split_release
+from release.files.storage import absolute_if_folder, exists, release_path, split_release
 from release.layout.manifest import read_manifest
+from release.real_sources.source import SourceName
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,9 @@ def make_releases(study: Study, missing: Sequence[Missing], options: ClusterOpti
     for one in missing:
         if one.source is None:
             raise UserError(f"study {study.name}: {one.as_line()}")
+    settings = RunSettings(options, say=say, mixing_offered=False)
     for one in missing:
-        with redirect_stdout(sys.stderr):
-            code = _make(one, study.real.views, options)
-        if code:
+        if _make(one, study.real.views, settings).quarantined:
             raise UserError(
                 f"study {study.name}: {one.release} lacks shards that kept failing, so an arm "
                 f"would train on fewer images than planned; see {one.release}/quarantine"
@@ -81,23 +82,19 @@ def make_releases(study: Study, missing: Sequence[Missing], options: ClusterOpti
         )
 
 
-def _make(one: Missing, views: Sequence[int], options: ClusterOptions) -> int:
-    """As `build-dataset` does on that cluster; its exit code."""
-    from builder.build_dataset import build_dataset
-
-    build = partial(
-        build_dataset,
-        out=one.release,
-        workers=options.workers,
-        scheduler=options.scheduler,
-        scheduler_file=options.scheduler_file,
-        tls_ca=options.tls_ca,
-        tls_cert=options.tls_cert,
-        tls_key=options.tls_key,
-    )
+def _make(one: Missing, views: Sequence[int], settings: RunSettings) -> Outcome:
+    """As `build-dataset` does, but for what it prints."""
+    source = one.source or ""
     if one.wanted is None:
-        return build(real=one.source, views=",".join(map(str, views)))
-    return build(recipe=one.source or "", per_class=one.wanted)
+        name = str(SourceName(absolute_if_folder(source)))
+        outcome, _ = import_images(
+            name, one.release, sorted(set(views)), None, settings, quiet=False
+        )
+        return outcome
+    recipe = load_recipe(source)
+    classes = load_classes(recipe.classes)
+    wanted = Wanted(recipe, recipe.chain(None), classes, classes, one.wanted)
+    return build_wanted(wanted, release_path(one.release), settings, quiet=False)
 
 
 def _generated(study: Study, generated: GeneratedSet, size: int | str) -> Missing:

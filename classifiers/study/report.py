@@ -4,18 +4,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from classifiers.study.findings import Arm, comparisons, findings, key_of, with_controls
+from classifiers.study.findings import Key, comparisons, findings, with_controls
 from classifiers.study.plan import Run
+from classifiers.study.report_model import Arm, StudyReport
 from classifiers.study.study_file import Study, as_record
-from classifiers.training.statistics import (
-    Outcomes,
-    accuracy,
+from classifiers.training.class_verdicts import (
     ambiguity_effect,
     class_rows,
     confusions,
+    name_ambiguity,
+)
+from classifiers.training.outcomes import (
+    Outcomes,
+    accuracy,
     difference,
     has_top5,
-    name_ambiguity,
     read_outcomes,
 )
 from release.files.storage import release_path
@@ -27,13 +30,8 @@ Row = dict[str, Any]
 
 def study_report(
     study: Study, runs: Sequence[Run], chosen: dict[int, tuple[str, ...]], folder: Path
-) -> Row:
-    """The document. runs: all finished, below the study's `folder`.
-
-    rows: one an arm, with its accuracy and its difference to the real arm of the same classifier,
-    size and seeds; findings: the paper's; comparisons: those it lacks; classes: of every arm
-    against the real one, and of real + generated against real images visited as often.
-    """
+) -> StudyReport:
+    """The document. runs: all finished, below the study's `folder`."""
     classes = read_manifest(release_path(study.real.release)).classes
     names = [(entry.wnid, entry.name) for entry in classes]
     arms = _by_arm(runs)
@@ -41,10 +39,11 @@ def study_report(
         key: read_outcomes({r.seed: r.predictions for r in own}) for key, own in arms.items()
     }
     rows = [
-        _row(own, outcomes[key], outcomes[*key[:3], "real"], len(names), folder)
+        _arm(own, outcomes[key], outcomes[*key[:3], "real"], len(names), folder)
         for key, own in arms.items()
     ]
-    return {
+    content = {
+        "kind": "study",
         "study": as_record(study),
         "chosen_settings": {study.models[i].recipe: list(c) for i, c in chosen.items()},
         "test": _test_facts(runs[0]),
@@ -54,10 +53,11 @@ def study_report(
         "classes": _class_reports(rows, outcomes, names, [entry.prompt for entry in classes]),
         "environment": environment(),
     }
+    return StudyReport.model_validate(content)
 
 
-def _by_arm(runs: Sequence[Run]) -> dict[Arm, list[Run]]:
-    arms: dict[Arm, list[Run]] = {}
+def _by_arm(runs: Sequence[Run]) -> dict[Key, list[Run]]:
+    arms: dict[Key, list[Run]] = {}
     for run in runs:
         arms.setdefault((run.model, run.resolution, run.size, run.arm), []).append(run)
     return arms
@@ -68,7 +68,7 @@ def _test_facts(run: Run) -> Row:
     return {"dataset": result.dataset, **result.reference}
 
 
-def _row(runs: Sequence[Run], own: Outcomes, real: Outcomes, classes: int, folder: Path) -> Row:
+def _arm(runs: Sequence[Run], own: Outcomes, real: Outcomes, classes: int, folder: Path) -> Arm:
     run, result = runs[0], read_result(runs[0].path)
     sources = result.subject["train"]
     row: Row = {
@@ -91,28 +91,29 @@ def _row(runs: Sequence[Run], own: Outcomes, real: Outcomes, classes: int, folde
         row["top5"] = accuracy(own, 5)
     if run.kind != "real":
         row["difference"] = difference(real, own)
-    return row
+    return Arm.model_validate(row)
 
 
 def _class_reports(
-    rows: Sequence[Row],
-    outcomes: Mapping[Arm, Outcomes],
+    rows: Sequence[Arm],
+    outcomes: Mapping[Key, Outcomes],
     names: Sequence[tuple[str, str]],
     prompts: Sequence[str],
 ) -> list[Row]:
     """Class by class: every arm against the real one, and against its control if it has one."""
     ambiguity = name_ambiguity(prompts)
-    pairs = [(row, {**row, "arm": "real"}) for row in rows if row["kind"] != "real"]
+    real = {row.group: row for row in rows if row.kind == "real"}
+    pairs = [(row, real[row.group]) for row in rows if row.kind != "real"]
     reports = []
     for row, against in [*pairs, *with_controls(rows)]:
-        baseline, own = outcomes[key_of(against)], outcomes[key_of(row)]
+        baseline, own = outcomes[against.key], outcomes[row.key]
         classes = class_rows(baseline, own, names)
         for entry in classes:
             entry["ambiguity"] = ambiguity[entry["label"]]
         reports.append(
             {
-                **{key: row[key] for key in ("model", "resolution", "size", "arm")},
-                "against": against["arm"],
+                **{key: getattr(row, key) for key in ("model", "resolution", "size", "arm")},
+                "against": against.arm,
                 "helped": sum(entry["verdict"] == "helped" for entry in classes),
                 "harmed": sum(entry["verdict"] == "harmed" for entry in classes),
                 "ambiguity_of_names": ambiguity_effect(classes),

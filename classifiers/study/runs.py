@@ -13,7 +13,7 @@ from release.results.result import read_result
 
 
 @dataclass(frozen=True)
-class Crew:
+class Trainers:
     """Who trains. threads: cores of each process, as the user gave them; processes: of a training
     on each of its nodes; state_seconds: between the states that an interrupted one goes on from."""
 
@@ -68,11 +68,12 @@ class Crew:
 def choose_settings(
     planner: Planner, tuning: Mapping[tuple[int, int], Sequence[Run]]
 ) -> dict[int, tuple[str, ...]]:
-    """By model, the candidate with the highest mean accuracy on the tuning split."""
-    chosen: dict[int, tuple[float, int]] = {}
+    """By model, the candidate with the highest mean accuracy on the tuning split, of equals the
+    first."""
+    means: dict[int, dict[int, float]] = {}
     for (model, candidate), runs in tuning.items():
         results = [read_result(run.path).values["top1"]["value"] for run in runs]
-        mean = sum(results) / len(results)
-        chosen[model] = max(chosen.get(model, (-1.0, 0)), (mean, -candidate))
+        means.setdefault(model, {})[candidate] = sum(results) / len(results)
     candidates = planner.study.tuning.candidates if planner.study.tuning else ()
-    return {model: candidates[-negative] for model, (_, negative) in chosen.items()}
+    best = {model: max(sorted(own), key=own.__getitem__) for model, own in means.items()}
+    return {model: candidates[candidate] for model, candidate in best.items()}

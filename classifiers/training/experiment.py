@@ -12,6 +12,8 @@ from classifiers.data.sources import Source, describe
 from classifiers.recipes.recipe import ClassifierRecipe
 from classifiers.training.checkpoint import save_classifier
 from classifiers.training.predictions import accuracy_values, predict
+from classifiers.training.result_values import ClassifierValues
+from release.commands.validation import validated
 from release.errors import UserError
 from release.files.commit import canonical_json, remove_temporaries_of, sha256_file, sha256_text
 from release.layout.image_sets import LabelledImages
@@ -199,7 +201,8 @@ def run_experiment(
         "predictions_sha256": predictions.write(out.with_suffix(".parquet")),
     }
     spent = _spent(processes.num_processes, steps * recipe.batch, seconds[0])
-    (result := experiment.result(seed, values, spent)).write(out)
+    checked = validated(ClassifierValues, values, str(out)).content()
+    (result := experiment.result(seed, checked, spent)).write(out)
     state.path.unlink(missing_ok=True)
     return result
 

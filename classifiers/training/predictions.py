@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from classifiers.data.encoded import EncodedImages
 from release.files.commit import sha256_bytes, write_atomically
 from release.layout.image_sets import LabelledImages
-from release.results.proportions import wilson
+from release.results.statistics import share
 
 if TYPE_CHECKING:
     from torch import nn
@@ -132,10 +132,3 @@ def accuracy_values(
             top1 = counted.pop("value")
             values["per_class"].append({"wnid": wnid, "name": name, "top1": top1, **counted})
     return values
-
-
-def share(correct: np.ndarray) -> dict[str, Any]:
-    """Share of True in bool[N], N, and its 95% interval (Wilson 1927)."""
-    value, n = float(correct.mean()), len(correct)
-    low, high = wilson(np.array([value]), np.array([n]))
-    return {"value": value, "n": n, "interval": [float(low[0]), float(high[0])]}

@@ -13,6 +13,8 @@ from classifiers.recipes.recipe import ClassifierRecipe
 from classifiers.training.experiment import Experiment, Measurement
 from release.errors import UserError
 from release.files.commit import canonical_json, sha256_text
+from release.files.storage import release_path
+from release.results.result import Result
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ class Task:
         test = open_source(self.test, size, None)
         check_sources(train, test)
         return tuple(train), test
+
+    def recipe_made(self, result: Result) -> bool:
+        """Whether the result is of this very recipe, whatever it was trained on."""
+        wanted = self.recipe.protocol()
+        return {name: result.protocol.get(name) for name in wanted} == wanted
 
     def identity(self) -> str:
         """Hash of all that decides the outcome with a seed, the releases' contents included."""
@@ -108,6 +115,21 @@ class Task:
         facts = {field.name: getattr(planned, field.name) for field in fields(planned)}
         facts |= {"train_images": counts, "test_images": len(testing)}
         return Experiment(**facts, training=training, testing=testing)
+
+
+def image_set(release: str, *parts: str | None) -> str:
+    """RELEASE[:CONFIG[:SPLIT]], as a task names its images: parts that are None are left out."""
+    return ":".join([_absolute(release), *(part for part in parts if part is not None)])
+
+
+def _absolute(release: str) -> str:
+    """As workers that were started in another folder find it, too.
+
+    Below a folder with a colon in its name only the relative path can be told from what follows it.
+    """
+    path = release_path(release)
+    whole = str(path.absolute()) if isinstance(path, Path) else release
+    return whole if whole.count(":") == release.count(":") else release
 
 
 def _content(source: Source) -> list[Any]:

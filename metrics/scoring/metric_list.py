@@ -7,7 +7,6 @@ read the names of its values from the entry.
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from classifiers.training.statistics import around, student_interval
 from metrics.features.extractors import Extractor
 from metrics.features.image_lists import ImageSet
 from metrics.features.mergeable import BUCKETS, Groups
@@ -41,6 +40,7 @@ from metrics.states.per_class import CLASS_IMAGES, ClassReference, ClassState, c
 from metrics.states.sample import SAMPLE_IMAGES, Sample
 from release.classes.class_list import ClassEntry
 from release.errors import unknown_name
+from release.results.statistics import interval_from_error, student_interval
 
 DEFAULT_METRICS = "fd,is"
 HELD_OUT_SPLITS = ("test", "validation", "tuning")
@@ -125,7 +125,9 @@ def inception_score_values(images: InceptionScoreState) -> Values:
             "n": estimate.n,
             "std": std,
             # of the mean of g groups; one group is the whole set
-            "interval": around(mean, std / (g - 1) ** 0.5, g) if g > 1 else whole["interval"],
+            "interval": interval_from_error(mean, std / (g - 1) ** 0.5, g)
+            if g > 1
+            else whole["interval"],
         }
     return values
 
@@ -137,7 +139,7 @@ def kid_values(images: Sample, reference: Sample) -> Values:
     value, interval = float(blocks.mean()), student_interval(blocks)
     if len(blocks) == 1:
         value, error = kid_with_error(images.features[:n], reference.features[:n])
-        interval = None if error is None else around(value, error, n)
+        interval = None if error is None else interval_from_error(value, error, n)
     return {"kid": {"value": value, "n": n, "interval": interval}}
 
 
@@ -159,7 +161,7 @@ def manifold_values(images: Sample, reference: Sample) -> Values:
         name: {
             "value": score.value,
             "n": images.n,
-            "interval": around(score.value, score.error, n) if n > 1 else None,
+            "interval": interval_from_error(score.value, score.error, n) if n > 1 else None,
         }
         for name, score in vars(scores).items()
     }

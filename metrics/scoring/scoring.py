@@ -24,10 +24,12 @@ from metrics.scoring.metric_list import (
     train_split,
 )
 from metrics.scoring.reference_files import ReferenceFile
+from metrics.scoring.result_values import ScoredValue
 from metrics.states.agreement import logit_columns
 from metrics.states.copies import Nearest, name_pairs, nearest_images
 from metrics.states.sample import SAMPLE_IMAGES, Sample
 from release.classes.class_list import same_classes
+from release.commands.validation import validated
 from release.errors import UserError
 from release.files.commit import canonical_json, sha256_text
 from release.layout.image_sets import images_sha256
@@ -75,14 +77,21 @@ class Scorer:
         values: Values = {}
         for name, metric in self.metrics.items():
             state = images[metric.family]
-            found = {
-                "nothing": lambda m=metric, s=state: m.values(s),
-                "references": lambda m=metric, s=state: self._against_all(m, s, others),
-                "train": lambda m=metric, s=state: self._against_train(m, s, subject, others),
-            }[metric.against]()
+            found = self._values(metric, state, subject, others)
             settings = {"metric": name, "settings": self._settings(metric)}
             values |= {key: settings | value for key, value in found.items()}
         return self._result(subject, needed, _with_class_names(values, subject))
+
+    def _values(
+        self, metric: Metric, state: Any, subject: ImageSet, references: Sequence[ImageSet]
+    ) -> Values:
+        match metric.against:
+            case "nothing":
+                return metric.values(state)
+            case "references":
+                return self._against_all(metric, state, references)
+            case "train":
+                return self._against_train(metric, state, subject, references)
 
     def _settings(self, metric: Metric) -> dict[str, Any]:
         return metric.settings | ({"sample": self.sample} if "sample" in metric.settings else {})
@@ -214,7 +223,7 @@ class Scorer:
             protocol={"features": asdict(self.extractor.protocol), "precision": "float32"},
             reference=self._reference(needed)
             | ({"files": {f.name: f.sha256 for f in self.files}} if self.files else {}),
-            values=values,
+            values=_checked(values, subject.label),
             environment=environment(),
         )
 
@@ -229,6 +238,14 @@ class Scorer:
             "content_sha256": sha256_text(canonical_json(images)),
             "n": {r.split: r.count(self.cache) for r in needed},
         }
+
+
+def _checked(values: Values, label: str) -> Values:
+    """As the model of a result has them; UserError for a number that is none."""
+    return {
+        name: validated(ScoredValue, value, f"{name} of {label}").content()
+        for name, value in values.items()
+    }
 
 
 def _with_class_names(values: Values, subject: ImageSet) -> Values:

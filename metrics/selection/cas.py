@@ -12,18 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from builder.builds.build import BuildPlan, plan_build
-from builder.builds.workshop import Workshop
+from builder.builds.build import BuildPlan
+from builder.builds.live_run import LiveRun
 from classifiers.on_cluster.processes import Team, Training
 from classifiers.on_cluster.trainings import perform_trainings
 from classifiers.recipes.recipe import ClassifierRecipe
-from classifiers.study.plan import absolute
-from classifiers.training.statistics import student_interval
-from classifiers.training.task import Task
+from classifiers.training.task import Task, image_set
 from metrics.selection.selection import SPLIT, Point, Progress, Selection
 from release.errors import UserError
 from release.layout.manifest import ShardRecord
 from release.results.result import Result, read_result
+from release.results.statistics import student_interval
 
 
 @dataclass(frozen=True)
@@ -63,15 +62,18 @@ class CasSettings:
         name = f"cas-{self.classifier.name}{size}-{self.per_class}-seed{seed}.json"
         return selection.out / "results" / point.name / name
 
+    def task(self, selection: Selection, point: Point) -> Task:
+        """What each of the point's classifiers is trained and tested on."""
+        release, side = str(selection.out / "cas" / point.name), str(self.stage)
+        return Task(
+            recipe=self.classifier,
+            train=(image_set(release, side, "train"),),
+            test=image_set(str(selection.real), side, SPLIT),
+        )
+
     def trainings(self, selection: Selection, point: Point) -> list[Training]:
         """Those of the point that have no result yet."""
-        release = absolute(str(selection.out / "cas" / point.name))
-        task = Task(
-            recipe=self.classifier,
-            train=(f"{release}:{self.stage}:train",),
-            test=f"{absolute(str(selection.real))}:{self.stage}:{SPLIT}",
-        )
-        done = self.read(selection, point)
+        task, done = self.task(selection, point), self.read(selection, point)
         return [
             Training(task, seed, self.path(selection, point, seed).absolute())
             for seed in self.seeds
@@ -86,8 +88,7 @@ class CasSettings:
             if not path.is_file():
                 continue
             found[seed] = read_result(path)
-            wanted = self.classifier.protocol()
-            if {k: found[seed].protocol.get(k) for k in wanted} != wanted:
+            if not self.task(selection, point).recipe_made(found[seed]):
                 raise UserError(
                     f"{path} is of another classifier recipe {self.classifier.name!r}: give "
                     "the recipe another name, or remove the file"
@@ -119,14 +120,12 @@ def cas_stage(selection: Selection, classifier: ClassifierRecipe, asked: int | N
 
 def plan_cas(selection: Selection, point: Point, cas: CasSettings) -> BuildPlan:
     """Of the release that the classifier of `point` learns from."""
-    chain = point.recipe.chain(cas.stage)
-    folder = selection.out / "cas" / point.name
-    return plan_build(point.recipe, chain, selection.classes, cas.per_class, folder)
+    return selection.plan_larger(point, cas.stage, cas.per_class)
 
 
 def build_cas_releases(
     selection: Selection,
-    shop: Workshop,
+    live: LiveRun,
     points: Sequence[Point],
     cas: CasSettings,
     on_done: Callable[[ShardRecord], None],
@@ -136,19 +135,19 @@ def build_cas_releases(
         return
     parent = selection.plan_parent(cas.per_class)
     if parent is not None:
-        shop.adopt(selection.out / "parent", parent)
-        shop.build([parent], on_done)
+        live.adopt(selection.out / "parent", parent)
+        live.build([parent], on_done)
     plans = [plan_cas(selection, point, cas) for point in points]
     for point, plan in zip(points, plans, strict=True):
-        shop.adopt(selection.folder(point), plan)
+        live.adopt(selection.folder(point), plan)
         if parent is not None:
-            shop.adopt(parent.release, plan)
-    shop.build(plans, on_done)
+            live.adopt(parent.release, plan)
+    live.build(plans, on_done)
 
 
 def train_on_points(
     selection: Selection,
-    shop: Workshop,
+    live: LiveRun,
     points: Sequence[Point],
     cas: CasSettings,
     team: Team,
@@ -158,7 +157,7 @@ def train_on_points(
     trainings = [training for point in points for training in cas.trainings(selection, point)]
     if trainings:
         with progress(len(trainings)) as advance:
-            perform_trainings(shop.cluster, trainings, team, lambda _: advance(1))
+            perform_trainings(live.cluster, trainings, team, lambda _: advance(1))
 
 
 def mean_accuracy(results: dict[int, Result]) -> dict[str, Any]:
@@ -187,13 +186,3 @@ def regret(cas: dict[str, dict[str, Any]], winner: str) -> dict[str, Any]:
         "points": len(cas),
         "seeds": len(paired),
     }
-
-
-def rank_correlation(distances: Sequence[float], accuracies: Sequence[float]) -> dict[str, Any]:
-    """Spearman's of FD and CAS, -1 where the screen orders the points as CAS does; n, p."""
-    if len(distances) < 3 or len(set(distances)) < 2 or len(set(accuracies)) < 2:
-        return {"spearman": None, "p": None, "n": len(distances)}
-    from scipy.stats import spearmanr  # slow to import
-
-    found = spearmanr(distances, accuracies)
-    return {"spearman": float(found.statistic), "p": float(found.pvalue), "n": len(distances)}

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from builder.builds.estimate import calibrate
-from builder.builds.workshop import Workshop
+from builder.builds.live_run import LiveRun
 from builder.planning.recipe import Recipe
 from builder.shards.shard import ShardJob
-from release.classes.class_list import load_classes
+from release.classes.class_list import ClassEntry
 from release.files.storage import absolute_if_folder
 
 
@@ -64,13 +64,15 @@ def missing_work(jobs: Sequence[ShardJob]) -> dict[int, Work]:
     return work
 
 
-def measure(shop: Workshop, recipe: Recipe, resolution: int) -> dict[int, Speed]:
+def measure(
+    live: LiveRun, recipe: Recipe, resolution: int, classes: Sequence[ClassEntry]
+) -> dict[int, Speed]:
     """Speed of the stages up to `resolution`: a batch of each, sampled on a worker."""
     chain = [
         stage.model_copy(update={"checkpoint": absolute_if_folder(stage.checkpoint)})
         for stage in recipe.chain(resolution)
     ]  # workers may run in another folder
-    costs = shop.call(calibrate, recipe, chain, load_classes(recipe.classes), _say_nothing)
+    costs = live.call(calibrate, recipe, chain, classes, _say_nothing)
     return {
         stage.resolution: Speed(
             (costs[stage.resolution].seconds or 0.0) / stage.sampler.network_evaluations,

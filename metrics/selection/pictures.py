@@ -7,54 +7,56 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metrics.selection.report_model import SelectionPoint, SelectionReport
 from metrics.selection.sweep import LABELS, Grid
+from release.results.values import Value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
 
-Rows = Sequence[dict[str, Any]]
+Rows = Sequence[SelectionPoint]
 
 WIDE = 5.0  # distances that differ by more than this factor go on a logarithmic scale
 
 
-def draw_sweep(document: dict[str, Any], grid: Grid, folder: Path) -> list[Path]:
+def draw_sweep(report: SelectionReport, grid: Grid, folder: Path) -> list[Path]:
     """curves.png and, for two axes or more, heat-map.png; with CAS also cas.png."""
     axes = grid.axes or ["guidance"]
     rest = axes[2:]
     panels = [
         dict(zip(rest, values, strict=True)) for values in product(*(grid.values[a] for a in rest))
     ]
-    rows: Rows = document["points"]
+    rows: Rows = report.points
     paths = [folder / "curves.png"]
-    _draw_curves(document, grid, axes, panels, paths[0])
+    _draw_curves(report, grid, axes, panels, paths[0])
     if len(axes) > 1:
         paths.append(folder / "heat-map.png")
-        _draw_heat_map(document, grid, axes, panels, paths[-1])
-    if sum(row["cas"] is not None for row in rows) > 1:
+        _draw_heat_map(report, grid, axes, panels, paths[-1])
+    if sum(row.cas is not None for row in rows) > 1:
         paths.append(folder / "cas.png")
-        draw_correlation(document, paths[-1])
+        draw_correlation(report, paths[-1])
     return paths
 
 
 def _draw_curves(
-    document: dict[str, Any],
+    report: SelectionReport,
     grid: Grid,
     axes: list[str],
     panels: list[dict[str, float]],
     path: Path,
 ) -> None:
-    figure, subplots = _panels(len(panels), document)
+    figure, subplots = _panels(len(panels), report)
     for subplot, panel in zip(subplots, panels, strict=True):
         lines = grid.values[axes[1]] if len(axes) > 1 else (None,)
         for value in lines:
             wanted = panel if value is None else {**panel, axes[1]: value}
             label = None if value is None else f"{LABELS[axes[1]]} = {value:g}"
-            rows = _matching(document["points"], wanted)
-            _error_bars(subplot, [row["settings"][axes[0]] for row in rows], rows, label)
-        subplot.set(xlabel=LABELS[axes[0]], ylabel=_distance_label(document), title=_title(panel))
+            rows = _matching(report.points, wanted)
+            _error_bars(subplot, [row.settings[axes[0]] for row in rows], rows, label)
+        subplot.set(xlabel=LABELS[axes[0]], ylabel=_distance_label(report), title=_title(panel))
         subplot.set_xticks(grid.values[axes[0]])
-        if _spread(document) > WIDE:
+        if _spread(report) > WIDE:
             subplot.set_yscale("log")
             _plain_ticks(subplot.yaxis)
     if len(axes) > 1:
@@ -71,7 +73,7 @@ def _draw_curves(
 
 
 def _draw_heat_map(
-    document: dict[str, Any],
+    report: SelectionReport,
     grid: Grid,
     axes: list[str],
     panels: list[dict[str, float]],
@@ -79,19 +81,19 @@ def _draw_heat_map(
 ) -> None:
     from matplotlib.colors import LogNorm, Normalize
 
-    figure, subplots = _panels(len(panels), document, bars=False)
+    figure, subplots = _panels(len(panels), report, bars=False)
     columns, lines = grid.values[axes[0]], grid.values[axes[1]]
     values = [
         [
             [
-                _matching(document["points"], {**panel, axes[0]: x, axes[1]: y})[0]["fd"]["value"]
+                _matching(report.points, {**panel, axes[0]: x, axes[1]: y})[0].fd.value
                 for x in columns
             ]
             for y in lines
         ]
         for panel in panels
     ]
-    wide = _spread(document) > WIDE
+    wide = _spread(report) > WIDE
     shade = (LogNorm if wide else Normalize)(float(np.min(values)), float(np.max(values)))
     for subplot, panel, table in zip(subplots, panels, values, strict=True):
         image = subplot.imshow(table, cmap="viridis_r", norm=shade, aspect="auto")
@@ -104,47 +106,44 @@ def _draw_heat_map(
         subplot.set_yticks(range(len(lines)), [f"{y:g}" for y in lines])
         subplot.set(xlabel=LABELS[axes[0]], ylabel=LABELS[axes[1]], title=_title(panel))
         subplot.spines[:].set_visible(False)
-    bar = figure.colorbar(image, ax=subplots, label=_distance_label(document))
+    bar = figure.colorbar(image, ax=subplots, label=_distance_label(report))
     if wide:
         _plain_ticks(bar.ax.yaxis)
     figure.savefig(path, dpi=130)
 
 
-def draw_correlation(document: dict[str, Any], path: Path) -> None:
+def draw_correlation(report: SelectionReport, path: Path) -> None:
     """Distance against CAS, one mark a point that has both."""
-    figure, (subplot,) = _panels(1, document)
-    rows = [row for row in document["points"] if row["cas"] is not None]
-    x, y = ([row[k]["value"] for row in rows] for k in ("fd", "cas"))
-    spread = _bars(rows, "cas")
+    figure, (subplot,) = _panels(1, report)
+    rows = [(row, row.cas) for row in report.points if row.cas is not None]
+    distances, accuracies = [row.fd for row, _ in rows], [cas for _, cas in rows]
+    spread = _bars(accuracies)
     subplot.errorbar(
-        x,
-        100 * np.array(y),
-        xerr=_bars(rows, "fd"),
+        [fd.value for fd in distances],
+        100 * np.array([cas.value for cas in accuracies]),
+        xerr=_bars(distances),
         yerr=None if spread is None else 100 * spread,
         fmt="o",
         ms=4,
         lw=0.8,
         capsize=2,
     )
-    for row in rows:
+    for row, cas in rows:
         subplot.annotate(
-            row["name"],
-            (row["fd"]["value"], 100 * row["cas"]["value"]),
+            row.name,
+            (row.fd.value, 100 * cas.value),
             fontsize=6,
             xytext=(3, 3),
             textcoords="offset points",
         )
-    found = document["correlation_fd_cas"]
-    rank = "" if found["spearman"] is None else f", Spearman {found['spearman']:.2f}"
-    protocol, cas = document["cas_protocol"], rows[0]["cas"]
+    protocol = report.cas_protocol or {}
+    subplot.set(xlabel=_distance_label(report), ylabel=f"CAS ({protocol['classifier']}), top-1, %")
+    trained = distances[0].n // report.per_class * protocol["per_class"]
+    tested = f"{accuracies[0].n:,} {report.split} images"
     seeds = len(protocol["seeds"])
-    trained = rows[0]["fd"]["n"] // document["per_class"] * protocol["per_class"]
-    subplot.set(
-        xlabel=_distance_label(document), ylabel=f"CAS ({protocol['classifier']}), top-1, %"
-    )
     subplot.set_title(
-        f"{len(rows)} points{rank}\n"
-        f"CAS: trained on {trained:,} images a point, {cas['n']:,} {document['split']} images\n"
+        f"{len(rows)} points{_rank(report)}\n"
+        f"CAS: trained on {trained:,} images a point, {tested}\n"
         + (
             f"CAS: mean of {seeds} classifier seeds, bars 95% interval over them"
             if seeds > 1
@@ -155,31 +154,38 @@ def draw_correlation(document: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def draw_checkpoints(document: dict[str, Any], path: Path) -> None:
+def _rank(report: SelectionReport) -> str:
+    found = report.correlation_fd_cas
+    if found is None or found.spearman is None:
+        return ""
+    return f", Spearman {found.spearman:.2f}"
+
+
+def draw_checkpoints(report: SelectionReport, path: Path) -> None:
     """Distance by training step, a line a run."""
-    figure, (subplot,) = _panels(1, document)
-    for run in dict.fromkeys(row["settings"]["run"] for row in document["points"]):
-        rows = [row for row in document["points"] if row["settings"]["run"] == run]
-        _error_bars(subplot, [row["settings"]["step"] for row in rows], rows, run)
-    best = next(row for row in document["points"] if row["name"] == document["chosen"])
-    subplot.plot(best["settings"]["step"], best["fd"]["value"], "k*", ms=11, label="chosen")
-    subplot.set(xlabel="training step", ylabel=_distance_label(document))
+    figure, (subplot,) = _panels(1, report)
+    for run in dict.fromkeys(row.settings["run"] for row in report.points):
+        rows = [row for row in report.points if row.settings["run"] == run]
+        _error_bars(subplot, [row.settings["step"] for row in rows], rows, run)
+    best = report.best
+    subplot.plot(best.settings["step"], best.fd.value, "k*", ms=11, label="chosen")
+    subplot.set(xlabel="training step", ylabel=_distance_label(report))
     subplot.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=130)
 
 
-def _panels(count: int, document: dict[str, Any], *, bars: bool = True) -> tuple[Any, list["Axes"]]:
+def _panels(count: int, report: SelectionReport, *, bars: bool = True) -> tuple[Any, list["Axes"]]:
     from matplotlib.figure import Figure
 
     figure = Figure(
         figsize=(4.6 * min(count, 3) + 1, 3.6 * -(-count // 3) + 0.6), layout="constrained"
     )
-    first = document["points"][0]["fd"]
+    first = report.points[0].fd
     explained = "\nbars: 95% interval over the images of the point" if bars else ""
     figure.suptitle(
-        f"{document['recipe']}, stage {document['stage']} px\n"
-        f"distance: n = {first['n']:,} images a point, {first['reference_n']:,} "
-        f"{document['split']} images{explained if first['interval'] else ''}",
+        f"{report.recipe}, stage {report.stage} px\n"
+        f"distance: n = {first.n:,} images a point, {first.reference_n:,} "
+        f"{report.split} images{explained if first.interval else ''}",
         fontsize=9,
     )
     grid = figure.subplots(-(-count // 3), min(count, 3), squeeze=False, sharey=True)
@@ -192,22 +198,24 @@ def _panels(count: int, document: dict[str, Any], *, bars: bool = True) -> tuple
 
 
 def _error_bars(subplot: "Axes", x: Sequence[float], rows: Rows, label: str | None) -> None:
-    y = [row["fd"]["value"] for row in rows]
-    subplot.errorbar(x, y, yerr=_bars(rows, "fd"), marker="o", ms=3, lw=1.2, capsize=2, label=label)
+    y = [row.fd.value for row in rows]
+    subplot.errorbar(
+        x, y, yerr=_bars([row.fd for row in rows]), marker="o", ms=3, lw=1.2, capsize=2, label=label
+    )
 
 
-def _bars(rows: Rows, key: str) -> np.ndarray | None:
+def _bars(found: Sequence[Value]) -> np.ndarray | None:
     """float64[2,N]: below and above the value; None where a value has no interval."""
-    if any(row[key]["interval"] is None for row in rows):
+    intervals = [one.interval for one in found if one.interval is not None]
+    if len(intervals) < len(found):
         return None
-    ends = np.array([row[key]["interval"] for row in rows])
-    values = np.array([row[key]["value"] for row in rows])
-    return np.asarray(np.abs(ends - values[:, None]).T)
+    values = np.array([one.value for one in found])
+    return np.asarray(np.abs(np.array(intervals) - values[:, None]).T)
 
 
-def _spread(document: dict[str, Any]) -> float:
+def _spread(report: SelectionReport) -> float:
     """The greatest distance over the least; 1 where one is not positive."""
-    values = [row["fd"]["value"] for row in document["points"]]
+    values = [row.fd.value for row in report.points]
     return float(max(values) / min(values)) if min(values) > 0 else 1.0
 
 
@@ -224,13 +232,13 @@ def _short(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _matching(rows: Rows, wanted: dict[str, float]) -> list[dict[str, Any]]:
-    return [row for row in rows if all(row["settings"][k] == v for k, v in wanted.items())]
+def _matching(rows: Rows, wanted: dict[str, float]) -> list[SelectionPoint]:
+    return [row for row in rows if all(row.settings[k] == v for k, v in wanted.items())]
 
 
 def _title(panel: dict[str, float]) -> str:
     return ", ".join(f"{LABELS[axis]} = {value:g}" for axis, value in panel.items())
 
 
-def _distance_label(document: dict[str, Any]) -> str:
-    return f"Fréchet distance ({document['extractor']})"
+def _distance_label(report: SelectionReport) -> str:
+    return f"Fréchet distance ({report.extractor})"

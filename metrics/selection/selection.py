@@ -14,18 +14,19 @@ OUT/results/NAME/fd.json  its distance; a point that has it is not built again
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from builder.builds.build import BuildPlan, plan_build
-from builder.builds.workshop import Workshop
+from builder.builds.live_run import LiveRun
 from builder.planning.recipe import Recipe, StageRecipe
 from builder.standing.state import STATE_FILE
 from generation.families import generator_source
 from metrics.features.extraction import extract_on, plan_extraction
 from metrics.features.image_lists import ImageSet, open_image_set
+from metrics.selection.report_model import Kind
 from release.classes.class_list import ClassEntry, load_classes
 from release.errors import UserError
 from release.files.commit import write_atomically
@@ -67,6 +68,8 @@ class Selection:
     per_class: int
     extractor: str
     out: Path
+    _plans: dict[Path, BuildPlan] = field(default_factory=dict, repr=False, compare=False)
+    _references: dict[int, ImageSet] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def classes(self) -> tuple[ClassEntry, ...]:
@@ -79,10 +82,13 @@ class Selection:
 
     def reference(self, resolution: int) -> ImageSet:
         """The tuning images at one resolution; UserError if there are none."""
-        manifest = read_manifest(self.real)
-        if manifest.kind != "real":
-            raise UserError(f"--real {self.real} is a synthetic release; see build-dataset --real")
-        return open_image_set(self.real, str(resolution), SPLIT)
+        if resolution not in self._references:
+            if read_manifest(self.real).kind != "real":
+                raise UserError(
+                    f"--real {self.real} is a synthetic release; see build-dataset --real"
+                )
+            self._references[resolution] = open_image_set(self.real, str(resolution), SPLIT)
+        return self._references[resolution]
 
     def folder(self, point: Point) -> Path:
         """Of the point's release."""
@@ -94,16 +100,28 @@ class Selection:
 
     def plan(self, point: Point) -> BuildPlan:
         """Of the point's small release, up to the stage in question."""
-        chain = point.recipe.chain(self.resolution)
-        return plan_build(point.recipe, chain, self.classes, self.per_class, self.folder(point))
+        return self._planned(point.recipe, self.resolution, self.per_class, self.folder(point))
+
+    def plan_larger(self, point: Point, resolution: int, per_class: int) -> BuildPlan:
+        """Of the release of `point` that a classifier learns from, up to `resolution`."""
+        folder = self.out / "cas" / point.name
+        return self._planned(point.recipe, resolution, per_class, folder)
 
     def plan_parent(self, per_class: int) -> BuildPlan | None:
         """Of the release that the points share, None for a first stage."""
         if not self.parents:
             return None
         suffix = "" if per_class == self.per_class else f"-{per_class}"
-        folder = self.out / f"parent{suffix}"
-        return plan_build(self.recipe.lossless(), self.parents, self.classes, per_class, folder)
+        folder, last = self.out / f"parent{suffix}", self.parents[-1].resolution
+        return self._planned(self.recipe.lossless(), last, per_class, folder)
+
+    def _planned(self, recipe: Recipe, last: int, per_class: int, folder: Path) -> BuildPlan:
+        """Once a folder: a plan does not follow what is made meanwhile."""
+        if folder not in self._plans:
+            chain, classes = recipe.chain(last), self.classes
+            plan = plan_build(recipe, chain, classes, per_class, folder, classes)
+            self._plans[folder] = plan
+        return self._plans[folder]
 
     def stage(self, point: Point) -> dict[str, str]:
         """What decides the point's pixels: fingerprint, and hash of its weights."""
@@ -123,10 +141,10 @@ class Selection:
                     f"{path} is of other weights or settings of that name; name another --out"
                 )
 
-    def claim(self, kind: str, *, write: bool) -> None:
+    def claim(self, kind: Kind, *, write: bool) -> None:
         """Write down, if asked to, what is selected here; UserError if OUT holds another."""
         record = {
-            "kind": f"{kind}-selection",
+            "kind": kind,
             "recipe": self.recipe.model_dump(mode="json", by_alias=True),
             "resolution": self.resolution,
             "per_class": self.per_class,
@@ -176,25 +194,25 @@ def require_tuning_unseen(stages: Sequence[StageRecipe]) -> None:
 
 def build_points(
     selection: Selection,
-    shop: Workshop,
+    live: LiveRun,
     points: Sequence[Point],
     on_done: Callable[[ShardRecord], None],
 ) -> None:
     """Make the releases of `points`: the parent they share first, then all shards as one list."""
     parent = selection.plan_parent(selection.per_class)
     if parent is not None and points:
-        shop.build([parent], on_done)
+        live.build([parent], on_done)
     plans = [selection.plan(point) for point in points]
     for plan in plans:
         if parent is not None:
-            shop.adopt(parent.release, plan)
-    shop.build(plans, on_done)
+            live.adopt(parent.release, plan)
+    live.build(plans, on_done)
 
 
 def score_points(
     selection: Selection,
     points: Sequence[Point],
-    shop: Workshop,
+    live: LiveRun,
     cache: Path,
     device: str,
     progress: Progress,
@@ -223,7 +241,7 @@ def score_points(
             cache,
         )
         with progress(sum(task.images for task in tasks)) as advance:
-            extract_on(shop.cluster, tasks, lambda task: advance(task.images))
+            extract_on(live.cluster, tasks, lambda task: advance(task.images))
         scorer = Scorer(extractor, {"fd": METRICS["fd"]}, cache)
         for point, subject in subjects.items():
             result = scorer.score(subject, [reference])

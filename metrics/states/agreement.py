@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from classifiers.training.predictions import TOP, share
+from classifiers.training.predictions import TOP
+from release.results.statistics import share
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from classifiers.training.predictions import share
-from classifiers.training.statistics import student_interval
 from metrics.features.image_lists import ImageSet, read_image_list
 from metrics.features.mergeable import sampling_keys
 from metrics.features.release_features import FeatureBlock
 from metrics.states.sample import Sample
+from release.results.statistics import share, student_interval
 
 PAIRS = 16  # closest pairs that a result names
 QUANTILE = 0.01  # of held-out real images' distances, up to which an image counts as a copy

@@ -9,8 +9,8 @@ from typing import TypeVar
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from classifiers.training.statistics import around
 from metrics.features.mergeable import BUCKETS, Groups, State
+from release.results.statistics import interval_from_error
 
 S = TypeVar("S", bound=State)
 MINIMUM = 2 * BUCKETS  # with fewer, leaving out a bucket leaves too little
@@ -54,7 +54,7 @@ def jackknife(buckets: Groups[S], value_of: Callable[[S], float]) -> Estimate:
     extrapolated = g * value - float(((1 - 1 / h) * others).sum())
     pseudo = h * value - (h - 1) * others
     error = float(((pseudo - extrapolated) ** 2 / (h - 1)).mean()) ** 0.5
-    low, high = around(value, error, g)
+    low, high = interval_from_error(value, error, g)
     return Estimate(value, total.n, (low, high), extrapolated, error, g)
 
 
@@ -70,7 +70,7 @@ def extrapolate_both(images: Estimate, reference: Estimate) -> Estimate:
         raise ValueError("too few images to extrapolate from")
     value = images.extrapolated + reference.extrapolated - images.value
     error, groups = np.hypot(images.error, reference.error), min(images.groups, reference.groups)
-    low, high = around(value, float(error), groups)
+    low, high = interval_from_error(value, float(error), groups)
     return Estimate(value, images.n, (low, high), value, float(error), groups)
 
 

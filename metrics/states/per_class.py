@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from classifiers.training.statistics import around, student_interval
 from metrics.features.mergeable import Groups
 from metrics.states.frechet import IMAGES_PER_DIMENSION, GaussianReference, Moments, bucket_moments
 from metrics.states.intervals import jackknife
 from metrics.states.kernel_distance import kid_with_error
 from metrics.states.sample import Sample
+from release.results.statistics import interval_from_error, student_interval
 
 Row = dict[str, Any]
 CLASS_IMAGES = 200  # of each class, for KID: 1.6 GB for 1,000 classes in 2,048 dimensions
@@ -123,7 +123,8 @@ def _class_row(label: int, sample: Sample, images: ClassState, reference: ClassR
     real = reference.features[reference.labels == label]
     value, error = kid_with_error(sample.features, real)
     sizes = {"n": int(images.per_class[label]), "reference_n": int(reference.per_class[label])}
-    interval = None if error is None else around(value, error, min(sample.n, len(real)))
+    n = min(sample.n, len(real))
+    interval = None if error is None else interval_from_error(value, error, n)
     row = {"label": label, **sizes, "value": value, "interval": interval}
     target, moments = reference.gaussian(label), images.moments.by_key.get(label)
     if target is None or moments is None:

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from builder.builds.build import BuildPlan, plan_build
-from builder.builds.workshop import workshop
+from builder.builds.live_run import live_run
+from builder.builds.run import RunSettings
 from builder.cluster.cluster import ClusterOptions
 from builder.planning.plan import image_seed
 from builder.planning.recipe import Recipe, load_recipe
 from builder.release.verify import verify_release
-from builder.standing.state import STATE_FILE
 from generation.families import MODULES, generator_source
 from generation.families.pixel_unet.checkpoint import save_checkpoint
 from generation.generator import ImageBatch
@@ -121,10 +121,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, class_list: Path) -> Iterat
                 )
             (folder / f"{name}.toml").write_text(text)
             plans.append(planned(folder, name, "two")[1])
-        (folder / "two").mkdir()
-        (folder / "two" / STATE_FILE).write_text("{}")  # what workers know the place by
-        with workshop(folder / "two", ClusterOptions(2), most=2) as shop:
-            shop.build(plans, lambda _: None)
+        with live_run(RunSettings(ClusterOptions(2)), most=2) as live:
+            live.build(plans, lambda _: None)
         yield folder
 
 

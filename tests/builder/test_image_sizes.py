@@ -9,6 +9,7 @@ import torch
 from builder.builds.build import build_release, plan_build
 from builder.builds.run import RunSettings
 from builder.dry_run import print_plan
+from builder.making import Wanted
 from builder.planning.recipe import Recipe
 from builder.release.reproduce import Release
 from builder.shards.shard import load_generator
@@ -141,7 +142,8 @@ def recipe_of(stages: list[Stage], class_list: Path) -> Recipe:
 
 
 def dry_run(recipe: Recipe, release: Path) -> None:
-    print_plan(recipe, recipe.stages, load_classes(recipe.classes), 1, release, as_json=True)
+    classes = load_classes(recipe.classes)
+    print_plan(Wanted(recipe, recipe.stages, classes, classes, 1), release, as_json=True)
 
 
 def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,9 +20,9 @@ from cards.measured.class_changes import (
 )
 from cards.measured.result_folder import read_folder
 from cards.pages.facet import ClassView
-from classifiers.training.predictions import share
-from classifiers.training.statistics import class_rows, read_outcomes
-from release.results.proportions import newcombe, wilson
+from classifiers.training.class_verdicts import class_rows
+from classifiers.training.outcomes import read_outcomes
+from release.results.statistics import newcombe, share, wilson
 from tests.cards.made_up_results import a_classifier_result, a_source, write_all, write_run
 
 ROOT = Path(__file__).parents[2]

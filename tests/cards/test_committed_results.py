@@ -1,6 +1,7 @@
 """The figures committed under results/ are what their predictions and result files say."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from builder.planning.recipe import load_recipe
+from cards.measured.report_schema import FinetuningReport, report_model
+from classifiers.study.report_model import StudyReport
+from classifiers.training.result_values import ClassifierValues
+from metrics.scoring.result_values import ScoredValue
+from metrics.selection.report_model import SelectionReport
 from release.results.result import read_result
 
 FASHION = Path(__file__).parents[2] / "results" / "fashion-mnist"
@@ -77,3 +83,53 @@ def test_finetuning_says_what_its_releases_reached() -> None:
     gain = report["differences"]["fine-tuned less stand-in"]["cas_top1"]
     pairs = [report["arms"][arm]["cas_top1"]["by_seed"] for arm in ("fine-tuned", "stand-in")]
     assert gain["by_seed"] == pytest.approx(np.subtract(*pairs))
+
+
+REPORTS = [
+    path
+    for name in ("report.json", "result.json", "finetuning.json")
+    for path in sorted(FASHION.rglob(name))
+]
+
+
+@pytest.mark.parametrize("path", REPORTS, ids=lambda path: path.parent.name)
+def test_reports_are_what_would_be_written_and_their_kind_is_known(path: Path) -> None:
+    """Also of those that were written before they said it: the rest of them stays as it was."""
+    content = json.loads(path.read_text())
+    model = report_model(content)
+    assert model is not None
+    kind = content.get("kind") or {StudyReport: "study", FinetuningReport: "finetuning"}[model]
+    with_kind = {"kind": kind, **content}
+    assert report_model(with_kind) is model
+    report = model.model_validate(with_kind)
+    assert report.kind == kind
+    if model is not FinetuningReport:  # which holds more than the page shows: a benchmark writes it
+        written = {k: v for k, v in report.content().items() if k in content}
+        assert report.content().keys() == with_kind.keys()
+        text = json.dumps(written, indent=1, sort_keys=model is SelectionReport)
+        assert text + "\n" == path.read_text()
+
+
+def test_values_of_results_are_what_would_be_written() -> None:
+    """By the models beside train-classifier and score-release, which the leaderboard reads by."""
+    kinds: Counter[str] = Counter()
+    for path in FASHION.rglob("*.json"):
+        result = json.loads(path.read_text())
+        if "protocol_sha256" not in result or result.get("kind") not in ("classifier", "scores"):
+            continue
+        kinds[result["kind"]] += 1
+        values = result["values"]
+        if result["kind"] == "classifier":
+            written = ClassifierValues.model_validate(values).content()
+        else:
+            written = {n: ScoredValue.model_validate(v).content() for n, v in values.items()}
+        assert json.dumps(written, sort_keys=True) == json.dumps(values, sort_keys=True), path
+    assert kinds["classifier"] > 300
+    assert kinds["scores"] > 10
+
+
+def test_other_documents_are_no_reports() -> None:
+    state = {"kind": "sampler-selection", "per_class": 1}  # build.json of a selection
+    for content in (state, {"kind": "scores"}, {"study": {}, "rows": []}, [], None, "text"):
+        assert report_model(content) is None
+    assert report_model({"kind": "other", "study": {}, "rows": [], "findings": []}) is None

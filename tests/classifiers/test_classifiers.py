@@ -29,10 +29,11 @@ from classifiers.train_classifier import train_classifier
 from classifiers.training.checkpoint import load_classifier
 from classifiers.training.loop import learning_rate_at, total_steps, train
 from classifiers.training.objective import seed_torch
-from classifiers.training.predictions import Predictions, accuracy_values, predict, share
+from classifiers.training.predictions import Predictions, accuracy_values, predict
 from generation.networks.timm_classifier import build_model, to_channels
 from release.errors import UserError
 from release.results.result import read_result
+from release.results.statistics import share
 from tests.shapes import (
     CLASSES,
     NAMES,

@@ -10,6 +10,7 @@ import pytest
 
 from builder.builds.planned import planned_release
 from builder.dry_run import print_plan
+from builder.making import Wanted
 from builder.planning.plan import MOST_SHARDS, BuildRequest, plan_blocks
 from builder.planning.recipe import ShardRecipe, load_recipe
 from cards.drawing.sample_grid import read_groups
@@ -57,9 +58,10 @@ def test_a_dry_run_of_too_many_images_calibrates_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("builder.dry_run.calibrate", lambda *_: pytest.fail("calibrates"))
-    recipe = load_recipe("fashion-mnist")
+    recipe, classes = load_recipe("fashion-mnist"), load_classes("fashion-mnist")
+    wanted = Wanted(recipe, recipe.chain(None), classes, classes, 10**9)
     with pytest.raises(UserError, match=TOO_MANY):
-        print_plan(recipe, recipe.chain(None), load_classes("fashion-mnist"), 10**9, tmp_path, True)
+        print_plan(wanted, tmp_path, True)
 
 
 @pytest.mark.parametrize("earlier", [0, 1, 24, 25, 26, 50])

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 import classifiers.data.encoded
-from builder.builds.build import finish_release
+from builder.builds.finish import finish_release
 from classifiers.data.encoded import index_images, join_encoded
 from metrics.features.image_lists import open_image_set, read_image_list
 from release.errors import UserError

@@ -13,7 +13,7 @@ from builder.build_dataset import build_dataset
 from builder.cluster import cluster
 from builder.cluster.cluster import ClusterOptions
 from classifiers.study import runs as study_runs
-from classifiers.study.runs import Crew
+from classifiers.study.runs import Trainers
 from release.errors import UserError
 from tests.conftest import ROOT, run
 
@@ -88,14 +88,14 @@ def test_each_process_sees_one_gpu(
 def test_a_training_of_several_processes_has_a_gpu_for_each(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(cluster, "visible_gpus", lambda: ["0", "1", "2", "3", "4"])
     monkeypatch.setattr(study_runs, "visible_gpus", lambda: ["0", "1", "2", "3", "4"])
-    crew = Crew(ClusterOptions(), processes=2)
-    assert (crew.workers, crew.cluster.gpus, crew.cluster.with_children) == (2, 2, True)
-    found = cluster.worker_environments(crew.workers, 9, crew.cluster.gpus)
+    trainers = Trainers(ClusterOptions(), processes=2)
+    assert (trainers.workers, trainers.cluster.gpus, trainers.cluster.with_children) == (2, 2, True)
+    found = cluster.worker_environments(trainers.workers, 9, trainers.cluster.gpus)
     assert [environment["CUDA_VISIBLE_DEVICES"] for environment in found] == ["0,1", "2,3"]
     with pytest.raises(UserError, match="--processes 6: this machine has 5 GPUs, and each"):
-        Crew(ClusterOptions(), processes=6)
+        Trainers(ClusterOptions(), processes=6)
     with pytest.raises(UserError, match="--nodes 2: this machine is one"):
-        Crew(ClusterOptions(), nodes=2)
+        Trainers(ClusterOptions(), nodes=2)
 
 
 def test_slurm_asks_for_the_gpus_of_a_training():

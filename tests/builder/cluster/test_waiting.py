@@ -113,8 +113,9 @@ def test_a_running_cluster_without_workers_ends_what_waits(
             wait_until(lambda: cluster.threads() == 0)
             with pytest.raises(UserError, match=left):
                 list(completed(cluster, [sleeping]))
+            terms = Terms("run", None, "")
             with interruptible() as events, pytest.raises(UserError, match=left):
-                list(run_jobs(cluster, [_Asleep()], Terms("run", None, ""), events))  # type: ignore[list-item]
+                list(run_jobs(cluster, [_Asleep()], lambda _: terms, events))  # type: ignore[list-item]
     finally:
         dask_cluster.close()
     assert len([line for line in said if "waiting at most 1 s for one" in line]) == 2

@@ -6,11 +6,9 @@ from typing import Any
 
 import pytest
 
-from builder.builds.run import Outcome, RunSettings
-from builder.cluster.worker import Job
+from builder.builds.run import Outcome, ReleaseJobs, RunSettings
 from builder.imports import release as real
-from builder.standing.state import RealState, write_state
-from release.files.storage import ReleasePath
+from builder.standing.state import write_state
 from release.layout.environment import own_environment
 from release.layout.manifest import Manifest, ShardRecord
 from release.layout.markers import committed_records
@@ -22,7 +20,7 @@ class SerialImport:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.made: list[str] = []
-        patch.setattr(real, "run_missing", self._run)
+        patch.setattr(real, "run_builds", self._run)
 
     def __call__(
         self, source: Path | str, release: Path, views: Sequence[int] = (8,), **settings: Any
@@ -38,19 +36,20 @@ class SerialImport:
 
     def _run(
         self,
-        release: ReleasePath,
-        state: RealState,
-        jobs: Sequence[Job],
+        releases: Sequence[ReleaseJobs],
         settings: RunSettings,  # noqa: ARG002
         on_done: Callable[[ShardRecord], None],
-    ) -> Outcome:
-        write_state(release, state)
-        done = committed_records(release, jobs)
-        for job in jobs:
+    ) -> list[Outcome]:
+        (asked,) = releases
+        assert asked.state is not None
+        write_state(asked.release, asked.state)
+        done = committed_records(asked.release, asked.jobs)
+        for job in asked.jobs:
             record = done.get(job.path) or job.committed()
             if record is None:
                 record = job.run()
                 self.made.append(job.path)
             done[job.path] = record
             on_done(record)
-        return Outcome(tuple(done[job.path] for job in jobs), (), (), (own_environment(),))
+        records = tuple(done[job.path] for job in asked.jobs)
+        return [Outcome(records, (), (), (own_environment(),))]

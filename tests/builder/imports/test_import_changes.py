@@ -425,7 +425,7 @@ def test_a_damaged_original_is_repaired_from_its_source(
 ):
     out = tmp_path / "out"
     manifest = importing(photos, out)
-    monkeypatch.setattr(repair, "run_missing", real.run_missing)
+    monkeypatch.setattr(repair, "run_builds", real.run_builds)
     path = next(shard.path for shard in manifest.shards if shard.config == "original")
     (out / path).write_bytes(b"harm")
     report = verify_release(out, manifest, 1, lambda _: None)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.builds.build import finish_release
 from builder.builds.estimate import measured_cost
+from builder.builds.finish import finish_release
 from builder.release.verify import verify_release
 from builder.standing.lease import claimed
 from cards.render_card import write_card

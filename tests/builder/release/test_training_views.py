@@ -24,6 +24,7 @@ from builder.release.publish import quick_problems
 from builder.release.verify import verify_release
 from builder.release.view_checks import SAMPLED
 from builder.release.view_command import view
+from builder.shards import view_shard
 from cards.card.body import card_body
 from cards.card.croissant import croissant_document
 from cards.drawing.sample_grid import read_groups
@@ -198,7 +199,8 @@ def test_another_codec_makes_all_of_it_again(
     make(release)
     first = files(release)
     here.made.clear()
-    monkeypatch.setattr(training_views, "jpeg_codec", lambda: "Pillow 99, libjpeg-turbo 9")
+    for module in (training_views, view_shard):
+        monkeypatch.setattr(module, "jpeg_codec", lambda: "Pillow 99, libjpeg-turbo 9")
     make(release)
     assert sorted(here.made) == sorted(files(release))
     assert not set(first) & set(files(release))
@@ -216,7 +218,8 @@ def test_killed_at_any_write_it_loads_and_goes_on(
     """While another codec makes all of it again, so that files come, are listed and go."""
     make(release)
     whole = Path(shutil.copytree(release, tmp_path / "whole" / "release"))
-    monkeypatch.setattr(training_views, "jpeg_codec", lambda: "Pillow 99, libjpeg-turbo 9")
+    for module in (training_views, view_shard):
+        monkeypatch.setattr(module, "jpeg_codec", lambda: "Pillow 99, libjpeg-turbo 9")
     make(whole)
     number = 1
     while killed_at(number, point, lambda: make(release)):
@@ -234,8 +237,9 @@ def test_a_worker_with_another_codec_is_one_line(
 ) -> None:
     manifest = read_manifest(release)
     asked = training_views.new_view(manifest, 16, 95, "4:4:4", None, None)
-    job = training_views.plan_view(release, manifest, asked)[0]
-    monkeypatch.setattr(training_views, "jpeg_codec", lambda: "Pillow 99, libjpeg-turbo 9")
+    job = view_shard.plan_view(release, manifest, asked)[0]
+    for module in (training_views, view_shard):
+        monkeypatch.setattr(module, "jpeg_codec", lambda: "Pillow 99, libjpeg-turbo 9")
     with pytest.raises(UserError, match=r"worker has Pillow 99, .* this view is made by Pillow 1"):
         job.run()
 

@@ -13,12 +13,13 @@ from cards.board.published import read_published
 from cards.board.selection import selection_views
 from cards.board.studies import gain_views, published_classifier
 from cards.drawing.charts import CONTROL
-from cards.measured.report_schema import SelectionReport, StudyReport
 from cards.measured.result_folder import read_folder
 from cards.pages.data_files import render_classes_csv
 from cards.pages.facet import Facet
 from cards.pages.page import render_html
 from classifiers.recipes.recipe import recipe_names
+from classifiers.study.report_model import StudyReport
+from metrics.selection.report_model import SelectionReport
 from release.errors import UserError
 from release.layout.manifest import Manifest, ShardRecord
 from release.results.result import Result

@@ -6,9 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.stats import binomtest, t, ttest_rel
 
+from builder.builds.run import Outcome, RunSettings
 from builder.cluster.cluster import ClusterOptions
+from builder.cluster.worker import Failure
+from builder.making import Wanted
 from cards.measured.result_folder import read_folder
 from classifiers.recipes.recipe import load_recipe
 from classifiers.run_study import run_study
@@ -16,19 +20,16 @@ from classifiers.study.cost import multiply_adds, study_costs
 from classifiers.study.findings import comparisons, findings
 from classifiers.study.plan import Planner
 from classifiers.study.releases import make_releases, missing_releases
-from classifiers.study.study_file import BUILTIN, Arm, load_study, needed_per_class
-from classifiers.training.statistics import (
-    Outcomes,
-    accuracy,
-    class_rows,
-    confusions,
-    difference,
-    name_ambiguity,
-    paired_p,
-)
+from classifiers.study.report_model import Arm
+from classifiers.study.study_file import BUILTIN, load_study, needed_per_class
+from classifiers.study.study_file import Arm as AskedArm
+from classifiers.training.class_verdicts import class_rows, confusions, name_ambiguity
+from classifiers.training.outcomes import Outcomes, accuracy, difference
 from release.commands.toml_recipes import recipe_names_in
 from release.errors import UserError
-from release.results.proportions import wilson
+from release.layout.manifest import read_manifest
+from release.results.statistics import paired_p, wilson
+from tests.in_process import InProcess
 from tests.shapes import changed, make_images, recipe_toml, write_release
 
 NAMES = [("w0", "zero"), ("w1", "one"), ("w2", "two")]
@@ -142,42 +143,45 @@ def test_ambiguous_names_are_near_each_other() -> None:
     assert found[0]["similarity"] > found[2]["similarity"]
 
 
-def row(kind: str, times: float, value: float, interval: list[float]) -> dict[str, object]:
+def arm(kind: str, times: float, value: float, interval: list[float], **other: object) -> Arm:
     where = {"model": "m", "resolution": 32, "size": "50", "generated": "g", "budget": "epochs"}
     change = {"value": value, "over_seeds": interval, "over_images": interval}
-    return {**where, "arm": kind, "kind": kind, "times": times, "difference": change}
+    sizes = {"regimes": [], "images": 1, "steps": 1, "seeds": [0]}
+    reached = {"top1": {"mean": 0.5, "std": None, "n": 300}, "difference": change}
+    own = {"arm": kind, "kind": kind, "times": times}
+    return Arm.model_validate({**where, **sizes, **reached, **own, **other})
 
 
 def test_findings_are_answered_by_their_intervals() -> None:
     rows = [
-        row("generated", 1, -0.1, [-0.12, -0.08]),
-        row("generated", 1, 0.1, [0.08, 0.12]),
-        row("real+generated", 1, 0.01, [-0.01, 0.03]),
+        arm("generated", 1, -0.1, [-0.12, -0.08]),
+        arm("generated", 1, 0.1, [0.08, 0.12]),
+        arm("real+generated", 1, 0.01, [-0.01, 0.03]),
     ]
-    answers = [found["answer"] for found in findings(rows, {})]
+    answers = [found.answer for found in findings(rows, {})]
     assert answers == ["reproduced", "not reproduced", "not told apart"]
 
 
 def test_generated_images_are_compared_with_repeated_ones_and_set_with_set() -> None:
     rates = {"real+g": 0.8, "real+h": 0.6, "repeated": 0.9}
-    found = {arm: drawn([[rate] * 3] * 3, 300, i) for i, (arm, rate) in enumerate(rates.items())}
+    found = {name: drawn([[rate] * 3] * 3, 300, i) for i, (name, rate) in enumerate(rates.items())}
     rows = [
-        row("real+generated", 1, 0, [0, 0]) | {"arm": "real+g"},
-        row("real+generated", 1, 0, [0, 0]) | {"arm": "real+h", "generated": "h"},
-        row("real+generated", 1, 0, [0, 0]) | {"arm": "real+g-steps", "budget": "steps"},
-        row("real+generated", 3, 0, [0, 0]) | {"arm": "real+h-x3", "generated": "h"},
-        row("real-repeated", 1, 0, [0, 0]) | {"arm": "repeated", "generated": None},
+        arm("real+generated", 1, 0, [0, 0], arm="real+g"),
+        arm("real+generated", 1, 0, [0, 0], arm="real+h", generated="h"),
+        arm("real+generated", 1, 0, [0, 0], arm="real+g-steps", budget="steps"),
+        arm("real+generated", 3, 0, [0, 0], arm="real+h-x3", generated="h"),
+        arm("real-repeated", 1, 0, [0, 0], arm="repeated", generated=None),
     ]
-    answers = comparisons(rows, {("m", 32, "50", arm): own for arm, own in found.items()})
+    answers = comparisons(rows, {("m", 32, "50", name): own for name, own in found.items()})
     control = "real + generated is above the same real images visited as often"
-    assert [(a["question"], a["generated"], a["answer"]) for a in answers] == [
+    assert [(a.question, a.generated, a.answer) for a in answers] == [
         (control, "g", "below"),
         (control, "h", "below"),
         ("g is above h", "g", "above"),
     ]
     expected = difference(found["repeated"], found["real+g"])
-    assert answers[0]["difference"] == expected["value"]
-    assert answers[0]["over_seeds"] == expected["over_seeds"]
+    assert answers[0].difference == expected["value"]
+    assert answers[0].content()["over_seeds"] == expected["over_seeds"]
 
 
 # What a study plans and refuses
@@ -196,11 +200,24 @@ def test_builtin_studies_plan_and_their_recipes_exist() -> None:
     assert counts["imagenet"] == 3 * (12 * 3 + 3 * 9 - 1 + 2)
     imagenet = load_study("imagenet")
     for times in (1.0, 2.2, 9.0):
-        arms = (imagenet.arms[0], Arm(kind="real+generated", times=(times,)))
+        arms = (imagenet.arms[0], AskedArm(kind="real+generated", times=(times,)))
         study = imagenet.model_copy(update={"arms": arms})
         taken = round(times * 1_281_167 / 1000)  # by --times with all real images
         assert needed_per_class(study, study.generated[0], "all") == taken
         assert needed_per_class(study, study.generated[0], 100) == round(times * 100)
+
+
+def test_a_study_is_planned_once_and_anew_for_what_tuning_chose(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    planner = Planner(load_study("minutes"), Path("out"), {}, placed=False)
+    runs = planner.runs()
+    monkeypatch.setattr(Planner, "_run", lambda *_: pytest.fail("plans again"))
+    assert planner.runs() == runs
+    monkeypatch.undo()
+    changed = replace(planner, changes={0: ("learning_rate=0.5",)}).runs()
+    rates = {run.task.recipe.learning_rate for run in changed if run.model == runs[0].model}
+    assert rates == {0.5}
 
 
 def test_budgets_and_control_see_what_they_say() -> None:
@@ -351,6 +368,7 @@ def test_a_study_runs_resumes_and_reports(place: Path, capsys: pytest.CaptureFix
     run_study(str(place / "tuned.toml"), out=out, workers=1, as_json=True)
     assert json.loads(capsys.readouterr().out)["report"] == str(out / "report.json")
     document = json.loads((out / "report.json").read_text())
+    assert next(iter(document.items())) == ("kind", "study")
     assert document["chosen_settings"][str(place / "tiny.toml")] == ["learning_rate=1e-2"]
     arms = {row["arm"]: row for row in document["rows"]}
     assert len(arms) == 7
@@ -432,9 +450,9 @@ release = "{tmp_path}/last"
 
 
 @pytest.mark.parametrize(
-    ("code", "made", "message"),
+    ("failed", "made", "message"),
     [
-        (3, 8, r"built lacks shards that kept failing, .* see \S+/quarantine"),
+        (1, 8, r"built lacks shards that kept failing, .* see \S+/quarantine"),
         (0, 6, r"built has 6 images of its rarest class, not 8: slots that its accept rule left"),
         (0, 8, None),
     ],
@@ -443,19 +461,20 @@ def test_no_arm_trains_on_fewer_images_than_planned(
     place: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    code: int,
+    failed: int,
     made: int,
     message: str | None,
 ) -> None:
     built = tmp_path / "built"
 
-    def build(**asked: object) -> int:
-        assert (asked["out"], asked["per_class"]) == (str(built), 8)
-        print("how to load it")  # not what the study says
+    def build(wanted: Wanted, release: Path, settings: RunSettings, *, quiet: bool) -> Outcome:
+        assert (release, wanted.per_class, wanted.chosen) == (built, 8, wanted.classes)
+        assert (settings.cluster, settings.allow_mixed, quiet) == (ClusterOptions(), False, False)
         write_release(built, {"train": make_images(made, 3)}, kind="synthetic")
-        return code
+        failures = tuple(Failure(f"{i}", "exception", "no luck") for i in range(failed))
+        return Outcome((), failures, (), ())
 
-    monkeypatch.setattr("builder.build_dataset.build_dataset", build)
+    monkeypatch.setattr("classifiers.study.releases.build_wanted", build)
     path = tmp_path / "study.toml"
     named = f'release = "{built}"\nrecipe = "fashion-mnist-fast"'
     path.write_text(STUDY.format(place=place).replace(f'release = "{place}/shapes-16"', named))
@@ -465,3 +484,32 @@ def test_no_arm_trains_on_fewer_images_than_planned(
         return
     with pytest.raises(UserError, match=message):
         make_releases(study, missing_releases(study), ClusterOptions())
+
+
+def test_what_a_study_lacks_is_imported_and_built_without_a_word_on_stdout(
+    tmp_path: Path,
+    stand_in_recipe: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """By the very functions of build-dataset: the same releases, resumed and told the same way."""
+    InProcess(monkeypatch)
+    images = make_images(3, 1)
+    for split in ("train", "test"):
+        for i, label in enumerate(images.labels):
+            folder = tmp_path / "shapes" / split / images.class_names[label]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(images.images[i]).save(folder / f"{i}.png")
+    text = STUDY.format(place=tmp_path).replace("sizes = [4]", "sizes = [1]")
+    text = text.replace('source = "shapes"', f'source = "{tmp_path}/shapes"\nviews = [16, 8]')
+    text = text.replace('name = "drawn"', f'name = "drawn"\nrecipe = "{stand_in_recipe}"')
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+    study = load_study(str(path))
+    make_releases(study, missing_releases(study), ClusterOptions())
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "images" in told.err
+    assert missing_releases(study) == []
+    assert list(read_manifest(tmp_path / "shapes-real").splits()) == ["original", "8", "16"]
+    assert read_manifest(tmp_path / "shapes-16").rows("32", "train") == 3 * 2

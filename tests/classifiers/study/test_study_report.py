@@ -8,13 +8,29 @@ from PIL import Image
 
 from classifiers.study.markdown import markdown
 from classifiers.study.pictures import draw_scaling
+from classifiers.study.report_model import Arm, StudyReport
+
+
+def arm(kind: str, name: str | None, times: float, std: float | None) -> Arm:
+    content = {
+        **{"model": "m", "resolution": 32, "size": "4", "arm": f"{kind}-{name}", "kind": kind},
+        **{"generated": name, "times": times, "budget": "steps", "seeds": [0, 1]},
+        **{"regimes": [], "images": 4, "steps": 2, "top1": {"mean": 0.7, "std": std, "n": 36}},
+    }
+    return Arm.model_validate(content)
 
 
 def test_classes_of_both_directions_are_named_and_the_rest_counted() -> None:
     changes = [*range(-30, 0), *range(1, 13), 99]
     rows = [
         {
-            "name": f"class{change}",
+            **{
+                "wnid": f"w{change}",
+                "name": f"class{change}",
+                "n": 9,
+                "baseline": 0.5,
+                "other": 0.5,
+            },
             "difference": change / 100,
             "verdict": "" if change == 99 else "helped" if change > 0 else "harmed",
         }
@@ -26,10 +42,11 @@ def test_classes_of_both_directions_are_named_and_the_rest_counted() -> None:
     }
     document = {
         "study": {"name": "s", "description": "", "seeds": [0]},
-        "test": {"name": "t", "split": "test", "n": 36},
-        **{"rows": [], "findings": [], "comparisons": [], "classes": [report]},
+        "test": {"dataset": "d", "name": "t", "split": "test", "n": 36},
+        "rows": [arm("real", None, 1, None)],
+        **{"findings": [], "comparisons": [], "classes": [report]},
     }
-    line = markdown(document).splitlines()[-1]
+    line = markdown(StudyReport.model_validate(document)).splitlines()[-1]
     harmed, helped = line.split("; ")
     assert "real: harmed class-30 -30.0, class-29 -29.0, " in harmed
     assert harmed.endswith("class-21 -21.0 and 20 more")
@@ -40,14 +57,7 @@ def test_classes_of_both_directions_are_named_and_the_rest_counted() -> None:
 @pytest.mark.parametrize("std", [0.02, None])
 def test_one_panel_holds_its_legend(tmp_path: Path, std: float | None) -> None:
     arms = [("real", None, 1), *(("real+generated", f"a-longer-name-{i}", 3) for i in range(8))]
-    rows = [
-        {
-            **{"model": "m", "resolution": 32, "size": "4", "arm": f"{kind}-{name}", "kind": kind},
-            **{"generated": name, "times": times, "budget": "steps", "seeds": [0, 1]},
-            "top1": {"mean": 0.7, "std": std, "n": 36},
-        }
-        for kind, name, times in arms
-    ]
+    rows = [arm(kind, name, times, std) for kind, name, times in arms]
     draw_scaling(rows, tmp_path / "scaling.png")
     with Image.open(tmp_path / "scaling.png") as picture:
         pixels = np.asarray(picture.convert("L"))

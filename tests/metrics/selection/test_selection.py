@@ -18,14 +18,15 @@ from generation.diffusion.sampler_config import SamplerConfig
 from generation.families.pixel_unet.checkpoint import save_checkpoint
 from metrics.select_checkpoint import select_checkpoint
 from metrics.select_sampler import select_sampler
-from metrics.selection.cas import rank_correlation, regret
-from metrics.selection.selecting import further, less_accurate, runner_up
+from metrics.selection.cas import regret
 from metrics.selection.selection import require_tuning_unseen
+from metrics.selection.selection_run import further, less_accurate, runner_up
 from metrics.selection.sweep import parse_grid, sampler_settings, sweep_points
 from release.errors import UserError
 from release.layout.image_sets import load_images
 from release.layout.manifest import read_manifest
 from release.results.result import read_result
+from release.results.statistics import rank_correlation
 from tests.conftest import FACTS, run
 from tests.painter import paint
 from tests.shapes import changed, recipe_toml

@@ -1,6 +1,7 @@
 """Selections on a running cluster: a thousand classes in colour, a classifier of any size."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from builder.builds.build import BuildPlan, plan_build
 from cards.board.selection import selection_table
 from cards.measured.result_folder import read_folder
 from classifiers.training.checkpoint import save_classifier
@@ -17,7 +19,7 @@ from generation.families.pixel_unet.checkpoint import save_checkpoint
 from generation.networks.timm_classifier import build_model
 from metrics.select_checkpoint import select_checkpoint
 from metrics.select_sampler import select_sampler
-from release.classes.class_list import ClassEntry
+from release.classes.class_list import ClassEntry, load_classes
 from release.errors import UserError
 from release.layout.image_sets import LabelledImages
 from release.results.result import read_result
@@ -90,9 +92,27 @@ def real_images(classes: tuple[ClassEntry, ...], side: int) -> LabelledImages:
 
 
 def test_cas_of_a_thousand_classes_by_a_classifier_of_another_size(
-    tmp_path: Path, cluster: dict[str, Any], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    cluster: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Images of 8 px, real and generated, are brought to 20 px; what is finished stays so."""
+    """Images of 8 px, real and generated, are brought to 20 px; what is finished stays so.
+
+    Every release is planned once a command, its classes are loaded once.
+    """
+    calls: Counter[str] = Counter()
+
+    def counted_plan(*arguments: Any) -> BuildPlan:
+        calls[str(arguments[4])] += 1
+        return plan_build(*arguments)
+
+    def counted_load(name: str) -> tuple[ClassEntry, ...]:
+        calls[name] += 1
+        return load_classes(name)
+
+    monkeypatch.setattr("metrics.selection.selection.plan_build", counted_plan)
+    monkeypatch.setattr("metrics.selection.selection.load_classes", counted_load)
     real = write_release(tmp_path / "real", {"train": real_images(MANY, 8)}, "real", classes=MANY,
                          configs=("8",))  # fmt: skip
     view = {"crop_share": 0.875, "interpolation": "bilinear"}
@@ -109,6 +129,8 @@ def test_cas_of_a_thousand_classes_by_a_classifier_of_another_size(
     }  # fmt: skip
     select_sampler(**settings)
     found = json.loads(capsys.readouterr().out)
+    assert len(calls) == 2 + 2 + 1  # two points, their larger releases, the list of classes
+    assert set(calls.values()) == {1}
     assert found["chosen_by"] == "cas"
     assert found["cas_protocol"]["images"] == {"resolution": 8, "view": view}
     (report,) = read_folder(tmp_path / "out").selections
@@ -134,7 +156,7 @@ def test_who_names_no_classifier_gets_one_for_the_images_colour(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    monkeypatch.setattr("metrics.select_sampler._run", lambda course, *_: seen.append(course))
+    monkeypatch.setattr("metrics.select_sampler._run", lambda run, *_: seen.append(run))
     classes = small_releases.CLASSES
     recipe = write_recipe(tmp_path / "four.toml", classes, 4, first="tests.painter",
                           second="tests.painter")  # fmt: skip
@@ -144,7 +166,7 @@ def test_who_names_no_classifier_gets_one_for_the_images_colour(
         splits = {"train": LabelledImages(**{**vars(data), "images": pixels})}
         real = write_release(tmp_path / name, splits, "real", classes=classes)
         select_sampler(recipe=str(recipe), real=real, out=tmp_path / "out", stage=16)
-    names = [(course.cas.classifier.name, course.cas.stage) for course in seen]
+    names = [(run.cas.classifier.name, run.cas.stage) for run in seen]
     assert names == [("small-resnet-32", 16), ("fashion-mnist-small", 16)]
 
 

@@ -1,4 +1,4 @@
-"""The course of a selection: cost, releases, distances, short list, CAS."""
+"""A selection under way: cost, releases, distances, short list, CAS."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -7,66 +7,76 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from builder.builds.workshop import Workshop, workshop
-from classifiers.study.runs import Crew
+from builder.builds.live_run import LiveRun, live_run
+from builder.builds.run import RunSettings
+from classifiers.study.runs import Trainers
 from metrics.scoring.comparability import difference_interval
 from metrics.selection.cas import (
     CasSettings,
     build_cas_releases,
     mean_accuracy,
     plan_cas,
-    rank_correlation,
     regret,
     train_on_points,
 )
 from metrics.selection.cost import Cost, Work, cost_of, measure, missing_work, total
+from metrics.selection.report_model import Choice
 from metrics.selection.selection import Point, Selection, build_points, distance, score_points
 from release.commands.progress import progress_bar
-from release.results.result import read_result
+from release.results.result import Result, read_result
+from release.results.statistics import rank_correlation
 
 
 @dataclass(frozen=True)
-class Course:
+class SelectionRun:
     """A selection with what it takes. short_list: so many points get a CAS; cas None: none does."""
 
     selection: Selection
     points: Sequence[Point]
     cas: CasSettings | None
     short_list: int
-    crew: Crew
+    trainers: Trainers
     cache: Path
     device: str
     quiet: bool
 
-    def run(self, *, dry_run: bool) -> tuple[Cost, dict[str, Any] | None]:
-        """Print the cost, then do what is missing; a dry run has no outcome."""
+    def perform(self, *, dry_run: bool) -> tuple[Cost, Choice | None]:
+        """Print the cost, then do what is missing; a dry run chooses nothing."""
         self.selection.require_same_stages(self.points)
         lacking = self.selection.without_distance(self.points)
-        plans = [self.selection.plan(point) for point in lacking]
-        parent = self.selection.plan_parent(self.selection.per_class) if lacking else None
-        jobs = [job for plan in plans for job in plan.jobs()]
-        own = [job for job in jobs if job.plan.stage.recipe.resolution == self.selection.resolution]
-        parts = [missing_work(own), missing_work(parent.jobs()) if parent else {}]
-        work = total([*parts, self._cas_work()])
+        work = self._work(lacking)
         most = max(1, sum(w.images for w in work.values()), self._most_trainings)
-        with workshop(self.selection.out, self.crew.cluster, most, self._remark) as shop:
-            cost = self._cost(shop, work)
+        settings = RunSettings(self.trainers.cluster, say=self._remark, mixing_offered=False)
+        with live_run(settings, most) as live:
+            cost = self._cost(live, work)
             if not self.quiet:
                 print(f"{len(self.points)} points, {len(lacking)} of them to do")
                 print(cost.line())
             if dry_run:
                 return cost, None
-            images = sum(shard.block.rows for plan in plans for shard in plan.shards)
-            images += parent.images if parent else 0
-            with progress_bar(images, "points", "images", quiet=self.quiet) as advance:
-                build_points(self.selection, shop, lacking, lambda record: advance(record.rows))
-            bar = partial(progress_bar, label="features", unit="images", quiet=self.quiet)
-            results = score_points(self.selection, self.points, shop, self.cache, self.device, bar)
+            results = self._scored(live, lacking)
             distances = {name: distance(result) for name, result in results.items()}
-            chosen = self._short_list(distances)
-            accuracies = self._accuracies(shop, chosen)
+            accuracies = self._accuracies(live, self._short_list(distances))
         stages = {name: result.subject["stage"] for name, result in results.items()}
-        return cost, self._outcome(distances, stages, accuracies)
+        return cost, self._choice(distances, stages, accuracies)
+
+    def _work(self, lacking: Sequence[Point]) -> dict[int, Work]:
+        """What is to be made, by resolution; `lacking`: the points without a distance."""
+        jobs = [job for point in lacking for job in self.selection.plan(point).jobs()]
+        own = [job for job in jobs if job.plan.stage.recipe.resolution == self.selection.resolution]
+        parent = self.selection.plan_parent(self.selection.per_class) if lacking else None
+        shared = missing_work(parent.jobs()) if parent else {}
+        return total([missing_work(own), shared, self._cas_work()])
+
+    def _scored(self, live: LiveRun, lacking: Sequence[Point]) -> dict[str, Result]:
+        """Every point's distance, by name, those of `lacking` built and scored now."""
+        parent = self.selection.plan_parent(self.selection.per_class) if lacking else None
+        images = sum(self.selection.plan(point).images for point in lacking)
+        images += parent.images if parent else 0
+        with progress_bar(images, "points", "images", quiet=self.quiet) as advance:
+            build_points(self.selection, live, lacking, lambda record: advance(record.rows))
+        bar = partial(progress_bar, label="features", unit="images", quiet=self.quiet)
+        return score_points(self.selection, self.points, live, self.cache, self.device, bar)
 
     @property
     def _most_trainings(self) -> int:
@@ -76,11 +86,12 @@ class Course:
         if not self.quiet:
             print(line, file=sys.stderr, flush=True)
 
-    def _cost(self, shop: Workshop, work: dict[int, Work]) -> Cost:
+    def _cost(self, live: LiveRun, work: dict[int, Work]) -> Cost:
         if not work:
             return Cost(0, 0, 0, 0.0, 0.0)
-        speeds = measure(shop, self.points[0].recipe, max(work))
-        return cost_of(work, speeds, shop.cluster.threads())
+        classes = self.selection.classes
+        speeds = measure(live, self.points[0].recipe, max(work), classes)
+        return cost_of(work, speeds, live.cluster.threads())
 
     def _cas_work(self) -> dict[int, Work]:
         """At most so much: what a short list's releases need beyond the points' own images."""
@@ -114,7 +125,7 @@ class Course:
         ranked = sorted(self.points, key=lambda point: distances[point.name]["value"])
         return ranked[: self.short_list]
 
-    def _accuracies(self, shop: Workshop, chosen: Sequence[Point]) -> dict[str, dict[str, Any]]:
+    def _accuracies(self, live: LiveRun, chosen: Sequence[Point]) -> dict[str, dict[str, Any]]:
         """CAS of the short list, by name."""
         if self.cas is None or not chosen:
             return {}
@@ -124,21 +135,21 @@ class Course:
         images = sum(plan.images for plan in (*plans, parent) if plan is not None)
         with progress_bar(images, "CAS releases", "images", quiet=self.quiet) as advance:
             build_cas_releases(
-                self.selection, shop, missing, self.cas, lambda record: advance(record.rows)
+                self.selection, live, missing, self.cas, lambda record: advance(record.rows)
             )
         bar = partial(progress_bar, label="CAS", unit="trainings", quiet=self.quiet)
-        train_on_points(self.selection, shop, missing, self.cas, self.crew.team, bar)
+        train_on_points(self.selection, live, missing, self.cas, self.trainers.team, bar)
         return {point.name: mean_accuracy(self.cas.read(self.selection, point)) for point in chosen}
 
-    def _outcome(
+    def _choice(
         self,
         distances: dict[str, dict[str, Any]],
         stages: dict[str, dict[str, str]],
         accuracies: dict[str, dict[str, Any]],
-    ) -> dict[str, Any]:
-        """What was found, by point, and which one is chosen: by CAS where it was measured."""
+    ) -> Choice:
+        """The best by distance; by CAS where it was measured."""
         winner = min(distances, key=lambda name: distances[name]["value"])
-        outcome: dict[str, Any] = {
+        content: dict[str, Any] = {
             "points": [
                 {
                     "name": point.name,
@@ -155,7 +166,7 @@ class Course:
         }
         if accuracies:
             found = regret(accuracies, winner)
-            outcome |= {
+            content |= {
                 "chosen": found["cas_winner"],
                 "chosen_by": "cas",
                 "runner_up": runner_up(accuracies, found["cas_winner"], less_accurate),
@@ -165,7 +176,7 @@ class Course:
                     [accuracies[name]["value"] for name in accuracies],
                 ),
             }
-        return outcome
+        return Choice.model_validate(content)
 
 
 def runner_up(

@@ -1,0 +1,108 @@
+"""Building and importing as commands do: the folder is claimed, and progress is told.
+
+`build-dataset` and `run-study` make their releases with these two functions. From here a build
+reads downwards: `plan_build` (builder/builds/build.py), `run_builds` (builder/builds/run.py),
+`run_jobs` (builder/cluster/engine.py), `run_job` (builder/cluster/worker.py), `build_shard`
+(builder/shards/shard.py); it ends in `finish_release` (builder/builds/finish.py).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from builder.builds.build import build_release, plan_build
+from builder.builds.run import Outcome, RunSettings
+from builder.planning.recipe import Recipe, StageRecipe
+from builder.standing.lease import claimed
+from release.classes.class_list import ClassEntry
+from release.commands.progress import progress_bar
+from release.errors import UserError
+from release.files.storage import ReleasePath, release_path, require_no_secret
+from release.images.views import MOST_SIDE, CropRule
+from release.real_sources import open_source
+from release.real_sources.source import SourceName
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be built: `per_class` images of each of `chosen`, through the stages of `chain`.
+
+    classes: the recipe's whole list, by which labels go.
+    """
+
+    recipe: Recipe
+    chain: Sequence[StageRecipe]
+    classes: Sequence[ClassEntry]
+    chosen: Sequence[ClassEntry]
+    per_class: int
+
+
+def build_wanted(
+    wanted: Wanted, release: ReleasePath, settings: RunSettings, *, quiet: bool
+) -> Outcome:
+    """Build it in `release`, or go on with what is there."""
+    with claimed(release, settings.say):
+        plan = plan_build(
+            wanted.recipe,
+            wanted.chain,
+            wanted.chosen,
+            wanted.per_class,
+            release,
+            wanted.classes,
+        )
+        with progress_bar(plan.images, wanted.recipe.name, "images", quiet=quiet) as advance:
+            return build_release(plan, settings, lambda record: advance(record.planned))
+
+
+def import_images(
+    name: str,
+    out: str | None,
+    views: Sequence[int],
+    crop: CropRule | None,
+    settings: RunSettings,
+    bad_images: Literal["stop", "skip"] = "stop",
+    *,
+    quiet: bool,
+) -> tuple[Outcome, ReleasePath]:
+    """Import what `name` means into `out`, by default releases/NAME; where it stands then.
+
+    views: resolutions, ascending. crop: by default pad for fashion-mnist, else center-crop.
+    """
+    from builder.imports.release import import_real
+
+    if not views or min(views) < 1 or max(views) > MOST_SIDE:
+        given = ",".join(map(str, views))
+        raise UserError(f"--views {given!r}: resolutions are at least 1 and at most {MOST_SIDE}")
+    require_no_secret(name)  # it is recorded as the release's source
+    source = open_source(name)
+    for remark in source.remarks:
+        settings.say(f"{source.name}: {remark}")
+    release = release_path(out or f"releases/{source.release}")
+    _require_outside(release, SourceName.parse(name).name)
+    rule: CropRule = crop or ("pad" if source.name == "fashion-mnist" else "center-crop")
+    total = sum(len(s.labels) for s in source.splits.values()) * (1 + len(views))
+    decoding = replace(settings, cluster=settings.cluster.without_gpus())
+    with (
+        claimed(release, settings.say),
+        progress_bar(total, source.name, "images", quiet=quiet) as advance,
+    ):
+        outcome = import_real(
+            name,
+            release,
+            views,
+            rule,
+            decoding,
+            lambda record: advance(record.planned),
+            bad_images,
+        )
+    return outcome, release
+
+
+def _require_outside(release: ReleasePath, source: str) -> None:
+    """UserError for a release in its own source, which the next look at that would import."""
+    folder = next((Path(n) for n in (source, source.rpartition(":")[0]) if Path(n).is_dir()), None)
+    if not source or folder is None or not isinstance(release, Path):
+        return
+    if release.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"--out {release} is inside the real images in {folder}: name another")

@@ -1,0 +1,39 @@
+"""What the values of a "classifier" result hold."""
+
+from pydantic import Field
+
+from release.results.values import Interval, Part, Share, Value
+
+
+class Accuracy(Value):
+    """A share in [0, 1] of n test images."""
+
+    value: Share
+    n: int
+
+
+class ClassAccuracy(Part):
+    """Top-1 within one class, of n test images."""
+
+    wnid: str
+    name: str
+    n: int
+    top1: Share
+    interval: Interval | None = None
+
+
+class ClassifierValues(Part):
+    """cas: whether it learned from generated images alone; steps: of the optimiser.
+
+    top5 and per_class may be missing: a set of two classes has no top-5. predictions_sha256: of
+    the file beside the result; test_images_sha256: of the test images by their pixels and classes
+    (images_sha256). Results of before do not say them.
+    """
+
+    cas: bool | None = None
+    steps: int | None = None
+    top1: Accuracy
+    top5: Accuracy | None = None
+    per_class: tuple[ClassAccuracy, ...] = Field(default=())
+    predictions_sha256: str | None = None
+    test_images_sha256: str | None = None
