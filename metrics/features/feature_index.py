@@ -60,11 +60,13 @@ def keys_of(hashes: Sequence[bytes]) -> np.ndarray:
 def places_in(number: int, path: Path) -> Places:
     """Of one file; none of one that cannot be read."""
     try:
-        hashes = pq.read_table(path, columns=["image_sha256"])["image_sha256"].to_pylist()
+        with pq.ParquetFile(path) as file:
+            hashes = file.read(["image_sha256"], use_threads=False)["image_sha256"]
+        keys = keys_of(hashes.to_pylist())
     except (pa.ArrowException, OSError, KeyError):
-        hashes = []
-    rows = np.arange(len(hashes), dtype=np.int32)
-    return Places.joined([Places(keys_of(hashes), np.full(len(rows), number, np.int32), rows)])
+        keys = keys_of([])
+    rows = np.arange(len(keys), dtype=np.int32)
+    return Places.joined([Places(keys, np.full(len(rows), number, np.int32), rows)])
 
 
 def read_feature_index(folder: Path) -> tuple[Places, list[str]]:

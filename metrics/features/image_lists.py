@@ -90,8 +90,10 @@ class ImageSet:
 
     def sorted_keys(self, cache: Path) -> np.ndarray:
         """uint64[n]: sampling keys of all its images, ascending."""
-        lists = [read_image_list(self, shard, cache) for shard in self.shards()]
-        return np.sort(sampling_keys([name for images in lists for name in images.image_ids]))
+        keys = [
+            sampling_keys(read_image_list(self, shard, cache).image_ids) for shard in self.shards()
+        ]
+        return np.sort(np.concatenate(keys))
 
     def with_split(self, split: str) -> "ImageSet":
         """Another split of the same release and configuration."""

@@ -97,14 +97,27 @@ def from_text(text: str) -> pa.Table:
         return reader.read_all()
 
 
-def joined_index(parts: Sequence[pa.Table], names: Sequence[str]) -> pa.Table:
-    """The index of a split of its shards' rows, in the order of names; one part a name."""
+def joined_index(parts: list[pa.Table], names: Sequence[str]) -> pa.Table:
+    """The index of a split of its shards' rows, in the order of names; one part a name.
+
+    Empties `parts`: column by column what they held goes as what it becomes is made, so that
+    memory holds little more than the index once.
+    """
     numbers = np.repeat(np.arange(len(parts), dtype=np.int32), [len(part) for part in parts])
     table = pa.concat_tables(parts)
+    parts.clear()
     place = table.column_names.index("offset")
-    table = table.add_column(place, "file", file_column(numbers, names))
     order = pa.compute.sort_indices(table, [("image_id", "ascending")])
-    return table.take(order).combine_chunks()
+    joined = {}
+    for name in list(table.column_names):
+        column = table[name]
+        table = table.drop_columns([name])
+        whole = column.combine_chunks()
+        del column
+        joined[name] = whole.take(order)
+        del whole
+    index = pa.table(joined)
+    return index.add_column(place, "file", file_column(numbers[order.to_numpy()], names))
 
 
 def file_column(numbers: np.ndarray, names: Sequence[str]) -> pa.DictionaryArray:

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pytest
 
 import classifiers.data.encoded
-import release.layout.image_sets
 from builder.builds.build import finish_release
 from classifiers.data.encoded import index_images, join_encoded
 from metrics.features.image_lists import open_image_set, read_image_list
@@ -73,7 +72,7 @@ def test_it_says_what_looking_for_the_images_finds(
     loaded = load_images(release, "16", split)
     with monkeypatch.context() as patch:
         patch.setattr(classifiers.data.encoded, "_search", None)  # no shard is read
-        patch.setattr(release.layout.image_sets, "iterate_tables", None)
+        patch.setattr("release.layout.image_sets.iterate_tables", None)
         found = index_images(release, "16", split)
         labels = part_labels(release, "16", split)
     without_index(release)
