@@ -29,6 +29,8 @@ def finish(folder: Path) -> None:
     """What a build does when all its shards are there."""
     from builder.builds.build import finish_release
 
+    (folder / RELEASE / "manifest.json").unlink(missing_ok=True)  # of an earlier run on these sets
+    shutil.rmtree(folder / RELEASE / "index", ignore_errors=True)
     finish_release(folder / RELEASE, pickle.loads((folder / PLAN).read_bytes()))
 
 
@@ -64,6 +66,13 @@ def score(folder: Path) -> None:
     assert len(image_set.sorted_keys(cache)) == image_set.count_per_class(cache).sum()
 
 
+def score_first(folder: Path) -> None:
+    """The same where the cache has no index yet."""
+    for index in (folder / CACHE / "features").glob("*/index.*"):
+        index.unlink()
+    score(folder)
+
+
 def train(folder: Path) -> None:
     """`train-classifier` until its first step has its batch."""
     import classifiers.training.loop
@@ -78,7 +87,6 @@ def train(folder: Path) -> None:
         raise SystemExit
 
     classifiers.training.loop.training_step = stop  # type: ignore[assignment]
-    # for the first one's memory to be seen, which is looked at five times a second
     sys.argv = [
         "train-classifier",
         *("--recipe", str(folder / "tiny.toml"), "--train", f"{folder / RELEASE}:{SIDE}"),
@@ -126,7 +134,7 @@ STEPS = {
     "finish": finish,
     "verify": verify,
     "publish": publish,
-    "score-first": score,
+    "score-first": score_first,
     "score": score,
     "train": train,
     "leaderboard": leaderboard,

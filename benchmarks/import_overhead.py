@@ -36,6 +36,7 @@ from release.layout.environment import own_environment
 
 WIDTH, HEIGHT = 500, 375
 CLASSES = 100
+DIFFERENT = 2000
 RULE: CropRule = "center-crop"
 
 
@@ -111,19 +112,28 @@ def _machine() -> dict[str, object]:
 
 
 def make_photographs(folder: Path, images: int) -> None:
-    """train/CLASS/N.JPEG: gradients with noise that takes as many bytes as ImageNet's, 110 kB."""
+    """train/CLASS/N.JPEG: gradients with noise that takes as many bytes as ImageNet's, 110 kB.
+
+    DIFFERENT of them are made, the others are copies.
+    """
+    places = [
+        folder / "train" / f"c{number % CLASSES:03d}" / f"{number:06d}.JPEG"
+        for number in range(images)
+    ]
+    for place in places[:CLASSES]:
+        place.parent.mkdir(parents=True)
     with ProcessPoolExecutor() as pool:
-        list(pool.map(partial(_photograph, folder), range(images), chunksize=100))
+        list(pool.map(_photograph, range(DIFFERENT), places[:DIFFERENT], chunksize=100))
+    for number, place in enumerate(places[DIFFERENT:]):
+        shutil.copyfile(places[number % DIFFERENT], place)
 
 
-def _photograph(folder: Path, number: int) -> None:
+def _photograph(number: int, place: Path) -> None:
     rng = np.random.default_rng(number)
     x, y = np.meshgrid(np.linspace(0, 1, WIDTH), np.linspace(0, 1, HEIGHT))
     pixels = (rng.random(3) * x[..., None] + rng.random(3) * y[..., None]) * 120
     coarse = Image.fromarray(rng.integers(0, 255, (94, 125), np.uint8)).resize((WIDTH, HEIGHT))
     pixels = pixels + np.asarray(coarse)[..., None] * 0.5 + rng.normal(0, 6, pixels.shape)
-    place = folder / "train" / f"c{number % CLASSES:03d}" / f"{number:06d}.JPEG"
-    place.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(place, "JPEG", quality=90)
 
 
