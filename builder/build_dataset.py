@@ -207,7 +207,7 @@ def _import_real(
     total = sum(len(s.labels) for s in source.splits.values()) * (1 + len(resolutions))
     with (
         claimed(release, settings.say),
-        progress_bar(total, source.name, "images", quiet=as_json) as advance,
+        progress_bar(total, source.name, "images and views", quiet=as_json) as advance,
     ):
         decoding = replace(settings, cluster=settings.cluster.without_gpus())
         outcome = import_real(

@@ -13,6 +13,7 @@ from builder.standing.state import STATE_FILE
 from release.classes.class_list import ClassEntry
 from release.commands.command import say
 from release.files.storage import ReleasePath, exists
+from release.layout.hub_limits import planned_problem
 from release.layout.markers import committed_records
 from release.layout.origin import REGIMES
 
@@ -36,12 +37,14 @@ def print_plan(
     request = BuildRequest(tuple(c.wnid for c in wanted), per_class)
     blocks = plan_blocks(recipe, wanted, [request])
     images = len(wanted) * per_class
+    unpublishable = planned_problem(len(blocks), len(chain), arrow=recipe.format == "arrow")
     plan = {
         "recipe": recipe.name,
         "classes": len(wanted),
         "per_class": per_class,
         "images": images,
         "shards_per_stage": len(blocks),
+        "unpublishable": unpublishable,
         "license": recipe.license,
         "regime": recipe.regime,
         "stages": [
@@ -74,6 +77,8 @@ def print_plan(
             print(f"    {line}")
     for line in as_lines(stages):
         print(f"  {line}")
+    if unpublishable is not None:
+        print(f"  cannot be published on the Hub: {recipe.name} {unpublishable}")
     print(f"  regime {recipe.regime}: {REGIMES[recipe.regime]}")
     print(f"  licence: {recipe.license}. {recipe.license_note}".rstrip())
 

@@ -138,7 +138,7 @@ def is_listed(image_set: ImageSet, shard: ShardRecord, cache: Path) -> bool:
     """Whether the images of the file are known without reading it."""
     if _index(image_set) is not None:
         return True
-    return find_checked(cache / "images", shard.sha256, ".parquet") is not None
+    return _find_list(cache, shard) is not None
 
 
 def read_image_list(
@@ -216,14 +216,40 @@ def _cached_list(
     image_set: ImageSet, shard: ShardRecord, cache: Path, copy: Path | None
 ) -> pa.Table:
     """image_sha256, image_id, label, and tuning where the release marks such rows."""
-    path = find_checked(cache / "images", shard.sha256, ".parquet")
+    path = _find_list(cache, shard)
     if path is None:
         sink = pa.BufferOutputStream()
         with _file_of(image_set, shard, copy) as file, readable(image_set.release / shard.path):
             pq.write_table(_list_images(file), sink)
         content = sink.getvalue().to_pybytes()
-        path = write_checked(cache / "images", shard.sha256, ".parquet", content)
+        path = write_checked(_list_folder(cache, shard), shard.sha256, ".parquet", content)
     return pq.read_table(path)
+
+
+def _list_folder(cache: Path, shard: ShardRecord) -> Path:
+    """One of 256: to find a name all beside it are looked at."""
+    return cache / "images" / shard.sha256[:2]
+
+
+def _find_list(cache: Path, shard: ShardRecord) -> Path | None:
+    """Of the shard's images, if they are listed; an earlier version had all lists in one folder."""
+    found = find_checked(_list_folder(cache, shard), shard.sha256, ".parquet")
+    if found is None and _holds_lists(cache / "images"):
+        return find_checked(cache / "images", shard.sha256, ".parquet")
+    return found
+
+
+def _holds_lists(folder: Path) -> bool:
+    """Whether an earlier version has put lists into the folder itself."""
+    try:
+        return _holds_lists_in_state(folder, folder.stat().st_mtime_ns)
+    except FileNotFoundError:
+        return False
+
+
+@lru_cache(maxsize=4)
+def _holds_lists_in_state(folder: Path, _state: int) -> bool:
+    return any(folder.glob("*.parquet"))
 
 
 def _file_of(
