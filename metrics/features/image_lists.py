@@ -17,6 +17,7 @@ from release.errors import UserError
 from release.files.commit import sha256_bytes
 from release.files.storage import ReleasePath, list_files
 from release.layout.byte_ranges import on_this_machine
+from release.layout.image_index import RowsByFile
 from release.layout.image_sets import PSEUDO_SPLITS, split_files, split_index
 from release.layout.manifest import MANIFEST_FILE, Manifest, ShardRecord, read_manifest
 from release.layout.shard_files import FileState, file_state, iterate_shard, readable, shard_schema
@@ -151,7 +152,10 @@ def read_image_list(
     the manifest lists.
     """
     index = _index(image_set)
-    table = _cached_list(image_set, shard, cache, copy) if index is None else index.rows(shard.path)
+    if index is None:
+        table = _cached_list(image_set, shard, cache, copy)
+    else:
+        table = _listed_rows(index, shard)
     rows = np.arange(table.num_rows)
     if image_set.split in PSEUDO_SPLITS:
         if "tuning" not in table.column_names:
@@ -170,23 +174,7 @@ def read_image_list(
     )
 
 
-@dataclass(frozen=True)
-class _Index:
-    """The index of a split by its files. order: its rows as they stand there, file by file."""
-
-    table: pa.Table
-    order: np.ndarray
-    stretches: dict[str, tuple[int, int]]
-
-    def rows(self, shard: str) -> pa.Table:
-        """Of one file, as a list in the cache has them."""
-        start, stop = self.stretches.get(shard, (0, 0))
-        return self.table.take(pa.array(self.order[start:stop])).rename_columns(
-            {"sha256": "image_sha256"}
-        )
-
-
-def _index(image_set: ImageSet) -> _Index | None:
+def _index(image_set: ImageSet) -> RowsByFile | None:
     manifest = image_set.release / MANIFEST_FILE
     state = file_state(manifest) if isinstance(manifest, Path) else ""
     return _index_in_state(image_set.release, image_set.config, image_set.split, state)
@@ -198,18 +186,17 @@ def _index_in_state(
     config: str,
     split: str,
     state: FileState,  # noqa: ARG001
-) -> _Index | None:
+) -> RowsByFile | None:
     table = split_index(release, config, split)
     if table is None:
         return None
-    file = table["file"].combine_chunks()
-    numbers = file.indices.to_numpy()
-    order = np.lexsort((table["offset"].to_numpy(), numbers))
-    ends = np.cumsum(np.bincount(numbers, minlength=len(file.dictionary))).tolist()
-    stretches = zip([0, *ends[:-1]], ends, strict=True)
     names = [name for name in table.column_names if name not in ("file", "offset", "size")]
-    by_file = dict(zip(file.dictionary.to_pylist(), stretches, strict=True))
-    return _Index(table.select(names), order, by_file)
+    return RowsByFile.of(table, names)
+
+
+def _listed_rows(index: RowsByFile, shard: ShardRecord) -> pa.Table:
+    """As a list in the cache has them."""
+    return index.rows(shard.path).rename_columns({"sha256": "image_sha256"})
 
 
 def _cached_list(
