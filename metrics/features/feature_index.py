@@ -42,7 +42,9 @@ class Places:
         """File and row of each of `keys`, -1 where there is none."""
         if not len(self.key):
             return np.full(len(keys), -1), np.full(len(keys), -1)
-        found = np.searchsorted(self.key, keys).clip(max=len(self.key) - 1)
+        order = np.argsort(keys)  # in their order what is looked at next is near
+        found = np.empty(len(keys), np.int64)
+        found[order] = np.searchsorted(self.key, keys[order]).clip(max=len(self.key) - 1)
         there = self.key[found] == keys
         return np.where(there, self.file[found], -1), np.where(there, self.row[found], -1)
 
