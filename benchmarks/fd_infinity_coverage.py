@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from release.results.proportions import wilson
 from threadpoolctl import threadpool_limits
 
 from metrics.features.extractors import DEFAULT_EXTRACTOR, load_extractor
@@ -35,7 +36,6 @@ from release.files.commit import write_atomically
 from release.images.decoding import decode_rgb
 from release.images.views import make_view
 from release.real_sources import open_source
-from release.results.proportions import wilson
 from release.results.result import environment
 from release.results.statistics import wilson
 

@@ -2,6 +2,7 @@
 
     python benchmarks/full_count.py --images 12000000 --real 1280000 --out results/full-count
     python benchmarks/full_count.py --images 250000 --real 20000
+    python benchmarks/full_count.py --steps finish train-1 --folder sets
 
 Each start is measured at a tenth of the images and at all of them: the finish of a build (index,
 README, manifest), a training until its first batch on 1 and 2 ranks of 8 loaders each, scoring's
@@ -22,12 +23,21 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from release.layout.environment import own_environment
+
 LOADERS = 8
+MEMORY = "memory_ratio"
+STEPS = (
+    *("finish", "verify", "publish", "score-first", "score", "leaderboard"),
+    *("train-1", "train-2", "import"),
+)
 HERE = Path(__file__).resolve()
 TRAINING = """
 base = "small-resnet-32"
@@ -58,6 +68,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=12_000_000, help="a multiple of 250,000")
     parser.add_argument("--real", type=int, default=1_280_000)
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS, metavar="STEP")
+    parser.add_argument("--folder", type=Path, help="where sets are made, and stay for another run")
     parser.add_argument("--out", type=Path, help="folder for full_count.json")
     parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -68,7 +80,8 @@ def main() -> None:
         return
     if options.images % 250_000:
         parser.error("--images: a multiple of 250,000")
-    measured = measure(options.images, options.real)
+    with sets_folder(options.folder) as folder:
+        measured = measure(folder, options.images, options.real, options.steps)
     print(json.dumps(measured))
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -76,50 +89,65 @@ def main() -> None:
         (options.out / "full_count.json").write_text(text)
 
 
-def measure(images: int, real: int) -> dict[str, object]:
-    """All steps at a tenth and at all of the images."""
+@contextmanager
+def sets_folder(kept: Path | None) -> Iterator[Path]:
+    """Where the sets are made: one that is kept, or one that goes."""
+    folder = kept or Path(tempfile.mkdtemp(prefix="full-count-"))
+    try:
+        yield folder
+    finally:
+        if kept is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def measure(folder: Path, images: int, real: int, steps: Sequence[str]) -> dict[str, object]:
+    """The steps at a tenth and at all of the images."""
     counts = {"synthetic": (images // 10, images), "real": (real // 10, real)}
     few, many = (
-        costs_of(synthetic, imported)
+        costs_of(folder / f"{synthetic}", synthetic, imported, steps)
         for synthetic, imported in zip(counts["synthetic"], counts["real"], strict=True)
     )
-    steps = {
+    found = {
         name: {
             "few": vars(few[name]),
             "many": vars(many[name]),
             "ratio": round(many[name].cpu / few[name].cpu / 10, 3),
-            "memory_ratio": round(many[name].gib / few[name].gib / 10, 3),
+            MEMORY: round(many[name].gib / few[name].gib / 10, 3),
         }
         for name in many
     }
-    ratios = [step[key] for step in steps.values() for key in ("ratio", "memory_ratio")]
     return {
         "images": counts,
         "loaders_a_rank": LOADERS,
-        "machine": {"cores": os.cpu_count(), "processor": platform.processor() or "unknown"},
-        "load": os.getloadavg()[0],
-        "steps": steps,
-        "worst_ratio": max(ratios),
+        "machine": _machine(),
+        "versions": dict(own_environment().versions),
+        "load": round(os.getloadavg()[0], 1),
+        "steps": found,
+        "worst_ratio": max(step[key] for step in found.values() for key in ("ratio", MEMORY)),
     }
 
 
-def costs_of(images: int, real: int) -> dict[str, Cost]:
-    """By step, of so many images."""
-    folder = Path(tempfile.mkdtemp(prefix="full-count-"))
-    found = {}
-    try:
+def _machine() -> dict[str, object]:
+    facts = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.split(":")[1].strip() for line in facts if line.startswith("model name")]
+    return {"cores": os.cpu_count(), "processor": models[0] if models else platform.machine()}
+
+
+def costs_of(folder: Path, images: int, real: int, steps: Sequence[str]) -> dict[str, Cost]:
+    """By step, of so many images; sets that stand in `folder` are taken."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tiny.toml").write_text(TRAINING)
+    if not (folder / "manifest.pickle").exists():  # written last
         run("make", folder, str(images))
-        for name in ("finish", "verify", "publish", "score-first", "score", "leaderboard"):
-            found[name] = run(name, folder)
-        (folder / "tiny.toml").write_text(TRAINING)
-        for ranks in (1, 2):
-            found[f"train-{ranks}"] = run("train", folder, ranks=ranks)
-        shutil.rmtree(folder / "synthetic")
+    if "import" in steps and not (folder / "made").exists():
         run("make-folder", folder, str(real))
-        found["import"] = run("import", folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return found
+        (folder / "made").touch()
+    return {name: _cost_of(name, folder) for name in steps}
+
+
+def _cost_of(name: str, folder: Path) -> Cost:
+    step, _, ranks = name.partition("-") if name.startswith("train-") else (name, "", "1")
+    return run(step, folder, ranks=int(ranks))
 
 
 def run(step: str, folder: Path, *arguments: str, ranks: int = 1) -> Cost:

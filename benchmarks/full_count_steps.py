@@ -29,6 +29,8 @@ def finish(folder: Path) -> None:
     """What a build does when all its shards are there."""
     from builder.builds.finish import finish_release
 
+    (folder / RELEASE / "manifest.json").unlink(missing_ok=True)  # of an earlier run on these sets
+    shutil.rmtree(folder / RELEASE / "index", ignore_errors=True)
     finish_release(folder / RELEASE, pickle.loads((folder / PLAN).read_bytes()))
 
 
@@ -64,6 +66,13 @@ def score(folder: Path) -> None:
     assert len(image_set.sorted_keys(cache)) == image_set.count_per_class(cache).sum()
 
 
+def score_first(folder: Path) -> None:
+    """The same where the cache has no index yet."""
+    for index in (folder / CACHE / "features").glob("*/index.*"):
+        index.unlink()
+    score(folder)
+
+
 def train(folder: Path) -> None:
     """`train-classifier` until its first step has its batch."""
     from classifiers.train_classifier import main
@@ -78,7 +87,6 @@ def train(folder: Path) -> None:
         raise SystemExit
 
     ClassifierObjective._loss = stop  # type: ignore[assignment]
-    # for the first one's memory to be seen, which is looked at five times a second
     sys.argv = [
         "train-classifier",
         *("--recipe", str(folder / "tiny.toml"), "--train", f"{folder / RELEASE}:{SIDE}"),
@@ -89,14 +97,13 @@ def train(folder: Path) -> None:
 
 
 def leaderboard(folder: Path) -> None:
-    """The committed results on Fashion-MNIST, and the release on the board."""
+    """A board with the release on it."""
     from cards.leaderboard import main
 
     shutil.rmtree(folder / "site", ignore_errors=True)
     results = folder / "results"
     results.mkdir(exist_ok=True)
-    for name in ("manifest.json",):
-        shutil.copy(folder / RELEASE / name, results / name)
+    shutil.copy(folder / RELEASE / "manifest.json", results / "manifest.json")
     sys.argv = ["leaderboard", str(results), "--published", "--out", str(folder / "site")]
     sys.argv += ["--release", str(folder / RELEASE)]
     main()
@@ -126,7 +133,7 @@ STEPS = {
     "finish": finish,
     "verify": verify,
     "publish": publish,
-    "score-first": score,
+    "score-first": score_first,
     "score": score,
     "train": train,
     "leaderboard": leaderboard,

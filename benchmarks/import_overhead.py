@@ -1,17 +1,21 @@
 """What an import of photographs costs over the bare work: files read, decoded, resized, encoded.
 
-    python benchmarks/import_overhead.py --images 20000 --view 64 --out results/full-count
+    python benchmarks/import_overhead.py --images 20000 --view 64 --out results/import-overhead
 
 Photographs are made up: 500 x 375 px, noise over gradients, JPEG of quality 90. `build-dataset
 --real` imports them with a view on as many workers as there are cores. The bare loop does the same
 work in as many processes and writes nothing: it reads each file, decodes it, crops and resizes it.
-With --encode it also encodes the view as the import does, in lossless WebP. Several rounds, each
-both, in turn; the last line is one JSON object with the medians: ratio, and ratio_encoded.
+A second loop also encodes the view as the import does, in lossless WebP. Several rounds, each all
+three, in turn; the last line is one JSON object with the medians. ratio, ratio_encoded: of wall
+seconds; cpu_ratio, cpu_ratio_encoded: of the CPU seconds of all processes, whatever else the
+machine does meanwhile.
 """
 
 import argparse
 import json
 import os
+import platform
+import resource
 import shutil
 import statistics
 import subprocess
@@ -28,9 +32,11 @@ from PIL import Image
 from release.images.decoding import decode_rgb
 from release.images.encoding import encode_image
 from release.images.views import CropRule, make_view
+from release.layout.environment import own_environment
 
 WIDTH, HEIGHT = 500, 375
 CLASSES = 100
+DIFFERENT = 2000
 RULE: CropRule = "center-crop"
 
 
@@ -59,40 +65,75 @@ def measure(folder: Path, images: int, view: int, rounds: int) -> dict[str, obje
     make_photographs(folder / "set", images)
     files = sorted((folder / "set").rglob("*.JPEG"))
     seconds: dict[str, list[float]] = {"import": [], "bare": [], "encoded": []}
+    cpu: dict[str, list[float]] = {name: [] for name in seconds}
     for number in range(rounds):
-        for name, encode in (("bare", False), ("encoded", True)):
-            seconds[name].append(bare_loop(files, view, processes, encode=encode))
-        seconds["import"].append(imported(folder / "set", folder / f"out{number}", view, processes))
-        shutil.rmtree(folder / f"out{number}")
-        print({name: round(values[-1], 1) for name, values in seconds.items()}, flush=True)
-    median = {name: statistics.median(values) for name, values in seconds.items()}
+        works = {
+            "bare": partial(bare_loop, files, view, processes, encode=False),
+            "encoded": partial(bare_loop, files, view, processes, encode=True),
+            "import": partial(imported, folder / "set", folder / "out", view, processes),
+        }
+        for name, work in works.items():
+            before = _cpu_seconds()
+            seconds[name].append(round(work(), 2))
+            cpu[name].append(round(_cpu_seconds() - before, 2))
+        shutil.rmtree(folder / "out")
+        print({name: (seconds[name][number], cpu[name][number]) for name in seconds}, flush=True)
     return {
         "images": images,
         "view": view,
         "processes": processes,
-        "load": os.getloadavg()[0],
-        "seconds": {
-            name: [round(value, 2) for value in values] for name, values in seconds.items()
-        },
-        "ratio": round(median["import"] / median["bare"], 3),
-        "ratio_encoded": round(median["import"] / median["encoded"], 3),
+        "machine": _machine(),
+        "versions": dict(own_environment().versions),
+        "load": round(os.getloadavg()[0], 1),
+        "seconds": seconds,
+        "cpu_seconds": cpu,
+        "ratio": _ratio(seconds, "bare"),
+        "ratio_encoded": _ratio(seconds, "encoded"),
+        "cpu_ratio": _ratio(cpu, "bare"),
+        "cpu_ratio_encoded": _ratio(cpu, "encoded"),
     }
 
 
+def _cpu_seconds() -> float:
+    """Of all processes that have ended, those that they waited for included."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
+
+
+def _ratio(seconds: dict[str, list[float]], to: str) -> float:
+    """Of the medians of the import and of the loop `to`."""
+    return round(statistics.median(seconds["import"]) / statistics.median(seconds[to]), 3)
+
+
+def _machine() -> dict[str, object]:
+    facts = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.split(":")[1].strip() for line in facts if line.startswith("model name")]
+    return {"cores": os.cpu_count(), "processor": models[0] if models else platform.machine()}
+
+
 def make_photographs(folder: Path, images: int) -> None:
-    """train/CLASS/N.JPEG: gradients with noise that takes as many bytes as ImageNet's, 110 kB."""
+    """train/CLASS/N.JPEG: gradients with noise that takes as many bytes as ImageNet's, 110 kB.
+
+    DIFFERENT of them are made, the others are copies.
+    """
+    places = [
+        folder / "train" / f"c{number % CLASSES:03d}" / f"{number:06d}.JPEG"
+        for number in range(images)
+    ]
+    for place in places[:CLASSES]:
+        place.parent.mkdir(parents=True)
     with ProcessPoolExecutor() as pool:
-        list(pool.map(partial(_photograph, folder), range(images), chunksize=100))
+        list(pool.map(_photograph, range(DIFFERENT), places[:DIFFERENT], chunksize=100))
+    for number, place in enumerate(places[DIFFERENT:]):
+        shutil.copyfile(places[number % DIFFERENT], place)
 
 
-def _photograph(folder: Path, number: int) -> None:
+def _photograph(number: int, place: Path) -> None:
     rng = np.random.default_rng(number)
     x, y = np.meshgrid(np.linspace(0, 1, WIDTH), np.linspace(0, 1, HEIGHT))
     pixels = (rng.random(3) * x[..., None] + rng.random(3) * y[..., None]) * 120
     coarse = Image.fromarray(rng.integers(0, 255, (94, 125), np.uint8)).resize((WIDTH, HEIGHT))
     pixels = pixels + np.asarray(coarse)[..., None] * 0.5 + rng.normal(0, 6, pixels.shape)
-    place = folder / "train" / f"c{number % CLASSES:03d}" / f"{number:06d}.JPEG"
-    place.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(place, "JPEG", quality=90)
 
 

@@ -21,6 +21,7 @@ from builder.planning.recipe import StageRecipe
 from builder.standing.state import STATE_FILE
 from release.commands.command import say
 from release.files.storage import ReleasePath, exists
+from release.layout.hub_limits import planned_problem
 from release.layout.markers import committed_records
 from release.layout.origin import REGIMES
 
@@ -33,16 +34,20 @@ def print_plan(wanted: Wanted, release: ReleasePath, as_json: bool) -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported, later
     request = BuildRequest(tuple(c.wnid for c in wanted.chosen), wanted.per_class)
     blocks = plan_blocks(wanted.recipe, wanted.chosen, [request])
+    arrow = wanted.recipe.format == "arrow"
+    unpublishable = planned_problem(len(blocks), len(wanted.chain), arrow=arrow)
     left = _left_to_make(wanted, blocks, release)
     say_so = _be_quiet if as_json else say
     stages = estimate(left, calibrate(wanted.recipe, wanted.chain, wanted.chosen, say_so))
     if as_json:
-        plan = _as_json(wanted, len(blocks))
+        plan = _as_json(wanted, len(blocks)) | {"unpublishable": unpublishable}
         print(json.dumps({**plan, "estimate": estimate_as_json(stages)}, indent=2))
         return
     for line in (*_lines(wanted, len(blocks)), *(f"  {line}" for line in as_lines(stages))):
         print(line)
     recipe = wanted.recipe
+    if unpublishable is not None:
+        print(f"  cannot be published on the Hub: {recipe.name} {unpublishable}")
     print(f"  regime {recipe.regime}: {REGIMES[recipe.regime]}")
     print(f"  licence: {recipe.license}. {recipe.license_note}".rstrip())
 

@@ -85,7 +85,7 @@ def import_images(
     decoding = replace(settings, cluster=settings.cluster.without_gpus())
     with (
         claimed(release, settings.say),
-        progress_bar(total, source.name, "images", quiet=quiet) as advance,
+        progress_bar(total, source.name, "images and views", quiet=quiet) as advance,
     ):
         outcome = import_real(
             name,

@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from builder.imports.jobs import OriginalJob, left_out_rows, original_row
+from builder.imports.jobs import OriginalJob, left_out_rows, original_row, read_image
 from builder.imports.layout import Stretch
 from release.files.commit import delete_file, write_atomically
 from release.files.storage import ReleasePath
@@ -54,7 +54,7 @@ def bad_images_among(source: RealSource, stretches: Sequence[Stretch]) -> list[B
     for stretch in stretches:
         data = source.splits[stretch.split]
         for slot, i in enumerate(stretch.rows):
-            row = original_row(source, stretch, slot)
+            row, _ = original_row(source, stretch, slot, read_image(source, stretch, slot))
             if "reason" in row:
                 key = data.key(i)
                 found.append(BadImage(stretch.split, key, row["image_id"], row["reason"]))

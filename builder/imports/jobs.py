@@ -1,22 +1,26 @@
 """The jobs of an import: a file of images as they came, and files of views made from that file.
 
-A source is read once. Views are made from the file of originals, so both always have the same
-bytes. A file counts as done while what it was made from is as it was: of originals the versions of
-the source's images, of views the hash of their originals.
+A source is read once, and each of its images is decoded once: whoever writes originals makes the
+views beside them. Views that are asked for later, or whose worker was killed, are made from the
+file of originals, so both always have the same bytes. A file counts as done while what it was made
+from is as it was: of originals the versions of the source's images, of views the hash of their
+originals.
 """
 
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
-from typing import Any
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from pathlib import Path
 
 import pyarrow as pa
+from PIL import Image
 
 from builder.cluster.worker import Job, WrappedJob
 from builder.imports.layout import Stretch, has_file_names, image_id, view_parts
-from builder.shards.rejections import rejections_file
-from builder.shards.stopping import raise_if_stopped
+from builder.imports.row_file import Row, RowFile
 from release.errors import UserError
 from release.files.commit import (
     canonical_json,
@@ -28,16 +32,8 @@ from release.images.decoding import decode_rgb
 from release.images.encoding import encode_image
 from release.images.views import RECORDED_RULES, CropRule, make_view
 from release.layout.manifest import ShardRecord
-from release.layout.markers import (
-    commit_written,
-    committed_record,
-    committed_records,
-    forget_shard,
-    made_from,
-    read_marker,
-    write_shard,
-)
-from release.layout.parquet import ROW_GROUP_BYTES, image_features, table_schema, write_groups
+from release.layout.markers import committed_record, committed_records, made_from, read_marker
+from release.layout.parquet import image_features, table_schema
 from release.layout.shard_files import FORMAT, ORIGINAL, iterate_shard, read_shard, shard_schema
 from release.real_sources import RealSource, open_source
 
@@ -52,15 +48,15 @@ COLUMNS = {
 }
 FILE_NAME = {"file_name": "string"}  # where images are files: as it stands in its source
 READ_ROWS = 16
-
-Row = dict[str, Any]  # of a file; or, with a `reason`, what is written of an image that is left out
+DECODED_AHEAD = 2  # images beside the one that is written: a worker left alone has cores to spare
 
 
 @dataclass(frozen=True)
 class OriginalJob:
     """Images of one split as they came: one Parquet file. Those that cannot be read are left out.
 
-    made_from: versions of the source's images when this was planned.
+    made_from: versions of the source's images when this was planned. views: made along with it, in
+    the order of their slots, unless they stand there; each image is decoded once for all of them.
     """
 
     source: str
@@ -68,8 +64,9 @@ class OriginalJob:
     fingerprint: str
     made_from: str
     release: ReleasePath
+    views: "tuple[ViewJob, ...]" = ()
     after: None = None
-    priority: int = 1  # bad images are known before any view is made
+    priority: int = 1  # bad images are known before any view is made of a file that stands
 
     @property
     def path(self) -> str:
@@ -85,11 +82,17 @@ class OriginalJob:
         return _record_made_from(self, self.made_from)
 
     def run(self) -> ShardRecord:
-        """Read, decode, commit."""
+        """Read, decode, view; commit the file, then its views, which count by its hash."""
         source = self._open()
         columns = COLUMNS | (FILE_NAME if has_file_names(source) else {})
         schema = table_schema(image_features(source.classes, columns), source.classes)
-        return _commit(self, schema, self._rows(source), self.made_from)
+        with ExitStack() as files:
+            own = files.enter_context(RowFile(self, schema))
+            views = self._write(source, own, files, schema)
+        record = own.commit(self.made_from)
+        for view in views:
+            view.commit(record.sha256)
+        return record
 
     def _open(self) -> RealSource:
         """The source as it was planned with; a worker that lives long may have an earlier one."""
@@ -103,11 +106,44 @@ class OriginalJob:
         except (KeyError, IndexError):  # other splits, fewer images
             return False
 
-    def _rows(self, source: RealSource) -> Iterator[Row]:
-        for slot in range(self.planned):
-            yield original_row(source, self.stretch, slot)
+    def _write(
+        self, source: RealSource, own: RowFile, files: ExitStack, schema: pa.Schema
+    ) -> list[RowFile]:
+        """All rows of the file and of the views made along, which are returned, finished."""
+        missing = [view for view in self.views if read_marker(self.release, view.path) is None]
+        along = {view: RowFile(view, schema) for view in missing}
+        for slot, (row, of_views) in enumerate(self._rows(source, missing)):
+            own.add(row)
+            for view, view_row in of_views.items():
+                if slot == view.slots[0]:
+                    files.enter_context(along[view])
+                along[view].add(view_row)
+                if slot == view.slots[1] - 1:
+                    along[view].finish()
         if not self._is_as_planned(source):  # asked last, so that it is true of all that was read
             raise UserError(f"{self.source} was changed while it was imported: run again")
+        return list(along.values())
+
+    def _rows(
+        self, source: RealSource, views: Sequence["ViewJob"]
+    ) -> Iterator[tuple[Row, dict["ViewJob", Row]]]:
+        """The row of each slot, and those of views; the next ones are decoded meanwhile."""
+        ahead: deque[Future[tuple[Row, dict[ViewJob, Row]]]] = deque()
+        with ThreadPoolExecutor(DECODED_AHEAD) as pool:
+            for slot in range(self.planned):
+                content = read_image(source, self.stretch, slot)
+                wanted = [view for view in views if view.slots[0] <= slot < view.slots[1]]
+                ahead.append(pool.submit(self._rows_of, source, slot, content, wanted))
+                if len(ahead) > DECODED_AHEAD:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+
+    def _rows_of(
+        self, source: RealSource, slot: int, content: bytes | UserError, views: Sequence["ViewJob"]
+    ) -> tuple[Row, dict["ViewJob", Row]]:
+        row, image = original_row(source, self.stretch, slot, content)
+        return row, {view: row if image is None else view.row(row, image) for view in views}
 
 
 @dataclass(frozen=True)
@@ -148,7 +184,16 @@ class ViewJob:
             raise UserError(f"{self.release / self.after} has no marker: run again")
         schema = shard_schema(self.release / self.after)
         left_out = left_out_rows(self.release, original)
-        return _commit(self, schema, self._rows(schema, left_out), original.sha256)
+        with RowFile(self, schema) as file:
+            for row in self._rows(schema, left_out):
+                file.add(row)
+        return file.commit(original.sha256)
+
+    def row(self, row: Row, image: Image.Image) -> Row:
+        """The row of the view of `image`, of which the file of originals has `row`."""
+        pixels = make_view(image, self.resolution, self.crop_rule)
+        encoded = encode_image(pixels, "webp-lossless", synthetic=False)
+        return row | {"image": encoded, "crop_rule": RECORDED_RULES[self.crop_rule]}
 
     def _rows(self, schema: pa.Schema, left_out: Sequence[Row]) -> Iterator[Row]:
         missing = {row["index"]: row for row in left_out}
@@ -165,9 +210,7 @@ class ViewJob:
             raise UserError(
                 f"{self.release / self.after}, image {row['image_id']}: {error}"
             ) from None
-        pixels = make_view(image, self.resolution, self.crop_rule)
-        encoded = encode_image(pixels, "webp-lossless", synthetic=False)
-        return row | {"image": encoded, "crop_rule": RECORDED_RULES[self.crop_rule]}
+        return self.row(row, image)
 
 
 class Unsettled(WrappedJob):
@@ -192,24 +235,34 @@ def plan_jobs(
         OriginalJob(name, s, _fingerprint(ORIGINAL, None, s), versions(source, s), release)
         for s in files
     ]
-    jobs: list[OriginalJob | ViewJob] = [*originals]
-    for resolution in views:
-        for job in originals:
-            parts = view_parts(job.planned, resolution)
-            fingerprint = _fingerprint(str(resolution), crop_rule, job.stretch)
-            jobs += [
-                ViewJob(
-                    job.path,
-                    resolution,
-                    crop_rule,
-                    slots,
-                    part if len(parts) > 1 else None,
-                    fingerprint,
-                    release,
-                )
-                for part, slots in enumerate(parts)
-            ]
-    return jobs
+    of_views = [
+        [_view_jobs(job, resolution, crop_rule) for job in originals] for resolution in views
+    ]
+    if isinstance(release, Path):  # behind a URL a whole file is in memory: one at a time
+        along = zip(*of_views, strict=True) if of_views else [()] * len(originals)
+        originals = [
+            replace(job, views=tuple(chain(*parts)))
+            for job, parts in zip(originals, along, strict=True)
+        ]
+    return [*originals, *chain(*chain(*of_views))]
+
+
+def _view_jobs(original: OriginalJob, resolution: int, crop_rule: CropRule) -> list[ViewJob]:
+    """Of one file of originals, in the order of their slots."""
+    parts = view_parts(original.planned, resolution)
+    fingerprint = _fingerprint(str(resolution), crop_rule, original.stretch)
+    return [
+        ViewJob(
+            original.path,
+            resolution,
+            crop_rule,
+            slots,
+            part if len(parts) > 1 else None,
+            fingerprint,
+            original.release,
+        )
+        for part, slots in enumerate(parts)
+    ]
 
 
 def _fingerprint(config: str, crop_rule: CropRule | None, stretch: Stretch) -> str:
@@ -261,28 +314,39 @@ def _record_made_from(job: OriginalJob | ViewJob, wanted: str) -> ShardRecord | 
     return committed_record(job.release, job) if found == wanted else None
 
 
-def original_row(source: RealSource, stretch: Stretch, slot: int) -> Row:
-    """The row, or why there is none."""
+def read_image(source: RealSource, stretch: Stretch, slot: int) -> bytes | UserError:
+    """The encoded image; or why there is none. Sources are read in one thread."""
+    try:
+        return source.splits[stretch.split].read(stretch.rows[slot])
+    except OSError as error:
+        return UserError(f"cannot be read: {error.strerror}")
+    except UserError as error:
+        return error
+
+
+def original_row(
+    source: RealSource, stretch: Stretch, slot: int, content: bytes | UserError
+) -> tuple[Row, Image.Image | None]:
+    """The row of an image that read_image read, and the image in RGB; or why there is none."""
     data, i = source.splits[stretch.split], stretch.rows[slot]
     label, key = data.labels[i], data.key(i)
     row: Row = {"class_id": source.classes[label].wnid, "image_id": image_id(stretch.split, key)}
     try:
-        content = data.read(i)
-        width, height = decode_rgb(content).size
-    except OSError as error:
-        return row | _left_out(slot, f"cannot be read: {error.strerror}")
+        if isinstance(content, UserError):
+            raise content
+        image = decode_rgb(content)
     except UserError as error:
-        return row | _left_out(slot, str(error))
+        return row | _left_out(slot, str(error)), None
     row |= {
         "image": content,
         "label": label,
         "original_sha256": sha256_bytes(content),
-        "width": width,
-        "height": height,
+        "width": image.width,
+        "height": image.height,
         "crop_rule": "none",
         "tuning": stretch.tuning[slot],
     }
-    return row | ({"file_name": key} if has_file_names(source) else {})
+    return row | ({"file_name": key} if has_file_names(source) else {}), image
 
 
 def _left_out(slot: int, reason: str) -> Row:
@@ -292,43 +356,3 @@ def _left_out(slot: int, reason: str) -> Row:
 def _rows_of(path: ReleasePath, names: Sequence[str]) -> Iterator[Row]:
     for batch in iterate_shard(path, names, READ_ROWS):
         yield from batch.to_pylist()
-
-
-def _commit(
-    job: OriginalJob | ViewJob, schema: pa.Schema, rows: Iterable[Row], source: str
-) -> ShardRecord:
-    """Write `rows` as they come; what stood at the job's path is gone from the start."""
-    started = time.time()
-    forget_shard(job.release, job.path)
-    class_ids: list[str] = []
-    left_out: list[Row] = []
-
-    def write(sink: pa.NativeFile) -> None:
-        write_groups(sink, schema, _groups(rows, class_ids, left_out))
-
-    written = write_shard(job.release / job.path, write)
-    rejections = rejections_file(left_out) if left_out else None
-    return commit_written(
-        job.release, job.path, job.fingerprint, written, class_ids, started, rejections, source
-    )
-
-
-def _groups(
-    rows: Iterable[Row], class_ids: list[str], left_out: list[Row]
-) -> Iterator[dict[str, list[Any]]]:
-    """Columns of row groups of ROW_GROUP_BYTES; fills in the classes and those left out."""
-    group: list[Row] = []
-    size = 0
-    for row in rows:
-        raise_if_stopped()
-        if "reason" in row:
-            left_out.append(row)
-            continue
-        group.append(row)
-        class_ids.append(row["class_id"])
-        size += len(row["image"])
-        if size >= ROW_GROUP_BYTES:
-            yield {name: [r[name] for r in group] for name in group[0]}
-            group, size = [], 0
-    if group:
-        yield {name: [r[name] for r in group] for name in group[0]}

@@ -1,5 +1,5 @@
-"""How a release of very many shards is laid out on the Hub, which recommends at most 10,000 files
-a folder and 100,000 in all: shards in sub-folders by the hash of their names, markers in one file.
+"""How a release of more shards than the Hub takes side by side (hub_limits.py) is laid out there:
+shards in sub-folders by the hash of their names, markers in one file.
 
 What is there is a release of its own right: its manifest names the files where they stand, and has
 the identity (content_sha256) of the release it was published from.
@@ -17,13 +17,12 @@ from builder.standing.state import STATE_FILE
 from release.errors import UserError
 from release.files.commit import sha256_file
 from release.files.storage import ReleasePath, read_bytes, read_files
+from release.layout.hub_limits import fits_flat, folded_problem
 from release.layout.image_index import index_name, is_index, open_index, write_index
 from release.layout.manifest import MANIFEST_FILE, Manifest, ShardRecord
 from release.layout.markers import PACKED_MARKERS, marker_name
 from release.layout.shard_files import folded_path, folded_pattern, shard_format, shard_name
 
-MOST_IN_FOLDER = 10_000
-MOST_FILES = 100_000
 READ_TOGETHER = 1000  # markers
 PATTERNED = ("README.md", "croissant.json")  # documents that name the shards by a pattern
 
@@ -31,7 +30,7 @@ PATTERNED = ("README.md", "croissant.json")  # documents that name the shards by
 def needs_folding(manifest: Manifest) -> bool:
     """Whether a folder would hold more files than the Hub takes, or all of them."""
     folders = Counter(record.path.rpartition("/")[0] for record in manifest.shards)
-    return max(folders.values()) > MOST_IN_FOLDER or _flat_files(manifest) > MOST_FILES
+    return not fits_flat(max(folders.values()), _flat_files(manifest))
 
 
 def _flat_files(manifest: Manifest) -> int:
@@ -43,17 +42,11 @@ def refuse_too_many(manifest: Manifest) -> None:
     """UserError for more files than the Hub takes, in whichever folders."""
     if not needs_folding(manifest):
         return
-    count = _flat_files(manifest) - len(manifest.shards) + 1  # all markers are one
-    if count > MOST_FILES:
-        raise UserError(
-            f"{manifest.name} would be {count:,} files on the Hub, which takes {MOST_FILES:,}: "
-            "build it with more images in a shard ([shard] in the recipe)"
-        )
-    if any(shard_format(record.path) == "arrow" for record in manifest.shards):
-        raise UserError(
-            f"{manifest.name} has more than {MOST_IN_FOLDER:,} Arrow files in a folder, where "
-            "load_from_disk reads no sub-folders: build it as Parquet"
-        )
+    others = _flat_files(manifest) - 2 * len(manifest.shards)
+    arrow = any(shard_format(record.path) == "arrow" for record in manifest.shards)
+    problem = folded_problem(len(manifest.shards), others, arrow=arrow)
+    if problem is not None:
+        raise UserError(f"{manifest.name} {problem}")
 
 
 def folded_files(

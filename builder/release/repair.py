@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from builder.builds.build import BuildPlan, plan_build
@@ -32,7 +32,11 @@ from release.layout.arrow_index import index_names
 from release.layout.environment import Environment
 from release.layout.findings import Report
 from release.layout.image_index import is_index
-from release.layout.index_writing import remove_unnoted_indices
+from release.layout.index_writing import (
+    note_images,
+    remove_unnoted_indices,
+    split_index_name,
+)
 from release.layout.manifest import Manifest, ShardRecord
 from release.layout.readme import README_FILE, contract_problems, remove_documents, write_documents
 from release.layout.shard_files import shard_split
@@ -231,10 +235,34 @@ def _require_success(outcome: Outcome) -> None:
 
 def _stands(release: ReleasePath, manifest: Manifest, document: str) -> bool:
     """Whether it is right after all: a load contract may only have lacked a shard to compare."""
+    if is_index(document):
+        return False
     path = release / document
     if not exists(path) or sha256_file(path) != manifest.documents.get(document):
         return False
     return document != README_FILE or not contract_problems(release, manifest)
+
+
+def _note_images_anew(release: ReleasePath, manifest: Manifest, report: Report) -> None:
+    """Where an index is what was written and its shards hold something else: what they hold."""
+    damaged = {
+        name
+        for name in report.damaged()
+        if is_index(name)
+        and exists(release / name)
+        and sha256_file(release / name) == manifest.documents.get(name)
+    }
+    if not damaged or not isinstance(release, Path):
+        return
+    wrong = {
+        (config, split)
+        for config, splits in manifest.splits().items()
+        for split in splits
+        if split_index_name(manifest, config, split) in damaged
+    }
+    for record in manifest.shards:
+        if (record.config, record.split) in wrong:
+            note_images(release, record)
 
 
 def _finish(
@@ -252,6 +280,7 @@ def _finish(
     if environments and manifest.kind == "synthetic":
         made = [{"device": e.device, "versions": dict(e.versions)} for e in environments]
         new = replace(new, origin=new.origin | {"environments": made})
+    _note_images_anew(release, new, report)
     documents = (README_FILE, *new.documents)
     gone = {n for n in documents if n in report.damaged() and not _stands(release, new, n)}
     lost = gone & {README_FILE, *index_names(new)} or any(map(is_index, gone))

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
+from builder.release.index_checks import Indices, index_problems
 from builder.release.rejection_checks import rejection_problems
 from release.files.storage import ReleasePath, StorageError
 from release.layout.findings import Problem, damage
@@ -55,8 +56,11 @@ class ShardCheck:
     image: ImageCheck
 
 
-def check_shard(release: ReleasePath, check: ShardCheck) -> list[Problem]:
-    """Every problem of the shard; what is inside is looked at only if its bytes are the wanted."""
+def check_shard(release: ReleasePath, check: ShardCheck, indices: Indices) -> list[Problem]:
+    """Every problem of the shard; what is inside is looked at only if its bytes are the wanted.
+
+    indices: of its release, which are compared with what the shard holds.
+    """
     record = check.record
     problems = [*marker_problems(release, record), *rejection_problems(release, record)]
     harm = damage(release / record.path, record.bytes, record.sha256)
@@ -65,6 +69,7 @@ def check_shard(release: ReleasePath, check: ShardCheck) -> list[Problem]:
     try:
         path = release / record.path
         problems += [Problem(record.path, text) for text in _content_problems(path, check)]
+        problems += index_problems(release, record, indices)
     except (pa.ArrowException, OSError, StorageError) as error:
         text = f"cannot be read as {_format(record)}: {' '.join(str(error).split())}"
         problems.append(Problem(record.path, text))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
+from builder.release.index_checks import Indices, open_indices
 from builder.release.shard_checks import ShardCheck, check_shard
 from release.files.commit import sha256_file
 from release.files.storage import ReleasePath, exists, list_files
@@ -30,7 +31,9 @@ def verify_release(
     checks, problems = plan_checks_of(release, manifest)
     chosen = [check for check in checks if only is None or check.record.path in only]
     problems += [*_stray_problems(release, manifest), *_document_problems(release, manifest)]
-    problems += _check_shards(release, chosen, threads, on_shard)
+    indices = open_indices(release, manifest, {problem.path for problem in problems})
+    problems += _check_shards(release, chosen, indices, threads, on_shard)
+    problems = list(dict.fromkeys(problems))  # of an index, what several shards say alike
     order = {record.path: position for position, record in enumerate(manifest.shards)}
     return Report(
         shards=len(chosen),
@@ -61,12 +64,13 @@ def plan_checks_of(
 def _check_shards(
     release: ReleasePath,
     checks: Sequence[ShardCheck],
+    indices: Indices,
     threads: int,
     on_shard: Callable[[ShardRecord], None],
 ) -> list[Problem]:
     problems: list[Problem] = []
     with ThreadPoolExecutor(threads, thread_name_prefix="verify") as pool:
-        futures = {pool.submit(check_shard, release, check): check for check in checks}
+        futures = {pool.submit(check_shard, release, check, indices): check for check in checks}
         try:
             for future in as_completed(futures):
                 problems += future.result()

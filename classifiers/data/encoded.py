@@ -89,7 +89,7 @@ class EncodedImages:
     @cached_property
     def file(self) -> np.ndarray:
         """int32[N]: of each image the number of its file."""
-        return np.asarray(_whole(self.rows["file"]).indices.to_numpy())
+        return _as_numpy(_whole(self.rows["file"]).indices)
 
     @cached_property
     def offset(self) -> np.ndarray:
@@ -176,11 +176,16 @@ class EncodedImages:
         return replace(self, rows=rows, mapped=path)
 
     def _numbers(self, name: str) -> np.ndarray:
-        return np.asarray(_whole(self.rows[name]).to_numpy())
+        return _as_numpy(_whole(self.rows[name]))
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _as_numpy(numbers: pa.Array) -> np.ndarray:
+    """The same memory; to_numpy would import pandas, which takes each loader 40 MB."""
+    return np.from_dlpack(numbers)
 
 
 def _map_images(

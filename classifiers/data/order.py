@@ -54,16 +54,17 @@ def derived_seed(seed: int, *purpose: int) -> int:
 
 @lru_cache(maxsize=2)
 def epoch_order(visits: Visits, seed: int, epoch: int) -> np.ndarray:
-    """int64[len(visits)]: the rows of one epoch in its order."""
+    """int32[len(visits)], int64 if rows are more: the rows of one epoch in its order."""
     rng = np.random.default_rng([seed, epoch])
     rows, start = [], 0
+    kind = np.int32 if sum(visits.images) < 2**31 else np.int64  # the order is the same
     for images, weight in zip(visits.images, visits.weights, strict=True):
-        own = np.arange(start, start + images)
+        own = np.arange(start, start + images, dtype=kind)
         whole, rest = divmod(round(weight * images), images)
         rows += [own] * whole
         if rest:
             rows.append(rng.choice(own, rest, replace=False))
         start += images
-    order = np.concatenate(rows)
+    order = rows[0] if len(rows) == 1 else np.concatenate(rows)
     rng.shuffle(order)
     return order

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 from builder.cluster.cluster import Cluster, ClusterOptions, open_cluster
@@ -18,6 +19,9 @@ from metrics.features.feature_cache import FeatureCache
 from metrics.features.image_lists import ImageSet, is_listed, read_image_list
 from metrics.features.release_features import extract_shard
 from release.errors import UserError
+from release.layout.manifest import ShardRecord
+
+LOOKED_UP_TOGETHER = 256  # shards
 
 
 @dataclass(frozen=True)
@@ -74,20 +78,32 @@ def plan_extraction(
     features = FeatureCache(cache, protocol)
     tasks: dict[str, ShardTask] = {}
     for image_set in image_sets:
-        for shard in image_set.shards():
-            if (
-                is_listed(image_set, shard, cache)
-                and not features.missing(read_image_list(image_set, shard, cache).sha256).any()
-            ):
-                continue
-            alone = replace(
-                image_set,
-                release=image_set.release.resolve(),
-                manifest=replace(image_set.manifest, shards=(shard,)),
-            )
-            task = ShardTask(alone, cache.resolve(), extractor, device, batch)
-            tasks[task.key] = task
+        shards = image_set.shards()
+        for start in range(0, len(shards), LOOKED_UP_TOGETHER):
+            some = shards[start : start + LOOKED_UP_TOGETHER]
+            for shard in _lacking(image_set, some, features, cache):
+                alone = replace(
+                    image_set,
+                    release=image_set.release.resolve(),
+                    manifest=replace(image_set.manifest, shards=(shard,)),
+                )
+                task = ShardTask(alone, cache.resolve(), extractor, device, batch)
+                tasks[task.key] = task
     return list(tasks.values())
+
+
+def _lacking(
+    image_set: ImageSet, shards: Sequence[ShardRecord], features: FeatureCache, cache: Path
+) -> list[ShardRecord]:
+    """Those of which some image's features are not in the cache."""
+    hashes = {
+        shard.path: read_image_list(image_set, shard, cache).sha256
+        for shard in shards
+        if is_listed(image_set, shard, cache)
+    }
+    missing = iter(features.missing([one for own in hashes.values() for one in own]))
+    there = {path for path, own in hashes.items() if not any(list(islice(missing, len(own))))}
+    return [shard for shard in shards if shard.path not in there]
 
 
 def run_extraction(

@@ -1,6 +1,6 @@
 """Features on disk, keyed by the hash of the encoded image, so that each image is read once.
 
-CACHE/images/SHARD.SHA256.parquet              the images of a release's file (see image_lists)
+CACHE/images/XX/SHARD.SHA256.parquet           the images of a release's file (see image_lists)
 CACHE/features/PROTOCOL/BATCH.SHA256.parquet   image_sha256, pixels_sha256, and the features
 CACHE/features/PROTOCOL/index.SHA256.feather   which file and row (see feature_index)
 

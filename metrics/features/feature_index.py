@@ -42,7 +42,9 @@ class Places:
         """File and row of each of `keys`, -1 where there is none."""
         if not len(self.key):
             return np.full(len(keys), -1), np.full(len(keys), -1)
-        found = np.searchsorted(self.key, keys).clip(max=len(self.key) - 1)
+        order = np.argsort(keys)  # in their order what is looked at next is near
+        found = np.empty(len(keys), np.int64)
+        found[order] = np.searchsorted(self.key, keys[order]).clip(max=len(self.key) - 1)
         there = self.key[found] == keys
         return np.where(there, self.file[found], -1), np.where(there, self.row[found], -1)
 
@@ -60,11 +62,13 @@ def keys_of(hashes: Sequence[bytes]) -> np.ndarray:
 def places_in(number: int, path: Path) -> Places:
     """Of one file; none of one that cannot be read."""
     try:
-        hashes = pq.read_table(path, columns=["image_sha256"])["image_sha256"].to_pylist()
+        with pq.ParquetFile(path) as file:
+            hashes = file.read(["image_sha256"], use_threads=False)["image_sha256"]
+        keys = keys_of(hashes.to_pylist())
     except (pa.ArrowException, OSError, KeyError):
-        hashes = []
-    rows = np.arange(len(hashes), dtype=np.int32)
-    return Places.joined([Places(keys_of(hashes), np.full(len(rows), number, np.int32), rows)])
+        keys = keys_of([])
+    rows = np.arange(len(keys), dtype=np.int32)
+    return Places.joined([Places(keys, np.full(len(rows), number, np.int32), rows)])
 
 
 def read_feature_index(folder: Path) -> tuple[Places, list[str]]:

@@ -17,6 +17,7 @@ from release.errors import UserError
 from release.files.commit import sha256_bytes
 from release.files.storage import ReleasePath, list_files
 from release.layout.byte_ranges import on_this_machine
+from release.layout.image_index import RowsByFile
 from release.layout.image_sets import PSEUDO_SPLITS, split_files, split_index
 from release.layout.manifest import MANIFEST_FILE, Manifest, ShardRecord, read_manifest
 from release.layout.shard_files import FileState, file_state, iterate_shard, readable, shard_schema
@@ -90,8 +91,10 @@ class ImageSet:
 
     def sorted_keys(self, cache: Path) -> np.ndarray:
         """uint64[n]: sampling keys of all its images, ascending."""
-        lists = [read_image_list(self, shard, cache) for shard in self.shards()]
-        return np.sort(sampling_keys([name for images in lists for name in images.image_ids]))
+        keys = [
+            sampling_keys(read_image_list(self, shard, cache).image_ids) for shard in self.shards()
+        ]
+        return np.sort(np.concatenate(keys))
 
     def with_split(self, split: str) -> "ImageSet":
         """Another split of the same release and configuration."""
@@ -136,7 +139,7 @@ def is_listed(image_set: ImageSet, shard: ShardRecord, cache: Path) -> bool:
     """Whether the images of the file are known without reading it."""
     if _index(image_set) is not None:
         return True
-    return find_checked(cache / "images", shard.sha256, ".parquet") is not None
+    return _find_list(cache, shard) is not None
 
 
 def read_image_list(
@@ -149,7 +152,10 @@ def read_image_list(
     the manifest lists.
     """
     index = _index(image_set)
-    table = _cached_list(image_set, shard, cache, copy) if index is None else index.rows(shard.path)
+    if index is None:
+        table = _cached_list(image_set, shard, cache, copy)
+    else:
+        table = _listed_rows(index, shard)
     rows = np.arange(table.num_rows)
     if image_set.split in PSEUDO_SPLITS:
         if "tuning" not in table.column_names:
@@ -168,23 +174,7 @@ def read_image_list(
     )
 
 
-@dataclass(frozen=True)
-class _Index:
-    """The index of a split by its files. order: its rows as they stand there, file by file."""
-
-    table: pa.Table
-    order: np.ndarray
-    stretches: dict[str, tuple[int, int]]
-
-    def rows(self, shard: str) -> pa.Table:
-        """Of one file, as a list in the cache has them."""
-        start, stop = self.stretches.get(shard, (0, 0))
-        return self.table.take(pa.array(self.order[start:stop])).rename_columns(
-            {"sha256": "image_sha256"}
-        )
-
-
-def _index(image_set: ImageSet) -> _Index | None:
+def _index(image_set: ImageSet) -> RowsByFile | None:
     manifest = image_set.release / MANIFEST_FILE
     state = file_state(manifest) if isinstance(manifest, Path) else ""
     return _index_in_state(image_set.release, image_set.config, image_set.split, state)
@@ -196,32 +186,57 @@ def _index_in_state(
     config: str,
     split: str,
     state: FileState,  # noqa: ARG001
-) -> _Index | None:
+) -> RowsByFile | None:
     table = split_index(release, config, split)
     if table is None:
         return None
-    file = table["file"].combine_chunks()
-    numbers = file.indices.to_numpy()
-    order = np.lexsort((table["offset"].to_numpy(), numbers))
-    ends = np.cumsum(np.bincount(numbers, minlength=len(file.dictionary))).tolist()
-    stretches = zip([0, *ends[:-1]], ends, strict=True)
     names = [name for name in table.column_names if name not in ("file", "offset", "size")]
-    by_file = dict(zip(file.dictionary.to_pylist(), stretches, strict=True))
-    return _Index(table.select(names), order, by_file)
+    return RowsByFile.of(table, names)
+
+
+def _listed_rows(index: RowsByFile, shard: ShardRecord) -> pa.Table:
+    """As a list in the cache has them."""
+    return index.rows(shard.path).rename_columns({"sha256": "image_sha256"})
 
 
 def _cached_list(
     image_set: ImageSet, shard: ShardRecord, cache: Path, copy: Path | None
 ) -> pa.Table:
     """image_sha256, image_id, label, and tuning where the release marks such rows."""
-    path = find_checked(cache / "images", shard.sha256, ".parquet")
+    path = _find_list(cache, shard)
     if path is None:
         sink = pa.BufferOutputStream()
         with _file_of(image_set, shard, copy) as file, readable(image_set.release / shard.path):
             pq.write_table(_list_images(file), sink)
         content = sink.getvalue().to_pybytes()
-        path = write_checked(cache / "images", shard.sha256, ".parquet", content)
+        path = write_checked(_list_folder(cache, shard), shard.sha256, ".parquet", content)
     return pq.read_table(path)
+
+
+def _list_folder(cache: Path, shard: ShardRecord) -> Path:
+    """One of 256: to find a name all beside it are looked at."""
+    return cache / "images" / shard.sha256[:2]
+
+
+def _find_list(cache: Path, shard: ShardRecord) -> Path | None:
+    """Of the shard's images, if they are listed; an earlier version had all lists in one folder."""
+    found = find_checked(_list_folder(cache, shard), shard.sha256, ".parquet")
+    if found is None and _holds_lists(cache / "images"):
+        return find_checked(cache / "images", shard.sha256, ".parquet")
+    return found
+
+
+def _holds_lists(folder: Path) -> bool:
+    """Whether an earlier version has put lists into the folder itself."""
+    try:
+        return _holds_lists_in_state(folder, folder.stat().st_mtime_ns)
+    except FileNotFoundError:
+        return False
+
+
+@lru_cache(maxsize=4)
+def _holds_lists_in_state(folder: Path, _state: int) -> bool:
+    return any(folder.glob("*.parquet"))
 
 
 def _file_of(

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,15 @@ def write_atomically(path: ReleasePath, content: bytes | memoryview) -> None:
         os.fsync(file.fileno())
 
 
+@dataclass
+class Stream:
+    """A file that is being written. bytes and sha256: once it is whole."""
+
+    sink: "pa.NativeFile"
+    bytes: int = 0
+    sha256: str = ""
+
+
 def write_stream_atomically(
     path: ReleasePath,
     write: Callable[["pa.NativeFile"], None],
@@ -54,28 +64,43 @@ def write_stream_atomically(
 ) -> tuple[int, str]:
     """As write_atomically, what `write` puts into a stream; its length and SHA-256.
 
+    look: as stream_atomically has it.
+    """
+    with stream_atomically(path, look) as stream:
+        write(stream.sink)
+    return stream.bytes, stream.sha256
+
+
+@contextmanager
+def stream_atomically(
+    path: ReleasePath, look: Callable[[Content], None] | None = None
+) -> Iterator[Stream]:
+    """As write_atomically, what the block puts into the stream; nothing if it raises.
+
     In a folder it is hashed while the disk takes it in, and is never in memory as a whole. look:
     gets the whole content before it stands at `path`.
     """
     import pyarrow as pa
 
     if not isinstance(path, Path):
-        sink = pa.BufferOutputStream()
-        write(sink)
-        content = memoryview(sink.getvalue())
+        stream = Stream(pa.BufferOutputStream())
+        yield stream
+        content = memoryview(stream.sink.getvalue())
         if look is not None:
             look(content)
         write_atomically(path, content)
-        return len(content), sha256_bytes(content)
+        stream.bytes, stream.sha256 = len(content), sha256_bytes(content)
+        return
     with replacing(path) as temporary:
-        with pa.OSFile(str(temporary), "wb") as stream:
-            write(stream)
+        with pa.OSFile(str(temporary), "wb") as sink:
+            stream = Stream(sink)
+            yield stream
         with temporary.open("rb") as file, ThreadPoolExecutor(1) as beside:
             digest = beside.submit(sha256_file, temporary)
             if look is not None:
                 look(mmap(file.fileno(), 0, access=ACCESS_READ))
             os.fsync(file.fileno())
-        return temporary.stat().st_size, digest.result()
+        stream.bytes, stream.sha256 = temporary.stat().st_size, digest.result()
 
 
 @contextmanager

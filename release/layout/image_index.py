@@ -15,7 +15,8 @@ sha256      32 bytes, of the image's bytes
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -97,14 +98,53 @@ def from_text(text: str) -> pa.Table:
         return reader.read_all()
 
 
-def joined_index(parts: Sequence[pa.Table], names: Sequence[str]) -> pa.Table:
-    """The index of a split of its shards' rows, in the order of names; one part a name."""
+def joined_index(parts: list[pa.Table], names: Sequence[str]) -> pa.Table:
+    """The index of a split of its shards' rows, in the order of names; one part a name.
+
+    Empties `parts`: column by column what they held goes as what it becomes is made, so that
+    memory holds little more than the index once.
+    """
     numbers = np.repeat(np.arange(len(parts), dtype=np.int32), [len(part) for part in parts])
     table = pa.concat_tables(parts)
+    parts.clear()
     place = table.column_names.index("offset")
-    table = table.add_column(place, "file", file_column(numbers, names))
     order = pa.compute.sort_indices(table, [("image_id", "ascending")])
-    return table.take(order).combine_chunks()
+    joined = {}
+    for name in list(table.column_names):
+        column = table[name]
+        table = table.drop_columns([name])
+        whole = column.combine_chunks()
+        del column
+        joined[name] = whole.take(order)
+        del whole
+    index = pa.table(joined)
+    return index.add_column(place, "file", file_column(numbers[order.to_numpy()], names))
+
+
+@dataclass(frozen=True)
+class RowsByFile:
+    """The rows of an index as they stand in each file. order: of `table`'s rows, file by file;
+    stretches: which part of it is a file's."""
+
+    table: pa.Table
+    order: np.ndarray
+    stretches: Mapping[str, tuple[int, int]]
+
+    @classmethod
+    def of(cls, index: pa.Table, columns: Sequence[str]) -> "RowsByFile":
+        """columns: those that rows() is to give."""
+        file = index["file"].combine_chunks()
+        numbers = file.indices.to_numpy()
+        order = np.lexsort((index["offset"].to_numpy(), numbers))
+        ends = np.cumsum(np.bincount(numbers, minlength=len(file.dictionary))).tolist()
+        stretches = zip([0, *ends[:-1]], ends, strict=True)
+        by_file = dict(zip(file.dictionary.to_pylist(), stretches, strict=True))
+        return cls(index.select(columns), order, by_file)
+
+    def rows(self, file: str) -> pa.Table:
+        """Of one file; none of one that the index does not name."""
+        start, stop = self.stretches.get(file, (0, 0))
+        return self.table.take(pa.array(self.order[start:stop]))
 
 
 def file_column(numbers: np.ndarray, names: Sequence[str]) -> pa.DictionaryArray:

@@ -2,8 +2,9 @@
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from io import StringIO
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -189,9 +190,19 @@ class Manifest:
         return text == replace(self, documents=standing.documents)._text()
 
     def _text(self) -> str:
-        content: dict[str, Any] = {**asdict(self), "content_sha256": self.content_sha256}
+        content: dict[str, Any] = {
+            **vars(self),
+            "classes": [vars(entry) for entry in self.classes],
+            "shards": [vars(record) for record in self.shards],  # millions of values: not copied
+            "content_sha256": self.content_sha256,
+        }
         content["manifest_sha256"] = _own_sha256(content)
-        return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        text = StringIO()
+        for piece in json.JSONEncoder(indent=1, sort_keys=True, ensure_ascii=False).iterencode(
+            content
+        ):
+            text.write(piece)  # json.dumps would hold all pieces, as many strings, at once
+        return text.getvalue() + "\n"
 
 
 def _own_sha256(content: dict[str, Any]) -> str:

@@ -8,7 +8,8 @@ import json
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
@@ -19,8 +20,8 @@ from release.files.commit import (
     canonical_json,
     delete_file,
     sha256_bytes,
+    stream_atomically,
     write_atomically,
-    write_stream_atomically,
 )
 from release.files.storage import ReleasePath, file_size, list_files, read_bytes, read_files
 from release.layout.environment import Environment, own_environment
@@ -144,15 +145,38 @@ def commit_shard(
     return commit_written(release, shard, fingerprint, written, class_ids, started, rejections)
 
 
-def write_shard(path: ReleasePath, write: Callable[["pa.NativeFile"], None]) -> "WrittenShard":
+def write_shard(path: ReleasePath, write: Callable[["pa.NativeFile"], None]) -> WrittenShard:
     """Write the file, and note where its images stand."""
+    with shard_stream(path) as stream:
+        write(stream.sink)
+    return stream.written()
+
+
+@dataclass
+class ShardStream:
+    """A shard's file that is being written."""
+
+    sink: "pa.NativeFile"
+    _written: WrittenShard | None = None
+
+    def written(self) -> WrittenShard:
+        """What stands there once the file is whole."""
+        assert self._written is not None
+        return self._written
+
+
+@contextmanager
+def shard_stream(path: ReleasePath) -> Iterator[ShardStream]:
+    """For what is to become the file: it stands there whole when the block ends, or not at all."""
     noted: list[str] = []
 
     def note(content: Content) -> None:
         noted.append(as_text(shard_index(content, shard_format(path.name))))
 
-    size, sha256 = write_stream_atomically(path, write, note)
-    return WrittenShard(size, sha256, noted[0])
+    with stream_atomically(path, note) as stream:
+        found = ShardStream(stream.sink)
+        yield found
+    found._written = WrittenShard(stream.bytes, stream.sha256, noted[0])
 
 
 def commit_written(

@@ -1,7 +1,8 @@
 """The files of a release: schema with `datasets` features, Parquet or Arrow, written in one go."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -62,18 +63,26 @@ def write_table(
     groups = max(1, -(-sum(map(len, images)) // ROW_GROUP_BYTES))
     rows = max(1, -(-len(images) // groups))
     starts = range(0, len(images), rows)
-    parts = ({name: values[i : i + rows] for name, values in columns.items()} for i in starts)
-    write_groups(sink, schema, parts)
+    with group_writer(sink, schema) as write:
+        for start in starts:
+            write({name: values[start : start + rows] for name, values in columns.items()})
 
 
-def write_groups(
-    sink: pa.NativeFile, schema: pa.Schema, groups: Iterable[dict[str, list[Any]]]
-) -> None:
-    """Write a Parquet file, one row group for each of `groups`: one at a time is in memory."""
+@contextmanager
+def group_writer(
+    sink: pa.NativeFile, schema: pa.Schema
+) -> Iterator[Callable[[dict[str, list[Any]]], None]]:
+    """Write a Parquet file group by group: the columns of each are in memory until it is written.
+
+    What is yielded takes the columns of a row group, and empties them.
+    """
     with _parquet_writer(sink, schema) as writer:
-        for group in groups:
+
+        def write(group: dict[str, list[Any]]) -> None:
             writer.write_table(_table(schema, group), row_group_size=len(group["image"]))
-            group.clear()  # before there is another
+            group.clear()
+
+        yield write
 
 
 def _table(schema: pa.Schema, columns: dict[str, list[Any]]) -> pa.Table:

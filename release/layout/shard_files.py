@@ -49,7 +49,7 @@ def is_shard(name: str) -> bool:
 
 def flat_path(name: str) -> str:
     """A shard's path without its sub-folder: the one that it is planned and known by."""
-    return SUBFOLDER.sub(r"\g<config>/\g<file>", name)
+    return SUBFOLDER.sub(r"\g<config>/\g<file>", name) if "/part-" in name else name
 
 
 def folded_path(name: str) -> str:

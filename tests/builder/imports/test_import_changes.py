@@ -18,7 +18,7 @@ from PIL import ExifTags, Image
 
 from builder.build_dataset import report_outcome
 from builder.builds.run import Outcome, RunSettings
-from builder.imports import jobs, layout
+from builder.imports import jobs, layout, row_file
 from builder.imports import release as real
 from builder.imports.bad_images import BAD_IMAGES_FILE
 from builder.release import repair
@@ -377,7 +377,7 @@ def test_memory_holds_a_row_group_and_no_file(
     noise = np.random.default_rng(0).integers(256, size=(40, 40, 3), dtype=np.uint8)
     for i in range(12):
         Image.fromarray(noise + np.uint8(i)).save(folder / f"{i}.png")
-    monkeypatch.setattr(jobs, "ROW_GROUP_BYTES", 12_000)
+    monkeypatch.setattr(row_file, "ROW_GROUP_BYTES", 12_000)
     importing(tmp_path / "photos", tmp_path / "out")
     (path,) = (tmp_path / "out" / "original").glob("*.parquet")
     file = pq.ParquetFile(path)
