@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from release.results.proportions import wilson
 from threadpoolctl import threadpool_limits
 
 from metrics.features.extractors import DEFAULT_EXTRACTOR, load_extractor
