@@ -30,7 +30,7 @@ from pathlib import Path
 
 import psutil
 
-from release.layout.environment import own_environment
+from release.environment import own_environment
 
 LOADERS = 8
 MEMORY = "memory_ratio"

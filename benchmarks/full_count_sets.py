@@ -34,8 +34,8 @@ from builder.standing.state import SyntheticState, write_state
 from metrics.features.extractors import FeatureProtocol
 from metrics.features.feature_cache import FeatureCache
 from release.classes.class_list import ClassEntry, load_classes
+from release.environment import own_environment
 from release.images.encoding import encode_image
-from release.layout.environment import own_environment
 from release.layout.image_index import as_text
 from release.layout.image_places import image_places
 from release.layout.manifest import Manifest, ShardRecord

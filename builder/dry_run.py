@@ -9,6 +9,7 @@ from builder.builds.build import plan_build
 from builder.builds.estimate import as_json as estimate_as_json
 from builder.builds.estimate import as_lines, calibrate, estimate
 from builder.making import Wanted
+from builder.planning.hub_limits import planned_problem
 from builder.planning.plan import (
     Block,
     BuildRequest,
@@ -21,7 +22,6 @@ from builder.planning.recipe import StageRecipe
 from builder.standing.state import STATE_FILE
 from release.commands.command import say
 from release.files.storage import ReleasePath, exists
-from release.layout.hub_limits import planned_problem
 from release.layout.markers import committed_records
 from release.layout.origin import REGIMES
 

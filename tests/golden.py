@@ -28,8 +28,8 @@ from release.files.storage import release_path
 from release.layout.manifest import read_manifest
 from release.results.result import read_result
 from tests.command_server import CommandServer
-from tests.miniature import make_miniature
-from tests.tiny_network import tiny_network
+from tests.models.tiny_network import tiny_network
+from tests.sets.miniature import make_miniature
 
 EXPECTED = Path(__file__).with_suffix(".json")
 RESULTS = ("cas.json", "made-8-train-classifier@classifier.safetensors.json")

@@ -11,7 +11,7 @@ from builder.builds import live_run as live_module
 from builder.builds import run as run_module
 from builder.cluster.cluster import Cluster
 from builder.cluster.worker import Done, Failure, Job
-from release.layout.environment import own_environment
+from release.environment import own_environment
 from release.real_sources import open_source
 
 

@@ -20,10 +20,10 @@ from builder.planning.sampling import require_sizes, sample_batch
 from generation.families import generator_source
 from generation.generator import ImageBatch
 from release.classes.class_list import ClassEntry
+from release.environment import device_kind
 from release.errors import UserError
 from release.files.storage import ReleasePath, read_files
 from release.images.encoding import encode_image
-from release.layout.environment import device_kind
 from release.layout.manifest import ShardRecord
 from release.layout.markers import sidecar_name
 

@@ -7,10 +7,10 @@ manifest, so that readers find what they found before; then patterns say the sam
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from release.environment import Environment
 from release.errors import UserError
 from release.files.commit import sha256_bytes, write_atomically
 from release.files.storage import ReleasePath, read_bytes
-from release.layout.environment import Environment
 from release.layout.findings import damage
 from release.layout.manifest import Manifest, ShardRecord, read_manifest
 from release.layout.markers import PlannedShard, committed_records, write_marker

@@ -24,10 +24,10 @@ from builder.cluster.waiting import completed
 from builder.cluster.worker import use_one_thread
 from builder.standing.state import SyntheticState, read_state, write_state
 from release.commands.interrupt import interruptible
+from release.environment import Environment, own_environment
 from release.errors import UserError
 from release.files.commit import write_atomically
 from release.files.storage import ReleasePath, read_bytes
-from release.layout.environment import Environment, own_environment
 from release.layout.markers import committed_records, marker_name, sidecar_name
 
 T = TypeVar("T")

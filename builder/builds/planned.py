@@ -13,8 +13,8 @@ from builder.planning.plan import (
 )
 from builder.planning.recipe import Recipe
 from builder.standing.state import SyntheticState
+from release.environment import Environment
 from release.errors import UserError
-from release.layout.environment import Environment
 from release.layout.manifest import Manifest
 
 

@@ -17,10 +17,10 @@ from builder.cluster.engine import first_environment, run_jobs
 from builder.cluster.worker import Done, Failure, Job, Terms
 from builder.standing.state import STATE_FILE, RealState, SyntheticState, write_state
 from release.commands.interrupt import Events, interruptible
+from release.environment import Environment, distinct, own_environment
 from release.errors import UserError
 from release.files.commit import sha256_file
 from release.files.storage import ReleasePath
-from release.layout.environment import Environment, distinct, own_environment
 from release.layout.manifest import Manifest, ShardRecord
 
 OnDone = Callable[[ShardRecord], None]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.cluster.worker import ONE_THREAD
+from release.environment import visible_gpus
 from release.errors import UserError
-from release.layout.environment import visible_gpus
 
 if TYPE_CHECKING:
     from dask.typing import Key

@@ -13,8 +13,8 @@ from builder.cluster.waiting import LOOK_SECONDS, Watch
 from builder.cluster.worker import Done, Failure, Job, Terms, run_job
 from builder.shards.stopping import stop_run
 from release.commands.interrupt import Events
+from release.environment import Environment, own_environment
 from release.errors import UserError
-from release.layout.environment import Environment, own_environment
 
 if TYPE_CHECKING:
     from dask.typing import Key

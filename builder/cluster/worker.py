@@ -16,11 +16,11 @@ from builder.shards.shard import load_generator
 from builder.shards.stopping import Stopped, begin_job
 from builder.shards.writing import next_shard_begins_by
 from builder.standing.state import STATE_FILE
+from release.environment import Environment, own_environment
 from release.errors import UserError, redacted
 from release.files.commit import sha256_file
 from release.files.storage import ReleasePath
 from release.images.encoding import encode_image
-from release.layout.environment import Environment, own_environment
 from release.layout.manifest import ShardRecord
 
 if TYPE_CHECKING:

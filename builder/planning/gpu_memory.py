@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from builder.planning.recipe import StageRecipe
+from release.environment import visible_gpus
 from release.errors import UserError
-from release.layout.environment import visible_gpus
 
 GIB = 1 << 30
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from builder.planning.hub_limits import fits_flat, folded_problem
 from builder.release.hub import LocalFile, local_file
 from builder.standing.state import STATE_FILE
 from release.errors import UserError
 from release.files.commit import sha256_file
 from release.files.storage import ReleasePath, read_bytes, read_files
-from release.layout.hub_limits import fits_flat, folded_problem
 from release.layout.image_index import index_name, is_index, open_index, write_index
 from release.layout.manifest import MANIFEST_FILE, Manifest, ShardRecord
 from release.layout.markers import PACKED_MARKERS, marker_name

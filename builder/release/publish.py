@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from huggingface_hub import RepoFile
 
 from builder.builds.growth import keep_loadable, require_flat
+from builder.release.checks.shards import judged_marker
 from builder.release.folding import (
     folded_files,
     needs_folding,
@@ -16,7 +17,6 @@ from builder.release.folding import (
     rejections_of,
 )
 from builder.release.hub import LocalFile, Repository, lacking, local_file
-from builder.release.shard_checks import judged_marker
 from builder.standing.state import STATE_FILE
 from release.errors import UserError
 from release.files.commit import sha256_bytes, sha256_file

@@ -25,11 +25,11 @@ from builder.standing.state import (
     read_state,
     write_state,
 )
+from release.environment import Environment
 from release.errors import UserError
 from release.files.commit import remove_temporaries, sha256_file
 from release.files.storage import ReleasePath, exists
 from release.layout.arrow_index import index_names
-from release.layout.environment import Environment
 from release.layout.findings import Report
 from release.layout.image_index import is_index
 from release.layout.index_writing import (

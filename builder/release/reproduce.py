@@ -22,11 +22,11 @@ from builder.shards.shard import load_generator
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.generator import ImageBatch
 from release.commands.terminal import printable
+from release.environment import Environment, own_environment
 from release.errors import UserError
 from release.files.names import within
 from release.files.storage import ReleasePath
 from release.images.encoding import encode_image
-from release.layout.environment import Environment, own_environment
 from release.layout.image_sets import decode
 from release.layout.manifest import Manifest
 from release.layout.markers import read_marker_content

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
-from builder.release.index_checks import Indices, open_indices
-from builder.release.shard_checks import ShardCheck, check_shard
+from builder.release.checks.index import Indices, open_indices
+from builder.release.checks.shards import ShardCheck, check_shard
 from release.files.commit import sha256_file
 from release.files.storage import ReleasePath, exists, list_files
 from release.layout.findings import Problem, Report
@@ -47,14 +47,14 @@ def plan_checks_of(
     release: ReleasePath, manifest: Manifest
 ) -> tuple[list[ShardCheck], list[Problem]]:
     """A check of each shard, and the problems that need no look into one."""
-    from builder.release.view_checks import view_checks
+    from builder.release.checks.views import view_checks
 
     if manifest.kind == "real":
-        from builder.release.real_checks import import_checks
+        from builder.release.checks.real import import_checks
 
         checks, problems = import_checks(release, manifest.base)
     else:
-        from builder.release.synthetic_checks import plan_checks
+        from builder.release.checks.synthetic import plan_checks
 
         checks, problems = plan_checks(release, manifest.base)
     of_views, problems_of_views = view_checks(release, manifest)

@@ -8,10 +8,10 @@ from pydantic import Field, TypeAdapter
 
 from builder.planning.plan import BuildRequest
 from builder.standing.lease import FOLDER as LEASE_FOLDER
+from release.environment import Environment
 from release.errors import UserError
 from release.files.commit import foreign_files, write_atomically
 from release.files.storage import ReleasePath, read_bytes
-from release.layout.environment import Environment
 from release.layout.shard_files import ShardFormat
 
 STATE_FILE = "build.json"

@@ -1,6 +1,6 @@
 """What finetuning.json holds, and which report a JSON document is.
 
-A study of fine-tuning is no command: benchmarks/finetuning.py writes its report.
+A study of fine-tuning is no command: benchmarks/studies/finetuning.py writes its report.
 """
 
 from collections.abc import Mapping

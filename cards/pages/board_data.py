@@ -19,7 +19,8 @@ class Measurement(BaseModel):
     dataset: str = Field(description="the real data set it is about")
     origin: Literal["result", "study", "selection", "finetuning", "published"] = Field(
         description="result: result files; study, selection, finetuning: a report of run-study, "
-        "select-*, benchmarks/finetuning.py; published: printed in a paper, not measured here"
+        "select-*, benchmarks/studies/finetuning.py; published: printed in a paper, not measured "
+        "here"
     )
     study: str | None = Field(None, description="the report's name, or the paper")
     ranking: str = Field(

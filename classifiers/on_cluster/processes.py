@@ -20,8 +20,8 @@ from builder.cluster.worker import require_one_thread
 from classifiers.on_cluster.starts import AttemptEndedError, ProcessLostError, counted_start
 from classifiers.training.experiment import STATE_SECONDS, is_finished, run_experiment
 from classifiers.training.task import Task
+from release.environment import visible_gpus
 from release.errors import UserError
-from release.layout.environment import visible_gpus
 
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue

@@ -7,8 +7,8 @@ from builder.cluster.cluster import ClusterOptions
 from classifiers.on_cluster.processes import Team
 from classifiers.study.plan import Planner, Run
 from classifiers.training.experiment import STATE_SECONDS
+from release.environment import visible_gpus
 from release.errors import UserError
-from release.layout.environment import visible_gpus
 from release.results.result import read_result
 
 

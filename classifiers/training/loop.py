@@ -24,12 +24,11 @@ from classifiers.training.objective import (
 )
 from classifiers.training.state import StateFile, TimedStates
 from generation.networks.timm_classifier import build_model
-from generation.training.averages import by_power
 from generation.training.learner import LoopSettings, NotFiniteError
 from generation.training.loop import Hooks
 from generation.training.loop import train as run_loop
 from generation.training.optimizers import OptimizerSettings
-from generation.training.rates import one_cycle
+from generation.training.rates import ema_decay_by_power, one_cycle
 from release.errors import UserError
 
 if TYPE_CHECKING:
@@ -119,7 +118,7 @@ def loop_settings(
             momentum=recipe.momentum,
         ),
         rate=lambda step: learning_rate_at(step, steps, recipe),
-        decay=(lambda step: by_power(step, recipe.ema)) if recipe.ema else None,
+        decay=(lambda step: ema_decay_by_power(step, recipe.ema)) if recipe.ema else None,
         precision=PRECISIONS[recipe.precision],
         clip=recipe.clip,
         look_every=STEPS_BETWEEN_LOOKS,

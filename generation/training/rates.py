@@ -1,4 +1,6 @@
-"""The learning rate of each step: a warm-up to its peak, then one of four schedules.
+"""What changes with the step: the learning rate, and how much of a running average stays.
+
+A learning rate has a warm-up to its peak, then one of four schedules.
 
 Two rules count the steps. `annealed` reaches the peak at the last step of the warm-up, stays for
 one more and would be zero one step after the last. `one_cycle` reaches it at the same step and
@@ -55,3 +57,13 @@ def _inverse_square_root(peak: float, step: int, warmup: float) -> float:
     """Vaswani et al. 2017, section 5.3, scaled so that the warm-up ends at the peak."""
     warm = max(1.0, warmup)
     return peak * min((step + 1) / warm, math.sqrt(warm / (step + 1)))
+
+
+def ema_decay_by_count(step: int, decay: float) -> float:
+    """(1 + n) / (10 + n) until that is `decay`, as TensorFlow's moving average; n counts from 0."""
+    return min(decay, (1 + step) / (10 + step))
+
+
+def ema_decay_by_power(step: int, decay: float) -> float:
+    """1 - n^(-2/3) until that is `decay`, as timm's ModelEmaV3 with use_warmup; n counts from 0."""
+    return 0.0 if step <= 1 else min(1 - step ** -(2 / 3), decay)

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from generation.training.averages import counted
 from generation.training.config import TrainingConfig
 from generation.training.learner import Learner, LoopSettings, NotFiniteError
 from generation.training.loop import NO_HOOKS, Hooks, train
 from generation.training.optimizers import OptimizerSettings
 from generation.training.pictures import loss_curve, loss_table, picture
-from generation.training.rates import annealed
+from generation.training.rates import annealed, ema_decay_by_count
 from generation.training.record import RECORD_FILE
 from generation.training.state import TrainingStates
 from generation.training.trainable import Course
@@ -80,7 +79,7 @@ def loop_settings(config: TrainingConfig, device: torch.device) -> LoopSettings:
             config.eps,
         ),
         rate=rate,
-        decay=lambda step: counted(step, config.ema),
+        decay=lambda step: ema_decay_by_count(step, config.ema),
         precision=PRECISIONS[config.precision],
         clip=config.clip,
         look_every=1 if device.type == "cpu" else STEPS_BETWEEN_LOOKS,

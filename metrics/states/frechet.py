@@ -10,7 +10,7 @@ from metrics.states.intervals import MINIMUM, Estimate, extrapolate_both, jackkn
 from release.errors import UserError
 
 # Below, a covariance is mostly noise: no distance within a class, and nothing about infinitely many
-# images, whose interval would miss it (benchmarks/fd_infinity_coverage.py).
+# images, whose interval would miss it (benchmarks/trust/fd_infinity_coverage.py).
 IMAGES_PER_DIMENSION = 5
 
 

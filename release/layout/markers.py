@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
+from release.environment import Environment, own_environment
 from release.files.commit import (
     Content,
     canonical_json,
@@ -24,7 +25,6 @@ from release.files.commit import (
     write_atomically,
 )
 from release.files.storage import ReleasePath, file_size, list_files, read_bytes, read_files
-from release.layout.environment import Environment, own_environment
 from release.layout.image_index import as_text, shard_index
 from release.layout.manifest import ShardRecord, parse_record
 from release.layout.shard_files import FileState, file_state, flat_path, shard_format

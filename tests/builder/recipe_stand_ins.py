@@ -14,7 +14,7 @@ import torch
 
 from tests.generation.families import latent_diffusion_reference, openai_reference
 from tests.generation.families.tiny_deepfloyd import save_base, save_super_resolution, save_upscaler
-from tests.tiny_models import (
+from tests.models.tiny_models import (
     BIGGAN,
     save_biggan,
     save_dit,

@@ -27,8 +27,8 @@ from release.layout.manifest import read_manifest
 from tests.conftest import release_bytes
 from tests.generation.families import latent_diffusion_reference, openai_reference
 from tests.generation.families.tiny_deepfloyd import STAGES, save_chain
-from tests.tiny_models import save_biggan, save_dit, save_pixart
-from tests.tiny_network import tiny_conditioned
+from tests.models.tiny_models import save_biggan, save_dit, save_pixart
+from tests.models.tiny_network import tiny_conditioned
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute"),

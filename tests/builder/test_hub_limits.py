@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from builder.dry_run import print_plan
+from builder.planning import hub_limits
+from builder.planning.hub_limits import MOST_FILES, MOST_IN_FOLDER, planned_problem
 from builder.planning.recipe import load_recipe
 from release.classes.class_list import load_classes
-from release.layout import hub_limits
-from release.layout.hub_limits import MOST_FILES, MOST_IN_FOLDER, planned_problem
 
 
 def test_what_is_planned_is_counted_as_it_is_published():

@@ -21,7 +21,7 @@ from release.layout.image_sets import decode
 from tests.generation.families import latent_diffusion_reference, openai_reference
 from tests.generation.families.tiny_deepfloyd import save_chain
 from tests.in_process import InProcess
-from tests.tiny_models import (
+from tests.models.tiny_models import (
     save_biggan,
     save_dit,
     save_flux2_klein,
@@ -29,7 +29,7 @@ from tests.tiny_models import (
     save_sana,
     save_sdxl,
 )
-from tests.tiny_network import tiny_conditioned
+from tests.models.tiny_network import tiny_conditioned
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute"),

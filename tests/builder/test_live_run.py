@@ -17,8 +17,8 @@ from builder.builds.run import RunSettings, run_builds
 from builder.planning.recipe import Recipe, load_recipe
 from builder.standing.state import SyntheticState, read_state, write_state
 from release.classes.class_list import load_classes
+from release.environment import Environment, own_environment
 from release.errors import UserError
-from release.layout.environment import Environment, own_environment
 from release.layout.manifest import MANIFEST_FILE, read_manifest
 from tests.in_process import InProcess
 

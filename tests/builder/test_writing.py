@@ -21,9 +21,9 @@ from builder.standing.state import STATE_FILE
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.generator import ImageBatch
 from release.classes.class_list import load_classes
+from release.environment import own_environment
 from release.files.commit import sha256_file
 from release.images.encoding import encode_image
-from release.layout.environment import own_environment
 from release.layout.manifest import ShardRecord
 
 events: list[str] = []

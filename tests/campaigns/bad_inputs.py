@@ -1,11 +1,11 @@
 """Bad input of every kind that the commands' options and files allow, and how each is judged.
 
-One definition for the tests, which try some cases, and for benchmarks/bad_inputs.py, which tries
-all. Each case is a good command line in the miniature's folder with one thing wrong: an option's
-value, or a file that the command reads. Right is one line and exit code 2, or the right result and
-exit code 0 (1 where the command looks for faults), without harm to a release: every file of the
-releases is as before, but for the one that was damaged. The cases follow from the commands' own
-options and the folder's files, so new ones are tried as they come.
+One definition for the tests, which try some cases, and for benchmarks/trust/bad_inputs.py, which
+tries all. Each case is a good command line in the miniature's folder with one thing wrong: an
+option's value, or a file that the command reads. Right is one line and exit code 2, or the right
+result and exit code 0 (1 where the command looks for faults), without harm to a release: every file
+of the releases is as before, but for the one that was damaged. The cases follow from the commands'
+own options and the folder's files, so new ones are tried as they come.
 """
 
 import importlib

@@ -1,9 +1,9 @@
 """Each kind of fault: what it does to a build, and how the build is taken up again.
 
-One definition for the tests, which try each at one moment, and for benchmarks/fault_campaign.py,
-which tries each at several. A kind gets a `Site`, where the release is to stand, and the chance
-that picks its moment; it leaves a finished release, and fails if a command ends otherwise than it
-should.
+One definition for the tests, which try each at one moment, and for
+benchmarks/trust/fault_campaign.py, which tries each at several. A kind gets a `Site`, where the
+release is to stand, and the chance that picks its moment; it leaves a finished release, and fails
+if a command ends otherwise than it should.
 """
 
 import json

@@ -16,8 +16,8 @@ from generation.families.pixel_unet.recipe import PixelUNetTraining
 from generation.training.processes import launched_processes
 from generation.training.record import claim_folder
 from generation.training.run import TrainingRun
-from tests.tiny_network import tiny_network
-from tests.train_tiny import tiny_course, tiny_data
+from tests.models.tiny_network import tiny_network
+from tests.models.train_tiny import tiny_course, tiny_data
 
 WRITES = ("os.mkdir", "os.rename", "os.remove")
 CONFIG = PixelUNetTraining(steps=3, batch=4, warmup=1, save_every=2, keep_every=3)

@@ -2,8 +2,8 @@
 an undisturbed run, file by file.
 
 One definition for the tests, which try some writes of each command, and for
-benchmarks/fault_campaign.py, which tries all of them. What differs between two undisturbed runs
-(hosts), and times, are not compared; every other byte is, and no file may be left over.
+benchmarks/trust/fault_campaign.py, which tries all of them. What differs between two undisturbed
+runs (hosts), and times, are not compared; every other byte is, and no file may be left over.
 """
 
 import io

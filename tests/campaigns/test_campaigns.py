@@ -13,8 +13,8 @@ from tests.campaigns.bad_inputs import GOOD, VERDICTS_RIGHT, cases, try_case
 from tests.campaigns.kill_trials import TRIALS, KillSite, hub_environment, spread
 from tests.command_server import CommandServer
 from tests.golden import EXPECTED, close_facts, exact_facts
-from tests.miniature import make_miniature
 from tests.servers.hub_server import Hub
+from tests.sets.miniature import make_miniature
 
 KILLS = 4  # of each command; the campaign kills at every write
 EVERY = 16  # of so many cases of bad input one is tried,

@@ -48,7 +48,7 @@ from tests.cards.tiny_card import (
     a_result,
     a_score,
 )
-from tests.shapes import encode_table
+from tests.sets.shapes import encode_table
 
 
 def render(release: Path, *options: str) -> subprocess.CompletedProcess[str]:

@@ -18,7 +18,7 @@ from huggingface_hub import DatasetCard
 from cards.render_card import publication_day
 from release.layout.image_index import is_index
 from release.layout.manifest import read_manifest
-from tests.builder.red_rule import RED
+from tests.builder.accept.red_rule import RED
 from tests.builder.release.hub_environment import environment
 from tests.cards.tiny_card import a_result, a_score
 from tests.conftest import STAND_IN_RECIPE, run, state_facts

@@ -9,7 +9,7 @@ from datasets import load_dataset
 
 from release.layout.manifest import read_manifest
 from release.layout.readme import write_readme
-from tests.shapes import make_images, write_release
+from tests.sets.shapes import make_images, write_release
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "consuming.md"
 

@@ -19,8 +19,8 @@ from release.files.commit import sha256_file
 from release.layout.manifest import Manifest, read_manifest
 from release.layout.readme import write_readme
 from tests.cards.tiny_card import CLASSES, DAY, ORIGIN, write_shard
-from tests.shapes import make_images
-from tests.shapes import write_release as write_real
+from tests.sets.shapes import make_images
+from tests.sets.shapes import write_release as write_real
 
 pytestmark = [  # mlcroissant's calls of rdflib and pandas, not ours
     pytest.mark.filterwarnings("ignore:ConjunctiveGraph:DeprecationWarning"),

@@ -12,7 +12,7 @@ from release.images.encoding import encode_image
 from release.layout.manifest import ShardRecord, read_manifest
 from release.layout.parquet import image_features, table_schema
 from release.results.result import Result
-from tests.shapes import encode_table
+from tests.sets.shapes import encode_table
 
 CLASSES = tuple(
     ClassEntry(i, wnid, name, name.lower())

@@ -21,7 +21,15 @@ from release.errors import UserError
 from release.files.checked_files import write_state
 from release.files.commit import sha256_file
 from release.results.result import read_result
-from tests.shapes import CLASSES, RECIPE, SIZE, changed, make_images, recipe_toml, write_release
+from tests.sets.shapes import (
+    CLASSES,
+    RECIPE,
+    SIZE,
+    changed,
+    make_images,
+    recipe_toml,
+    write_release,
+)
 
 IDS = tuple(c.wnid for c in CLASSES)
 ROOT = Path(__file__).parents[2]

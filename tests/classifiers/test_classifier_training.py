@@ -43,7 +43,7 @@ from release.errors import UserError
 from release.files.checked_files import write_state
 from release.layout.image_sets import load_images
 from release.results.result import read_result
-from tests.shapes import (
+from tests.sets.shapes import (
     CLASSES,
     RECIPE,
     SIZE,

@@ -34,7 +34,7 @@ from generation.networks.timm_classifier import build_model, to_channels
 from release.errors import UserError
 from release.results.result import read_result
 from release.results.statistics import share
-from tests.shapes import (
+from tests.sets.shapes import (
     CLASSES,
     NAMES,
     RECIPE,

@@ -12,7 +12,7 @@ from classifiers.train_classifier import train_classifier
 from classifiers.training.default_recipe import default_recipe, in_colour, lost_colour
 from release.errors import UserError
 from release.layout.image_sets import LabelledImages
-from tests.shapes import make_images, write_release
+from tests.sets.shapes import make_images, write_release
 
 
 def coloured(data: LabelledImages) -> LabelledImages:

@@ -32,7 +32,7 @@ from release.layout.manifest import read_manifest
 from release.layout.parquet import image_features, table_schema, write_table
 from release.results.result import read_result
 from tests.servers.faulty_store import BUCKET, FaultyStore
-from tests.shapes import CLASSES, RECIPE, make_images, recipe_toml, write_release
+from tests.sets.shapes import CLASSES, RECIPE, make_images, recipe_toml, write_release
 
 
 def tinted(per_class: int, seed: int) -> LabelledImages:

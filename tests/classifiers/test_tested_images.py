@@ -20,10 +20,10 @@ from release.errors import UserError
 from release.layout.image_sets import LabelledImages, images_sha256, pixels_sha256
 from release.layout.manifest import read_manifest
 from release.results.result import Result
-from tests import shapes
 from tests.cards.made_up_results import a_classifier_result, a_scores_result, a_source
-from tests.shapes import SIZE, changed, make_images
-from tests.small_releases import random_images, write_release
+from tests.sets import shapes
+from tests.sets.shapes import SIZE, changed, make_images
+from tests.sets.small_releases import random_images, write_release
 
 TINY = changed(batch=8)
 VALUE = "test_images_sha256"

@@ -20,7 +20,7 @@ from release.files.checked_files import read_weights
 from release.results.result import read_result
 from tests.servers.dask_cluster import wait_until
 from tests.servers.forked_workers import ForkedWorkers, forked_workers
-from tests.shapes import changed, make_images, write_release
+from tests.sets.shapes import changed, make_images, write_release
 
 # Without batch normalisation, so that several processes differ by rounding alone.
 VIT = {

@@ -20,7 +20,7 @@ from release.classes.class_list import load_classes
 from release.commands.toml_recipes import recipe_names_in
 from release.errors import UserError
 from release.layout.image_sets import decode_rgb, load_images
-from tests.shapes import make_images, png, write_release
+from tests.sets.shapes import make_images, png, write_release
 
 TOO_MANY = "take more than 200,000 shards of 10 classes x 25 images a stage"
 

@@ -19,7 +19,7 @@ from release.results.result import read_result
 from tests.commands import toys
 from tests.conftest import ROOT
 from tests.in_process import InProcess
-from tests.miniature import CLASSIFIER
+from tests.sets.miniature import CLASSIFIER
 
 CLASSES = ("one", "two", "three")
 RECIPE = """

@@ -25,10 +25,10 @@ from generation.training.images import TrainingImages
 from release.classes.class_list import load_classes
 from release.errors import UserError
 from tests.conftest import run
-from tests.painter import paint
-from tests.small_releases import CLASSES, write_release
-from tests.tiny_network import SHAPE, tiny_conditioned
-from tests.train_tiny import train_stage
+from tests.models.tiny_network import SHAPE, tiny_conditioned
+from tests.models.train_tiny import train_stage
+from tests.sets.painter import paint
+from tests.sets.small_releases import CLASSES, write_release
 
 NAMES = ("dark", "bright")
 LEVELS = (40, 215)

@@ -8,7 +8,7 @@ from torch import nn
 from torch._inductor import config as inductor_config
 
 from generation.networks.placement import Placement
-from tests.tiny_network import tiny_network
+from tests.models.tiny_network import tiny_network
 
 
 @pytest.fixture(autouse=True)

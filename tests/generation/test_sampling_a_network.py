@@ -13,7 +13,7 @@ from generation.families.pixel_unet.generator import PixelUNetGenerator
 from generation.families.pixel_unet.network import PixelUNet, guided_denoiser
 from generation.generator import ImageBatch
 from release.errors import UserError
-from tests.tiny_network import PROMPTS, tiny_network
+from tests.models.tiny_network import PROMPTS, tiny_network
 
 
 def batch(network: PixelUNet, seeds: Sequence[int]) -> ImageBatch:

@@ -5,7 +5,7 @@ from pathlib import Path
 from release.results.result import read_result
 from tests.conftest import run
 from tests.servers.dask_cluster import DaskCluster
-from tests.small_releases import random_images, write_release
+from tests.sets.small_releases import random_images, write_release
 
 
 def test_a_running_cluster_gives_the_same_bits_as_this_process(tmp_path: Path):

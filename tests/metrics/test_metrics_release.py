@@ -31,7 +31,7 @@ from metrics.scoring.reference_files import read_reference_file
 from release.errors import UserError
 from release.files.commit import sha256_file
 from release.results.result import Result, read_result
-from tests.small_releases import CLASSES, random_images, write_release
+from tests.sets.small_releases import CLASSES, random_images, write_release
 
 BATCH = 16
 

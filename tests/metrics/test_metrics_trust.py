@@ -29,7 +29,7 @@ from release.files.commit import canonical_json, sha256_file
 from release.layout.image_sets import images_sha256, pixels_sha256
 from release.layout.manifest import read_manifest
 from release.results.result import Result
-from tests.small_releases import CLASSES, random_images, write_release
+from tests.sets.small_releases import CLASSES, random_images, write_release
 
 PROTOCOL = FeatureProtocol("stub", "0" * 64, 8, "none", (0.0,) * 3, (1.0,) * 3)
 

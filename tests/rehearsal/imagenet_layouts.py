@@ -20,7 +20,7 @@ from datasets.arrow_writer import ArrowWriter
 from scipy.io import savemat
 
 from release.classes.class_list import load_classes
-from tests.pictures import picture, write
+from tests.sets.pictures import picture, write
 
 SPLITS = ("train", "validation")
 

@@ -13,6 +13,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Image
 
 from generation.families.pixel_unet.checkpoint import save_checkpoint
 from release.classes.class_list import load_classes
+from tests.models.tiny_network import SHAPE, tiny_conditioned
 from tests.rehearsal.imagenet_layouts import (
     SPLITS,
     Images,
@@ -30,7 +31,6 @@ from tests.rehearsal.imagenet_layouts import (
 )
 from tests.rehearsal.small_imagenet import WNIDS, litter
 from tests.servers.hub_server import Hub
-from tests.tiny_network import SHAPE, tiny_conditioned
 
 REAL, CHAIN = "releases/imagenet-1k-real", "releases/chain-32"
 HUB_SOURCE = "mini/imagenet"

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from release.classes.class_list import load_classes
-from tests.pictures import write
 from tests.rehearsal.imagenet_layouts import Images
+from tests.sets.pictures import write
 
 WNIDS = tuple(entry.wnid for entry in load_classes("imagenet-1k"))
 BROKEN_EXIF = b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12\0\x03\0\0\xff\xffcut"

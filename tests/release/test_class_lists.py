@@ -18,9 +18,9 @@ from release.real_sources import RealSource, SourceName, open_source
 from release.real_sources.class_names import entries_of
 from release.real_sources.joining import join_list
 from tests.conftest import run
-from tests.pictures import picture, save_parquet, table, write
 from tests.rehearsal.imagenet_layouts import hub_names
-from tests.shapes import make_images, write_release
+from tests.sets.pictures import picture, save_parquet, table, write
+from tests.sets.shapes import make_images, write_release
 
 IMAGENET = load_classes("imagenet-1k")
 WNIDS = [entry.wnid for entry in IMAGENET]

@@ -17,7 +17,7 @@ from release.images.decoding import as_rgb, decode_rgb
 from release.images.views import make_view
 from release.layout.image_sets import decode, load_images
 from tests.conftest import ROOT
-from tests.shapes import SIZE, make_images, write_release
+from tests.sets.shapes import SIZE, make_images, write_release
 
 BROKEN_EXIF = b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12\0\x03\0\0\xff\xffcut"
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.pictures import table
 from tests.servers.hub_server import Hub
+from tests.sets.pictures import table
 
 CARD = "---\nconfigs:\n" + "".join(
     f"- config_name: {name}\n  data_files:\n  - split: train\n    path: {name}/*.parquet\n"

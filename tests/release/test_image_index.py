@@ -21,7 +21,7 @@ from release.layout.image_sets import first_of_each, load_images, noted_index, p
 from release.layout.manifest import Manifest, read_manifest
 from release.layout.markers import commit_shard, sidecar_name
 from release.layout.parquet import image_features, table_schema, write_table
-from tests.shapes import CLASSES, make_images, png
+from tests.sets.shapes import CLASSES, make_images, png
 
 COLUMNS = {"image_id": "string", "tuning": "bool"}
 

@@ -10,7 +10,6 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
 from release.errors import UserError
 from release.real_sources import RealSource, SourceName, open_source
-from tests.pictures import picture, save_parquet, table, write
 from tests.rehearsal.imagenet_layouts import (
     Images,
     by_class,
@@ -21,6 +20,7 @@ from tests.rehearsal.imagenet_layouts import (
     tiny,
     write_kaggle,
 )
+from tests.sets.pictures import picture, save_parquet, table, write
 
 WNIDS = ("n01440764", "n01443537", "n02102040")
 

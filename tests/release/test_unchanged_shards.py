@@ -13,7 +13,7 @@ from release.files.storage import release_path
 from release.layout.image_sets import iterate_tables, load_images
 from release.layout.manifest import read_manifest
 from release.layout.shard_files import require_unchanged
-from tests.shapes import SIZE, make_images, write_release
+from tests.sets.shapes import SIZE, make_images, write_release
 
 READERS = {
     "decoded": lambda release: load_images(release, str(SIZE), "train"),

@@ -1,6 +1,6 @@
 """Kinds of faults through the commands: the end is an undisturbed build's, byte for byte.
 
-Those that no other test has; benchmarks/fault_campaign.py tries all of them at five moments.
+Those that no other test has; benchmarks/trust/fault_campaign.py tries all of them at five moments.
 """
 
 from collections.abc import Iterator

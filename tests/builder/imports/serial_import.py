@@ -9,7 +9,7 @@ import pytest
 from builder.builds.run import Outcome, ReleaseJobs, RunSettings
 from builder.imports import release as real
 from builder.standing.state import write_state
-from release.layout.environment import own_environment
+from release.environment import own_environment
 from release.layout.manifest import Manifest, ShardRecord
 from release.layout.markers import committed_records
 from release.real_sources import open_source

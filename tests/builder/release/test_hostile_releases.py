@@ -21,7 +21,7 @@ from release.layout.image_sets import split_files
 from release.layout.manifest import MANIFEST_FILE, read_manifest
 from release.layout.markers import committed_record, marker_path
 from release.layout.readme import remove_documents
-from tests.shapes import make_images, write_release
+from tests.sets.shapes import make_images, write_release
 
 OUTSIDE = (
     "../x",
@@ -278,7 +278,7 @@ def test_a_state_of_another_shape_is_one_line(
     tmp_path: Path, keys: tuple[str | int, ...], value: Any
 ):
     from builder.planning.plan import BuildRequest
-    from release.layout.environment import Environment
+    from release.environment import Environment
 
     state = SyntheticState(
         name="mine",

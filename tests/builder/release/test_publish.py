@@ -248,7 +248,7 @@ def test_more_files_than_a_folder_holds_stand_in_sub_folders(
     release: Path, hub: tuple[Hub, str], tmp_path: Path
 ):
     state, address = hub
-    limits = "import release.layout.hub_limits as f; f.MOST_IN_FOLDER, f.MOST_FILES = "
+    limits = "import builder.planning.hub_limits as f; f.MOST_IN_FOLDER, f.MOST_FILES = "
     arguments = ["publish", release, REPO, "--json"]
     result = python(
         f"{limits}3, 100\n{PUBLISH}", *arguments, address=address, home=tmp_path / "home"

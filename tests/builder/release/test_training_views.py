@@ -19,10 +19,10 @@ from builder.build_dataset import build_dataset
 from builder.builds.build import build_release, plan_build
 from builder.builds.run import RunSettings
 from builder.planning.recipe import load_recipe
+from builder.release.checks.views import SAMPLED
 from builder.release.command import repair
 from builder.release.publish import quick_problems
 from builder.release.verify import verify_release
-from builder.release.view_checks import SAMPLED
 from builder.release.view_command import view
 from builder.shards import view_shard
 from cards.card.body import card_body
@@ -49,7 +49,7 @@ from tests.campaigns.killing import POINTS, killed_at, temporaries
 from tests.conftest import release_bytes, run, state_facts
 from tests.in_process import InProcess
 from tests.servers.faulty_store import BUCKET
-from tests.shapes import encode_table
+from tests.sets.shapes import encode_table
 
 NAME = "16-jpeg"
 

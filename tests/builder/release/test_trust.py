@@ -16,7 +16,7 @@ from builder.release.trust import require_trust
 from release.classes.class_list import load_classes
 from release.errors import UserError
 from release.layout.manifest import read_manifest
-from tests.shapes import make_images, write_release
+from tests.sets.shapes import make_images, write_release
 
 STRANGE = "strangers.module"
 RULE = {"rule": STRANGE, "attempts": 3}

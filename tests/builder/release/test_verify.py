@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from builder.release.rejection_checks import rejection_problems
+from builder.release.checks.rejections import rejection_problems
 from builder.release.verify import verify_release
 from release.files.commit import sha256_file
 from release.images.encoding import encode_image
@@ -19,7 +19,7 @@ from release.layout.image_sets import decode
 from release.layout.manifest import Manifest, ShardRecord, read_manifest
 from release.layout.markers import marker_path
 from tests.conftest import STAND_IN_RECIPE, release_bytes, run
-from tests.shapes import encode_table
+from tests.sets.shapes import encode_table
 
 PER_CLASS = 5
 

@@ -30,7 +30,7 @@ from release.errors import UserError
 from release.layout.manifest import read_manifest
 from release.results.statistics import paired_p, wilson
 from tests.in_process import InProcess
-from tests.shapes import changed, make_images, recipe_toml, write_release
+from tests.sets.shapes import changed, make_images, recipe_toml, write_release
 
 NAMES = [("w0", "zero"), ("w1", "one"), ("w2", "two")]
 

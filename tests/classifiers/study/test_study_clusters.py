@@ -11,9 +11,9 @@ from classifiers.run_study import run_study
 from release.classes.class_list import ClassEntry
 from release.layout.image_sets import LabelledImages
 from release.results.result import read_result
-from tests.painter import paint
 from tests.servers.forked_workers import forked_workers
-from tests.shapes import changed, recipe_toml, write_release
+from tests.sets.painter import paint
+from tests.sets.shapes import changed, recipe_toml, write_release
 
 MANY = tuple(ClassEntry(i, f"w{i:04d}", f"thing {i}", f"a thing {i}") for i in range(1000))
 STUDY = """

@@ -14,7 +14,7 @@ from generation.families import generator_source
 from generation.families.biggan.network import BigGAN, BigGANConfig, load_biggan, truncated_noise
 from generation.generator import ImageBatch
 from release.errors import UserError
-from tests.tiny_models import BIGGAN, save_biggan
+from tests.models.tiny_models import BIGGAN, save_biggan
 
 CUT = SamplerConfig(method="truncation", truncation=0.5)
 # Brock et al. 2019, table 8: widths in units of 128 at 256 px, attention at 64 px.

@@ -23,7 +23,7 @@ from generation.families import generator_source
 from generation.generator import Generator, ImageBatch
 from release.errors import UserError
 from tests.generation.families.tiny_deepfloyd import PROMPTS
-from tests.tiny_models import save_flux2_klein, save_lcm, save_pixart, save_sana, save_sdxl
+from tests.models.tiny_models import save_flux2_klein, save_lcm, save_pixart, save_sana, save_sdxl
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute"),

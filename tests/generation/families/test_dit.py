@@ -20,7 +20,7 @@ from generation.families.dit.sampling import DiT, embed_times_as_trained, guided
 from generation.generator import ImageBatch
 from generation.networks.placement import Placement
 from release.errors import UserError
-from tests.tiny_models import CLASSES, save_dit, tiny_dit
+from tests.models.tiny_models import CLASSES, save_dit, tiny_dit
 
 LINEAR = NoiseSchedule(ScheduleConfig(name="linear"))
 SETTINGS = SamplerConfig(steps=4, guidance=1.5, threshold="none")

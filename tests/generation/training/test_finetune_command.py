@@ -18,11 +18,11 @@ from generation.families.pixel_unet.starting_point import start_facts, starting_
 from generation.finetune_generator import finetune_generator
 from release.errors import UserError
 from tests.conftest import ROOT
-from tests.painter import paint
-from tests.small_releases import CLASSES, write_release
-from tests.tiny_network import SHAPE, tiny_network
+from tests.models.tiny_network import SHAPE, tiny_network
+from tests.models.train_tiny import BASE, tiny_data, train_stage
+from tests.sets.painter import paint
+from tests.sets.small_releases import CLASSES, write_release
 from tests.toy_gan import ToyGan
-from tests.train_tiny import BASE, tiny_data, train_stage
 
 RECIPE = """
 name = "tiny"
@@ -222,7 +222,7 @@ def together(cwd: Path, *program: str | Path) -> subprocess.CompletedProcess[str
 
 def test_processes_share_their_gradients(tmp_path: Path) -> None:
     """Each draws its half of the batch from numbers of its own, so alone they would part."""
-    together(tmp_path, "-m", "tests.train_together", tmp_path)
+    together(tmp_path, "-m", "tests.models.train_together", tmp_path)
     first, second = (load_file(tmp_path / f"rank{rank}.safetensors") for rank in (0, 1))
     assert same(first, second)
     assert not same(first, dict(tiny_network().named_parameters()))

@@ -25,9 +25,9 @@ from generation.training.memory import (
 )
 from release.errors import UserError
 from release.images.colour import images_in_colour
-from tests.painter import paint
-from tests.small_releases import CLASSES, write_release
-from tests.tiny_network import SHAPE, tiny_network
+from tests.models.tiny_network import SHAPE, tiny_network
+from tests.sets.painter import paint
+from tests.sets.small_releases import CLASSES, write_release
 
 RECIPE = """
 name = "tiny"

@@ -16,11 +16,11 @@ from cards.drawing.sample_grid import read_groups
 from cards.render_card import picture_names
 from generation.families.pixel_unet.checkpoint import save_checkpoint
 from release.classes.class_list import load_classes
-from release.layout.environment import own_environment
+from release.environment import own_environment
 from release.layout.image_sets import decode
 from release.layout.markers import committed_records
 from tests.generation.families.tiny_deepfloyd import save_super_resolution, save_upscaler
-from tests.tiny_network import tiny_network
+from tests.models.tiny_network import tiny_network
 
 pytestmark = pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute")
 

@@ -17,20 +17,25 @@ from torch import Tensor, nn
 
 from generation.families import load_training_recipe, trainable
 from generation.families.pixel_unet.recipe import PixelUNetTraining
-from generation.training.averages import by_power, counted
 from generation.training.config import OptimizerName, RateName, TrainingConfig
 from generation.training.learner import Learner, LoopSettings, NotFiniteError
 from generation.training.loop import Hooks, train
 from generation.training.objective import Modules
 from generation.training.optimizers import OPTIMIZERS, OptimizerSettings, build_optimizer
 from generation.training.pictures import loss_curve, loss_table
-from generation.training.rates import RATES, annealed, one_cycle
+from generation.training.rates import (
+    RATES,
+    annealed,
+    ema_decay_by_count,
+    ema_decay_by_power,
+    one_cycle,
+)
 from generation.training.record import claim_folder
 from release.commands.validation import validated
 from release.errors import UserError
-from tests.tiny_network import tiny_network
+from tests.models.tiny_network import tiny_network
+from tests.models.train_tiny import tiny_data, train_stage
 from tests.toy_gan import Points, ToyGan
-from tests.train_tiny import tiny_data, train_stage
 
 CPU = torch.device("cpu")
 STEPS = 7
@@ -73,7 +78,7 @@ def settings(**changes: Any) -> LoopSettings:
         "parts": 2,
         "optimizer": OptimizerSettings("adam", 0.01, betas=(0.0, 0.99)),
         "rate": lambda step: 0.01 / (1 + step),
-        "decay": lambda step: counted(step, 0.9),
+        "decay": lambda step: ema_decay_by_count(step, 0.9),
         "clip": 1.0,
     }
     return LoopSettings(**usual | changes)
@@ -209,10 +214,10 @@ def test_several_losses_share_a_table_and_a_curve() -> None:
 
 
 def test_averages_warm_up_by_their_formulas() -> None:
-    assert [counted(n, 0.5) for n in (0, 1, 2, 100)] == [0.1, 2 / 11, 0.25, 0.5]
-    assert [by_power(n, 0.9) for n in (0, 1)] == [0, 0]
-    assert by_power(8, 0.9) == pytest.approx(0.75)  # 1 - 8^(-2/3)
-    assert by_power(10**6, 0.9) == 0.9
+    assert [ema_decay_by_count(n, 0.5) for n in (0, 1, 2, 100)] == [0.1, 2 / 11, 0.25, 0.5]
+    assert [ema_decay_by_power(n, 0.9) for n in (0, 1)] == [0, 0]
+    assert ema_decay_by_power(8, 0.9) == pytest.approx(0.75)  # 1 - 8^(-2/3)
+    assert ema_decay_by_power(10**6, 0.9) == 0.9
 
 
 # ---------------------------------------------------------------- learning rates

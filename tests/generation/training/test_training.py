@@ -25,8 +25,8 @@ from generation.training.images import TrainingImages, draw_images
 from generation.training.pictures import loss_curve, loss_table
 from generation.training.run import loop_settings
 from release.errors import UserError
-from tests.tiny_network import PROMPTS, tiny_network
-from tests.train_tiny import BASE, STEPS, UPSCALER, tiny_data, train_stage
+from tests.models.tiny_network import PROMPTS, tiny_network
+from tests.models.train_tiny import BASE, STEPS, UPSCALER, tiny_data, train_stage
 
 ROOT = Path(__file__).parents[3]
 CPU = torch.device("cpu")
@@ -36,7 +36,7 @@ CPU = torch.device("cpu")
 
 
 Start = Callable[[Path], subprocess.Popen[str]]
-LOSSES = {  # of tests/train_tiny.py, as they were before one loop trained everything
+LOSSES = {  # of tests/models/train_tiny.py, as they were before one loop trained everything
     "base": (
         *(0.86721, 0.73734, 0.76239, 0.83746, 0.85814),
         *(0.8752, 0.68117, 0.6784, 0.62587),
@@ -52,7 +52,7 @@ def start_training() -> Iterator[Start]:
 
     def start(folder: Path) -> subprocess.Popen[str]:
         environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-        command = [sys.executable, "-m", "tests.train_tiny", folder]
+        command = [sys.executable, "-m", "tests.models.train_tiny", folder]
         started.append(
             subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         )

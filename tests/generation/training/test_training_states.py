@@ -22,8 +22,8 @@ from generation.networks.placement import Placement
 from generation.pretrained.components import to_uint8
 from generation.training.state import PREVIOUS_FILE, STATE_FILE, TrainingStates
 from release.errors import UserError
-from tests.tiny_network import tiny_network
-from tests.train_tiny import tiny_data, train_stage
+from tests.models.tiny_network import tiny_network
+from tests.models.train_tiny import tiny_data, train_stage
 
 STATE = {"step": 3, "weights": torch.arange(500.0), "names": ["a", "b"]}
 

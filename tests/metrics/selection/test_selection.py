@@ -28,10 +28,10 @@ from release.layout.manifest import read_manifest
 from release.results.result import read_result
 from release.results.statistics import rank_correlation
 from tests.conftest import FACTS, run
-from tests.painter import paint
-from tests.shapes import changed, recipe_toml
-from tests.small_releases import CLASSES, write_release
-from tests.tiny_network import tiny_network
+from tests.models.tiny_network import tiny_network
+from tests.sets.painter import paint
+from tests.sets.shapes import changed, recipe_toml
+from tests.sets.small_releases import CLASSES, write_release
 
 PER_CLASS = 6
 RECIPE = """# The painter's recipe.
@@ -48,14 +48,14 @@ indices = 3
 
 [[stage]]
 resolution = 8
-generator = "tests.painter"
+generator = "tests.sets.painter"
 checkpoint = "8"
 batch = 6
 sampler = {{ steps = 2, guidance = 1.25 }}
 
 [[stage]]
 resolution = 16
-generator = "tests.painter"
+generator = "tests.sets.painter"
 checkpoint = "16"
 batch = 6
 sampler = {{ steps = 2 }}
@@ -279,7 +279,7 @@ def test_the_checkpoint_nearest_to_the_tuning_images_is_chosen(place: Path) -> N
         save_checkpoint(network, place / f"runs/{name}/checkpoints/{step}", torch.float16)
     text = (place / "recipe.toml").read_text()
     (place / "flat.toml").write_text(
-        text.replace("tests.painter", "pixel-unet", 1).replace(
+        text.replace("tests.sets.painter", "pixel-unet", 1).replace(
             'checkpoint = "8"', f'checkpoint = "none"\nsha256 = "0"\n{FACTS}'
         )
     )

@@ -23,12 +23,12 @@ from release.classes.class_list import ClassEntry, load_classes
 from release.errors import UserError
 from release.layout.image_sets import LabelledImages
 from release.results.result import read_result
-from tests import small_releases
 from tests.conftest import FACTS
-from tests.painter import paint
+from tests.models.tiny_network import tiny_conditioned, tiny_network
 from tests.servers.forked_workers import forked_workers
-from tests.shapes import changed, recipe_toml, write_release
-from tests.tiny_network import tiny_conditioned, tiny_network
+from tests.sets import small_releases
+from tests.sets.painter import paint
+from tests.sets.shapes import changed, recipe_toml, write_release
 
 MANY = tuple(ClassEntry(i, f"w{i:04d}", f"thing {i}", f"a thing {i}") for i in range(1000))
 RECIPE = """
@@ -120,8 +120,8 @@ def test_cas_of_a_thousand_classes_by_a_classifier_of_another_size(
                          batch=250, view=view)  # fmt: skip
     (tmp_path / "twenty.toml").write_text(recipe_toml(classifier))
     settings: dict[str, Any] = {
-        "recipe": str(write_recipe(tmp_path / "many.toml", MANY, 250, first="tests.painter",
-                                   second="tests.painter")),
+        "recipe": str(write_recipe(tmp_path / "many.toml", MANY, 250, first="tests.sets.painter",
+                                   second="tests.sets.painter")),
         "real": real, "out": tmp_path / "out", "guidance": "1.25,2", "per_class": 1,
         "short_list": 2, "classifier": str(tmp_path / "twenty.toml"), "seeds": "0,1",
         "extractor": write_extractor(tmp_path / "extractor.safetensors", MANY, 8),
@@ -158,8 +158,8 @@ def test_who_names_no_classifier_gets_one_for_the_images_colour(
     seen = []
     monkeypatch.setattr("metrics.select_sampler._run", lambda run, *_: seen.append(run))
     classes = small_releases.CLASSES
-    recipe = write_recipe(tmp_path / "four.toml", classes, 4, first="tests.painter",
-                          second="tests.painter")  # fmt: skip
+    recipe = write_recipe(tmp_path / "four.toml", classes, 4, first="tests.sets.painter",
+                          second="tests.sets.painter")  # fmt: skip
     for name, channels in (("colour", 3), ("grey", 1)):
         data = real_images(classes, 16)
         pixels = data.images[..., :channels].repeat(3 // channels, axis=3)

@@ -1,0 +1,1 @@
+"""What `release verify` looks at, kind by kind of release."""

@@ -1,0 +1,56 @@
+"""Train a tiny stage as one of several processes, and keep its weights:
+
+python -m tests.models.train_together FOLDER
+."""
+
+import sys
+from pathlib import Path
+
+from accelerate import PartialState
+from safetensors.torch import save_file
+
+from generation.families.pixel_unet.recipe import PixelUNetTraining
+from generation.training.learner import LoopSettings
+from generation.training.loop import train
+from generation.training.optimizers import OptimizerSettings
+from tests.models.tiny_network import tiny_network
+from tests.models.train_tiny import tiny_data, train_stage
+from tests.toy_gan import Points, ToyGan
+
+
+class NoStates:
+    def read(self) -> None:
+        return None
+
+    def due(self, *_: int) -> bool:
+        return False
+
+
+def train_gan(path: Path) -> None:
+    """Two modules, each shared by all processes in its own update."""
+    processes = PartialState(cpu=True)
+    settings = LoopSettings(
+        device=processes.device,
+        steps=3,
+        parts=2,
+        optimizer=OptimizerSettings("adam", 0.01),
+        rate=lambda _: 0.01,
+    )
+    gan = ToyGan()
+    train(gan, Points(processes.process_index), settings, NoStates(), processes)
+    save_file(
+        {f"{n}.{k}": v for n, m in gan.modules.items() for k, v in m.state_dict().items()}, path
+    )
+
+
+def main(folder: Path) -> None:
+    rank = PartialState(cpu=True).process_index
+    network, config = tiny_network(), PixelUNetTraining(steps=2, batch=8, warmup=0)
+    train_stage(network, tiny_data(network), config, folder, lambda _: None, lambda *_: None)
+    train_gan(folder / f"gan{rank}.safetensors")
+    weights = {name: weight.contiguous() for name, weight in network.named_parameters()}
+    save_file(weights, folder / f"rank{rank}.safetensors")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
