@@ -48,7 +48,8 @@ class FeatureCache:
         if gone:
             self._indexed = self._indexed.without(gone)
         files = [self.folder / name for name in names]
-        new = [path for name, path in found.items() if name not in set(names)]
+        indexed = set(names)
+        new = [path for name, path in found.items() if name not in indexed]
         self._new = Places.joined(
             [places_in(number, path) for number, path in enumerate(new, len(files))]
         )

@@ -142,11 +142,12 @@ def test_a_release_that_grew_has_one_index_and_no_litter(release: Path) -> None:
     assert len(index_images(release, "16", "train")) == 48
 
 
-def test_a_sidecar_of_before_leaves_images_to_be_looked_for(tmp_path: Path) -> None:
+def test_sidecars_of_before_leave_images_to_be_looked_for(tmp_path: Path) -> None:
     release = tmp_path / "r"
     manifest = write_shards(release, ("0", "1"))
-    path = release / sidecar_name(manifest.shards[1].path)
-    path.write_text(json.dumps({"host": "h", "started": 0, "seconds": 1}))
+    for record in manifest.shards:
+        path = release / sidecar_name(record.path)
+        path.write_text(json.dumps({"host": "h", "started": 0, "seconds": 1}))
     written = finish_release(release, manifest)
     assert not [name for name in written.documents if name.startswith("index/")]
     assert len(index_images(release, "16", "train")) == 24
