@@ -27,6 +27,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -107,7 +108,7 @@ def measure(folder: Path, images: int, real: int, steps: Sequence[str]) -> dict[
         costs_of(folder / f"{synthetic}", synthetic, imported, steps)
         for synthetic, imported in zip(counts["synthetic"], counts["real"], strict=True)
     )
-    found = {
+    found: dict[str, dict[str, Any]] = {
         name: {
             "few": vars(few[name]),
             "many": vars(many[name]),

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from full_count_sets import PROTOCOL, SIDE, make_folder, make_synthetic, make_test
@@ -127,7 +128,7 @@ def import_plan(folder: Path) -> None:
     print(json.dumps({"jobs": len(jobs), "seconds": round(time.monotonic() - started, 1)}))
 
 
-STEPS = {
+STEPS: dict[str, Callable[..., None]] = {
     "make": make,
     "make-folder": lambda folder, images: make_folder(folder, int(images)),
     "finish": finish,

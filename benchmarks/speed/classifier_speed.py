@@ -225,7 +225,7 @@ class TimmSide:
         side = recipe.resolution
         self._recipe = recipe
         self._loader = create_loader(
-            PillowImages(recipe, data),
+            PillowImages(recipe, data),  # type: ignore[arg-type]
             input_size=(recipe.channels, side, side),
             batch_size=recipe.batch,
             is_training=True,
