@@ -61,9 +61,8 @@ def finetune_generator(
 ) -> None:
     """Train one stage of a cascade on a release, from scratch or from a checkpoint.
 
-    Rerun the same command to go on after an interruption: the result is the same.
-
-    With --keep-every its checkpoints on the way stay, as OUT/checkpoints/STEP.
+    Rerun the same command to go on after an interruption: the result is the same. With --keep-every
+    its checkpoints on the way stay, as OUT/checkpoints/STEP.
 
     Examples (build-dataset --real fashion-mnist makes the release):
 
@@ -88,11 +87,9 @@ def finetune_generator(
     del images  # as large as what is trained on
     with processes.main_process_first():
         claim_folder(out, record)
-    checkpoint = _train(chosen, course, out, processes, as_json)
-    if checkpoint is None:
-        return
-    answer = {"checkpoint": str(checkpoint), "steps": chosen.training.steps}
-    print(json.dumps(answer) if as_json else f"checkpoint: {answer['checkpoint']}")
+    if (checkpoint := _train(chosen, course, out, processes, as_json)) is not None:
+        answer = {"checkpoint": str(checkpoint), "steps": chosen.training.steps}
+        print(json.dumps(answer) if as_json else f"checkpoint: {answer['checkpoint']}")
 
 
 def _require_sense(

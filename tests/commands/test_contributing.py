@@ -26,7 +26,7 @@ RECIPE = """
 name = "stripes"
 description = "As many stripes as the label says."
 classes = "stripes.csv"
-dataset = "stripes"
+dataset = "pictures"
 regime = "B"
 license = "mit"
 

@@ -109,8 +109,8 @@ class PixelUNetGenerator:
             parent = self._parents(batch)
             level = settings.noise_augmentation
             if parent is not None and level > 0:
-                dirt = next(image_noise([~s & _ALL_ONES for s in batch.seeds], parent.shape[1:]))
-                parent = augment(parent, torch.from_numpy(dirt).to(device), level)
+                lower = next(image_noise([~s & _ALL_ONES for s in batch.seeds], parent.shape[1:]))
+                parent = augment(parent, torch.from_numpy(lower).to(device), level)
             denoise = guided_denoiser(network, prompt, settings.guidance, parent, level)
             schedule = NoiseSchedule(config.schedule)
             x0 = sample(

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from builder.builds.build import finish_release
+from builder.builds.finish import finish_release
 from builder.builds.run import RunSettings
 from builder.imports import layout
 from builder.imports import release as real
@@ -89,7 +89,7 @@ def test_repair_writes_it_as_its_shards_are(
     noted_wrong: bool,
 ):
     """Also where sidecars tell what it told."""
-    monkeypatch.setattr(repair, "run_missing", real.run_missing)
+    monkeypatch.setattr(repair, "run_builds", real.run_builds)
     before, name = read_manifest(release), noted(release)
     whole = (release / name).read_bytes()
     if noted_wrong:
