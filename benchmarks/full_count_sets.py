@@ -39,8 +39,8 @@ from release.images.encoding import encode_image
 from release.layout.image_index import as_text
 from release.layout.image_places import image_places
 from release.layout.manifest import Manifest, ShardRecord
-from release.layout.markers import marker_name, sidecar_name
 from release.layout.parquet import image_features, table_schema, write_table
+from release.layout.shard_commit import marker_name, sidecar_name
 
 SIDE = 16
 NUMBER = 8  # bytes at the end of an image

@@ -22,8 +22,8 @@ from builder.planning.recipe import StageRecipe
 from builder.standing.state import STATE_FILE
 from release.commands.command import say
 from release.files.storage import ReleasePath, exists
-from release.layout.markers import committed_records
 from release.layout.origin import REGIMES
+from release.layout.shard_commit import committed_records
 
 
 def print_plan(wanted: Wanted, release: ReleasePath, as_json: bool) -> None:

@@ -188,7 +188,7 @@ def _score_with(name: str, order: _Order) -> list[tuple[Path, Result]]:
     scorer = Scorer(loaded, chosen, order.cache, sample=order.sample, files=order.files)
     for subject in order.subjects:
         scorer.require_possible(subject, order.references[subject.config])
-    if order.export_to and not any(metric.family in FIELDS for metric in chosen.values()):
+    if order.export_to and not any(metric.kind in FIELDS for metric in chosen.values()):
         raise UserError("--export-reference writes what fd and sfid measure against: add fd")
     real = [r for splits in order.references.values() for r in splits]
     needed = real if order.export_to else references_needed(chosen.values(), real)
@@ -273,7 +273,7 @@ def export_references(
     """One npz a real split: mean and covariance of the features the metrics asked for."""
     for reference in (r for splits in references for r in splits):
         states = scorer.reference_states(reference)
-        gaussians = {family: states[family] for family in FIELDS if family in states}
+        gaussians = {kind: states[kind] for kind in FIELDS if kind in states}
         protocol = scorer.extractor.protocol
         name = f"{_file_name(reference.label)}-{_file_name(protocol.extractor)}.npz"
         write_reference_file(folder / name, gaussians, protocol.sha256)

@@ -25,8 +25,8 @@ from builder.shards.shard import COLUMNS
 from release.classes.class_list import ClassEntry
 from release.commands.progress import progress_bar
 from release.images.encoding import encode_image
-from release.layout.markers import commit_shard
 from release.layout.parquet import image_features, table_schema, write_table
+from release.layout.shard_commit import commit_shard
 from release.results.result import environment
 
 SIDE = 256

@@ -23,7 +23,7 @@ from metrics.features.extractors import DEFAULT_EXTRACTOR, Extractor, load_extra
 from metrics.features.mergeable import sampling_keys
 from metrics.features.release_features import FeatureBlock
 from metrics.scoring.metric import WholeSet
-from metrics.scoring.metric_list import FAMILIES, METRICS
+from metrics.scoring.metric_list import METRICS, STATE_KINDS
 from metrics.states.copies import copy_values, nearest_images
 from metrics.states.sample import Sample
 from release.layout.image_sets import LabelledImages, first_of_each, load_images
@@ -210,25 +210,25 @@ class Judge:
     def __init__(self, extractor: Extractor, train: FeatureBlock, held_out: FeatureBlock):
         self.extractor, self.train = extractor, train
         self.states = {
-            name: FAMILIES[name].prepare(FAMILIES[name].keep(self.state(name, train)))
+            name: STATE_KINDS[name].prepare(STATE_KINDS[name].keep(self.state(name, train)))
             for name in ("moments", "unit_moments", "sample", "classes")
         }
         sample: Sample = self.state("sample", held_out)
         self.calibration = nearest_images(sample, [train])
 
-    def state(self, family: str, block: FeatureBlock) -> Any:
+    def state(self, kind: str, block: FeatureBlock) -> Any:
         per_class = np.bincount(block.labels, minlength=CLASSES)
         whole = WholeSet(np.sort(block.keys), per_class, sample=10_000, logit_columns=None)
-        return FAMILIES[family].of_block(block, whole)
+        return STATE_KINDS[kind].of_block(block, whole)
 
     def values(self, images: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, Any]]:
         block = block_of(self.extractor, images, labels, "image")
         found: dict[str, dict[str, Any]] = {}
         for name in ("fd", "kid", "cmmd", "classes", "prdc"):
             metric = METRICS[name]
-            found |= metric.values(self.state(metric.family, block), self.states[metric.family])
+            found |= metric.values(self.state(metric.kind, block), self.states[metric.kind])
         for name in ("is", "vendi"):
-            found |= METRICS[name].values(self.state(METRICS[name].family, block))
+            found |= METRICS[name].values(self.state(METRICS[name].kind, block))
         sample = self.state("sample", block)
         found |= copy_values(sample, nearest_images(sample, [self.train]), self.calibration)
         return {key: {k: found[key][k] for k in ("value", "n", "interval")} for key in SHOWN}

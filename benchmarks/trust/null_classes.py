@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from cards.measured.class_changes import changes_between
-from cards.measured.measured import Training, classifier_rankings
+from cards.measured.rankings import Training, classifier_rankings
 from cards.measured.result_schema import parse_result
 from classifiers.training.class_verdicts import FEWEST_SEEDS, class_rows
 from classifiers.training.outcomes import Outcomes

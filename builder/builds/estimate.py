@@ -25,7 +25,7 @@ from release.errors import UserError
 from release.files.storage import ReleasePath, read_files
 from release.images.encoding import encode_image
 from release.layout.manifest import ShardRecord
-from release.layout.markers import sidecar_name
+from release.layout.shard_commit import sidecar_name
 
 WARM_SECONDS = 20  # a first batch quicker than this is repeated warm: it also paid for warming up
 

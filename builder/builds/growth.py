@@ -13,8 +13,8 @@ from release.files.commit import sha256_bytes, write_atomically
 from release.files.storage import ReleasePath, read_bytes
 from release.layout.findings import damage
 from release.layout.manifest import Manifest, ShardRecord, read_manifest
-from release.layout.markers import PlannedShard, committed_records, write_marker
 from release.layout.readme import README_FILE, contract_text, parsed_contract, pinned_files
+from release.layout.shard_commit import PlannedShard, committed_records, write_marker
 from release.layout.shard_files import flat_path
 
 

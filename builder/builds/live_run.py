@@ -28,7 +28,7 @@ from release.environment import Environment, own_environment
 from release.errors import UserError
 from release.files.commit import write_atomically
 from release.files.storage import ReleasePath, read_bytes
-from release.layout.markers import committed_records, marker_name, sidecar_name
+from release.layout.shard_commit import committed_records, marker_name, sidecar_name
 
 T = TypeVar("T")
 

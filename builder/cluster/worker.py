@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 import pyarrow as pa
 
+from builder.shards.overlap import next_shard_begins_by
 from builder.shards.shard import load_generator
 from builder.shards.stopping import Stopped, begin_job
-from builder.shards.writing import next_shard_begins_by
 from builder.standing.state import STATE_FILE
 from release.environment import Environment, own_environment
 from release.errors import UserError, redacted

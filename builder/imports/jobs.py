@@ -32,8 +32,8 @@ from release.images.decoding import decode_rgb
 from release.images.encoding import encode_image
 from release.images.views import RECORDED_RULES, CropRule, make_view
 from release.layout.manifest import ShardRecord
-from release.layout.markers import committed_record, committed_records, made_from, read_marker
 from release.layout.parquet import image_features, table_schema
+from release.layout.shard_commit import committed_record, committed_records, made_from, read_marker
 from release.layout.shard_files import FORMAT, ORIGINAL, iterate_shard, read_shard, shard_schema
 from release.real_sources import RealSource, open_source
 

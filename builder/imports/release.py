@@ -25,8 +25,8 @@ from release.files.storage import ReleasePath, list_files, release_name
 from release.images.decoding import PIXEL_RULE
 from release.images.views import RECORDED_RULES, CropRule
 from release.layout.manifest import MANIFEST_FILE, Manifest, ShardRecord, read_manifest
-from release.layout.markers import forget_shard, marker_name
 from release.layout.readme import remove_documents
+from release.layout.shard_commit import forget_shard, marker_name
 from release.layout.shard_files import ORIGINAL, is_shard
 from release.layout.training_views import with_views_of
 from release.real_sources import RealSource, open_source

@@ -11,8 +11,8 @@ from builder.cluster.worker import Job
 from builder.shards.rejections import rejections_file
 from builder.shards.stopping import raise_if_stopped
 from release.layout.manifest import ShardRecord
-from release.layout.markers import commit_written, forget_shard, shard_stream
 from release.layout.parquet import ROW_GROUP_BYTES, group_writer
+from release.layout.shard_commit import commit_written, forget_shard, shard_stream
 
 Row = dict[str, Any]  # of a file; or, with a `reason`, what is written of an image that is left out
 

@@ -20,7 +20,7 @@ from release.files.commit import sha256_file
 from release.files.storage import ReleasePath, read_bytes, read_files
 from release.layout.image_index import index_name, is_index, open_index, write_index
 from release.layout.manifest import MANIFEST_FILE, Manifest, ShardRecord
-from release.layout.markers import PACKED_MARKERS, marker_name
+from release.layout.shard_commit import PACKED_MARKERS, marker_name
 from release.layout.shard_files import folded_path, folded_pattern, shard_format, shard_name
 
 READ_TOGETHER = 1000  # markers

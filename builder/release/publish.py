@@ -24,8 +24,8 @@ from release.files.storage import ReleasePath, file_size, list_files
 from release.layout.findings import Problem
 from release.layout.image_index import is_index
 from release.layout.manifest import MANIFEST_FILE, Manifest
-from release.layout.markers import marker_name
 from release.layout.readme import README_FILE
+from release.layout.shard_commit import marker_name
 from release.layout.shard_files import is_shard
 from release.layout.training_views import lagging
 

@@ -29,7 +29,7 @@ from release.files.storage import ReleasePath
 from release.images.encoding import encode_image
 from release.layout.image_sets import decode
 from release.layout.manifest import Manifest
-from release.layout.markers import read_marker_content
+from release.layout.shard_commit import read_marker_content
 from release.layout.shard_files import flat_path, read_shard
 
 IMAGE_ID = re.compile(r"s\d+-r(?P<resolution>\d+)-(?P<wnid>.+)-(?P<index>\d{6,})-\d+")

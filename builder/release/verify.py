@@ -9,8 +9,8 @@ from release.files.commit import sha256_file
 from release.files.storage import ReleasePath, exists, list_files
 from release.layout.findings import Problem, Report
 from release.layout.manifest import Manifest, ShardRecord
-from release.layout.markers import marker_name
 from release.layout.readme import README_FILE, contract_problems, names_each_file
+from release.layout.shard_commit import marker_name
 from release.layout.shard_files import is_shard
 
 # At the top of a folder they make load_dataset pass over the README, or refuse the folder.

@@ -11,8 +11,8 @@ from release.errors import UserError
 from release.files.storage import ReleasePath, exists
 from release.layout.findings import Report
 from release.layout.manifest import Manifest, ShardRecord
-from release.layout.markers import forget_shard
 from release.layout.readme import names_each_file, write_documents
+from release.layout.shard_commit import forget_shard
 from release.layout.training_views import TrainingView, lagging, stated_views, with_view
 
 

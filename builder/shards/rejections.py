@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from builder.planning.plan import StagePlan, image_id, image_seed
 from builder.shards.slots import Cell, Rejection
-from release.layout.markers import RejectedAttempts
+from release.layout.shard_commit import RejectedAttempts
 
 # made: false where there was nothing to make the image from. quarantined: the slot stays empty.
 SCHEMA = pa.schema(

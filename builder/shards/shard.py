@@ -14,9 +14,9 @@ from builder.accept import AcceptRule, LocatedRule
 from builder.planning.gpu_memory import require_memory
 from builder.planning.plan import ShardPlan, image_id, image_seed
 from builder.planning.recipe import StageRecipe
+from builder.shards.overlap import beside_next_shard
 from builder.shards.rejections import rejected_attempts
 from builder.shards.slots import Cell, Slots, fill_slots
-from builder.shards.writing import beside_next_shard
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.families import MODULES, generator_source
 from generation.generator import Generator
@@ -25,8 +25,8 @@ from release.errors import UserError
 from release.files.commit import canonical_json
 from release.files.storage import ReleasePath
 from release.layout.manifest import ShardRecord
-from release.layout.markers import commit_shard, committed_record
 from release.layout.parquet import image_features, table_schema, write_table
+from release.layout.shard_commit import commit_shard, committed_record
 from release.layout.shard_files import read_shard
 
 NO_CHECKPOINT = (  # what our generators' loaders raise for other files and for parts of one

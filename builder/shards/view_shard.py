@@ -10,8 +10,8 @@ from release.errors import UserError
 from release.files.storage import ReleasePath, list_files
 from release.images.encoding import jpeg_codec
 from release.layout.manifest import Manifest, ShardRecord
-from release.layout.markers import commit_shard, committed_record, forget_shard
 from release.layout.parquet import write_table
+from release.layout.shard_commit import commit_shard, committed_record, forget_shard
 from release.layout.shard_files import (
     is_shard,
     iterate_shard,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cards.measured.against_real import baseline_of, ratio_to
 from cards.measured.cells import names_of
-from cards.measured.measured import Ranking, Score, Training
+from cards.measured.rankings import Ranking, Score, Training
 from cards.measured.tables import training_name
 from classifiers.study.report_model import Arm, StudyReport
 

@@ -19,7 +19,7 @@ from cards.board.selection import selection_section
 from cards.board.studies import study_section
 from cards.board.views import class_views, distance_views, published_views
 from cards.drawing.sample_grid import read_samples, row_png
-from cards.measured.measured import (
+from cards.measured.rankings import (
     Ranking,
     Scored,
     Training,

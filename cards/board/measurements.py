@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cards.measured.cells import names_of
-from cards.measured.measured import Ranking, Score, Scored, Training
+from cards.measured.rankings import Ranking, Score, Scored, Training
 from cards.measured.release_facts import Facts
 from cards.measured.result_schema import Source
 from cards.measured.score_names import extractor_name, score_direction, score_split, score_unit

@@ -8,7 +8,7 @@ from cards.drawing.charts import distance_chart, gain_chart, scaling_chart
 from cards.measured.against_real import baseline_of
 from cards.measured.cells import names_of
 from cards.measured.class_changes import RULE, changes_between
-from cards.measured.measured import Ranking, Scored, Training
+from cards.measured.rankings import Ranking, Scored, Training
 from cards.measured.score_names import extractor_name, score_name
 from cards.measured.tables import find_scored, training_name
 from cards.pages.facet import ClassView, View

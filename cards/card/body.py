@@ -28,7 +28,7 @@ from cards.drawing.markdown_text import Verbatim, fenced
 from cards.drawing.sample_grid import Samples
 from cards.drawing.tables import MISSING, decimals_for, spread_cell
 from cards.measured.cells import percent_cell
-from cards.measured.measured import Ranking, Score
+from cards.measured.rankings import Ranking, Score
 from cards.measured.score_names import extractor_name, score_name
 from cards.pages.page import template_environment
 from release.layout.manifest import Manifest

@@ -6,7 +6,7 @@ from statistics import fmean
 from cards.card.facts import AcceptFacts
 from cards.card.release_results import About, AboutTraining, Results
 from cards.measured.class_changes import changes_between
-from cards.measured.measured import Score, Scored, Training
+from cards.measured.rankings import Score, Scored, Training
 from cards.measured.score_names import extractor_name, score_name
 from metrics.scoring.result_values import ClassValue
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from cards.measured.against_real import baseline_of
-from cards.measured.measured import (
+from cards.measured.rankings import (
     Ranking,
     Scored,
     Training,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from cards.card.release_results import AboutTraining, Results
 from cards.measured.against_real import verdict
-from cards.measured.measured import Score
+from cards.measured.rankings import Score
 from release.layout.manifest import Manifest
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cards.measured.measured import ClassScore, Training
+from cards.measured.rankings import ClassScore, Training
 from classifiers.training.class_verdicts import FEWEST_SEEDS, class_rows
 from classifiers.training.outcomes import of_the_same_images, read_outcomes
 from release.results.statistics import newcombe

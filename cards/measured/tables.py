@@ -23,7 +23,7 @@ from cards.measured.cells import (
     percent_cell,
     score_cells,
 )
-from cards.measured.measured import Ranking, Scored, Settings, Training, differing_settings
+from cards.measured.rankings import Ranking, Scored, Settings, Training, differing_settings
 from cards.measured.release_facts import Facts
 from cards.measured.result_schema import Source
 from cards.measured.score_names import extractor_name, in_order, score_column

@@ -30,7 +30,7 @@ BLOCK_IMAGES = 2048  # so many, or a shard that has more, make one state: each t
 class FeatureBlock:
     """Images of a split that follow each other in its plan, of one shard or several.
 
-    keys uint64[N]: see states.sampling_keys; labels int64[N]; features, logits, spatial
+    keys uint64[N]: see mergeable.sampling_keys; labels int64[N]; features, logits, spatial
     float32[N,·], all finite.
     """
 

@@ -28,7 +28,7 @@ class WholeSet:
 
 
 @dataclass(frozen=True)
-class StateFamily:
+class StateKind:
     """A kind of state that several metrics may read.
 
     of_block: state of one block of features, given what is known of the whole set.
@@ -65,7 +65,7 @@ class Metric:
     split, or nothing. needs: what of the extractor it reads besides its features.
     """
 
-    family: str
+    kind: str
     values: Callable[..., Values]
     names: Mapping[str, ValueName]
     against: Literal["references", "train", "nothing"] = "references"

@@ -10,7 +10,7 @@ from functools import partial
 from metrics.features.extractors import Extractor
 from metrics.features.image_lists import ImageSet
 from metrics.features.mergeable import BUCKETS, Groups
-from metrics.scoring.metric import Metric, StateFamily, Value, ValueName, Values
+from metrics.scoring.metric import Metric, StateKind, Value, ValueName, Values
 from metrics.states.agreement import AgreementCounts, agreement_values, logit_columns
 from metrics.states.copies import QUANTILE, copy_values
 from metrics.states.diversity import vendi_score
@@ -51,36 +51,36 @@ EXTRAPOLATED = {
     "images_per_dimension": IMAGES_PER_DIMENSION,
 }
 
-FAMILIES = {
-    "moments": StateFamily(
+STATE_KINDS = {
+    "moments": StateKind(
         lambda block, _: bucket_moments(block.features, block.keys),
         reference=StoredMoments,
         keep=StoredMoments.of,
         prepare=lambda kept: GaussianReference.from_buckets(kept.buckets),
     ),
-    "spatial_moments": StateFamily(
+    "spatial_moments": StateKind(
         lambda block, _: bucket_moments(block.spatial, block.keys),
         reference=StoredMoments,
         keep=StoredMoments.of,
         prepare=lambda kept: GaussianReference.from_buckets(kept.buckets),
     ),
-    "unit_moments": StateFamily(
+    "unit_moments": StateKind(
         lambda block, _: bucket_unit_moments(block.features, block.keys), reference=Moments
     ),
-    "sample": StateFamily(
+    "sample": StateKind(
         lambda block, whole: Sample.of(block.keys, block.features, block.labels, whole.sample),
         reference=Sample,
     ),
-    "classes": StateFamily(
+    "classes": StateKind(
         lambda block, whole: ClassState.of(
             block.features, block.keys, block.labels, whole.per_class
         ),
         reference=ClassReference,
     ),
-    "scores": StateFamily(
+    "scores": StateKind(
         lambda block, whole: InceptionScoreState.from_logits(block.logits, block.keys, whole.keys)
     ),
-    "agreement": StateFamily(
+    "agreement": StateKind(
         lambda block, whole: AgreementCounts.from_logits(
             block.logits, block.labels, whole.logit_columns
         )

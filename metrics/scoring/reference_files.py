@@ -23,7 +23,7 @@ FIELDS = {"moments": ("mu", "sigma"), "spatial_moments": ("mu_s", "sigma_s")}
 
 @dataclass(frozen=True)
 class ReferenceFile:
-    """states: by family of metric states. name: what its values are called after, reference_STEM,
+    """states: by kind of metric states. name: what its values are called after, reference_STEM,
     so that none of them passes for one of a real split.
 
     n: images behind the statistics, None where the file does not say. protocol_sha256: that of
@@ -70,8 +70,8 @@ def read_reference_file(path: Path) -> ReferenceFile:
     found = _read_arrays(path)
     n = _whole_number(path, found["n"]) if "n" in found else None
     states = {
-        family: _gaussian(path, found[mean], found[covariance], n)
-        for family, (mean, covariance) in FIELDS.items()
+        kind: _gaussian(path, found[mean], found[covariance], n)
+        for kind, (mean, covariance) in FIELDS.items()
         if mean in found and covariance in found
     }
     if "moments" not in states:
@@ -125,11 +125,11 @@ def write_reference_file(
 ) -> None:
     """As the ADM evaluator and pytorch-fid read it, with n and the protocol's hash beside."""
     arrays: dict[str, np.ndarray] = {}
-    for family, (mean, covariance) in FIELDS.items():
-        if family in states:
-            arrays[mean] = states[family].mean
-            arrays[covariance] = states[family].covariance
-            arrays["n"] = np.array(states[family].n)
+    for kind, (mean, covariance) in FIELDS.items():
+        if kind in states:
+            arrays[mean] = states[kind].mean
+            arrays[covariance] = states[kind].covariance
+            arrays["n"] = np.array(states[kind].n)
     content = BytesIO()
     np.savez(content, allow_pickle=False, **arrays, protocol_sha256=np.array(protocol_sha256))
     write_atomically(path, content.getvalue())

@@ -16,8 +16,8 @@ from metrics.features.image_lists import ImageSet, read_image_list
 from metrics.features.release_features import extract_shard, iterate_features
 from metrics.scoring.metric import Metric, Values, WholeSet
 from metrics.scoring.metric_list import (
-    FAMILIES,
     NEEDS,
+    STATE_KINDS,
     held_out_split,
     is_possible,
     references_needed,
@@ -72,11 +72,11 @@ class Scorer:
         """The values of `subject`; a reference that is the subject itself is left out."""
         self.require_possible(subject, references)
         needed = references_needed(self.metrics.values(), references)
-        images = self._pass(subject, _families(self.metrics.values()))
+        images = self._pass(subject, _state_kinds(self.metrics.values()))
         others = [r for r in needed if r.identity != subject.identity]
         values: Values = {}
         for name, metric in self.metrics.items():
-            state = images[metric.family]
+            state = images[metric.kind]
             found = self._values(metric, state, subject, others)
             settings = {"metric": name, "settings": self._settings(metric)}
             values |= {key: settings | value for key, value in found.items()}
@@ -99,13 +99,13 @@ class Scorer:
     def _against_all(self, metric: Metric, state: Any, references: Sequence[ImageSet]) -> Values:
         values: Values = {}
         for reference in references:
-            target = self.reference_states(reference)[metric.family]
+            target = self.reference_states(reference)[metric.kind]
             found = metric.values(state, target)
             extra = {"reference_n": int(target.n), "reference_sha256": self._images(reference)}
             values |= {f"{key}_{reference.split}": v | extra for key, v in found.items()}
         for file in self.files:
-            if metric.family in file.states:
-                found = metric.values(state, file.states[metric.family])
+            if metric.kind in file.states:
+                found = metric.values(state, file.states[metric.kind])
                 source = {"reference_n": file.n, "reference_sha256": file.sha256}
                 values |= {f"{key}_{file.name}": v | source for key, v in found.items()}
         return values
@@ -138,20 +138,20 @@ class Scorer:
         return cast(Nearest, _load_state(path, Nearest))
 
     def reference_states(self, reference: ImageSet) -> dict[str, Any]:
-        """What metrics measure against, by family: once per content and protocol, on disk."""
+        """What metrics measure against, by kind: once per content and protocol, on disk."""
         if reference.label not in self._references:
-            wanted = _families(m for m in self.metrics.values() if m.against != "nothing")
-            names = {family: self._state_name(reference, family) for family in wanted}
+            wanted = _state_kinds(m for m in self.metrics.values() if m.against != "nothing")
+            names = {kind: self._state_name(reference, kind) for kind in wanted}
             paths = {f: find_checked(self._states, name, ".npz") for f, name in names.items()}
-            new = [family for family, path in paths.items() if path is None]
+            new = [kind for kind, path in paths.items() if path is None]
             if new:
-                for family, state in self._pass(reference, new).items():
-                    paths[family] = self._save_state(names[family], FAMILIES[family].keep(state))
+                for kind, state in self._pass(reference, new).items():
+                    paths[kind] = self._save_state(names[kind], STATE_KINDS[kind].keep(state))
             else:
                 self.on_images(reference.count(self.cache))
             self._references[reference.label] = {
-                family: FAMILIES[family].prepare(_load_state(path, FAMILIES[family].reference))
-                for family, path in paths.items()
+                kind: STATE_KINDS[kind].prepare(_load_state(path, STATE_KINDS[kind].reference))
+                for kind, path in paths.items()
             }
         return self._references[reference.label]
 
@@ -192,8 +192,8 @@ class Scorer:
             self._identities[reference.label] = images_sha256(pixels, class_ids)
         return self._identities[reference.label]
 
-    def _pass(self, image_set: ImageSet, families: Sequence[str]) -> dict[str, Any]:
-        """One pass over the images: a state of each family, merged in plan order."""
+    def _pass(self, image_set: ImageSet, kinds: Sequence[str]) -> dict[str, Any]:
+        """One pass over the images: a state of each kind, merged in plan order."""
         classes = [entry.wnid for entry in image_set.manifest.classes]
         whole = WholeSet(
             keys=image_set.sorted_keys(self.cache),
@@ -203,8 +203,8 @@ class Scorer:
         )
         merged: dict[str, Any] = {}
         for block in iterate_features(image_set, self.extractor, self.cache, self.on_images):
-            for name in families:
-                state = FAMILIES[name].of_block(block, whole)
+            for name in kinds:
+                state = STATE_KINDS[name].of_block(block, whole)
                 merged[name] = merged[name].merge(state) if name in merged else state
         if not merged:
             raise UserError(f"{image_set.label} holds no images")
@@ -261,8 +261,8 @@ def _with_class_names(values: Values, subject: ImageSet) -> Values:
     return values
 
 
-def _families(metrics: Iterable[Metric]) -> list[str]:
-    return sorted({metric.family for metric in metrics})
+def _state_kinds(metrics: Iterable[Metric]) -> list[str]:
+    return sorted({metric.kind for metric in metrics})
 
 
 def _files(image_set: ImageSet) -> list[str]:

@@ -26,7 +26,7 @@ from release.layout.image_index import (
     write_index,
 )
 from release.layout.manifest import Manifest, ShardRecord
-from release.layout.markers import sidecar_name
+from release.layout.shard_commit import sidecar_name
 from release.layout.shard_files import require_unchanged, shard_format
 
 READ_TOGETHER = 1000  # sidecars

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from release.classes.class_list import load_classes
 from release.errors import UserError
+from release.real_sources.class_matching import join_list
 from release.real_sources.folder import read_folder
 from release.real_sources.hub import read_hub
 from release.real_sources.idx import FASHION_MNIST_FOLDER, read_fashion_mnist
-from release.real_sources.joining import join_list
 from release.real_sources.local import is_data_set, read_local
 from release.real_sources.source import RealSource, SourceName
 from release.real_sources.tars import is_archives, read_archives

@@ -17,8 +17,8 @@ from builder.standing.state import SyntheticState, read_state
 from release.classes.class_list import load_classes
 from release.errors import UserError
 from release.layout.manifest import read_manifest
-from release.layout.markers import committed_records
 from release.layout.readme import names_each_file
+from release.layout.shard_commit import committed_records
 from tests.conftest import release_bytes
 from tests.in_process import InProcess
 

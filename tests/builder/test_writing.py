@@ -15,8 +15,8 @@ from builder.cluster.worker import Done, Failure, Terms, run_job
 from builder.planning.plan import plan_stages
 from builder.planning.recipe import load_recipe
 from builder.shards import slots
+from builder.shards.overlap import beside_next_shard
 from builder.shards.slots import Cell, Slots, fill_slots
-from builder.shards.writing import beside_next_shard
 from builder.standing.state import STATE_FILE
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.generator import ImageBatch

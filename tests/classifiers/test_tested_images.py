@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cards.measured.measured import classifier_rankings, score_rankings
+from cards.measured.rankings import classifier_rankings, score_rankings
 from cards.measured.result_schema import parse_result
 from classifiers.data import image_data
 from classifiers.data.encoded import EncodedImages

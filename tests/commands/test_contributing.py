@@ -13,7 +13,7 @@ from cards.leaderboard import leaderboard
 from classifiers.train_classifier import train_classifier
 from generation.families import MODULES
 from metrics.score_release import score_release
-from metrics.scoring.metric_list import FAMILIES, METRICS
+from metrics.scoring.metric_list import METRICS, STATE_KINDS
 from release.layout.image_sets import load_images
 from release.results.result import read_result
 from tests.commands import toys
@@ -109,7 +109,7 @@ def test_a_classifier_recipe(folder: Path) -> None:
 
 
 def test_a_metric(made: Path, real: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(FAMILIES, "lengths", toys.LENGTHS)
+    monkeypatch.setitem(STATE_KINDS, "lengths", toys.LENGTHS)
     monkeypatch.setitem(METRICS, "length", toys.LENGTH)
     score_release(
         [f"{made}:16"], real=str(real), out=folder / "scores", metrics="length", workers=1

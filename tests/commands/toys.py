@@ -1,4 +1,4 @@
-"""What somebody adds who follows CONTRIBUTING.md: a family of generators, and a metric."""
+"""What somebody adds who follows CONTRIBUTING.md: a kind of generators, and a metric."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.generator import ImageBatch
 from metrics.features.release_features import FeatureBlock
-from metrics.scoring.metric import Metric, StateFamily, ValueName, Values
+from metrics.scoring.metric import Metric, StateKind, ValueName, Values
 
 
 def locate(checkpoint: str) -> Path:
@@ -55,7 +55,7 @@ def length_values(state: LengthState) -> Values:
     return {"length": {"value": state.total / state.n, "n": state.n, "interval": None}}
 
 
-LENGTHS = StateFamily(length_state)
+LENGTHS = StateKind(length_state)
 LENGTH = Metric(
     "lengths",
     length_values,

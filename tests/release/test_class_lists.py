@@ -15,8 +15,8 @@ from release.classes.class_list import class_difference, load_classes, same_clas
 from release.errors import UserError
 from release.layout.manifest import read_manifest
 from release.real_sources import RealSource, SourceName, open_source
+from release.real_sources.class_matching import join_list
 from release.real_sources.class_names import entries_of
-from release.real_sources.joining import join_list
 from tests.conftest import run
 from tests.rehearsal.imagenet_layouts import hub_names
 from tests.sets.pictures import picture, save_parquet, table, write

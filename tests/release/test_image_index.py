@@ -19,8 +19,8 @@ from release.errors import UserError
 from release.layout.image_places import image_places
 from release.layout.image_sets import first_of_each, load_images, noted_index, part_labels
 from release.layout.manifest import Manifest, read_manifest
-from release.layout.markers import commit_shard, sidecar_name
 from release.layout.parquet import image_features, table_schema, write_table
+from release.layout.shard_commit import commit_shard, sidecar_name
 from tests.sets.shapes import CLASSES, make_images, png
 
 COLUMNS = {"image_id": "string", "tuning": "bool"}

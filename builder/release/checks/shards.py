@@ -15,7 +15,7 @@ from builder.release.checks.rejections import rejection_problems
 from release.files.storage import ReleasePath, StorageError
 from release.layout.findings import Problem, damage
 from release.layout.manifest import ShardRecord
-from release.layout.markers import marker_name, read_marker_content
+from release.layout.shard_commit import marker_name, read_marker_content
 from release.layout.shard_files import (
     FORMAT_NAMES,
     flat_path,

@@ -11,7 +11,7 @@ from builder.imports import release as real
 from builder.standing.state import write_state
 from release.environment import own_environment
 from release.layout.manifest import Manifest, ShardRecord
-from release.layout.markers import committed_records
+from release.layout.shard_commit import committed_records
 from release.real_sources import open_source
 
 

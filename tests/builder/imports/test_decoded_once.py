@@ -12,7 +12,7 @@ from builder.imports.jobs import OriginalJob, ViewJob, plan_jobs
 from release.files.storage import release_path
 from release.images.decoding import decode_rgb
 from release.layout.manifest import ShardRecord
-from release.layout.markers import forget_shard, marker_path
+from release.layout.shard_commit import forget_shard, marker_path
 from release.real_sources import open_source
 from tests.builder.imports.serial_import import SerialImport
 from tests.conftest import release_bytes

@@ -30,7 +30,7 @@ from release.images.decoding import decode_rgb
 from release.images.views import make_view
 from release.layout.image_sets import load_images
 from release.layout.manifest import MANIFEST_FILE, Manifest, read_manifest
-from release.layout.markers import marker_path
+from release.layout.shard_commit import marker_path
 from release.layout.shard_files import iterate_shard
 from release.real_sources import open_source
 from release.real_sources.tables import TableSplit

@@ -19,8 +19,8 @@ from release.files.commit import canonical_json, sha256_text
 from release.files.names import within
 from release.layout.image_sets import split_files
 from release.layout.manifest import MANIFEST_FILE, read_manifest
-from release.layout.markers import committed_record, marker_path
 from release.layout.readme import remove_documents
+from release.layout.shard_commit import committed_record, marker_path
 from tests.sets.shapes import make_images, write_release
 
 OUTSIDE = (
@@ -172,7 +172,7 @@ def test_a_marker_names_no_file_outside(release: Path, monkeypatch: pytest.Monke
     outside = asdict(replace(record, path="../../outside.parquet"))
     marker_path(release, record.path).write_text(json.dumps({"shard": outside}))
     monkeypatch.setattr(
-        "release.layout.markers.file_size", lambda path: pytest.fail(f"{path} is opened")
+        "release.layout.shard_commit.file_size", lambda path: pytest.fail(f"{path} is opened")
     )
     assert committed_record(release, record) is None  # type: ignore[arg-type]
 

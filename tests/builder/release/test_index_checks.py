@@ -21,7 +21,7 @@ from release.layout.findings import Report
 from release.layout.image_index import open_index, write_index
 from release.layout.image_sets import noted_index
 from release.layout.manifest import Manifest, read_manifest
-from release.layout.markers import marker_path, sidecar_name
+from release.layout.shard_commit import marker_path, sidecar_name
 from tests.builder.imports.serial_import import SerialImport
 
 

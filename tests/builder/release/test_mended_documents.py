@@ -13,7 +13,7 @@ from builder.release.verify import verify_release
 from builder.standing.lease import claimed
 from cards.render_card import write_card
 from release.layout.manifest import read_manifest
-from release.layout.markers import sidecar_name
+from release.layout.shard_commit import sidecar_name
 from tests.conftest import release_bytes, run
 
 

@@ -19,7 +19,7 @@ from builder.release.verify import verify_release
 from classifiers.data.encoded import index_images
 from release.errors import UserError
 from release.layout.manifest import read_manifest
-from release.layout.markers import marker_name
+from release.layout.shard_commit import marker_name
 from tests.builder.release.hub_environment import environment
 from tests.conftest import run
 from tests.servers.faulty_store import BUCKET, FaultyStore

@@ -41,8 +41,8 @@ from release.images.views import shrink
 from release.layout import training_views
 from release.layout.image_sets import load_images
 from release.layout.manifest import read_manifest
-from release.layout.markers import marker_path
 from release.layout.readme import write_readme
+from release.layout.shard_commit import marker_path
 from release.layout.training_views import jpeg_codec
 from tests.builder.imports.serial_import import SerialImport
 from tests.campaigns.killing import POINTS, killed_at, temporaries

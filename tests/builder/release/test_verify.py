@@ -17,7 +17,7 @@ from release.files.commit import sha256_file
 from release.images.encoding import encode_image
 from release.layout.image_sets import decode
 from release.layout.manifest import Manifest, ShardRecord, read_manifest
-from release.layout.markers import marker_path
+from release.layout.shard_commit import marker_path
 from tests.conftest import STAND_IN_RECIPE, release_bytes, run
 from tests.sets.shapes import encode_table
 

@@ -20,7 +20,7 @@ from cards.board.published import FOLDER, TABLES, read_published
 from cards.drawing.tables import MISSING
 from cards.leaderboard import leaderboard
 from cards.measured.against_real import ratio_to, verdict
-from cards.measured.measured import Score
+from cards.measured.rankings import Score
 from cards.measured.result_folder import ResultFolder, read_folder
 from cards.pages.data_files import render_csv
 from cards.pages.page import render_html, render_markdown, write_site

@@ -10,7 +10,7 @@ import pytest
 
 from cards.board.board import assemble_board
 from cards.leaderboard import leaderboard
-from cards.measured.measured import classifier_rankings
+from cards.measured.rankings import classifier_rankings
 from cards.measured.result_folder import read_folder
 from cards.measured.tables import training_table
 from release.errors import UserError

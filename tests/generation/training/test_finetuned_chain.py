@@ -18,7 +18,7 @@ from generation.families.pixel_unet.checkpoint import save_checkpoint
 from release.classes.class_list import load_classes
 from release.environment import own_environment
 from release.layout.image_sets import decode
-from release.layout.markers import committed_records
+from release.layout.shard_commit import committed_records
 from tests.generation.families.tiny_deepfloyd import save_super_resolution, save_upscaler
 from tests.models.tiny_network import tiny_network
 
