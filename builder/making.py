@@ -16,6 +16,7 @@ from builder.builds.run import Outcome, RunSettings
 from builder.planning.recipe import Recipe, StageRecipe
 from builder.standing.lease import claimed
 from release.classes.class_list import ClassEntry
+from release.commands.command import say
 from release.commands.progress import progress_bar
 from release.errors import UserError
 from release.files.storage import ReleasePath, release_path, require_no_secret
@@ -77,7 +78,7 @@ def import_images(
     require_no_secret(name)  # it is recorded as the release's source
     source = open_source(name)
     for remark in source.remarks:
-        settings.say(f"{source.name}: {remark}")
+        say(f"{source.name}: {remark}")
     release = release_path(out or f"releases/{source.release}")
     _require_outside(release, SourceName.parse(name).name)
     rule: CropRule = crop or ("pad" if source.name == "fashion-mnist" else "center-crop")

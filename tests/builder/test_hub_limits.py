@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from builder.dry_run import print_plan
+from builder.making import Wanted
 from builder.planning import hub_limits
 from builder.planning.hub_limits import MOST_FILES, MOST_IN_FOLDER, planned_problem
 from builder.planning.recipe import load_recipe
@@ -33,10 +34,11 @@ def test_a_dry_run_says_so_before_anything_is_made(
 ):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # a dry run sets it
     recipe = load_recipe("imagenet-if")  # whose model is not at hand: nothing is sampled
-    chain, classes = recipe.chain(None), load_classes(recipe.classes)[:2]
+    classes = load_classes(recipe.classes)
+    wanted = Wanted(recipe, recipe.chain(None), classes, classes[:2], per_class=50)
 
     def printed() -> str:
-        print_plan(recipe, chain, classes, 50, tmp_path, as_json)
+        print_plan(wanted, tmp_path, as_json)
         return capsys.readouterr().out
 
     assert "files on the Hub" not in printed()
