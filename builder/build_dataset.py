@@ -1,16 +1,10 @@
 """The command `build-dataset`."""
 
-import glob
-import json
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from builder.builds.run import Outcome, RunSettings
 from builder.cluster.cluster import ClusterOptions
-from builder.dry_run import print_plan
-from builder.making import Wanted, build_wanted, import_images
 from builder.planning.recipe import BUILTIN, load_recipe
 from release.classes.class_list import load_classes, select_classes
 from release.commands.command import run_command, say
@@ -23,13 +17,14 @@ from release.files.storage import (
     release_path,
 )
 from release.images.views import CropRule
-from release.layout.manifest import Manifest
-from release.layout.shard_files import ShardFormat, leading_split, shard_format, shard_name
-from release.layout.training_views import lagging
+from release.layout.shard_files import ShardFormat
 from release.real_sources.source import SourceName
 
+if TYPE_CHECKING:
+    from builder.builds.run import RunSettings
+    from builder.making import Wanted
+
 DEFAULT_RECIPE = "imagenet-if"
-EXIT_QUARANTINED = 3  # the rest is done
 
 RecipeName = Annotated[str, typer.Option(help="A built-in recipe's name or a TOML file.")]
 Resolution = Annotated[
@@ -131,6 +126,8 @@ def build_dataset(
       build-dataset --res 1024 --per-class 1200 --dry-run
       build-dataset --recipe fashion-mnist --scheduler tcp://127.0.0.1:8786
     """
+    from builder.builds.run import RunSettings
+
     cluster = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
     settings = RunSettings(cluster, allow_mixed, _be_quiet if as_json else say)
     if real is not None:
@@ -140,6 +137,20 @@ def build_dataset(
         raise UserError("--classes-from, --image-column and --label-column go with --real")
     wanted = _wanted(recipe, res, per_class, classes, file_format)
     release = release_path(out or f"releases/{wanted.recipe.name}-{wanted.chain[-1].resolution}")
+    return _build(wanted, release, settings, dry_run, as_json)
+
+
+def _be_quiet(_: str) -> None:
+    pass
+
+
+def _build(
+    wanted: "Wanted", release: ReleasePath, settings: "RunSettings", dry_run: bool, as_json: bool
+) -> int:
+    from builder.dry_run import print_plan
+    from builder.making import build_wanted
+    from builder.reporting import report_outcome
+
     if dry_run:
         print_plan(wanted, release, as_json)
         return 0
@@ -147,14 +158,12 @@ def build_dataset(
     return report_outcome(outcome, release, as_json)
 
 
-def _be_quiet(_: str) -> None:
-    pass
-
-
 def _wanted(
     name: str, res: int | None, per_class: int, classes: str | None, file_format: ShardFormat | None
-) -> Wanted:
+) -> "Wanted":
     """What the command line asks for, in the format it names, else the recipe's."""
+    from builder.making import Wanted
+
     if per_class < 1:
         raise UserError(f"--per-class {per_class}: give at least 1")
     recipe = load_recipe(name)
@@ -180,9 +189,12 @@ def _import(
     file_format: ShardFormat | None,
     out: str | None,
     bad_images: Literal["stop", "skip"],
-    settings: RunSettings,
+    settings: "RunSettings",
     as_json: bool,
 ) -> int:
+    from builder.making import import_images
+    from builder.reporting import report_outcome
+
     if file_format == "arrow":
         raise UserError("--format arrow: real images are imported as Parquet; leave it out")
     try:
@@ -195,84 +207,6 @@ def _import(
         name, out, resolutions, crop, settings, bad_images, quiet=as_json
     )
     return report_outcome(outcome, release, as_json)
-
-
-def report_outcome(outcome: Outcome, release: ReleasePath, as_json: bool) -> int:
-    """Where the release is and how to load it, what is quarantined; the exit code."""
-    if as_json:
-        print(json.dumps(_summary(outcome, release), indent=2))
-    elif outcome.manifest is not None:
-        _print_how_to_load(outcome.manifest, release)
-    left_out = outcome.manifest.origin.get("left_out") if outcome.manifest else None
-    if left_out:
-        first_file = f"{left_out[0]['file']} of {left_out[0]['split']} {left_out[0]['reason']}"
-        say(f"left out: {len(left_out):,} images, the first {first_file} (see the manifest)")
-    for name, text in (lagging(outcome.manifest) if outcome.manifest else {}).items():
-        say(f"training view {name} {text}")
-    if not outcome.quarantined:
-        return 0
-    first = outcome.quarantined[0]
-    say(
-        f"quarantined: {len(outcome.quarantined)} shards, {len(outcome.waiting)} more wait on "
-        f"them; the rest is done. {first.path}: {first.reason} (see {release / 'quarantine'}; "
-        "rerun the same command to try again)"
-    )
-    return EXIT_QUARANTINED
-
-
-def _summary(outcome: Outcome, release: ReleasePath) -> dict[str, Any]:
-    manifest = outcome.manifest
-    configs = manifest.splits() if manifest else {}
-    return {
-        "release": str(release),
-        "kind": manifest and manifest.kind,
-        "content_sha256": manifest and manifest.content_sha256,
-        "rows": {c: {s: manifest.rows(c, s) for s in configs[c]} for c in configs if manifest},
-        "empty_slots": {
-            c: {s: manifest.quarantined(c, s).total() for s in configs[c]}
-            for c in configs
-            if manifest
-        },
-        "quarantined": {failure.path: failure.reason for failure in outcome.quarantined},
-        "waiting": list(outcome.waiting),
-        "lagging_views": lagging(manifest) if manifest else {},
-        "left_out": manifest.origin.get("left_out", []) if manifest else [],
-    }
-
-
-def _print_how_to_load(manifest: Manifest, release: ReleasePath) -> None:
-    configs = manifest.splits()
-    config = next(reversed(manifest.base.splits()))
-    split = leading_split(configs[config])
-    rows_text = "; ".join(
-        f"{c}: " + ", ".join(f"{s} {manifest.rows(c, s):,}" for s in splits)
-        for c, splits in configs.items()
-    )
-    print(f"release {release}  ({rows_text} images)")
-    empty = {c: manifest.quarantined(c, s).total() for c, splits in configs.items() for s in splits}
-    if any(empty.values()):
-        counts = ", ".join(f"{c}: {count:,}" for c, count in empty.items() if count)
-        print(f"slots left empty ({counts}): no attempt was accepted; reasons in rejections/")
-    file_format = shard_format(manifest.shards[0].path)
-    print("load it with:")
-    local = isinstance(release, Path)
-    if file_format == "arrow" and local:
-        print("  from datasets import load_from_disk")
-        print(f"  images = load_from_disk({_quoted(f'{release}/{config}/{split}')})")
-        return
-    print("  from datasets import load_dataset")
-    literal = glob.escape(str(release)) if local else str(release)
-    if local and literal == str(release):
-        print(f'  images = load_dataset({_quoted(literal)}, "{config}", split="{split}")')
-        return
-    # load_dataset takes a folder's name for a pattern, so that [ and ? in it have to be escaped
-    files = _quoted(f"{literal}/{shard_name(config, split, '*', file_format)}")
-    print(f'  images = load_dataset("{file_format}", data_files={files}, split="train")')
-
-
-def _quoted(text: str) -> str:
-    """As Python reads it."""
-    return json.dumps(text, ensure_ascii=False)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder.cluster.worker import ONE_THREAD
 from release.environment import visible_gpus
 from release.errors import UserError
 
@@ -25,6 +24,7 @@ WORKER = {
     "memory_limit": 0,
     "preload": ["builder.cluster.worker"],
 }
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 SETTINGS: dict[str, Any] = {
     "distributed.scheduler.worker-saturation": 1.0,  # a waiting task stays with the scheduler
     "distributed.scheduler.worker-ttl": None,  # a long C call may hold the GIL

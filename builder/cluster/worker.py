@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 import pyarrow as pa
 
+from builder.cluster.cluster import ONE_THREAD
 from builder.shards.overlap import next_shard_begins_by
 from builder.shards.shard import load_generator
 from builder.shards.stopping import Stopped, begin_job
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from distributed import Worker
 
 MEMORY_ERRORS = ("MemoryError", "_ArrayMemoryError", "OutOfMemoryError", "AcceleratorError")
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 class Job(Protocol):

@@ -150,9 +150,9 @@ def extend(
     \b
       release extend releases/fashion-mnist-32 --per-class 200
     """
-    from builder.build_dataset import report_outcome
     from builder.builds.build import build_release
     from builder.release.repair import extension_plan
+    from builder.reporting import report_outcome
 
     release = release_path(place)
     settings = _run_settings(workers, allow_mixed, as_json)

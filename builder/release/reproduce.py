@@ -15,7 +15,7 @@ from PIL import Image
 
 from builder.builds.build import locate_checkpoints
 from builder.builds.planned import planned_release
-from builder.cluster.worker import ONE_THREAD
+from builder.cluster.cluster import ONE_THREAD
 from builder.planning.plan import ShardPlan, StagePlan
 from builder.planning.sampling import sample_batch
 from builder.shards.shard import load_generator

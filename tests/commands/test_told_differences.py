@@ -5,12 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from builder.build_dataset import build_dataset, report_outcome
+from builder.build_dataset import build_dataset
 from builder.builds.run import Outcome
 from builder.cluster.worker import Terms, _keep_terms
 from builder.release.command import reproduce
 from builder.release.hub import LONGEST_STATED, seconds_to_wait
 from builder.release.reproduce import Release
+from builder.reporting import report_outcome
 from cards.card.facts import stage_facts
 from cards.drawing.sample_grid import read_groups
 from release.errors import UserError

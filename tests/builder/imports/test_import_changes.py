@@ -16,13 +16,13 @@ import pytest
 from datasets import load_dataset
 from PIL import ExifTags, Image
 
-from builder.build_dataset import report_outcome
 from builder.builds.run import Outcome, RunSettings
 from builder.imports import jobs, layout, row_file
 from builder.imports import release as real
 from builder.imports.bad_images import BAD_IMAGES_FILE
 from builder.release import repair
 from builder.release.verify import verify_release
+from builder.reporting import report_outcome
 from cards.drawing.sample_grid import read_groups
 from release.errors import UserError
 from release.files.storage import list_files
