@@ -2,30 +2,27 @@
 
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import Annotated
 
 import typer
 
-from builder.cluster.cluster import Cluster, ClusterOptions, open_cluster
-from classifiers.study.plan import Planner, Run
-from classifiers.study.study_file import BUILTIN, Study, as_record, load_study
-from classifiers.train_classifier import StateEvery
-from classifiers.training.default_recipe import lost_colour
-from classifiers.training.experiment import STATE_SECONDS
+from builder.cluster.cluster import ClusterOptions
+from classifiers.study.study_file import BUILTIN, as_record, load_study
 from release.commands.command import run_command
-from release.commands.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
-from release.commands.progress import progress_bar
+from release.commands.options import (
+    STATE_SECONDS,
+    Json,
+    Scheduler,
+    SchedulerFile,
+    StateEvery,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    Workers,
+)
 from release.commands.toml_recipes import recipe_names_in
 from release.files.commit import write_atomically
-
-if TYPE_CHECKING:
-    from classifiers.on_cluster.processes import Team
-    from classifiers.study.cost import Cost
-    from classifiers.study.releases import Missing
-    from classifiers.study.runs import Trainers
 
 StudyName = Annotated[
     str,
@@ -87,124 +84,29 @@ def run_study(
     \b
       run-study imagenet --scheduler-file /shared/scheduler.json --processes 4 --nodes 2
     """
-    chosen = load_study(study)
+    from classifiers.study.conducting import conduct, remaining_costs, require_shares, tell_costs
+    from classifiers.study.plan import Planner
     from classifiers.study.releases import make_releases, missing_releases
     from classifiers.study.runs import Trainers
 
+    chosen = load_study(study)
     options = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
     trainers = Trainers(options, threads, processes, nodes, state_every)
     folder = (out or Path("studies") / chosen.name).absolute()
     missing = missing_releases(chosen)
     planned = Planner(chosen, folder, {}, not missing)
-    _require_shares(planned, trainers.team)
-    costs = _costs(planned, trainers.group)
+    require_shares(planned, trainers.team)
+    costs = remaining_costs(planned, trainers.group)
     if dry_run and as_json:
         told = {"releases": list(map(vars, missing)), "costs": list(map(vars, costs))}
         print(json.dumps(told, indent=2))
     if not as_json:
-        _tell(missing, costs, trainers.workers, sys.stdout if dry_run else sys.stderr)
+        tell_costs(missing, costs, trainers.workers, sys.stdout if dry_run else sys.stderr)
     if dry_run:
         return
     write_atomically(folder / "study.json", (json.dumps(as_record(chosen), indent=2)).encode())
     make_releases(chosen, missing, options)
-    _conduct(Planner(chosen, folder, {}), trainers, as_json)
-
-
-def _conduct(planner: Planner, trainers: "Trainers", as_json: bool) -> None:
-    """Every training of the study whose releases are there, then the report."""
-    from classifiers.study.runs import choose_settings
-
-    study = planner.study
-    _tell_of_colour(planner.runs())
-    most = len(planner.runs())
-    with open_cluster(trainers.cluster, most, lambda line: _say(line, as_json)) as cluster:
-        settings: dict[int, tuple[str, ...]] = {}
-        tuning = planner.tuning_runs()
-        if tuning:
-            every = [run for own in tuning.values() for run in own]
-            _perform(cluster, every, trainers.team, "tuning", as_json)
-            settings = choose_settings(planner, tuning)
-            planner = replace(planner, changes=settings)
-        runs = planner.runs()
-        _perform(cluster, runs, trainers.team, study.name, as_json)
-    _report(study, runs, settings, planner.out, as_json)
-
-
-def _require_shares(planner: Planner, team: "Team") -> None:
-    """UserError for a classifier whose batch the processes of a training cannot share."""
-    from classifiers.training.loop import require_parts
-
-    if team.size > 1:
-        for recipe in {run.model: run.task.recipe for run in planner.runs()}.values():
-            require_parts(recipe, planner.study.real.classes, team.size)
-
-
-def _tell_of_colour(runs: Sequence[Run]) -> None:
-    """What models lose that turn colour images grey."""
-    for task in {run.model: run.task for run in runs}.values():
-        if loss := lost_colour(task.recipe, task.sources()[1]):
-            print(f"warning: {loss}", file=sys.stderr, flush=True)
-
-
-def _say(line: str, quiet: bool) -> None:
-    if not quiet:
-        print(line, file=sys.stderr, flush=True)
-
-
-def _costs(planner: Planner, threads: int | None) -> "list[Cost]":
-    """Of what is not finished yet."""
-    from classifiers.study.cost import study_costs
-    from classifiers.study.runs import choose_settings
-
-    groups = planner.tuning_runs()
-    tuning = [run for own in groups.values() for run in own]
-    if planner.placed and all(run.finished for run in tuning):
-        planner = replace(planner, changes=choose_settings(planner, groups))
-    runs = [*tuning, *planner.runs()]
-    missing = [run for run in runs if not run.finished] if planner.placed else runs
-    return study_costs(missing, planner.study.real.classes, threads)
-
-
-def _tell(
-    missing: "Sequence[Missing]", costs: "Sequence[Cost]", workers: int, file: TextIO
-) -> None:
-    from classifiers.study.cost import cost_lines
-
-    for line in (*(one.as_line() for one in missing), *cost_lines(costs, workers)):
-        print(line, file=file, flush=True)
-
-
-def _perform(cluster: Cluster, runs: Sequence[Run], team: "Team", label: str, quiet: bool) -> None:
-    from classifiers.on_cluster.trainings import perform_trainings
-
-    seen = {run.path: run.seen for run in runs}
-    with progress_bar(sum(seen.values()), label, "images", quiet=quiet) as advance:
-        trainings = [run.training for run in runs]
-        perform_trainings(cluster, trainings, team, lambda done: advance(seen[done.path]))
-
-
-def _report(
-    study: Study,
-    runs: Sequence[Run],
-    settings: dict[int, tuple[str, ...]],
-    folder: Path,
-    as_json: bool,
-) -> None:
-    from classifiers.study.markdown import markdown
-    from classifiers.study.pictures import draw_study
-    from classifiers.study.report import study_report
-
-    report = study_report(study, runs, settings, folder)
-    text = markdown(report)
-    write_atomically(folder / "report.md", text.encode())
-    content = json.dumps(report.content(), indent=1) + "\n"
-    write_atomically(folder / "report.json", content.encode())
-    pictures = draw_study(report, folder)
-    if as_json:
-        print(json.dumps({"report": str(folder / "report.json")}))
-        return
-    print(text)
-    print(f"report: {', '.join(map(str, [folder / 'report.md', *pictures]))}")
+    conduct(Planner(chosen, folder, {}), trainers, as_json)
 
 
 if __name__ == "__main__":

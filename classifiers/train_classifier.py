@@ -15,7 +15,6 @@ from classifiers.data.image_cache import DEFAULT_GIGABYTES, ImageCache, image_ca
 from classifiers.recipes.recipe import BUILTIN, ClassifierRecipe, load_recipe, recipe_names
 from classifiers.training.default_recipe import default_recipe, lost_colour
 from classifiers.training.experiment import (
-    STATE_SECONDS,
     Experiment,
     is_finished,
     run_experiment,
@@ -24,7 +23,7 @@ from classifiers.training.experiment import (
 from classifiers.training.task import Task
 from release.commands.command import run_command
 from release.commands.named_files import require_folder
-from release.commands.options import Json
+from release.commands.options import STATE_SECONDS, Json, StateEvery
 from release.commands.progress import progress_bar
 from release.commands.surroundings import share_cores
 from release.errors import UserError
@@ -94,9 +93,6 @@ CacheDir = Annotated[
 ]
 CacheGb = Annotated[
     float, typer.Option(min=0, help="Gigabytes that they may take there; 0 keeps none.")
-]
-StateEvery = Annotated[
-    float, typer.Option(min=0, help="Seconds between the states an interrupted run goes on from.")
 ]
 
 

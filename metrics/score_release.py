@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import platformdirs
 import typer
 
 from builder.cluster.cluster import ClusterOptions
+from metrics.cache_folder import CACHE
 from metrics.features.extraction import plan_extraction, run_extraction
 from metrics.features.extractors import DEFAULT_EXTRACTOR, EXTRACTORS, Extractor, load_extractor
 from metrics.features.image_lists import ImageSet, open_image_set
@@ -44,7 +44,6 @@ from release.results.result import Result
 if TYPE_CHECKING:
     from metrics.scoring.scoring import Scorer
 
-CACHE = Path(platformdirs.user_cache_dir("synthetic-imagenet")) / "metrics"
 _EXTRACTOR_HELP = "; ".join(f"{e.example}: {e.description}" for e in EXTRACTORS.values())
 
 

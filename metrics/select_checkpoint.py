@@ -1,19 +1,15 @@
 """The command `select-checkpoint`."""
 
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from builder.cluster.cluster import ClusterOptions
-from builder.planning.recipe import Recipe, load_recipe
-from classifiers.study.runs import Trainers
-from generation.families import TrainedCheckpoint, trained_checkpoint
+from metrics.cache_folder import CACHE
 from metrics.features.extractors import DEFAULT_EXTRACTOR
-from metrics.score_release import CACHE
 from metrics.selection.options import (
+    SPLIT,
     Cache,
     Device,
     DryRun,
@@ -23,21 +19,10 @@ from metrics.selection.options import (
     Split,
     Test,
     require_places,
-)
-from metrics.selection.report import run_selection
-from metrics.selection.report_model import SelectionReport
-from metrics.selection.selection import (
-    SPLIT,
-    Point,
-    Selection,
     require_tuning,
-    require_tuning_unseen,
 )
-from metrics.selection.selection_run import SelectionRun
-from metrics.selection.sweep import with_stage
 from release.commands.command import run_command
 from release.commands.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey
-from release.errors import UserError
 
 Runs = Annotated[
     list[Path], typer.Argument(help="Folders of finetune-generator runs with --keep-every.")
@@ -93,78 +78,16 @@ def select_checkpoint(
       select-checkpoint /shared/runs/base --recipe mine.toml --real /shared/real \\
         --scheduler-file /shared/scheduler.json --out /shared/selections/base
     """
+    from builder.planning.recipe import load_recipe
+    from classifiers.study.runs import Trainers
+    from metrics.selection.checkpoints import AskedCheckpoints, checkpoints_run, choose_checkpoint
+
     require_tuning(split if test is None else test)
     require_places(out, cache, device)
     options = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
-    chosen = load_recipe(recipe)
-    found = [trained_checkpoint(folder) for run in runs for folder in kept_checkpoints(run)]
-    resolution = _common_resolution(found)
-    _require_distinct(found)
-    points = [_point(chosen, checkpoint) for checkpoint in found]
-    if len({point.name for point in points}) < len(points):
-        raise UserError("several RUN folders have one name: rename one")
-    selection = Selection(chosen, resolution, real, per_class, extractor, out)
-    require_tuning_unseen([*selection.parents, *(p.recipe.chain(resolution)[-1] for p in points)])
-    run = SelectionRun(selection, points, None, 0, Trainers(options), cache, device, as_json)
-
-    def changes(best: Point) -> dict[str, Any]:
-        checkpoint = best.recipe.chain(resolution)[-1].checkpoint
-        return {"checkpoint": checkpoint, "sha256": selection.stage(best)["checkpoint_sha256"]}
-
-    draw = partial(_draw, out / "curve.png")
-    run_selection(run, "checkpoint-selection", recipe, draw, changes, dry_run=dry_run)
-
-
-def _draw(picture: Path, report: SelectionReport) -> list[Path]:
-    from metrics.selection.pictures import draw_checkpoints
-
-    draw_checkpoints(report, picture)
-    return [picture]
-
-
-def kept_checkpoints(run: Path) -> list[Path]:
-    """RUN/checkpoints/STEP, by step; UserError if there is none."""
-    found = [path for path in (run / "checkpoints").glob("*") if path.name.isdecimal()]
-    if not found:
-        raise UserError(
-            f"{run} keeps no checkpoints: train it with finetune-generator --keep-every"
-        )
-    return sorted(found, key=lambda path: int(path.name))
-
-
-def _common_resolution(found: Sequence[TrainedCheckpoint]) -> int:
-    """Of the stage that all checkpoints are of; UserError if they are of several."""
-    resolutions = {checkpoint.resolution: checkpoint.folder for checkpoint in found}
-    if len(resolutions) > 1:
-        listed = ", ".join(f"{folder} ({r} px)" for r, folder in sorted(resolutions.items()))
-        raise UserError(f"checkpoints of several stages: {listed}; select for one stage at a time")
-    return next(iter(resolutions))
-
-
-def _require_distinct(found: Sequence[TrainedCheckpoint]) -> None:
-    """UserError for two checkpoints of the same weights, as of a run and a copy of it."""
-    by_hash: dict[str, Path] = {}
-    for checkpoint in found:
-        folder = checkpoint.folder
-        same = by_hash.setdefault(checkpoint.sha256, folder)
-        if same is not folder:
-            raise UserError(
-                f"{same} and {folder} are the same checkpoint: leave out the copied RUN, or the "
-                "checkpoint that changed nothing"
-            )
-
-
-def _point(recipe: Recipe, checkpoint: TrainedCheckpoint) -> Point:
-    folder, resolution = checkpoint.folder, checkpoint.resolution
-    run, step = folder.parent.parent.resolve().name, int(folder.name)
-    changes = {
-        "checkpoint": str(folder.resolve()),
-        "sha256": None,
-        "generator": checkpoint.generator,
-    }
-    recipe.chain(resolution, "the checkpoints' resolution,")  # names the stages, if not this one
-    changed = with_stage(recipe, resolution, changes)
-    return Point(f"{run}-{step:06d}", {"run": run, "step": step}, changed)
+    asked = AskedCheckpoints(runs, load_recipe(recipe), real, per_class, extractor, out)
+    run = checkpoints_run(asked, Trainers(options), cache, device, as_json)
+    choose_checkpoint(run, recipe, dry_run)
 
 
 if __name__ == "__main__":

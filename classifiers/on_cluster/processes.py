@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 from builder.cluster.worker import require_one_thread
 from classifiers.on_cluster.starts import AttemptEndedError, ProcessLostError, counted_start
-from classifiers.training.experiment import STATE_SECONDS, is_finished, run_experiment
+from classifiers.training.experiment import is_finished, run_experiment
 from classifiers.training.task import Task
+from release.commands.options import STATE_SECONDS
 from release.environment import visible_gpus
 from release.errors import UserError
 

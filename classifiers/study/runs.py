@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from builder.cluster.cluster import ClusterOptions
 from classifiers.on_cluster.processes import Team
 from classifiers.study.plan import Planner, Run
-from classifiers.training.experiment import STATE_SECONDS
+from release.commands.options import STATE_SECONDS
 from release.environment import visible_gpus
 from release.errors import UserError
 from release.results.result import read_result

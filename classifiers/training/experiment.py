@@ -13,6 +13,7 @@ from classifiers.recipes.recipe import ClassifierRecipe
 from classifiers.training.checkpoint import save_classifier
 from classifiers.training.predictions import accuracy_values, predict
 from classifiers.training.result_values import ClassifierValues
+from release.commands.options import STATE_SECONDS
 from release.commands.validation import validated
 from release.errors import UserError
 from release.files.commit import canonical_json, remove_temporaries_of, sha256_file, sha256_text
@@ -22,7 +23,6 @@ from release.results.result import Result, environment, read_result
 if TYPE_CHECKING:
     from classifiers.training.state import StateFile
 
-STATE_SECONDS = 60.0
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 
 

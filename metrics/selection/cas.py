@@ -18,7 +18,8 @@ from classifiers.on_cluster.processes import Team, Training
 from classifiers.on_cluster.trainings import perform_trainings
 from classifiers.recipes.recipe import ClassifierRecipe
 from classifiers.training.task import Task, image_set
-from metrics.selection.selection import SPLIT, Point, Progress, Selection
+from metrics.selection.options import SPLIT
+from metrics.selection.selection import Point, Progress, Selection
 from release.errors import UserError
 from release.layout.manifest import ShardRecord
 from release.results.result import Result, read_result

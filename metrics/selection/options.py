@@ -6,6 +6,9 @@ from typing import Annotated
 import typer
 
 from release.commands.named_files import require_folder
+from release.errors import UserError
+
+SPLIT = "tuning"  # the one to select on
 
 Real = Annotated[Path, typer.Option(help="The real release; its tuning split is the judge.")]
 ExtractorName = Annotated[str, typer.Option(help="See score-release.")]
@@ -16,9 +19,6 @@ SomeWorkers = Annotated[
 ]
 Split = Annotated[str, typer.Option(help="tuning; any other is refused.")]
 Test = Annotated[str | None, typer.Option(help="Refused.", hidden=True)]
-StateEvery = Annotated[
-    float, typer.Option(min=0, help="Seconds between the states a CAS training goes on from.")
-]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Measure the cost, stop.")]
 
 
@@ -29,3 +29,12 @@ def require_places(out: Path, cache: Path, device: str) -> None:
     from generation.networks.placement import chosen_device
 
     chosen_device(device)
+
+
+def require_tuning(split: str) -> None:
+    """UserError for any split but the one to select on."""
+    if split != SPLIT:
+        raise UserError(
+            f"split {split!r} is refused: settings are selected on '{SPLIT}', so that 'test' can "
+            "still be reported; score the chosen recipe on it once, with score-release"
+        )

@@ -12,8 +12,9 @@ import tomlkit
 from builder.planning.recipe import BUILTIN
 from builder.standing.lease import claimed
 from metrics.selection.cas import CasSettings
+from metrics.selection.options import SPLIT
 from metrics.selection.report_model import Choice, Kind, Regret, RunnerUp, SelectionReport
-from metrics.selection.selection import SPLIT, Point, Selection
+from metrics.selection.selection import Point, Selection
 from metrics.selection.selection_run import SelectionRun
 from release.commands.named_files import named_file, read_utf8
 from release.commands.terminal import table_cell

@@ -26,6 +26,7 @@ from builder.standing.state import STATE_FILE
 from generation.families import generator_source
 from metrics.features.extraction import extract_on, plan_extraction
 from metrics.features.image_lists import ImageSet, open_image_set
+from metrics.selection.options import SPLIT
 from metrics.selection.report_model import Kind
 from release.classes.class_list import ClassEntry, load_classes
 from release.errors import UserError
@@ -33,17 +34,7 @@ from release.files.commit import write_atomically
 from release.layout.manifest import ShardRecord, read_manifest
 from release.results.result import Result, read_result
 
-SPLIT = "tuning"
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
-
-
-def require_tuning(split: str) -> None:
-    """UserError for any split but the one to select on."""
-    if split != SPLIT:
-        raise UserError(
-            f"split {split!r} is refused: settings are selected on '{SPLIT}', so that 'test' can "
-            "still be reported; score the chosen recipe on it once, with score-release"
-        )
 
 
 @dataclass(frozen=True)

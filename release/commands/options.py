@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+STATE_SECONDS = 60.0  # between the states that an interrupted training goes on from
+
 Json = Annotated[bool, typer.Option("--json", help="One JSON document, no progress.")]
 Workers = Annotated[
     int | None, typer.Option(help="Processes; by default one a GPU, else one a core.")
@@ -23,3 +25,6 @@ TlsCert = Annotated[
     Path | None, typer.Option(help="With --scheduler: this client's certificate (PEM).")
 ]
 TlsKey = Annotated[Path | None, typer.Option(help="With --scheduler: this client's key (PEM).")]
+StateEvery = Annotated[
+    float, typer.Option(min=0, help="Seconds between the states an interrupted run goes on from.")
+]

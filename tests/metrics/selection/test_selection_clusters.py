@@ -156,7 +156,9 @@ def test_who_names_no_classifier_gets_one_for_the_images_colour(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    monkeypatch.setattr("metrics.select_sampler._run", lambda run, *_: seen.append(run))
+    monkeypatch.setattr(
+        "metrics.selection.sampler_sweep.run_selection", lambda run, *_, **__: seen.append(run)
+    )
     classes = small_releases.CLASSES
     recipe = write_recipe(tmp_path / "four.toml", classes, 4, first="tests.sets.painter",
                           second="tests.sets.painter")  # fmt: skip
