@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from builder.builds.run import RunSettings
 from builder.cluster.cluster import ClusterOptions
 from builder.release.view_command import view
 from builder.standing.lease import claimed
@@ -39,6 +38,7 @@ Examples:
   release verify --help
 """
 if TYPE_CHECKING:
+    from builder.builds.run import RunSettings
     from builder.release.reproduce import Comparison
 
 ReleasePlace = Annotated[
@@ -305,7 +305,9 @@ def _finished(release: ReleasePath, trust: list[str] | None) -> ReleasePath:
     return release
 
 
-def _run_settings(workers: int | None, allow_mixed: bool, quiet: bool) -> RunSettings:
+def _run_settings(workers: int | None, allow_mixed: bool, quiet: bool) -> "RunSettings":
+    from builder.builds.run import RunSettings
+
     remark = (lambda _: None) if quiet else say
     return RunSettings(ClusterOptions(workers), allow_mixed, remark)
 

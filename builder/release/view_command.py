@@ -2,11 +2,10 @@
 
 import json
 import time
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from builder.builds.run import RunSettings
 from builder.cluster.cluster import ClusterOptions
 from builder.standing.lease import claimed
 from release.commands.command import say
@@ -17,6 +16,9 @@ from release.files.storage import ReleasePath, release_path
 from release.layout.manifest import Manifest, read_manifest
 from release.layout.origin import Subsampling
 from release.layout.training_views import TrainingView, new_view, view_of
+
+if TYPE_CHECKING:
+    from builder.builds.run import RunSettings
 
 ReleasePlace = Annotated[
     str, typer.Argument(metavar="RELEASE", help="Folder or URL of a finished release.")
@@ -60,6 +62,8 @@ def view(
       release view releases/imagenet-1024 --size 256 --quality 95 --from 1024
       release view releases/imagenet-1k-real --from original --scheduler tcp://127.0.0.1:8786
     """
+    from builder.builds.run import RunSettings
+
     options = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
     settings = RunSettings(options, say=(lambda _: None) if as_json else say)
     release = release_path(place)
@@ -73,7 +77,7 @@ def view(
 
 
 def _made(
-    release: ReleasePath, planned: TrainingView, settings: RunSettings, *, quiet: bool
+    release: ReleasePath, planned: TrainingView, settings: "RunSettings", *, quiet: bool
 ) -> Manifest:
     """Of the release as it is now that nobody else changes it; with progress."""
     from builder.release.views import make_view

@@ -12,19 +12,6 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import IO
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-)
-from rich.table import Column
-from rich.text import Text
-
 LINE_S = 10.0  # between lines at first, then a twentieth of the time that went by, so that a log
 LONGEST_LINE_S = 60.0  # stays short; but a reader waits for no line longer than this
 RECENT_S = 60.0  # a rate is of the work of the last minute,
@@ -87,54 +74,21 @@ def progress_bar(
     total: int, label: str, unit: str, *, quiet: bool
 ) -> Iterator[Callable[[int], None]]:
     """Progress over `total` units; yields the function that moves it by n. Silent when `quiet`."""
-    console = Console(file=sys.stderr)
-    pace = Pace(total, time.monotonic())
     if quiet:
         yield lambda _: None
-    elif console.is_terminal:
-        with _bar(console, pace, label, unit) as advance:
+        return
+    from rich.console import Console
+
+    console = Console(file=sys.stderr)
+    pace = Pace(total, time.monotonic())
+    if console.is_terminal:
+        from release.commands.bar import draw_bar
+
+        with draw_bar(console, pace, label, unit) as advance:
             yield advance
     else:
         with _lines(sys.stderr, pace, label, unit) as advance:
             yield advance
-
-
-@contextmanager
-def _bar(console: Console, pace: Pace, label: str, unit: str) -> Iterator[Callable[[int], None]]:
-    """The bar takes the room that the numbers leave."""
-    columns = (
-        _text("{task.description}"),
-        BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=1)),
-        MofNCompleteColumn(table_column=Column(no_wrap=True)),
-        _text(unit),
-        _Now(pace.rate_text),
-        TimeElapsedColumn(table_column=Column(no_wrap=True)),
-        _Now(pace.left_text),
-    )
-
-    with Progress(*columns, console=console, expand=True) as progress:
-        task = progress.add_task(label, total=pace.total)
-
-        def advance(n: int) -> None:
-            pace.advance(n, time.monotonic())
-            progress.advance(task, n)
-
-        yield advance
-
-
-class _Now(ProgressColumn):
-    """What the pace comes to each time it is drawn: a stall shows."""
-
-    def __init__(self, say: Callable[[float], str]) -> None:
-        super().__init__(table_column=Column(no_wrap=True))
-        self._say = say
-
-    def render(self, task: Task) -> Text:  # noqa: ARG002
-        return Text(self._say(time.monotonic()))
-
-
-def _text(template: str) -> TextColumn:
-    return TextColumn(template, table_column=Column(no_wrap=True))
 
 
 @contextmanager
