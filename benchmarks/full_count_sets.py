@@ -20,14 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from builder.builds.finish import finish_release
-from builder.planning.plan import (
-    BuildRequest,
-    StagePlan,
-    image_id,
-    plan_blocks,
-    plan_shards,
-    plan_stages,
-)
+from builder.planning.image_seeds import image_id
+from builder.planning.plan import BuildRequest, StagePlan, plan_blocks, plan_shards, plan_stages
 from builder.planning.recipe import Recipe, ShardRecipe, load_recipe
 from builder.shards.shard import COLUMNS
 from builder.standing.state import SyntheticState, write_state

@@ -19,7 +19,8 @@ import torch
 from PIL import Image
 
 from builder.builds.build import locate_checkpoints
-from builder.planning.plan import image_seed, plan_stages
+from builder.planning.image_seeds import image_seed
+from builder.planning.plan import plan_stages
 from builder.planning.recipe import load_recipe
 from generation.families.pixel_unet.checkpoint import save_checkpoint
 from generation.families.pixel_unet.checkpoint_files import checkpoint_sha256

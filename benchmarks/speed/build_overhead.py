@@ -136,7 +136,7 @@ def bare(plan: BuildPlan, cluster: Cluster) -> tuple[float, float, dict[str, str
 
 def sampling_loop(jobs: Sequence[ShardJob]) -> tuple[float, float, dict[str, str]]:
     """Runs on the worker. Stage after stage; the recipe's sizes leave no batch half full."""
-    from builder.planning.plan import image_seed
+    from builder.planning.image_seeds import image_seed
     from generation.families import generator_source
     from generation.generator import ImageBatch
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from builder.cluster.worker import use_one_thread
-from builder.planning.plan import ShardPlan, image_seed, stage_encodings
+from builder.planning.image_seeds import image_seed
+from builder.planning.plan import ShardPlan, stage_encodings
 from builder.planning.recipe import Recipe, StageRecipe
 from builder.planning.sampling import require_sizes, sample_batch
 from generation.families import generator_source

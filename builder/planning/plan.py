@@ -4,7 +4,6 @@ A release grows by build requests. Each adds the images its classes still lack; 
 earlier requests never change. Nothing here depends on workers, time, or what is on disk.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -12,7 +11,6 @@ from typing import Any
 
 from builder.accept import LocatedRule
 from builder.planning.recipe import PARENT_ENCODING, Recipe, StageRecipe
-from generation.diffusion.noise import SEED_BITS
 from release.classes.class_list import ClassEntry
 from release.errors import UserError
 from release.files.commit import canonical_json, sha256_text
@@ -206,15 +204,3 @@ def shard_path(stage: StagePlan, block: Block) -> str:
     content = sha256_text(canonical_json([stage.fingerprint, wnids, block.start, block.stop]))
     name = f"c{first:04d}-i{block.start:06d}-{content[:10]}"
     return shard_name(str(stage.recipe.resolution), "train", name, stage.format)
-
-
-def image_seed(release_seed: int, resolution: int, wnid: str, index: int, attempt: int) -> int:
-    """The image's own seed, 53 bits, from its identity alone."""
-    identity = f"{release_seed}/{resolution}/{wnid}/{index}/{attempt}"
-    digest = hashlib.sha256(identity.encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> (64 - SEED_BITS)
-
-
-def image_id(release_seed: int, resolution: int, wnid: str, index: int, attempt: int) -> str:
-    """The image's name: its identity, readable."""
-    return f"s{release_seed}-r{resolution}-{wnid}-{index:06d}-{attempt}"

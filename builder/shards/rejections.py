@@ -7,7 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from builder.planning.plan import StagePlan, image_id, image_seed
+from builder.planning.image_seeds import image_id, image_seed
+from builder.planning.plan import StagePlan
 from builder.shards.slots import Cell, Rejection
 from release.layout.shard_commit import RejectedAttempts
 

@@ -12,7 +12,8 @@ from safetensors import SafetensorError
 
 from builder.accept import AcceptRule, LocatedRule
 from builder.planning.gpu_memory import require_memory
-from builder.planning.plan import ShardPlan, image_id, image_seed
+from builder.planning.image_seeds import image_id, image_seed
+from builder.planning.plan import ShardPlan
 from builder.planning.recipe import StageRecipe
 from builder.shards.overlap import beside_next_shard
 from builder.shards.rejections import rejected_attempts

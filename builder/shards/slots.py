@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from builder.accept import AcceptRule, Verdict
-from builder.planning.plan import StagePlan, image_seed
+from builder.planning.image_seeds import image_seed
+from builder.planning.plan import StagePlan
 from builder.planning.sampling import sample_batch
 from builder.shards.stopping import raise_if_stopped
 from generation.generator import Generator, ImageBatch

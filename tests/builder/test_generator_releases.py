@@ -15,7 +15,7 @@ from builder.builds.build import BuildPlan, plan_build
 from builder.builds.live_run import live_run
 from builder.builds.run import RunSettings
 from builder.cluster.cluster import ClusterOptions
-from builder.planning.plan import image_seed
+from builder.planning.image_seeds import image_seed
 from builder.planning.recipe import Recipe, load_recipe
 from builder.release.verify import verify_release
 from generation.families import MODULES, generator_source

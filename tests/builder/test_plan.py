@@ -3,7 +3,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.planning.plan import BuildRequest, image_seed, plan_blocks, plan_shards, plan_stages
+from builder.planning.image_seeds import image_seed
+from builder.planning.plan import BuildRequest, plan_blocks, plan_shards, plan_stages
 from builder.planning.recipe import Recipe, load_recipe
 from release.classes.class_list import ClassEntry, load_classes
 

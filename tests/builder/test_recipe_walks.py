@@ -19,7 +19,7 @@ import generation.families
 import generation.training.recipe
 from builder.builds.build import build_release, plan_build
 from builder.builds.run import RunSettings
-from builder.planning.plan import image_id, image_seed
+from builder.planning.image_seeds import image_id, image_seed
 from builder.planning.recipe import BUILTIN, Recipe, StageRecipe, load_recipe
 from builder.release.verify import verify_release
 from builder.shards.shard import COLUMNS, load_generator

@@ -41,8 +41,8 @@ class DaskCluster:
 
     @property
     def options(self) -> ClusterOptions:
-        """How a build reaches it; waits until the scheduler has started."""
-        wait_until(self.file.is_file)
+        """How a build reaches it; waits until the scheduler has written its file whole."""
+        wait_until(lambda: self.file.is_file() and self.file.read_bytes().rstrip().endswith(b"}"))
         return ClusterOptions(
             scheduler_file=self.file,
             tls_ca=self._folder / "ca_file.pem",

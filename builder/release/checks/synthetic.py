@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from builder.builds.planned import PlannedRelease, planned_release, stated_state
-from builder.planning.plan import ShardPlan, image_id, image_seed
+from builder.planning.image_seeds import image_id, image_seed
+from builder.planning.plan import ShardPlan
 from builder.release.checks.shards import (
     Columns,
     ImageRow,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.accept import Verdict
-from builder.planning.plan import image_seed
+from builder.planning.image_seeds import image_seed
 from builder.shards.shard import load_rule
 from builder.shards.slots import NO_PARENT, Slots
 from cards.card.body import card_body
