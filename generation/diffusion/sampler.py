@@ -57,6 +57,12 @@ def predicted_x0(
     return prediction
 
 
+def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
+    """A network's output as its prediction, float[N,C,H,W], and v of that shape if it learns it."""
+    v = output[:, channels:]
+    return output[:, :channels], v if v.shape[1] > 0 else None
+
+
 def apply_threshold(x0: Tensor, config: SamplerConfig) -> Tensor:
     """Static: clip to [-1, 1]. Dynamic: Imagen (Saharia et al. 2022), section 2.3."""
     if config.threshold == "none":

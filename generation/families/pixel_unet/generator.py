@@ -95,9 +95,10 @@ class PixelUNetGenerator:
         """
         import torch
 
+        from generation.diffusion.augmentation import augment
         from generation.diffusion.sampler import sample
         from generation.diffusion.schedule import NoiseSchedule
-        from generation.families.pixel_unet.network import augment, guided_denoiser
+        from generation.families.pixel_unet.network import guided_denoiser
 
         network = self._network
         config = network.config

@@ -15,7 +15,7 @@ from diffusers.models.embeddings import get_timestep_embedding
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from generation.diffusion.sampler import Denoiser
+from generation.diffusion.sampler import Denoiser, split_variance
 from generation.diffusion.sampler_config import Prediction
 from generation.diffusion.schedule import ScheduleConfig
 from generation.prompts.conditioning import Conditioning
@@ -156,25 +156,6 @@ def upsample(parent: Tensor, resolution: int) -> Tensor:
     """Bilinear, as the cascades of the paper; [N,C,h,w] to [N,C,resolution,resolution]."""
     size = (resolution, resolution)
     return F.interpolate(parent, size=size, mode="bilinear", align_corners=False)
-
-
-def augment(parent: Tensor, noise: Tensor, level: float | Tensor) -> Tensor:
-    """Noise-conditioning augmentation (Saharia et al. 2022, section 2.4), variance preserving.
-
-    `level` in [0, 1) counts along a cosine schedule: abar = cos(level * pi / 2)^2; 0 leaves the
-    parent as it is.
-    """
-    angle = torch.as_tensor(level, dtype=torch.float64) * (torch.pi / 2)
-    shape = (-1,) + (1,) * (parent.ndim - 1)
-    keep = torch.cos(angle).to(parent).reshape(shape)
-    add = torch.sin(angle).to(parent).reshape(shape)
-    return keep * parent + add * noise
-
-
-def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
-    """A network's output as its prediction, float[N,C,H,W], and v of that shape if it learns it."""
-    v = output[:, channels:]
-    return output[:, :channels], v if v.shape[1] > 0 else None
 
 
 def guided_denoiser(

@@ -15,12 +15,11 @@ from scipy.stats import norm
 from torch import Tensor
 
 from generation.diffusion.losses import hybrid_term, variational_terms
-from generation.diffusion.sampler import predicted_x0
+from generation.diffusion.sampler import predicted_x0, split_variance
 from generation.diffusion.sampler_config import Prediction
 from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
-from generation.families.pixel_unet.network import split_variance
-from generation.families.pixel_unet.objective import NoisyTraining
 from generation.families.pixel_unet.recipe import PixelUNetTraining
+from generation.training.denoising import NoisyTraining
 from generation.training.images import TrainingImages, draw_images
 from generation.training.pictures import loss_curve, loss_table
 from generation.training.run import loop_settings
@@ -163,7 +162,8 @@ def noisy_training(
     null: int = len(PROMPTS) - 1,
     prediction: Prediction = "v",
 ) -> NoisyTraining:
-    return NoisyTraining(prediction, schedule, null, config, CPU)
+    dropout, most = config.caption_dropout, config.max_augmentation
+    return NoisyTraining(prediction, schedule, null, dropout, most, CPU)
 
 
 @pytest.mark.parametrize(("steps", "window"), [(1, 1), (40, 4), (499, 49), (500, 50), (2000, 50)])

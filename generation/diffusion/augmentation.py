@@ -1,0 +1,17 @@
+"""Noise-conditioning augmentation: what a super-resolution stage sees of its parent."""
+
+import torch
+from torch import Tensor
+
+
+def augment(parent: Tensor, noise: Tensor, level: float | Tensor) -> Tensor:
+    """Noise-conditioning augmentation (Saharia et al. 2022, section 2.4), variance preserving.
+
+    `level` in [0, 1) counts along a cosine schedule: abar = cos(level * pi / 2)^2; 0 leaves the
+    parent as it is.
+    """
+    angle = torch.as_tensor(level, dtype=torch.float64) * (torch.pi / 2)
+    shape = (-1,) + (1,) * (parent.ndim - 1)
+    keep = torch.cos(angle).to(parent).reshape(shape)
+    add = torch.sin(angle).to(parent).reshape(shape)
+    return keep * parent + add * noise

@@ -1,0 +1,60 @@
+"""What networks that denoise learn by: to say how an image became noise, told what it shows."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from generation.diffusion.augmentation import augment
+from generation.diffusion.losses import NoisyImages, denoising_loss
+from generation.diffusion.sampler import split_variance
+from generation.diffusion.sampler_config import Prediction
+from generation.diffusion.schedule import NoiseSchedule
+from generation.training.images import DrawnImages, to_signal
+
+
+@dataclass(frozen=True)
+class NoisyTraining:
+    """How images are made noisy for a network of any family, and its loss.
+
+    The network is called with x float[N,C,H,W], t int64[N] and the condition int64[N]; a
+    super-resolution network also with the augmented parent float[N,C,h,w] and the table index of
+    its augmentation level, float[N]. null_condition: what a share `condition_dropout` of the
+    conditions becomes. max_augmentation: the level is uniform up to this. device: where the network
+    is.
+    """
+
+    prediction: Prediction
+    schedule: NoiseSchedule
+    null_condition: int
+    condition_dropout: float
+    max_augmentation: float
+    device: torch.device
+
+    def loss(self, network: Callable[..., Tensor], drawn: DrawnImages) -> Tensor:
+        """Mean squared error, and the hybrid term where the network gives its variance."""
+        x0 = to_signal(drawn.images) * self.schedule.input_scale
+        noisy = NoisyImages.draw(x0, self.schedule, drawn.rng)
+        inputs = [noisy.x, noisy.t, self._conditions(drawn), *self._parents(drawn)]
+        out = network(*(tensor.to(self.device) for tensor in inputs)).float()
+        said, v = split_variance(out, x0.shape[1])
+        return denoising_loss(said, v, noisy, self.prediction, self.schedule)
+
+    def _conditions(self, drawn: DrawnImages) -> Tensor:
+        """int64[N]: a share is dropped, for classifier-free guidance."""
+        dropped = drawn.rng.random(len(drawn.conditions)) < self.condition_dropout
+        conditions = drawn.conditions.clone()
+        conditions[torch.from_numpy(dropped)] = self.null_condition
+        return conditions
+
+    def _parents(self, drawn: DrawnImages) -> list[Tensor]:
+        """Parents with noise of a random level in them, and that level as the network is told it;
+        nothing for a base stage."""
+        if drawn.parents is None:
+            return []
+        parent = to_signal(drawn.parents)
+        level = torch.from_numpy(drawn.rng.random(len(parent)) * self.max_augmentation)
+        noise = torch.from_numpy(drawn.rng.standard_normal(parent.shape, dtype=np.float32))
+        return [augment(parent, noise, level), (level * self.schedule.num_steps).float()]
