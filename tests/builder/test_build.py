@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from torch.utils.data import DataLoader
 from builder.standing.lease import claimed
 from release.layout.image_sets import load_images
 from tests.conftest import ROOT, release_bytes, run
+from tests.servers.dask_cluster import spawned_by
 
 PER_CLASS = 10
 
@@ -107,14 +109,14 @@ def test_killed_and_rerun_the_bytes_are_the_same(
     wait_for_shards(release, random.Random(victim).randint(1, 8))
     descendants = psutil.Process(building.pid).children(recursive=True)
     if victim == "worker":
-        workers = [p for p in descendants if "spawn_main" in " ".join(p.cmdline())]
-        workers[-1].send_signal(signal.SIGKILL)
+        spawned_by(psutil.Process(building.pid))[-1].send_signal(signal.SIGKILL)
         assert building.wait() == 0
     else:
         building.kill()
         building.wait()
         for process in descendants:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # it ended with its parent
+                process.kill()
         assert not (release / "manifest.json").exists()
     assert run(command(stand_in_recipe, release)).returncode == 0
     assert release_bytes(release) == release_bytes(undisturbed)

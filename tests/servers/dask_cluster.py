@@ -1,11 +1,11 @@
 """A Dask cluster as a user starts one: `dask scheduler`, `dask worker`, TLS, on loopback."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -59,14 +59,14 @@ class DaskCluster:
 
     def workers(self) -> list[psutil.Process]:
         """The processes that make shards, children of the nannies."""
-        children = [p for nanny in self.nannies for p in psutil.Process(nanny.pid).children(True)]
-        return [p for p in children if "spawn_main" in " ".join(p.cmdline())]
+        return [p for nanny in self.nannies for p in spawned_by(psutil.Process(nanny.pid))]
 
     def close(self) -> None:
         for process in (*self.nannies, self.scheduler):
             if process.poll() is None:
                 for child in psutil.Process(process.pid).children(recursive=True):
-                    child.send_signal(signal.SIGKILL)
+                    with suppress(psutil.NoSuchProcess):
+                        child.kill()
             process.kill()
             process.wait()
 
@@ -78,6 +78,16 @@ class DaskCluster:
                 stdout=log,
                 stderr=log,
             )
+
+
+def spawned_by(process: psutil.Process) -> list[psutil.Process]:
+    """Its descendants that multiprocessing started and that live, as Dask's workers do."""
+    found = []
+    for child in process.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it ended since it was listed
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 120) -> None:

@@ -16,7 +16,7 @@ from builder.cluster.waiting import completed
 from builder.cluster.worker import Terms
 from release.commands.interrupt import interruptible
 from release.errors import UserError
-from tests.servers.dask_cluster import DaskCluster, wait_until
+from tests.servers.dask_cluster import DaskCluster, spawned_by, wait_until
 
 SITE_SETTINGS = {
     "distributed.comm.require-encryption": True,
@@ -44,8 +44,7 @@ def own() -> Iterator[Cluster]:
 
 
 def worker_processes() -> list[psutil.Process]:
-    children = psutil.Process().children(recursive=True)
-    return [p for p in children if "spawn_main" in " ".join(p.cmdline())]
+    return spawned_by(psutil.Process())
 
 
 def kill_first_but(known: set[psutil.Process]) -> None:
