@@ -64,6 +64,18 @@ ImageColumn = Annotated[
 LabelColumn = Annotated[
     str | None, typer.Option(help="With --real: the column of labels, if it has several.")
 ]
+TestShare = Annotated[
+    float | None,
+    typer.Option(
+        min=0.01,
+        max=0.9,
+        help="With --real: make this share of each class the test split of data that has none; "
+        "a folder may be CLASS/image then.",
+    ),
+]
+SplitSeed = Annotated[
+    int | None, typer.Option(min=0, help="With --test-share: decides which images.")
+]
 Views = Annotated[str, typer.Option(help="With --real: resolutions of the views, comma-separated.")]
 Crop = Annotated[
     CropRule | None, typer.Option(help="With --real: pad (fashion-mnist) or center-crop.")
@@ -104,6 +116,8 @@ def build_dataset(
     classes_from: ClassesFrom = None,
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,
+    test_share: TestShare = None,
+    split_seed: SplitSeed = None,
     bad_images: OnBadImages = "stop",
     as_json: Json = False,
 ) -> int:
@@ -123,6 +137,7 @@ def build_dataset(
       build-dataset --recipe fashion-mnist --per-class 10 --format arrow --out releases/mapped
       build-dataset --real fashion-mnist
       build-dataset --real ILSVRC/imagenet-1k --views 64,256
+      build-dataset --real my-images --test-share 0.2 --views 16,32
       build-dataset --res 1024 --per-class 1200 --dry-run
       build-dataset --recipe fashion-mnist --scheduler tcp://127.0.0.1:8786
     """
@@ -131,10 +146,15 @@ def build_dataset(
     cluster = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
     settings = RunSettings(cluster, allow_mixed, _be_quiet if as_json else say)
     if real is not None:
-        source = _source_name(real, classes_from, image_column, label_column)
+        source = _source_name(
+            real, classes_from, image_column, label_column, test_share, split_seed
+        )
         return _import(source, views, crop, file_format, out, bad_images, settings, as_json)
-    if classes_from or image_column or label_column:
-        raise UserError("--classes-from, --image-column and --label-column go with --real")
+    if classes_from or image_column or label_column or test_share or split_seed is not None:
+        raise UserError(
+            "--classes-from, --image-column, --label-column, --test-share and --split-seed go with "
+            "--real"
+        )
     wanted = _wanted(recipe, res, per_class, classes, file_format)
     release = release_path(out or f"releases/{wanted.recipe.name}-{wanted.chain[-1].resolution}")
     return _build(wanted, release, settings, dry_run, as_json)
@@ -175,11 +195,26 @@ def _wanted(
 
 
 def _source_name(
-    real: str, classes_from: str | None, image_column: str | None, label_column: str | None
+    real: str,
+    classes_from: str | None,
+    image_column: str | None,
+    label_column: str | None,
+    test_share: float | None,
+    split_seed: int | None,
 ) -> str:
     """As it is recorded, with absolute paths: workers may run in another folder."""
-    class_list = classes_from and absolute_if_file(classes_from)
-    return str(SourceName(absolute_if_folder(real), class_list, image_column, label_column))
+    if test_share is None and split_seed is not None:
+        raise UserError(f"--split-seed {split_seed} goes with --test-share")
+    return str(
+        SourceName(
+            absolute_if_folder(real),
+            classes_from and absolute_if_file(classes_from),
+            image_column,
+            label_column,
+            None if test_share is None else f"{test_share:g}",
+            None if split_seed is None else str(split_seed),
+        )
+    )
 
 
 def _import(

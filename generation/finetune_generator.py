@@ -75,7 +75,7 @@ def finetune_generator(
     chosen = _changed(load_training_recipe(recipe), steps, keep_every)
     family, release = trainable(chosen.generator), release_path(data)
     _require_sense(family.sides(chosen), release, split, per_class, threads)
-    chosen = family.with_start(chosen, start)
+    chosen = family.with_start(chosen.with_classes_of(data), start)
     _use_threads(threads)
     processes = launched_processes()
     _require_room(family, chosen, processes, as_json)

@@ -46,12 +46,15 @@ def write_site(facets: Sequence[Facet], out: Path) -> list[Path]:
     return [out / name for name in contents]
 
 
-def render_html(facets: Sequence[Facet]) -> str:
-    """The page; it loads nothing from anywhere."""
+def render_html(facets: Sequence[Facet], template: str = "page.html", **more: Any) -> str:
+    """The page; it loads nothing from anywhere.
+
+    template: page.html or one that extends it, which is also given `more`.
+    """
     environment = template_environment("html")
     environment.globals["padding"] = decimal_padding
-    return environment.get_template("page.html").render(
-        facets=facets, data=_script_json(_page_data(facets)), vega=vega_bundle()
+    return environment.get_template(template).render(
+        facets=facets, data=_script_json(_page_data(facets)), vega=vega_bundle(), **more
     )
 
 

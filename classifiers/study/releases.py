@@ -1,7 +1,7 @@
 """The releases that a study trains on: which are missing, and making those that it knows how to."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from builder.builds.run import Outcome, RunSettings
 from builder.cluster.cluster import ClusterOptions
@@ -86,7 +86,8 @@ def _make(one: Missing, views: Sequence[int], settings: RunSettings) -> Outcome:
     """As `build-dataset` does, but for what it prints."""
     source = one.source or ""
     if one.wanted is None:
-        name = str(SourceName(absolute_if_folder(source)))
+        named = SourceName.parse(source)
+        name = str(replace(named, name=absolute_if_folder(named.name)))
         outcome, _ = import_images(
             name, one.release, sorted(set(views)), None, settings, quiet=False
         )

@@ -20,14 +20,15 @@ FIRST = "pixel-unet"  # the generator of a recipe that names none: of before the
 class TrainingRecipe(BaseModel):
     """What the recipes of all families say; each family adds tables of its own.
 
-    generator: one of those that are trained here. classes: a class list.
+    generator: one of those that are trained here. classes: a class list; left out, that of the
+    release it is trained on.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     description: str
-    classes: str
+    classes: str = ""
     generator: str = FIRST
     training: TrainingConfig
 
@@ -48,6 +49,10 @@ class TrainingRecipe(BaseModel):
         if content.get("generator") == FIRST:
             del content["generator"]
         return content
+
+    def with_classes_of(self, release: str) -> Self:
+        """With the class list of a release, where the recipe names none."""
+        return self if self.classes else self.model_copy(update={"classes": release})
 
     def with_training(self, **changes: Any) -> Self:
         """With other training settings."""

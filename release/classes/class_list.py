@@ -1,17 +1,19 @@
 """Class lists: which classes a release has, in label order, and what each is prompted with."""
 
 import csv
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from release.commands.named_files import named_file, names_in
+from release.commands.named_files import is_file, named_file, names_in
 from release.errors import UserError, unknown_name
 from release.files.names import is_plain_part
 
 BUILTIN = Path(__file__).parent / "lists"
 COLUMNS = ("id", "wnid", "name", "prompt")
+RELEASE_FILE = "manifest.json"  # of a release, which holds its class list, too
 
 
 @dataclass(frozen=True)
@@ -25,17 +27,12 @@ class ClassEntry:
 
 
 def load_classes(source: str) -> tuple[ClassEntry, ...]:
-    """A built-in list by name, or a CSV with the columns id, wnid, name, prompt.
+    """A built-in list by name, a CSV with columns id, wnid, name, prompt, or a release's folder.
 
     Raises UserError for an unknown name, a file that is no CSV in UTF-8, a missing column, ids
     that are not 0, 1, 2 …, or a wnid, name or prompt that stands twice.
     """
-    path = named_file("class list", BUILTIN, ".csv", source)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"class list {path} cannot be read as CSV in UTF-8: {error}") from None
+    path, rows = _rows_of(source)
     missing = [c for c in COLUMNS if not rows or rows[0].get(c) is None]
     if missing:
         raise UserError(f"class list {path}: no column {missing[0]!r}; need {', '.join(COLUMNS)}")
@@ -50,6 +47,23 @@ def load_classes(source: str) -> tuple[ClassEntry, ...]:
     for column in ("wnid", "name", "prompt"):
         _require_distinct(path, column, [row[column] for row in rows])
     return tuple(ClassEntry(int(r["id"]), r["wnid"], r["name"], r["prompt"]) for r in rows)
+
+
+def _rows_of(source: str) -> tuple[Path, list[dict[str, str]]]:
+    """The file that holds the list, and its rows as text."""
+    manifest = Path(source) / RELEASE_FILE
+    if is_file(manifest):
+        try:
+            classes = json.loads(manifest.read_bytes())["classes"]
+            return manifest, [{**entry, "id": str(entry["label"])} for entry in classes]
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise UserError(f"class list {manifest} cannot be read: {error}") from None
+    path = named_file("class list", BUILTIN, ".csv", source)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return path, list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"class list {path} cannot be read as CSV in UTF-8: {error}") from None
 
 
 def builtin_lists() -> list[str]:

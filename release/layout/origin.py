@@ -123,6 +123,7 @@ class Origin(TypedDict, total=False):
     source: str
     crop_rule: str
     tuning_rule: str
+    test_rule: str
     environments: list[EnvironmentOrigin]
     quarantined_shards: dict[str, str]
     waiting_shards: list[str]

@@ -19,6 +19,7 @@ from release.real_sources.source import RealSource, file_version, first_few, nam
 
 # Below what a person calls the ImageNet folder.
 DATA_FOLDERS = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC")
+TRAIN = "train"  # what an undivided folder is
 IMAGES = "images"  # Tiny ImageNet: WNID/images/, val/images/
 LAYOUTS = (
     "SPLIT/CLASS/image or SPLIT/CLASS/images/image, ILSVRC/Data/CLS-LOC with its flat val, "
@@ -60,8 +61,11 @@ class FoundFiles:
         return sum(map(len, self.by_class.values()))
 
 
-def read_folder(root: Path) -> RealSource:
-    """UserError for a folder in none of LAYOUTS, and for one without images."""
+def read_folder(root: Path, *, unsplit: bool = False) -> RealSource:
+    """UserError for a folder in none of LAYOUTS, and for one without images.
+
+    unsplit: CLASS/image will do, too; it becomes the split train.
+    """
     base = next((root / name for name in DATA_FOLDERS if (root / name).is_dir()), root)
     found, passed = {}, Counter[str]()
     unlabelled, empty = dict[str, int](), list[str]()
@@ -74,10 +78,14 @@ def read_folder(root: Path) -> RealSource:
             unlabelled[name] = len(files.flat)
         else:
             empty.append(name)
+    if unsplit and not found and unlabelled:
+        whole = _scan_split(root)
+        remarks = _left_out({}, empty, whole.passed)
+        return _source(root, {TRAIN: root}, {TRAIN: whole.by_class}, remarks)
     remarks = _left_out(unlabelled, empty, passed)
     if not found:
         raise _nothing_found(root, remarks, bool(unlabelled))
-    return _source(root, base, found, remarks)
+    return _source(root, {name: base / name for name in found}, found, remarks)
 
 
 def _left_out(
@@ -99,7 +107,10 @@ def _left_out(
 
 
 def _source(
-    root: Path, base: Path, found: Mapping[str, Mapping[str, list[str]]], remarks: list[str]
+    root: Path,
+    folders: Mapping[str, Path],
+    found: Mapping[str, Mapping[str, list[str]]],
+    remarks: list[str],
 ) -> RealSource:
     classes, more = classes_of(found)
     names = [entry.wnid for entry in classes]
@@ -107,7 +118,7 @@ def _source(
     for split, by_class in found.items():
         paths = [path for name in names for path in by_class.get(name, ())]
         labels = [i for i, name in enumerate(names) for _ in by_class.get(name, ())]
-        splits[split] = FolderSplit(base / split, paths, names, labels)
+        splits[split] = FolderSplit(folders[split], paths, names, labels)
     return RealSource(
         root.resolve().name, "unknown", classes, named_splits(splits), remarks=(*remarks, *more)
     )
@@ -158,7 +169,10 @@ def _label_flat(root: Path, split: Path, found: FoundFiles) -> FoundFiles:
 
 
 def _nothing_found(root: Path, remarks: Sequence[str], has_images: bool) -> UserError:
-    advice = [f"if its folders are classes, put them into {root}/train/ and {root}/test/"]
+    advice = [
+        f"if its folders are classes, put them into {root}/train/ and {root}/test/, or let "
+        "--test-share 0.2 make a fifth of each the test split"
+    ]
     why = "; ".join([*remarks, *(advice if has_images else [])])
     reasons = f" ({why})" if why else ""
     return UserError(f"{root} holds no images in a layout that is read{reasons}: {LAYOUTS}")

@@ -13,6 +13,7 @@ from release.real_sources.idx import FASHION_MNIST_FOLDER, read_fashion_mnist
 from release.real_sources.local import is_data_set, read_local
 from release.real_sources.source import RealSource, SourceName
 from release.real_sources.tars import is_archives, read_archives
+from release.real_sources.test_split import with_test_split
 
 FASHION_MNIST_HUB = "zalando-datasets/fashion_mnist"
 
@@ -31,8 +32,13 @@ def open_source(name: str) -> RealSource:
     if not source.splits:
         reasons = "; ".join(source.remarks)
         raise UserError(f"nothing of {wanted.name} can be imported: {reasons}")
+    if wanted.test_share is not None:
+        return with_test_split(source, float(wanted.test_share), int(wanted.split_seed or 0))
     if source.splits.keys() == {"train"}:
-        remark = "train is the only split: scores and accuracies need another, such as test"
+        remark = (
+            "train is the only split: scores and accuracies need another; --test-share 0.2 makes "
+            "a fifth of it one"
+        )
         return replace(source, remarks=(*source.remarks, remark))
     return source
 
@@ -50,12 +56,16 @@ def _read(wanted: SourceName) -> RealSource:
         raise UserError(
             f"{path} is no table with columns: leave --image-column, --label-column out"
         )
-    return read_archives(path) if is_archives(path) else read_folder(path)
+    if is_archives(path):
+        return read_archives(path)
+    return read_folder(path, unsplit=wanted.test_share is not None)
 
 
 def _fashion_mnist(wanted: SourceName) -> RealSource:
     if wanted != SourceName("fashion-mnist"):
-        raise UserError("--real fashion-mnist is as it is: name no columns and no class list")
+        raise UserError(
+            "--real fashion-mnist is as it is: name no columns, no class list and no --test-share"
+        )
     if FASHION_MNIST_FOLDER.is_dir():
         return read_fashion_mnist()
     source = read_hub(SourceName(FASHION_MNIST_HUB), "fashion-mnist")

@@ -43,7 +43,8 @@ class RealSource:
     """A real data set. license: its own, "unknown" where the source does not say.
 
     revision: the commit of a data set on the Hub, or the fingerprint that `datasets` gives it.
-    remarks: what its reader should know, a line each, such as what was left out.
+    remarks: what its reader should know, a line each, such as what was left out. test_rule: how
+    its test split was made, where it came without one.
     """
 
     name: str
@@ -53,6 +54,7 @@ class RealSource:
     revision: str | None = None
     remarks: tuple[str, ...] = ()
     joined: JoinedList | None = None
+    test_rule: str | None = None
 
     @property
     def release(self) -> str:
@@ -61,25 +63,29 @@ class RealSource:
         return f"{self.name}-{len(self.classes)}-real" if some else f"{self.name}-real"
 
     def origin(self) -> dict[str, Any]:
-        """What the manifest of a release says of it: the class list, and the labels there."""
+        """What the manifest of a release says of it: class list, labels there, test split."""
+        rules = {} if self.test_rule is None else {"test_rule": self.test_rule}
         if self.joined is None:
-            return {}
+            return rules
         whole = len(self.joined.labels) == self.joined.size
         labels = {} if whole else {"class_list_labels": list(self.joined.labels)}
-        return {"class_list": self.joined.name, **labels}
+        return {"class_list": self.joined.name, **labels, **rules}
 
 
 @dataclass(frozen=True)
 class SourceName:
     """A source as it is named in a state, a manifest and to a worker: one line of text.
 
-    `NAME?option=value&…`, as in a URL; the options are those of `build-dataset --real`.
+    `NAME?option=value&…`, as in a URL; the options are those of `build-dataset --real`, numbers as
+    they are written there.
     """
 
     name: str
     classes_from: str | None = None
     image_column: str | None = None
     label_column: str | None = None
+    test_share: str | None = None
+    split_seed: str | None = None
 
     def __str__(self) -> str:
         options = {key: value for key, value in self._options().items() if value is not None}

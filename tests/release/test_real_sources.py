@@ -67,8 +67,9 @@ def test_what_systems_leave_behind_is_neither_class_nor_image(tmp_path: Path):
     assert [c.wnid for c in source.classes] == ["cat", "dog"]
     assert list(source.splits) == ["train"]
     assert keys(source) == ["cat/a.JPG", "dog/b.Jpeg"]
-    assert (
-        said(source) == "train is the only split: scores and accuracies need another, such as test"
+    assert said(source) == (
+        "train is the only split: scores and accuracies need another; --test-share 0.2 makes a "
+        "fifth of it one"
     )
 
 

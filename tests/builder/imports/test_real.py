@@ -52,6 +52,23 @@ def test_original_bytes_are_kept(folder: Path, release: Path):
         assert row["original_sha256"] == hashlib.sha256(data).hexdigest()
 
 
+def test_a_folder_of_classes_is_imported_with_a_test_split(folder: Path, tmp_path: Path):
+    command = ["build-dataset", "--real", folder / "train", "--test-share", "0.2", "--views", "8"]
+    command += ["--out", tmp_path / "release"]
+    for _ in range(2):
+        result = run(command)
+        assert result.returncode == 0, result.stderr
+    assert "8 of 40 images are its test split" in result.stderr
+    manifest = read_manifest(tmp_path / "release")
+    assert manifest.per_class("8", "test") == {"cat": 4, "dog": 4}
+    assert manifest.origin["source"].endswith("/train?test_share=0.2")
+    assert manifest.origin["test_rule"].endswith("copies go together")
+    other = run([*command, "--split-seed", "5"])
+    assert other.returncode == 2
+    assert "holds other images, of " in other.stderr
+    assert run(["release", "verify", tmp_path / "release"]).returncode == 0
+
+
 def test_views_follow_their_rule_and_are_not_marked_synthetic(folder: Path, release: Path):
     row = pq.read_table(release / "16").to_pylist()[0]
     with Image.open(io.BytesIO(row["image"]["bytes"])) as image:

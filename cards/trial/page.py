@@ -1,0 +1,63 @@
+"""The page of a trial: the answer, what was compared, the images, the commands."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cards.board.board import sample_figure
+from cards.board.studies import study_section
+from cards.pages.facet import Facet, Section
+from cards.pages.page import render_html
+from cards.trial.plan import Found
+from cards.trial.steps import Step, StepLog
+from cards.trial.verdict import Verdict
+from classifiers.study.report_model import StudyReport
+from release.files.commit import write_atomically
+from release.files.storage import release_path
+
+
+@dataclass(frozen=True)
+class ShownCommand:
+    """A command of the trial; seconds: in words."""
+
+    title: str
+    line: str
+    seconds: str
+
+
+@dataclass(frozen=True)
+class ShownTrial:
+    """What the page says beside its tables."""
+
+    dataset: str
+    sentences: tuple[str, ...]
+    facts: str
+    commands: tuple[ShownCommand, ...]
+
+
+def write_page(
+    out: Path,
+    found: Found,
+    report: StudyReport,
+    answer: Verdict,
+    steps: Sequence[Step],
+    log: StepLog,
+) -> Path:
+    """OUT/index.html, one file that loads nothing from anywhere."""
+    figures = [sample_figure(release_path(str(out / name)))[1] for name in ("generated", "real")]
+    facet = Facet(
+        "trial",
+        found.dataset,
+        (
+            study_section(report, 0),
+            Section("trial-images", "Generated and real images", samples=tuple(figures)),
+        ),
+    )
+    commands = tuple(
+        ShownCommand(step.title, step.line, f"{log.seconds.get(step.line, 0):,.0f} s")
+        for step in steps
+    )
+    shown = ShownTrial(found.dataset, answer.sentences, f"{found}.", commands)
+    path = out / "index.html"
+    write_atomically(path, render_html([facet], "trial.html", trial=shown).encode())
+    return path

@@ -1,0 +1,93 @@
+"""A test split for data that comes without one: a seeded share of each class, by content."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from release.errors import UserError
+from release.real_sources.source import RealSource, RealSplit
+
+TRAIN, TEST = "train", "test"
+
+
+@dataclass(frozen=True)
+class PartOfSplit:
+    """Some `rows` of a split, under the keys they have there."""
+
+    whole: RealSplit
+    rows: Sequence[int]
+
+    @property
+    def labels(self) -> Sequence[int]:
+        return [int(self.whole.labels[row]) for row in self.rows]
+
+    def key(self, i: int) -> str:
+        return self.whole.key(self.rows[i])
+
+    def version(self, i: int) -> str:
+        return self.whole.version(self.rows[i])
+
+    def read(self, i: int) -> bytes:
+        return self.whole.read(self.rows[i])
+
+
+def with_test_split(source: RealSource, share: float, seed: int) -> RealSource:
+    """`source` with that share of each class of train as its test split, one image at least.
+
+    By a hash of the seed and the image's bytes, so that files which are copies of each other never
+    stand on both sides. Every image is read once. UserError if there is another split already, and
+    for a class that cannot be divided.
+    """
+    if set(source.splits) != {TRAIN}:
+        raise UserError(
+            f"--test-share: {source.name} has the splits {', '.join(source.splits)} already: leave "
+            "it out, or import a folder of the training images alone"
+        )
+    data = source.splits[TRAIN]
+    labels = np.asarray(data.labels, np.int64)
+    digests = np.array([_digest(data, row, seed) for row in range(len(labels))])
+    chosen = np.isin(digests, _lowest(digests, labels, share))
+    for label in np.unique(labels):
+        if chosen[labels == label].all():
+            name = source.classes[label].name
+            different = len(set(digests[labels == label].tolist()))
+            raise UserError(
+                f"--test-share: class {name!r} has {different} different images, too few to train "
+                "on some and test on others"
+            )
+    parts = {
+        TRAIN: PartOfSplit(data, np.flatnonzero(~chosen).tolist()),
+        TEST: PartOfSplit(data, np.flatnonzero(chosen).tolist()),
+    }
+    remark = f"{chosen.sum():,} of {len(labels):,} images are its test split, {rule(share, seed)}"
+    return replace(
+        source, splits=parts, test_rule=rule(share, seed), remarks=(*source.remarks, remark)
+    )
+
+
+def rule(share: float, seed: int) -> str:
+    """The rule, as the manifest states it."""
+    return (
+        f"of each class, the share {share:g} with the lowest SHA-256 of '{seed} ' and the image's "
+        "bytes; copies go together"
+    )
+
+
+def _lowest(digests: np.ndarray, labels: np.ndarray, share: float) -> np.ndarray:
+    """The digests of each class's share."""
+    chosen = []
+    for label in np.unique(labels):
+        own = np.sort(digests[labels == label])
+        chosen.append(own[: max(1, round(share * len(own)))])
+    return np.concatenate(chosen)
+
+
+def _digest(data: RealSplit, row: int, seed: int) -> bytes:
+    """By its key where there is nothing to read: the import names that image."""
+    try:
+        content = data.read(row)
+    except (OSError, UserError):
+        content = data.key(row).encode()
+    return hashlib.sha256(f"{seed} ".encode() + content).hexdigest().encode()

@@ -1,0 +1,252 @@
+"""try-images: what is planned from images and minutes, the answer, a whole trial to its page."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from builder.planning.recipe import load_recipe
+from cards.trial import conducting, plan, steps
+from cards.trial.plan import Asked, Found, Paces, Plan, chosen_resolution, make_plan
+from cards.trial.recipes import build_recipe, study
+from cards.trial.verdict import verdict
+from classifiers.study.report_model import StudyReport
+from classifiers.study.study_file import load_study
+from release.errors import UserError
+from tests.command_server import CommandServer
+
+ASKED = Asked(
+    images="photos",
+    minutes=15,
+    res=None,
+    per_class=None,
+    times=1.0,
+    seeds=(0, 1, 2),
+    test_share=0.2,
+    split_seed=0,
+    classifier=None,
+)
+FOUND = Found("photos", 3, 144, 48, 36, "test", 200, colour=True)
+PACES = Paces({16: 0.2, 32: 0.3}, {16: 64, 32: 64}, classifier=0.0005, workers=2)
+
+
+def planned(found: Found = FOUND, paces: Paces = PACES, **asked: Any) -> Plan:
+    return make_plan(ASKED.model_copy(update=asked), found, 32, "tiny-resnet-32", paces)
+
+
+# The plan
+
+
+@pytest.mark.parametrize(
+    ("side", "has_gpu", "resolution"),
+    [(8, False, 16), (28, False, 16), (32, False, 32), (500, False, 32), (500, True, 64)],
+)
+def test_the_resolution_is_the_images_own_or_what_a_cpu_bears(
+    side: int, has_gpu: bool, resolution: int
+):
+    assert chosen_resolution(ASKED, side, has_gpu) == resolution
+
+
+def test_a_resolution_without_recipes_is_refused():
+    with pytest.raises(UserError, match="--res 48: known are 16, 32, 64"):
+        chosen_resolution(ASKED.model_copy(update={"res": 48}), 500, has_gpu=False)
+
+
+def test_the_minutes_are_filled_and_not_exceeded():
+    for minutes in (15, 30, 60):
+        assert 0.6 * minutes < planned(minutes=minutes).minutes <= minutes
+    assert planned(minutes=30).steps[16] > planned(minutes=15).steps[16]
+    assert planned(minutes=600).steps == {16: 6000, 32: 3000}  # as the recipes have them
+
+
+def test_as_many_images_are_made_as_real_ones_if_there_is_time():
+    assert (planned().times, planned().generated) == (1.0, 48)
+    many = Found("photos", 10, 60_000, 6000, 10_000, "test", 28, colour=False)
+    fewer = planned(many, minutes=60)
+    assert 0.01 < fewer.times < 1
+    assert fewer.generated == round(fewer.times * 6000)
+    assert fewer.epochs >= 1
+
+
+def test_too_little_time_is_one_line_that_says_how_much_it_takes():
+    slow = Paces({16: 3.0, 32: 3.0}, {16: 64, 32: 64}, classifier=0.0005, workers=2)
+    with pytest.raises(UserError, match=r"--minutes 5: the least .* give --minutes 2\d, or take"):
+        planned(paces=slow, minutes=5)
+
+
+def test_a_folder_holds_one_trial(tmp_path: Path):
+    made = planned()
+    plan.require_same(made, ASKED, tmp_path)
+    other = ASKED.model_copy(update={"minutes": 30.0, "seeds": (0, 1)})
+    with pytest.raises(
+        UserError, match=r"minutes was 15.*, is 30.0; seeds was 0,1,2, is 0,1; name"
+    ):
+        plan.require_same(made, other, tmp_path)
+
+
+def test_the_files_that_are_written_are_read_by_the_commands(tmp_path: Path):
+    made = planned()
+    (tmp_path / "build.toml").write_text(build_recipe(made, tmp_path))
+    (tmp_path / "study.toml").write_text(study(made, tmp_path))
+    recipe = load_recipe(str(tmp_path / "build.toml"))
+    assert [stage.resolution for stage in recipe.stages] == [16, 32]
+    assert recipe.stages[1].checkpoint == str(tmp_path / "runs/32/checkpoint")
+    asked = load_study(str(tmp_path / "study.toml"))
+    assert asked.sizes == ("all",)
+    assert [arm.kind for arm in asked.arms] == [
+        *("real", "generated", "real+generated", "real-repeated")
+    ]
+
+
+# The answer
+
+
+def report(answer: str, difference: float) -> StudyReport:
+    """Of a trial with 36 test images, three seeds and made-up numbers."""
+
+    def arm(kind: str, times: float, budget: str, top1: float) -> dict[str, Any]:
+        return {
+            **{"model": "tiny", "resolution": 32, "size": "all", "arm": f"{kind}-{budget}"},
+            "kind": kind,
+            "generated": "generated" if "generated" in kind else None,
+            "regimes": (),
+            **{"times": times, "budget": budget, "images": 144, "steps": 400, "seeds": (0, 1, 2)},
+            "top1": {"mean": top1, "std": 0.01, "n": 36},
+        }
+
+    where = {"model": "tiny", "resolution": 32, "size": "all", "times": 1.0, "budget": "epochs"}
+    return StudyReport.model_validate(
+        {
+            "kind": "study",
+            "study": {"name": "trial", "description": "", "seeds": [0, 1, 2]},
+            "test": {"dataset": "photos", "n": 36, "name": "real", "split": "test"},
+            "rows": [
+                arm("real", 0, "epochs", 0.7),
+                arm("generated", 1, "epochs", 0.5),
+                arm("real+generated", 1, "epochs", 0.75 + difference),
+                arm("real+generated", 1, "steps", 0.72),
+                arm("real-repeated", 1, "epochs", 0.75),
+            ],
+            "findings": [],
+            "comparisons": [
+                {
+                    "question": "real + generated is above the same real images visited as often",
+                    **where,
+                    "arm": "real+generated-epochs",
+                    "generated": "generated",
+                    "against": "real-repeated-epochs",
+                    "difference": difference,
+                    "over_seeds": (difference - 0.02, difference + 0.02),
+                    "over_images": (difference - 0.1, difference + 0.1),
+                    "answer": answer,
+                }
+            ],
+            "classes": [
+                {
+                    **{"model": "tiny", "resolution": 32, "size": "all", "helped": 1},
+                    "arm": "real+generated-epochs",
+                    "against": "real-repeated-epochs",
+                    "rows": [
+                        {
+                            **{"wnid": "cat", "name": "cat", "n": 12, "baseline": 0.5},
+                            **{"other": 0.9, "verdict": "helped" if answer == "above" else ""},
+                        }
+                    ],
+                }
+            ],
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "difference", "said", "first"),
+    [
+        ("above", 0.15, "helps", "Generated images help: "),
+        ("below", -0.15, "does not help", "Generated images do not help: "),
+        ("not told apart", 0.03, "not shown", "It is not shown at this size that generated"),
+    ],
+)
+def test_the_first_sentence_answers(answer: str, difference: float, said: str, first: str):
+    found = verdict(report(answer, difference))
+    assert found.said == said
+    assert found.sentences[0].startswith(first)
+    assert f"on {75 + 100 * difference:.1f}% of 36 test images" in found.sentences[0]
+    assert f"({100 * difference:+.1f} points, 95% " in found.sentences[0]
+    assert found.helped == (("cat",) if answer == "above" else ())
+
+
+def test_what_it_would_take_to_know_better_is_told():
+    last = verdict(report("not told apart", 0.03)).sentences[-1]
+    # half of the interval is 10 points: a quarter of the spread takes four times as many
+    assert "36 test images a difference of 10.0 points" in last
+    assert "For one of 5 points it takes about 144." in last
+
+
+# The commands
+
+
+def test_a_command_that_is_done_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    codes = {"first": 0, "second": 2}
+    ran: list[str] = []
+
+    def run(step: steps.Step, *, quiet: bool) -> int:  # noqa: ARG001
+        ran.append(step.title)
+        return codes[step.title]
+
+    monkeypatch.setattr(steps, "_run", run)
+    both = [steps.Step(title, ("build-dataset", title)) for title in codes]
+    with pytest.raises(SystemExit) as ended:
+        steps.run_steps(both, steps.StepLog(tmp_path / "log.json"), quiet=False)
+    assert ended.value.code == 2
+    codes["second"] = 0
+    steps.run_steps(both, steps.StepLog(tmp_path / "log.json"), quiet=False)
+    assert ran == ["first", "second", "second"]
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings of a few steps, and commands in forks."""
+    for name, value in (("LEAST_STEPS", 2), ("FEW_STEPS", 2), ("UPDATES", 4), ("STARTS_S", 0.0)):
+        monkeypatch.setattr(plan, name, value)
+    monkeypatch.setattr(
+        conducting, "_paces", lambda *_: Paces({16: 10.0}, {16: 64}, classifier=0.001, workers=2)
+    )
+
+
+def photographs(root: Path) -> Path:
+    """CLASS/image, in colour, of sizes of their own."""
+    chance = np.random.default_rng(5)
+    for label, name in enumerate(("cat", "dog")):
+        (root / name).mkdir(parents=True)
+        for i in range(15):
+            pixels = chance.integers(0, 90, (20 + i, 30 - i, 3), dtype=np.uint8)
+            pixels[..., label] += 150
+            Image.fromarray(pixels).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.mark.usefixtures("short")
+def test_from_a_folder_of_classes_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked = ASKED.model_copy(update={"images": str(photographs(tmp_path / "photos")), "res": 16})
+    with CommandServer() as server:
+
+        def run(step: steps.Step, *, quiet: bool) -> int:  # noqa: ARG001
+            workers = () if step.words[0] == "finetune-generator" else ("--workers", "1")
+            ended = server.run([*step.words, *workers], tmp_path, timeout=300)
+            assert ended.code == 0, ended
+            return ended.code
+
+        monkeypatch.setattr(steps, "_run", run)
+        page, answer = conducting.conduct(asked, tmp_path / "trial", quiet=True)
+    text = page.read_text()
+    assert text.index(answer.sentences[0]) < text.index("<table")
+    for command in ("build-dataset --real", "finetune-generator --recipe small-16", "run-study"):
+        assert command in text
+    assert text.count("data:image/png;base64,") == 4  # a strip a class, generated and real
+    assert json.loads((tmp_path / "trial/answer.json").read_text())["said"] == answer.said
+    # run again it makes nothing anew, and answers the same
+    monkeypatch.setattr(steps, "_run", None)
+    assert conducting.conduct(asked, tmp_path / "trial", quiet=True)[1] == answer
