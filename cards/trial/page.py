@@ -49,8 +49,8 @@ def write_page(
         "trial",
         found.dataset,
         (
-            study_section(report, 0),
             Section("trial-images", "Generated and real images", samples=tuple(figures)),
+            study_section(report, 0),
         ),
     )
     commands = tuple(

@@ -5,8 +5,15 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from cards.drawing.tables import signed
 from classifiers.study.report_model import Arm, Comparison, StudyReport
 
+Said = Literal["helps", "does not help", "not shown"]
+ANSWERS: dict[Said, str] = {
+    "helps": "Generated images help.",
+    "does not help": "Generated images do not help: real images visited again do better.",
+    "not shown": "It is not shown at this size that generated images help.",
+}
 CLEAR = 0.05  # of the accuracy: a difference worth knowing of
 
 
@@ -17,7 +24,7 @@ class Verdict(BaseModel):
     images visited as often, in [-1, 1].
     """
 
-    said: Literal["helps", "does not help", "not shown"]
+    said: Said
     sentences: tuple[str, ...]
     difference: float
     over_seeds: tuple[float, float] | None
@@ -31,12 +38,13 @@ def verdict(report: StudyReport) -> Verdict:
     found = next(c for c in report.comparisons if c.against is not None)
     arms = {arm.arm: arm for arm in report.rows}
     both, repeated = arms[str(found.arm)], arms[str(found.against)]
-    said: Literal["helps", "does not help", "not shown"] = "not shown"
+    said: Said = "not shown"
     if found.answer in ("above", "below"):
         said = "helps" if found.answer == "above" else "does not help"
     helped, harmed = _classes(report, both, repeated)
     sentences = (
-        _first(said, report, both, repeated, found),
+        ANSWERS[said],
+        _headline(report, both, repeated, found),
         _beside_real(report, both),
         _of_classes(helped, harmed),
         _to_know_better(said, report, found),
@@ -52,17 +60,13 @@ def verdict(report: StudyReport) -> Verdict:
     )
 
 
-def _first(said: str, report: StudyReport, both: Arm, repeated: Arm, found: Comparison) -> str:
-    opening = {
-        "helps": "Generated images help",
-        "does not help": "Generated images do not help",
-        "not shown": "It is not shown at this size that generated images help",
-    }[said]
+def _headline(report: StudyReport, both: Arm, repeated: Arm, found: Comparison) -> str:
+    many = "as many" if both.times == 1 else f"{both.times:g} times as many"
     return (
-        f"{opening}: {both.model} trained on the real images and {both.times:g} generated ones for "
-        f"each is right on {_percent(both.top1.mean)} of {report.test.n:,} test images; trained "
-        f"on the real images alone, visited as often, on {_percent(repeated.top1.mean)} "
-        f"({_points(found)})."
+        f"{both.model}, trained on the real images and {many} generated ones, is right on "
+        f"{_percent(both.top1.mean)} of {report.test.n:,} test images. Trained on the real images "
+        f"alone, visited as often, it is right on {_percent(repeated.top1.mean)}. The difference is "
+        f"{_points(found)}."
     )
 
 
@@ -88,19 +92,32 @@ def _of_classes(helped: tuple[str, ...], harmed: tuple[str, ...]) -> str:
     return f"{'; '.join(parts)} (false discovery rate 5%)."
 
 
-def _to_know_better(said: str, report: StudyReport, found: Comparison) -> str:
+def _to_know_better(said: Said, report: StudyReport, found: Comparison) -> str:
     """How many test images would tell, if the difference stays what it was here."""
     if said != "not shown":
         return "One generator was trained, once; another seed of it may do otherwise."
-    if found.over_images is None or len(report.seeds) < 2:
-        return "With one seed nothing can be told: give --seeds 0,1,2."
+    if found.over_images is None or found.over_seeds is None:
+        return "With one seed no difference can be statistically significant: give --seeds 0,1,2."
+    seeds, images = (_half(ends) for ends in (found.over_seeds, found.over_images))
     tests = report.test.n
-    half = (found.over_images[1] - found.over_images[0]) / 2
-    detectable = f"With {tests:,} test images a difference of {100 * half:.1f} points can be told."
-    needed = math.ceil(tests * (half / CLEAR) ** 2)
-    if needed > tests:
-        detectable += f" For one of {100 * CLEAR:g} points it takes about {needed:,}."
-    return f"{detectable} More --minutes make a better generator, more --seeds narrower intervals."
+    if seeds > images:
+        return (
+            f"The seeds of the classifier differ most: more of them, such as --seeds 0,1,2,3,4,5, "
+            f"make the interval narrower; {tests:,} test images alone leave {100 * images:.1f} "
+            "points to either side."
+        )
+    needed = math.ceil(tests * (images / CLEAR) ** 2)
+    more = (
+        f"; for one of {100 * CLEAR:g} points it takes about {needed:,}" if needed > tests else ""
+    )
+    return (
+        f"With {tests:,} test images a difference of {100 * images:.1f} points would be "
+        f"statistically significant{more}. More --minutes make a better generator."
+    )
+
+
+def _half(ends: tuple[float, float]) -> float:
+    return (ends[1] - ends[0]) / 2
 
 
 def _classes(
@@ -120,10 +137,15 @@ def _percent(share: float) -> str:
 
 
 def _points(found: Comparison) -> str:
-    value = f"{100 * found.difference:+.1f} points"
+    value = f"{_signed(found.difference)} points"
     parts = [
-        f"{100 * ends[0]:+.1f} to {100 * ends[1]:+.1f} over {what}"
+        f"{_signed(ends[0])} to {_signed(ends[1])} over {what}"
         for what, ends in (("seeds", found.over_seeds), ("test images", found.over_images))
         if ends is not None
     ]
-    return f"{value}, 95% {' and '.join(parts)}" if parts else value
+    return f"{value} (95%: {' and '.join(parts)})" if parts else value
+
+
+def _signed(share: float) -> str:
+    """In points."""
+    return signed(100 * share, 1)

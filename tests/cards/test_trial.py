@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from builder.planning.recipe import load_recipe
+from cards.drawing.tables import signed
 from cards.trial import conducting, plan, steps
 from cards.trial.plan import Asked, Found, Paces, Plan, chosen_resolution, make_plan
 from cards.trial.recipes import build_recipe, study
@@ -164,7 +165,7 @@ def report(answer: str, difference: float) -> StudyReport:
 @pytest.mark.parametrize(
     ("answer", "difference", "said", "first"),
     [
-        ("above", 0.15, "helps", "Generated images help: "),
+        ("above", 0.15, "helps", "Generated images help."),
         ("below", -0.15, "does not help", "Generated images do not help: "),
         ("not told apart", 0.03, "not shown", "It is not shown at this size that generated"),
     ],
@@ -173,8 +174,8 @@ def test_the_first_sentence_answers(answer: str, difference: float, said: str, f
     found = verdict(report(answer, difference))
     assert found.said == said
     assert found.sentences[0].startswith(first)
-    assert f"on {75 + 100 * difference:.1f}% of 36 test images" in found.sentences[0]
-    assert f"({100 * difference:+.1f} points, 95% " in found.sentences[0]
+    assert f"on {75 + 100 * difference:.1f}% of 36 test images" in found.sentences[1]
+    assert f"{signed(100 * difference, 1)} points (95%: " in found.sentences[1]
     assert found.helped == (("cat",) if answer == "above" else ())
 
 
@@ -182,7 +183,7 @@ def test_what_it_would_take_to_know_better_is_told():
     last = verdict(report("not told apart", 0.03)).sentences[-1]
     # half of the interval is 10 points: a quarter of the spread takes four times as many
     assert "36 test images a difference of 10.0 points" in last
-    assert "For one of 5 points it takes about 144." in last
+    assert "for one of 5 points it takes about 144." in last
 
 
 # The commands
