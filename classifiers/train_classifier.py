@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from classifiers.data.image_cache import DEFAULT_GIGABYTES, ImageCache, image_cache
-from classifiers.recipes.recipe import BUILTIN, ClassifierRecipe, load_recipe, recipe_names
+from classifiers.recipes.recipe import BUILTIN, ClassifierRecipe, load_recipe
 from classifiers.training.default_recipe import default_recipe, lost_colour
 from classifiers.training.experiment import (
     Experiment,
@@ -94,31 +94,6 @@ CacheDir = Annotated[
 CacheGb = Annotated[
     float, typer.Option(min=0, help="Gigabytes that they may take there; 0 keeps none.")
 ]
-
-
-def print_recipes(wanted: bool) -> None:
-    """Every built-in recipe: what it is, where from, what to expect of it and what it takes."""
-    if not wanted:
-        return
-    for name in recipe_names():
-        recipe = load_recipe(name)
-        print(f"{name}: {recipe.description}")
-        print(f"  {recipe.model} at {recipe.resolution} px, {recipe.epochs:g} epochs")
-        facts = {"expected": recipe.expected, "cost": recipe.cost}
-        for what, text in (*facts.items(), *(("source", source) for source in recipe.sources)):
-            print(f"  {what}: {' '.join(text.split())}")
-    raise typer.Exit
-
-
-Recipes = Annotated[
-    bool,
-    typer.Option(
-        "--list-recipes",
-        is_eager=True,
-        callback=print_recipes,
-        help="List the built-in recipes, stop.",
-    ),
-]
 Save = Annotated[
     Path | None,
     typer.Option(help="File for the trained classifier, .safetensors; accept rules read it."),
@@ -149,7 +124,6 @@ def train_classifier(
     loaders: Loaders = None,
     cache_dir: CacheDir = None,
     cache_gb: CacheGb = DEFAULT_GIGABYTES,
-    recipes: Recipes = False,  # noqa: ARG001 - its callback has printed them
     as_json: Json = False,
 ) -> None:
     """Train a classifier on releases, test it on real images, write the result.

@@ -65,8 +65,8 @@ def _headline(report: StudyReport, both: Arm, repeated: Arm, found: Comparison) 
     return (
         f"{both.model}, trained on the real images and {many} generated ones, is right on "
         f"{_percent(both.top1.mean)} of {report.test.n:,} test images. Trained on the real images "
-        f"alone, visited as often, it is right on {_percent(repeated.top1.mean)}. The difference is "
-        f"{_points(found)}."
+        f"alone, visited as often, it is right on {_percent(repeated.top1.mean)}. The difference "
+        f"is {_points(found)}."
     )
 
 

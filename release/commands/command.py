@@ -14,7 +14,7 @@ import typer
 from release.commands.own_packages import require_own_packages
 from release.commands.surroundings import expanded, settle_in
 from release.commands.terminal import printable
-from release.commands.toml_recipes import recipe_descriptions
+from release.commands.toml_recipes import recipe_descriptions, recipe_text
 from release.errors import UserError, redacted
 
 EXIT_FOUND_WANTING = 1  # the command did its work, and what it looked at is not as it should be
@@ -81,32 +81,39 @@ def _parser(app: typer.Typer, recipes: Path | None) -> Any:
     parser = typer.main.get_command(app)
     if recipes is not None:
         parser.params += _printing(
-            "--list-recipes", "Print the built-in recipes.", lambda _: _list_recipes(recipes)
+            "--list-recipes", "Print the built-in recipes.", bool, lambda _: _list_recipes(recipes)
         )
-    parser.params += _printing("--version", "Print the version.", _print_version)
+        parser.params += _printing(
+            "--show-recipe",
+            "Print a built-in recipe, to copy and change.",
+            str,
+            lambda name: print(recipe_text(recipes, name), end=""),
+        )
+    parser.params += _printing("--version", "Print the version.", bool, _print_version)
     return parser
 
 
-def _printing(name: str, told: str, show: Callable[[str], None]) -> list[Any]:
-    """The option `name`, by which a command calls show(COMMAND) and leaves."""
+def _printing(name: str, told: str, kind: type, show: Callable[[Any], None]) -> list[Any]:
+    """The option `name`, by which a command calls show(VALUE) and leaves."""
 
-    def answer(context: typer.Context, wanted: bool) -> None:
-        if wanted and not context.resilient_parsing:
-            show(context.info_name or "")
+    def answer(context: typer.Context, value: Any) -> None:
+        if value and not context.resilient_parsing:
+            show(value)
             raise typer.Exit
 
     option = typer.Option(name, help=told, is_eager=True, expose_value=False, callback=answer)
 
-    def lender(_: Annotated[bool, option] = False) -> None:
+    def lender(_: Any = None) -> None:
         """Never called: its option is lent."""
 
+    lender.__annotations__["_"] = Annotated[kind | None, option]
     app = typer.Typer(add_completion=False)
     app.command()(lender)
     return list(typer.main.get_command(app).params)
 
 
-def _print_version(command: str) -> None:
-    print(f"{command} ({DISTRIBUTION}) {version(DISTRIBUTION)}")
+def _print_version(_: bool) -> None:
+    print(f"{Path(sys.argv[0]).name} ({DISTRIBUTION}) {version(DISTRIBUTION)}")
 
 
 def _list_recipes(folder: Path) -> None:

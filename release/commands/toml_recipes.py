@@ -28,6 +28,16 @@ def recipe_descriptions(folder: Path) -> dict[str, str]:
     }
 
 
+def recipe_text(folder: Path, name: str) -> str:
+    """A recipe of ours as it is written, after the one that it names as its `base`."""
+    text = read_utf8(named_file("recipe", folder, SUFFIX, name))
+    base = tomllib.loads(text).get(BASE)
+    if base is None:
+        return text
+    above = "".join(f"# {line}\n" for line in recipe_text(folder, base).splitlines())
+    return f"# {base}, which {name} changes:\n#\n{above}\n{text}"
+
+
 def setting_in(kind: str, folder: Path, source: str, name: str) -> Any:
     """One of the outermost settings of a recipe, as it is written; None where it is left out."""
     return _read(kind, folder, source, ()).get(name)

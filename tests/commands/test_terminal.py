@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 import types
 from pathlib import Path
 
@@ -110,6 +111,22 @@ def test_commands_that_take_a_recipe_list_theirs(name: str):
     assert "fashion-mnist" in run([name, "--list-recipes"]).stdout
 
 
+def test_a_recipe_is_shown_as_it_is_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    code, out, err = run_here(monkeypatch, capsys, "--show-recipe", "small-16")
+    assert (code, out, err) == (0, (BUILTIN / "small-16.toml").read_text(), "")
+    code, out, err = run_here(monkeypatch, capsys, "--show-recipe", "small-64")
+    assert out.startswith(
+        "# small-32, which small-64 changes:\n#\n# # For any labelled images: enl"
+    )
+    assert out.endswith((BUILTIN / "small-64.toml").read_text())
+    tomllib.loads(out)
+    code, out, err = run_here(monkeypatch, capsys, "--show-recipe", "smal-64")
+    assert (code, out) == (2, "")
+    assert err.endswith("; did you mean 'small-64'?\n")
+
+
 def test_bytes_that_are_no_text_are_refused_by_name():
     with pytest.raises(UserError, match="no text in UTF-8"):
         expanded(["--out", "b\udce9"])
@@ -119,7 +136,7 @@ MODULES = [
     *("builder.build_dataset", "builder.release.command", "cards.leaderboard"),
     *("cards.render_card", "classifiers.run_study", "classifiers.train_classifier"),
     *("generation.finetune_generator", "metrics.compare_scores", "metrics.score_release"),
-    *("metrics.select_checkpoint", "metrics.select_sampler"),
+    *("metrics.select_checkpoint", "metrics.select_sampler", "cards.try_images"),
 ]
 
 
