@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ from cards.trial.plan import (
     chosen_classifier,
     chosen_resolution,
     make_plan,
+    require_resolution,
     require_same,
 )
 from cards.trial.recipes import build_recipe, study
@@ -26,8 +29,9 @@ from release.commands.command import say
 from release.errors import UserError
 from release.files.commit import write_atomically
 from release.files.storage import release_path
+from release.images.decoding import decode_rgb
 from release.layout.manifest import read_manifest
-from release.real_sources import open_source
+from release.real_sources import RealSource, open_source
 from release.real_sources.source import SourceName
 
 if TYPE_CHECKING:
@@ -35,8 +39,20 @@ if TYPE_CHECKING:
 
 PLAN_FILE, LOG_FILE, ANSWER_FILE = "plan.json", "commands.json", "answer.json"
 TESTS = ("test", "validation")  # the split that is tested on: the first of these that there is
-VIEWS = "16,32,64"
+LEAST_CLASSES = 2
 LOOKED_AT = 64  # images, for their size and colour
+
+
+@dataclass(frozen=True)
+class Look:
+    """At the images before they are imported. undivided: no split is to test on.
+
+    side: the median of the shorter ones' of some images, in px.
+    """
+
+    undivided: bool
+    side: int
+    colour: bool
 
 
 def conduct(asked: Asked, out: Path, *, quiet: bool) -> tuple[Path, "Verdict"]:
@@ -45,58 +61,88 @@ def conduct(asked: Asked, out: Path, *, quiet: bool) -> tuple[Path, "Verdict"]:
     planned = _read_plan(plan_file)
     if planned is not None:
         require_same(planned, asked, out)
+    require_known(asked)
+    look = look_at(asked)
+    resolution = planned.resolution if planned else _resolution(asked, look)
     log = StepLog(out / LOG_FILE)
-    first = import_step(asked, out)
+    first = import_step(asked, look, resolution, out)
     run_steps([first], log, quiet=quiet)
-    found = look_at(out / "real")
-    plan = planned or _plan(asked, found, out, quiet=quiet)
+    found = imported(out / "real", look)
+    if not quiet:
+        say(str(found))
+    plan = planned or _plan(asked, found, resolution, out, quiet=quiet)
     write_atomically(plan_file, plan.model_dump_json(indent=1).encode())
     write_atomically(out / "build.toml", build_recipe(plan, out).encode())
     write_atomically(out / "study.toml", study(plan, out).encode())
     if not quiet:
-        say(f"{found}\n{plan}")
+        say(str(plan))
     steps = [first, *later_steps(plan, out)]
     run_steps(steps, log, quiet=quiet)
     return _answer(out, found, steps, log)
 
 
-def import_step(asked: Asked, out: Path) -> Step:
-    """UserError for images that cannot be imported, or not tested on."""
-    words = ["build-dataset", "--real", asked.images, "--views", VIEWS]
-    if _undivided(asked):
-        words += ["--test-share", f"{asked.test_share:g}", "--split-seed", str(asked.split_seed)]
-    words += ["--out", str(out / "real")]
-    return Step("the images, as a release", tuple(words))
+def require_known(asked: Asked) -> None:
+    """UserError for a resolution or a classifier that there is not."""
+    from classifiers.recipes.recipe import load_recipe
+
+    require_resolution(asked)
+    if asked.classifier is not None:
+        load_recipe(asked.classifier)
 
 
-def _undivided(asked: Asked) -> bool:
-    """Whether the images come without a split to test on; a finished import is not looked at."""
+def look_at(asked: Asked) -> Look:
+    """UserError for images that cannot be imported, divided, or told apart."""
+    source, undivided = _source(asked)
+    if len(source.classes) < LEAST_CLASSES:
+        raise UserError(f"{asked.images} has one class: a classifier tells at least two apart")
+    train = source.splits["train"]
+    sides, colour = [], False
+    for row in range(0, len(train.labels), max(1, len(train.labels) // LOOKED_AT)):
+        with suppress(UserError, OSError):  # the import names those that cannot be read
+            pixels = np.asarray(decode_rgb(train.read(row)))
+            sides.append(min(pixels.shape[:2]))
+            colour = colour or bool(np.any(pixels != pixels[..., :1]))
+    if not sides:
+        raise UserError(f"{asked.images}: none of {LOOKED_AT} images can be read")
+    return Look(undivided, int(np.median(sides)), colour)
+
+
+def _source(asked: Asked) -> tuple[RealSource, bool]:
+    """The images, and whether they came without a split to test on."""
+    divided = SourceName(
+        asked.images, test_share=f"{asked.test_share:g}", split_seed=str(asked.split_seed)
+    )
     try:
-        splits = set(open_source(str(SourceName(asked.images))).splits)
-    except UserError:
-        open_source(
-            str(
-                SourceName(
-                    asked.images,
-                    test_share=f"{asked.test_share:g}",
-                    split_seed=str(asked.split_seed),
-                )
-            )
-        )
-        return True
-    if "train" not in splits:
-        raise UserError(f"{asked.images} has no split train, only {', '.join(sorted(splits))}")
-    return not splits & set(TESTS)
+        source = open_source(str(SourceName(asked.images)))
+    except UserError:  # CLASS/image may do with a test share; else that says what is wrong
+        return open_source(str(divided)), True
+    if "train" not in source.splits:
+        raise UserError(f"{asked.images} has no split train, only {', '.join(source.splits)}")
+    if not set(source.splits) & set(TESTS):
+        return open_source(str(divided)), True
+    return source, False
 
 
-def look_at(real: Path) -> Found:
-    """What was imported. UserError for a single class."""
+def _resolution(asked: Asked, look: Look) -> int:
+    import torch
+
+    return chosen_resolution(asked, look.side, torch.cuda.is_available())
+
+
+def import_step(asked: Asked, look: Look, resolution: int, out: Path) -> Step:
+    """The import, with the views that the generator's stages learn from."""
+    views = ",".join(map(str, CHAIN[resolution]))
+    words = ["build-dataset", "--real", asked.images, "--views", views]
+    if look.undivided:
+        words += ["--test-share", f"{asked.test_share:g}", "--split-seed", str(asked.split_seed)]
+    return Step("the images, as a release", (*words, "--out", str(out / "real")))
+
+
+def imported(real: Path, look: Look) -> Found:
+    """What the release of the real images holds."""
     manifest = read_manifest(release_path(str(real)))
     counts = manifest.per_class("original", "train")
     test_split = next(split for split in TESTS if split in manifest.splits()["original"])
-    if len(manifest.classes) < 2:
-        raise UserError(f"{real} has one class: a classifier tells at least two apart")
-    sides, colour = _sizes_and_colour(real)
     return Found(
         dataset=manifest.dataset,
         classes=len(manifest.classes),
@@ -104,32 +150,14 @@ def look_at(real: Path) -> Found:
         least=min(counts[entry.wnid] for entry in manifest.classes),
         test=sum(manifest.per_class("original", test_split).values()),
         test_split=test_split,
-        side=int(np.median(sides)),
-        colour=colour,
+        side=look.side,
+        colour=look.colour,
     )
 
 
-def _sizes_and_colour(real: Path) -> tuple[list[int], bool]:
-    """The shorter sides of some images of train, and whether one of them has colour."""
-    from release.layout.image_sets import decode, split_files
-    from release.layout.shard_files import iterate_shard
-
-    sides, colour = [], False
-    file = split_files(release_path(str(real)), "original", "train")[0]
-    rows = next(iterate_shard(file, ["image"], LOOKED_AT))
-    for data in rows["image"].field("bytes").to_pylist():
-        pixels = decode(data)
-        sides.append(min(pixels.shape[:2]))
-        colour = colour or bool(np.any(pixels != pixels[..., :1]))
-    return sides, colour
-
-
-def _plan(asked: Asked, found: Found, out: Path, *, quiet: bool) -> Plan:
-    import torch
-
+def _plan(asked: Asked, found: Found, resolution: int, out: Path, *, quiet: bool) -> Plan:
     if not quiet:
-        say("timing a few steps of each training here ...")
-    resolution = chosen_resolution(asked, found.side, torch.cuda.is_available())
+        say("timing a few steps of each training here")
     classifier = chosen_classifier(asked, resolution, colour=found.colour)
     return make_plan(asked, found, resolution, classifier, _paces(resolution, classifier, out))
 

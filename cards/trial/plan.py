@@ -112,11 +112,15 @@ class Plan(BaseModel):
         )
 
 
+def require_resolution(asked: Asked) -> None:
+    """UserError for one that no recipes lead to."""
+    if asked.res is not None and asked.res not in CHAIN:
+        raise UserError(f"--res {asked.res}: known are {', '.join(map(str, CHAIN))}")
+
+
 def chosen_resolution(asked: Asked, side: int, has_gpu: bool) -> int:
     """What was asked for; else what the images have, and on CPUs 32 px at most."""
     if asked.res is not None:
-        if asked.res not in CHAIN:
-            raise UserError(f"--res {asked.res}: known are {', '.join(map(str, CHAIN))}")
         return asked.res
     most = 64 if has_gpu else 32
     return max(res for res in CHAIN if res <= max(min(side, most), min(CHAIN)))

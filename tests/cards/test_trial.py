@@ -11,7 +11,15 @@ from PIL import Image
 from builder.planning.recipe import load_recipe
 from cards.drawing.tables import signed
 from cards.trial import conducting, plan, steps
-from cards.trial.plan import Asked, Found, Paces, Plan, chosen_resolution, make_plan
+from cards.trial.plan import (
+    Asked,
+    Found,
+    Paces,
+    Plan,
+    chosen_resolution,
+    make_plan,
+    require_resolution,
+)
 from cards.trial.recipes import build_recipe, study
 from cards.trial.verdict import verdict
 from classifiers.study.report_model import StudyReport
@@ -53,7 +61,7 @@ def test_the_resolution_is_the_images_own_or_what_a_cpu_bears(
 
 def test_a_resolution_without_recipes_is_refused():
     with pytest.raises(UserError, match="--res 48: known are 16, 32, 64"):
-        chosen_resolution(ASKED.model_copy(update={"res": 48}), 500, has_gpu=False)
+        require_resolution(ASKED.model_copy(update={"res": 48}))
 
 
 def test_the_minutes_are_filled_and_not_exceeded():
@@ -205,6 +213,33 @@ def test_a_command_that_is_done_is_not_run_again(tmp_path: Path, monkeypatch: py
     codes["second"] = 0
     steps.run_steps(both, steps.StepLog(tmp_path / "log.json"), quiet=False)
     assert ran == ["first", "second", "second"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"images": "absent"}, r"absent"),
+        ({"images": "one"}, "one has one class: a classifier tells at least two apart"),
+        ({"images": "photos", "classifier": "resnt"}, "unknown classifier recipe 'resnt'"),
+        ({"images": "photos", "res": 20}, "--res 20: known are 16, 32, 64"),
+        ({"images": "broken"}, "broken: none of 64 images can be read"),
+        ({"images": "tests"}, "tests has no split train, only test"),
+    ],
+)
+def test_bad_input_ends_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any], told: str
+):
+    monkeypatch.chdir(tmp_path)
+    photographs(tmp_path / "photos")
+    photographs(tmp_path / "tests/test")
+    photographs(tmp_path / "one")
+    (tmp_path / "one/dog").rename(tmp_path / "dog")
+    for path in photographs(tmp_path / "broken").rglob("*.png"):
+        path.write_bytes(path.name.encode())
+    with pytest.raises(UserError, match=told) as error:
+        conducting.conduct(ASKED.model_copy(update=asked), tmp_path / "trial", quiet=False)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "trial").exists()
 
 
 @pytest.fixture
