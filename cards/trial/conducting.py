@@ -114,8 +114,10 @@ def _source(asked: Asked) -> tuple[RealSource, bool]:
     )
     try:
         source = open_source(str(SourceName(asked.images)))
-    except UserError:  # CLASS/image may do with a test share; else that says what is wrong
-        return open_source(str(divided)), True
+    except UserError:
+        if not Path(asked.images).is_dir():
+            raise
+        return open_source(str(divided)), True  # CLASS/image may do; else this says what is wrong
     if "train" not in source.splits:
         raise UserError(f"{asked.images} has no split train, only {', '.join(source.splits)}")
     if not set(source.splits) & set(TESTS):
