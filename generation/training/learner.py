@@ -97,7 +97,14 @@ class Learner(Generic[Batch]):
             losses.append(self._update(update, batches))
         self._average()
         self.done += 1
-        return torch.stack(losses)
+        return self._of_all_processes(torch.stack(losses))
+
+    def _of_all_processes(self, losses: Tensor) -> Tensor:
+        """The mean over the processes: so all note the same curve, and stop at the same loss."""
+        if self._shared:
+            torch.distributed.all_reduce(losses)
+            losses /= torch.distributed.get_world_size()
+        return losses
 
     def _update(self, update: Update[Batch], batches: Iterable[Batch]) -> Tensor:
         """float[parts]: the loss of each part before the update."""

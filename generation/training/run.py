@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from generation.training.config import TrainingConfig
+from generation.training.dropout import with_image_dropout
 from generation.training.learner import Learner, LoopSettings, NotFiniteError
 from generation.training.loop import NO_HOOKS, Hooks, train
 from generation.training.optimizers import OptimizerSettings
@@ -52,6 +53,8 @@ def train_course(
     is not; the last state that was stays.
     """
     settings = loop_settings(config, processes.device)
+    for module in course.objective.modules.values():
+        with_image_dropout(module)
     try:
         return train(course.objective, course.data, settings, states, processes, hooks)
     except NotFiniteError as error:
