@@ -189,7 +189,9 @@ class ImageBatches:
     def batch(self, step: int, part: int) -> DrawnImages:
         """Of any step and part; each costs the least after the one before it."""
         if self._next != (step, part):
-            self._arriving = self.data.read(self._rows_from(step, part), self.device)
+            first = step * self.updates * self.share.parts + part
+            rows = _rows_from(len(self.data), self.share, self.seed, first)
+            self._arriving = self.data.read(rows, self.device)
         self._next = self._after(step, part)
         update, place = divmod(part, self.share.parts)
         places = self.share.places(place)
@@ -202,12 +204,17 @@ class ImageBatches:
         last = part + 1 == self.updates * self.share.parts
         return (step + 1, 0) if last else (step, part + 1)
 
-    def _rows_from(self, step: int, part: int) -> Iterator[np.ndarray]:
-        """Of each part from that one on: rows of the order that all processes share."""
-        visits, parts = Visits.once(len(self.data)), self.share.parts
-        for number in count(step * self.updates * parts + part):
-            rows, _ = batch_rows(visits, self.share.batch, self.seed, number // parts)
-            yield rows[self.share.places(number % parts)]
+
+def _rows_from(images: int, share: Share, seed: int, first: int) -> Iterator[np.ndarray]:
+    """Of each part from number `first` on: rows of the order that all processes share.
+
+    Apart from ImageBatches, which would otherwise hold itself, and the processes that decode for
+    it, through what they read.
+    """
+    visits = Visits.once(images)
+    for number in count(first):
+        rows, _ = batch_rows(visits, share.batch, seed, number // share.parts)
+        yield rows[share.places(number % share.parts)]
 
 
 def to_signal(images: Tensor) -> Tensor:
