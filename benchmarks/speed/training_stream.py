@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ def make_release(folder: Path, images: int, pool: list[bytes]) -> None:
     records = []
     for start in range(0, images, SHARD):
         rows = range(start, min(start + SHARD, images))
-        columns = {
+        columns: dict[str, list[Any]] = {
             "image": [pool[row % POOL] for row in rows],
             "label": [row % len(CLASSES) for row in rows],
             "image_id": [f"image-{row * 7919 % images:09d}" for row in rows],
@@ -136,16 +137,8 @@ def make_release(folder: Path, images: int, pool: list[bytes]) -> None:
         }
         path = f"{SIDE}/train-{start:08d}.parquet"
         names = [CLASSES[label].wnid for label in columns["label"]]
-        records.append(
-            commit_shard(
-                folder,
-                path,
-                "f",
-                lambda sink, c=columns: write_table(sink, schema, dict(c)),
-                names,
-                time.time(),
-            )
-        )
+        write = partial(write_table, schema=schema, columns=columns)
+        records.append(commit_shard(folder, path, "f", write, names, time.time()))
     manifest = Manifest(folder.name, "real", "crops", None, "cc0-1.0", CLASSES, {}, tuple(records))
     finish_release(folder, manifest)
 
@@ -232,7 +225,7 @@ def input_share(release: Path, options: argparse.Namespace) -> dict[str, Any]:
     first = images.views[0]
     pixels = np.stack([np.asarray(first.image(row)) for row in range(options.batch)])  # type: ignore[union-attr]
     own = torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())
-    resident = TrainingImages(own, None, torch.from_numpy(first.labels[: options.batch]))
+    resident = TrainingImages(own, None, torch.from_numpy(first.labels[: options.batch].copy()))
     steps = {
         "streamed": Steps(images.told(told, 3), options.batch),
         "resident": Steps(resident, options.batch),

@@ -15,7 +15,7 @@ from generation.training.recipe import TrainingRecipe
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-    from generation.training.learner import Learner
+    from generation.training.learner import Snapshot
     from generation.training.memory import TrainingMemory
     from generation.training.objective import Objective, TrainingData
     from generation.training.training_set import TrainingSet
@@ -41,10 +41,10 @@ class Course(Protocol):
     @property
     def data(self) -> "TrainingData[Any]": ...
 
-    def save(self, learner: "Learner[Any]", folder: Path) -> None:
+    def save(self, snapshot: "Snapshot", folder: Path) -> None:
         """Write a checkpoint that the family's generator loads."""
 
-    def samples(self, learner: "Learner[Any]") -> np.ndarray:
+    def samples(self, snapshot: "Snapshot") -> np.ndarray:
         """uint8[H,W,3]: a grid of images that the network makes now, a row a class."""
 
 

@@ -5,7 +5,9 @@ python -m tests.campaigns.train_on_processes FOLDER RELEASE
 RELEASE has 4 px and 8 px images in colour. FOLDER/1, /2, /4: undisturbed, on so many processes, the
 images read from the release as they are needed; /resident: on one, all of them in memory. /same:
 on one, killed (kill -9) at five steps by a seeded generator and gone on with; /other: killed at
-those steps and gone on with on another number of processes each time. What is random in training is
+those steps and gone on with on another number of processes each time. /full: on two, each with a
+shard of the weights and blocks computed again for the backward pass; /mixed: killed, on two sharded
+likewise, then on one. What is random in training is
 on. All are forks of this process, which has torch and never trains: each starts at once.
 """
 
@@ -17,6 +19,7 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -41,14 +44,16 @@ CONFIG = PixelUNetTraining(
 OTHERS = (2, 1, 4, 2, 4, 1)  # processes of /other, run after run
 
 
-def train(out: Path, release: Path, resident: bool, stop: int | None, parts: int) -> None:
+def train(
+    out: Path, release: Path, resident: bool, stop: int | None, parts: int, **changes: Any
+) -> None:
     """As one of the processes, its states in `out`; killed after step `stop` of the training."""
     processes = launched_processes()
     wanted = Wanted(release, "train", (8, 4))
     images = open_training_set(wanted, 1e9 if resident else 0, ImageCache(), loaders=0)
     network = tiny_network(low_resolution=4, dropout=0.2, channels=3, variance="learned")
     told = torch.arange(len(images.class_ids)) % (len(PROMPTS) - 1)
-    config = CONFIG.model_copy(update={"accumulation": parts})
+    config = CONFIG.model_copy(update={"accumulation": parts, **changes})
     course = network_course(network, config, images.told(told, 3), processes)
     seen = 0
 
@@ -104,6 +109,10 @@ def main(folder: Path, release: Path) -> None:
         out = folder / str(count)
         assert on_processes(count, lambda o=out, c=count: train(o, release, False, None, 4 // c))
     assert on_processes(1, lambda: train(folder / "resident", release, True, None, 4))
+    sharded = {"sharding": "full", "gradient_checkpointing": True}
+    assert on_processes(2, lambda: train(folder / "full", release, False, None, 2, **sharded))
+    assert not on_processes(2, lambda: train(folder / "mixed", release, False, 7, 2, **sharded))
+    assert on_processes(1, lambda: train(folder / "mixed", release, False, None, 4))
     moments = sorted(random.Random(22).sample(range(1, STEPS), 5))
     for name, counts in (("same", (1,) * len(OTHERS)), ("other", OTHERS)):
         out = folder / name

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from generation.families.pixel_unet.objective import NETWORK, PixelUNetObjective
 from generation.families.pixel_unet.recipe import PixelUNetRecipe, PixelUNetTraining
 from generation.generator import ImageBatch, Screened
 from generation.training.images import ImageBatches, Images, Share
-from generation.training.learner import Learner
+from generation.training.learner import Snapshot
 from generation.training.loop import require_even_batch
 from generation.training.training_set import TrainingSet
 from release.classes.class_list import load_classes
@@ -35,16 +35,16 @@ class PixelUNetCourse:
     objective: PixelUNetObjective
     data: ImageBatches
 
-    def save(self, learner: Learner[Any], folder: Path) -> None:
+    def save(self, snapshot: Snapshot, folder: Path) -> None:
         """The averaged network as float16."""
-        save_checkpoint(_trained(learner), folder, torch.float16)
+        save_checkpoint(_trained(snapshot), folder, torch.float16)
 
-    def samples(self, learner: Learner[Any]) -> np.ndarray:
+    def samples(self, snapshot: Snapshot) -> np.ndarray:
         """A row a prompt, on the parent of its first training image.
 
         Of the first MOST_PROMPTS; an unconditional network has one row.
         """
-        network, data = _trained(learner), self.data.data
+        network, data = _trained(snapshot), self.data.data
         count = min(max(1, len(network.prompts.prompts) - 1), MOST_PROMPTS)
         generator = PixelUNetGenerator(network)
         made = [generator.sample(_row(network, data, i), SAMPLER) for i in range(count)]
@@ -73,8 +73,8 @@ def training_images(network: PixelUNet, recipe: PixelUNetRecipe, images: Trainin
     return images.told(index, network.config.channels)
 
 
-def _trained(learner: Learner[Any]) -> PixelUNet:
-    network = learner.trained[NETWORK]
+def _trained(snapshot: Snapshot) -> PixelUNet:
+    network = snapshot.trained[NETWORK]
     assert isinstance(network, PixelUNet)
     return network
 

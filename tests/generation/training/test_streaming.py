@@ -299,7 +299,7 @@ def test_killed_five_times_it_ends_as_undisturbed_to_the_bit(runs: Path) -> None
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("name", ["2", "4", "other"])
+@pytest.mark.parametrize("name", ["2", "4", "other", "full", "mixed"])
 def test_any_number_of_processes_gives_the_curve_and_weights_of_one(runs: Path, name: str) -> None:
     alone, found = state(runs, "1"), state(runs, name)
     torch.testing.assert_close(found["losses"]["loss"], alone["losses"]["loss"], rtol=1e-4, atol=0)
