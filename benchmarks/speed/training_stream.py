@@ -130,7 +130,7 @@ def make_release(folder: Path, images: int, pool: list[bytes]) -> None:
     for start in range(0, images, SHARD):
         rows = range(start, min(start + SHARD, images))
         columns: dict[str, list[Any]] = {
-            "image": [pool[row % POOL] for row in rows],
+            "image": [pool[row % len(pool)] for row in rows],
             "label": [row % len(CLASSES) for row in rows],
             "image_id": [f"image-{row * 7919 % images:09d}" for row in rows],
             "tuning": [row % 10 == 9 for row in rows],

@@ -226,6 +226,9 @@ def test_processes_share_their_gradients(tmp_path: Path) -> None:
     first, second = (load_file(tmp_path / f"rank{rank}.safetensors") for rank in (0, 1))
     assert same(first, second)
     assert not same(first, dict(tiny_network().named_parameters()))
+    found = torch.load(tmp_path / "plain/state.pt", weights_only=True)  # of a network that has
+    assert found["step"] == 2  # weights of no use to it: they hold no process up
+    assert "unet.encoder_hid_proj.weight" in found["modules"]["network"]
     first, second = (load_file(tmp_path / f"gan{rank}.safetensors") for rank in (0, 1))
     assert same(first, second)
     new = ToyGan().modules
