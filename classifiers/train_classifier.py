@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from classifiers.data.image_cache import DEFAULT_GIGABYTES, ImageCache, image_cache
 from classifiers.recipes.recipe import BUILTIN, ClassifierRecipe, load_recipe
 from classifiers.training.default_recipe import default_recipe, lost_colour
 from classifiers.training.experiment import (
@@ -28,6 +27,7 @@ from release.commands.progress import progress_bar
 from release.commands.surroundings import share_cores
 from release.errors import UserError
 from release.results.result import Result, read_result
+from release.streaming.image_cache import DEFAULT_GIGABYTES, ImageCache, image_cache
 
 MOST_STEPS = 10**9
 MOST_VISITS = 1000.0
@@ -198,7 +198,7 @@ def _require_free(task: Task, paths: Mapping[int, Path]) -> None:
 
 def _tell_of_recipe(task: Task, reason: str | None) -> None:
     """Which one was taken for who named none, and what one that was named would lose."""
-    from classifiers.data.sharing import launched_processes
+    from generation.training.processes import launched_processes
 
     recipe = task.recipe
     if not launched_processes().is_main_process:
@@ -211,9 +211,9 @@ def _tell_of_recipe(task: Task, reason: str | None) -> None:
 
 def _read(task: Task, cache: ImageCache, *, quiet: bool) -> Experiment:
     """The images of the task, with progress."""
-    from classifiers.data.sharing import launched_processes
     from classifiers.training.loop import require_parts
     from generation.networks.timm_classifier import require_fitting
+    from generation.training.processes import launched_processes
 
     sources, test_source = task.sources()
     classes = len(test_source.class_ids)
@@ -253,7 +253,7 @@ def _run_seeds(
     """One training and one result file a seed, printed as they come."""
     paths = seed_paths(out, seeds)
     saves = seed_paths(save, seeds) if save else {}
-    from classifiers.data.sharing import launched_processes
+    from generation.training.processes import launched_processes
 
     quiet = as_json or not launched_processes().is_main_process
     results = {}

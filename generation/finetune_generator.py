@@ -13,16 +13,25 @@ from generation.training.processes import launched_processes
 from generation.training.recipe import BUILTIN, TrainingRecipe
 from generation.training.record import claim_folder, training_record
 from generation.training.trainable import Course, Trainable
+from generation.training.training_set import (
+    DEFAULT_RESIDENT_GB,
+    TrainingSet,
+    Wanted,
+    open_training_set,
+)
 from release.classes.class_list import class_difference, load_classes
 from release.commands.command import run_command
 from release.commands.progress import progress_bar
 from release.commands.surroundings import share_cores
 from release.errors import UserError
 from release.files.storage import ReleasePath, release_path
-from release.layout.image_sets import LabelledImages, first_of_each, load_images, split_files
+from release.layout.image_sets import split_files
+from release.streaming.image_cache import DEFAULT_GIGABYTES, image_cache
 
 if TYPE_CHECKING:
     from accelerate import PartialState
+
+GB = 1e9
 
 
 def main() -> None:
@@ -57,12 +66,30 @@ def finetune_generator(
     threads: Annotated[
         int | None, typer.Option(help="CPU threads; by default one a physical core.")
     ] = None,
+    resident_gb: Annotated[
+        float,
+        typer.Option(min=0, help="Images that decoded take so many GB at most stay in memory."),
+    ] = DEFAULT_RESIDENT_GB,
+    loaders: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Processes that decode the others; by default a core each, less one."
+        ),
+    ] = None,
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where images behind a URL are kept; by default the user's cache."),
+    ] = None,
+    cache_gb: Annotated[
+        float, typer.Option(min=0, help="Gigabytes that they may take there; 0 keeps none.")
+    ] = DEFAULT_GIGABYTES,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document only.")] = False,
 ) -> None:
     """Train one stage of a cascade on a release, from scratch or from a checkpoint.
 
-    Rerun the same command to go on after an interruption: the result is the same. With --keep-every
-    its checkpoints on the way stay, as OUT/checkpoints/STEP.
+    Rerun the same command to go on after an interruption, also on another number of processes: the
+    result is the same. With --keep-every its checkpoints on the way stay, as OUT/checkpoints/STEP.
+    Images that do not fit in --resident-gb are read from the release as they are needed.
 
     Examples (build-dataset --real fashion-mnist makes the release):
 
@@ -71,7 +98,13 @@ def finetune_generator(
         --data releases/fashion-mnist-real --out runs/fashion-mnist-16
       finetune-generator --recipe fashion-mnist-16 --steps 2000 --keep-every 500 \\
         --from builtin:fashion-mnist-16 --data releases/fashion-mnist-real --out runs/longer
+      finetune-generator --recipe mine.toml --data s3://my-bucket/imagenet-1k-real --out runs/64 \\
+        --resident-gb 16 --cache-dir /scratch/images --cache-gb 200
+
+    \b
+    Several GPUs: accelerate launch -m generation.finetune_generator --recipe …
     """
+    cache = image_cache(cache_dir, cache_gb)
     chosen = _changed(load_training_recipe(recipe), steps, keep_every)
     family, release = trainable(chosen.generator), release_path(data)
     _require_sense(family.sides(chosen), release, split, per_class, threads)
@@ -79,12 +112,13 @@ def finetune_generator(
     _use_threads(threads)
     processes = launched_processes()
     _require_room(family, chosen, processes, as_json)
-    images = _load_data(chosen, family.sides(chosen), release, split, per_class)
-    chosen = family.with_images(chosen, images[0].images, data)
+    wanted = Wanted(release, split, family.sides(chosen), per_class)
+    images = open_training_set(wanted, resident_gb * GB, cache, loaders)
+    _require_classes(chosen, images)
+    chosen = family.with_images(chosen, images, data)
     course = family.course(chosen, start, images, processes)
-    facts = family.start_facts(start)
-    record = training_record(chosen, images[0], release, split, per_class, facts)
-    del images  # as large as what is trained on
+    record = training_record(chosen, images, family.start_facts(start))
+    del images  # as large as what is trained on, where they are in memory
     with processes.main_process_first():
         claim_folder(out, record)
     if (checkpoint := _train(chosen, course, out, processes, as_json)) is not None:
@@ -152,34 +186,14 @@ def _changed(recipe: TrainingRecipe, steps: int | None, keep_every: int | None) 
     return recipe
 
 
-def _load_data(
-    recipe: TrainingRecipe,
-    sides: tuple[int, ...],
-    data: ReleasePath,
-    split: str,
-    per_class: int | None,
-) -> list[LabelledImages]:
-    """The same images at each of `sides`."""
-    own, *others = (_load_split(data, side, split, per_class) for side in sides)
+def _require_classes(recipe: TrainingRecipe, images: TrainingSet) -> None:
     wnids = tuple(c.wnid for c in load_classes(recipe.classes))
-    difference = class_difference(own.class_ids, wnids)
+    difference = class_difference(images.class_ids, wnids)
     if difference:
         raise UserError(
-            f"{data} has other classes than the recipe's list {recipe.classes!r}: {difference}"
+            f"{images.wanted.release} has other classes than the recipe's list "
+            f"{recipe.classes!r}: {difference}"
         )
-    for side, other in zip(sides[1:], others, strict=True):
-        if other.image_ids != own.image_ids:
-            raise UserError(f"{data}: configurations {side} and {sides[0]} differ in ids")
-    return [own, *others]
-
-
-def _load_split(
-    data: ReleasePath, resolution: int, split: str, per_class: int | None
-) -> LabelledImages:
-    images = load_images(data, str(resolution), split)
-    if per_class is None:
-        return images
-    return images.take(first_of_each(images.labels, [per_class] * len(images.class_ids)))
 
 
 def _train(

@@ -33,15 +33,16 @@ from PIL import Image
 from torch import nn
 from torchvision import transforms
 
-from classifiers.data.batches import AHEAD, Batches, open_batches
-from classifiers.data.order import Visits
-from classifiers.data.sharing import launched_processes
+from classifiers.data.batches import Batches, open_batches
 from classifiers.data.sources import index_source, open_source
 from classifiers.recipes.recipe import ClassifierRecipe, load_recipe
 from classifiers.training.bare_step import BareStep
 from classifiers.training.loop import training_device
 from classifiers.training.objective import autocast, seed_torch
 from generation.networks.timm_classifier import build_model, to_channels
+from generation.training.loaders import AHEAD
+from generation.training.order import Visits
+from generation.training.processes import launched_processes
 from release.layout.image_sets import LabelledImages
 from release.results.result import environment
 

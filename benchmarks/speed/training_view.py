@@ -28,12 +28,12 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from classifiers.data.encoded import EncodedImages
 from classifiers.data.one_by_one import drawn_from, training_function
 from classifiers.data.sources import index_source, open_source
 from classifiers.recipes.recipe import load_recipe
 from release.commands.progress import progress_bar
 from release.results.result import environment
+from release.streaming.encoded import EncodedImages
 
 SIDE = 1024
 NOISE = 4.0

@@ -1,5 +1,6 @@
 """A trial from the images to its page: import, plan, generator, release, study, answer."""
 
+import math
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,6 +26,7 @@ from cards.trial.plan import (
 )
 from cards.trial.recipes import build_recipe, study
 from cards.trial.steps import Step, StepLog, run_steps
+from release.classes.class_list import load_classes
 from release.commands.command import say
 from release.errors import UserError
 from release.files.commit import write_atomically
@@ -167,25 +169,28 @@ def _plan(asked: Asked, found: Found, resolution: int, out: Path, *, quiet: bool
 def _paces(resolution: int, classifier: str, out: Path) -> Paces:
     from classifiers.recipes.recipe import load_recipe
     from classifiers.study.cost import multiply_adds, seconds_per_image
-    from generation.families import load_training_recipe, trainable
-    from generation.training.pace import seconds_a_step
-    from release.layout.image_sets import load_images
 
     seconds, batches = {}, {}
     for side in CHAIN[resolution]:
-        recipe = load_training_recipe(TRAINING[side]).with_classes_of(str(out / "real"))
-        family = trainable(recipe.generator)
-        images = [
-            load_images(release_path(str(out / "real")), str(s), "train")
-            for s in family.sides(recipe)
-        ]
-        recipe = family.with_images(recipe, images[0].images, str(out / "real"))
-        seconds[side] = seconds_a_step(family, recipe, images)
-        batches[side] = recipe.training.batch
-    trained = load_recipe(classifier)
-    classes = len(images[0].class_ids)
+        seconds[side], batches[side] = _stage_pace(TRAINING[side], out / "real")
+    trained, classes = load_recipe(classifier), len(load_classes(str(out / "real")))
     cost = seconds_per_image(trained, classes, multiply_adds(trained, classes), 1)
     return Paces(seconds, batches, cost, os.cpu_count() or 1)
+
+
+def _stage_pace(name: str, real: Path) -> tuple[float, int]:
+    """Seconds of a step of a training recipe on some of the images, and its batch."""
+    from generation.families import load_training_recipe, trainable
+    from generation.training.pace import seconds_a_step
+    from generation.training.training_set import Wanted, open_training_set
+    from release.streaming.image_cache import DEFAULT_GIGABYTES, image_cache
+
+    recipe = load_training_recipe(name).with_classes_of(str(real))
+    family = trainable(recipe.generator)
+    wanted = Wanted(release_path(str(real)), "train", family.sides(recipe), LOOKED_AT)
+    images = open_training_set(wanted, math.inf, image_cache(None, DEFAULT_GIGABYTES))
+    recipe = family.with_images(recipe, images, str(real))
+    return seconds_a_step(family, recipe, images), recipe.training.batch
 
 
 def later_steps(plan: Plan, out: Path) -> list[Step]:

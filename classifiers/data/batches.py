@@ -5,33 +5,25 @@ processes that work ahead, and so are sets whose recipe augments images one by o
 the same batches.
 """
 
-import multiprocessing
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from threading import Thread
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from classifiers.data.augmentation import Framing, crop, mirror, mix_images, random_erasing
-from classifiers.data.encoded import EncodedImages
 from classifiers.data.one_by_one import drawn_from, testing_function, training_function
-from classifiers.data.order import Visits, batch_rows, derived_seed
 from classifiers.recipes.recipe import ClassifierRecipe
 from generation.networks.timm_classifier import normalise, to_channels
-from release.errors import UserError
+from generation.training.loaders import arriving, cores, decoded_ahead, decoding_processes
+from generation.training.order import Visits, batch_rows, derived_seed
 from release.layout.image_sets import LabelledImages
-
-if TYPE_CHECKING:
-    from multiprocessing.context import ForkServerContext
+from release.streaming.encoded import EncodedImages
 
 ImageData = LabelledImages | EncodedImages
-AHEAD = 2  # batches that each process has ready
 # Batches of resident images that are cropped at once. A training step leaves no cache warm and no
 # thread awake, so each small operation before it takes several times as long as by itself.
 CROPPED_AT_ONCE = 8
@@ -129,9 +121,9 @@ class StreamedBatches:
         loaders: int | None = None,
     ) -> None:
         keys = _Keys(recipe, visits, seed, steps, part)
-        processes = max(1, _cores() - 1) if loaders is None else loaders
-        decoded = iter(_loader(_Decoded(recipe, data, seed), keys, device, processes))
-        self._arriving = _Arrivals(recipe, decoded, data.labels, seed, device, part).each(steps)
+        decoded = _decoded(recipe, data, seed, keys, device, decoding_processes(loaders))
+        framing = _Framed(recipe, decoded, data.labels, seed, device, part)
+        self._arriving = arriving(steps, framing, device)
         self._classes = len(data.class_ids)
         self._recipe, self._steps = recipe, iter(steps)
 
@@ -144,45 +136,22 @@ class StreamedBatches:
 
 
 @dataclass(frozen=True)
-class _Arrivals:
-    """Decoded batches on their way to the device.
+class _Framed:
+    """Decoded batches as the device gets them: framed images uint8[B,C,H,W], labels int64[B].
 
     Apart from StreamedBatches, which would otherwise hold itself through the generator, and its
     processes until Python ends.
     """
 
     recipe: ClassifierRecipe
-    decoded: "Iterator[tuple[Tensor, Tensor] | str]"
+    decoded: Iterator[tuple[Tensor, ...]]
     labels: np.ndarray
     seed: int
     device: torch.device
     part: Part
 
-    def each(self, steps: range) -> Iterator[tuple[Tensor, Tensor]]:
-        """Framed images uint8[B,C,H,W] and labels int64[B] of each step, on the device.
-
-        On a GPU one is copied and framed, on a stream of its own, while that before it is computed
-        on: by the time it is asked for it has arrived.
-        """
-        if self.device.type != "cuda":
-            yield from map(self._framed, steps)
-            return
-        stream, computing = torch.cuda.Stream(self.device), torch.cuda.current_stream(self.device)
-        arrived: tuple[Tensor, Tensor] | None = None
-        for step in steps:
-            with torch.cuda.stream(stream):
-                following = self._framed(step)
-            if arrived is not None:
-                yield arrived
-            computing.wait_stream(stream)
-            for tensor in following:
-                tensor.record_stream(computing)
-            arrived = following
-        if arrived is not None:
-            yield arrived
-
-    def _framed(self, step: int) -> tuple[Tensor, Tensor]:
-        images, rows = _next(self.decoded)
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        images, rows = next(self.decoded)
         labels = torch.from_numpy(self.labels[rows.numpy()]).to(self.device, non_blocking=True)
         pixels = images.to(self.device, non_blocking=True)
         own = torch.arange(len(pixels), device=self.device)
@@ -195,11 +164,10 @@ def views(
 ) -> Iterator[np.ndarray]:
     """uint8[B,C,H,W] of all images in turn, each in the recipe's view."""
     rows = np.arange(len(data))
-    processes = _cores() if loaders is None else loaders
+    processes = cores() if loaders is None else loaders
     keys = [list(zip(part, part, strict=True)) for part in np.split(rows, rows[batch::batch])]
-    batches = iter(_loader(_Decoded(recipe, data, None), keys, torch.device("cpu"), processes))
-    for _ in keys:
-        yield _next(batches)[0].numpy()
+    for images, _ in _decoded(recipe, data, None, keys, torch.device("cpu"), processes):
+        yield images.numpy()
 
 
 def framed(padded: Tensor, rows: Tensor, framing: Framing, recipe: ClassifierRecipe) -> Tensor:
@@ -263,13 +231,10 @@ class _Keys:
             rows, places = _share(self.recipe, self.visits, self.seed, step, self.part)
             yield list(zip(rows.tolist(), places.tolist(), strict=True))
 
-    def __len__(self) -> int:
-        return len(self.steps)
-
 
 @dataclass(frozen=True)
-class _Decoded(Dataset[tuple[Tensor, Tensor] | str]):
-    """Whole batches: uint8[B,C,P,P] and rows int64[B], or what is wrong with an image.
+class _Decoder:
+    """Whole batches: uint8[B,C,P,P] and rows int64[B].
 
     seed: of the training; None to take the recipe's view as in testing.
     """
@@ -278,16 +243,13 @@ class _Decoded(Dataset[tuple[Tensor, Tensor] | str]):
     data: ImageData
     seed: int | None
 
-    def __getitems__(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor] | str:
+    def __call__(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
         change = (testing_function if self.seed is None else training_function)(self.recipe)
         images = []
-        try:
-            found = self._images([row for row, _ in keys])
-            for image, (_, place) in zip(found, keys, strict=True):
-                with drawn_from(self.seed or 0, place):
-                    images.append(change(image))
-        except UserError as error:
-            return str(error)
+        found = self._images([row for row, _ in keys])
+        for image, (_, place) in zip(found, keys, strict=True):
+            with drawn_from(self.seed or 0, place):
+                images.append(change(image))
         pixels = to_channels(np.stack(images), self.recipe.channels)
         if self.seed is not None:
             pixels = _padded(pixels, self.recipe)
@@ -299,70 +261,18 @@ class _Decoded(Dataset[tuple[Tensor, Tensor] | str]):
         return (Image.fromarray(self.data.images[row]) for row in rows)
 
 
-def _loader(
-    data: _Decoded, keys: "_Keys | list[list[Key]]", device: torch.device, loaders: int
-) -> "DataLoader[tuple[Tensor, Tensor] | str]":
+def _decoded(
+    recipe: ClassifierRecipe,
+    data: ImageData,
+    seed: int | None,
+    keys: Iterable[Sequence[Key]],
+    device: torch.device,
+    loaders: int,
+) -> Iterator[tuple[Tensor, ...]]:
     """Images in memory are handed out here: to other processes they would have to be copied."""
     processes = 0
-    if isinstance(data.data, EncodedImages):
-        processes = loaders
-        data = replace(data, data=data.data.mapped_alone()) if processes else data
-    if processes and multiprocessing.current_process().daemon:
-        raise UserError(
-            "this Dask worker may not start processes that decode images: start workers with "
-            "DASK_DISTRIBUTED__WORKER__DAEMON=False in their environment"
-        )
-    augmented = data.seed is not None and data.recipe.augmentation.one_by_one
-    return DataLoader(
-        data,
-        batch_sampler=keys,
-        num_workers=processes,
-        collate_fn=_as_it_is,
-        pin_memory=device.type == "cuda",
-        generator=torch.Generator(),  # of its own, so that none is drawn from torch's
-        prefetch_factor=AHEAD if processes else None,
-        multiprocessing_context=_forkserver(augmented) if processes else None,
-        worker_init_fn=_end_with_training,
-    )
-
-
-def _cores() -> int:
-    """That this process may take: an equal share if it was launched beside others."""
-    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # as torchrun and accelerate say
-    return max(1, len(os.sched_getaffinity(0)) // beside)
-
-
-def _forkserver(augmented: bool) -> "ForkServerContext":
-    """Starts processes that have imported what they need: once for all, not each for itself."""
-    context = multiprocessing.get_context("forkserver")
-    modules = [__name__, *(FOR_AUGMENTATION if augmented else ()), "classifiers.data.frozen"]
-    context.set_forkserver_preload(modules)
-    return context
-
-
-def _end_with_training(worker: int) -> None:  # noqa: ARG001
-    """Have this process end when the training's does, however that ends.
-
-    Torch watches for it by the parent's id, which here is the fork server's; that waits for its
-    children in turn, so both would outlive a training that was killed.
-    """
-    training = multiprocessing.parent_process()
-
-    def wait() -> None:
-        if training is not None:
-            training.join()
-            os._exit(1)
-
-    Thread(target=wait, daemon=True).start()
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
-
-
-def _next(batches: Iterator[tuple[Tensor, Tensor] | str]) -> tuple[Tensor, Tensor]:
-    """UserError for an image that cannot be decoded, wherever that was found."""
-    found = next(batches)
-    if isinstance(found, str):
-        raise UserError(found)
-    return found
+    if isinstance(data, EncodedImages) and loaders:
+        processes, data = loaders, data.mapped_alone()
+    augmented = seed is not None and recipe.augmentation.one_by_one
+    preload = (__name__, *(FOR_AUGMENTATION if augmented else ()))
+    return decoded_ahead(_Decoder(recipe, data, seed), keys, device, processes, preload)

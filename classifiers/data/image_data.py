@@ -6,9 +6,6 @@ from functools import lru_cache
 
 import psutil
 
-from classifiers.data.encoded import EncodedImages
-from classifiers.data.image_cache import DEFAULT_CACHE, ImageCache, on_disk
-from classifiers.data.sharing import read_once
 from classifiers.data.sources import (
     Source,
     index_source,
@@ -18,7 +15,10 @@ from classifiers.data.sources import (
     take_times,
 )
 from classifiers.recipes.recipe import ClassifierRecipe, View
+from generation.training.sharing import read_once
 from release.layout.image_sets import LabelledImages, images_sha256, pixels_sha256, split_sha256
+from release.streaming.encoded import EncodedImages
+from release.streaming.image_cache import DEFAULT_CACHE, ImageCache
 
 COPIES = 4  # of the pixels, while they are decoded, laid out anew and padded
 GPU_SHARE = 0.5  # of its free memory; the rest is the network's
@@ -84,18 +84,6 @@ def read_testing(
         return _load(recipe, source, advance)
     images, _ = read_once(lambda: (index_source(source, advance, cache), None))
     return images
-
-
-def make_room(cache: ImageCache, sets: Sequence[LabelledImages | EncodedImages]) -> None:
-    """In the cache, for the images of `sets` that will be fetched from behind a URL."""
-    wanted: set[str] = set()
-    needed = 0
-    for data in sets:
-        if isinstance(data, EncodedImages) and data.remote:
-            wanted |= {file.sha256 for file in data.remote.values()}
-            needed += int(on_disk(data.size[data.is_remote]).sum())
-    if wanted:
-        cache.make_room(wanted, needed)
 
 
 def source_sha256(

@@ -7,8 +7,6 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
-from classifiers.data.encoded import EncodedImages, index_images, join_encoded
-from classifiers.data.image_cache import DEFAULT_CACHE, ImageCache
 from classifiers.data.one_by_one import fit_view
 from classifiers.recipes.recipe import DEFAULT_VIEW, View
 from release.classes.class_list import class_difference
@@ -24,6 +22,8 @@ from release.layout.image_sets import (
 )
 from release.layout.manifest import Manifest, read_manifest
 from release.layout.training_views import TrainingView, require_whole, view_of
+from release.streaming.encoded import EncodedImages, index_images, join_encoded
+from release.streaming.image_cache import DEFAULT_CACHE, ImageCache
 
 Images = TypeVar("Images", LabelledImages, EncodedImages)
 TRAIN_PARTS = frozenset(PSEUDO_SPLITS)  # fit and tuning together are train

@@ -77,9 +77,9 @@ def seconds_per_image(
     """Of the bare training step on this machine, by its median over a few steps."""
     import torch
 
-    from classifiers.data.sharing import launched_processes
     from classifiers.training.bare_step import BareStep
     from classifiers.training.loop import training_device
+    from generation.training.processes import launched_processes
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)

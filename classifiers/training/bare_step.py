@@ -5,12 +5,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from classifiers.data.sharing import launched_processes
 from classifiers.recipes.recipe import ClassifierRecipe
 from classifiers.training.loop import loop_settings
 from classifiers.training.objective import ClassifierObjective, LabelledPart, in_parts, parts_of
 from generation.networks.timm_classifier import build_model
 from generation.training.learner import Learner
+from generation.training.processes import launched_processes
 
 
 class BareStep:

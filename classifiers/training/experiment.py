@@ -6,19 +6,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from classifiers.data.encoded import EncodedImages
-from classifiers.data.order import Visits
 from classifiers.data.sources import Source, describe
 from classifiers.recipes.recipe import ClassifierRecipe
 from classifiers.training.checkpoint import save_classifier
 from classifiers.training.predictions import accuracy_values, predict
 from classifiers.training.result_values import ClassifierValues
+from generation.training.order import Visits
 from release.commands.options import STATE_SECONDS
 from release.commands.validation import validated
 from release.errors import UserError
 from release.files.commit import canonical_json, remove_temporaries_of, sha256_file, sha256_text
 from release.layout.image_sets import LabelledImages
 from release.results.result import Result, environment, read_result
+from release.streaming.encoded import EncodedImages
 
 if TYPE_CHECKING:
     from classifiers.training.state import StateFile
@@ -164,8 +164,8 @@ def run_experiment(
     processes that accelerate started, one tests and writes; the others get None.
     """
     from classifiers.data.image_data import source_sha256
-    from classifiers.data.sharing import launched_processes
     from classifiers.training.loop import total_steps, train
+    from generation.training.processes import launched_processes
 
     recipe, visits, testing = experiment.recipe, experiment.visits, experiment.testing
     steps = total_steps(recipe, len(visits), experiment.steps)

@@ -11,8 +11,6 @@ import torch
 from torch import nn
 
 from classifiers.data.batches import Batches, ImageData, Part, open_batches
-from classifiers.data.order import Visits
-from classifiers.data.sharing import launched_processes
 from classifiers.recipes.recipe import ClassifierRecipe
 from classifiers.training.checkpoint import start_from
 from classifiers.training.objective import (
@@ -28,6 +26,8 @@ from generation.training.learner import LoopSettings, NotFiniteError
 from generation.training.loop import Hooks
 from generation.training.loop import train as run_loop
 from generation.training.optimizers import OptimizerSettings
+from generation.training.order import Visits
+from generation.training.processes import launched_processes
 from generation.training.rates import ema_decay_by_power, one_cycle
 from release.errors import UserError
 

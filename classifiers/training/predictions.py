@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from classifiers.data.encoded import EncodedImages
 from release.files.commit import sha256_bytes, write_atomically
 from release.layout.image_sets import LabelledImages
 from release.results.statistics import share
+from release.streaming.encoded import EncodedImages
 
 if TYPE_CHECKING:
     from torch import nn

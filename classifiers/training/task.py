@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from classifiers.data.image_cache import DEFAULT_CACHE, ImageCache
-from classifiers.data.image_data import make_room, read_testing, read_training
+from classifiers.data.image_data import read_testing, read_training
 from classifiers.data.sources import Source, check_sources, counts_times, open_source
 from classifiers.recipes.recipe import ClassifierRecipe
 from classifiers.training.experiment import Experiment, Measurement
@@ -15,6 +14,8 @@ from release.errors import UserError
 from release.files.commit import canonical_json, sha256_text
 from release.files.storage import release_path
 from release.results.result import Result
+from release.streaming.encoded import EncodedImages, make_room
+from release.streaming.image_cache import DEFAULT_CACHE, ImageCache
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Task:
         planned = self.measurement()
         training, counts = read_training(self.recipe, planned.train, self.times, advance, cache)
         testing = read_testing(self.recipe, planned.test, advance, cache)
-        make_room(cache, [training, testing])
+        make_room(cache, [s for s in (training, testing) if isinstance(s, EncodedImages)])
         facts = {field.name: getattr(planned, field.name) for field in fields(planned)}
         facts |= {"train_images": counts, "test_images": len(testing)}
         return Experiment(**facts, training=training, testing=testing)

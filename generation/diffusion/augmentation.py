@@ -10,7 +10,9 @@ def augment(parent: Tensor, noise: Tensor, level: float | Tensor) -> Tensor:
     `level` in [0, 1) counts along a cosine schedule: abar = cos(level * pi / 2)^2; 0 leaves the
     parent as it is.
     """
-    angle = torch.as_tensor(level, dtype=torch.float64) * (torch.pi / 2)
+    if not isinstance(level, Tensor):
+        level = torch.tensor(level, dtype=torch.float64)
+    angle = level * (torch.pi / 2)
     shape = (-1,) + (1,) * (parent.ndim - 1)
     keep = torch.cos(angle).to(parent).reshape(shape)
     add = torch.sin(angle).to(parent).reshape(shape)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from generation.diffusion.random_numbers import ImageRandom
 from generation.diffusion.sampler import predicted_x0
 from generation.diffusion.sampler_config import Prediction
 from generation.diffusion.schedule import NoiseSchedule
@@ -34,11 +35,12 @@ class NoisyImages:
     spread: Tensor
 
     @classmethod
-    def draw(cls, x0: Tensor, schedule: NoiseSchedule, rng: np.random.Generator) -> "NoisyImages":
-        """Each at a step of its own, all steps alike in probability."""
-        t = torch.from_numpy(rng.integers(schedule.num_steps, size=len(x0)))
-        noise = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32))
-        abar = torch.from_numpy(schedule.alphas_cumprod)[t].float().view(-1, 1, 1, 1)
+    def draw(cls, x0: Tensor, schedule: NoiseSchedule, rng: ImageRandom) -> "NoisyImages":
+        """Each at a step of its own, all alike in probability; on the device of both."""
+        t = rng.integers(schedule.num_steps)
+        noise = rng.normal(*x0.shape[1:])
+        table = torch.from_numpy(schedule.alphas_cumprod).float().to(x0.device)
+        abar = table[t].view(-1, 1, 1, 1)
         return cls(x0, noise, t, abar.sqrt(), (1 - abar).sqrt())
 
     @cached_property
@@ -88,8 +90,7 @@ def variational_terms(
 ) -> Tensor:
     """L_t of Nichol & Dhariwal's eq. 4 to 6, each at its own step: float[N,C,H,W], in nats."""
     weight, upper, lower = (
-        torch.from_numpy(table[t.cpu().numpy()]).to(v).view(-1, 1, 1, 1)
-        for table in _step_tables(schedule)
+        torch.from_numpy(table).to(v)[t].view(-1, 1, 1, 1) for table in _step_tables(schedule)
     )
     fraction = (v + 1) / 2
     log_variance = fraction * upper + (1 - fraction) * lower  # eq. 15

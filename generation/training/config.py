@@ -16,7 +16,11 @@ RateName = Literal["constant", "cosine", "inverse-square-root", "linear"]
 WITH_BETAS = ("adam", "adamw", "lamb")  # optimizers that keep two moments
 # Settings that came later: a record names them only where they are used, so that a run whose record
 # is of before goes on.
-LATER = ("schedule", "betas", "eps", "weight_decay", "clip")
+LATER = (
+    *("schedule", "betas", "eps", "weight_decay", "clip"),
+    *("sharding", "gradient_checkpointing", "compile"),
+)
+SHARDED = ("adam", "adamw", "momentum", "sgd")  # optimizers that go weight by weight
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -33,6 +37,9 @@ class TrainingConfig(BaseModel):
     weight_decay: of weights, not of biases and normalisation; L2 for adam, decoupled for adamw.
     clip: greatest norm of the gradient, 0 for none. ema: decay of the averaged weights.
     keep_every: steps between the averaged checkpoints that stay, to select from; 0 for none.
+    sharding: "full" shares weights, average and optimizer state out over all processes (FSDP2);
+    "none" keeps all of them in each. gradient_checkpointing: compute blocks again in the backward
+    pass instead of keeping what is within them. compile: call the network through torch.compile.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -53,6 +60,9 @@ class TrainingConfig(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 2023
     save_every: Annotated[int, Field(gt=0)] = 500
     keep_every: Annotated[int, Field(ge=0)] = 0
+    sharding: Literal["none", "full"] = "none"
+    gradient_checkpointing: bool = False
+    compile: bool = False
 
     @model_validator(mode="after")
     def _every_setting_has_an_effect(self) -> Self:
@@ -61,6 +71,19 @@ class TrainingConfig(BaseModel):
                 raise ValueError(
                     f"{name} has no effect on {self.optimizer}, only on {', '.join(WITH_BETAS)}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _shards_are_enough(self) -> Self:
+        if self.sharding == "none":
+            return self
+        if self.optimizer not in SHARDED:
+            raise ValueError(
+                f'{self.optimizer} looks at whole weights, which sharding = "full" keeps nowhere: '
+                f"take one of {', '.join(SHARDED)}"
+            )
+        if self.precision == "fp16":
+            raise ValueError('sharding = "full" goes with precision = "bf16" or "no"')
         return self
 
     @model_serializer(mode="wrap")

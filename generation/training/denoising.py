@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from generation.diffusion.augmentation import augment
@@ -22,8 +20,8 @@ class NoisyTraining:
     The network is called with x float[N,C,H,W], t int64[N] and the condition int64[N]; a
     super-resolution network also with the augmented parent float[N,C,h,w] and the table index of
     its augmentation level, float[N]. null_condition: what a share `condition_dropout` of the
-    conditions becomes. max_augmentation: the level is uniform up to this. device: where the network
-    is.
+    conditions becomes. max_augmentation: the level is uniform up to this. All is drawn on the
+    images' device, which is the network's.
     """
 
     prediction: Prediction
@@ -31,23 +29,20 @@ class NoisyTraining:
     null_condition: int
     condition_dropout: float
     max_augmentation: float
-    device: torch.device
 
     def loss(self, network: Callable[..., Tensor], drawn: DrawnImages) -> Tensor:
         """Mean squared error, and the hybrid term where the network gives its variance."""
         x0 = to_signal(drawn.images) * self.schedule.input_scale
         noisy = NoisyImages.draw(x0, self.schedule, drawn.rng)
         inputs = [noisy.x, noisy.t, self._conditions(drawn), *self._parents(drawn)]
-        out = network(*(tensor.to(self.device) for tensor in inputs)).float()
+        out = network(*inputs).float()
         said, v = split_variance(out, x0.shape[1])
         return denoising_loss(said, v, noisy, self.prediction, self.schedule)
 
     def _conditions(self, drawn: DrawnImages) -> Tensor:
         """int64[N]: a share is dropped, for classifier-free guidance."""
-        dropped = drawn.rng.random(len(drawn.conditions)) < self.condition_dropout
-        conditions = drawn.conditions.clone()
-        conditions[torch.from_numpy(dropped)] = self.null_condition
-        return conditions
+        dropped = drawn.rng.uniform() < self.condition_dropout
+        return drawn.conditions.masked_fill(dropped, self.null_condition)
 
     def _parents(self, drawn: DrawnImages) -> list[Tensor]:
         """Parents with noise of a random level in them, and that level as the network is told it;
@@ -55,6 +50,6 @@ class NoisyTraining:
         if drawn.parents is None:
             return []
         parent = to_signal(drawn.parents)
-        level = torch.from_numpy(drawn.rng.random(len(parent)) * self.max_augmentation)
-        noise = torch.from_numpy(drawn.rng.standard_normal(parent.shape, dtype=np.float32))
-        return [augment(parent, noise, level), (level * self.schedule.num_steps).float()]
+        level = drawn.rng.uniform() * self.max_augmentation
+        noise = drawn.rng.normal(*parent.shape[1:])
+        return [augment(parent, noise, level), level * self.schedule.num_steps]

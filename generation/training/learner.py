@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -10,6 +11,8 @@ import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
+from generation.training import sharding
+from generation.training.activations import keep_block_inputs_alone
 from generation.training.objective import Batch, Modules, Objective, TrainingData, Update
 from generation.training.optimizers import OptimizerSettings, build_optimizer
 from release.errors import UserError
@@ -36,7 +39,10 @@ class LoopSettings:
     rate, decay: learning rate and decay of the averages at a step, counted from 0; without decay
     there are none. precision: of activations, weights stay float32. clip: greatest norm of a
     module's gradient, 0 for none. look_every: steps between looks at the losses, for each of which
-    a GPU is waited for. keep_every: steps between calls of `kept`, 0 for none.
+    a GPU is waited for. keep_every: steps between calls of `kept`, 0 for none. sharded: weights,
+    averages and what optimizers keep are shared out over all processes (FSDP2). compiled: the
+    trained modules are called through torch.compile. checkpointed: blocks are computed again for
+    the backward pass, so that it need not keep what is within them.
     """
 
     device: torch.device
@@ -50,6 +56,23 @@ class LoopSettings:
     clip: float = 0.0
     look_every: int = 1
     keep_every: int = 0
+    sharded: bool = False
+    compiled: bool = False
+    checkpointed: bool = False
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A training as it is after `done` steps; it stays so while the training goes on.
+
+    losses: by name, one a step. trained: what a training ends in, whole: each module's average,
+    where one is kept. content: what a resumed training needs.
+    """
+
+    done: int
+    losses: Mapping[str, list[float]]
+    trained: Modules
+    content: Mapping[str, Any]
 
 
 class Learner(Generic[Batch]):
@@ -61,12 +84,22 @@ class Learner(Generic[Batch]):
         self._objective, self._settings = objective, settings
         self.device = settings.device
         self.modules: Modules = objective.modules
-        self._weights = {}
-        for name, module in self.modules.items():
+        self._together = processes.num_processes > 1
+        self._sharded = settings.sharded and self._together
+        self._main = processes.is_main_process
+        for module in self.modules.values():
             module.to(self.device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-            self._weights[name] = [p for p in module.parameters() if p.requires_grad]
+            if settings.checkpointed:
+                keep_block_inputs_alone(module)
         averaged = objective.averaged if settings.decay else ()
         self._averages = {name: ModelEmaV3(self.modules[name]) for name in averaged}
+        self._copies: dict[str, nn.Module] = {}
+        if self._sharded:
+            self._shard()
+        self._weights = {
+            name: [p for p in module.parameters() if p.requires_grad]
+            for name, module in self.modules.items()
+        }
         self._optimizers = {
             name: build_optimizer(module, settings.optimizer)
             for name, module in self.modules.items()
@@ -74,12 +107,34 @@ class Learner(Generic[Batch]):
         self._shared = {
             name: nn.parallel.DistributedDataParallel(module)
             for name, module in self.modules.items()
-            if processes.num_processes > 1
+            if self._together and not self._sharded
+        }
+        called = {**self.modules, **self._shared}
+        self._called: dict[str, Any] = {
+            name: torch.compile(module) if settings.compiled else module
+            for name, module in called.items()
         }
         low = settings.precision == torch.float16  # whose small gradients would be zero
         self._scaler = torch.amp.GradScaler(self.device.type) if low else None
         self.done = 0
         self.losses: dict[str, list[float]] = {update.name: [] for update in objective.updates}
+
+    def _shard(self) -> None:
+        """Weights and averages; UserError for several modules, whose gradients come and go."""
+        if len(self.modules) > 1:
+            raise UserError(
+                f"the modules {', '.join(self.modules)} are trained in turn, which sharding = "
+                '"full" cannot; set sharding = "none"'
+            )
+        mesh = sharding.all_processes(self.device)
+        for name, module in self.trained.items():
+            module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            if self._main:
+                self._copies[name] = deepcopy(module).to("cpu")
+            sharding.shard(module, mesh)
+        for name in self._averages:
+            self.modules[name].to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            sharding.shard(self.modules[name], mesh)
 
     @property
     def trained(self) -> Modules:
@@ -97,7 +152,14 @@ class Learner(Generic[Batch]):
             losses.append(self._update(update, batches))
         self._average()
         self.done += 1
-        return torch.stack(losses)
+        return self._of_all_processes(torch.stack(losses))
+
+    def _of_all_processes(self, losses: Tensor) -> Tensor:
+        """The mean over the processes: so all note the same curve, and stop at the same loss."""
+        if self._together:
+            torch.distributed.all_reduce(losses)
+            losses /= torch.distributed.get_world_size()
+        return losses
 
     def _update(self, update: Update[Batch], batches: Iterable[Batch]) -> Tensor:
         """float[parts]: the loss of each part before the update."""
@@ -121,12 +183,13 @@ class Learner(Generic[Batch]):
             for name, weights in self._weights.items():
                 for weight in weights:
                     weight.requires_grad_(name == update.trains)
-        shared = self._shared.get(update.trains, self.modules[update.trains])
-        return {**self.modules, update.trains: shared}
+        return {**self.modules, update.trains: self._called[update.trains]}
 
     def _gradients_kept_here(self, name: str, *, here: bool) -> AbstractContextManager[None]:
         """Each process adds up its own gradients, until the last part of a batch."""
-        if here and name in self._shared:
+        if self._sharded:
+            sharding.sum_here(self.modules[name], here=here)
+        elif here and name in self._shared:
             return self._shared[name].no_sync()
         return nullcontext()
 
@@ -167,7 +230,22 @@ class Learner(Generic[Batch]):
                     raise NotFiniteError(step, name, loss)
                 known.append(loss)
 
-    def content(self) -> dict[str, Any]:
+    def snapshot(self) -> Snapshot | None:
+        """In the main process; it holds until the next is taken. Sharded, all must call it."""
+        if not (self._main or self._sharded):
+            return None
+        content = sharding.whole(self._content(), keep=self._main)
+        if not self._main:
+            return None
+        for name, module in self.trained.items():
+            if name not in self._copies:
+                self._copies[name] = deepcopy(module)
+            kind = "averages" if name in self._averages else "modules"
+            self._copies[name].load_state_dict(content[kind][name])
+        losses = {name: [*values] for name, values in self.losses.items()}
+        return Snapshot(self.done, losses, dict(self._copies), content)
+
+    def _content(self) -> dict[str, Any]:
         """What a resumed training needs."""
         return {
             "step": self.done,
@@ -189,7 +267,10 @@ class Learner(Generic[Batch]):
             if content[kind].keys() != holders.keys():
                 raise LookupError(f"{kind}: {', '.join(content[kind])}")
             for name, holder in holders.items():
-                holder.load_state_dict(content[kind][name])
+                if isinstance(holder, nn.Module):
+                    sharding.load_module(holder, content[kind][name])
+                else:
+                    sharding.load_optimizer(holder, content[kind][name])
         if self._scaler:
             self._scaler.load_state_dict(content["scaler"])
         self.done = int(content["step"])

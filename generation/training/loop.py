@@ -4,13 +4,15 @@ What is learned and from what is handed in (objective.py); what changes meanwhil
 (learner.py): modules, averages, optimizers, gradients of several parts and processes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
-from generation.training.learner import Learner, LoopSettings
+from generation.training.aside import Aside
+from generation.training.learner import Learner, LoopSettings, Snapshot
 from generation.training.objective import Batch, Objective, TrainingData
 from release.errors import UserError
 
@@ -36,7 +38,8 @@ class States(Protocol):
 
 @dataclass(frozen=True)
 class Hooks:
-    """What is called on the way: `advanced` in every process, the others in the first alone.
+    """What is called on the way: `advanced` in every process, the others in the first alone, aside
+    of the training, which goes on meanwhile.
 
     advanced gets the steps that were done since the last call. kept comes every `keep_every` steps,
     before the step's state is written, so that no kill can leave one out. saved comes after each
@@ -44,8 +47,8 @@ class Hooks:
     """
 
     advanced: Callable[[int], None] = lambda _: None
-    kept: Callable[[Learner[Any]], None] = lambda _: None
-    saved: Callable[[Learner[Any]], None] = lambda _: None
+    kept: Callable[[Snapshot], None] = lambda _: None
+    saved: Callable[[Snapshot], None] = lambda _: None
 
 
 NO_HOOKS = Hooks()
@@ -62,31 +65,49 @@ def train(
     """Train the objective's modules, in place, to the last step; they and their averages.
 
     Called again with the same arguments it goes on from the last state, and ends with the weights
-    of an undisturbed training. NotFiniteError at the first loss that is not finite; the last state
-    stays.
+    of an undisturbed training. States are written aside, and are all there when it returns; what
+    failed in writing one is raised at the next. NotFiniteError at the first loss that is not
+    finite; the last state stays.
     """
     learner = Learner(objective, settings, processes)
     _take_up(states, learner)
-    main, unread = processes.is_main_process, list[Tensor]()
-    hooks.advanced(learner.done)
-    if main and 0 < learner.done < settings.steps:
-        hooks.saved(learner)
-    while learner.done < settings.steps:
-        unread.append(learner.step(data))
-        hooks.advanced(1)
-        done, last = learner.done, learner.done == settings.steps
-        due = states.due(done, settings.steps)
-        keeping = settings.keep_every > 0 and done % settings.keep_every == 0
-        if due or keeping or last or len(unread) >= settings.look_every:
-            learner.note(unread)
-            unread = []
-        if keeping and main:
-            hooks.kept(learner)
-        if due and main:
-            states.write(learner.content())
-            if not last:
-                hooks.saved(learner)
+    unread = list[Tensor]()
+    with Aside() as aside:
+        hooks.advanced(learner.done)
+        if 0 < learner.done < settings.steps:
+            _save(aside, learner, [hooks.saved])
+        while learner.done < settings.steps:
+            unread.append(learner.step(data))
+            hooks.advanced(1)
+            done, last = learner.done, learner.done == settings.steps
+            due = states.due(done, settings.steps)
+            keeping = settings.keep_every > 0 and done % settings.keep_every == 0
+            if due or keeping or last or len(unread) >= settings.look_every:
+                learner.note(unread)
+                unread = []
+            work: list[Callable[[Snapshot], None]] = [hooks.kept] if keeping else []
+            if due:
+                work += [_write(states), *([] if last else [hooks.saved])]
+            if work:
+                _save(aside, learner, work)
     return learner
+
+
+def _save(aside: Aside, learner: Learner[Any], work: Sequence[Callable[[Snapshot], None]]) -> None:
+    """One after the other, of the training as it is now."""
+    aside.wait()  # the last snapshot is written
+    snapshot = learner.snapshot()
+    if snapshot is not None:
+        aside.start(partial(_all, work, snapshot))
+
+
+def _all(work: Sequence[Callable[[Snapshot], None]], snapshot: Snapshot) -> None:
+    for do in work:
+        do(snapshot)
+
+
+def _write(states: States) -> Callable[[Snapshot], None]:
+    return lambda snapshot: states.write(dict(snapshot.content))
 
 
 def _take_up(states: States, learner: Learner[Any]) -> None:

@@ -9,6 +9,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from generation.training.activations import keep_block_inputs_alone
 from generation.training.config import TrainingConfig
 from release.errors import UserError
 
@@ -33,12 +34,16 @@ UNLIMITED = 1 << 60  # cgroups of version 1 say "none" as a number about as larg
 @dataclass(frozen=True)
 class TrainingMemory:
     """Bytes on one device. fixed: weights, gradients, averages, moments. activations: what the
-    backward pass needs of the images that are seen at once."""
+    backward pass needs of the images that are seen at once; with gradient checkpointing `at_least`
+    that, as what one block needs comes on top. saving: bytes of the host, in one process, while a
+    state is written."""
 
     parameters: int
     fixed: int
     activations: int
     images: int
+    at_least: bool = False
+    saving: int = 0
 
     @property
     def total(self) -> int:
@@ -46,9 +51,10 @@ class TrainingMemory:
 
     def __str__(self) -> str:
         return (
-            f"{self.parameters / 1e6:,.1f} M parameters; training takes about "
-            f"{self.total / GB:,.2f} GB: {self.fixed / GB:,.2f} for weights, gradients, average "
-            f"and optimiser, {self.activations / GB:,.2f} for {self.images} images at once"
+            f"{self.parameters / 1e6:,.1f} M parameters; training takes "
+            f"{'at least' if self.at_least else 'about'} {self.total / GB:,.2f} GB: "
+            f"{self.fixed / GB:,.2f} for weights, gradients, average and optimiser, "
+            f"{self.activations / GB:,.2f} for {self.images} images at once"
         )
 
 
@@ -63,25 +69,39 @@ def training_memory(
     run: a forward pass of so many images. What it raises is raised.
     """
     images = config.batch // (processes * config.accumulation)
-    copies = 3 + MOMENTS[config.optimizer] + (processes > 1)  # buckets of gradients to share
+    sharded = config.sharding == "full" and processes > 1
+    buckets = processes > 1 and not sharded  # of gradients to share
+    kept = 2 + MOMENTS[config.optimizer]  # weights, average, moments
+    if config.gradient_checkpointing:
+        keep_block_inputs_alone(module)
     activations = _saved_for_backward(module, lambda: run(images))
     if config.precision != "no":
         activations //= 2
     parameters = sum(p.numel() for p in module.parameters())
-    return TrainingMemory(parameters, copies * parameters * FLOAT, activations, images)
+    whole = parameters * FLOAT
+    return TrainingMemory(
+        parameters,
+        fixed=(kept + 1 + buckets) * whole // (processes if sharded else 1),
+        activations=activations,
+        images=images,
+        at_least=config.gradient_checkpointing,
+        saving=(kept + 1) * whole,  # the state, and the network that makes samples
+    )
 
 
 def require_memory(needed: TrainingMemory, device: torch.device) -> None:
     """UserError if it does not fit in what is free on the GPU, or on this host for all of them."""
     if device.type == "cuda":
-        free, sharing = torch.cuda.mem_get_info(device)[0], 1
+        free, sharing, saving = torch.cuda.mem_get_info(device)[0], 1, 0
     else:
         free, sharing = memory_at_hand(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if needed.total * sharing > free:
+        saving = needed.saving
+    if needed.total * sharing + saving > free:
         of_each = f" in each of {sharing} processes" if sharing > 1 else ""
+        to_save = f", {saving / GB:,.2f} GB to save it" if saving else ""
         raise UserError(
-            f"{needed}{of_each}, and {free / GB:,.2f} GB are free: make the recipe's [network] "
-            "narrower, its batch smaller, or its accumulation larger"
+            f"{needed}{of_each}{to_save}, and {free / GB:,.2f} GB are free: make the recipe's "
+            "[network] narrower, its batch smaller, or its accumulation larger"
         )
 
 

@@ -47,9 +47,11 @@ class TrainingData(Protocol[Batch_co]):
     """What is learned from, as one process of a training sees it.
 
     `batch` follows from (step, process, part) alone, so that a training goes on exactly where it
-    stopped. It also seeds torch's generators from them: what is random in the networks, such as
-    dropout, follows, too. part counts what the process takes in a step: the parts of the first
-    update's batch, then those of the second's. Asked for in that order, step by step.
+    stopped; where an image's random numbers follow from its place in the batch of all processes
+    (ImageBatches), also on another number of processes. It seeds torch's generators and sets the
+    numbers of ImageDropout: what is random in the networks follows, too. part counts what the
+    process takes in a step: the parts of the first update's batch, then those of the second's.
+    Asked for in that order, step by step.
     """
 
     def batch(self, step: int, part: int) -> Batch_co: ...

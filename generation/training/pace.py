@@ -2,22 +2,19 @@
 
 import statistics
 import time
-from collections.abc import Sequence
 
 from generation.training.learner import Learner
 from generation.training.processes import launched_processes
 from generation.training.recipe import TrainingRecipe
 from generation.training.run import loop_settings
 from generation.training.trainable import Trainable
-from release.layout.image_sets import LabelledImages
+from generation.training.training_set import TrainingSet
 
 TIMED = 3  # steps, after a first one that warms up
 
 
-def seconds_a_step(
-    family: Trainable, recipe: TrainingRecipe, images: Sequence[LabelledImages]
-) -> float:
-    """The median of TIMED steps from scratch on `images`, at each of the family's sides."""
+def seconds_a_step(family: Trainable, recipe: TrainingRecipe, images: TrainingSet) -> float:
+    """The median of TIMED steps from scratch on `images`."""
     processes = launched_processes()
     course = family.course(recipe, None, images, processes)
     settings = loop_settings(recipe.training, processes.device)

@@ -8,36 +8,38 @@ from typing import Any
 
 from generation.training.recipe import TrainingRecipe
 from generation.training.trainable import StartFacts
+from generation.training.training_set import TrainingSet
 from release.errors import UserError
 from release.files.commit import write_atomically
-from release.files.storage import ReleasePath, release_name
-from release.layout.image_sets import PSEUDO_SPLITS, LabelledImages
+from release.files.storage import release_name
+from release.layout.image_sets import PSEUDO_SPLITS
 
 RECORD_FILE = "training.json"
 PACKAGES = ("torch", "diffusers", "accelerate", "numpy")
+DRAWN = "random_numbers"
+RULE = "philox4x32-10 by an image's place in the batch"
 NAMED = 4  # differences that a refusal lists
 
 
 def training_record(
     recipe: TrainingRecipe,
-    images: LabelledImages,
-    data: ReleasePath,
-    split: str,
-    per_class: int | None,
+    images: TrainingSet,
     start: StartFacts,
 ) -> dict[str, Any]:
     """training.json: all that decided the weights."""
+    wanted = images.wanted
     return {
         # what is kept on the way decides no weights: a run may go on with another keep_every
         "recipe": recipe.model_dump(mode="json", exclude={"training": {"keep_every"}}),
         "data": {
-            "release": release_name(data),
-            "split": split,
-            **({} if per_class is None else {"per_class": per_class}),
+            "release": release_name(wanted.release),
+            "split": wanted.split,
+            **({} if wanted.per_class is None else {"per_class": wanted.per_class}),
             "images": len(images),
-            "sha256": images.sha256,
-            "tuning_left_out": split in PSEUDO_SPLITS and not start.saw_tuning,
+            "files_sha256": images.files_sha256,
+            "tuning_left_out": wanted.split in PSEUDO_SPLITS and not start.saw_tuning,
         },
+        DRAWN: RULE,
         "start_sha256": start.sha256,
         "versions": {name: version(name) for name in PACKAGES},
     }
@@ -53,6 +55,11 @@ def claim_folder(out: Path, record: dict[str, Any]) -> None:
             before = read_json(path)
         except UserError as error:
             raise UserError(f"{error}; remove it, and the same command goes on") from None
+        if DRAWN in record and DRAWN not in before:
+            raise UserError(
+                f"{out} holds a training run of an earlier version, which drew other random "
+                "numbers, so it cannot be gone on with here; name another --out"
+            )
         changed = list(_changes(before, json.loads(json.dumps(record))))
         if changed:
             more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from generation.training.config import TrainingConfig
-from generation.training.learner import Learner, LoopSettings, NotFiniteError
+from generation.training.dropout import with_image_dropout
+from generation.training.learner import Learner, LoopSettings, NotFiniteError, Snapshot
 from generation.training.loop import NO_HOOKS, Hooks, train
 from generation.training.optimizers import OptimizerSettings
 from generation.training.pictures import loss_curve, loss_table, picture
@@ -52,6 +53,8 @@ def train_course(
     is not; the last state that was stays.
     """
     settings = loop_settings(config, processes.device)
+    for module in course.objective.modules.values():
+        with_image_dropout(module)
     try:
         return train(course.objective, course.data, settings, states, processes, hooks)
     except NotFiniteError as error:
@@ -84,6 +87,9 @@ def loop_settings(config: TrainingConfig, device: torch.device) -> LoopSettings:
         clip=config.clip,
         look_every=1 if device.type == "cpu" else STEPS_BETWEEN_LOOKS,
         keep_every=config.keep_every,
+        sharded=config.sharding == "full",
+        compiled=config.compile,
+        checkpointed=config.gradient_checkpointing,
     )
 
 
@@ -117,34 +123,35 @@ class TrainingRun:
         states = TrainingStates(self.out, self.key, config.save_every)
         hooks = Hooks(advanced, self.keep, self.save)
         learner = train_course(self.course, config, states, processes, hooks)
-        return self.finish(learner) if processes.is_main_process else None
+        end = learner.snapshot()
+        return None if end is None else self.finish(end)
 
-    def save(self, learner: Learner[Any]) -> None:
+    def save(self, snapshot: Snapshot) -> None:
         """The loss curve, and a grid of samples."""
-        write_atomically(self.out / "loss.csv", loss_table(learner.losses))
-        write_atomically(self.out / "loss.png", loss_curve(learner.losses))
-        grid = picture(self.course.samples(learner))
-        write_atomically(self.out / f"samples-{learner.done:06d}.png", grid)
+        write_atomically(self.out / "loss.csv", loss_table(snapshot.losses))
+        write_atomically(self.out / "loss.png", loss_curve(snapshot.losses))
+        grid = picture(self.course.samples(snapshot))
+        write_atomically(self.out / f"samples-{snapshot.done:06d}.png", grid)
 
-    def keep(self, learner: Learner[Any]) -> None:
+    def keep(self, snapshot: Snapshot) -> None:
         """A checkpoint on the way; it appears whole."""
-        folder = self.out / "checkpoints" / str(learner.done)
+        folder = self.out / "checkpoints" / str(snapshot.done)
         if folder.exists():  # of a run killed since: the same one
             return
-        half = folder.with_name(f".{learner.done}{HALF}")
+        half = folder.with_name(f".{snapshot.done}{HALF}")
         delete_folder(half)
-        self.course.save(learner, half)
+        self.course.save(snapshot, half)
         write_atomically(half / RECORD_FILE, self._record())
         half.rename(folder)
         sync_folder(folder.parent)
 
-    def finish(self, learner: Learner[Any]) -> Path:
+    def finish(self, snapshot: Snapshot) -> Path:
         """The last save and the checkpoint."""
-        self.save(learner)
+        self.save(snapshot)
         folder = self.out / "checkpoint"
         for name in (RECORD_FILE, "loss.csv", "loss.png"):
             write_atomically(folder / name, (self.out / name).read_bytes())
-        self.course.save(learner, folder)
+        self.course.save(snapshot, folder)
         return folder
 
     def _record(self) -> bytes:

@@ -75,7 +75,7 @@ class TrainingStates:
                 print(f"{complaint}: going on from {path.name}", file=sys.stderr)
             if content.pop("key", self._key) != self._key:  # the first states did not say
                 raise self.other()
-            return _of_now(content)
+            return content
         if not found:
             return None
         raise UserError(
@@ -96,19 +96,6 @@ def _load(path: Path) -> dict[str, Any]:
         raise zipfile.BadZipFile(f"{wrong} does not fit its checksum")
     content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return content
-
-
-def _of_now(content: dict[str, Any]) -> dict[str, Any]:
-    """A state as the loop writes it, of one that was written when one network was all there was."""
-    if "network" not in content:
-        return content
-    parts = {"modules": "network", "averages": "average", "optimizers": "optimizer"}
-    return {
-        "step": content["step"],
-        **{now: {"network": content[before]} for now, before in parts.items()},
-        "scaler": content.get("scaler"),
-        "losses": {"loss": content["losses"]},
-    }
 
 
 class _Sink:

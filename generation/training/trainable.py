@@ -4,7 +4,6 @@ A module of the family's folder, named in TRAINED of `generation/families/__init
 is to import no torch: a recipe is read, and refused, at once.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,10 +15,10 @@ from generation.training.recipe import TrainingRecipe
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-    from generation.training.learner import Learner
+    from generation.training.learner import Snapshot
     from generation.training.memory import TrainingMemory
     from generation.training.objective import Objective, TrainingData
-    from release.layout.image_sets import LabelledImages
+    from generation.training.training_set import TrainingSet
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,10 @@ class Course(Protocol):
     @property
     def data(self) -> "TrainingData[Any]": ...
 
-    def save(self, learner: "Learner[Any]", folder: Path) -> None:
+    def save(self, snapshot: "Snapshot", folder: Path) -> None:
         """Write a checkpoint that the family's generator loads."""
 
-    def samples(self, learner: "Learner[Any]") -> np.ndarray:
+    def samples(self, snapshot: "Snapshot") -> np.ndarray:
         """uint8[H,W,3]: a grid of images that the network makes now, a row a class."""
 
 
@@ -56,8 +55,8 @@ class Trainable(Protocol):
     refuses one that does not fit. sides: of the images it learns from, in px, its own first, its
     parents' second. memory: what a training takes, in each of so many processes; refuses a network
     that cannot be. with_images: the recipe for such images, of the release of that name.
-    start_facts: of the checkpoint it starts from. course: the training, its images in the order of
-    `sides`.
+    start_facts: of the checkpoint it starts from. course: the training on the images, whose views
+    are in the order of `sides`.
     """
 
     @property
@@ -66,12 +65,12 @@ class Trainable(Protocol):
     def with_start(self, recipe: Any, start: str | None) -> Any: ...
     def sides(self, recipe: Any) -> tuple[int, ...]: ...
     def memory(self, recipe: Any, processes: int) -> "TrainingMemory": ...
-    def with_images(self, recipe: Any, images: np.ndarray, source: str) -> Any: ...
+    def with_images(self, recipe: Any, images: "TrainingSet", source: str) -> Any: ...
     def start_facts(self, start: str | None) -> StartFacts: ...
     def course(
         self,
         recipe: Any,
         start: str | None,
-        images: "Sequence[LabelledImages]",
+        images: "TrainingSet",
         processes: "PartialState",
     ) -> Course: ...

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 
 from release.errors import UserError, unknown_name
 from release.files.storage import ReleasePath, list_files, read_text

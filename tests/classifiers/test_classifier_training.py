@@ -19,8 +19,7 @@ from PIL import Image, ImageOps
 from safetensors.torch import load_file
 from timm.data.transforms import RandomResizedCropAndInterpolation
 
-from classifiers.data.batches import ResidentBatches, StreamedBatches, _forkserver
-from classifiers.data.encoded import index_images
+from classifiers.data.batches import ResidentBatches, StreamedBatches
 from classifiers.data.one_by_one import (
     RESAMPLING,
     drawn_from,
@@ -28,7 +27,6 @@ from classifiers.data.one_by_one import (
     rand_augment,
     training_function,
 )
-from classifiers.data.order import Visits, batch_rows, epoch_order
 from classifiers.data.sources import load_source, open_source, take_times
 from classifiers.recipes.recipe import Augmentation, ClassifierRecipe, View, load_recipe
 from classifiers.train_classifier import train_classifier
@@ -39,10 +37,13 @@ from classifiers.training.predictions import predict
 from classifiers.training.state import StateFile
 from classifiers.training.task import Task
 from generation.networks.timm_classifier import build_model, normalise, to_channels
+from generation.training.loaders import forkserver
+from generation.training.order import Visits, batch_rows, epoch_order
 from release.errors import UserError
 from release.files.checked_files import write_state
 from release.layout.image_sets import load_images
 from release.results.result import read_result
+from release.streaming.encoded import index_images
 from tests.sets.shapes import (
     CLASSES,
     RECIPE,
@@ -153,7 +154,7 @@ def test_processes_that_decode_end_with_the_batches(real: Path) -> None:
 
 def test_loaders_do_not_copy_what_they_import() -> None:
     """A garbage collection would write to all of it."""
-    with _forkserver(augmented=False).Pool(1) as pool:
+    with forkserver(("classifiers.data.batches",)).Pool(1) as pool:
         assert pool.apply(gc.get_freeze_count) > 10_000
 
 

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from classifiers.data.augmentation import Framing, crop, mirror, mix_images, random_erasing
 from classifiers.data.batches import ResidentBatches
-from classifiers.data.order import Visits, batch_rows
 from classifiers.data.sources import (
     check_sources,
     index_source,
@@ -31,6 +30,7 @@ from classifiers.training.loop import learning_rate_at, total_steps, train
 from classifiers.training.objective import seed_torch
 from classifiers.training.predictions import Predictions, accuracy_values, predict
 from generation.networks.timm_classifier import build_model, to_channels
+from generation.training.order import Visits, batch_rows
 from release.errors import UserError
 from release.results.result import read_result
 from release.results.statistics import share

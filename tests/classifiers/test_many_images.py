@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from classifiers.data.order import Visits, epoch_order
+from generation.training.order import Visits, epoch_order
 from release.layout.image_index import file_column, write_index
 
 LOADER = """
 import sys
 from pathlib import Path
-from classifiers.data.encoded import EncodedImages
+from release.streaming.encoded import EncodedImages
 from release.layout.image_index import open_index
 
 path = Path(sys.argv[1])

@@ -15,8 +15,6 @@ import pytest
 import torch
 from PIL import Image
 
-from classifiers.data.encoded import EncodedImages, index_images, join_encoded
-from classifiers.data.image_cache import BLOCK, ImageCache, image_cache
 from classifiers.recipes.recipe import Augmentation
 from classifiers.train_classifier import train_classifier
 from metrics.features.extractors import Extractor, FeatureProtocol, Features
@@ -31,6 +29,8 @@ from release.layout.image_sets import LabelledImages
 from release.layout.manifest import read_manifest
 from release.layout.parquet import image_features, table_schema, write_table
 from release.results.result import read_result
+from release.streaming.encoded import EncodedImages, index_images, join_encoded
+from release.streaming.image_cache import BLOCK, ImageCache, image_cache
 from tests.servers.faulty_store import BUCKET, FaultyStore
 from tests.sets.shapes import CLASSES, RECIPE, make_images, recipe_toml, write_release
 

@@ -10,7 +10,6 @@ import pytest
 from cards.measured.rankings import classifier_rankings, score_rankings
 from cards.measured.result_schema import parse_result
 from classifiers.data import image_data
-from classifiers.data.encoded import EncodedImages
 from classifiers.data.image_data import read_testing, source_sha256
 from classifiers.data.sources import open_source
 from classifiers.training.experiment import run_experiment
@@ -20,6 +19,7 @@ from release.errors import UserError
 from release.layout.image_sets import LabelledImages, images_sha256, pixels_sha256
 from release.layout.manifest import read_manifest
 from release.results.result import Result
+from release.streaming.encoded import EncodedImages
 from tests.cards.made_up_results import a_classifier_result, a_scores_result, a_source
 from tests.sets import shapes
 from tests.sets.shapes import SIZE, changed, make_images

@@ -15,11 +15,11 @@ from builder.planning.plan import MOST_SHARDS, BuildRequest, plan_blocks
 from builder.planning.recipe import ShardRecipe, load_recipe
 from cards.drawing.sample_grid import read_groups
 from cards.render_card import render_card
-from classifiers.data.encoded import index_images
 from release.classes.class_list import load_classes
 from release.commands.toml_recipes import recipe_names_in
 from release.errors import UserError
 from release.layout.image_sets import decode_rgb, load_images
+from release.streaming.encoded import index_images
 from tests.sets.shapes import make_images, png, write_release
 
 TOO_MANY = "take more than 200,000 shards of 10 classes x 25 images a stage"

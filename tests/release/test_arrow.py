@@ -8,11 +8,11 @@ import pytest
 from datasets import load_dataset, load_from_disk
 
 from builder.release.verify import verify_release
-from classifiers.data.encoded import index_images
 from release.files.storage import release_path
 from release.layout.image_sets import load_images
 from release.layout.manifest import read_manifest
 from release.layout.shard_files import is_shard, iterate_shard, read_shard, shard_schema
+from release.streaming.encoded import index_images
 from tests.conftest import release_bytes, run
 
 PER_CLASS = 6

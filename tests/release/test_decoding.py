@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from classifiers.data.encoded import index_images
 from release.errors import UserError
 from release.images.decoding import as_rgb, decode_rgb
 from release.images.views import make_view
 from release.layout.image_sets import decode, load_images
+from release.streaming.encoded import index_images
 from tests.conftest import ROOT
 from tests.sets.shapes import SIZE, make_images, write_release
 

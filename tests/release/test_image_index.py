@@ -11,9 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-import classifiers.data.encoded
 from builder.builds.finish import finish_release
-from classifiers.data.encoded import index_images, join_encoded
 from metrics.features.image_lists import open_image_set, read_image_list
 from release.errors import UserError
 from release.layout.image_places import image_places
@@ -21,6 +19,8 @@ from release.layout.image_sets import first_of_each, load_images, noted_index, p
 from release.layout.manifest import Manifest, read_manifest
 from release.layout.parquet import image_features, table_schema, write_table
 from release.layout.shard_commit import commit_shard, sidecar_name
+from release.streaming import encoded
+from release.streaming.encoded import index_images, join_encoded
 from tests.sets.shapes import CLASSES, make_images, png
 
 COLUMNS = {"image_id": "string", "tuning": "bool"}
@@ -71,7 +71,7 @@ def test_it_says_what_looking_for_the_images_finds(
     finish_release(release, write_shards(release, ("data-0", "data-1"), file_format))
     loaded = load_images(release, "16", split)
     with monkeypatch.context() as patch:
-        patch.setattr(classifiers.data.encoded, "_search", None)  # no shard is read
+        patch.setattr(encoded, "_search", None)  # no shard is read
         patch.setattr("release.layout.image_sets.iterate_tables", None)
         found = index_images(release, "16", split)
         labels = part_labels(release, "16", split)

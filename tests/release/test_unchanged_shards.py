@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from classifiers.data.encoded import index_images
 from release.errors import UserError
 from release.files.commit import sha256_file
 from release.files.storage import release_path
 from release.layout.image_sets import iterate_tables, load_images
 from release.layout.manifest import read_manifest
 from release.layout.shard_files import require_unchanged
+from release.streaming.encoded import index_images
 from tests.sets.shapes import SIZE, make_images, write_release
 
 READERS = {

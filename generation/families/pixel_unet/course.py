@@ -1,9 +1,8 @@
 """A training of a pixel U-Net: its objective and data, its checkpoints and sample grids."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,12 +14,11 @@ from generation.families.pixel_unet.network import PixelUNet
 from generation.families.pixel_unet.objective import NETWORK, PixelUNetObjective
 from generation.families.pixel_unet.recipe import PixelUNetRecipe, PixelUNetTraining
 from generation.generator import ImageBatch, Screened
-from generation.networks.timm_classifier import to_channels
-from generation.training.images import ImageBatches, TrainingImages
-from generation.training.learner import Learner
+from generation.training.images import ImageBatches, Images, Share
+from generation.training.learner import Snapshot
 from generation.training.loop import require_even_batch
+from generation.training.training_set import TrainingSet
 from release.classes.class_list import load_classes
-from release.layout.image_sets import LabelledImages
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -37,16 +35,16 @@ class PixelUNetCourse:
     objective: PixelUNetObjective
     data: ImageBatches
 
-    def save(self, learner: Learner[Any], folder: Path) -> None:
+    def save(self, snapshot: Snapshot, folder: Path) -> None:
         """The averaged network as float16."""
-        save_checkpoint(_trained(learner), folder, torch.float16)
+        save_checkpoint(_trained(snapshot), folder, torch.float16)
 
-    def samples(self, learner: Learner[Any]) -> np.ndarray:
+    def samples(self, snapshot: Snapshot) -> np.ndarray:
         """A row a prompt, on the parent of its first training image.
 
         Of the first MOST_PROMPTS; an unconditional network has one row.
         """
-        network, data = _trained(learner), self.data.data
+        network, data = _trained(snapshot), self.data.data
         count = min(max(1, len(network.prompts.prompts) - 1), MOST_PROMPTS)
         generator = PixelUNetGenerator(network)
         made = [generator.sample(_row(network, data, i), SAMPLER) for i in range(count)]
@@ -57,39 +55,35 @@ class PixelUNetCourse:
 def network_course(
     network: PixelUNet,
     config: PixelUNetTraining,
-    data: TrainingImages,
+    data: Images,
     processes: "PartialState",
 ) -> PixelUNetCourse:
     """Of a network on `data`; UserError for a batch that does not divide over all processes."""
     require_even_batch(config.batch, processes.num_processes, config.accumulation)
-    size = config.batch // (processes.num_processes * config.accumulation)
-    batches = ImageBatches(data, size, config.seed, processes.process_index, config.flip)
-    return PixelUNetCourse(PixelUNetObjective(network, config, processes.device), batches)
-
-
-def training_images(
-    network: PixelUNet, recipe: PixelUNetRecipe, images: Sequence[LabelledImages]
-) -> TrainingImages:
-    """The stage's images and, for super-resolution, their parents, as the network sees them."""
-    own, *parents = (
-        torch.from_numpy(to_channels(source.images, network.config.channels)) for source in images
+    share = Share(
+        config.batch, config.accumulation, processes.process_index, processes.num_processes
     )
+    batches = ImageBatches(data, share, config.seed, config.flip, processes.device)
+    return PixelUNetCourse(PixelUNetObjective(network, config), batches)
+
+
+def training_images(network: PixelUNet, recipe: PixelUNetRecipe, images: TrainingSet) -> Images:
+    """The stage's images and, for super-resolution, their parents, as the network sees them."""
     index = network.conditions([c.prompt for c in load_classes(recipe.classes)])
-    labels = torch.from_numpy(images[0].labels)
-    return TrainingImages(own, parents[0] if parents else None, index[labels])
+    return images.told(index, network.config.channels)
 
 
-def _trained(learner: Learner[Any]) -> PixelUNet:
-    network = learner.trained[NETWORK]
+def _trained(snapshot: Snapshot) -> PixelUNet:
+    network = snapshot.trained[NETWORK]
     assert isinstance(network, PixelUNet)
     return network
 
 
-def _row(network: PixelUNet, data: TrainingImages, prompt: int) -> ImageBatch:
+def _row(network: PixelUNet, data: Images, prompt: int) -> ImageBatch:
     """PER_PROMPT images of one prompt."""
     parents = None
-    if data.parents is not None:
-        first = data.parents[int(torch.argmax((data.conditions == prompt).int()))]
+    first = data.parent_of(prompt)
+    if first is not None:
         rgb = first.expand(3, -1, -1).permute(1, 2, 0).numpy()
         parents = np.repeat(rgb[None], PER_PROMPT, axis=0)
     return ImageBatch(

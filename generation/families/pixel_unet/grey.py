@@ -1,13 +1,11 @@
 """A stage's channels follow its data."""
 
-import numpy as np
-
 from generation.families.pixel_unet.recipe import PixelUNetRecipe
+from generation.training.training_set import TrainingSet
 from release.errors import UserError
-from release.images.colour import images_in_colour
 
 
-def with_channels_of(recipe: PixelUNetRecipe, images: np.ndarray, source: str) -> PixelUNetRecipe:
+def with_channels_of(recipe: PixelUNetRecipe, images: TrainingSet, source: str) -> PixelUNetRecipe:
     """The recipe with the data's channels where it names none.
 
     UserError for a grey stage on images in colour: it would lose their colour in silence.
@@ -15,7 +13,7 @@ def with_channels_of(recipe: PixelUNetRecipe, images: np.ndarray, source: str) -
     wanted = recipe.stage.channels
     if wanted == 3:
         return recipe
-    coloured = images_in_colour(images)
+    coloured = images.in_colour(count=wanted is not None)
     if wanted is None:
         return recipe.with_channels(3 if coloured else 1)
     if coloured:

@@ -99,6 +99,13 @@ class PixelUNet(nn.Module):
         self.register_buffer("prompt_mask", prompts.mask, persistent=False)
         self.register_buffer("prompt_pooled", prompts.pooled, persistent=False)
 
+    @property
+    def heeds_tokens(self) -> bool:
+        """Whether any block has cross-attention: without, the pooled prompt alone is used."""
+        unet = self.unet
+        blocks = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
+        return any(getattr(block, "has_cross_attention", False) for block in blocks)
+
     def conditions(self, prompts: Sequence[str]) -> Tensor:
         """int64[N], what `forward` takes for images of `prompts`; UserError for one it lacks."""
         if self.config.conditioning == "none":

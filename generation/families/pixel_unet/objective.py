@@ -1,6 +1,5 @@
 """What a pixel U-Net learns by: to say how an image became noise, told a condition and a parent."""
 
-import torch
 from torch import Tensor
 
 from generation.diffusion.schedule import NoiseSchedule
@@ -18,8 +17,11 @@ class PixelUNetObjective:
 
     averaged = (NETWORK,)
 
-    def __init__(self, network: PixelUNet, config: PixelUNetTraining, device: torch.device) -> None:
-        self.modules: Modules = {NETWORK: network.requires_grad_(True)}
+    def __init__(self, network: PixelUNet, config: PixelUNetTraining) -> None:
+        network.requires_grad_(True)
+        if not network.heeds_tokens:
+            network.unet.encoder_hid_proj.requires_grad_(False)  # processes share what is used
+        self.modules: Modules = {NETWORK: network}
         self.updates = (Update("loss", NETWORK, self._loss),)
         self._training = NoisyTraining(
             network.config.prediction,
@@ -27,7 +29,6 @@ class PixelUNetObjective:
             null_condition=len(network.prompts.prompts) - 1,
             condition_dropout=config.caption_dropout,
             max_augmentation=config.max_augmentation,
-            device=device,
         )
 
     def _loss(self, modules: Modules, drawn: DrawnImages) -> Tensor:

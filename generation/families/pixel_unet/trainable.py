@@ -1,9 +1,6 @@
 """Training of a pixel U-Net: the interface of generation/training/trainable.py."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from generation.families.pixel_unet.grey import with_channels_of
 from generation.families.pixel_unet.recipe import PixelUNetRecipe
@@ -13,7 +10,7 @@ from generation.families.pixel_unet.starting_point import (
     starting_network,
     with_network_of,
 )
-from release.layout.image_sets import LabelledImages
+from generation.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -44,7 +41,7 @@ def memory(recipe: PixelUNetRecipe, processes: int) -> "TrainingMemory":
     return planned_memory(recipe, prompts_of(recipe), processes)
 
 
-def with_images(recipe: PixelUNetRecipe, images: np.ndarray, source: str) -> PixelUNetRecipe:
+def with_images(recipe: PixelUNetRecipe, images: TrainingSet, source: str) -> PixelUNetRecipe:
     """The recipe with the images' channels where it names none."""
     return with_channels_of(recipe, images, source)
 
@@ -52,7 +49,7 @@ def with_images(recipe: PixelUNetRecipe, images: np.ndarray, source: str) -> Pix
 def course(
     recipe: PixelUNetRecipe,
     start: str | None,
-    images: Sequence[LabelledImages],
+    images: TrainingSet,
     processes: "PartialState",
 ) -> "PixelUNetCourse":
     """The training of the stage's network, on its images and, for super-resolution, their parents.

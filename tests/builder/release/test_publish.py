@@ -16,10 +16,10 @@ from datasets import load_dataset
 
 from builder.builds.growth import known_records
 from builder.release.verify import verify_release
-from classifiers.data.encoded import index_images
 from release.errors import UserError
 from release.layout.manifest import read_manifest
 from release.layout.shard_commit import marker_name
+from release.streaming.encoded import index_images
 from tests.builder.release.hub_environment import environment
 from tests.conftest import run
 from tests.servers.faulty_store import BUCKET, FaultyStore

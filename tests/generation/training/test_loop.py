@@ -30,7 +30,7 @@ from generation.training.rates import (
     ema_decay_by_power,
     one_cycle,
 )
-from generation.training.record import claim_folder
+from generation.training.record import DRAWN, RULE, claim_folder
 from release.commands.validation import validated
 from release.errors import UserError
 from tests.models.tiny_network import tiny_network
@@ -381,31 +381,10 @@ def test_a_record_of_before_is_that_of_the_same_training(name: str, tmp_path: Pa
         claim_folder(tmp_path, {"recipe": content(schedule="constant")})
 
 
-def test_a_state_of_before_is_gone_on_from(tmp_path: Path) -> None:
-    """It held one network, by the names of its time."""
-    config = PixelUNetTraining(steps=3, batch=2, warmup=0, save_every=2)
-    network = tiny_network()
-    data = tiny_data(network)
-
-    def stop(steps: int, seen: list[int] = []) -> None:  # noqa: B006
-        seen.append(steps)
-        if sum(seen) == 3:
-            raise KeyboardInterrupt
-
-    def quiet(*_: object) -> None:
-        pass
-
-    with pytest.raises(KeyboardInterrupt):
-        train_stage(network, data, config, tmp_path / "old", stop, quiet, key="k")
-    path = tmp_path / "old/state.pt"
-    now = torch.load(path, weights_only=True)
-    old = {name: now[f"{name}s"]["network"] for name in ("average", "optimizer")}
-    old |= {"key": "k", "network": now["modules"]["network"], "scaler": None, "step": 2}
-    torch.save(old | {"losses": now["losses"]["loss"]}, path)
-    ends = []
-    for folder in ("old", "whole"):
-        average, losses = train_stage(
-            tiny_network(), data, config, tmp_path / folder, quiet, quiet, key="k"
-        )
-        ends.append((losses, [p.tolist() for p in average.parameters()]))
-    assert ends[0] == ends[1]
+def test_a_run_of_before_is_refused_as_its_random_numbers_were_others(tmp_path: Path) -> None:
+    now = {"recipe": {"name": "x"}, DRAWN: RULE}
+    (tmp_path / "training.json").write_text('{"recipe": {"name": "x"}}')
+    with pytest.raises(UserError, match="an earlier version, which drew other random numbers"):
+        claim_folder(tmp_path, now)
+    claim_folder(tmp_path / "new", now)
+    claim_folder(tmp_path / "new", now)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from classifiers.data.image_cache import ImageCache
 from release.errors import UserError
 from release.files.commit import write_atomically
 from release.files.storage import file_size
 from release.layout.byte_ranges import on_this_machine, read_ranges
 from release.layout.shard_files import changed_file, readable
+from release.streaming.image_cache import ImageCache
 
 if TYPE_CHECKING:
     from upath import UPath

@@ -21,14 +21,6 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from classifiers.data.image_cache import DEFAULT_CACHE, ImageCache
-from classifiers.data.remote_images import (
-    ImageFile,
-    RemoteFile,
-    read_places,
-    remote_copy,
-    remote_index,
-)
 from release.errors import UserError
 from release.files.commit import sha256_text
 from release.files.storage import ReleasePath, release_path
@@ -49,6 +41,14 @@ from release.layout.shard_files import (
     require_unchanged,
     shard_format,
     shard_schema,
+)
+from release.streaming.image_cache import DEFAULT_CACHE, ImageCache, on_disk
+from release.streaming.remote_images import (
+    ImageFile,
+    RemoteFile,
+    read_places,
+    remote_copy,
+    remote_index,
 )
 
 MAPPED_FILE = "images.feather"
@@ -140,7 +140,7 @@ class EncodedImages:
         stated = self.rows["sha256"][row].as_py()
         if stated is not None and hashlib.sha256(content).digest() != stated:
             raise UserError(
-                f"{self._told(row)}: is not the image that the index of its release lists: its "
+                f"{self.named(row)}: is not the image that the index of its release lists: its "
                 "SHA-256 is another; `release verify` names all that was changed"
             )
 
@@ -154,9 +154,10 @@ class EncodedImages:
             try:
                 yield decode_rgb(content)
             except UserError as error:
-                raise UserError(f"{self._told(row)}: {error}") from None
+                raise UserError(f"{self.named(row)}: {error}") from None
 
-    def _told(self, row: int) -> str:
+    def named(self, row: int) -> str:
+        """Its file and its id."""
         return f"{self.path(self.file[row])}, image {self.rows['image_id'][row].as_py()}"
 
     def take(self, rows: np.ndarray) -> "EncodedImages":
@@ -212,6 +213,18 @@ def _with_whole_paths(part: EncodedImages) -> pa.Table:
     paths = [str(part.path(number)) for number in range(len(part._files))]
     rows = part.rows.select(COLUMNS)  # without tuning, which generated images do not have
     return rows.set_column(COLUMNS.index("file"), "file", file_column(part.file, paths))
+
+
+def make_room(cache: ImageCache, sets: Sequence[EncodedImages]) -> None:
+    """In the cache, for the images of `sets` that will be fetched from behind a URL."""
+    wanted: set[str] = set()
+    needed = 0
+    for data in sets:
+        if data.remote:
+            wanted |= {file.sha256 for file in data.remote.values()}
+            needed += int(on_disk(data.size[data.is_remote]).sum())
+    if wanted:
+        cache.make_room(wanted, needed)
 
 
 def index_images(

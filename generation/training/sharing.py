@@ -6,11 +6,10 @@ Twelve million images take a gigabyte, and where an index has to be made, hours.
 from collections.abc import Callable
 from typing import TypeVar
 
-from classifiers.data.encoded import EncodedImages
 from generation.training.processes import launched_processes
 from release.errors import UserError
+from release.streaming.encoded import EncodedImages
 
-__all__ = ["launched_processes", "read_once"]
 Counts = TypeVar("Counts")
 
 
