@@ -73,6 +73,7 @@ def finetune_generator(
         --from builtin:fashion-mnist-16 --data releases/fashion-mnist-real --out runs/longer
     """
     chosen = _changed(load_training_recipe(recipe), steps, keep_every)
+    start = chosen.start if start is None else start
     family, release = trainable(chosen.generator), release_path(data)
     _require_sense(family.sides(chosen), release, split, per_class, threads)
     chosen = family.with_start(chosen, start)

@@ -25,7 +25,10 @@ MODULES = {
 }
 
 # those of them that finetune-generator trains, each by its module for that
-TRAINED = {"pixel-unet": "generation.families.pixel_unet.trainable"}
+TRAINED = {
+    "deepfloyd-if": "generation.families.deepfloyd_if.trainable",
+    "pixel-unet": "generation.families.pixel_unet.trainable",
+}
 TRAINABLE = ("RECIPE", "with_start", "sides", "memory", "with_images", "start_facts", "course")
 
 

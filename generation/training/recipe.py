@@ -20,7 +20,8 @@ FIRST = "pixel-unet"  # the generator of a recipe that names none: of before the
 class TrainingRecipe(BaseModel):
     """What the recipes of all families say; each family adds tables of its own.
 
-    generator: one of those that are trained here. classes: a class list.
+    generator: one of those that are trained here. classes: a class list. start: what a training
+    starts from unless --from names another; None for nothing.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -29,6 +30,7 @@ class TrainingRecipe(BaseModel):
     description: str
     classes: str
     generator: str = FIRST
+    start: str | None = None
     training: TrainingConfig
 
     @model_validator(mode="after")
@@ -47,6 +49,8 @@ class TrainingRecipe(BaseModel):
         content: dict[str, Any] = dump(self)
         if content.get("generator") == FIRST:
             del content["generator"]
+        if content.get("start", "") is None:
+            del content["start"]
         return content
 
     def with_training(self, **changes: Any) -> Self:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from generation.training.config import TrainingConfig
+from generation.training.config import PRECISION_NAMES, TrainingConfig
 from generation.training.learner import Learner, LoopSettings, NotFiniteError
 from generation.training.loop import NO_HOOKS, Hooks, train
 from generation.training.optimizers import OptimizerSettings
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from accelerate import PartialState
 
 HALF = ".half"  # ending of a kept checkpoint that is being written
-PRECISIONS = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 STEPS_BETWEEN_LOOKS = 50  # on a GPU, which a look at each loss would keep waiting
 
 
@@ -80,7 +79,7 @@ def loop_settings(config: TrainingConfig, device: torch.device) -> LoopSettings:
         ),
         rate=rate,
         decay=lambda step: ema_decay_by_count(step, config.ema),
-        precision=PRECISIONS[config.precision],
+        precision=getattr(torch, PRECISION_NAMES[config.precision]),
         clip=config.clip,
         look_every=1 if device.type == "cpu" else STEPS_BETWEEN_LOOKS,
         keep_every=config.keep_every,
