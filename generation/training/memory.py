@@ -1,13 +1,17 @@
 """What a training needs of memory, before any of it is taken, and what there is."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from generation.training.config import TrainingConfig
 from release.errors import UserError
@@ -33,12 +37,14 @@ UNLIMITED = 1 << 60  # cgroups of version 1 say "none" as a number about as larg
 @dataclass(frozen=True)
 class TrainingMemory:
     """Bytes on one device. fixed: weights, gradients, averages, moments. activations: what the
-    backward pass needs of the images that are seen at once."""
+    backward pass needs of the images that are seen at once. flops: floating-point operations of
+    their forward pass."""
 
     parameters: int
     fixed: int
     activations: int
     images: int
+    flops: int = 0
 
     @property
     def total(self) -> int:
@@ -63,12 +69,37 @@ def training_memory(
     run: a forward pass of so many images. What it raises is raised.
     """
     images = config.batch // (processes * config.accumulation)
-    copies = 3 + MOMENTS[config.optimizer] + (processes > 1)  # buckets of gradients to share
-    activations = _saved_for_backward(module, lambda: run(images))
+    with FlopCounterMode(display=False) as counter, _FusedAttention():
+        activations = _saved_for_backward(module, lambda: run(images))
     if config.precision != "no":
         activations //= 2
     parameters = sum(p.numel() for p in module.parameters())
-    return TrainingMemory(parameters, copies * parameters * FLOAT, activations, images)
+    fixed = sum(fixed_parts(parameters, config, processes).values())
+    return TrainingMemory(parameters, fixed, activations, images, counter.get_total_flops())
+
+
+def fixed_parts(parameters: int, config: TrainingConfig, processes: int) -> dict[str, int]:
+    """Bytes that do not follow from the images; buckets: of gradients that processes share."""
+    copies = {
+        "weights": 1,
+        "gradients": 1,
+        "average": 1,
+        "optimizer": MOMENTS[config.optimizer],
+        "buckets": int(processes > 1),
+    }
+    return {name: count * parameters * FLOAT for name, count in copies.items()}
+
+
+class _FusedAttention(TorchFunctionMode):
+    """Attention on the meta device as a CPU and a GPU compute it, without the matrix of weights:
+    left to itself the meta device keeps that for the backward pass."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is F.scaled_dot_product_attention and args[0].is_meta:
+            return torch.ops.aten._scaled_dot_product_flash_attention(*args[:3])[0]
+        return func(*args, **(kwargs or {}))
 
 
 def require_memory(needed: TrainingMemory, device: torch.device) -> None:
