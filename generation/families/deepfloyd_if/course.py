@@ -49,7 +49,9 @@ class IFCourse:
         self.about.write(folder)
 
     def samples(self, learner: Learner[Any]) -> np.ndarray:
-        """A row a prompt, on the parent of its first training image; of the first MOST_PROMPTS."""
+        """A row a prompt, of the first MOST_PROMPTS: PER_PROMPT samples of a first stage; of a
+        second one the parent of the prompt's first training image, enlarged, and what comes of it.
+        """
         network = _trained(learner)
         count = min(network.prompts.null, MOST_PROMPTS)
         was_training = network.training
@@ -60,15 +62,15 @@ class IFCourse:
 
     @torch.no_grad()
     def _row(self, network: IFNetwork, prompt: int) -> np.ndarray:
-        """uint8[H,W',3]: PER_PROMPT images of one prompt, side by side."""
-        weight = next(network.parameters())
-        text = network.prompts.rows(torch.full((PER_PROMPT,), prompt, device=weight.device))
-        side = self.about.resolution
-        seeds = range(prompt * PER_PROMPT, (prompt + 1) * PER_PROMPT)
-        denoise = guided_denoiser(
-            network.unet, text.to(weight.dtype), 1.0, self._parents(prompt, weight.device), 0
-        )
-        schedules = self.schedules
+        """uint8[H,W',3]."""
+        parent = self._parent(prompt)
+        weight, count = next(network.parameters()), PER_PROMPT if parent is None else 1
+        seeds = range(prompt * PER_PROMPT, prompt * PER_PROMPT + count)
+        numbers = torch.full((count,), prompt, device=weight.device)
+        text = network.prompts.rows(numbers).to(weight.dtype)
+        seen = None if parent is None else parent.to(weight.device)
+        denoise = guided_denoiser(network.unet, text, 1.0, seen, 0)
+        side, schedules = self.about.resolution, self.schedules
         with ahead_of_need(image_noise(seeds, (3, side, side))) as noise:
             x0 = sample(
                 denoise,
@@ -77,17 +79,16 @@ class IFCourse:
                 SAMPLER,
                 lambda: torch.from_numpy(noise()).to(weight.device),
             )
-        made = to_uint8(x0)
+        made = to_uint8(x0 if seen is None else torch.cat([seen, x0]))
         return np.hstack(list(made.images if isinstance(made, Screened) else made))
 
-    def _parents(self, prompt: int, device: torch.device) -> Tensor | None:
-        """The clean parent of the prompt's first image, once for each sample of it."""
+    def _parent(self, prompt: int) -> Tensor | None:
+        """float32[1,3,H,W]: that of the prompt's first image, enlarged and clean."""
         images = self.data.data
         if images.parents is None:
             return None
         first = int(torch.argmax((images.conditions == prompt).int()))
-        parent = enlarge(to_signal(images.parents[first : first + 1]), self.about.resolution)
-        return parent.expand(PER_PROMPT, -1, -1, -1).to(device)
+        return enlarge(to_signal(images.parents[first : first + 1]), self.about.resolution)
 
 
 def _trained(learner: Learner[Any]) -> IFNetwork:

@@ -66,11 +66,10 @@ def locate(checkpoint: str, otherwise: str = OTHERWISE) -> Path:
 def sha256(folder: Path) -> str:
     """One hash over the networks, tokenizer and schedules that decide the pixels."""
     components = LAYOUTS[pipeline_class(folder)]
-    text = text_folder(folder)
-    if text == folder:
+    if fine_tuned(folder) is None:
         return model_sha256(folder, components)
     own = model_sha256(folder, [name for name in components if name not in TEXT])
-    return sha256_text(f"{own} {model_sha256(text, TEXT)}")
+    return sha256_text(f"{own} {model_sha256(text_folder(folder), TEXT)}")
 
 
 def text_folder(folder: Path) -> Path:
