@@ -17,7 +17,11 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from transformers import T5EncoderModel
 
 from builder.builds.build import plan_build
+from builder.builds.build import write_release as write_built
+from builder.builds.run import Outcome
 from builder.planning.recipe import load_recipe
+from cards.card.facts import stage_facts
+from cards.card.provenance import stage_provenance
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.families import generator_source, load_training_recipe, trained_checkpoint
 from generation.families.deepfloyd_if.recipe import DeepFloydIFRecipe
@@ -31,8 +35,11 @@ from generation.pretrained.finetuned import fine_tuned, lasting_name
 from metrics.states.frechet import GaussianReference, Moments, bucket_moments
 from metrics.states.intervals import jackknife
 from release.classes.class_list import load_classes
+from release.environment import own_environment
 from release.errors import UserError
+from release.layout.image_sets import decode
 from release.layout.manifest import read_manifest
+from release.layout.shard_commit import committed_records
 from tests.generation.families.tiny_deepfloyd import (
     if_scheduler,
     if_unet,
@@ -273,8 +280,17 @@ def test_a_build_takes_the_checkpoints_as_they_are(runs: Path) -> None:
         job.run()
     for side in (64, 256, 1024):
         rows = pq.read_table(release / str(side)).to_pylist()
-        assert len(rows) == 1
-    shutil.rmtree(release)
+        assert [decode(row["image"]["bytes"]).shape for row in rows] == [(side, side, 3)]
+    records = committed_records(release, plan.shards)
+    manifest = write_built(plan, Outcome(tuple(records.values()), (), (), (own_environment(),)))
+    told = fine_tuned(runs / "run-256/checkpoint")
+    assert told is not None
+    base = {"checkpoint": str(runs / "if-2"), "sha256": told.base.sha256}
+    stages = manifest.origin["stages"]
+    assert [stage.get("fine_tuned_from") for stage in stages][1:] == [base, None]
+    facts = stage_facts(manifest)
+    derived = stage_provenance(manifest, facts[1], facts[0])["prov:wasDerivedFrom"][-1]
+    assert derived["prov:wasDerivedFrom"][0]["identifier"] == f"sha256:{base['sha256']}"
 
 
 def test_select_checkpoint_knows_a_run_of_if(runs: Path) -> None:

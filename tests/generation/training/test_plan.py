@@ -63,11 +63,11 @@ def test_every_recipe_has_a_plan(name: str, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_model_that_is_not_known_here_is_one_line() -> None:
-    with pytest.raises(UserError, match="the network of me/other is not known here: .*IF-I-M-v1"):
+    with pytest.raises(UserError, match=r"the network of me/other is not known here: .*IF-I-M-v1"):
         finetune_generator(recipe="imagenet-if-64", dry_run=True, start="me/other")
 
 
-def test_without_a_network_a_training_ends_in_one_line(tmp_path: Path) -> None:
+def test_without_a_network_a_training_ends_in_one_line() -> None:
     recipe = load_training_recipe("imagenet-if-64")
     with pytest.raises(UserError) as error:
         trainable(recipe.generator).with_start(recipe, recipe.start)
