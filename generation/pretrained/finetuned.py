@@ -14,7 +14,6 @@ from release.errors import UserError
 from release.files.commit import write_atomically
 
 FINE_TUNED = "finetuned.json"
-Precision = Literal["float32", "bfloat16", "float16"]
 
 
 class Base(BaseModel):
@@ -39,7 +38,7 @@ class FineTuned(BaseModel):
 
     generator: str
     resolution: int
-    precision: Precision
+    precision: Literal["float32", "bfloat16", "float16"]
     base: Base
 
     def write(self, folder: Path) -> None:

@@ -14,7 +14,8 @@ from pydantic import (
 OptimizerName = Literal["adafactor", "adam", "adamw", "lamb", "momentum", "sgd"]
 RateName = Literal["constant", "cosine", "inverse-square-root", "linear"]
 WITH_BETAS = ("adam", "adamw", "lamb")  # optimizers that keep two moments
-PRECISION_NAMES: dict[str, Literal["float32", "float16", "bfloat16"]] = {
+PrecisionName = Literal["float32", "float16", "bfloat16"]
+PRECISION_NAMES: dict[str, PrecisionName] = {
     "no": "float32",
     "fp16": "float16",
     "bf16": "bfloat16",

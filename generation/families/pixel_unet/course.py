@@ -16,6 +16,7 @@ from generation.families.pixel_unet.objective import NETWORK, PixelUNetObjective
 from generation.families.pixel_unet.recipe import PixelUNetRecipe, PixelUNetTraining
 from generation.generator import ImageBatch, Screened
 from generation.networks.timm_classifier import to_channels
+from generation.training.config import PRECISION_NAMES
 from generation.training.images import ImageBatches, TrainingImages
 from generation.training.learner import Learner
 from generation.training.loop import require_even_batch
@@ -64,6 +65,8 @@ def network_course(
     require_even_batch(config.batch, processes.num_processes, config.accumulation)
     size = config.batch // (processes.num_processes * config.accumulation)
     batches = ImageBatches(data, size, config.seed, processes.process_index, config.flip)
+    precision = PRECISION_NAMES[config.precision]
+    network.config = network.config.model_copy(update={"precision": precision})
     return PixelUNetCourse(PixelUNetObjective(network, config, processes.device), batches)
 
 
