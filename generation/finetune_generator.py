@@ -42,14 +42,16 @@ def main() -> None:
 
 def finetune_generator(
     recipe: Annotated[str, typer.Option(help="A built-in training recipe or a TOML file.")],
-    data: Annotated[str, typer.Option(help="A release with the stage's resolution.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run: state, curves, checkpoint.")],
+    data: Annotated[str | None, typer.Option(help="A release with the stage's resolution.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run: state, curves, checkpoint.")
+    ] = None,
     start: Annotated[
         str | None,
         typer.Option(
             "--from",
-            help="Start from builtin:NAME, a folder of ours, or a U-Net as diffusers saves it that "
-            "fits the recipe tensor for tensor.",
+            help="Start from builtin:NAME, a folder of ours, a U-Net as diffusers saves it that "
+            "fits the recipe tensor for tensor, or a model on the Hub; by default the recipe's.",
         ),
     ] = None,
     split: Annotated[
@@ -83,6 +85,15 @@ def finetune_generator(
     cache_gb: Annotated[
         float, typer.Option(min=0, help="Gigabytes that they may take there; 0 keeps none.")
     ] = DEFAULT_GIGABYTES,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what the training takes; do nothing.")
+    ] = False,
+    gpu: Annotated[
+        str, typer.Option(help="The GPU that --dry-run plans for: a100-80, h100, …")
+    ] = "a100-80",
+    utilisation: Annotated[
+        float, typer.Option(help="Share of the GPU's peak that --dry-run reckons with.")
+    ] = 0.4,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document only.")] = False,
 ) -> None:
     """Train one stage of a cascade on a release, from scratch or from a checkpoint.
@@ -98,6 +109,7 @@ def finetune_generator(
         --data releases/fashion-mnist-real --out runs/fashion-mnist-16
       finetune-generator --recipe fashion-mnist-16 --steps 2000 --keep-every 500 \\
         --from builtin:fashion-mnist-16 --data releases/fashion-mnist-real --out runs/longer
+      finetune-generator --recipe imagenet-if-64 --dry-run --gpu h100
       finetune-generator --recipe mine.toml --data s3://my-bucket/imagenet-1k-real --out runs/64 \\
         --resident-gb 16 --cache-dir /scratch/images --cache-gb 200
 
@@ -106,6 +118,12 @@ def finetune_generator(
     """
     cache = image_cache(cache_dir, cache_gb)
     chosen = _changed(load_training_recipe(recipe), steps, keep_every)
+    start = chosen.start if start is None else start
+    if dry_run:
+        _print_plan(chosen, start, gpu, utilisation, as_json)
+        return
+    if data is None or out is None:
+        raise UserError("a training needs --data and --out; only --dry-run goes without")
     family, release = trainable(chosen.generator), release_path(data)
     _require_sense(family.sides(chosen), release, split, per_class, threads)
     chosen = family.with_start(chosen.with_classes_of(data), start)
@@ -124,6 +142,19 @@ def finetune_generator(
     if (checkpoint := _train(chosen, course, out, processes, as_json)) is not None:
         answer = {"checkpoint": str(checkpoint), "steps": chosen.training.steps}
         print(json.dumps(answer) if as_json else f"checkpoint: {answer['checkpoint']}")
+
+
+def _print_plan(
+    recipe: TrainingRecipe, start: str | None, gpu: str, utilisation: float, as_json: bool
+) -> None:
+    """What the training takes, of what is known without fetching anything."""
+    from generation.training.plan import training_plan
+
+    family = trainable(recipe.generator)
+    known = getattr(family, "planned", family.with_start)
+    chosen = known(recipe, start)
+    plan = training_plan(chosen, start, family.memory(chosen, 1), gpu, utilisation)
+    print(json.dumps(plan.as_json()) if as_json else "\n".join(plan.lines()))
 
 
 def _require_sense(

@@ -38,6 +38,7 @@ from builder.planning.sampling import require_sizes
 from builder.shards.shard import ShardJob
 from builder.standing.state import SyntheticState, read_state
 from generation.families import generator_source
+from generation.pretrained.finetuned import fine_tuned
 from release.classes.class_list import ClassEntry, load_classes
 from release.errors import UserError
 from release.files.storage import ReleasePath, release_name
@@ -280,6 +281,14 @@ def estimate_rest(plan: BuildPlan, done: Mapping[str, ShardRecord]) -> list[Stag
     return estimate([s for s in plan.shards if s.path not in done], costs)
 
 
+def _base_of(checkpoint: Path) -> dict[str, dict[str, str]]:
+    """What a fine-tuned checkpoint, a folder or the file in it, came from; nothing of others."""
+    told = fine_tuned(checkpoint if checkpoint.is_dir() else checkpoint.parent)
+    if told is None:
+        return {}
+    return {"fine_tuned_from": {"checkpoint": told.base.checkpoint, "sha256": told.base.sha256}}
+
+
 def _origin(plan: BuildPlan) -> dict[str, Any]:
     return {
         "recipe": plan.recipe.model_dump(mode="json", by_alias=True),
@@ -289,12 +298,13 @@ def _origin(plan: BuildPlan) -> dict[str, Any]:
                 "generator": s.recipe.generator,
                 "checkpoint": s.recipe.checkpoint,
                 "checkpoint_sha256": s.checkpoint_sha256,
+                **_base_of(checkpoint),
                 "sampler": s.recipe.sampler.model_dump(),
                 "encoding": s.encoding,
                 "fingerprint": s.fingerprint,
                 **accept_identity(s.recipe, s.rule),
             }
-            for s in plan.stages
+            for s, checkpoint in zip(plan.stages, plan.checkpoints, strict=True)
         ],
         "requests": [
             {"classes": list(r.classes), "per_class": r.per_class} for r in plan.state.requests

@@ -45,6 +45,7 @@ class StageFacts:
     """One stage of the chain; sampler: each setting with its value, and why it was chosen.
 
     model: its name and terms. regime: where it is another than the release's, else None.
+    fine_tuned_from: checkpoint and sha256 of what the checkpoint came from, where it says so.
     """
 
     resolution: int
@@ -56,6 +57,7 @@ class StageFacts:
     encoding: str
     model: ModelFacts
     regime: str | None
+    fine_tuned_from: dict[str, str] | None = None
 
     @property
     def config(self) -> str:
@@ -180,6 +182,7 @@ def _stage_facts(
         sampler_source=told["sampler_source"],
         model=validated(ModelFacts, told["model"], f"manifest of {manifest.name}: {recipe}: model"),
         regime=told.get("regime"),
+        fine_tuned_from=made.get("fine_tuned_from"),
     )
 
 

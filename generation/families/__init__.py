@@ -25,7 +25,14 @@ MODULES = {
 }
 
 # those of them that finetune-generator trains, each by its module for that
-TRAINED = {"pixel-unet": "generation.families.pixel_unet.trainable"}
+TRAINED = {
+    "adm-256": "generation.families.adm.trainable:ADM_256",
+    "adm-64": "generation.families.adm.trainable:ADM_64",
+    "adm-upsampler": "generation.families.adm.trainable:ADM_UPSAMPLER",
+    "deepfloyd-if": "generation.families.deepfloyd_if.trainable",
+    "iddpm": "generation.families.adm.trainable:IDDPM",
+    "pixel-unet": "generation.families.pixel_unet.trainable",
+}
 TRAINABLE = ("RECIPE", "with_start", "sides", "memory", "with_images", "start_facts", "course")
 
 

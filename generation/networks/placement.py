@@ -1,6 +1,6 @@
 """Where a stage's networks run and in what precision: one answer for every generator."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -20,6 +20,12 @@ class Placement:
     device: str
     dtype: torch.dtype
     compile: bool = False
+
+    def on_gpu(self, precision: str) -> "Placement":
+        """In the dtype of that name where this is a GPU; a CPU keeps its own."""
+        if self.device == "cpu":
+            return self
+        return replace(self, dtype=getattr(torch, precision))
 
     def place(self, network: Network, dtype: torch.dtype | None = None) -> Network:
         """`network` ready to run, in `dtype` if it needs another one: frozen, channels_last."""

@@ -15,6 +15,9 @@ from release.errors import UserError
 
 def load_component(model_class: Any, component: Path, dtype: torch.dtype) -> Any:
     """A diffusers or transformers model, for inference, from safetensors or weights alone."""
+    from diffusers.utils import logging
+
+    logging.disable_progress_bar()  # a bar for each sharded network runs into the command's own
     variant, files = weight_files(component)
     precision = "dtype" if model_class.__module__.startswith("transformers") else "torch_dtype"
     model = model_class.from_pretrained(

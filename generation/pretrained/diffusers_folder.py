@@ -58,10 +58,11 @@ PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v",
 Layouts = Mapping[str, Sequence[str]] | None
 
 
-def locate_model(checkpoint: str, layouts: Layouts) -> Path:
+def locate_model(checkpoint: str, layouts: Layouts, otherwise: str = OTHERWISE) -> Path:
     """The folder of a local model, or of `OWNER/NAME[@REVISION]` on the Hub, fetched if need be.
 
-    Raises UserError, one line, if the model is incomplete, of another kind or out of reach.
+    Raises UserError, one line, if the model is incomplete, of another kind or out of reach, then
+    with what else there is to do, `otherwise`.
     """
     folder = Path(checkpoint)
     if folder.is_dir():
@@ -75,14 +76,25 @@ def locate_model(checkpoint: str, layouts: Layouts) -> Path:
             f"checkpoint {checkpoint!r} is neither a folder in diffusers' layout nor a model's "
             "name on the Hub, OWNER/NAME or OWNER/NAME@REVISION"
         )
-    cached = _cached(name["repo"], name["revision"])
+    cached = cached_model(checkpoint)
     if cached is not None and _gap(cached, layouts) is None:
         return cached
-    fetched = _fetch(name["repo"], name["revision"], layouts)
+    fetched = _fetch(name["repo"], name["revision"], layouts, otherwise)
     gap = _gap(fetched, layouts)
     if gap is not None:
-        raise UserError(f"the Hub's copy of {checkpoint} has no {gap}: fetch it again, {OTHERWISE}")
+        raise UserError(f"the Hub's copy of {checkpoint} has no {gap}: fetch it again, {otherwise}")
     return fetched
+
+
+def cached_model(checkpoint: str) -> Path | None:
+    """Where the Hub's cache has a model of that name, whole or in part; None if it has not."""
+    from huggingface_hub import try_to_load_from_cache
+
+    name = HUB_NAME.fullmatch(checkpoint)
+    if name is None:
+        return None
+    found = try_to_load_from_cache(name["repo"], INDEX, revision=name["revision"])
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def pipeline_class(folder: Path) -> str:
@@ -251,14 +263,7 @@ def _components(folder: Path, layouts: Layouts) -> Sequence[str]:
     return layouts[kind]
 
 
-def _cached(repo: str, revision: str | None) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(repo, INDEX, revision=revision)
-    return Path(found).parent if isinstance(found, str) else None
-
-
-def _fetch(repo: str, revision: str | None, layouts: Layouts) -> Path:
+def _fetch(repo: str, revision: str | None, layouts: Layouts, otherwise: str) -> Path:
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -283,16 +288,16 @@ def _fetch(repo: str, revision: str | None, layouts: Layouts) -> Path:
                 snapshot_download(repo, revision=folder.name, allow_patterns=full)
     except GatedRepoError:
         raise UserError(
-            f"{repo} is gated: accept its licence at {page} and run `hf auth login`, {OTHERWISE}"
+            f"{repo} is gated: accept its licence at {page} and run `hf auth login`, {otherwise}"
         ) from None
     except (RepositoryNotFoundError, RevisionNotFoundError):
         at = f" at revision {revision}" if revision else ""
         raise UserError(
-            f"the Hub shows no model {repo}{at}: if it is private run `hf auth login`, {OTHERWISE}"
+            f"the Hub shows no model {repo}{at}: if it is private run `hf auth login`, {otherwise}"
         ) from None
     except (LocalEntryNotFoundError, HfHubHTTPError):
         raise UserError(
             f"{repo} is not on this machine and the Hub did not give it: with a network, accept "
-            f"its licence at {page} and run `hf auth login`, {OTHERWISE}"
+            f"its licence at {page} and run `hf auth login`, {otherwise}"
         ) from None
     return folder

@@ -14,6 +14,12 @@ from pydantic import (
 OptimizerName = Literal["adafactor", "adam", "adamw", "lamb", "momentum", "sgd"]
 RateName = Literal["constant", "cosine", "inverse-square-root", "linear"]
 WITH_BETAS = ("adam", "adamw", "lamb")  # optimizers that keep two moments
+PrecisionName = Literal["float32", "float16", "bfloat16"]
+PRECISION_NAMES: dict[str, PrecisionName] = {
+    "no": "float32",
+    "fp16": "float16",
+    "bf16": "bfloat16",
+}
 # Settings that came later: a record names them only where they are used, so that a run whose record
 # is of before goes on.
 LATER = (

@@ -7,7 +7,7 @@ and part its stretch of those. So what is learned does not depend on how many pr
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -15,12 +15,17 @@ from torch import Tensor
 
 from generation.diffusion.random_numbers import ImageRandom
 from generation.networks.timm_classifier import to_channels
+from generation.training.config import TrainingConfig
 from generation.training.dropout import ImageDropout
 from generation.training.loaders import arriving, decoded_ahead, decoding_processes
+from generation.training.loop import require_even_batch
 from generation.training.order import Visits, batch_rows, derived_seed
 from generation.training.processes import seed_torch
 from release.errors import UserError
 from release.streaming.encoded import EncodedImages
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 OTHERS = 1  # what torch's generators are seeded for: all that is drawn from no ImageRandom
 
@@ -203,6 +208,17 @@ class ImageBatches:
     def _after(self, step: int, part: int) -> tuple[int, int]:
         last = part + 1 == self.updates * self.share.parts
         return (step + 1, 0) if last else (step, part + 1)
+
+
+def even_batches(
+    data: Images, config: TrainingConfig, processes: "PartialState", *, flip: bool
+) -> ImageBatches:
+    """This process's; UserError for a batch that does not divide over all processes and parts."""
+    require_even_batch(config.batch, processes.num_processes, config.accumulation)
+    share = Share(
+        config.batch, config.accumulation, processes.process_index, processes.num_processes
+    )
+    return ImageBatches(data, share, config.seed, flip, processes.device)
 
 
 def _rows_from(images: int, share: Share, seed: int, first: int) -> Iterator[np.ndarray]:

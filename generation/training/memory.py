@@ -1,13 +1,17 @@
 """What a training needs of memory, before any of it is taken, and what there is."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from generation.training.activations import keep_block_inputs_alone
 from generation.training.config import TrainingConfig
@@ -36,7 +40,7 @@ class TrainingMemory:
     """Bytes on one device. fixed: weights, gradients, averages, moments. activations: what the
     backward pass needs of the images that are seen at once; with gradient checkpointing `at_least`
     that, as what one block needs comes on top. saving: bytes of the host, in one process, while a
-    state is written."""
+    state is written. flops: floating-point operations of their forward pass."""
 
     parameters: int
     fixed: int
@@ -44,6 +48,7 @@ class TrainingMemory:
     images: int
     at_least: bool = False
     saving: int = 0
+    flops: int = 0
 
     @property
     def total(self) -> int:
@@ -69,24 +74,49 @@ def training_memory(
     run: a forward pass of so many images. What it raises is raised.
     """
     images = config.batch // (processes * config.accumulation)
-    sharded = config.sharding == "full" and processes > 1
-    buckets = processes > 1 and not sharded  # of gradients to share
-    kept = 2 + MOMENTS[config.optimizer]  # weights, average, moments
     if config.gradient_checkpointing:
         keep_block_inputs_alone(module)
-    activations = _saved_for_backward(module, lambda: run(images))
+    with FlopCounterMode(display=False) as counter, _FusedAttention():
+        activations = _saved_for_backward(module, lambda: run(images))
     if config.precision != "no":
         activations //= 2
     parameters = sum(p.numel() for p in module.parameters())
-    whole = parameters * FLOAT
     return TrainingMemory(
         parameters,
-        fixed=(kept + 1 + buckets) * whole // (processes if sharded else 1),
+        fixed=sum(fixed_parts(parameters, config, processes).values()),
         activations=activations,
         images=images,
         at_least=config.gradient_checkpointing,
-        saving=(kept + 1) * whole,  # the state, and the network that makes samples
+        # the state, and the network that makes samples
+        saving=(3 + MOMENTS[config.optimizer]) * parameters * FLOAT,
+        flops=counter.get_total_flops(),
     )
+
+
+def fixed_parts(parameters: int, config: TrainingConfig, processes: int) -> dict[str, int]:
+    """Bytes that do not follow from the images; buckets: of gradients that processes share."""
+    sharded = config.sharding == "full" and processes > 1
+    copies = {
+        "weights": 1,
+        "gradients": 1,
+        "average": 1,
+        "optimizer": MOMENTS[config.optimizer],
+        "buckets": int(processes > 1 and not sharded),
+    }
+    shares = processes if sharded else 1
+    return {name: count * parameters * FLOAT // shares for name, count in copies.items()}
+
+
+class _FusedAttention(TorchFunctionMode):
+    """Attention on the meta device as a CPU and a GPU compute it, without the matrix of weights:
+    left to itself the meta device keeps that for the backward pass."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is F.scaled_dot_product_attention and args[0].is_meta:
+            return torch.ops.aten._scaled_dot_product_flash_attention(*args[:3])[0]
+        return func(*args, **(kwargs or {}))
 
 
 def require_memory(needed: TrainingMemory, device: torch.device) -> None:

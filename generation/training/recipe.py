@@ -21,7 +21,8 @@ class TrainingRecipe(BaseModel):
     """What the recipes of all families say; each family adds tables of its own.
 
     generator: one of those that are trained here. classes: a class list; left out, that of the
-    release it is trained on.
+    release it is trained on. start: what a training starts from unless --from names another; None
+    for nothing.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -30,6 +31,7 @@ class TrainingRecipe(BaseModel):
     description: str
     classes: str = ""
     generator: str = FIRST
+    start: str | None = None
     training: TrainingConfig
 
     @model_validator(mode="after")
@@ -48,6 +50,8 @@ class TrainingRecipe(BaseModel):
         content: dict[str, Any] = dump(self)
         if content.get("generator") == FIRST:
             del content["generator"]
+        if content.get("start", "") is None:
+            del content["start"]
         return content
 
     def with_classes_of(self, release: str) -> Self:

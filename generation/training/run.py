@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from generation.training.config import TrainingConfig
+from generation.training.config import PRECISION_NAMES, TrainingConfig
 from generation.training.dropout import with_image_dropout
 from generation.training.learner import Learner, LoopSettings, NotFiniteError, Snapshot
 from generation.training.loop import NO_HOOKS, Hooks, train
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from accelerate import PartialState
 
 HALF = ".half"  # ending of a kept checkpoint that is being written
-PRECISIONS = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 STEPS_BETWEEN_LOOKS = 50  # on a GPU, which a look at each loss would keep waiting
 
 
@@ -83,7 +82,7 @@ def loop_settings(config: TrainingConfig, device: torch.device) -> LoopSettings:
         ),
         rate=rate,
         decay=lambda step: ema_decay_by_count(step, config.ema),
-        precision=PRECISIONS[config.precision],
+        precision=getattr(torch, PRECISION_NAMES[config.precision]),
         clip=config.clip,
         look_every=1 if device.type == "cpu" else STEPS_BETWEEN_LOOKS,
         keep_every=config.keep_every,

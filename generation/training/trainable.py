@@ -56,7 +56,9 @@ class Trainable(Protocol):
     parents' second. memory: what a training takes, in each of so many processes; refuses a network
     that cannot be. with_images: the recipe for such images, of the release of that name.
     start_facts: of the checkpoint it starts from. course: the training on the images, whose views
-    are in the order of `sides`.
+    are in the order of `sides`. A family whose starts may be out of reach also has
+    `planned(recipe, start)`: what `with_start` gives, of what is known without fetching anything,
+    for a dry run.
     """
 
     @property

@@ -168,7 +168,8 @@ def _first_change(text: bytes, record: dict[str, Any]) -> str:
 def require_tuning_unseen(stages: Sequence[StageRecipe]) -> None:
     """UserError for a checkpoint that says it learned from the tuning images, too."""
     for stage in stages:
-        record = generator_source(stage.generator).locate(stage.checkpoint) / "training.json"
+        place = generator_source(stage.generator).locate(stage.checkpoint)
+        record = (place if place.is_dir() else place.parent) / "training.json"
         if not record.is_file():
             continue
         try:

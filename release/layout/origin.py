@@ -42,13 +42,21 @@ class SamplerOrigin(TypedDict, total=False):
     steps: Required[Count]
 
 
+class BaseOrigin(TypedDict):
+    """The model that a stage's checkpoint was fine-tuned from."""
+
+    checkpoint: str
+    sha256: str
+
+
 class StageOrigin(TypedDict, total=False):
-    """A stage as it was built."""
+    """A stage as it was built. fine_tuned_from: of a checkpoint that says what it came from."""
 
     resolution: Required[Resolution]
     generator: str
     checkpoint: str
     checkpoint_sha256: str
+    fine_tuned_from: BaseOrigin
     sampler: SamplerOrigin
     encoding: Encoding
     fingerprint: str

@@ -6,14 +6,14 @@ What they cannot tell is the heads and the order of q, k, v in one matrix: netwo
 them have the same keys and counts.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from generation.families.adm.shapes import Heads, Shape
 from generation.pretrained.loading import load_exactly
 from release.errors import UserError
 
@@ -28,45 +28,12 @@ RESNET = {
     "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
-
-
-@dataclass(frozen=True)
-class Heads:
-    """count: heads at every width, or width: channels of each head; one of the two is given.
-
-    legacy: rows of the qkv matrix go head by head, q, k, v within each; else q of all heads first.
-    """
-
-    count: int | None = None
-    width: int | None = None
-    legacy: bool = True
-
-    def at(self, channels: int) -> int:
-        """Heads of an attention layer of `channels`."""
-        if self.count is not None:
-            return self.count
-        assert self.width is not None
-        return channels // self.width
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What is read from a state dict: channels a level, finest first, and what stands there.
-
-    context: width of what the transformer blocks look at, None where attention is to itself alone;
-    depth: transformer blocks in a row.
-    """
-
-    in_channels: int
-    out_channels: int
-    widths: tuple[int, ...]
-    attends: tuple[bool, ...]
-    blocks: int
-    resblock_updown: bool
-    scale_shift: bool
-    classes: int | None
-    context: int | None
-    depth: int
+PARTS: dict[Kind, dict[str, str]] = {
+    "plain": {"": ""},
+    "resnet": RESNET,
+    "attention": {"group_norm": "norm", "to_out.0": "proj_out"},
+}
+LABELS = "label_emb.weight"
 
 
 def read_shape(state: Mapping[str, Tensor], name: str) -> Shape:
@@ -93,7 +60,7 @@ def _read_shape(state: Mapping[str, Tensor]) -> Shape:
         blocks=blocks - 1,
         resblock_updown=any("in_layers" in up for up in ups),
         scale_shift=emb == 2 * widths[-1],
-        classes=state["label_emb.weight"].shape[0] if "label_emb.weight" in state else None,
+        classes=state[LABELS].shape[0] if LABELS in state else None,
         context=state[CONTEXT.format(0)].shape[1] if CONTEXT.format(0) in state else None,
         depth=next(i for i in count() if CONTEXT.format(i) not in state),
     )
@@ -156,15 +123,13 @@ def rename(
             used.update(own)
             found |= {ours + key.removeprefix(theirs): state[key] for key in own}
             continue
-        parts = {"": ""} if kind == "plain" else RESNET if kind == "resnet" else {}
         if kind == "attention":
-            parts = {"group_norm": "norm", "to_out.0": "proj_out"}
             for leaf in ("weight", "bias"):
                 if (key := f"{theirs}.qkv.{leaf}") in state:
                     used.add(key)
                     for name, value in zip("qkv", split_qkv(state[key], heads), strict=True):
                         found[f"{ours}.to_{name}.{leaf}"] = value
-        for mine, its in parts.items():
+        for mine, its in PARTS[kind].items():
             for leaf in ("weight", "bias"):
                 key = ".".join(filter(None, (theirs, its, leaf)))
                 if key in state:
@@ -188,14 +153,54 @@ def split_qkv(qkv: Tensor, heads: Heads) -> tuple[Tensor, ...]:
 def convert_unet(state: Mapping[str, Tensor], heads: Heads, name: str) -> Any:
     """A U-Net in float32 from OpenAI's state dict; UserError names a missing or odd key."""
     shape = read_shape(state, name)
+    unet = planned_unet(shape, heads, name)
+    found, used = rename(state, shape, heads)
+    if shape.classes is not None:
+        found["class_embedding.weight"] = state[LABELS]
+        used.add(LABELS)
+    return load_exactly(unet, found, set(state) - used, name)
+
+
+def planned_unet(shape: Shape, heads: Heads, name: str) -> Any:
+    """The U-Net without its weights, on torch's meta device."""
     with torch.device("meta"):
         unet = _empty_unet(shape) if shape.context is None else _empty_conditional_unet(shape)
     _set_heads(unet, heads, name)
-    found, used = rename(state, shape, heads)
+    return unet
+
+
+def openai_state(unet: Any, shape: Shape, heads: Heads) -> dict[str, Tensor]:
+    """The tensors of a U-Net with self-attention alone by OpenAI's keys: `rename`, turned round."""
+    state = unet.state_dict()
+    found: dict[str, Tensor] = {}
+    for ours, theirs, kind in modules(shape):
+        for leaf in ("weight", "bias"):
+            if kind == "attention":
+                qkv = [state[f"{ours}.to_{name}.{leaf}"] for name in "qkv"]
+                joined = join_qkv(qkv, heads)
+                found[f"{theirs}.qkv.{leaf}"] = joined[..., None] if leaf == "weight" else joined
+            for mine, its in PARTS[kind].items():
+                key = ".".join(filter(None, (ours, mine, leaf)))
+                if key in state:
+                    value = state[key][..., None] if _is_projection(its, leaf) else state[key]
+                    found[".".join(filter(None, (theirs, its, leaf)))] = value
     if shape.classes is not None:
-        found["class_embedding.weight"] = state["label_emb.weight"]
-        used.add("label_emb.weight")
-    return load_exactly(unet, found, set(state) - used, name)
+        found[LABELS] = state["class_embedding.weight"]
+    return found
+
+
+def join_qkv(parts: Sequence[Tensor], heads: Heads) -> Tensor:
+    """[3C] or [3C,C] from q, k, v, each [C] or [C,C]: `split_qkv`, turned round."""
+    if not heads.legacy:
+        return torch.cat(list(parts))
+    channels, rest = len(parts[0]), parts[0].shape[1:]
+    by_head = [part.reshape(heads.at(channels), -1, *rest) for part in parts]
+    return torch.stack(by_head, dim=1).reshape(3 * channels, *rest)
+
+
+def _is_projection(name: str, leaf: str) -> bool:
+    """Whether it is a convolution of kernel 1 over a row with OpenAI, a matrix with diffusers."""
+    return name == "proj_out" and leaf == "weight"
 
 
 def _empty_unet(shape: Shape) -> Any:
@@ -228,7 +233,7 @@ def _empty_conditional_unet(shape: Shape) -> Any:
 def _settings(shape: Shape) -> dict[str, Any]:
     """What both of diffusers' U-Nets call by one name."""
     return {
-        "sample_size": 8 * 2 ** (len(shape.widths) - 1),  # all of them end at 8 x 8
+        "sample_size": shape.side,
         "in_channels": shape.in_channels,
         "out_channels": shape.out_channels,
         "block_out_channels": shape.widths,

@@ -1,34 +1,77 @@
-"""OpenAI's class-conditional U-Nets on ImageNet: one file each, as their authors published it."""
+"""OpenAI's class-conditional U-Nets on ImageNet: one file each, as their authors published it.
 
-from functools import partial
+A stage that `finetune-generator` trained is a checkpoint, too: a folder with such a file, whose
+`finetuned.json` says which of these networks it is.
+"""
+
+from dataclasses import dataclass
 from pathlib import Path
 
+from generation.families.adm.networks import NETWORKS
+from generation.families.adm.recipe import UPSCALING
 from generation.families.image_sizes import from_nothing, from_parents
 from generation.generator import Generator
-from generation.pretrained.source_files import SingleFile
+from generation.pretrained.diffusers_folder import file_sha256
+from generation.pretrained.finetuned import fine_tuned
+from generation.pretrained.source_files import locate_file
+from release.errors import UserError
 
 GUIDED_DIFFUSION = "the model table in the README of openai/guided-diffusion"
 IMPROVED_DIFFUSION = "the model list in the README of openai/improved-diffusion"
-UPSCALING = 4  # of the upsampler
+WEIGHTS = "model.safetensors"  # of a stage trained here, by OpenAI's keys
 
 
-def _load(network: str, file: Path, compiled: bool) -> Generator:
-    """bfloat16 on the GPU if there is one, else float32 on the CPU."""
-    from generation.families.adm import sampling
-    from generation.networks.placement import best_placement
+@dataclass(frozen=True)
+class OpenAISource:
+    """A generator source (generation/generator.py). source: where its authors offer the file."""
 
-    return sampling.GuidedDiffusion(file, sampling.NETWORKS[network], best_placement(compiled))
+    name: str
+    source: str
+
+    def locate(self, checkpoint: str) -> Path:
+        """The file named, in the model cache or in the folder of a training.
+
+        UserError for a folder that holds another of these networks: the tensors would fit it.
+        """
+        folder = Path(checkpoint)
+        told = fine_tuned(folder)
+        if told is None:
+            return locate_file(checkpoint, self.source)
+        if told.generator != self.name:
+            raise UserError(f"{checkpoint} is a checkpoint of {told.generator}, not of {self.name}")
+        if not (folder / WEIGHTS).is_file():
+            raise UserError(f"{checkpoint} is not a whole checkpoint: no {WEIGHTS} there")
+        return folder / WEIGHTS
+
+    def sha256(self, file: Path) -> str:
+        """The hash of the checkpoint file, as downloaded."""
+        return file_sha256(file)
+
+    def trained_resolution(self, folder: Path) -> int | None:
+        """The stage's side in px; None for a folder that holds no such network trained here."""
+        told = fine_tuned(folder)
+        return told.resolution if told is not None and told.generator == self.name else None
+
+    def size_problem(self, _file: Path | None, resolution: int, parent: int | None) -> str | None:
+        """Why it makes no image of `resolution` px from one of `parent` px; None if it does."""
+        if NETWORKS[self.name].enlarges:
+            return from_parents(UPSCALING, resolution, parent)
+        return from_nothing(parent)
+
+    def load(self, file: Path, compiled: bool) -> Generator:
+        """On the GPU if there is one, in bfloat16 or the precision of a training; else on the CPU
+        in float32."""
+        from generation.families.adm.sampling import GuidedDiffusion
+        from generation.networks.placement import best_placement
+
+        told = fine_tuned(file.parent) if file.name == WEIGHTS else None
+        placement = best_placement(compiled)
+        if told is not None:
+            placement = placement.on_gpu(told.precision)
+        return GuidedDiffusion(file, NETWORKS[self.name], placement)
 
 
-def _first_stage(_resolution: int, parent: int | None) -> str | None:
-    return from_nothing(parent)
-
-
-def _enlarging(resolution: int, parent: int | None) -> str | None:
-    return from_parents(UPSCALING, resolution, parent)
-
-
-ADM_64 = SingleFile(GUIDED_DIFFUSION, _first_stage, partial(_load, "adm-64"))
-ADM_256 = SingleFile(GUIDED_DIFFUSION, _first_stage, partial(_load, "adm-256"))
-ADM_UPSAMPLER = SingleFile(GUIDED_DIFFUSION, _enlarging, partial(_load, "adm-upsampler"))
-IDDPM = SingleFile(IMPROVED_DIFFUSION, _first_stage, partial(_load, "iddpm"))
+ADM_64 = OpenAISource("adm-64", GUIDED_DIFFUSION)
+ADM_256 = OpenAISource("adm-256", GUIDED_DIFFUSION)
+ADM_UPSAMPLER = OpenAISource("adm-upsampler", GUIDED_DIFFUSION)
+IDDPM = OpenAISource("iddpm", IMPROVED_DIFFUSION)

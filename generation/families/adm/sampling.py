@@ -5,8 +5,8 @@ T - 1 to 0, a label per image, no null class. The upsampler sees its parent enla
 beside the noisy image, without augmentation. Each image's noise comes from its own seed.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from generation.diffusion.noise import ahead_of_need, image_noise
-from generation.diffusion.sampler import sample
+from generation.diffusion.sampler import Denoiser, sample, split_variance
 from generation.diffusion.sampler_config import SamplerConfig
-from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
-from generation.families.adm.converter import Heads, convert_unet
-from generation.families.adm.generators import UPSCALING
+from generation.diffusion.schedule import NoiseSchedule
+from generation.families.adm.converter import convert_unet
+from generation.families.adm.networks import Network
+from generation.families.adm.recipe import UPSCALING
 from generation.generator import ImageBatch, Screened
 from generation.networks.placement import Placement
 from generation.pretrained.components import require_first_stage, require_labels, to_uint8
@@ -26,24 +27,23 @@ from generation.pretrained.source_files import read_tensors
 from release.errors import UserError
 
 
-@dataclass(frozen=True)
-class Network:
-    """What a checkpoint's tensors do not tell. enlarges: the stage has parents."""
-
-    heads: Heads
-    schedule: ScheduleConfig
-    enlarges: bool = False
+def enlarge(image: Tensor, side: int) -> Tensor:
+    """[N,3,h,w] to [N,3,side,side], bilinear as the upsampler was trained."""
+    return F.interpolate(image, (side, side), mode="bilinear", align_corners=False)
 
 
-LINEAR = ScheduleConfig(name="linear", num_steps=1000, beta_start=1e-4, beta_end=0.02)
-NETWORKS = {
-    # Dhariwal & Nichol 2021: heads of 64 channels; q, k, v in the new order at 64 px alone
-    "adm-64": Network(Heads(width=64, legacy=False), ScheduleConfig(name="cosine", num_steps=1000)),
-    "adm-256": Network(Heads(width=64), LINEAR),  # and 512 px
-    "adm-upsampler": Network(Heads(count=4), LINEAR, enlarges=True),
-    # Nichol & Dhariwal 2021
-    "iddpm": Network(Heads(count=4), ScheduleConfig(name="cosine", num_steps=4000)),
-}
+def labelled_denoiser(
+    unet: Any, labels: Tensor, parent: Tensor | None, dtype: torch.dtype
+) -> Denoiser:
+    """labels int64[N]; parent float[N,3,H,W], enlarged, joins the channels."""
+
+    def denoise(x: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
+        inputs = x if parent is None else torch.cat([x, parent], dim=1)
+        inputs = inputs.to(dtype, memory_format=torch.channels_last)
+        times = torch.full((len(x),), t, device=x.device)
+        return split_variance(unet(inputs, times, labels, return_dict=False)[0].float(), 3)
+
+    return denoise
 
 
 class GuidedDiffusion:
@@ -71,14 +71,7 @@ class GuidedDiffusion:
         ):
             parent = self._parent(batch)
 
-            def denoise(x: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
-                inputs = x if parent is None else torch.cat([x, parent], dim=1)
-                inputs = inputs.to(self._placement.dtype, memory_format=torch.channels_last)
-                times = torch.full((len(x),), t, device=x.device)
-                out = self._unet(inputs, times, labels, return_dict=False)[0].float()
-                epsilon, variance = out.split([3, out.shape[1] - 3], dim=1)
-                return epsilon, variance if variance.shape[1] else None
-
+            denoise = labelled_denoiser(self._unet, labels, parent, self._placement.dtype)
             schedule = NoiseSchedule(self._network.schedule)
             x0 = sample(denoise, schedule, "epsilon", settings, lambda: self._tensor(noise()))
             return to_uint8(x0)
@@ -89,7 +82,7 @@ class GuidedDiffusion:
             return None
         side = self._unet.config.sample_size
         image = self._tensor(batch.parents.astype(np.float32) / 127.5 - 1).permute(0, 3, 1, 2)
-        return F.interpolate(image, (side, side), mode="bilinear", align_corners=False)
+        return enlarge(image, side)
 
     def _check(self, batch: ImageBatch, settings: SamplerConfig) -> None:
         config = self._unet.config

@@ -16,6 +16,10 @@ the guidance are this project's. Where that differs from diffusers' pipelines:
 
 Memory: prompts are encoded once and cached on disk, and the text encoder is gone before the U-Net
 is loaded. bfloat16 on a GPU (the upscaler's decoder in float32), float32 on a CPU.
+
+A stage that `finetune-generator` trained is a checkpoint, too: a folder with the U-Net, the
+schedules and `finetuned.json`, which names the model whose frozen text encoder it goes on using. On
+a GPU it runs in the precision of its training.
 """
 
 from pathlib import Path
@@ -23,13 +27,19 @@ from pathlib import Path
 from generation.families.image_sizes import from_nothing, from_parents, one_size
 from generation.generator import Generator
 from generation.pretrained.diffusers_folder import (
+    OTHERWISE,
     component_config,
     locate_model,
     model_sha256,
     pipeline_class,
     vae_factor,
+    weights,
 )
+from generation.pretrained.finetuned import FINE_TUNED, fine_tuned
+from release.errors import UserError
+from release.files.commit import sha256_text
 
+NAME = "deepfloyd-if"
 TEXT = ("text_encoder", "tokenizer")
 UPSCALING = 4  # of IF-II; the upscaler's comes from its VAE
 LAYOUTS = {
@@ -39,14 +49,59 @@ LAYOUTS = {
 }
 
 
-def locate(checkpoint: str) -> Path:
-    """The model's folder: a local one, else the Hub's cache, else fetched from the Hub."""
-    return locate_model(checkpoint, LAYOUTS)
+def locate(checkpoint: str, otherwise: str = OTHERWISE) -> Path:
+    """The model's folder: a local one, else the Hub's cache, else fetched from the Hub.
+
+    otherwise: what else a user can do about one that is out of reach.
+    """
+    folder = Path(checkpoint)
+    if fine_tuned(folder) is None:
+        return locate_model(checkpoint, LAYOUTS, otherwise)
+    if weights(folder / "unet") is None:
+        raise UserError(f"{checkpoint} is not a whole checkpoint: complete weights lack in unet/")
+    text_folder(folder)
+    return folder
 
 
 def sha256(folder: Path) -> str:
     """One hash over the networks, tokenizer and schedules that decide the pixels."""
-    return model_sha256(folder, LAYOUTS[pipeline_class(folder)])
+    components = LAYOUTS[pipeline_class(folder)]
+    if fine_tuned(folder) is None:
+        return model_sha256(folder, components)
+    own = model_sha256(folder, [name for name in components if name not in TEXT])
+    return sha256_text(f"{own} {model_sha256(text_folder(folder), TEXT)}")
+
+
+def text_folder(folder: Path) -> Path:
+    """Where the text encoder and its tokenizer stand: of a fine-tuned stage with its base.
+
+    They may also be copied into the stage's own folder. UserError if they are out of reach, or not
+    those that the stage was trained with.
+    """
+    told = fine_tuned(folder)
+    if told is None:
+        return folder
+    own = all((folder / name).is_dir() for name in TEXT)
+    place = folder if own else _base_of(folder, told.base.checkpoint)
+    if model_sha256(place, TEXT) != told.base.text_sha256:
+        raise UserError(
+            f"{folder} was trained with another text encoder than that of {place}: "
+            f"{FINE_TUNED} has its hash"
+        )
+    return place
+
+
+def _base_of(folder: Path, base: str) -> Path:
+    try:
+        return locate_model(base, LAYOUTS)
+    except UserError as error:
+        raise UserError(f"{folder} goes on using the text encoder of its base: {error}") from None
+
+
+def trained_resolution(folder: Path) -> int | None:
+    """The stage's side in px; None for a folder that holds no stage trained here."""
+    told = fine_tuned(folder)
+    return told.resolution if told is not None and told.generator == NAME else None
 
 
 def size_problem(folder: Path | None, resolution: int, parent: int | None) -> str | None:
@@ -67,4 +122,6 @@ def load(folder: Path, compiled: bool) -> Generator:
     from generation.families.deepfloyd_if.pipeline import DeepFloydIF
     from generation.networks.placement import best_placement
 
-    return DeepFloydIF(folder, best_placement(compiled))
+    told = fine_tuned(folder)
+    placement = best_placement(compiled)
+    return DeepFloydIF(folder, placement if told is None else placement.on_gpu(told.precision))

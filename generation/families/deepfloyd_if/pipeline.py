@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import sqrt
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +18,8 @@ from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler import Denoiser, sample
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule
-from generation.families.deepfloyd_if.generator import UPSCALING
+from generation.families.deepfloyd_if.generator import TEXT, UPSCALING, text_folder
+from generation.families.deepfloyd_if.network import NULL_PROMPT
 from generation.generator import ImageBatch, Screened
 from generation.networks.placement import Placement
 from generation.pretrained.components import decode_latents, free_memory, load_component, to_uint8
@@ -29,7 +32,6 @@ from generation.pretrained.diffusers_folder import (
 from generation.prompts.prompt_cache import Encoder, PromptCache
 from release.errors import UserError
 
-NULL_PROMPT = ""
 IF_TOKENS = 77  # IF's networks were trained on so many, though T5 reads more
 ALL_ONES = (1 << 64) - 1  # ~seed & this: a stream no image seed (53 bits) can be
 
@@ -65,9 +67,7 @@ class DeepFloydIF:
         self._family = FAMILIES[pipeline_class(folder)]
         self._unet: Any = None
         self._vae: Any = None
-        # a GPU and a CPU encode a prompt a little differently: each has its own cache
-        encoder = f"{model_sha256(folder, ('text_encoder', 'tokenizer'))} {device} {dtype}"
-        self._prompts = PromptCache(hashlib.sha256(encoder.encode()).hexdigest())
+        self._text_encoder = TextEncoder(text_folder(folder), self._family.text, device, dtype)
 
     def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
         """uint8[N,H,W,3]; UserError for parents or settings that do not fit the stage."""
@@ -101,15 +101,7 @@ class DeepFloydIF:
         prompts = list(batch.prompts)
         if settings.guidance != 1:
             prompts += [NULL_PROMPT] * len(prompts)
-        missing = self._prompts.missing(prompts)
-        if missing:
-            self._unload()
-            self._prompts.fill(missing, self._text_encoder())
-            free_memory()
-        return self._prompts.load(prompts)["tokens"].to(self._device, self._dtype)
-
-    def _text_encoder(self) -> Encoder:
-        return load_text_encoder(self._folder, self._family.text, self._device, self._dtype)
+        return self._text_encoder.embed(prompts, self._unload).to(self._device, self._dtype)
 
     def _load(self) -> None:
         from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -160,6 +152,30 @@ class DeepFloydIF:
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self._device)
+
+
+class TextEncoder:
+    """A model's frozen text encoder, which is in memory only while it encodes what is new.
+
+    folder: where it and its tokenizer stand.
+    """
+
+    def __init__(
+        self, folder: Path, kind: Literal["t5", "clip"], device: str, dtype: torch.dtype
+    ) -> None:
+        self._load = partial(load_text_encoder, folder, kind, device, dtype)
+        # a GPU and a CPU encode a prompt a little differently: each has its own cache
+        encoder = f"{model_sha256(folder, TEXT)} {device} {dtype}"
+        self._cache = PromptCache(hashlib.sha256(encoder.encode()).hexdigest())
+
+    def embed(self, texts: Sequence[str], make_room: Callable[[], None] = lambda: None) -> Tensor:
+        """[N,L,D] on the CPU; `make_room` is called before the encoder is loaded, if it is."""
+        missing = self._cache.missing(texts)
+        if missing:
+            make_room()
+            self._cache.fill(missing, self._load())
+            free_memory()
+        return self._cache.load(texts)["tokens"]
 
 
 def enlarge(image: Tensor, size: int) -> Tensor:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from generation.diffusion.schedule import NoiseSchedule
-from generation.families.adm.converter import Heads, convert_unet
+from generation.families.adm.converter import convert_unet
+from generation.families.adm.shapes import Heads
 from generation.pretrained.loading import load_exactly
 from release.errors import UserError
 

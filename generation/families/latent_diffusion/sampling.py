@@ -17,7 +17,7 @@ from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler import Denoiser, sample
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
-from generation.families.adm.converter import Heads
+from generation.families.adm.shapes import Heads
 from generation.families.latent_diffusion.converter import convert_latent_diffusion
 from generation.generator import ImageBatch, Screened
 from generation.networks.placement import Placement

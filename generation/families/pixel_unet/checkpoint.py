@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from diffusers import UNet2DConditionModel
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor
+from safetensors.torch import load_file
 
 from generation.families.pixel_unet.checkpoint_files import STAGE_FILE
 from generation.families.pixel_unet.network import PixelUNet, StageConfig
 from generation.networks.finite import require_finite
+from generation.pretrained.diffusers_weights import tensor_file
 from generation.prompts.text_encoder import PromptEmbeddings
 from release.commands.validation import validated
 from release.errors import UserError
@@ -51,11 +51,6 @@ def save_checkpoint(network: PixelUNet, folder: Path, dtype: torch.dtype) -> Non
     }
     for name, content in contents.items():
         write_atomically(folder / name, content)
-
-
-def tensor_file(tensors: Mapping[str, Tensor]) -> bytes:
-    """A safetensors file whose bytes follow from the tensors, not from their order."""
-    return save({name: tensors[name] for name in sorted(tensors)})
 
 
 def _require_sense(shape: Mapping[str, Any]) -> None:

@@ -14,9 +14,9 @@ from generation.families.pixel_unet.network import PixelUNet
 from generation.families.pixel_unet.objective import NETWORK, PixelUNetObjective
 from generation.families.pixel_unet.recipe import PixelUNetRecipe, PixelUNetTraining
 from generation.generator import ImageBatch, Screened
-from generation.training.images import ImageBatches, Images, Share
+from generation.training.config import PRECISION_NAMES
+from generation.training.images import ImageBatches, Images, even_batches
 from generation.training.learner import Snapshot
-from generation.training.loop import require_even_batch
 from generation.training.training_set import TrainingSet
 from release.classes.class_list import load_classes
 
@@ -59,11 +59,9 @@ def network_course(
     processes: "PartialState",
 ) -> PixelUNetCourse:
     """Of a network on `data`; UserError for a batch that does not divide over all processes."""
-    require_even_batch(config.batch, processes.num_processes, config.accumulation)
-    share = Share(
-        config.batch, config.accumulation, processes.process_index, processes.num_processes
-    )
-    batches = ImageBatches(data, share, config.seed, config.flip, processes.device)
+    precision = PRECISION_NAMES[config.precision]
+    network.config = network.config.model_copy(update={"precision": precision})
+    batches = even_batches(data, config, processes, flip=config.flip)
     return PixelUNetCourse(PixelUNetObjective(network, config), batches)
 
 

@@ -72,14 +72,14 @@ def size_problem(folder: Path | None, resolution: int, parent: int | None) -> st
 
 
 def load(folder: Path, compiled: bool) -> Generator:
-    """The stage's network on the GPU if there is one, else on the CPU; float32 on both."""
-    import torch
-
+    """The stage's network on the GPU if there is one, in the precision of its training; else on the
+    CPU in float32."""
     from generation.families.pixel_unet.checkpoint import load_checkpoint
     from generation.networks.placement import best_placement
 
     network = load_checkpoint(folder)
-    return PixelUNetGenerator(best_placement(compiled).place(network, torch.float32))
+    placement = best_placement(compiled).on_gpu(network.config.precision)
+    return PixelUNetGenerator(placement.place(network))
 
 
 class PixelUNetGenerator:

@@ -20,6 +20,7 @@ from generation.diffusion.sampler_config import Prediction
 from generation.diffusion.schedule import ScheduleConfig
 from generation.prompts.conditioning import Conditioning
 from generation.prompts.text_encoder import PromptEmbeddings
+from generation.training.config import PrecisionName
 
 STAGE_ARGUMENTS = (  # of UNet2DConditionModel, that the stage and its prompts decide
     "sample_size",
@@ -41,6 +42,7 @@ class StageConfig(BaseModel):
     variance: learned, the network says after its prediction, in as many channels, where between
     its bounds the log-variance of DDPM lies (Nichol & Dhariwal 2021, eq. 15).
     prompts: the conditions it knows, the null one last; of classes, each by its prompt.
+    precision: in which it runs on a GPU, that of its training.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,6 +57,9 @@ class StageConfig(BaseModel):
     conditioning: Conditioning = "text"
     text_encoder: str | None = None
     prompts: tuple[str, ...]
+    precision: Annotated[PrecisionName, Field(exclude_if=lambda value: value == "float32")] = (
+        "float32"  # named only where it is another: what was written before stays as it is
+    )
 
     @model_validator(mode="after")
     def _text_has_an_encoder(self) -> Self:
@@ -131,12 +136,12 @@ class PixelUNet(nn.Module):
             planes = torch.cat([planes, upsample(parent, self.config.resolution)], dim=1)
             level = get_timestep_embedding(augmentation, AUGMENTATION_EMBEDDING)
             pooled = torch.cat([pooled, level], dim=1)
-        blocks = F.pixel_unshuffle(planes, self.config.patch)
+        blocks, kind = F.pixel_unshuffle(planes, self.config.patch), self.unet.dtype
         out = self.unet(
-            blocks,
+            blocks.to(kind),
             t,
-            self.prompt_tokens[prompt],
-            class_labels=pooled,
+            self.prompt_tokens[prompt].to(kind),
+            class_labels=pooled.to(kind),
             encoder_attention_mask=self.prompt_mask[prompt],
             return_dict=False,
         )[0]

@@ -10,7 +10,7 @@ from generation.diffusion.noise import image_noise
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
 from generation.families import generator_source
-from generation.families.adm.converter import Heads
+from generation.families.adm.shapes import Heads
 from generation.families.latent_diffusion.converter import convert_latent_diffusion
 from generation.families.latent_diffusion.sampling import HEADS, SCHEDULE
 from generation.generator import ImageBatch

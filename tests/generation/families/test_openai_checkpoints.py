@@ -8,8 +8,9 @@ from safetensors.torch import save_file
 
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.families import generator_source
-from generation.families.adm.converter import Heads, convert_unet
-from generation.families.adm.sampling import NETWORKS
+from generation.families.adm.converter import convert_unet
+from generation.families.adm.networks import NETWORKS
+from generation.families.adm.shapes import Heads
 from generation.generator import ImageBatch
 from generation.pretrained.source_files import read_tensors
 from release.errors import UserError

@@ -12,10 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from generation.diffusion.sampler_config import SamplerConfig
 from generation.families import load_training_recipe
 from generation.families.pixel_unet.checkpoint import load_checkpoint
+from generation.families.pixel_unet.generator import PixelUNetGenerator
 from generation.families.pixel_unet.starting_point import start_facts, starting_network
 from generation.finetune_generator import finetune_generator
+from generation.generator import ImageBatch
 from release.errors import UserError
 from tests.conftest import ROOT
 from tests.models.tiny_network import SHAPE, tiny_network
@@ -116,6 +119,22 @@ def test_a_run_stopped_between_saves_keeps_what_an_uninterrupted_one_keeps(tmp_p
     assert (set(whole), set(resumed)) == ({2, 4, 6}, {4, 6})
     for step, state in resumed.items():
         assert same(state, whole[step])
+
+
+def test_a_checkpoint_names_the_precision_of_its_training(place: Path) -> None:
+    """In which a GPU samples it; one of float32, as all were before, says nothing."""
+    (place / "half.toml").write_text((place / "tiny.toml").read_text() + 'precision = "bf16"\n')
+    half = train(place, "half", recipe=str(place / "half.toml"), steps=1) / "checkpoint"
+    assert json.loads((half / "stage.json").read_text())["precision"] == "bfloat16"
+    assert "precision" not in json.loads((place / "run/checkpoint/stage.json").read_text())
+    network = load_checkpoint(half)
+    batch = ImageBatch([c.prompt for c in CLASSES], range(4), range(4), None, 8)
+    settings = SamplerConfig(steps=3, guidance=1.5)
+    exact, rounded = (
+        np.asarray(PixelUNetGenerator(network.to(kind)).sample(batch, settings)).astype(int)
+        for kind in (torch.float32, torch.bfloat16)
+    )
+    assert 0 < np.abs(exact - rounded).mean() < 4
 
 
 def test_a_kept_checkpoint_is_a_start(place: Path) -> None:

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 import generation.training.state
 from generation.families import load_training_recipe
-from generation.families.pixel_unet.checkpoint import load_checkpoint, save_checkpoint, tensor_file
+from generation.families.pixel_unet.checkpoint import load_checkpoint, save_checkpoint
 from generation.families.pixel_unet.checkpoint_files import HASHED_FILES
 from generation.families.pixel_unet.recipe import PixelUNetTraining
 from generation.generator import NOT_FINITE, Screened, as_levels
 from generation.networks.placement import Placement
 from generation.pretrained.components import to_uint8
+from generation.pretrained.diffusers_weights import tensor_file
 from generation.training.state import PREVIOUS_FILE, STATE_FILE, TrainingStates
 from release.errors import UserError
 from tests.models.tiny_network import tiny_network

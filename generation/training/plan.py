@@ -1,0 +1,165 @@
+"""What a training will take: memory by part, images, arithmetic, hours, and what fits on how many
+GPUs. Nothing is fetched or allocated for it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+from generation.training.config import PRECISION_NAMES, TrainingConfig
+from generation.training.memory import GB, TrainingMemory, fixed_parts
+from generation.training.recipe import TrainingRecipe
+from release.errors import UserError, unknown_name
+
+COUNTS = (1, 8, 64)  # GPUs that a plan shows
+TIMES_FORWARD = 3  # a backward pass takes two forward passes' arithmetic (Kaplan et al. 2020)
+ROOM = 0.9  # share of a GPU's memory that is planned with: kernels need work space
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """memory in GB; peak TFLOP/s of dense products in bfloat16 or float16, and in float32."""
+
+    name: str
+    memory: float
+    half: float
+    single: float
+
+    def peak(self, config: TrainingConfig) -> float:
+        """In the precision of a training."""
+        return self.single if config.precision == "no" else self.half
+
+
+# By their makers' data sheets, without sparsity; float32 is plain float32, not TF32.
+GPUS = {
+    "a100-40": Gpu("NVIDIA A100 40 GB", 40, 312, 19.5),
+    "a100-80": Gpu("NVIDIA A100 80 GB", 80, 312, 19.5),
+    "h100": Gpu("NVIDIA H100 SXM 80 GB", 80, 989, 67),
+    "h200": Gpu("NVIDIA H200 SXM 141 GB", 141, 989, 67),
+    "rtx-4090": Gpu("NVIDIA RTX 4090 24 GB", 24, 165, 82.6),
+}
+
+
+@dataclass(frozen=True)
+class Share:
+    """One of `gpus` equal shares. images: at once, in so many parts (accumulation); bytes by part.
+
+    fits: whether that is in the GPU's memory; if not even one image is, images is 1. problem: why
+    the batch cannot be shared so, and then nothing else is known.
+    """
+
+    gpus: int
+    images: int = 0
+    accumulation: int = 0
+    bytes: dict[str, int] | None = None
+    total: int = 0
+    fits: bool = False
+    hours: float | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """All of it. flops_image: floating-point operations of one image's forward and backward pass;
+    flops: of the whole training."""
+
+    recipe: str
+    generator: str
+    start: str | None
+    parameters: int
+    steps: int
+    batch: int
+    images: int
+    optimizer: str
+    precision: str
+    flops_image: int
+    flops: int
+    gpu: Gpu
+    utilisation: float
+    shares: tuple[Share, ...]
+
+    def as_json(self) -> dict[str, object]:
+        """For scripts."""
+        return asdict(self)
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        of = f" from {self.start}" if self.start else ""
+        yield (
+            f"{self.recipe}: {self.generator}{of}, {self.parameters / 1e6:,.1f} M parameters, "
+            f"{self.optimizer}, {self.precision}"
+        )
+        yield f"{self.images:,} images: {self.steps:,} steps of {self.batch:,}"
+        image = f"{self.flops_image / 1e9:,.1f} G an image, forward and backward"
+        yield f"{self.flops:.2g} FLOPs: {image}"
+        yield (
+            f"{self.gpu.name}, {self.utilisation:.0%} of its peak (an assumption, --utilisation), "
+            f"{ROOM:.0%} of its memory; on each:"
+        )
+        for share in self.shares:
+            yield f"  {_share_line(share)}"
+
+
+def training_plan(
+    recipe: TrainingRecipe, start: str | None, one: TrainingMemory, gpu: str, utilisation: float
+) -> TrainingPlan:
+    """one: what the training takes of memory in a single process."""
+    if gpu not in GPUS:
+        raise unknown_name("GPU", gpu, GPUS)
+    if not 0 < utilisation <= 1:
+        raise UserError(f"--utilisation {utilisation}: give a share of the peak, above 0 to 1")
+    config, card = recipe.training, GPUS[gpu]
+    flops_image = TIMES_FORWARD * one.flops // one.images
+    flops = flops_image * config.batch * config.steps
+    hours = flops / (card.peak(config) * 1e12 * utilisation) / 3600
+    return TrainingPlan(
+        recipe=recipe.name,
+        generator=recipe.generator,
+        start=start,
+        parameters=one.parameters,
+        steps=config.steps,
+        batch=config.batch,
+        images=config.batch * config.steps,
+        optimizer=config.optimizer,
+        precision=PRECISION_NAMES[config.precision],
+        flops_image=flops_image,
+        flops=flops,
+        gpu=card,
+        utilisation=utilisation,
+        shares=tuple(_share(one, config, card, count, hours / count) for count in COUNTS),
+    )
+
+
+def _share(
+    one: TrainingMemory, config: TrainingConfig, gpu: Gpu, count: int, hours: float
+) -> Share:
+    """With as many images at once as fit, since a part of a batch costs what a batch costs."""
+    if config.batch % count:
+        return Share(count, problem=f"a batch of {config.batch} does not divide over {count} GPUs")
+    share = config.batch // count
+    parts = fixed_parts(one.parameters, config, count)
+    image = one.activations / one.images
+    room = ROOM * gpu.memory * GB - sum(parts.values())
+    fitting = [n for n in _divisors(share) if n * image <= room]
+    images = max(fitting, default=1)
+    parts["activations"] = round(images * image)
+    total = sum(parts.values())
+    fits = bool(fitting)
+    return Share(count, images, share // images, parts, total, fits, hours if fits else None)
+
+
+def _divisors(number: int) -> Sequence[int]:
+    return [n for n in range(1, number + 1) if number % n == 0]
+
+
+def _share_line(share: Share) -> str:
+    many = f"{share.gpus:>3} GPU{'' if share.gpus == 1 else 's'}"
+    if share.bytes is None:
+        return f"{many}: {share.problem}"
+    parts = ", ".join(f"{name} {size / GB:,.3g}" for name, size in share.bytes.items() if size)
+    needs = f"{share.total / GB:,.3g} GB ({parts})"
+    if share.hours is None:
+        return f"{many}: does not fit; with one image at once it takes {needs}"
+    at_once = "1 image" if share.images == 1 else f"{share.images:,} images"
+    return (
+        f"{many}: {at_once} at once (accumulation = {share.accumulation}), {needs}; "
+        f"{share.hours:,.1f} hours"
+    )
