@@ -64,6 +64,15 @@ def claim_folder(out: Path, record: dict[str, Any]) -> None:
     write_atomically(path, _text(record).encode())
 
 
+def saw_tuning(checkpoint: Path) -> bool:
+    """Whether the record of a checkpoint's folder says that it learned from the tuning images."""
+    record = checkpoint / RECORD_FILE
+    if not record.is_file():
+        return False
+    left_out: bool | None = read_json(record).get("data", {}).get("tuning_left_out")
+    return left_out is False
+
+
 def _changes(old: Any, new: Any, place: str = "") -> Iterator[str]:
     """What differs, by its place in the record: "recipe.training.steps was 400, is 500"."""
     if isinstance(old, dict) and isinstance(new, dict):

@@ -3,8 +3,8 @@
 from functools import partial
 from pathlib import Path
 
-from generation.families.image_sizes import from_nothing, from_parents
 from generation.generator import Generator
+from generation.networks.image_sizes import from_nothing, from_parents
 from generation.pretrained.source_files import SingleFile
 
 GUIDED_DIFFUSION = "the model table in the README of openai/guided-diffusion"

@@ -20,8 +20,8 @@ is loaded. bfloat16 on a GPU (the upscaler's decoder in float32), float32 on a C
 
 from pathlib import Path
 
-from generation.families.image_sizes import from_nothing, from_parents, one_size
 from generation.generator import Generator
+from generation.networks.image_sizes import from_nothing, from_parents, one_size
 from generation.pretrained.diffusers_folder import (
     component_config,
     locate_model,

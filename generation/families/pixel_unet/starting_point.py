@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 from generation.families.pixel_unet.checkpoint_files import (
     HASHED_FILES,
     checkpoint_sha256,
-    files_sha256,
     resolve_checkpoint,
 )
 from generation.families.pixel_unet.recipe import PixelUNetRecipe
+from generation.pretrained.source_files import files_sha256
 from generation.prompts.conditioning import embed_conditions
-from generation.training.record import read_json
+from generation.training.record import read_json, saw_tuning
 from generation.training.trainable import StartFacts
 from release.classes.class_list import load_classes
 from release.errors import UserError
@@ -97,15 +97,7 @@ def start_facts(start: str | None) -> StartFacts:
     if unet is not None:
         return StartFacts(files_sha256(unet, UNET_FILES))
     folder = resolve_checkpoint(start)
-    return StartFacts(checkpoint_sha256(folder), _saw_tuning(folder / "training.json"))
-
-
-def _saw_tuning(record: Path) -> bool:
-    """Whether the checkpoint's record says that it learned from the tuning images."""
-    if not record.is_file():
-        return False
-    left_out: bool | None = read_json(record).get("data", {}).get("tuning_left_out")
-    return left_out is False
+    return StartFacts(checkpoint_sha256(folder), saw_tuning(folder))
 
 
 def _bare_unet(start: str) -> Path | None:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from generation.families.pixel_unet.grey import with_channels_of
 from generation.families.pixel_unet.recipe import PixelUNetRecipe
 from generation.families.pixel_unet.starting_point import (
     prompts_of,
@@ -13,6 +12,7 @@ from generation.families.pixel_unet.starting_point import (
     starting_network,
     with_network_of,
 )
+from generation.training.channels import with_channels_of
 from release.layout.image_sets import LabelledImages
 
 if TYPE_CHECKING:

@@ -1,13 +1,25 @@
 """A stage's channels follow its data."""
 
+from typing import Any, Protocol, Self, TypeVar
+
 import numpy as np
 
-from generation.families.pixel_unet.recipe import PixelUNetRecipe
 from release.errors import UserError
 from release.images.colour import images_in_colour
 
 
-def with_channels_of(recipe: PixelUNetRecipe, images: np.ndarray, source: str) -> PixelUNetRecipe:
+class StagedRecipe(Protocol):
+    """A training recipe with a [stage] that may name its channels."""
+
+    @property
+    def stage(self) -> Any: ...
+    def with_channels(self, channels: int) -> Self: ...
+
+
+Recipe = TypeVar("Recipe", bound=StagedRecipe)
+
+
+def with_channels_of(recipe: Recipe, images: np.ndarray, source: str) -> Recipe:
     """The recipe with the data's channels where it names none.
 
     UserError for a grey stage on images in colour: it would lose their colour in silence.
