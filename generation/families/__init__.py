@@ -24,6 +24,7 @@ MODULES = {
     "pixel-unet": "generation.families.pixel_unet.generator",
     "rin": "generation.families.rin.family:GENERATOR",
     "simple-diffusion": "generation.families.simple_diffusion.family:GENERATOR",
+    "sr3": "generation.families.sr3.family:GENERATOR",
 }
 
 # those of them that finetune-generator trains, each by its module for that
@@ -31,6 +32,7 @@ TRAINED = {
     "pixel-unet": "generation.families.pixel_unet.trainable",
     "rin": "generation.families.rin.family:TRAINABLE",
     "simple-diffusion": "generation.families.simple_diffusion.family:TRAINABLE",
+    "sr3": "generation.families.sr3.family:TRAINABLE",
 }
 TRAINABLE = ("RECIPE", "with_start", "sides", "memory", "with_images", "start_facts", "course")
 

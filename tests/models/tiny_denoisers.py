@@ -66,6 +66,12 @@ KINDS: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         {"optimizer": "lamb"},
     ),
 }
+SR3 = {"base_channels": 8, "multipliers": [1, 2], "blocks": 1, "attention": [8], "dropout": 0.2}
+SR3_STAGE = {"prediction": "epsilon", "schedule": {"name": "linear", "num_steps": 100}}
+KINDS |= {
+    "sr3": ("sr3", SR3_STAGE | {"low_resolution": 8}, SR3, {}),
+    "sr3-base": ("sr3", SR3_STAGE, SR3, {}),
+}
 PROMPTS = ("apple", "pear", "plum")
 
 

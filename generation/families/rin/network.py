@@ -161,7 +161,8 @@ class RIN(Denoiser):
         latents = torch.cat([self.latents.expand(len(told), -1, -1), told], dim=1)
         if carried is None:
             carried = torch.zeros_like(latents)
-        return latents + self.before_norm(self.before(carried))
+        begun: Tensor = latents + self.before_norm(self.before(carried))
+        return begun
 
 
 def _initialized(module: nn.Module) -> None:

@@ -47,6 +47,10 @@ class UNetShape(Levels):
     attention: tuple[Count, ...] = ()
     dropout_side: Count = 16
 
+    def dropout_at(self, side: int) -> float:
+        """Of residual blocks whose feature maps have that side."""
+        return self.dropout if side <= self.dropout_side else 0.0
+
     @model_validator(mode="after")
     def _levels_agree(self) -> Self:
         if len(self.blocks) != len(self.multipliers):

@@ -16,7 +16,10 @@ from torch.nn import functional as F
 
 from generation.denoisers.network import Denoiser
 from generation.denoisers.recipe import DenoiserConfig
-from generation.families.simple_diffusion.blocks import (
+from generation.families.simple_diffusion.recipe import UViTShape
+from generation.families.simple_diffusion.telling import told_level
+from generation.families.simple_diffusion.wavelet import from_bands, to_bands
+from generation.networks.blocks import (
     Embedding,
     Enlarged,
     ResidualBlock,
@@ -25,8 +28,6 @@ from generation.families.simple_diffusion.blocks import (
     halved,
     zeroed,
 )
-from generation.families.simple_diffusion.recipe import UViTShape
-from generation.families.simple_diffusion.wavelet import from_bands, to_bands
 
 EXPANSION = 4  # of the MLP
 
@@ -89,7 +90,7 @@ class UViT(Denoiser):
         assert parent is None
         assert carried is None
         shape: UViTShape = self.config.network
-        h = self.embedding(log_snr, condition)
+        h = self.embedding(told_level(log_snr), condition)
         y, kept = self.enter(to_bands(x, shape.wavelet)), list[Tensor]()
         for blocks, halve in zip(self.down, self.halve, strict=True):
             for block in _of(blocks):

@@ -102,20 +102,20 @@ def unet_of_the_paper(network: Any, x: Tensor, log_snr: Tensor, condition: Tenso
     """Two levels, 1 and 2 blocks; the second has attention; bands of one wavelet level."""
     p = Paper(network, 32, 2)
     h = p.embedding("embedding", log_snr, condition, 8)
-    y0 = p.conv("enter", to_bands(x, 1))
-    y1 = p.residual("down.0.residual", y0, h)
-    y2 = p.conv("halve.0", y1, stride=2)
-    y3 = p.attention_on("down.1.attention", p.residual("down.1.residual", y2, h))
-    y4 = p.attention_on("down.2.attention", p.residual("down.2.residual", y3, h))
-    z = p.attention_on("middle_attention", p.residual("middle.0", y4, h))
-    z = p.residual("middle.1", z, h)
+    y0 = p.conv("body.enter", to_bands(x, 1))
+    y1 = p.residual("body.down.0.residual", y0, h)
+    y2 = p.conv("body.halve.0.layer", y1, stride=2)
+    y3 = p.attention_on("body.down.1.attention", p.residual("body.down.1.residual", y2, h))
+    y4 = p.attention_on("body.down.2.attention", p.residual("body.down.2.residual", y3, h))
+    z = p.attention_on("body.middle_attention", p.residual("body.middle.0", y4, h))
+    z = p.residual("body.middle.1", z, h)
     for i, kept in enumerate((y4, y3, y2)):
-        z = p.residual(f"up.{i}.residual", torch.cat([z, kept], 1), h)
-        z = p.attention_on(f"up.{i}.attention", z)
-    z = p.conv("enlarge.0.conv", twice(z))
+        z = p.residual(f"body.up.{i}.residual", torch.cat([z, kept], 1), h)
+        z = p.attention_on(f"body.up.{i}.attention", z)
+    z = p.conv("body.enlarge.0.layer.conv", twice(z))
     for i, kept in enumerate((y1, y0), 3):
-        z = p.residual(f"up.{i}.residual", torch.cat([z, kept], 1), h)
-    return from_bands(p.conv("leave", swish(p.group_norm("norm", z))), 1)
+        z = p.residual(f"body.up.{i}.residual", torch.cat([z, kept], 1), h)
+    return from_bands(p.conv("body.leave", swish(p.group_norm("body.norm", z))), 1)
 
 
 def uvit_of_the_paper(network: Any, x: Tensor, log_snr: Tensor, condition: Tensor) -> Tensor:
@@ -245,13 +245,11 @@ def test_the_loss_is_that_of_the_paper(training: dict[str, Any]) -> None:
 
 def test_dropout_stands_in_low_levels_alone() -> None:
     network = tiny_denoiser("unet", network={"multipliers": [1, 1], "blocks": [1, 1]})
-    rates = {name: m.p for name, m in network.named_modules() if isinstance(m, nn.Dropout)}
-    assert {
-        rate for name, rate in rates.items() if name.startswith(("down.0", "up.2", "up.3"))
-    } == {0}
-    assert {
-        rates[f"{name}.dropout"] for name in ("down.1.residual", "middle.0", "up.0.residual")
-    } == {0.2}
+    named = network.get_submodule("body").named_modules()
+    rates = {name.removesuffix(".dropout"): m.p for name, m in named if isinstance(m, nn.Dropout)}
+    high = {rate for name, rate in rates.items() if name.startswith(("down.0", "up.2", "up.3"))}
+    assert high == {0}
+    assert {rates[name] for name in ("down.1.residual", "middle.0", "up.0.residual")} == {0.2}
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
-"""Layers that the U-Net and the U-ViT share: those of the authors' U-Nets before.
+"""Layers of U-Nets on pixels.
 
 A residual block is that of Dhariwal & Nichol 2021 as Salimans & Ho 2022 have it: with h the
 embedding of noise level and class,
 
     y = conv(silu(norm(x)));  scale, shift = linear(silu(h))
     out = skip(x) + conv(dropout(silu(norm(y) * (1 + scale) + shift)))
+
+One that resamples (Brock et al. 2019) does so to x and, before its first convolution, to y.
 """
 
 import math
@@ -16,7 +18,7 @@ from torch.nn import functional as F
 
 Layer = TypeVar("Layer", bound=nn.Module)
 GROUPS = 32
-LOG_SNR_RANGE = 10.0  # of -10 to 10 it is told as 0 to 1, times 1000, in sines and cosines
+LEVEL_SCALE = 1000.0  # sinusoids are those of 1000 discrete steps (Ho et al. 2020)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -32,30 +34,39 @@ def zeroed(layer: Layer) -> Layer:
 
 
 class Embedding(nn.Module):
-    """Noise level and class as one vector: MLP(sinusoids of the log-SNR) + embedding of class."""
+    """A number and a class as one vector: MLP(sinusoids of the number) + embedding of the class."""
 
-    def __init__(self, base: int, width: int, classes: int) -> None:
+    def __init__(self, features: int, width: int, classes: int) -> None:
         super().__init__()
-        self.base = base
-        self.first, self.second = nn.Linear(base, width), nn.Linear(width, width)
+        self.features = features
+        self.first, self.second = nn.Linear(features, width), nn.Linear(width, width)
         self.classes = nn.Embedding(classes, width)
 
-    def forward(self, log_snr: Tensor, condition: Tensor) -> Tensor:
-        """log_snr float[N], condition int64[N] => float[N,width]."""
-        level = (log_snr + LOG_SNR_RANGE) / (2 * LOG_SNR_RANGE) * 1000
-        half = self.base // 2
+    def forward(self, level: Tensor, condition: Tensor) -> Tensor:
+        """level float[N], in about [0, 1]; condition int64[N] => float[N,width]."""
+        half = self.features // 2
         exponents = torch.arange(half, device=level.device) / max(1, half - 1)
-        angles = level[:, None] * torch.exp(-math.log(10000) * exponents)
-        features = torch.cat([angles.sin(), angles.cos()], dim=1)
-        told: Tensor = self.second(F.silu(self.first(features))) + self.classes(condition)
+        angles = LEVEL_SCALE * level[:, None] * torch.exp(-math.log(10000) * exponents)
+        waves = torch.cat([angles.sin(), angles.cos()], dim=1)
+        told: Tensor = self.second(F.silu(self.first(waves))) + self.classes(condition)
         return told
 
 
 class ResidualBlock(nn.Module):
-    """See above."""
+    """See above. resample: -1 halves the side of x and y, 1 doubles it. scale: of the sum."""
 
-    def __init__(self, before: int, channels: int, embedding: int, dropout: float) -> None:
+    def __init__(
+        self,
+        before: int,
+        channels: int,
+        embedding: int,
+        dropout: float,
+        *,
+        resample: int = 0,
+        scale: float = 1.0,
+    ) -> None:
         super().__init__()
+        self.resample, self.scale = resample, scale
         self.norm1, self.norm2 = group_norm(before), group_norm(channels)
         self.conv1 = nn.Conv2d(before, channels, 3, padding=1)
         self.film = nn.Linear(embedding, 2 * channels)
@@ -64,21 +75,31 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Conv2d(before, channels, 1) if before != channels else nn.Identity()
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        y = self.conv1(F.silu(self.norm1(x)))
+        y = F.silu(self.norm1(x))
+        if self.resample:
+            x, y = (resampled(image, self.resample) for image in (x, y))
+        y = self.conv1(y)
         scale, shift = self.film(F.silu(h))[:, :, None, None].chunk(2, dim=1)
         y = F.silu(self.norm2(y) * (1 + scale) + shift)
-        out: Tensor = self.skip(x) + self.conv2(self.dropout(y))
+        out: Tensor = self.scale * (self.skip(x) + self.conv2(self.dropout(y)))
         return out
 
 
-class SelfAttention(nn.Module):
-    """Over tokens, float[N,T,C]: x + linear(attention(norm(x)))."""
+def resampled(x: Tensor, direction: int) -> Tensor:
+    """-1: half the side, by means of four pixels; 1: twice the side, each pixel four times."""
+    if direction < 0:
+        return F.avg_pool2d(x, 2)
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
-    def __init__(self, channels: int, heads: int) -> None:
+
+class SelfAttention(nn.Module):
+    """Over tokens, float[N,T,C]: x + linear(attention(norm(x))). scale: of the sum."""
+
+    def __init__(self, channels: int, heads: int, *, scale: float = 1.0) -> None:
         super().__init__()
         if channels % heads:
             raise ValueError(f"{heads} heads do not divide {channels} channels")
-        self.heads = heads
+        self.heads, self.scale = heads, scale
         self.norm = group_norm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = zeroed(nn.Linear(channels, channels))
@@ -88,7 +109,7 @@ class SelfAttention(nn.Module):
         split = self.qkv(normed).unflatten(2, (3, self.heads, -1))  # N, T, 3, heads, width
         query, key, value = split.permute(2, 0, 3, 1, 4)
         found = F.scaled_dot_product_attention(query, key, value)
-        out: Tensor = x + self.out(found.transpose(1, 2).flatten(2))
+        out: Tensor = self.scale * (x + self.out(found.transpose(1, 2).flatten(2)))
         return out
 
 
@@ -107,7 +128,7 @@ class Enlarged(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        out: Tensor = self.conv(resampled(x, 1))
         return out
 
 
