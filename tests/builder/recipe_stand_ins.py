@@ -69,7 +69,7 @@ def save_own(kind: str, recipe: str, network: dict[str, object], folder: Path) -
 
 UNET: dict[str, object] = {"wavelet": 2, "multipliers": [1, 1], "blocks": [1, 1], "attention": []}
 UVIT: dict[str, object] = {"wavelet": 3, "multipliers": [1, 1, 1]}
-SR3: dict[str, object] = {"base_channels": 4, "attention": []}
+SR3: dict[str, object] = {"base_channels": 4, "attention": [], "multipliers": [1, 1, 1, 1]}
 OWN: dict[str, tuple[str, dict[str, object]]] = {  # training recipe: kind, what of it differs
     "fashion-mnist-rin": ("rin", {}),
     "fashion-mnist-rin-noise-schedule": ("rin", {}),
@@ -84,7 +84,7 @@ OWN: dict[str, tuple[str, dict[str, object]]] = {  # training recipe: kind, what
     "imagenet-simple-diffusion-unet-256": ("unet", UNET),
     "imagenet-simple-diffusion-unet-512": ("unet", UNET),
     "imagenet-simple-diffusion-uvit-256": ("uvit", UVIT),
-    "imagenet-sr3-256": ("sr3", SR3),
+    "imagenet-sr3-256": ("sr3", SR3 | {"multipliers": [1] * 6}),
     "imagenet-sr3-base-64": ("sr3-base", SR3),
 }
 
