@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Family:
-    """name: by which recipes and checkpoints name it. recipe: of its trainings.
+    """name: by which recipes and checkpoints name it. recipe: of its trainings. enlarges: whether
+    its stages may have parents.
 
     network: makes an untrained one; ValueError for a shape that cannot be. loss: what it learns by,
     given a recipe. Both import torch when they are called, not before.
@@ -23,3 +24,4 @@ class Family:
     recipe: type[DenoiserRecipe]
     network: "Callable[[DenoiserConfig], Denoiser]"
     loss: "Callable[[DenoiserRecipe], Loss]"
+    enlarges: bool = False

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from generation.denoisers.network import Denoiser
 
 
-@dataclass(frozen=True)
+@dataclass
 class DenoiserSource:
     """A family's generator, as a stage of a recipe names it."""
 
@@ -50,7 +50,7 @@ class DenoiserSource:
     def size_problem(self, folder: Path | None, resolution: int, parent: int | None) -> str | None:
         """What keeps the stage from making `resolution` px images from `parent` px ones."""
         if folder is None:
-            return None
+            return None if self.family.enlarges else from_nothing(parent)
         stage = read_config(self.family, folder).stage
         low = stage.low_resolution
         follows = from_nothing(parent) if low is None else from_side(low, parent)

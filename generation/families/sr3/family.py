@@ -25,6 +25,6 @@ def _loss(_: DenoiserRecipe) -> "Loss":
     return continuous_loss
 
 
-FAMILY = Family("sr3", SR3Recipe, _network, _loss)
+FAMILY = Family("sr3", SR3Recipe, _network, _loss, enlarges=True)
 GENERATOR = DenoiserSource(FAMILY)
 TRAINABLE = DenoiserTrainable(FAMILY)
