@@ -16,19 +16,25 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 LARGEST_BETA = 0.999  # Nichol & Dhariwal 2021, section 3.2: keeps the last steps finite
 
 
+ScheduleName = Literal[
+    "linear", "scaled-linear", "cosine", "shifted-cosine", "sigmoid", "linear-signal"
+]
+
+
 class ScheduleConfig(BaseModel):
     """A noise schedule as a recipe names it.
 
     linear: beta from `beta_start` to `beta_end` (Ho et al. 2020); scaled-linear: the square root
     of beta is linear (Rombach et al. 2022); cosine (Nichol & Dhariwal 2021, eq. 17);
     shifted-cosine: logSNR = -2*log(tan(pi*t/2)) + 2*log(64/resolution) (Hoogeboom et al. 2023,
-    eq. 4); sigmoid: (start, end, tau) of Chen 2023, algorithm 1.
+    eq. 4); sigmoid: (start, end, tau) of Chen 2023, algorithm 1; linear-signal: abar = 1 - t, the
+    one Chen 2023 goes with an input scale.
     A schedule that does not fall strictly from 1 to 0 at every step is refused.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Literal["linear", "scaled-linear", "cosine", "shifted-cosine", "sigmoid"] = "cosine"
+    name: ScheduleName = "cosine"
     num_steps: Annotated[int, Field(gt=1)] = 1000
     beta_start: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     beta_end: Annotated[float, Field(gt=0, lt=1)] = 0.02
@@ -58,6 +64,13 @@ class NoiseSchedule:
     def alphas_cumprod(self) -> np.ndarray:
         """abar_t for t = 0 ... T - 1, float64[T]."""
         return np.cumprod(1.0 - _betas(self.config))
+
+    @cached_property
+    def log_snr(self) -> np.ndarray:
+        """log(abar_t / (1 - abar_t)), float64[T], falling."""
+        abar = self.alphas_cumprod
+        found: np.ndarray = np.log(abar) - np.log1p(-abar)
+        return found
 
     @property
     def num_steps(self) -> int:
@@ -91,6 +104,9 @@ def _continuous_alphas_cumprod(config: ScheduleConfig, time: np.ndarray) -> np.n
         value = _sigmoid((time * (config.end - config.start) + config.start) / config.tau)
         abar: np.ndarray = np.maximum((high - value) / (high - low), 1e-9)
         return abar
+    if config.name == "linear-signal":
+        linear: np.ndarray = np.maximum(1 - time, 1e-9)
+        return linear
     if config.name == "cosine":
         return np.square(np.cos((time + 0.008) / 1.008 * math.pi / 2))
     abar = np.clip(np.cos(time * math.pi / 2) ** 2, 1e-9, 1 - 1e-9)

@@ -22,6 +22,9 @@ MODULES = {
     "iddpm": "generation.families.adm.generators:IDDPM",
     "ldm": "generation.families.latent_diffusion.generator:LDM_4",
     "pixel-unet": "generation.families.pixel_unet.generator",
+    "rin": "generation.families.rin.family:GENERATOR",
+    "simple-diffusion": "generation.families.simple_diffusion.family:GENERATOR",
+    "sr3": "generation.families.sr3.family:GENERATOR",
 }
 
 # those of them that finetune-generator trains, each by its module for that
@@ -32,6 +35,9 @@ TRAINED = {
     "deepfloyd-if": "generation.families.deepfloyd_if.trainable",
     "iddpm": "generation.families.adm.trainable:IDDPM",
     "pixel-unet": "generation.families.pixel_unet.trainable",
+    "rin": "generation.families.rin.family:TRAINABLE",
+    "simple-diffusion": "generation.families.simple_diffusion.family:TRAINABLE",
+    "sr3": "generation.families.sr3.family:TRAINABLE",
 }
 TRAINABLE = ("RECIPE", "with_start", "sides", "memory", "with_images", "start_facts", "course")
 

@@ -1,6 +1,7 @@
 """Checkpoints that are one file in their authors' layout: found, read without running code."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,15 @@ class SingleFile:
     def load(self, file: Path, compiled: bool) -> Generator:
         """The model, its networks run through torch.compile if `compiled`."""
         return self.loader(file, compiled)
+
+
+def files_sha256(folder: Path, names: Sequence[str]) -> str:
+    """One hash over the contents of `names` in `folder`, in that order."""
+    digest = hashlib.sha256()
+    for name in names:
+        with (folder / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def locate_file(checkpoint: str, source: str) -> Path:

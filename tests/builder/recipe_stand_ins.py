@@ -12,8 +12,11 @@ from pathlib import Path
 
 import torch
 
+from generation.families import load_training_recipe
+from release.classes.class_list import load_classes
 from tests.generation.families import latent_diffusion_reference, openai_reference
 from tests.generation.families.tiny_deepfloyd import save_base, save_super_resolution, save_upscaler
+from tests.models.tiny_denoisers import save_denoiser
 from tests.models.tiny_models import (
     BIGGAN,
     save_biggan,
@@ -57,6 +60,34 @@ def save_biggan_of(doublings: int, folder: Path) -> None:
     save_biggan(folder, BIGGAN | {"num_classes": CLASSES, "layers": layers})
 
 
+def save_own(kind: str, recipe: str, network: dict[str, object], folder: Path) -> None:
+    """What finetune-generator leaves of a training recipe, with a tiny network."""
+    stage = load_training_recipe(recipe).stage
+    prompts = tuple(c.prompt for c in load_classes(load_training_recipe(recipe).classes))
+    save_denoiser(folder, kind, prompts, stage=stage.model_dump(), network=network)
+
+
+UNET: dict[str, object] = {"wavelet": 2, "multipliers": [1, 1], "blocks": [1, 1], "attention": []}
+UVIT: dict[str, object] = {"wavelet": 3, "multipliers": [1, 1, 1]}
+SR3: dict[str, object] = {"base_channels": 4, "attention": [], "multipliers": [1, 1, 1, 1]}
+OWN: dict[str, tuple[str, dict[str, object]]] = {  # training recipe: kind, what of it differs
+    "fashion-mnist-rin": ("rin", {}),
+    "fashion-mnist-rin-noise-schedule": ("rin", {}),
+    "fashion-mnist-simple-diffusion-unet": ("unet", {}),
+    "fashion-mnist-simple-diffusion-uvit": ("uvit", {}),
+    "fashion-mnist-sr3": ("sr3", SR3),
+    "fashion-mnist-sr3-base": ("sr3-base", SR3),
+    "imagenet-rin-64": ("rin", {"patch": 8}),
+    "imagenet-rin-256": ("rin", {"patch": 32}),
+    "imagenet-rin-noise-schedule-64": ("rin", {"patch": 8}),
+    "imagenet-rin-noise-schedule-256": ("rin", {"patch": 32}),
+    "imagenet-simple-diffusion-unet-256": ("unet", UNET),
+    "imagenet-simple-diffusion-unet-512": ("unet", UNET),
+    "imagenet-simple-diffusion-uvit-256": ("uvit", UVIT),
+    "imagenet-sr3-256": ("sr3", SR3 | {"multipliers": [1] * 6}),
+    "imagenet-sr3-base-64": ("sr3-base", SR3),
+}
+
 # By the name in the recipe: what saves the model there, in the folder the build runs in.
 CHECKPOINTS: dict[str, Save] = {
     "64x64_diffusion.pt": partial(save_openai, "adm-64", 3),
@@ -86,6 +117,10 @@ CHECKPOINTS: dict[str, Save] = {
     "stabilityai/stable-diffusion-xl-base-1.0": partial(
         save_sdxl, side=128, factor_blocks=4, halvings=2, length=77
     ),
+    **{
+        f"runs/{recipe}/checkpoint": partial(save_own, kind, recipe, network)
+        for recipe, (kind, network) in OWN.items()
+    },
 }
 
 

@@ -27,6 +27,7 @@ from release.layout.manifest import read_manifest
 from tests.conftest import release_bytes
 from tests.generation.families import latent_diffusion_reference, openai_reference
 from tests.generation.families.tiny_deepfloyd import STAGES, save_chain
+from tests.models.tiny_denoisers import KINDS, save_denoiser
 from tests.models.tiny_models import save_biggan, save_dit, save_pixart
 from tests.models.tiny_network import tiny_conditioned
 
@@ -78,6 +79,10 @@ RECIPES: dict[str, list[Stage]] = {
         ("pixel-unet", 8, "class", "steps = 3, guidance = 1.5"),
         ("pixel-unet", 16, "none", "steps = 3, noise_augmentation = 0.2"),
     ],
+    "rin": [("rin", 16, "rin", "steps = 3, guidance = 1.5")],
+    "simple-diffusion": [("simple-diffusion", 16, "uvit", "steps = 3, guidance = 1.5")],
+    "simple-diffusion-unet": [("simple-diffusion", 16, "unet", "steps = 3")],
+    "sr3": [("pixel-unet", 8, "class", "steps = 2"), ("sr3", 16, "sr3", "steps = 3")],
     "ldm": [("ldm", 32, "ldm.ckpt", f'method = "ddim", {LATENT}')],
 }
 
@@ -99,6 +104,8 @@ def save_models(folder: Path) -> None:
     for conditioning, low in (("class", None), ("none", 8)):
         network = tiny_conditioned(conditioning, ("apple", "pear", "plum"), low)
         save_checkpoint(network, folder / conditioning, torch.float16)
+    for kind in KINDS:
+        save_denoiser(folder / kind, kind, ("apple", "pear", "plum"))
     assert all((folder / stage).is_dir() for stage in STAGES)
 
 

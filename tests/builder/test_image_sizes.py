@@ -181,7 +181,10 @@ def test_one_whose_sizes_do_not_is_refused_before_anything_is_loaded(
 
 NOWHERE: dict[str, tuple[list[Stage], str]] = {
     name: ([("pixel-unet", "base", 8), (name, "nowhere/nothing", 16)], FIRST)
-    for name in ("adm-256", "adm-64", "biggan", "diffusers", "dit", "iddpm", "ldm")
+    for name in (
+        *("adm-256", "adm-64", "biggan", "diffusers", "dit", "iddpm", "ldm"),
+        *("rin", "simple-diffusion"),
+    )
 } | {"adm-upsampler": ([("adm-upsampler", "nowhere.pt", 64)], NOT_FIRST)}
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from generation.families.adm.networks import NETWORKS
 from generation.families.adm.recipe import UPSCALING
-from generation.families.image_sizes import from_nothing, from_parents
 from generation.generator import Generator
+from generation.networks.image_sizes import from_nothing, from_parents
 from generation.pretrained.diffusers_folder import file_sha256
 from generation.pretrained.finetuned import fine_tuned
 from generation.pretrained.source_files import locate_file

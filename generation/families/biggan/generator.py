@@ -8,8 +8,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from generation.families.image_sizes import from_nothing, one_size
 from generation.generator import Generator
+from generation.networks.image_sizes import from_nothing, one_size
 from generation.pretrained.diffusers_folder import file_sha256
 from generation.pretrained.downloads import download, model_cache
 from release.errors import UserError

@@ -24,8 +24,8 @@ a GPU it runs in the precision of its training.
 
 from pathlib import Path
 
-from generation.families.image_sizes import from_nothing, from_parents, one_size
 from generation.generator import Generator
+from generation.networks.image_sizes import from_nothing, from_parents, one_size
 from generation.pretrained.diffusers_folder import (
     OTHERWISE,
     component_config,

@@ -9,8 +9,8 @@ model that brings its own code is refused.
 import hashlib
 from pathlib import Path
 
-from generation.families.image_sizes import from_nothing, multiple_of
 from generation.generator import Generator
+from generation.networks.image_sizes import from_nothing, multiple_of
 from generation.pretrained.diffusers_folder import (
     INDEX,
     file_sha256,

@@ -5,8 +5,8 @@ A class's label is its row in the model's embedding: build with the class list i
 
 from pathlib import Path
 
-from generation.families.image_sizes import from_nothing, one_size
 from generation.generator import Generator
+from generation.networks.image_sizes import from_nothing, one_size
 from generation.pretrained.diffusers_folder import (
     component_config,
     locate_model,

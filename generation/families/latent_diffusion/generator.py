@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from generation.families.image_sizes import from_nothing
 from generation.generator import Generator
+from generation.networks.image_sizes import from_nothing
 from generation.pretrained.source_files import SingleFile
 
 SOURCE = "the notebook latent_imagenet_diffusion of CompVis/latent-diffusion (cin256-v2/model.ckpt)"

@@ -1,9 +1,8 @@
 """Finding and checking checkpoints on disk, without importing torch."""
 
-import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 
+from generation.pretrained.source_files import files_sha256
 from release.errors import UserError, unknown_name
 
 BUILTIN = Path(__file__).parents[2] / "checkpoints"
@@ -37,11 +36,3 @@ def resolve_checkpoint(name: str) -> Path:
 def checkpoint_sha256(folder: Path) -> str:
     """One hash over the files that decide the pixels, in a fixed order."""
     return files_sha256(folder, HASHED_FILES)
-
-
-def files_sha256(folder: Path, names: Sequence[str]) -> str:
-    """One hash over the contents of `names` in `folder`, in that order."""
-    digest = hashlib.sha256()
-    for name in names:
-        digest.update(hashlib.sha256((folder / name).read_bytes()).digest())
-    return digest.hexdigest()

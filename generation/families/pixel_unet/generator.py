@@ -9,20 +9,17 @@ import numpy as np
 
 from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler_config import SamplerConfig
-from generation.families.image_sizes import from_nothing, from_side, one_size
 from generation.families.pixel_unet.checkpoint_files import (
     STAGE_FILE,
     checkpoint_sha256,
     resolve_checkpoint,
 )
-from generation.generator import Generator, ImageBatch, Screened, as_levels
-from generation.networks.timm_classifier import to_channels
+from generation.generator import Generator, ImageBatch, Screened
+from generation.networks.image_sizes import from_nothing, from_side, one_size
+from generation.networks.pixels import parents_of, to_rgb
 from release.errors import UserError
-from release.images.colour import images_in_colour
 
 if TYPE_CHECKING:
-    import torch
-
     from generation.families.pixel_unet.network import PixelUNet, StageConfig
 
 
@@ -107,7 +104,7 @@ class PixelUNetGenerator:
         prompt = network.conditions(batch.prompts).to(device)
         shape = (config.channels, config.resolution, config.resolution)
         with torch.inference_mode(), ahead_of_need(image_noise(batch.seeds, shape)) as noise:
-            parent = self._parents(batch)
+            parent = parents_of(batch, config.low_resolution, config.channels, device)
             level = settings.noise_augmentation
             if parent is not None and level > 0:
                 lower = next(image_noise([~s & _ALL_ONES for s in batch.seeds], parent.shape[1:]))
@@ -121,31 +118,7 @@ class PixelUNetGenerator:
                 settings,
                 lambda: torch.from_numpy(noise()).to(device),
             )
-        return _to_rgb(x0.float().cpu().numpy())
-
-    def _parents(self, batch: ImageBatch) -> "torch.Tensor | None":
-        """float32[N,C,h,w] in [-1, 1] on the network's device."""
-        import torch
-
-        config = self._network.config
-        if config.low_resolution is None:
-            if batch.parents is not None:
-                raise UserError(
-                    "a base checkpoint cannot follow another stage: it takes no parents"
-                )
-            return None
-        if batch.parents is None or batch.parents.shape[1] != config.low_resolution:
-            given = "none" if batch.parents is None else f"{batch.parents.shape[1]} px"
-            raise UserError(f"the stage needs parents of {config.low_resolution} px, got {given}")
-        coloured = images_in_colour(batch.parents) if config.channels == 1 else 0
-        if coloured:
-            raise UserError(
-                f"{coloured} of {len(batch.parents)} parents are in colour, and the stage's "
-                "checkpoint is grey (channels = 1): their colour would be lost"
-            )
-        images = to_channels(batch.parents, config.channels)
-        signal = torch.from_numpy(images.astype(np.float32) / 127.5 - 1)
-        return signal.to(self._network.prompt_tokens.device)
+        return to_rgb(x0.float().cpu().numpy())
 
 
 def _require_effect(config: "StageConfig", settings: SamplerConfig) -> None:
@@ -159,10 +132,3 @@ def _require_effect(config: "StageConfig", settings: SamplerConfig) -> None:
 
 
 _ALL_ONES = (1 << 64) - 1  # ~seed & this: a stream no image seed (53 bits) can be
-
-
-def _to_rgb(images: np.ndarray) -> np.ndarray | Screened:
-    """float32[N,C,H,W] in [-1, 1] => uint8[N,H,W,3], rounded to the nearest level."""
-    channels = images.transpose(0, 2, 3, 1)
-    rgb = np.repeat(channels, 3, axis=3) if channels.shape[3] == 1 else channels
-    return as_levels(np.ascontiguousarray((rgb + 1) * 127.5))

@@ -15,8 +15,10 @@ from diffusers.models.embeddings import get_timestep_embedding
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from generation.diffusion.sampler import Denoiser, split_variance
+from generation.diffusion.guidance import guided
+from generation.diffusion.sampler import Denoiser
 from generation.diffusion.sampler_config import Prediction
+from generation.diffusion.scaling import unit_variance
 from generation.diffusion.schedule import ScheduleConfig
 from generation.prompts.conditioning import Conditioning
 from generation.prompts.text_encoder import PromptEmbeddings
@@ -130,7 +132,7 @@ class PixelUNet(nn.Module):
         prediction and v where the variance is learned.
         """
         pooled = self.prompt_pooled[prompt]
-        planes = _normalized(x, self.config.schedule)
+        planes = unit_variance(x, self.config.schedule)
         if parent is not None:
             assert augmentation is not None
             planes = torch.cat([planes, upsample(parent, self.config.resolution)], dim=1)
@@ -173,34 +175,13 @@ def upsample(parent: Tensor, resolution: int) -> Tensor:
 def guided_denoiser(
     network: PixelUNet, prompt: Tensor, guidance: float, parent: Tensor | None, level: float
 ) -> Denoiser:
-    """Bind conditioning and classifier-free guidance, Imagen's w: uncond + w*(cond - uncond).
-
-    w = 1 runs the conditional half alone. A learned variance is the conditional half's.
-    """
-    n, null = len(prompt), torch.full_like(prompt, len(network.prompts.prompts) - 1)
-    halves = [prompt] if guidance == 1 else [prompt, null]
-    # A GPU is filled by both halves at once; a CPU's cache holds the activations of one.
-    passes = halves if prompt.device.type == "cpu" else [torch.cat(halves)]
-    copies = len(passes[0]) // n
-    parents = None if parent is None else torch.cat([parent] * copies)
+    """Bind conditioning, classifier-free guidance and the parent with its augmentation level."""
     step = level * network.config.schedule.num_steps
-    augmentation = prompt.new_full((copies * n,), step, dtype=torch.float32)
 
-    def denoise(x: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
-        inputs, times = torch.cat([x] * copies), torch.full((copies * n,), t, device=x.device)
-        out = torch.cat([network(inputs, times, p, parents, augmentation) for p in passes])
-        out = out.to(x.dtype)  # guidance is arithmetic on differences: in x's precision
-        conditional, v = split_variance(out[:n], x.shape[1])
-        if guidance == 1:
-            return conditional, v
-        unconditional, _ = split_variance(out[n:], x.shape[1])
-        return unconditional + guidance * (conditional - unconditional), v
+    def evaluate(
+        x: Tensor, t: Tensor, told: Tensor, parents: Tensor | None, _: None
+    ) -> tuple[Tensor, None]:
+        augmentation = told.new_full((len(x),), step, dtype=torch.float32)
+        return network(x, t, told, parents, augmentation), None
 
-    return denoise
-
-
-def _normalized(x: Tensor, schedule: ScheduleConfig) -> Tensor:
-    """With an input scale below 1 the network sees unit variance (Chen 2023, section 2.3)."""
-    if schedule.input_scale == 1:
-        return x
-    return x / x.flatten(1).std(dim=1).view(-1, *[1] * (x.ndim - 1))
+    return guided(evaluate, prompt, len(network.prompts.prompts) - 1, guidance, parent)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 from generation.families.pixel_unet.checkpoint_files import (
     HASHED_FILES,
     checkpoint_sha256,
-    files_sha256,
     resolve_checkpoint,
 )
 from generation.families.pixel_unet.recipe import PixelUNetRecipe
+from generation.pretrained.source_files import files_sha256
 from generation.prompts.conditioning import embed_conditions
 from generation.training.record import read_json, saw_tuning
 from generation.training.trainable import StartFacts

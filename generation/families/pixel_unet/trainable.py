@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from generation.families.pixel_unet.grey import with_channels_of
 from generation.families.pixel_unet.recipe import PixelUNetRecipe
 from generation.families.pixel_unet.starting_point import (
     prompts_of,
@@ -10,6 +9,7 @@ from generation.families.pixel_unet.starting_point import (
     starting_network,
     with_network_of,
 )
+from generation.training.channels import with_channels_of
 from generation.training.training_set import TrainingSet
 
 if TYPE_CHECKING:

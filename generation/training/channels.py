@@ -1,11 +1,23 @@
 """A stage's channels follow its data."""
 
-from generation.families.pixel_unet.recipe import PixelUNetRecipe
+from typing import Any, Protocol, Self, TypeVar
+
 from generation.training.training_set import TrainingSet
 from release.errors import UserError
 
 
-def with_channels_of(recipe: PixelUNetRecipe, images: TrainingSet, source: str) -> PixelUNetRecipe:
+class StagedRecipe(Protocol):
+    """A training recipe with a [stage] that may name its channels."""
+
+    @property
+    def stage(self) -> Any: ...
+    def with_channels(self, channels: int) -> Self: ...
+
+
+Recipe = TypeVar("Recipe", bound=StagedRecipe)
+
+
+def with_channels_of(recipe: Recipe, images: TrainingSet, source: str) -> Recipe:
     """The recipe with the data's channels where it names none.
 
     UserError for a grey stage on images in colour: it would lose their colour in silence.

@@ -1,0 +1,1 @@
+"""What families of class-conditional denoising networks share: recipe, checkpoint, training."""

@@ -1,0 +1,110 @@
+"""Sampling of a family's checkpoints: the interface of generation/generator.py.
+
+To import it is to import no torch.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from generation.denoisers.checkpoint_files import checkpoint_sha256, is_of, read_config, resolve
+from generation.denoisers.family import Family
+from generation.denoisers.recipe import DenoiserStage
+from generation.diffusion.noise import ahead_of_need, image_noise
+from generation.diffusion.sampler_config import SamplerConfig
+from generation.generator import Generator, ImageBatch, Screened
+from generation.networks.image_sizes import from_nothing, from_side, one_size
+from generation.networks.pixels import parents_of, to_rgb
+from release.errors import UserError
+
+if TYPE_CHECKING:
+    from generation.denoisers.network import Denoiser
+
+
+@dataclass
+class DenoiserSource:
+    """A family's generator, as a stage of a recipe names it."""
+
+    family: Family
+
+    def locate(self, checkpoint: str) -> Path:
+        """The checkpoint's folder."""
+        return resolve(self.family, checkpoint)
+
+    def sha256(self, folder: Path) -> str:
+        """One hash over the files that decide the pixels."""
+        return checkpoint_sha256(folder)
+
+    def unconditional(self, folder: Path) -> bool:
+        """Whether the network knows of no classes, so that a label says nothing of its image."""
+        return read_config(self.family, folder).stage.conditioning == "none"
+
+    def trained_resolution(self, folder: Path) -> int | None:
+        """The stage's side in px; None for a folder that holds no checkpoint of this family."""
+        if not is_of(self.family, folder):
+            return None
+        return read_config(self.family, self.locate(str(folder))).stage.resolution
+
+    def size_problem(self, folder: Path | None, resolution: int, parent: int | None) -> str | None:
+        """What keeps the stage from making `resolution` px images from `parent` px ones."""
+        if folder is None:
+            return None if self.family.enlarges else from_nothing(parent)
+        stage = read_config(self.family, folder).stage
+        low = stage.low_resolution
+        follows = from_nothing(parent) if low is None else from_side(low, parent)
+        return one_size(stage.resolution, resolution) or follows
+
+    def load(self, folder: Path, compiled: bool) -> Generator:
+        """The stage's network on the GPU if there is one, else on the CPU; float32 on both."""
+        import torch
+
+        from generation.denoisers.checkpoint import load_checkpoint
+        from generation.networks.placement import best_placement
+
+        network = load_checkpoint(self.family, folder)
+        return DenoiserGenerator(best_placement(compiled).place(network, torch.float32))
+
+
+class DenoiserGenerator:
+    """Samples one stage."""
+
+    def __init__(self, network: "Denoiser") -> None:
+        self._network = network
+
+    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
+        """uint8[N,H,W,3], or Screened if any is not finite.
+
+        Raises UserError if the batch has no parents and the stage needs them, or none in colour.
+        """
+        import torch
+
+        from generation.denoisers.sampling import class_denoiser
+        from generation.diffusion.sampler import sample
+        from generation.diffusion.schedule import NoiseSchedule
+
+        network, config = self._network, self._network.config
+        stage, device = config.stage, next(network.parameters()).device
+        _require_effect(stage, settings)
+        condition = network.conditions(list(batch.prompts)).to(device)
+        shape = (config.channels, stage.resolution, stage.resolution)
+        schedule = NoiseSchedule(stage.schedule)
+        with torch.inference_mode(), ahead_of_need(image_noise(batch.seeds, shape)) as noise:
+            parent = parents_of(batch, stage.low_resolution, config.channels, device)
+            x0 = sample(
+                class_denoiser(network, schedule, condition, settings.guidance, parent),
+                schedule,
+                stage.prediction,
+                settings,
+                lambda: torch.from_numpy(noise()).to(device),
+            )
+        return to_rgb(x0.float().cpu().numpy())
+
+
+def _require_effect(stage: DenoiserStage, settings: SamplerConfig) -> None:
+    """UserError for a setting that this network would not heed."""
+    if stage.conditioning == "none" and settings.guidance != 1:
+        raise UserError("an unconditional checkpoint has nothing to guide by: leave guidance 1")
+    if settings.noise_augmentation != 0:
+        raise UserError("the checkpoint knows no noise in parents: leave noise_augmentation 0")

@@ -1,0 +1,44 @@
+"""Classifier-free guidance of any network, and what a network carries from step to step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from generation.diffusion.sampler import Denoiser, split_variance
+
+# x float[N,C,H,W], t int64[N], condition int64[N], parent and what the step before returned last
+# => the network's output, and what the next step is to be given
+Evaluation = Callable[[Tensor, Tensor, Tensor, Tensor | None, Any], tuple[Tensor, Any]]
+
+
+def guided(
+    evaluate: Evaluation, condition: Tensor, null: int, guidance: float, parent: Tensor | None
+) -> Denoiser:
+    """Imagen's w: uncond + w*(cond - uncond); w = 1 runs the conditional half alone.
+
+    A learned variance is the conditional half's. Each half carries what is its own.
+    """
+    n = len(condition)
+    halves = [condition] if guidance == 1 else [condition, torch.full_like(condition, null)]
+    # A GPU is filled by both halves at once; a CPU's cache holds the activations of one.
+    passes = halves if condition.device.type == "cpu" else [torch.cat(halves)]
+    copies = len(passes[0]) // n
+    parents = None if parent is None else torch.cat([parent] * copies)
+    carried: list[Any] = [None] * len(passes)
+
+    def denoise(x: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
+        inputs, times = torch.cat([x] * copies), torch.full((copies * n,), t, device=x.device)
+        found = []
+        for i, told in enumerate(passes):
+            output, carried[i] = evaluate(inputs, times, told, parents, carried[i])
+            found.append(output)
+        out = torch.cat(found).to(x.dtype)  # guidance is arithmetic on differences: in x's
+        conditional, v = split_variance(out[:n], x.shape[1])
+        if guidance == 1:
+            return conditional, v
+        unconditional, _ = split_variance(out[n:], x.shape[1])
+        return unconditional + guidance * (conditional - unconditional), v
+
+    return denoise

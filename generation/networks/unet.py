@@ -1,0 +1,149 @@
+"""The body of a U-Net on pixels, told one vector; families put ends and embeddings to it.
+
+With n residual blocks in a level on the way down there are n + 1 on the way up, each of which takes
+up what one step of the way down kept. Self-attention follows each residual block of some levels.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from generation.networks.blocks import (
+    Enlarged,
+    ResidualBlock,
+    SelfAttention,
+    group_norm,
+    halved,
+    on_images,
+    zeroed,
+)
+
+
+@dataclass(frozen=True)
+class Level:
+    """Feature maps of one side: their channels, residual blocks on the way down, attention, dropout
+    of the blocks."""
+
+    channels: int
+    blocks: int
+    attends: bool
+    dropout: float
+
+
+@dataclass(frozen=True)
+class UNetPlan:
+    """enter, leave: channels of what the body is given and says. embedding: width of what it is
+    told. scale: of every residual sum. in_blocks: sides change inside of residual blocks, not by a
+    convolution of their own."""
+
+    levels: Sequence[Level]
+    enter: int
+    leave: int
+    base: int
+    embedding: int
+    heads: int
+    middle_dropout: float
+    scale: float = 1.0
+    in_blocks: bool = False
+
+
+class Block(nn.Module):
+    """A residual block, and self-attention where the level has it."""
+
+    def __init__(self, before: int, level: Level, plan: UNetPlan) -> None:
+        super().__init__()
+        self.residual = ResidualBlock(
+            before, level.channels, plan.embedding, level.dropout, scale=plan.scale
+        )
+        self.attention = (
+            SelfAttention(level.channels, plan.heads, scale=plan.scale) if level.attends else None
+        )
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        out: Tensor = self.residual(x, h)
+        return out if self.attention is None else on_images(self.attention, out)
+
+
+class Resampling(nn.Module):
+    """Half the side (-1) or twice it (1), in a residual block or by a convolution."""
+
+    def __init__(self, direction: int, level: Level, plan: UNetPlan) -> None:
+        super().__init__()
+        width = level.channels
+        self.layer: nn.Module
+        if plan.in_blocks:
+            self.layer = ResidualBlock(
+                *(width, width, plan.embedding, level.dropout),
+                resample=direction,
+                scale=plan.scale,
+            )
+        else:
+            self.layer = halved(width) if direction < 0 else Enlarged(width)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        in_block = isinstance(self.layer, ResidualBlock)
+        out: Tensor = self.layer(x, h) if in_block else self.layer(x)
+        return out
+
+
+class UNetBody(nn.Module):
+    """x float[N,enter,H,W], h float[N,embedding] => float[N,leave,H,W]."""
+
+    def __init__(self, plan: UNetPlan) -> None:
+        super().__init__()
+        self.counts = [level.blocks for level in plan.levels]
+        self.enter = nn.Conv2d(plan.enter, plan.base, 3, padding=1)
+        self.down, self.halve = nn.ModuleList(), nn.ModuleList()
+        kept = [plan.base]
+        for number, level in enumerate(plan.levels, 1):
+            for _ in range(level.blocks):
+                self.down.append(Block(kept[-1], level, plan))
+                kept.append(level.channels)
+            if number < len(plan.levels):
+                self.halve.append(Resampling(-1, level, plan))
+                kept.append(level.channels)
+        width = kept[-1]
+        self.middle = nn.ModuleList(
+            ResidualBlock(width, width, plan.embedding, plan.middle_dropout, scale=plan.scale)
+            for _ in range(2)
+        )
+        self.middle_attention = SelfAttention(width, plan.heads, scale=plan.scale)
+        self.up, self.enlarge = nn.ModuleList(), nn.ModuleList()
+        for number, level in reversed(list(enumerate(plan.levels))):
+            for _ in range(level.blocks + 1):
+                self.up.append(Block(width + kept.pop(), level, plan))
+                width = level.channels
+            if number:
+                self.enlarge.append(Resampling(1, level, plan))
+        self.norm = group_norm(width)
+        self.leave = zeroed(nn.Conv2d(width, plan.leave, 3, padding=1))
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        kept = self._down(self.enter(x), h)
+        first, second = self.middle
+        y = second(on_images(self.middle_attention, first(kept[-1], h)), h)
+        blocks, enlarge = iter(self.up), iter(self.enlarge)
+        for level, count in reversed(list(enumerate(self.counts))):
+            for block in _next(blocks, count + 1):
+                y = block(torch.cat([y, kept.pop()], dim=1), h)
+            if level:
+                y = next(enlarge)(y, h)
+        out: Tensor = self.leave(F.silu(self.norm(y)))
+        return out
+
+    def _down(self, y: Tensor, h: Tensor) -> list[Tensor]:
+        """All that the way up takes up again."""
+        kept, blocks, halve = [y], iter(self.down), iter(self.halve)
+        for level, count in enumerate(self.counts, 1):
+            for block in _next(blocks, count):
+                kept.append(block(kept[-1], h))
+            if level < len(self.counts):
+                kept.append(next(halve)(kept[-1], h))
+        return kept
+
+
+def _next(blocks: Iterator[nn.Module], count: int) -> Iterator[nn.Module]:
+    return (next(blocks) for _ in range(count))
