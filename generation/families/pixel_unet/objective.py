@@ -28,6 +28,7 @@ class PixelUNetObjective:
             condition_dropout=config.caption_dropout,
             max_augmentation=config.max_augmentation,
             device=device,
+            residual=network.config.residual,
         )
 
     def _loss(self, modules: Modules, drawn: DrawnImages) -> Tensor:
