@@ -94,7 +94,7 @@ def sample(
     """Run the reverse process; returns images, float[N,C,H,W], about in [-1, 1].
 
     `draw_noise` gives the next standard normal of the batch's shape: the start, then one a step
-    for the methods that add noise. residual: what is diffused of an image; thresholds are of images.
+    for the methods that add noise. residual: what is diffused of an image; bounds are of images.
     """
     x = draw_noise()
     steps = sampling_steps(schedule, config)
