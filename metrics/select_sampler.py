@@ -45,6 +45,9 @@ Guidance = Annotated[
 Gamma = Annotated[str | None, typer.Option(help="Log-variance coefficients, ddpm only.")]
 Steps = Annotated[str | None, typer.Option(help="Step counts.")]
 Augmentation = Annotated[str | None, typer.Option(help="Of a super-resolution stage's input.")]
+BlackPoint = Annotated[
+    str | None, typer.Option(help="Grey levels up to which finished pixels become black.")
+]
 PerClass = Annotated[int, typer.Option(min=1, help="Images of each class and point.")]
 ShortList = Annotated[
     int, typer.Option(min=0, help="So many points, the best by distance, get a CAS.")
@@ -82,6 +85,7 @@ def select_sampler(
     gamma: Gamma = None,
     steps: Steps = None,
     noise_augmentation: Augmentation = None,
+    black_point: BlackPoint = None,
     per_class: PerClass = 100,
     short_list: ShortList = 4,
     cas_all: CasAll = False,
@@ -127,7 +131,8 @@ def select_sampler(
     require_places(out, cache, device)
     options = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
     selection = swept_stage(recipe, stage, real, per_class, extractor, out)
-    grid = swept_grid(selection, method, (guidance, gamma, steps, noise_augmentation))
+    axes = (guidance, gamma, steps, noise_augmentation, black_point)
+    grid = swept_grid(selection, method, axes)
     images = cas_per_class or per_class
     cas = AskedCas(cas_all, short_list, classifier, images, seeds, cas_stage, state_every)
     run_sweep(recipe, selection, grid, cas, options, cache, device, dry_run, as_json)

@@ -24,6 +24,7 @@ SETTING_LABELS = {
     "gamma": "Log-variance \N{GREEK SMALL LETTER GAMMA}",
     "steps": "Steps",
     "noise_augmentation": "Noise augmentation",
+    "black_point": "Black point",
     "method": "Method",
     "run": "Training",
     "step": "Training step",

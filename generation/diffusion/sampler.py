@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from generation.diffusion.residual import WHOLE_IMAGE, Residual
 from generation.diffusion.sampler_config import Prediction, SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule
 from release.errors import UserError
@@ -74,6 +75,13 @@ def apply_threshold(x0: Tensor, config: SamplerConfig) -> Tensor:
     return x0.clamp(-scale, scale) / scale
 
 
+def blackened(images: Tensor, level: int) -> Tensor:
+    """`images` in [-1, 1], black where 8 bits would round them to `level` of 0 ... 255 or less."""
+    if level == 0:
+        return images
+    return torch.where(images <= (level + 0.5) / 127.5 - 1, -1.0, images)
+
+
 @torch.no_grad()
 def sample(
     denoise: Denoiser,
@@ -81,11 +89,12 @@ def sample(
     kind: Prediction,
     config: SamplerConfig,
     draw_noise: Callable[[], Tensor],
+    residual: Residual = WHOLE_IMAGE,
 ) -> Tensor:
-    """Run the reverse process; returns x0, float[N,C,H,W], about in [-1, 1].
+    """Run the reverse process; returns images, float[N,C,H,W], about in [-1, 1].
 
     `draw_noise` gives the next standard normal of the batch's shape: the start, then one a step
-    for the methods that add noise.
+    for the methods that add noise. residual: what is diffused of an image; bounds are of images.
     """
     x = draw_noise()
     steps = sampling_steps(schedule, config)
@@ -97,7 +106,7 @@ def sample(
         prediction, v = denoise(x, t)
         x0 = predicted_x0(prediction, kind, x, sqrt(abar_t), sqrt(1 - abar_t))
         x0 = x0 / schedule.input_scale
-        x0 = apply_threshold(x0, config) * schedule.input_scale
+        x0 = residual.of(apply_threshold(residual.image(x0), config)) * schedule.input_scale
         if abar_s == 1.0:  # what every method's update comes to after the last step
             x = x0
         elif config.method == "ddpm":
@@ -107,7 +116,7 @@ def sample(
             x = ddim_step(x, x0, config.eta, abar_t, abar_s, draw_noise)
         else:
             x = solver.step(x, x0, abar_t, abar_s)
-    return x / schedule.input_scale
+    return blackened(residual.image(x / schedule.input_scale), config.black_point)
 
 
 def ddpm_mean(x: Tensor, x0: Tensor, abar_t: float, abar_s: float) -> Tensor:

@@ -12,6 +12,7 @@ from pydantic import (
 )
 
 Prediction = Literal["epsilon", "v", "x0"]
+PIXEL_METHODS = ("ddpm", "ddim", "dpm-solver++")
 
 
 class SamplerConfig(BaseModel):
@@ -24,6 +25,8 @@ class SamplerConfig(BaseModel):
     guidance: w in uncond + w * (cond - uncond); w = 1 runs no unconditional pass.
     gamma: log-variance coefficient, logvar = gamma*log(beta) + (1 - gamma)*log(beta~).
     noise_augmentation: how much noise the low-resolution input gets, in [0, 1), as a share of T.
+    black_point: grey levels up to this one become black, 0, in the finished image. For sets with a
+    background that is exactly black, which no network says exactly.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -37,6 +40,7 @@ class SamplerConfig(BaseModel):
     dynamic_percentile: Annotated[float, Field(gt=0, le=1)] = 0.995
     noise_augmentation: Annotated[float, Field(ge=0, lt=1)] = 0.0
     truncation: Annotated[float, Field(gt=0, le=1)] | None = None
+    black_point: Annotated[int, Field(ge=0, lt=255)] = 0
 
     @model_validator(mode="after")
     def _every_setting_has_an_effect(self) -> Self:
@@ -46,14 +50,21 @@ class SamplerConfig(BaseModel):
             raise ValueError(f"eta = {self.eta} has no effect on {self.method}, only on ddim")
         if (self.truncation is not None) != (self.method == "truncation"):
             raise ValueError("truncation goes with method = 'truncation', and only with it")
+        if self.black_point and (self.threshold != "static" or self.method not in PIXEL_METHODS):
+            raise ValueError(
+                "black_point is of images: it goes with threshold = 'static' and a method among "
+                + ", ".join(PIXEL_METHODS)
+            )
         return self
 
     @model_serializer(mode="wrap")
-    def _truncation_where_set(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _newer_settings_where_set(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Named only where set: a release built before there was a choice keeps its fingerprint."""
         content: dict[str, Any] = dump(self)
         if self.truncation is None:
             del content["truncation"]
+        if self.black_point == 0:
+            del content["black_point"]
         return content
 
     @property

@@ -13,12 +13,21 @@ from metrics.selection.selection import Point
 from release.commands.validation import reason
 from release.errors import UserError
 
-AXES = {"guidance": "w", "gamma": "g", "steps": "s", "noise_augmentation": "a"}  # letter in names
+AXES = {  # letter in names
+    "guidance": "w",
+    "gamma": "g",
+    "steps": "s",
+    "noise_augmentation": "a",
+    "black_point": "b",
+}
+WHERE_ASKED = ("black_point",)  # sweeps of before it existed keep the names of their points
+WHOLE = ("steps", "black_point")
 LABELS = {
     "guidance": "guidance weight w",
     "gamma": "log-variance coefficient $\\gamma$",
     "steps": "steps",
     "noise_augmentation": "noise augmentation",
+    "black_point": "black point",
 }
 
 
@@ -49,6 +58,8 @@ def parse_grid(recipe: Recipe, resolution: int, method: str, texts: dict[str, st
     values: dict[str, tuple[float, ...]] = {}
     for axis in AXES:
         text = texts.get(axis)
+        if text is None and axis in WHERE_ASKED:
+            continue
         kept = 0.0 if axis == "gamma" and method != "ddpm" else getattr(own, axis)
         values[axis] = (kept,) if text is None else _numbers(axis, text)
     if len(chain) == 1 and any(values["noise_augmentation"]):
@@ -66,7 +77,7 @@ def _option(axis: str) -> str:
 
 
 def _numbers(axis: str, text: str) -> tuple[float, ...]:
-    kind: Callable[[str], float] = int if axis == "steps" else float
+    kind: Callable[[str], float] = int if axis in WHOLE else float
     try:
         return tuple(sorted({kind(field) for field in text.split(",")}))
     except ValueError:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from generation.diffusion.sampler import apply_threshold, sample, sampling_steps
+from generation.diffusion.residual import WHOLE_IMAGE, Residual
+from generation.diffusion.sampler import apply_threshold, blackened, sample, sampling_steps
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
 from release.errors import UserError
@@ -84,7 +85,9 @@ def reference_sample(
     scale: float,
     noise: Iterator[np.ndarray],
     v: np.ndarray | None = None,
+    residual: Residual = WHOLE_IMAGE,
 ) -> np.ndarray:
+    centre, deviation = np.asarray(residual.centre), residual.deviation
     x, x0_before, lambda_before = next(noise), None, None
     for t, s in zip(steps, [*steps[1:], -1], strict=True):
         a_t, a_s = table[t], table[s] if s >= 0 else 1.0
@@ -95,9 +98,10 @@ def reference_sample(
             "v": np.sqrt(a_t) * x - np.sqrt(1 - a_t) * out,
         }[kind]
         if config.threshold == "static":
-            x0 = np.clip(x0, -scale, scale)
+            image = np.clip(centre + deviation * x0 / scale, -1, 1)
+            x0 = scale * (image - centre) / deviation
         if s < 0:  # every method ends on its estimate of x0
-            return x0 / scale
+            return centre + deviation * x0 / scale
         if config.method == "ddpm":  # Ho et al., eq. 6, 7; Nichol & Dhariwal, eq. 15
             alpha = a_t / a_s
             beta, beta_tilde = 1 - alpha, (1 - a_s) / (1 - a_t) * (1 - alpha)
@@ -141,7 +145,12 @@ class Noise:
 
 
 def ours(
-    settings: dict, steps: int, config: SamplerConfig, kind: str, v: torch.Tensor | None = None
+    settings: dict,
+    steps: int,
+    config: SamplerConfig,
+    kind: str,
+    v: torch.Tensor | None = None,
+    residual: Residual = WHOLE_IMAGE,
 ) -> np.ndarray:
     """Our sampler on the toy network, which reads the reference's table."""
     table, scale = reference_table(settings, steps), settings.get("input_scale", 1.0)
@@ -150,7 +159,7 @@ def ours(
         return toy_prediction(x, table[t], kind, scale, torch), v
 
     schedule = NoiseSchedule(ScheduleConfig.model_validate({**settings, "num_steps": steps}))
-    return sample(denoise, schedule, kind, config, Noise().draw()).numpy()
+    return sample(denoise, schedule, kind, config, Noise().draw(), residual).numpy()
 
 
 def largest_difference(
@@ -197,6 +206,28 @@ def test_a_learned_variance_of_one_coefficient_is_gamma() -> None:
     v = torch.full(SHAPE, 2 * 0.3 - 1, dtype=torch.float64)
     given = ours(SCHEDULES["linear"], T, SamplerConfig(steps=50), "epsilon", v)
     np.testing.assert_allclose(given, ours(SCHEDULES["linear"], T, fixed, "epsilon"), atol=1e-12)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "sigmoid"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_residual_agrees_with_the_reference_and_is_clipped_as_an_image(
+    method: str, schedule: str
+) -> None:
+    config = SamplerConfig.model_validate({**METHODS[method], "steps": 50})
+    points = 50 + (config.method == "dpm-solver++")
+    steps = [round(T - 1 - i * (T - 1) / (points - 1)) for i in range(50)]
+    residual = Residual(torch.linspace(-1, 1, 24, dtype=torch.float64).reshape(SHAPE), 0.9)
+    table, scale = (
+        reference_table(SCHEDULES[schedule], T),
+        SCHEDULES[schedule].get("input_scale", 1),
+    )
+    expected = reference_sample(
+        table, steps, config, "v", scale, Noise().stream(), residual=residual
+    )
+    given = ours(SCHEDULES[schedule], T, config, "v", residual=residual)
+    np.testing.assert_allclose(given, expected, rtol=0, atol=1e-10)
+    assert np.abs(given).max() == pytest.approx(1)  # some pixels were beyond
+    assert not np.allclose(given, ours(SCHEDULES[schedule], T, config, "v"), atol=0.01)
 
 
 # ---------------------------------------------------------------- what is sampled
@@ -246,6 +277,37 @@ def test_more_steps_than_the_schedule_has_are_refused(method: str, limit: int) -
 def test_a_setting_that_would_do_nothing_is_refused(settings: dict) -> None:
     with pytest.raises(ValidationError, match="no effect"):
         SamplerConfig.model_validate(settings)
+
+
+@pytest.mark.parametrize("level", [0, 1, 7, 254])
+def test_the_black_point_is_a_level_of_8_bits(level: int) -> None:
+    images = torch.linspace(-1.1, 1.1, 5001, dtype=torch.float64)
+    rounded = ((images + 1) * 127.5).round().clamp(0, 255)
+    found = ((blackened(images, level) + 1) * 127.5).round().clamp(0, 255)
+    assert torch.equal(found, torch.where(rounded <= level, 0.0, rounded))
+    assert level > 0 or blackened(images, level) is images
+
+
+def test_finished_images_have_the_black_point_and_their_other_pixels_stay() -> None:
+    plain, black = (
+        ours(SCHEDULES["cosine"], T, SamplerConfig(steps=20, black_point=k), "v") for k in (0, 70)
+    )
+    dark = plain <= 70.5 / 127.5 - 1
+    assert 0 < dark.sum() < dark.size
+    np.testing.assert_array_equal(black, np.where(dark, -1.0, plain))
+
+
+@pytest.mark.parametrize(
+    "other", [{"threshold": "none"}, {"method": "native"}, {"threshold": "dynamic"}]
+)
+def test_a_black_point_goes_with_pixels_in_bounds_alone(other: dict) -> None:
+    with pytest.raises(ValidationError, match="black_point is of images"):
+        SamplerConfig.model_validate({"black_point": 4} | other)
+
+
+def test_a_sampler_without_a_black_point_is_written_as_before_there_was_one() -> None:
+    assert "black_point" not in SamplerConfig().model_dump()
+    assert SamplerConfig(black_point=4).model_dump()["black_point"] == 4
 
 
 # ---------------------------------------------------------------- thresholds

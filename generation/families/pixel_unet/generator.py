@@ -93,6 +93,7 @@ class PixelUNetGenerator:
         import torch
 
         from generation.diffusion.augmentation import augment
+        from generation.diffusion.residual import residual_of
         from generation.diffusion.sampler import sample
         from generation.diffusion.schedule import NoiseSchedule
         from generation.families.pixel_unet.network import guided_denoiser
@@ -105,6 +106,7 @@ class PixelUNetGenerator:
         shape = (config.channels, config.resolution, config.resolution)
         with torch.inference_mode(), ahead_of_need(image_noise(batch.seeds, shape)) as noise:
             parent = parents_of(batch, config.low_resolution, config.channels, device)
+            residual = residual_of(parent, config.resolution, config.residual)
             level = settings.noise_augmentation
             if parent is not None and level > 0:
                 lower = next(image_noise([~s & _ALL_ONES for s in batch.seeds], parent.shape[1:]))
@@ -117,6 +119,7 @@ class PixelUNetGenerator:
                 config.prediction,
                 settings,
                 lambda: torch.from_numpy(noise()).to(device),
+                residual,
             )
         return to_rgb(x0.float().cpu().numpy())
 

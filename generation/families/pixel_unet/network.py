@@ -12,7 +12,14 @@ import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.models.embeddings import get_timestep_embedding
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 from torch import Tensor, nn
 
 from generation.diffusion.guidance import guided
@@ -43,6 +50,8 @@ class StageConfig(BaseModel):
     low_resolution: side of the parent image, None for a base stage.
     variance: learned, the network says after its prediction, in as many channels, where between
     its bounds the log-variance of DDPM lies (Nichol & Dhariwal 2021, eq. 15).
+    residual: the deviation of image less enlarged parent, if that is what is diffused (residual.py
+    of generation/diffusion); None: the image is.
     prompts: the conditions it knows, the null one last; of classes, each by its prompt.
     precision: in which it runs on a GPU, that of its training.
     """
@@ -55,6 +64,7 @@ class StageConfig(BaseModel):
     low_resolution: int | None = None
     prediction: Prediction = "v"
     variance: Literal["fixed", "learned"] = "fixed"
+    residual: Annotated[float, Field(gt=0)] | None = None
     schedule: ScheduleConfig = ScheduleConfig()
     conditioning: Conditioning = "text"
     text_encoder: str | None = None
@@ -68,6 +78,14 @@ class StageConfig(BaseModel):
         if (self.conditioning == "text") != (self.text_encoder is not None):
             raise ValueError("text_encoder goes with conditioning = 'text', and only with it")
         return self
+
+    @model_serializer(mode="wrap")
+    def _residual_where_set(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Named only where set: the file of a stage of before there was a choice stays as it is."""
+        content: dict[str, Any] = dump(self)
+        if self.residual is None:
+            del content["residual"]
+        return content
 
     @property
     def input_channels(self) -> int:

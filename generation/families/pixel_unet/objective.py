@@ -29,6 +29,7 @@ class PixelUNetObjective:
             null_condition=len(network.prompts.prompts) - 1,
             condition_dropout=config.caption_dropout,
             max_augmentation=config.max_augmentation,
+            residual=network.config.residual,
         )
 
     def _loss(self, modules: Modules, drawn: DrawnImages) -> Tensor:

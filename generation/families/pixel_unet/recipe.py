@@ -2,7 +2,14 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from generation.diffusion.sampler_config import Prediction
 from generation.diffusion.schedule import ScheduleConfig
@@ -14,7 +21,8 @@ from generation.training.recipe import TrainingRecipe
 class StageRecipe(BaseModel):
     """The stage to train; see StageConfig, which the checkpoint will hold.
 
-    channels: 1 for grey images, 3 for colour; left out, what the data has.
+    channels: 1 for grey images, 3 for colour; left out, what the data has. residual: only of a
+    super-resolution stage, and not with a learned variance, whose loss knows an image's levels.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -25,6 +33,7 @@ class StageRecipe(BaseModel):
     low_resolution: Annotated[int, Field(gt=0)] | None = None
     prediction: Prediction = "v"
     variance: Literal["fixed", "learned"] = "fixed"
+    residual: Annotated[float, Field(gt=0)] | None = None
     schedule: ScheduleConfig = ScheduleConfig()
     conditioning: Conditioning = "text"
 
@@ -37,6 +46,22 @@ class StageRecipe(BaseModel):
                 f"low_resolution {self.low_resolution} is not below resolution {self.resolution}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _residual_has_a_parent(self) -> Self:
+        if self.residual is not None and self.low_resolution is None:
+            raise ValueError("residual is to a parent, and without low_resolution there is none")
+        if self.residual is not None and self.variance == "learned":
+            raise ValueError("a learned variance goes with whole images: leave residual out")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _residual_where_set(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Named only where set: the record of a training of before there was a choice."""
+        content: dict[str, Any] = dump(self)
+        if self.residual is None:
+            del content["residual"]
+        return content
 
 
 class PixelUNetTraining(TrainingConfig):
