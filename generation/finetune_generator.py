@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from generation.families import load_training_recipe, trainable
-from generation.training.processes import launched_processes
-from generation.training.recipe import BUILTIN, TrainingRecipe
-from generation.training.record import claim_folder, training_record
-from generation.training.trainable import Course, Trainable
-from generation.training.training_set import (
+from generation.training.data.training_set import (
     DEFAULT_RESIDENT_GB,
     TrainingSet,
     Wanted,
     open_training_set,
 )
+from generation.training.processes import launched_processes
+from generation.training.recipe import BUILTIN, TrainingRecipe
+from generation.training.record import claim_folder, training_record
+from generation.training.trainable import Course, Trainable
 from release.classes.class_list import class_difference, load_classes
 from release.commands.command import run_command
 from release.commands.progress import progress_bar
@@ -188,7 +188,7 @@ def _require_room(
     family: Trainable, recipe: TrainingRecipe, processes: "PartialState", quiet: bool
 ) -> None:
     """Say what the training takes; UserError if it cannot run here, or finds no room."""
-    from generation.training.loop import require_even_batch
+    from generation.training.loop.loop import require_even_batch
     from generation.training.memory import require_memory
 
     config = recipe.training

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from generation.training.objective import Modules, Update
+from generation.training.loop.objective import Modules, Update
 from generation.training.processes import seed_torch
 
 

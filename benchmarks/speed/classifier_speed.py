@@ -40,8 +40,8 @@ from classifiers.training.bare_step import BareStep
 from classifiers.training.loop import training_device
 from classifiers.training.objective import autocast, seed_torch
 from generation.networks.timm_classifier import build_model, to_channels
-from generation.training.loaders import AHEAD
-from generation.training.order import Visits
+from generation.training.data.loaders import AHEAD
+from generation.training.data.order import Visits
 from generation.training.processes import launched_processes
 from release.layout.image_sets import LabelledImages
 from release.results.result import environment

@@ -39,12 +39,12 @@ from generation.families.pixel_unet.course import network_course
 from generation.families.pixel_unet.network import PixelUNet, StageConfig, build_unet
 from generation.families.pixel_unet.recipe import PixelUNetTraining
 from generation.prompts.conditioning import embed_conditions
-from generation.training.images import Images, TrainingImages
-from generation.training.learner import Learner
+from generation.training.data.images import Images, TrainingImages
+from generation.training.data.training_set import Wanted, open_training_set
+from generation.training.loop.learner import Learner
+from generation.training.loop.state import TrainingStates
 from generation.training.processes import launched_processes
 from generation.training.run import loop_settings, train_course
-from generation.training.state import TrainingStates
-from generation.training.training_set import Wanted, open_training_set
 from release.classes.class_list import ClassEntry
 from release.layout.manifest import Manifest
 from release.layout.parquet import image_features, table_schema, write_table

@@ -181,8 +181,8 @@ def _paces(resolution: int, classifier: str, out: Path) -> Paces:
 def _stage_pace(name: str, real: Path) -> tuple[float, int]:
     """Seconds of a step of a training recipe on some of the images, and its batch."""
     from generation.families import load_training_recipe, trainable
+    from generation.training.data.training_set import Wanted, open_training_set
     from generation.training.pace import seconds_a_step
-    from generation.training.training_set import Wanted, open_training_set
     from release.streaming.image_cache import DEFAULT_GIGABYTES, image_cache
 
     recipe = load_training_recipe(name).with_classes_of(str(real))

@@ -18,8 +18,8 @@ from classifiers.data.augmentation import Framing, crop, mirror, mix_images, ran
 from classifiers.data.one_by_one import drawn_from, testing_function, training_function
 from classifiers.recipes.recipe import ClassifierRecipe
 from generation.networks.timm_classifier import normalise, to_channels
-from generation.training.loaders import arriving, cores, decoded_ahead, decoding_processes
-from generation.training.order import Visits, batch_rows, derived_seed
+from generation.training.data.loaders import arriving, cores, decoded_ahead, decoding_processes
+from generation.training.data.order import Visits, batch_rows, derived_seed
 from release.layout.image_sets import LabelledImages
 from release.streaming.encoded import EncodedImages
 

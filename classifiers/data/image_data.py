@@ -15,7 +15,7 @@ from classifiers.data.sources import (
     take_times,
 )
 from classifiers.recipes.recipe import ClassifierRecipe, View
-from generation.training.sharing import read_once
+from generation.training.data.sharing import read_once
 from release.layout.image_sets import LabelledImages, images_sha256, pixels_sha256, split_sha256
 from release.streaming.encoded import EncodedImages
 from release.streaming.image_cache import DEFAULT_CACHE, ImageCache

@@ -9,7 +9,7 @@ from classifiers.recipes.recipe import ClassifierRecipe
 from classifiers.training.loop import loop_settings
 from classifiers.training.objective import ClassifierObjective, LabelledPart, in_parts, parts_of
 from generation.networks.timm_classifier import build_model
-from generation.training.learner import Learner
+from generation.training.loop.learner import Learner
 from generation.training.processes import launched_processes
 
 

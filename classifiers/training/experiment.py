@@ -11,7 +11,7 @@ from classifiers.recipes.recipe import ClassifierRecipe
 from classifiers.training.checkpoint import save_classifier
 from classifiers.training.predictions import accuracy_values, predict
 from classifiers.training.result_values import ClassifierValues
-from generation.training.order import Visits
+from generation.training.data.order import Visits
 from release.commands.options import STATE_SECONDS
 from release.commands.validation import validated
 from release.errors import UserError

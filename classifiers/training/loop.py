@@ -1,6 +1,6 @@
 """Training a classifier: the last step is the result, never the best one.
 
-A recipe becomes an objective, data and settings; generation/training/loop.py trains them.
+A recipe becomes an objective, data and settings; generation/training/loop/loop.py trains them.
 """
 
 from collections.abc import Callable
@@ -22,13 +22,13 @@ from classifiers.training.objective import (
 )
 from classifiers.training.state import StateFile, TimedStates
 from generation.networks.timm_classifier import build_model
-from generation.training.learner import LoopSettings, NotFiniteError
-from generation.training.loop import Hooks
-from generation.training.loop import train as run_loop
-from generation.training.optimizers import OptimizerSettings
-from generation.training.order import Visits
+from generation.training.data.order import Visits
+from generation.training.loop.learner import LoopSettings, NotFiniteError
+from generation.training.loop.loop import Hooks
+from generation.training.loop.loop import train as run_loop
+from generation.training.loop.optimizers import OptimizerSettings
+from generation.training.loop.rates import ema_decay_by_power, one_cycle
 from generation.training.processes import launched_processes
-from generation.training.rates import ema_decay_by_power, one_cycle
 from release.errors import UserError
 
 if TYPE_CHECKING:

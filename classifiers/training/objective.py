@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from classifiers.data.batches import Batches, Part
 from classifiers.recipes.recipe import ClassifierRecipe
-from generation.training.objective import Modules, Update
-from generation.training.order import derived_seed
+from generation.training.data.order import derived_seed
+from generation.training.loop.objective import Modules, Update
 from generation.training.processes import seed_torch as set_generators
 
 MODEL = "model"

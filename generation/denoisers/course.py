@@ -12,10 +12,10 @@ from generation.denoisers.learning import NETWORK, DenoiserObjective
 from generation.denoisers.network import Denoiser
 from generation.denoisers.recipe import DenoiserRecipe
 from generation.denoisers.source import DenoiserGenerator
-from generation.training.images import ImageBatches, Images, even_batches
-from generation.training.learner import Snapshot
+from generation.training.data.images import ImageBatches, Images, even_batches
+from generation.training.data.training_set import TrainingSet
+from generation.training.loop.learner import Snapshot
 from generation.training.sample_grid import sample_grid
-from generation.training.training_set import TrainingSet
 from release.classes.class_list import load_classes
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from generation.denoisers.network import Denoiser
 from generation.denoisers.recipe import DenoiserRecipe
 from generation.diffusion.losses import NoisyImages
 from generation.diffusion.schedule import NoiseSchedule
-from generation.training.images import DrawnImages, to_signal
-from generation.training.objective import Modules, Update
+from generation.training.data.images import DrawnImages, to_signal
+from generation.training.loop.objective import Modules, Update
 
 NETWORK = "network"
 

@@ -11,7 +11,7 @@ from generation.diffusion.residual import residual_of
 from generation.diffusion.sampler import split_variance
 from generation.diffusion.sampler_config import Prediction
 from generation.diffusion.schedule import NoiseSchedule
-from generation.training.images import DrawnImages, to_signal
+from generation.training.data.images import DrawnImages, to_signal
 
 
 @dataclass(frozen=True)

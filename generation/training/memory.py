@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from generation.training.activations import keep_block_inputs_alone
 from generation.training.config import TrainingConfig
+from generation.training.loop.activations import keep_block_inputs_alone
 from release.errors import UserError
 
 GB = 1e9

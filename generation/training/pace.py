@@ -3,12 +3,12 @@
 import statistics
 import time
 
-from generation.training.learner import Learner
+from generation.training.data.training_set import TrainingSet
+from generation.training.loop.learner import Learner
 from generation.training.processes import launched_processes
 from generation.training.recipe import TrainingRecipe
 from generation.training.run import loop_settings
 from generation.training.trainable import Trainable
-from generation.training.training_set import TrainingSet
 
 TIMED = 3  # steps, after a first one that warms up
 

@@ -6,9 +6,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from generation.training.data.training_set import TrainingSet
 from generation.training.recipe import TrainingRecipe
 from generation.training.trainable import StartFacts
-from generation.training.training_set import TrainingSet
 from release.errors import UserError
 from release.files.commit import write_atomically
 from release.files.storage import release_name

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from generation.training.config import PRECISION_NAMES, TrainingConfig
-from generation.training.dropout import with_image_dropout
-from generation.training.learner import Learner, LoopSettings, NotFiniteError, Snapshot
-from generation.training.loop import NO_HOOKS, Hooks, train
-from generation.training.optimizers import OptimizerSettings
+from generation.training.data.dropout import with_image_dropout
+from generation.training.loop.learner import Learner, LoopSettings, NotFiniteError, Snapshot
+from generation.training.loop.loop import NO_HOOKS, Hooks, train
+from generation.training.loop.optimizers import OptimizerSettings
+from generation.training.loop.rates import annealed, ema_decay_by_count
+from generation.training.loop.state import TrainingStates
 from generation.training.pictures import loss_curve, loss_table, picture
-from generation.training.rates import annealed, ema_decay_by_count
 from generation.training.record import RECORD_FILE
-from generation.training.state import TrainingStates
 from generation.training.trainable import Course
 from release.errors import UserError
 from release.files.commit import (

@@ -6,7 +6,7 @@ import numpy as np
 
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.generator import Generator, ImageBatch, Screened
-from generation.training.images import Images
+from generation.training.data.images import Images
 
 PER_PROMPT = 8  # samples in each row of a grid
 MOST_PROMPTS = 16  # rows of a grid: an ImageNet of them would fill no screen and all memory

@@ -12,7 +12,7 @@ from generation.diffusion.sampler_config import Prediction, SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule
 from generation.generator import Screened
 from generation.pretrained.components import to_uint8
-from generation.training.images import Images, to_signal
+from generation.training.data.images import Images, to_signal
 
 PER_ROW = 4  # samples of one condition by a first stage
 MOST_ROWS = 8  # a thousand classes would fill no screen

@@ -15,10 +15,10 @@ from generation.training.recipe import TrainingRecipe
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-    from generation.training.learner import Snapshot
+    from generation.training.data.training_set import TrainingSet
+    from generation.training.loop.learner import Snapshot
+    from generation.training.loop.objective import Objective, TrainingData
     from generation.training.memory import TrainingMemory
-    from generation.training.objective import Objective, TrainingData
-    from generation.training.training_set import TrainingSet
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,11 @@ import torch
 
 from generation.families.pixel_unet.course import network_course
 from generation.families.pixel_unet.recipe import PixelUNetTraining
-from generation.training.loop import Hooks
+from generation.training.data.training_set import Wanted, open_training_set
+from generation.training.loop.loop import Hooks
+from generation.training.loop.state import TrainingStates
 from generation.training.processes import launched_processes
 from generation.training.run import train_course
-from generation.training.state import TrainingStates
-from generation.training.training_set import Wanted, open_training_set
 from release.streaming.image_cache import ImageCache
 from tests.models.tiny_network import PROMPTS, tiny_network
 

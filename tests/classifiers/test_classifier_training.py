@@ -37,8 +37,8 @@ from classifiers.training.predictions import predict
 from classifiers.training.state import StateFile
 from classifiers.training.task import Task
 from generation.networks.timm_classifier import build_model, normalise, to_channels
-from generation.training.loaders import forkserver
-from generation.training.order import Visits, batch_rows, epoch_order
+from generation.training.data.loaders import forkserver
+from generation.training.data.order import Visits, batch_rows, epoch_order
 from release.errors import UserError
 from release.files.checked_files import write_state
 from release.layout.image_sets import load_images

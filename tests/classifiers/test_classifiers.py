@@ -30,7 +30,7 @@ from classifiers.training.loop import learning_rate_at, total_steps, train
 from classifiers.training.objective import seed_torch
 from classifiers.training.predictions import Predictions, accuracy_values, predict
 from generation.networks.timm_classifier import build_model, to_channels
-from generation.training.order import Visits, batch_rows
+from generation.training.data.order import Visits, batch_rows
 from release.errors import UserError
 from release.results.result import read_result
 from release.results.statistics import share

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from generation.training.order import Visits, epoch_order
+from generation.training.data.order import Visits, epoch_order
 from release.layout.image_index import file_column, write_index
 
 LOADER = """

@@ -21,7 +21,7 @@ from generation.families.pixel_unet.recipe import PixelUNetTraining
 from generation.finetune_generator import finetune_generator
 from generation.generator import ImageBatch
 from generation.prompts.conditioning import Conditioning, embed_conditions
-from generation.training.images import TrainingImages
+from generation.training.data.images import TrainingImages
 from release.classes.class_list import load_classes
 from release.errors import UserError
 from tests.conftest import run

@@ -14,8 +14,8 @@ from generation.families.pixel_unet.generator import PixelUNetGenerator
 from generation.families.pixel_unet.network import StageConfig
 from generation.families.pixel_unet.recipe import StageRecipe
 from generation.generator import ImageBatch
+from generation.training.data.images import DrawnImages
 from generation.training.denoising import NoisyTraining
-from generation.training.images import DrawnImages
 from tests.models.tiny_network import tiny_network
 
 STAGE = {"resolution": 8, "low_resolution": 4, "channels": 1}

@@ -17,12 +17,12 @@ from generation.families.pixel_unet.course import PixelUNetCourse, network_cours
 from generation.families.pixel_unet.network import PixelUNet
 from generation.families.pixel_unet.objective import NETWORK
 from generation.families.pixel_unet.recipe import PixelUNetTraining
-from generation.training.images import TrainingImages
-from generation.training.learner import Learner
-from generation.training.loop import Hooks
+from generation.training.data.images import TrainingImages
+from generation.training.loop.learner import Learner
+from generation.training.loop.loop import Hooks
+from generation.training.loop.state import TrainingStates
 from generation.training.processes import launched_processes
 from generation.training.run import train_course
-from generation.training.state import TrainingStates
 from tests.models.tiny_network import tiny_network
 
 BASE = PixelUNetTraining(

@@ -14,9 +14,9 @@ from generation.diffusion.schedule import ScheduleConfig
 from generation.families.pixel_unet.network import PixelUNet, StageConfig, build_unet
 from generation.families.pixel_unet.recipe import PixelUNetTraining
 from generation.prompts.conditioning import embed_conditions
-from generation.training.learner import LoopSettings
-from generation.training.loop import train
-from generation.training.optimizers import OptimizerSettings
+from generation.training.loop.learner import LoopSettings
+from generation.training.loop.loop import train
+from generation.training.loop.optimizers import OptimizerSettings
 from tests.models.tiny_network import SHAPE, tiny_network
 from tests.models.train_tiny import tiny_data, train_stage
 from tests.toy_gan import Points, ToyGan

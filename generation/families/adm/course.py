@@ -16,8 +16,8 @@ from generation.families.adm.shapes import Shape
 from generation.networks.finite import require_finite
 from generation.pretrained.diffusers_weights import tensor_file
 from generation.pretrained.finetuned import FineTuned
-from generation.training.images import ImageBatches
-from generation.training.learner import Snapshot
+from generation.training.data.images import ImageBatches
+from generation.training.loop.learner import Snapshot
 from generation.training.sample_grids import MOST_ROWS, first_parent, row_seeds, sampled_row
 from release.files.commit import write_atomically
 

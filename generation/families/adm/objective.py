@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from generation.diffusion.schedule import NoiseSchedule
 from generation.families.adm.networks import Network
 from generation.families.adm.sampling import enlarge
+from generation.training.data.images import DrawnImages, to_signal
 from generation.training.denoising import NoisyTraining
-from generation.training.images import DrawnImages, to_signal
-from generation.training.objective import Modules, Update
+from generation.training.loop.objective import Modules, Update
 
 NETWORK = "network"
 

@@ -18,8 +18,8 @@ from generation.families.adm.starting_point import (
 )
 from generation.pretrained.finetuned import FineTuned
 from generation.training.config import PRECISION_NAMES
+from generation.training.data.training_set import TrainingSet
 from generation.training.trainable import StartFacts
-from generation.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -91,7 +91,7 @@ class OpenAITrainable:
 
         from generation.families.adm.course import OpenAICourse
         from generation.families.adm.objective import OpenAIObjective
-        from generation.training.images import even_batches
+        from generation.training.data.images import even_batches
 
         config, name = recipe.training, self.source.name
         network = starting_network(self.source, recipe, start_file(self.source, start))

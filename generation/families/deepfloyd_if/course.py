@@ -12,8 +12,8 @@ from generation.families.deepfloyd_if.objective import NETWORK, IFObjective, Sta
 from generation.families.deepfloyd_if.pipeline import enlarge, guided_denoiser
 from generation.pretrained.diffusers_weights import save_weights
 from generation.pretrained.finetuned import FineTuned
-from generation.training.images import ImageBatches
-from generation.training.learner import Snapshot
+from generation.training.data.images import ImageBatches
+from generation.training.loop.learner import Snapshot
 from generation.training.sample_grids import MOST_ROWS, first_parent, row_seeds, sampled_row
 from release.files.commit import write_atomically
 

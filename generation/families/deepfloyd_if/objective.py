@@ -16,9 +16,9 @@ from generation.diffusion.schedule import NoiseSchedule
 from generation.families.deepfloyd_if.network import IFNetwork
 from generation.families.deepfloyd_if.pipeline import enlarge
 from generation.families.deepfloyd_if.recipe import IFTraining
+from generation.training.data.images import DrawnImages, to_signal
 from generation.training.denoising import NoisyTraining
-from generation.training.images import DrawnImages, to_signal
-from generation.training.objective import Modules, Update
+from generation.training.loop.objective import Modules, Update
 
 NETWORK = "network"
 

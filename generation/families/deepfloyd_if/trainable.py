@@ -16,7 +16,7 @@ from generation.families.deepfloyd_if.starting_point import (
 )
 from generation.pretrained.finetuned import FineTuned
 from generation.training.config import PRECISION_NAMES
-from generation.training.training_set import TrainingSet
+from generation.training.data.training_set import TrainingSet
 from release.classes.class_list import load_classes
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def course(
     """The training of the start's U-Net; the classes' prompts are embedded first, once."""
     from generation.families.deepfloyd_if.course import IFCourse
     from generation.families.deepfloyd_if.objective import IFObjective
-    from generation.training.images import even_batches
+    from generation.training.data.images import even_batches
 
     config, folder = recipe.training, start_folder(start)
     precision = PRECISION_NAMES[config.precision]

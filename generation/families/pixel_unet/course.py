@@ -13,10 +13,10 @@ from generation.families.pixel_unet.network import PixelUNet
 from generation.families.pixel_unet.objective import NETWORK, PixelUNetObjective
 from generation.families.pixel_unet.recipe import PixelUNetRecipe, PixelUNetTraining
 from generation.training.config import PRECISION_NAMES
-from generation.training.images import ImageBatches, Images, even_batches
-from generation.training.learner import Snapshot
+from generation.training.data.images import ImageBatches, Images, even_batches
+from generation.training.data.training_set import TrainingSet
+from generation.training.loop.learner import Snapshot
 from generation.training.sample_grid import sample_grid
-from generation.training.training_set import TrainingSet
 from release.classes.class_list import load_classes
 
 if TYPE_CHECKING:

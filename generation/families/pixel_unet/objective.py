@@ -5,9 +5,9 @@ from torch import Tensor
 from generation.diffusion.schedule import NoiseSchedule
 from generation.families.pixel_unet.network import PixelUNet
 from generation.families.pixel_unet.recipe import PixelUNetTraining
+from generation.training.data.images import DrawnImages
 from generation.training.denoising import NoisyTraining
-from generation.training.images import DrawnImages
-from generation.training.objective import Modules, Update
+from generation.training.loop.objective import Modules, Update
 
 NETWORK = "network"
 

@@ -9,8 +9,8 @@ from generation.families.pixel_unet.starting_point import (
     starting_network,
     with_network_of,
 )
-from generation.training.channels import with_channels_of
-from generation.training.training_set import TrainingSet
+from generation.training.data.channels import with_channels_of
+from generation.training.data.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from accelerate import PartialState

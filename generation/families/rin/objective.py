@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from generation.denoisers.learning import Loss, Questions
-from generation.training.images import DrawnImages
+from generation.training.data.images import DrawnImages
 
 
 def self_conditioned_loss(share: float) -> Loss:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from generation.denoisers.learning import Loss, Questions
 from generation.families.simple_diffusion.recipe import SimpleDiffusionRecipe
-from generation.training.images import DrawnImages
+from generation.training.data.images import DrawnImages
 
 
 def multiscale_loss(recipe: SimpleDiffusionRecipe) -> Loss:

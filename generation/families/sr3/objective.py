@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from generation.denoisers.learning import Questions
 from generation.diffusion.losses import NoisyImages
-from generation.training.images import DrawnImages
+from generation.training.data.images import DrawnImages
 
 
 def continuous_loss(network: nn.Module, drawn: DrawnImages, questions: Questions) -> Tensor:

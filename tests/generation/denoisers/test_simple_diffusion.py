@@ -14,7 +14,7 @@ from generation.denoisers.start import planned_network
 from generation.diffusion.random_numbers import ImageRandom
 from generation.families import load_training_recipe, trainable
 from generation.families.simple_diffusion.wavelet import from_bands, to_bands
-from generation.training.images import DrawnImages
+from generation.training.data.images import DrawnImages
 from release.classes.class_list import load_classes
 from release.errors import UserError
 from tests.models.tiny_denoisers import PROMPTS, tiny_denoiser, tiny_recipe

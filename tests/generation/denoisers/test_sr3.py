@@ -17,7 +17,7 @@ from generation.diffusion.sampler_config import SamplerConfig
 from generation.families import load_training_recipe, trainable
 from generation.families.sr3.network import enlarged
 from generation.generator import ImageBatch
-from generation.training.images import DrawnImages
+from generation.training.data.images import DrawnImages
 from release.classes.class_list import load_classes
 from release.errors import UserError
 from tests.models.tiny_denoisers import PROMPTS, tiny_denoiser, tiny_recipe

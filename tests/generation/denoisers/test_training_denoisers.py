@@ -19,10 +19,10 @@ from generation.diffusion.sampler_config import SamplerConfig
 from generation.families import TRAINED, generator_source, trainable, trained_checkpoint
 from generation.finetune_generator import finetune_generator
 from generation.generator import ImageBatch, Screened
-from generation.training.images import TrainingImages
-from generation.training.loop import Hooks
+from generation.training.data.images import TrainingImages
+from generation.training.loop.loop import Hooks
+from generation.training.loop.state import TrainingStates
 from generation.training.run import train_course
-from generation.training.state import TrainingStates
 from release.errors import UserError
 from release.layout.manifest import read_manifest
 from tests.models.tiny_denoisers import KINDS, PROMPTS, save_denoiser, tiny_denoiser, tiny_recipe

@@ -11,7 +11,7 @@ from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
 from generation.families.deepfloyd_if.network import IFNetwork, PromptTable
 from generation.families.deepfloyd_if.objective import IFObjective, StageSchedules
 from generation.families.deepfloyd_if.recipe import IFTraining
-from generation.training.images import DrawnImages
+from generation.training.data.images import DrawnImages
 from release.errors import UserError
 from tests.generation.training.hybrid_loss_reference import cosine, hybrid_loss, noisy
 

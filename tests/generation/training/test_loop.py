@@ -18,18 +18,18 @@ from torch import Tensor, nn
 from generation.families import load_training_recipe, trainable
 from generation.families.pixel_unet.recipe import PixelUNetTraining
 from generation.training.config import OptimizerName, RateName, TrainingConfig
-from generation.training.learner import Learner, LoopSettings, NotFiniteError
-from generation.training.loop import Hooks, train
-from generation.training.objective import Modules
-from generation.training.optimizers import OPTIMIZERS, OptimizerSettings, build_optimizer
-from generation.training.pictures import loss_curve, loss_table
-from generation.training.rates import (
+from generation.training.loop.learner import Learner, LoopSettings, NotFiniteError
+from generation.training.loop.loop import Hooks, train
+from generation.training.loop.objective import Modules
+from generation.training.loop.optimizers import OPTIMIZERS, OptimizerSettings, build_optimizer
+from generation.training.loop.rates import (
     RATES,
     annealed,
     ema_decay_by_count,
     ema_decay_by_power,
     one_cycle,
 )
+from generation.training.pictures import loss_curve, loss_table
 from generation.training.record import DRAWN, RULE, claim_folder
 from release.commands.validation import validated
 from release.errors import UserError

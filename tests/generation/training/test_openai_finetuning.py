@@ -23,7 +23,7 @@ from generation.finetune_generator import finetune_generator
 from generation.generator import ImageBatch
 from generation.pretrained.finetuned import fine_tuned
 from generation.pretrained.source_files import read_tensors
-from generation.training.images import DrawnImages
+from generation.training.data.images import DrawnImages
 from metrics.selection.selection import require_tuning_unseen
 from release.errors import UserError
 from release.layout.manifest import read_manifest

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from generation.diffusion.random_numbers import ImageRandom
-from generation.training.dropout import ImageDropout, with_image_dropout
-from generation.training.images import ImageBatches, Share, StreamedImages, TrainingImages
-from generation.training.training_set import TrainingSet, Wanted, open_training_set
+from generation.training.data.dropout import ImageDropout, with_image_dropout
+from generation.training.data.images import ImageBatches, Share, StreamedImages, TrainingImages
+from generation.training.data.training_set import TrainingSet, Wanted, open_training_set
 from release.errors import UserError
 from release.files.storage import release_path
 from release.layout.image_sets import LabelledImages

@@ -20,9 +20,9 @@ from generation.diffusion.sampler import predicted_x0, split_variance
 from generation.diffusion.sampler_config import Prediction
 from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
 from generation.families.pixel_unet.recipe import PixelUNetTraining
+from generation.training.data.images import DrawnImages, TrainingImages, drawn_images
+from generation.training.data.order import Visits, batch_rows
 from generation.training.denoising import NoisyTraining
-from generation.training.images import DrawnImages, TrainingImages, drawn_images
-from generation.training.order import Visits, batch_rows
 from generation.training.pictures import loss_curve, loss_table
 from generation.training.run import loop_settings
 from release.errors import UserError

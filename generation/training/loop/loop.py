@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
-from generation.training.aside import Aside
-from generation.training.learner import Learner, LoopSettings, Snapshot
-from generation.training.objective import Batch, Objective, TrainingData
+from generation.training.loop.aside import Aside
+from generation.training.loop.learner import Learner, LoopSettings, Snapshot
+from generation.training.loop.objective import Batch, Objective, TrainingData
 from release.errors import UserError
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from torch import Tensor
 from generation.diffusion.random_numbers import ImageRandom
 from generation.networks.timm_classifier import to_channels
 from generation.training.config import TrainingConfig
-from generation.training.dropout import ImageDropout
-from generation.training.loaders import arriving, decoded_ahead, decoding_processes
-from generation.training.loop import require_even_batch
-from generation.training.order import Visits, batch_rows, derived_seed
+from generation.training.data.dropout import ImageDropout
+from generation.training.data.loaders import arriving, decoded_ahead, decoding_processes
+from generation.training.data.order import Visits, batch_rows, derived_seed
+from generation.training.loop.loop import require_even_batch
 from generation.training.processes import seed_torch
 from release.errors import UserError
 from release.streaming.encoded import EncodedImages

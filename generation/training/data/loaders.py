@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext
 
 AHEAD = 2  # batches that each process has ready
-FROZEN = "generation.training.frozen"
+FROZEN = "generation.training.data.frozen"
 Key = TypeVar("Key")
 Step = TypeVar("Step")
 Tensors = tuple[Tensor, ...]

@@ -11,10 +11,10 @@ import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
-from generation.training import sharding
-from generation.training.activations import keep_block_inputs_alone
-from generation.training.objective import Batch, Modules, Objective, TrainingData, Update
-from generation.training.optimizers import OptimizerSettings, build_optimizer
+from generation.training.loop import sharding
+from generation.training.loop.activations import keep_block_inputs_alone
+from generation.training.loop.objective import Batch, Modules, Objective, TrainingData, Update
+from generation.training.loop.optimizers import OptimizerSettings, build_optimizer
 from release.errors import UserError
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from release.streaming.image_cache import ImageCache
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from generation.training.images import StreamedImages, TrainingImages
+    from generation.training.data.images import StreamedImages, TrainingImages
 
 DEFAULT_RESIDENT_GB = 1.0
 LOOKED_AT = 256  # images that are decoded at once to see whether they are in colour
@@ -82,7 +82,7 @@ class TrainingSet:
     def in_colour(self, *, count: bool = True) -> int:
         """How many have a pixel whose red, green and blue differ; not all are looked at if it is
         enough to know whether any has (`count` False)."""
-        from generation.training.images import decoded
+        from generation.training.data.images import decoded
 
         images = self.views[0]
         if isinstance(images, LabelledImages):
@@ -100,7 +100,7 @@ class TrainingSet:
         import torch
 
         from generation.networks.timm_classifier import to_channels
-        from generation.training.images import StreamedImages, TrainingImages
+        from generation.training.data.images import StreamedImages, TrainingImages
 
         decoded = [view for view in self.views if isinstance(view, LabelledImages)]
         if decoded:
@@ -147,7 +147,7 @@ def _loaded(wanted: Wanted, side: int) -> LabelledImages:
 
 def _indexed(wanted: Wanted, side: int, cache: ImageCache) -> EncodedImages:
     """As a view of a file, which other processes share and which takes no memory of this one."""
-    from generation.training.sharing import read_once
+    from generation.training.data.sharing import read_once
 
     def read() -> tuple[EncodedImages, None]:
         images = index_images(wanted.release, str(side), wanted.split, cache=cache)

@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol, Self, TypeVar
 
-from generation.training.training_set import TrainingSet
+from generation.training.data.training_set import TrainingSet
 from release.errors import UserError
 
 
