@@ -32,6 +32,20 @@ if TYPE_CHECKING:
     from accelerate import PartialState
 
 GB = 1e9
+ResidentGb = Annotated[
+    float, typer.Option(min=0, help="Images that decoded take so many GB at most stay in memory.")
+]
+Loaders = Annotated[
+    int | None,
+    typer.Option(min=0, help="Processes that decode the others; by default a core each, less one."),
+]
+CacheDir = Annotated[
+    Path | None,
+    typer.Option(help="Where images behind a URL are kept; by default the user's cache."),
+]
+CacheGb = Annotated[
+    float, typer.Option(min=0, help="Gigabytes that they may take there; 0 keeps none.")
+]
 
 
 def main() -> None:
@@ -68,23 +82,10 @@ def finetune_generator(
     threads: Annotated[
         int | None, typer.Option(help="CPU threads; by default one a physical core.")
     ] = None,
-    resident_gb: Annotated[
-        float,
-        typer.Option(min=0, help="Images that decoded take so many GB at most stay in memory."),
-    ] = DEFAULT_RESIDENT_GB,
-    loaders: Annotated[
-        int | None,
-        typer.Option(
-            min=0, help="Processes that decode the others; by default a core each, less one."
-        ),
-    ] = None,
-    cache_dir: Annotated[
-        Path | None,
-        typer.Option(help="Where images behind a URL are kept; by default the user's cache."),
-    ] = None,
-    cache_gb: Annotated[
-        float, typer.Option(min=0, help="Gigabytes that they may take there; 0 keeps none.")
-    ] = DEFAULT_GIGABYTES,
+    resident_gb: ResidentGb = DEFAULT_RESIDENT_GB,
+    loaders: Loaders = None,
+    cache_dir: CacheDir = None,
+    cache_gb: CacheGb = DEFAULT_GIGABYTES,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what the training takes; do nothing.")
     ] = False,

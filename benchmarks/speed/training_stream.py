@@ -4,8 +4,8 @@
 
 memory: peak of a training of --steps steps, from opening the release to the last state, on --images
 images and on ten times as many, with the process that decodes: the greatest sum of their
-proportional set sizes (PSS), asked for every 50 ms. Rounds are interleaved; `ratio` is the ratio of
-the medians.
+proportional set sizes (PSS), asked for every 100 ms. Rounds are interleaved; `ratio` is that of the
+medians. Its network is as small as can be, so that what images take shows.
 
 input: steps a second on streamed images over steps a second on one batch that stays in memory, of
 the same network in the same process, both drawing noise, blocks of --block steps in turn; `share`
@@ -65,6 +65,12 @@ SHAPE: dict[str, Any] = {
     "cross_attention_dim": 64,
     "attention_head_dim": 4,
     "norm_num_groups": 8,
+}
+SMALLEST = SHAPE | {  # so that what images take shows beside what the network takes
+    "block_out_channels": [8, 8],
+    "down_block_types": ["DownBlock2D", "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", "UpBlock2D"],
+    "mid_block_type": "UNetMidBlock2D",
 }
 
 
@@ -167,7 +173,7 @@ def peak_of_training(release: Path, options: argparse.Namespace) -> float:
         peak = 0
         while training.poll() is None:
             peak = max(peak, pss(training.pid))
-            time.sleep(0.05)
+            time.sleep(0.1)
         if training.returncode:
             raise SystemExit(f"the training ended with {training.returncode}")
     return round(peak / 2**20, 1)
@@ -179,7 +185,7 @@ def train(release: Path, steps: int, batch: int) -> None:
     config = PixelUNetTraining(steps=steps, batch=batch, warmup=1)
     processes = launched_processes()
     data = images.told(torch.arange(len(CLASSES)), 3)
-    course = network_course(network(), config, data, processes)
+    course = network_course(network(SMALLEST), config, data, processes)
     with tempfile.TemporaryDirectory() as out:
         train_course(course, config, TrainingStates(Path(out), "", steps), processes)
 
@@ -188,15 +194,12 @@ def pss(process: int) -> int:
     """Bytes of a process and all its children, what they share counted once."""
     total = 0
     try:
-        family = [psutil.Process(process), *psutil.Process(process).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return 0
-    for one in family:
-        try:
-            total += one.memory_full_info().pss
-        except (psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError):
-            continue
-    return int(total)
+        for one in [psutil.Process(process), *psutil.Process(process).children(recursive=True)]:
+            lines = Path(f"/proc/{one.pid}/smaps_rollup").read_text().splitlines()
+            total += sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+        pass  # one of them has just ended: its memory is counted no more
+    return total
 
 
 # ---------------------------------------------------------------- input
@@ -208,7 +211,7 @@ class Steps:
     def __init__(self, data: Images, batch: int) -> None:
         config = PixelUNetTraining(steps=10**6, batch=batch)
         processes = launched_processes()
-        course = network_course(network(), config, data, processes)
+        course = network_course(network(SHAPE), config, data, processes)
         settings = loop_settings(config, processes.device)
         self._learner, self._data = Learner(course.objective, settings, processes), course.data
 
@@ -246,7 +249,7 @@ def input_share(release: Path, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def network() -> PixelUNet:
+def network(shape: dict[str, Any]) -> PixelUNet:
     prompts, encoder = embed_conditions("class", [c.prompt for c in CLASSES])
     config = StageConfig(
         resolution=SIDE,
@@ -256,7 +259,7 @@ def network() -> PixelUNet:
         prompts=prompts.prompts,
     )
     torch.manual_seed(0)
-    return build_unet(config, prompts, SHAPE)
+    return build_unet(config, prompts, shape)
 
 
 if __name__ == "__main__":

@@ -230,20 +230,27 @@ class Learner(Generic[Batch]):
                     raise NotFiniteError(step, name, loss)
                 known.append(loss)
 
-    def snapshot(self) -> Snapshot | None:
-        """In the main process; it holds until the next is taken. Sharded, all must call it."""
+    def snapshot(self, *, networks: bool = True) -> Snapshot | None:
+        """In the main process; it holds until the next is taken. Sharded, all must call it.
+
+        networks: whether what is trained is wanted as modules, too.
+        """
         if not (self._main or self._sharded):
             return None
         content = sharding.whole(self._content(), keep=self._main)
         if not self._main:
             return None
+        losses = {name: [*values] for name, values in self.losses.items()}
+        return Snapshot(self.done, losses, self._copied(content) if networks else {}, content)
+
+    def _copied(self, content: Mapping[str, Any]) -> Modules:
+        """What is trained, with the weights that a saved state holds."""
         for name, module in self.trained.items():
             if name not in self._copies:
                 self._copies[name] = deepcopy(module)
             kind = "averages" if name in self._averages else "modules"
             self._copies[name].load_state_dict(content[kind][name])
-        losses = {name: [*values] for name, values in self.losses.items()}
-        return Snapshot(self.done, losses, dict(self._copies), content)
+        return dict(self._copies)
 
     def _content(self) -> dict[str, Any]:
         """What a resumed training needs."""

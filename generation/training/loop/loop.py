@@ -4,7 +4,7 @@ What is learned and from what is handed in (objective.py); what changes meanwhil
 (learner.py): modules, averages, optimizers, gradients of several parts and processes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -47,8 +47,8 @@ class Hooks:
     """
 
     advanced: Callable[[int], None] = lambda _: None
-    kept: Callable[[Snapshot], None] = lambda _: None
-    saved: Callable[[Snapshot], None] = lambda _: None
+    kept: Callable[[Snapshot], None] | None = None
+    saved: Callable[[Snapshot], None] | None = None
 
 
 NO_HOOKS = Hooks()
@@ -75,7 +75,7 @@ def train(
     with Aside() as aside:
         hooks.advanced(learner.done)
         if 0 < learner.done < settings.steps:
-            _save(aside, learner, [hooks.saved])
+            _save(aside, learner, saved=hooks.saved)
         while learner.done < settings.steps:
             unread.append(learner.step(data))
             hooks.advanced(1)
@@ -85,29 +85,39 @@ def train(
             if due or keeping or last or len(unread) >= settings.look_every:
                 learner.note(unread)
                 unread = []
-            work: list[Callable[[Snapshot], None]] = [hooks.kept] if keeping else []
-            if due:
-                work += [_write(states), *([] if last else [hooks.saved])]
-            if work:
-                _save(aside, learner, work)
+            if keeping or due:
+                before = hooks.kept if keeping else None
+                after = hooks.saved if due and not last else None
+                _save(aside, learner, before, states if due else None, after)
     return learner
 
 
-def _save(aside: Aside, learner: Learner[Any], work: Sequence[Callable[[Snapshot], None]]) -> None:
-    """One after the other, of the training as it is now."""
+def _save(
+    aside: Aside,
+    learner: Learner[Any],
+    kept: Callable[[Snapshot], None] | None = None,
+    states: States | None = None,
+    saved: Callable[[Snapshot], None] | None = None,
+) -> None:
+    """One after the other what is given, of the training as it is now."""
     aside.wait()  # the last snapshot is written
-    snapshot = learner.snapshot()
+    snapshot = learner.snapshot(networks=not (kept is None and saved is None))
     if snapshot is not None:
-        aside.start(partial(_all, work, snapshot))
+        aside.start(partial(_write, snapshot, kept, states, saved))
 
 
-def _all(work: Sequence[Callable[[Snapshot], None]], snapshot: Snapshot) -> None:
-    for do in work:
-        do(snapshot)
-
-
-def _write(states: States) -> Callable[[Snapshot], None]:
-    return lambda snapshot: states.write(dict(snapshot.content))
+def _write(
+    snapshot: Snapshot,
+    kept: Callable[[Snapshot], None] | None,
+    states: States | None,
+    saved: Callable[[Snapshot], None] | None,
+) -> None:
+    if kept is not None:
+        kept(snapshot)
+    if states is not None:
+        states.write(dict(snapshot.content))
+    if saved is not None:
+        saved(snapshot)
 
 
 def _take_up(states: States, learner: Learner[Any]) -> None:

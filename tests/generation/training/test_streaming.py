@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from generation.diffusion.random_numbers import ImageRandom
+from generation.finetune_generator import finetune_generator
 from generation.training.data.dropout import ImageDropout, with_image_dropout
 from generation.training.data.images import ImageBatches, Share, StreamedImages, TrainingImages
 from generation.training.data.training_set import TrainingSet, Wanted, open_training_set
@@ -25,7 +26,9 @@ from release.files.storage import release_path
 from release.layout.image_sets import LabelledImages
 from release.streaming.image_cache import ImageCache
 from tests.conftest import ROOT
+from tests.models.tiny_network import SHAPE
 from tests.servers.faulty_store import BUCKET, FaultyStore
+from tests.sets import small_releases
 from tests.sets.shapes import CLASSES, write_release
 
 CPU = torch.device("cpu")
@@ -205,6 +208,58 @@ def test_colour_is_found_in_what_is_not_in_memory(release: Path, tmp_path: Path)
     write_release(tmp_path / "grey", {"train": grey}, configs=("8",))
     for resident in (True, False):
         assert opened(tmp_path / "grey", resident, sides=(8,)).in_colour() == 1
+
+
+RECIPE = """
+name = "tiny"
+description = "8 px from 4 px"
+classes = "{classes}"
+
+[stage]
+resolution = 8
+low_resolution = 4
+conditioning = "class"
+
+[network]
+{network}
+
+[training]
+steps = 2
+batch = 6
+warmup = 1
+save_every = 2
+"""
+
+
+def test_the_command_trains_alike_on_images_in_memory_and_on_streamed_ones(
+    release: Path, tmp_path: Path
+) -> None:
+    lines = [f"{c.label},{c.wnid},{c.name},{c.prompt}" for c in CLASSES]
+    (tmp_path / "classes.csv").write_text("\n".join(["id,wnid,name,prompt", *lines]) + "\n")
+    network = "\n".join(f"{key} = {json.dumps(value)}" for key, value in SHAPE.items())
+    text = RECIPE.format(classes=tmp_path / "classes.csv", network=network)
+    (tmp_path / "tiny.toml").write_text(text)
+    for name, options in (("memory", {}), ("streamed", {"resident_gb": 0.0, "loaders": 0})):
+        finetune_generator(
+            **{"recipe": str(tmp_path / "tiny.toml"), "data": str(release), "as_json": True},
+            out=tmp_path / name,
+            **options,
+        )
+    files = {path.name for path in (tmp_path / "memory/checkpoint").iterdir()}
+    assert {"training.json", "diffusion_pytorch_model.safetensors", "loss.csv"} <= files
+    for file in files:
+        one, other = (tmp_path / name / "checkpoint" / file for name in ("memory", "streamed"))
+        assert one.read_bytes() == other.read_bytes(), file
+    record = json.loads((tmp_path / "memory/training.json").read_text())
+    assert record["recipe"]["stage"]["channels"] == 3  # as the images have
+
+
+def test_images_that_were_compressed_once_more_are_read_in_memory_alone(tmp_path: Path) -> None:
+    pixels = np.zeros((8, 8, 8, 3), np.uint8)
+    small_releases.write_release(tmp_path / "r", {"train": [pixels]}, kind="real")
+    assert opened(tmp_path / "r", True, sides=(8,)).resident
+    with pytest.raises(UserError, match="compressed by Parquet once more"):
+        opened(tmp_path / "r", False, sides=(8,))
 
 
 # ---------------------------------------------------------------- dropout
