@@ -18,6 +18,7 @@ from release.errors import UserError
 
 GB = 1e9
 FLOAT = 4  # bytes: weights, gradients, averages and moments are float32 in every precision
+HALF = 2  # bytes: activations, and the weights as they are multiplied by them, in a lower one
 MOMENTS = {  # adafactor's rows and columns are next to nothing
     "adafactor": 0,
     "adam": 2,
@@ -36,9 +37,9 @@ UNLIMITED = 1 << 60  # cgroups of version 1 say "none" as a number about as larg
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """Bytes on one device. fixed: weights, gradients, averages, moments. activations: what the
-    backward pass needs of the images that are seen at once. flops: floating-point operations of
-    their forward pass."""
+    """Bytes on one device. fixed: weights, their rounded copies, gradients, averages, moments.
+    activations: what the backward pass needs of the images that are seen at once. flops:
+    floating-point operations of their forward pass."""
 
     parameters: int
     fixed: int
@@ -74,20 +75,20 @@ def training_memory(
     if config.precision != "no":
         activations //= 2
     parameters = sum(p.numel() for p in module.parameters())
-    fixed = sum(fixed_parts(parameters, config, processes).values())
+    fixed = sum(fixed_parts(parameters, config).values())
     return TrainingMemory(parameters, fixed, activations, images, counter.get_total_flops())
 
 
-def fixed_parts(parameters: int, config: TrainingConfig, processes: int) -> dict[str, int]:
-    """Bytes that do not follow from the images; buckets: of gradients that processes share."""
-    copies = {
-        "weights": 1,
-        "gradients": 1,
-        "average": 1,
-        "optimizer": MOMENTS[config.optimizer],
-        "buckets": int(processes > 1),
+def fixed_parts(parameters: int, config: TrainingConfig) -> dict[str, int]:
+    """Bytes that do not follow from the images. rounded: the weights in a lower precision, which
+    the backward pass keeps."""
+    return {
+        "weights": FLOAT * parameters,
+        "rounded": 0 if config.precision == "no" else HALF * parameters,
+        "gradients": FLOAT * parameters,
+        "average": FLOAT * parameters,
+        "optimizer": MOMENTS[config.optimizer] * FLOAT * parameters,
     }
-    return {name: count * parameters * FLOAT for name, count in copies.items()}
 
 
 class _FusedAttention(TorchFunctionMode):

@@ -135,7 +135,7 @@ def _share(
     if config.batch % count:
         return Share(count, problem=f"a batch of {config.batch} does not divide over {count} GPUs")
     share = config.batch // count
-    parts = fixed_parts(one.parameters, config, count)
+    parts = fixed_parts(one.parameters, config)
     image = one.activations / one.images
     room = ROOM * gpu.memory * GB - sum(parts.values())
     fitting = [n for n in _divisors(share) if n * image <= room]
