@@ -19,6 +19,7 @@ from release.errors import UserError
 
 GB = 1e9
 FLOAT = 4  # bytes: weights, gradients, averages and moments are float32 in every precision
+HALF = 2  # bytes: activations, and the weights as they are multiplied by them, in a lower one
 MOMENTS = {  # adafactor's rows and columns are next to nothing
     "adafactor": 0,
     "adam": 2,
@@ -37,10 +38,11 @@ UNLIMITED = 1 << 60  # cgroups of version 1 say "none" as a number about as larg
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """Bytes on one device. fixed: weights, gradients, averages, moments. activations: what the
-    backward pass needs of the images that are seen at once; with gradient checkpointing `at_least`
-    that, as what one block needs comes on top. saving: bytes of the host, in one process, while a
-    state is written. flops: floating-point operations of their forward pass."""
+    """Bytes on one device. fixed: weights, their rounded copies, gradients, averages, moments.
+    activations: what the backward pass needs of the images that are seen at once; with gradient
+    checkpointing `at_least` that, as what one block needs comes on top. saving: bytes of the host,
+    in one process, while a state is written. flops: floating-point operations of their forward
+    pass."""
 
     parameters: int
     fixed: int
@@ -94,17 +96,16 @@ def training_memory(
 
 
 def fixed_parts(parameters: int, config: TrainingConfig, processes: int) -> dict[str, int]:
-    """Bytes that do not follow from the images; buckets: of gradients that processes share."""
-    sharded = config.sharding == "full" and processes > 1
-    copies = {
-        "weights": 1,
-        "gradients": 1,
-        "average": 1,
-        "optimizer": MOMENTS[config.optimizer],
-        "buckets": int(processes > 1 and not sharded),
+    """Bytes that do not follow from the images. rounded: the weights in a lower precision, which
+    the backward pass keeps, whole also where the others are shared out over `processes`."""
+    whole = FLOAT * parameters // (processes if config.sharding == "full" else 1)
+    return {
+        "weights": whole,
+        "rounded": 0 if config.precision == "no" else HALF * parameters,
+        "gradients": whole,
+        "average": whole,
+        "optimizer": MOMENTS[config.optimizer] * whole,
     }
-    shares = processes if sharded else 1
-    return {name: count * parameters * FLOAT // shares for name, count in copies.items()}
 
 
 class _FusedAttention(TorchFunctionMode):

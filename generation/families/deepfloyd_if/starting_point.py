@@ -127,6 +127,11 @@ def starting_network(
     tokens = TextEncoder(text_folder(folder), "t5", device, dtype).embed(prompts).to(dtype)
     unet = load_component(UNet2DConditionModel, folder / "unet", torch.float32)
     require_finite(unet.state_dict().items(), f"start {folder}")
+    if unet.config.encoder_hid_dim != tokens.shape[-1]:
+        raise UserError(
+            f"{folder}: its U-Net reads texts of width {unet.config.encoder_hid_dim}, its text "
+            f"encoder writes {tokens.shape[-1]}"
+        )
     return IFNetwork(unet, PromptTable(prompts, tokens))
 
 

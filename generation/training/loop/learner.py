@@ -105,7 +105,8 @@ class Learner(Generic[Batch]):
             for name, module in self.modules.items()
         }
         self._shared = {
-            name: nn.parallel.DistributedDataParallel(module)
+            # else the processes' share of each gradient would be a copy of it
+            name: nn.parallel.DistributedDataParallel(module, gradient_as_bucket_view=True)
             for name, module in self.modules.items()
             if self._together and not self._sharded
         }

@@ -25,7 +25,7 @@ from cards.card.provenance import stage_provenance
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.families import generator_source, load_training_recipe, trained_checkpoint
 from generation.families.deepfloyd_if.recipe import DeepFloydIFRecipe
-from generation.families.deepfloyd_if.starting_point import with_network_of
+from generation.families.deepfloyd_if.starting_point import starting_network, with_network_of
 from generation.finetune_generator import finetune_generator
 from generation.generator import ImageBatch
 from generation.networks.placement import Placement
@@ -351,6 +351,15 @@ def test_a_start_that_does_not_fit_is_one_line(
     with pytest.raises(UserError, match=message) as error:
         with_network_of(recipe.model_copy(update={"stage": stage}), named)
     assert "\n" not in str(error.value)
+
+
+def test_a_text_encoder_of_another_width_is_one_line(place: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(place / "if-8", tmp_path / "other")
+    wide = if_unet(3, 8, None)
+    config = dict(wide.config) | {"encoder_hid_dim": 32}
+    UNet2DConditionModel.from_config(config).save_pretrained(folder / "unet", variant="fp16")
+    with pytest.raises(UserError, match=r"its U-Net reads texts of width 32, its .* writes 16"):
+        starting_network(folder, ("a",), "float32", "cpu")
 
 
 def test_a_model_is_named_so_that_others_find_it(tmp_path: Path) -> None:
