@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ class Question:
     parent: Tensor | None
     target: Tensor
 
-    def put_to(self, network: nn.Module, carried: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def put_to(self, network: nn.Module, carried: Tensor | None = None) -> tuple[Tensor, Any]:
         """The network's answer in float32, and what it would hand to its next call."""
         said, after = network(self.x, self.log_snr, self.condition, self.parent, carried)
         return said.float(), after

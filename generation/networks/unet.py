@@ -4,7 +4,7 @@ With n residual blocks in a level on the way down there are n + 1 on the way up,
 up what one step of the way down kept. Self-attention follows each residual block of some levels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -127,8 +127,8 @@ class UNetBody(nn.Module):
         y = second(on_images(self.middle_attention, first(kept[-1], h)), h)
         blocks, enlarge = iter(self.up), iter(self.enlarge)
         for level, count in reversed(list(enumerate(self.counts))):
-            for block in _next(blocks, count + 1):
-                y = block(torch.cat([y, kept.pop()], dim=1), h)
+            for _ in range(count + 1):
+                y = next(blocks)(torch.cat([y, kept.pop()], dim=1), h)
             if level:
                 y = next(enlarge)(y, h)
         out: Tensor = self.leave(F.silu(self.norm(y)))
@@ -138,12 +138,8 @@ class UNetBody(nn.Module):
         """All that the way up takes up again."""
         kept, blocks, halve = [y], iter(self.down), iter(self.halve)
         for level, count in enumerate(self.counts, 1):
-            for block in _next(blocks, count):
-                kept.append(block(kept[-1], h))
+            for _ in range(count):
+                kept.append(next(blocks)(kept[-1], h))
             if level < len(self.counts):
                 kept.append(next(halve)(kept[-1], h))
         return kept
-
-
-def _next(blocks: Iterator[nn.Module], count: int) -> Iterator[nn.Module]:
-    return (next(blocks) for _ in range(count))
