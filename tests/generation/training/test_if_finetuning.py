@@ -357,6 +357,7 @@ def test_a_text_encoder_of_another_width_is_one_line(place: Path, tmp_path: Path
     folder = shutil.copytree(place / "if-8", tmp_path / "other")
     wide = if_unet(3, 8, None)
     config = dict(wide.config) | {"encoder_hid_dim": 32}
+    shutil.rmtree(folder / "unet")
     UNet2DConditionModel.from_config(config).save_pretrained(folder / "unet", variant="fp16")
     with pytest.raises(UserError, match=r"its U-Net reads texts of width 32, its .* writes 16"):
         starting_network(folder, ("a",), "float32", "cpu")
