@@ -48,6 +48,25 @@ CacheGb = Annotated[
 ]
 
 
+Data = Annotated[str | None, typer.Option(help="A release with the stage's resolution.")]
+Out = Annotated[Path | None, typer.Option(help="Folder of the run: state, curves, checkpoint.")]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        help="Start from builtin:NAME, a folder of ours, a U-Net as diffusers saves it that fits "
+        "the recipe tensor for tensor, or a model on the Hub; by default the recipe's.",
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print what the training takes; do nothing.")
+]
+GpuName = Annotated[str, typer.Option(help="The GPU that --dry-run plans for: a100-80, h100, …")]
+Utilisation = Annotated[
+    float, typer.Option(help="Share of the GPU's peak that --dry-run reckons with.")
+]
+
+
 def main() -> None:
     """Console entry point."""
     share_cores()
@@ -56,18 +75,9 @@ def main() -> None:
 
 def finetune_generator(
     recipe: Annotated[str, typer.Option(help="A built-in training recipe or a TOML file.")],
-    data: Annotated[str | None, typer.Option(help="A release with the stage's resolution.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the run: state, curves, checkpoint.")
-    ] = None,
-    start: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            help="Start from builtin:NAME, a folder of ours, a U-Net as diffusers saves it that "
-            "fits the recipe tensor for tensor, or a model on the Hub; by default the recipe's.",
-        ),
-    ] = None,
+    data: Data = None,
+    out: Out = None,
+    start: Start = None,
     split: Annotated[
         str, typer.Option(help="fit is train less its tuning tenth; train is all of it.")
     ] = "fit",
@@ -86,15 +96,9 @@ def finetune_generator(
     loaders: Loaders = None,
     cache_dir: CacheDir = None,
     cache_gb: CacheGb = DEFAULT_GIGABYTES,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what the training takes; do nothing.")
-    ] = False,
-    gpu: Annotated[
-        str, typer.Option(help="The GPU that --dry-run plans for: a100-80, h100, …")
-    ] = "a100-80",
-    utilisation: Annotated[
-        float, typer.Option(help="Share of the GPU's peak that --dry-run reckons with.")
-    ] = 0.4,
+    dry_run: DryRun = False,
+    gpu: GpuName = "a100-80",
+    utilisation: Utilisation = 0.4,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document only.")] = False,
 ) -> None:
     """Train one stage of a cascade on a release, from scratch or from a checkpoint.

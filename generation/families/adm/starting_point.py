@@ -8,6 +8,7 @@ from generation.families.adm.generators import OpenAISource
 from generation.families.adm.networks import NETWORKS
 from generation.families.adm.recipe import OpenAIRecipe
 from generation.families.adm.shapes import Shape
+from generation.pretrained.downloads import model_cache
 from generation.pretrained.finetuned import FINE_TUNED, Base, fine_tuned, lasting_name
 from generation.training.record import saw_tuning
 from generation.training.trainable import StartFacts
@@ -45,13 +46,9 @@ def with_planned_shape(
     source: OpenAISource, recipe: OpenAIRecipe, start: str | None
 ) -> OpenAIRecipe:
     """The same of the start's file if it is here, else of the published network of that name."""
-    try:
-        start_file(source, start)
-    except UserError:
-        if start is None:
-            raise
-        return _fitting(source, recipe, NETWORKS[source.name].published, start)
-    return with_shape_of(source, recipe, start)
+    if start is None or any(p.exists() for p in (Path(start), model_cache() / Path(start).name)):
+        return with_shape_of(source, recipe, start)
+    return _fitting(source, recipe, NETWORKS[source.name].published, start)
 
 
 def _fitting(source: OpenAISource, recipe: OpenAIRecipe, shape: Shape, start: str) -> OpenAIRecipe:

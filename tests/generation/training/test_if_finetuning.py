@@ -69,7 +69,7 @@ learning_rate = 5e-3
 warmup = 0
 ema = 0.9
 precision = "no"
-save_every = 1000
+save_every = {save_every}
 keep_every = {steps}
 """
 CHAIN = """
@@ -166,11 +166,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def train(place: Path, side: int, start: str, out: str, steps: int, batch: int = 2) -> Path:
+def train(
+    place: Path, side: int, start: str, out: str, steps: int, batch: int = 2, save_every: int = 2
+) -> Path:
     """From the shipped recipe of the first stage, of 64 px or of another side, or of the second."""
     recipe = place / f"{out}.toml"
     settings = {"side": max(side, 64), "resolution": side, "steps": steps, "batch": batch}
-    recipe.write_text(RECIPE.format(folder=place, **settings))
+    recipe.write_text(RECIPE.format(folder=place, save_every=save_every, **settings))
     finetune_generator(
         recipe=str(recipe),
         data=str(place / "real"),
@@ -256,7 +258,7 @@ def test_images_move_towards_the_training_set(place: Path) -> None:
         return images.reshape(len(images), -1, 3).mean(axis=1) / 255
 
     target = GaussianReference.from_moments(Moments.from_features(features(coloured(8))))
-    train(place, 8, "if-8", "run-8", steps=150, batch=16)
+    train(place, 8, "if-8", "run-8", steps=150, batch=16, save_every=1000)
     found = []
     for checkpoint in (place / "if-8", place / "run-8/checkpoint"):
         made = features(sampled(checkpoint, per_class=50))
@@ -310,6 +312,15 @@ def test_a_checkpoint_is_a_start_and_keeps_its_base(runs: Path) -> None:
     assert record["start_sha256"] == generator_source("deepfloyd-if").sha256(start)
 
 
+def test_a_stopped_training_ends_the_same(place: Path) -> None:
+    """From the state after two of four steps, as a kill would leave it."""
+    run = train(place, 8, "if-8", "stopped", steps=4)
+    whole = hashes(run / "checkpoint")
+    (run / "state.pt").unlink()  # the one before it stays
+    shutil.rmtree(run / "checkpoint")
+    assert hashes(train(place, 8, "if-8", "stopped", steps=4) / "checkpoint") == whole
+
+
 def test_a_text_encoder_that_changed_is_refused(runs: Path, tmp_path: Path) -> None:
     """Named in the checkpoint by its hash; a right copy in the checkpoint's folder will do."""
     source, folder = generator_source("deepfloyd-if"), tmp_path / "checkpoint"
@@ -357,6 +368,7 @@ def test_a_text_encoder_of_another_width_is_one_line(place: Path, tmp_path: Path
     folder = shutil.copytree(place / "if-8", tmp_path / "other")
     wide = if_unet(3, 8, None)
     config = dict(wide.config) | {"encoder_hid_dim": 32}
+    shutil.rmtree(folder / "unet")
     UNet2DConditionModel.from_config(config).save_pretrained(folder / "unet", variant="fp16")
     with pytest.raises(UserError, match=r"its U-Net reads texts of width 32, its .* writes 16"):
         starting_network(folder, ("a",), "float32", "cpu")
