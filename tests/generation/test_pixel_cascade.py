@@ -105,7 +105,16 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path):
     assert checkpoint_sha256(tmp_path / "again") == checkpoint_sha256(tmp_path)
 
 
-@pytest.mark.parametrize("recipe", sorted(p.stem for p in RECIPES.glob("fashion-mnist*.toml")))
+EMBEDDED = sorted(
+    path.stem for path in RECIPES.glob("*.toml") if '"builtin:' in path.read_text(encoding="utf-8")
+)
+
+
+def test_the_embedded_recipes_are_found() -> None:
+    assert EMBEDDED == ["fashion-mnist", "fashion-mnist-ddpm", "fashion-mnist-fast"]
+
+
+@pytest.mark.parametrize("recipe", EMBEDDED)
 def test_the_embedded_weights_are_the_ones_the_recipe_names_and_their_record_fits(recipe: str):
     for stage in load_recipe(recipe).stages:
         folder = BUILTIN / stage.checkpoint.removeprefix("builtin:")
