@@ -80,7 +80,7 @@ def import_images(
     for remark in source.remarks:
         say(f"{source.name}: {remark}")
     release = release_path(out or f"releases/{source.release}")
-    _require_outside(release, SourceName.parse(name).name)
+    require_outside(release, SourceName.parse(name).name)
     rule: CropRule = crop or ("pad" if source.name == "fashion-mnist" else "center-crop")
     total = sum(len(s.labels) for s in source.splits.values()) * (1 + len(views))
     decoding = replace(settings, cluster=settings.cluster.without_gpus())
@@ -100,10 +100,11 @@ def import_images(
     return outcome, release
 
 
-def _require_outside(release: ReleasePath, source: str) -> None:
+def require_outside(release: ReleasePath, source: str) -> None:
     """UserError for a release in its own source, which the next look at that would import."""
-    folder = next((Path(n) for n in (source, source.rpartition(":")[0]) if Path(n).is_dir()), None)
-    if not source or folder is None or not isinstance(release, Path):
+    names = (source, source.rpartition(":")[0])
+    folder = next((Path(name) for name in names if name and Path(name).is_dir()), None)
+    if folder is None or not isinstance(release, Path):
         return
     if release.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"--out {release} is inside the real images in {folder}: name another")

@@ -8,6 +8,7 @@ import pytest
 from builder.build_dataset import build_dataset
 from builder.builds.run import Outcome
 from builder.cluster.worker import Terms, _keep_terms
+from builder.making import require_outside
 from builder.release.command import reproduce
 from builder.release.hub import LONGEST_STATED, seconds_to_wait
 from builder.release.reproduce import Release
@@ -120,6 +121,14 @@ def test_the_line_that_loads_a_release_does_so_whatever_its_name(
 
         found = eval(printed.removeprefix("images = "), {"load_dataset": load_dataset})
         assert len(found) == 6
+
+
+@pytest.mark.parametrize("source", ["fashion-mnist", "someone/photos", "someone/photos:small"])
+def test_a_release_of_what_is_no_folder_may_stand_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+):
+    monkeypatch.chdir(tmp_path)
+    require_outside(Path("releases/real"), source)
 
 
 def test_a_release_may_not_stand_in_its_own_source(recipe: Path):
