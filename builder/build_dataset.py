@@ -1,5 +1,6 @@
 """The command `build-dataset`."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -145,19 +146,23 @@ def build_dataset(
 
     cluster = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
     settings = RunSettings(cluster, allow_mixed, _be_quiet if as_json else say)
+    about = (classes_from, image_column, label_column, test_share, split_seed)
     if real is not None:
-        source = _source_name(
-            real, classes_from, image_column, label_column, test_share, split_seed
-        )
+        source = _source_name(real, *about)
         return _import(source, views, crop, file_format, out, bad_images, settings, as_json)
-    if classes_from or image_column or label_column or test_share or split_seed is not None:
+    _require_none(about)
+    wanted = _wanted(recipe, res, per_class, classes, file_format)
+    release = release_path(out or f"releases/{wanted.recipe.name}-{wanted.chain[-1].resolution}")
+    return _build(wanted, release, settings, dry_run, as_json)
+
+
+def _require_none(about: Sequence[object]) -> None:
+    """UserError for a setting of an import without one."""
+    if any(value is not None for value in about):
         raise UserError(
             "--classes-from, --image-column, --label-column, --test-share and --split-seed go with "
             "--real"
         )
-    wanted = _wanted(recipe, res, per_class, classes, file_format)
-    release = release_path(out or f"releases/{wanted.recipe.name}-{wanted.chain[-1].resolution}")
-    return _build(wanted, release, settings, dry_run, as_json)
 
 
 def _be_quiet(_: str) -> None:

@@ -46,8 +46,17 @@ CacheDir = Annotated[
 CacheGb = Annotated[
     float, typer.Option(min=0, help="Gigabytes that they may take there; 0 keeps none.")
 ]
-
-
+RecipeName = Annotated[str, typer.Option(help="A built-in training recipe or a TOML file.")]
+Split = Annotated[str, typer.Option(help="fit is train less its tuning tenth; train is all of it.")]
+PerClass = Annotated[
+    int | None, typer.Option(help="Images of each class, the first by image id; all if not.")
+]
+Steps = Annotated[int | None, typer.Option(help="Train so long, not as the recipe.")]
+KeepEvery = Annotated[
+    int | None, typer.Option(help="Keep a checkpoint every so many steps, for select-checkpoint.")
+]
+Threads = Annotated[int | None, typer.Option(help="CPU threads; by default one a physical core.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document only.")]
 Data = Annotated[str | None, typer.Option(help="A release with the stage's resolution.")]
 Out = Annotated[Path | None, typer.Option(help="Folder of the run: state, curves, checkpoint.")]
 Start = Annotated[
@@ -74,24 +83,15 @@ def main() -> None:
 
 
 def finetune_generator(
-    recipe: Annotated[str, typer.Option(help="A built-in training recipe or a TOML file.")],
+    recipe: RecipeName,
     data: Data = None,
     out: Out = None,
     start: Start = None,
-    split: Annotated[
-        str, typer.Option(help="fit is train less its tuning tenth; train is all of it.")
-    ] = "fit",
-    per_class: Annotated[
-        int | None, typer.Option(help="Images of each class, the first by image id; all if not.")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Train so long, not as the recipe.")] = None,
-    keep_every: Annotated[
-        int | None,
-        typer.Option(help="Keep a checkpoint every so many steps, for select-checkpoint."),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="CPU threads; by default one a physical core.")
-    ] = None,
+    split: Split = "fit",
+    per_class: PerClass = None,
+    steps: Steps = None,
+    keep_every: KeepEvery = None,
+    threads: Threads = None,
     resident_gb: ResidentGb = DEFAULT_RESIDENT_GB,
     loaders: Loaders = None,
     cache_dir: CacheDir = None,
@@ -99,7 +99,7 @@ def finetune_generator(
     dry_run: DryRun = False,
     gpu: GpuName = "a100-80",
     utilisation: Utilisation = 0.4,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document only.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Train one stage of a cascade on a release, from scratch or from a checkpoint.
 
@@ -124,6 +124,7 @@ def finetune_generator(
     cache = image_cache(cache_dir, cache_gb)
     chosen = _changed(load_training_recipe(recipe), steps, keep_every)
     start = chosen.start if start is None else start
+    chosen = _with_classes(chosen, data)
     if dry_run:
         _print_plan(chosen, start, gpu, utilisation, as_json)
         return
@@ -131,7 +132,7 @@ def finetune_generator(
         raise UserError("a training needs --data and --out; only --dry-run goes without")
     family, release = trainable(chosen.generator), release_path(data)
     _require_sense(family.sides(chosen), release, split, per_class, threads)
-    chosen = family.with_start(chosen.with_classes_of(data), start)
+    chosen = family.with_start(chosen, start)
     _use_threads(threads)
     processes = launched_processes()
     _require_room(family, chosen, processes, as_json)
@@ -144,9 +145,16 @@ def finetune_generator(
     del images  # as large as what is trained on, where they are in memory
     with processes.main_process_first():
         claim_folder(out, record)
-    if (checkpoint := _train(chosen, course, out, processes, as_json)) is not None:
-        answer = {"checkpoint": str(checkpoint), "steps": chosen.training.steps}
-        print(json.dumps(answer) if as_json else f"checkpoint: {answer['checkpoint']}")
+    _train(chosen, course, out, processes, as_json)
+
+
+def _with_classes(recipe: TrainingRecipe, data: str | None) -> TrainingRecipe:
+    """Those of the data where the recipe names none."""
+    if data is None and not recipe.classes:
+        raise UserError(
+            f"training recipe {recipe.name} takes its classes from the data: give --data"
+        )
+    return recipe.with_classes_of(data or "")
 
 
 def _print_plan(
@@ -233,14 +241,17 @@ def _require_classes(recipe: TrainingRecipe, images: TrainingSet) -> None:
 
 
 def _train(
-    recipe: TrainingRecipe, course: Course, out: Path, processes: "PartialState", quiet: bool
-) -> Path | None:
-    """Train to the end in `out`; the checkpoint, in the main process alone."""
+    recipe: TrainingRecipe, course: Course, out: Path, processes: "PartialState", as_json: bool
+) -> None:
+    """Train to the end in `out`; the main process prints where the checkpoint is."""
     from generation.training.run import TrainingRun
 
-    config, quiet = recipe.training, quiet or not processes.is_main_process
+    config, quiet = recipe.training, as_json or not processes.is_main_process
     with progress_bar(config.steps, recipe.name, "steps", quiet=quiet) as advance:
-        return TrainingRun(out, course).train(config, processes, advance)
+        checkpoint = TrainingRun(out, course).train(config, processes, advance)
+    if checkpoint is not None:
+        answer = {"checkpoint": str(checkpoint), "steps": config.steps}
+        print(json.dumps(answer) if as_json else f"checkpoint: {checkpoint}")
 
 
 if __name__ == "__main__":  # for accelerate launch -m

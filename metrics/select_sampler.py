@@ -132,8 +132,7 @@ def select_sampler(
     options = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
     selection = swept_stage(recipe, stage, real, per_class, extractor, out)
     axes = (guidance, gamma, steps, noise_augmentation, black_point)
-    grid = swept_grid(selection, method, axes)
-    images = cas_per_class or per_class
+    grid, images = swept_grid(selection, method, axes), cas_per_class or per_class
     cas = AskedCas(cas_all, short_list, classifier, images, seeds, cas_stage, state_every)
     run_sweep(recipe, selection, grid, cas, options, cache, device, dry_run, as_json)
 

@@ -21,7 +21,7 @@ IMPROVED_DIFFUSION = "the model list in the README of openai/improved-diffusion"
 WEIGHTS = "model.safetensors"  # of a stage trained here, by OpenAI's keys
 
 
-@dataclass(frozen=True)
+@dataclass
 class OpenAISource:
     """A generator source (generation/generator.py). source: where its authors offer the file."""
 
