@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -121,10 +121,8 @@ def finetune_generator(
     \b
     Several GPUs: accelerate launch -m generation.finetune_generator --recipe …
     """
-    cache = image_cache(cache_dir, cache_gb)
     chosen = _changed(load_training_recipe(recipe), steps, keep_every)
-    start = chosen.start if start is None else start
-    chosen = _with_classes(chosen, data)
+    chosen, start = _with_classes(chosen, data), chosen.start if start is None else start
     if dry_run:
         _print_plan(chosen, start, gpu, utilisation, as_json)
         return
@@ -134,18 +132,16 @@ def finetune_generator(
     _require_sense(family.sides(chosen), release, split, per_class, threads)
     chosen = family.with_start(chosen, start)
     _use_threads(threads)
-    processes = launched_processes()
-    _require_room(family, chosen, processes, as_json)
+    _require_room(family, chosen, processes := launched_processes(), as_json)
     wanted = Wanted(release, split, family.sides(chosen), per_class)
-    images = open_training_set(wanted, resident_gb * GB, cache, loaders)
+    cached = image_cache(cache_dir, cache_gb)
+    images = open_training_set(wanted, resident_gb * GB, cached, loaders)
     _require_classes(chosen, images)
     chosen = family.with_images(chosen, images, data)
     course = family.course(chosen, start, images, processes)
     record = training_record(chosen, images, family.start_facts(start))
     del images  # as large as what is trained on, where they are in memory
-    with processes.main_process_first():
-        claim_folder(out, record)
-    _train(chosen, course, out, processes, as_json)
+    _train(chosen, course, out, record, processes, as_json)
 
 
 def _with_classes(recipe: TrainingRecipe, data: str | None) -> TrainingRecipe:
@@ -241,11 +237,18 @@ def _require_classes(recipe: TrainingRecipe, images: TrainingSet) -> None:
 
 
 def _train(
-    recipe: TrainingRecipe, course: Course, out: Path, processes: "PartialState", as_json: bool
+    recipe: TrainingRecipe,
+    course: Course,
+    out: Path,
+    record: dict[str, Any],
+    processes: "PartialState",
+    as_json: bool,
 ) -> None:
     """Train to the end in `out`; the main process prints where the checkpoint is."""
     from generation.training.run import TrainingRun
 
+    with processes.main_process_first():
+        claim_folder(out, record)
     config, quiet = recipe.training, as_json or not processes.is_main_process
     with progress_bar(config.steps, recipe.name, "steps", quiet=quiet) as advance:
         checkpoint = TrainingRun(out, course).train(config, processes, advance)

@@ -57,7 +57,7 @@ def test_the_papers_trainings_are_planned(capsys: pytest.CaptureFixture[str]) ->
 def test_every_recipe_has_a_plan(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     finetune_generator(recipe=name, dry_run=True)
     said = capsys.readouterr().out
-    assert "M parameters, adam, float32" in said
+    assert f"M parameters, {load_training_recipe(name).training.optimizer}, float32" in said
     assert said.count("images at once") == 2  # and one image of a batch of 64 on 64 GPUs
     assert "64 GPUs: 1 image at once (accumulation = 1)" in said
 
