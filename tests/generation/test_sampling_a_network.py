@@ -10,7 +10,8 @@ from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.diffusion.schedule import ScheduleConfig
 from generation.families.pixel_unet.generator import PixelUNetGenerator
-from generation.families.pixel_unet.network import PixelUNet, guided_denoiser
+from generation.families.pixel_unet.network import PixelUNet
+from generation.families.pixel_unet.sampling import guided_denoiser
 from generation.generator import ImageBatch
 from release.errors import UserError
 from tests.models.tiny_network import PROMPTS, tiny_network

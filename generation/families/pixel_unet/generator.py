@@ -96,7 +96,7 @@ class PixelUNetGenerator:
         from generation.diffusion.residual import residual_of
         from generation.diffusion.sampler import sample
         from generation.diffusion.schedule import NoiseSchedule
-        from generation.families.pixel_unet.network import guided_denoiser
+        from generation.families.pixel_unet.sampling import guided_denoiser
 
         network = self._network
         config = network.config

@@ -22,8 +22,6 @@ from pydantic import (
 )
 from torch import Tensor, nn
 
-from generation.diffusion.guidance import guided
-from generation.diffusion.sampler import Denoiser
 from generation.diffusion.sampler_config import Prediction
 from generation.diffusion.scaling import unit_variance
 from generation.diffusion.schedule import ScheduleConfig
@@ -188,18 +186,3 @@ def upsample(parent: Tensor, resolution: int) -> Tensor:
     """Bilinear, as the cascades of the paper; [N,C,h,w] to [N,C,resolution,resolution]."""
     size = (resolution, resolution)
     return F.interpolate(parent, size=size, mode="bilinear", align_corners=False)
-
-
-def guided_denoiser(
-    network: PixelUNet, prompt: Tensor, guidance: float, parent: Tensor | None, level: float
-) -> Denoiser:
-    """Bind conditioning, classifier-free guidance and the parent with its augmentation level."""
-    step = level * network.config.schedule.num_steps
-
-    def evaluate(
-        x: Tensor, t: Tensor, told: Tensor, parents: Tensor | None, _: None
-    ) -> tuple[Tensor, None]:
-        augmentation = told.new_full((len(x),), step, dtype=torch.float32)
-        return network(x, t, told, parents, augmentation), None
-
-    return guided(evaluate, prompt, len(network.prompts.prompts) - 1, guidance, parent)
