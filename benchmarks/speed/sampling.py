@@ -30,7 +30,8 @@ from generation.diffusion.sampler_config import SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule
 from generation.families.pixel_unet.checkpoint import load_checkpoint
 from generation.families.pixel_unet.checkpoint_files import resolve_checkpoint
-from generation.families.pixel_unet.network import PixelUNet, guided_denoiser
+from generation.families.pixel_unet.network import PixelUNet
+from generation.families.pixel_unet.sampling import guided_denoiser
 from generation.networks.placement import Placement
 
 TOLERANCE = 2e-3  # of float32 images in [-1, 1], after all steps
