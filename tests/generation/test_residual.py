@@ -73,6 +73,8 @@ def test_a_network_that_knows_the_residual_has_no_loss(scale: float) -> None:
 class Silent(torch.nn.Module):
     """Says nothing: with prediction x0, that the residual is zero."""
 
+    dtype = torch.float32
+
     def forward(self, x: Tensor, *_: object, **__: object) -> tuple[Tensor]:
         return (torch.zeros_like(x[:, :1]),)
 
