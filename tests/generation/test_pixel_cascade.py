@@ -112,7 +112,7 @@ EMBEDDED = sorted(
 
 def test_the_embedded_recipes_are_found() -> None:
     names = ("fashion-mnist", "fashion-mnist-black", "fashion-mnist-ddpm", "fashion-mnist-fast")
-    assert EMBEDDED == list(names)
+    assert list(names) == EMBEDDED
 
 
 @pytest.mark.parametrize("recipe", EMBEDDED)
