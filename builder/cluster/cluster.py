@@ -279,6 +279,7 @@ def _running_cluster(options: ClusterOptions, say: Callable[[str], None]) -> Ite
         # whatever the client's last attempt to reconnect ended in.
         with suppress(Exception):
             client.close()
+        client.status = "closed"  # else it closes itself, and raises, when it is collected
 
 
 def _security(options: ClusterOptions) -> "Security | None":

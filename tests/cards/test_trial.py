@@ -230,6 +230,7 @@ def test_bad_input_ends_before_anything_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any], told: str
 ):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # else it is asked for
     photographs(tmp_path / "photos")
     photographs(tmp_path / "tests/test")
     photographs(tmp_path / "one")
@@ -266,7 +267,8 @@ def photographs(root: Path) -> Path:
 
 @pytest.mark.usefixtures("short")
 def test_from_a_folder_of_classes_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    asked = ASKED.model_copy(update={"images": str(photographs(tmp_path / "photos")), "res": 16})
+    photos = str(photographs(tmp_path / "photos"))
+    asked = ASKED.model_copy(update={"images": photos, "res": 16, "seeds": (0, 1)})
     with CommandServer() as server:
 
         def run(step: steps.Step, *, quiet: bool) -> int:  # noqa: ARG001

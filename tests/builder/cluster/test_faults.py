@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from distributed import Client
 
 from builder.builds.build import build_release, plan_build
 from builder.builds.run import Outcome, RunSettings
 from builder.cluster import cluster as cluster_module
-from builder.cluster.cluster import open_cluster
+from builder.cluster.cluster import Cluster, open_cluster
 from builder.cluster.engine import Interrupted
 from builder.planning.recipe import load_recipe
 from release.classes.class_list import load_classes
@@ -235,18 +234,23 @@ def test_whatever_the_client_is_asked_a_lost_scheduler_is_one_line(
 
 def test_a_client_that_cannot_close_does_not_hide_why(case: Case, monkeypatch: pytest.MonkeyPatch):
     """Whose reconnecting was cut off in a TLS handshake, say."""
-    close = Client.close
 
-    def fail(client: Client) -> None:
-        close(client)
+    async def fail(**_: object) -> None:
         raise ValueError("IOStream is not idle; cannot convert to SSL")
 
-    monkeypatch.setattr(Client, "close", fail)
+    def lose(cluster: Cluster) -> None:
+        monkeypatch.setattr(cluster.client, "_close", fail)
+        raise UserError("the scheduler is gone")
+
     with (
         pytest.raises(UserError, match="is gone"),
-        open_cluster(case.cluster.options, 1, lambda _: None),
+        open_cluster(case.cluster.options, 1, lambda _: None) as cluster,
     ):
-        raise UserError("the scheduler is gone")
+        lose(cluster)
+    cluster.client.__del__()  # as when it is collected: it does not close again
+    monkeypatch.undo()
+    cluster.client.status = "closing"
+    cluster.client.close()
 
 
 def test_a_lost_nanny_and_a_lost_scheduler(
