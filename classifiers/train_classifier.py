@@ -253,9 +253,10 @@ def _run_seeds(
     """One training and one result file a seed, printed as they come."""
     paths = seed_paths(out, seeds)
     saves = seed_paths(save, seeds) if save else {}
-    from generation.training.processes import launched_processes
+    from generation.training.processes import end_together, launched_processes
 
-    quiet = as_json or not launched_processes().is_main_process
+    processes = launched_processes()
+    quiet = as_json or not processes.is_main_process
     results = {}
     for number, path in paths.items():
         bar = partial(progress_bar, label=f"seed {number}", unit="images", quiet=quiet)
@@ -274,6 +275,7 @@ def _run_seeds(
     if as_json and results:
         content = [{"path": str(path), **asdict(result)} for path, result in results.items()]
         print(json.dumps({"results": content}, indent=2))
+    end_together(processes)
 
 
 def summary(result: Result, path: Path) -> str:

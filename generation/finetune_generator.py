@@ -15,7 +15,7 @@ from generation.training.data.training_set import (
     Wanted,
     open_training_set,
 )
-from generation.training.processes import launched_processes
+from generation.training.processes import end_together, launched_processes
 from generation.training.recipe import BUILTIN, TrainingRecipe
 from generation.training.record import claim_folder, training_record
 from generation.training.trainable import Course, Trainable
@@ -255,6 +255,7 @@ def _train(
     if checkpoint is not None:
         answer = {"checkpoint": str(checkpoint), "steps": config.steps}
         print(json.dumps(answer) if as_json else f"checkpoint: {checkpoint}")
+    end_together(processes)
 
 
 if __name__ == "__main__":  # for accelerate launch -m

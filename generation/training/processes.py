@@ -14,6 +14,17 @@ def launched_processes() -> "PartialState":
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
+def end_together(processes: "PartialState") -> None:
+    """Wait for all of them, then end their group: for the end of a command.
+
+    Left to the end of the interpreter, a thread of gloo now and then aborts its process ("terminate
+    called without an active exception").
+    """
+    if processes.num_processes > 1:
+        processes.wait_for_everyone()
+        processes.destroy_process_group()
+
+
 def seed_torch(number: int) -> None:
     """Set torch's generators of the devices that are in use.
 

@@ -17,6 +17,7 @@ from generation.prompts.conditioning import embed_conditions
 from generation.training.loop.learner import LoopSettings
 from generation.training.loop.loop import train
 from generation.training.loop.optimizers import OptimizerSettings
+from generation.training.processes import end_together
 from tests.models.tiny_network import SHAPE, tiny_network
 from tests.models.train_tiny import tiny_data, train_stage
 from tests.toy_gan import Points, ToyGan
@@ -61,7 +62,8 @@ def without_attention() -> PixelUNet:
 
 
 def main(folder: Path) -> None:
-    rank = PartialState(cpu=True).process_index
+    processes = PartialState(cpu=True)
+    rank = processes.process_index
     network, config = tiny_network(), PixelUNetTraining(steps=2, batch=8, warmup=0)
     train_stage(network, tiny_data(network), config, folder, lambda _: None, lambda *_: None)
     plain = without_attention()
@@ -69,6 +71,7 @@ def main(folder: Path) -> None:
     train_gan(folder / f"gan{rank}.safetensors")
     weights = {name: weight.contiguous() for name, weight in network.named_parameters()}
     save_file(weights, folder / f"rank{rank}.safetensors")
+    end_together(processes)
 
 
 if __name__ == "__main__":
