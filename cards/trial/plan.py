@@ -17,6 +17,7 @@ GREY = {16: "fashion-mnist-small", 32: "fashion-mnist-small", 64: "tiny-resnet-6
 EVALUATIONS = {16: 2 * 12, 32: 8, 64: 8}  # of a stage's network for an image; guidance takes two
 SHARES = {16: (1.0,), 32: (0.6, 0.4), 64: (0.4, 0.3, 0.3)}  # of the generator's time, by stage
 GENERATOR_SHARE = 0.75  # of what the classifiers leave of the minutes
+LEAST_MAKING_SHARE = 0.1  # of the minutes for making images, however short they are
 CLASSIFIERS_SHARE = 0.35  # of the minutes at most, where the images are not very many
 STARTS_S = 90.0  # of the commands, import and reports: what no setting here decides
 UPDATES, BATCH = 400, 64  # of the classifier on the real images
@@ -147,7 +148,7 @@ def make_plan(asked: Asked, found: Found, resolution: int, classifier: str, pace
     steps = _steps(resolution, GENERATOR_SHARE * left, paces)
     training = sum(steps[side] * paces.stages[side] for side in CHAIN[resolution])
     each = sum(EVALUATIONS[s] * paces.stages[s] / paces.batches[s] / 3 for s in CHAIN[resolution])
-    affordable = max(0.0, left - training) / each
+    affordable = max((1 - GENERATOR_SHARE) * left, LEAST_MAKING_SHARE * seconds) / each
     times = min(asked.times, max(1.0 / mean, round(affordable / real, 2)))
     generated = max(1, round(times * mean))
     total = STARTS_S + classifying + training + generated * found.classes * each

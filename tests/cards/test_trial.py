@@ -73,6 +73,7 @@ def test_the_minutes_are_filled_and_not_exceeded():
 
 def test_as_many_images_are_made_as_real_ones_if_there_is_time():
     assert (planned().times, planned().generated) == (1.0, 48)
+    assert (planned(minutes=5).times, planned(minutes=5).generated) == (1.0, 48)
     many = Found("photos", 10, 60_000, 6000, 10_000, "test", 28, colour=False)
     fewer = planned(many, minutes=60)
     assert 0.01 < fewer.times < 1
