@@ -61,7 +61,7 @@ def verdict(report: StudyReport) -> Verdict:
 
 
 def _headline(report: StudyReport, both: Arm, repeated: Arm, found: Comparison) -> str:
-    many = "as many" if both.times == 1 else f"{both.times:g} times as many"
+    many = "as many" if both.times == 1 else f"{both.times:.2g} times as many"
     return (
         f"{both.model}, trained on the real images and {many} generated ones, is right on "
         f"{_percent(both.top1.mean)} of {report.test.n:,} test images. Trained on the real images "
