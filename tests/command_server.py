@@ -133,9 +133,11 @@ def _be_the_command(request: dict[str, Any], outputs: Sequence[Path], scripts: d
     os.chdir(request["folder"])
     if request["bytes"]:
         resource.setrlimit(resource.RLIMIT_DATA, (request["bytes"], request["bytes"]))
+    from release.commands import ending
     from tests.campaigns.kill_points import install
 
     install()
+    ending._leave = lambda _: None  # it would skip what those imported above have registered
     name, *arguments = request["command"]
     sys.argv = [name, *arguments]
     module, function = scripts[name].split(":")

@@ -15,11 +15,7 @@ def launched_processes() -> "PartialState":
 
 
 def end_together(processes: "PartialState") -> None:
-    """Wait for all of them, then end their group: for the end of a command.
-
-    Left to the end of the interpreter, a thread of gloo now and then aborts its process ("terminate
-    called without an active exception").
-    """
+    """Wait for all of them, then end their group, as torch asks for: at the end of a command."""
     if processes.num_processes > 1:
         processes.wait_for_everyone()
         processes.destroy_process_group()

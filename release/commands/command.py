@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from release.commands.ending import ending_at_once
 from release.commands.own_packages import require_own_packages
 from release.commands.surroundings import expanded, settle_in
 from release.commands.terminal import printable
@@ -54,6 +55,7 @@ def _new_app() -> typer.Typer:
     return typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
+@ending_at_once()
 def _run(app: typer.Typer, recipes: Path | None = None) -> NoReturn:
     try:
         require_own_packages()
