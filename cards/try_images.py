@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -39,6 +39,11 @@ Classifier = Annotated[
     str | None, typer.Option(help="A classifier recipe; by default a small one that fits.")
 ]
 
+BadImages = Annotated[
+    Literal["stop", "skip"],
+    typer.Option(help="Stop where images cannot be imported, and name them, or skip them."),
+]
+
 
 def main() -> None:
     """Console entry point."""
@@ -57,6 +62,7 @@ def try_images(
     test_share: TestShare = 0.2,
     split_seed: SplitSeed = 0,
     classifier: Classifier = None,
+    bad_images: BadImages = "stop",
     as_json: Json = False,
 ) -> None:
     """Find out whether generated images would help a classifier of your images.
@@ -76,7 +82,7 @@ def try_images(
     from cards.trial.plan import Asked
 
     asked = Asked(
-        images=images,
+        images=_located(images),
         minutes=minutes,
         res=res,
         per_class=per_class,
@@ -85,8 +91,9 @@ def try_images(
         test_share=test_share,
         split_seed=split_seed,
         classifier=classifier,
+        bad_images=bad_images,
     )
-    folder = out or Path("tries") / _name(images)
+    folder = (out or Path("tries") / _name(images)).resolve()
     require_folder(folder, "--out")
     page, answer = conduct(asked, folder, quiet=as_json)
     if as_json:
@@ -99,6 +106,14 @@ def _name(images: str) -> str:
     """Of the folder or the data set."""
     path = Path(images)
     return path.resolve().name if path.is_dir() else images.rpartition("/")[2].replace(":", "-")
+
+
+def _located(images: str) -> str:
+    """A folder's whole path, so that the commands run as printed from anywhere."""
+    folder, colon, config = images.rpartition(":")
+    if colon and not Path(images).is_dir() and Path(folder).is_dir():
+        return f"{Path(folder).resolve()}:{config}"
+    return str(Path(images).resolve()) if Path(images).is_dir() else images
 
 
 def _numbers(seeds: str) -> tuple[int, ...]:

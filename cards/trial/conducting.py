@@ -25,7 +25,7 @@ from cards.trial.plan import (
     require_same,
 )
 from cards.trial.recipes import build_recipe, study
-from cards.trial.steps import Step, StepLog, run_steps
+from cards.trial.steps import Step, StepLog, held, run_steps
 from release.classes.class_list import load_classes
 from release.commands.command import say
 from release.errors import UserError
@@ -59,28 +59,41 @@ class Look:
 
 def conduct(asked: Asked, out: Path, *, quiet: bool) -> tuple[Path, "Verdict"]:
     """The page and the answer. What is done already is not done again."""
-    plan_file = out / PLAN_FILE
-    planned = _read_plan(plan_file)
-    if planned is not None:
-        require_same(planned, asked, out)
+    _planned(asked, out)
     require_known(asked)
     look = look_at(asked)
+    with held(out) as lock:
+        return _conduct(asked, look, out, lock, quiet=quiet)
+
+
+def _conduct(
+    asked: Asked, look: Look, out: Path, lock: int, *, quiet: bool
+) -> tuple[Path, "Verdict"]:
+    planned = _planned(asked, out)
     resolution = planned.resolution if planned else _resolution(asked, look)
     log = StepLog(out / LOG_FILE)
     first = import_step(asked, look, resolution, out)
-    run_steps([first], log, quiet=quiet)
+    run_steps([first], log, lock, quiet=quiet)
     found = imported(out / "real", look)
     if not quiet:
         say(str(found))
     plan = planned or _plan(asked, found, resolution, out, quiet=quiet)
-    write_atomically(plan_file, plan.model_dump_json(indent=1).encode())
+    write_atomically(out / PLAN_FILE, plan.model_dump_json(indent=1).encode())
     write_atomically(out / "build.toml", build_recipe(plan, out).encode())
     write_atomically(out / "study.toml", study(plan, out).encode())
     if not quiet:
         say(str(plan))
     steps = [first, *later_steps(plan, out)]
-    run_steps(steps, log, quiet=quiet)
+    run_steps(steps, log, lock, quiet=quiet)
     return _answer(out, found, steps, log)
+
+
+def _planned(asked: Asked, out: Path) -> Plan | None:
+    """The plan that the folder holds. UserError if it is of another trial."""
+    planned = _read_plan(out / PLAN_FILE)
+    if planned is not None:
+        require_same(planned, asked, out)
+    return planned
 
 
 def require_known(asked: Asked) -> None:
@@ -139,6 +152,8 @@ def import_step(asked: Asked, look: Look, resolution: int, out: Path) -> Step:
     words = ["build-dataset", "--real", asked.images, "--views", views]
     if look.undivided:
         words += ["--test-share", f"{asked.test_share:g}", "--split-seed", str(asked.split_seed)]
+    if asked.bad_images != "stop":
+        words += ["--bad-images", asked.bad_images]
     return Step("the images, as a release", (*words, "--out", str(out / "real")))
 
 

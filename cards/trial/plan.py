@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -40,6 +40,7 @@ class Asked(BaseModel):
     test_share: float
     split_seed: int
     classifier: str | None
+    bad_images: Literal["stop", "skip"] = "stop"
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,9 @@ class Plan(BaseModel):
     def __str__(self) -> str:
         steps = " and ".join(f"{self.steps[side]:,} steps at {side} px" for side in self.chain)
         seeds = len(self.asked.seeds)
+        least = ", the least that says something" if self.minutes > self.asked.minutes else ""
         return (
-            f"plan, about {math.ceil(self.minutes)} min here: a generator ({steps}), "
+            f"plan, about {math.ceil(self.minutes)} min here{least}: a generator ({steps}), "
             f"{self.generated * self.classes:,} images of it, {5 * seeds} trainings of "
             f"{self.classifier} ({seeds} seeds of real, generated, both, both at equal updates, "
             "real visited twice)"

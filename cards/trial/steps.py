@@ -1,16 +1,26 @@
 """The commands of a trial: each is printed as it can be copied, run, and not run again."""
 
+import fcntl
 import json
+import os
 import shlex
+import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
-from release.commands.command import EXIT_INTERRUPTED, say
+from release.commands.command import EXIT_BAD_INPUT, EXIT_INTERRUPTED, say
+from release.commands.terminal import printable
+from release.errors import redacted
 from release.files.commit import write_atomically
+
+LOCK_FILE = ".lock"
 
 MODULES = {  # of the commands that a trial runs
     "build-dataset": "builder.build_dataset",
@@ -46,10 +56,32 @@ class StepLog:
         write_atomically(self._path, json.dumps(self.seconds, indent=1).encode())
 
 
-def run_steps(steps: Sequence[Step], log: StepLog, *, quiet: bool) -> None:
+@contextmanager
+def held(out: Path) -> Iterator[int]:
+    """The trial in `out`, for this process and the commands that it starts.
+
+    Yields the lock's descriptor. A command that is given it holds the trial, too: where this
+    process alone is killed, the next one waits here until that command has ended.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    lock = os.open(out / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"a command of this trial is still at work in {out}: waiting for its end")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            pass
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def run_steps(steps: Sequence[Step], log: StepLog, lock: int, *, quiet: bool) -> None:
     """Run what is not done. SystemExit with the code of the first command that fails.
 
-    quiet: print no more than what goes wrong.
+    quiet: print no more than what goes wrong. lock: see `held`.
     """
     for step in steps:
         if step.line in log.seconds:
@@ -57,23 +89,58 @@ def run_steps(steps: Sequence[Step], log: StepLog, *, quiet: bool) -> None:
         if not quiet:
             say("")
             say(f"# {step.title}")
-            say(f"$ {step.line}")
+            _show(f"$ {step.line}")
         started = time.monotonic()
-        code = _run(step, quiet=quiet)
+        code = _run(step, lock, quiet=quiet)
+        if code < 0:
+            _show(f"ended by signal {-code}, rerun the same command to go on: {step.line}")
+            raise SystemExit(128 - code)  # as shells count it
+        if code not in (0, EXIT_BAD_INPUT, EXIT_INTERRUPTED):  # which have told it in a line
+            _show(f"stopped at: {step.line}")
         if code:
-            if code != EXIT_INTERRUPTED:
-                say(f"stopped at: {step.line}")
             raise SystemExit(code)
         log.note(step, time.monotonic() - started)
 
 
-def _run(step: Step, *, quiet: bool) -> int:
-    """Its exit code. Ctrl-C reaches the command as well, which then ends in its own time."""
+def _show(command: str) -> None:
+    """A line with a command in it, whose spaces are part of it."""
+    print(printable(redacted(command)), file=sys.stderr, flush=True)
+
+
+def _run(step: Step, lock: int, *, quiet: bool) -> int:
+    """Its exit code, below 0 for a signal. quiet: its document is printed if it fails.
+
+    Ctrl-C reaches the command as well, which then ends in its own time; SIGTERM is handed on.
+    """
     name, *arguments = step.words
     command = [sys.executable, "-m", MODULES[name], *arguments, *(["--json"] if quiet else [])]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL if quiet else None) as process:
-        while True:
-            try:
-                return process.wait()
-            except KeyboardInterrupt:
-                continue
+    with (
+        tempfile.TemporaryFile() as told,
+        subprocess.Popen(command, stdout=told if quiet else None, pass_fds=(lock,)) as process,
+        _handing_on(process),
+    ):
+        code = _code(process)
+        if code and quiet:
+            told.seek(0)
+            print(told.read().decode(), end="", flush=True)
+        return code
+
+
+def _code(process: subprocess.Popen[bytes]) -> int:
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue
+
+
+@contextmanager
+def _handing_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    def hand_on(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        process.send_signal(number)
+
+    before = signal.signal(signal.SIGTERM, hand_on)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -174,5 +174,7 @@ def _nothing_found(root: Path, remarks: Sequence[str], has_images: bool) -> User
         "--test-share 0.2 make a fifth of each the test split"
     ]
     why = "; ".join([*remarks, *(advice if has_images else [])])
+    if own := len(only_images(list_folder(root)[1], Counter())):
+        why = "; ".join([f"{own:,} images in no class folder", *([why] if why else [])])
     reasons = f" ({why})" if why else ""
     return UserError(f"{root} holds no images in a layout that is read{reasons}: {LAYOUTS}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from release.errors import UserError
-from release.real_sources.source import RealSource, RealSplit
+from release.real_sources.source import RealSource, RealSplit, first_few
 
 TRAIN, TEST = "train", "test"
 
@@ -49,14 +49,8 @@ def with_test_split(source: RealSource, share: float, seed: int) -> RealSource:
     labels = np.asarray(data.labels, np.int64)
     digests = np.array([_digest(data, row, seed) for row in range(len(labels))])
     chosen = np.isin(digests, _lowest(digests, labels, share))
-    for label in np.unique(labels):
-        if chosen[labels == label].all():
-            name = source.classes[label].name
-            different = len(set(digests[labels == label].tolist()))
-            raise UserError(
-                f"--test-share: class {name!r} has {different} different images, too few to train "
-                "on some and test on others"
-            )
+    if few := [label for label in np.unique(labels) if chosen[labels == label].all()]:
+        raise _too_few(source, few, len(set(digests[labels == few[0]].tolist())))
     parts = {
         TRAIN: PartOfSplit(data, np.flatnonzero(~chosen).tolist()),
         TEST: PartOfSplit(data, np.flatnonzero(chosen).tolist()),
@@ -64,6 +58,18 @@ def with_test_split(source: RealSource, share: float, seed: int) -> RealSource:
     remark = f"{chosen.sum():,} of {len(labels):,} images are its test split, {rule(share, seed)}"
     return replace(
         source, splits=parts, test_rule=rule(share, seed), remarks=(*source.remarks, remark)
+    )
+
+
+def _too_few(source: RealSource, labels: Sequence[int], different: int) -> UserError:
+    """For the classes that cannot be divided. different: images of the first of them."""
+    names = first_few([source.classes[label].name for label in labels])
+    why = "to train on some and test on others: add images, or take the folder away"
+    if len(labels) > 1:
+        return UserError(f"--test-share: classes {names} have too few different images {why}")
+    images = "image" if different == 1 else "images"
+    return UserError(
+        f"--test-share: class {names} has {different} different {images}, too few {why}"
     )
 
 

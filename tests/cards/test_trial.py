@@ -1,6 +1,8 @@
 """try-images: what is planned from images and minutes, the answer, a whole trial to its page."""
 
 import json
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,11 @@ from cards.trial.plan import (
 )
 from cards.trial.recipes import build_recipe, study
 from cards.trial.verdict import verdict
+from cards.try_images import try_images
 from classifiers.study.report_model import StudyReport
 from classifiers.study.study_file import load_study
 from release.errors import UserError
+from tests.campaigns.kill_points import kill_point
 from tests.command_server import CommandServer
 
 ASKED = Asked(
@@ -202,18 +206,86 @@ def test_a_command_that_is_done_is_not_run_again(tmp_path: Path, monkeypatch: py
     codes = {"first": 0, "second": 2}
     ran: list[str] = []
 
-    def run(step: steps.Step, *, quiet: bool) -> int:  # noqa: ARG001
+    def run(step: steps.Step, *_: Any, **__: Any) -> int:
         ran.append(step.title)
         return codes[step.title]
 
     monkeypatch.setattr(steps, "_run", run)
     both = [steps.Step(title, ("build-dataset", title)) for title in codes]
     with pytest.raises(SystemExit) as ended:
-        steps.run_steps(both, steps.StepLog(tmp_path / "log.json"), quiet=False)
+        steps.run_steps(both, steps.StepLog(tmp_path / "log.json"), 0, quiet=False)
     assert ended.value.code == 2
     codes["second"] = 0
-    steps.run_steps(both, steps.StepLog(tmp_path / "log.json"), quiet=False)
+    steps.run_steps(both, steps.StepLog(tmp_path / "log.json"), 0, quiet=False)
     assert ran == ["first", "second", "second"]
+
+
+@pytest.mark.parametrize(
+    ("code", "left_with", "told"),
+    [
+        (2, 2, ""),  # the command has said what is wrong
+        (130, 130, ""),
+        (1, 1, "stopped at: build-dataset 'my  images'\n"),
+        (
+            *(-9, 137),
+            "ended by signal 9, rerun the same command to go on: build-dataset 'my  images'\n",
+        ),
+    ],
+)
+def test_what_ended_a_trial_is_told_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    code: int,
+    left_with: int,
+    told: str,
+):
+    monkeypatch.setattr(steps, "_run", lambda *_, **__: code)
+    step = steps.Step("the images", ("build-dataset", "my  images"))
+    with pytest.raises(SystemExit) as ended:
+        steps.run_steps([step], steps.StepLog(tmp_path / "log.json"), 0, quiet=False)
+    assert ended.value.code == left_with
+    # a command is shown with every space of its names
+    assert capsys.readouterr().err == f"\n# the images\n$ build-dataset 'my  images'\n{told}"
+
+
+def test_with_json_what_a_command_found_wrong_is_the_document(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    step = steps.Step("images", ("build-dataset", "--recipe", "absent"))
+    with steps.held(tmp_path) as lock, pytest.raises(SystemExit) as ended:
+        steps.run_steps([step], steps.StepLog(tmp_path / "log.json"), lock, quiet=True)
+    assert ended.value.code == 2
+    assert "unknown recipe 'absent'" in json.loads(capfd.readouterr().out)["error"]
+
+
+def test_a_command_that_outlived_a_killed_trial_is_waited_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    with steps.held(tmp_path) as lock:
+        outliving = subprocess.Popen(["sleep", "0.5"], pass_fds=(lock,))
+    with steps.held(tmp_path):
+        assert outliving.poll() is not None or outliving.wait(0.2) == 0
+    assert "still at work in" in capsys.readouterr().err
+    with steps.held(tmp_path):
+        assert not capsys.readouterr().err
+
+
+def test_the_commands_run_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    given: list[Any] = []
+    monkeypatch.setattr(conducting, "conduct", lambda *asked, **_: given.append(asked) or 1 / 0)
+    for images in ("photos", "photos:config", "org/name"):
+        with suppress(ZeroDivisionError):
+            try_images(images)
+    asked, folders = zip(*given, strict=True)
+    assert [one.images for one in asked] == [
+        *(f"{tmp_path}/photos", f"{tmp_path}/photos:config", "org/name")
+    ]
+    assert folders == tuple(
+        tmp_path / "tries" / name for name in ("photos", "photos-config", "name")
+    )
 
 
 @pytest.mark.parametrize(
@@ -266,20 +338,38 @@ def photographs(root: Path) -> Path:
     return root
 
 
+KILLED_AT = {  # writes of each command, about in the middle
+    "the images, as a release": 70,
+    "the generator's stage at 16 px": 35,
+    "its images": 30,
+    "classifiers on real images, generated ones and both": 120,
+}
+
+
 @pytest.mark.usefixtures("short")
 def test_from_a_folder_of_classes_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     photos = str(photographs(tmp_path / "photos"))
     asked = ASKED.model_copy(update={"images": photos, "res": 16, "seeds": (0, 1)})
     with CommandServer() as server:
 
-        def run(step: steps.Step, *, quiet: bool) -> int:  # noqa: ARG001
+        def run(step: steps.Step, *_: Any, **__: Any) -> int:
+            """Killed at a write in its middle when it runs first."""
             workers = () if step.words[0] == "finetune-generator" else ("--workers", "1")
-            ended = server.run([*step.words, *workers], tmp_path, timeout=300)
-            assert ended.code == 0, ended
+            at = 0 if step.line in killed else KILLED_AT[step.title]
+            deadly = kill_point(at, tmp_path / "writes.log", tmp_path / "trial")
+            (tmp_path / "writes.log").unlink(missing_ok=True)
+            ended = server.run([*step.words, *workers], tmp_path, 300, deadly)
+            assert ended.code == (-9 if at else 0), ended
+            killed.add(step.line)
             return ended.code
 
         monkeypatch.setattr(steps, "_run", run)
+        killed: set[str] = set()
+        for _ in KILLED_AT:
+            with pytest.raises(SystemExit, match="137"):
+                conducting.conduct(asked, tmp_path / "trial", quiet=True)
         page, answer = conducting.conduct(asked, tmp_path / "trial", quiet=True)
+    assert len(killed) == len(KILLED_AT)
     text = page.read_text()
     assert text.index(answer.sentences[0]) < text.index("<table")
     for command in ("build-dataset --real", "finetune-generator --recipe small-16", "run-study"):

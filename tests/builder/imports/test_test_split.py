@@ -75,7 +75,8 @@ def test_a_train_split_is_divided_too(tmp_path: Path):
     ("classes", "told"),
     [
         ({"train/cat": 3, "test/cat": 3}, r"photos has the splits test, train already: leave"),
-        ({"cat": 5, "dog": 1}, r"class 'dog' has 1 different images, too few to"),
+        ({"cat": 5, "dog": 1}, r"class 'dog' has 1 different image, too few to"),
+        ({"ape": 1, "cat": 5, "dog": 1}, r"classes 'ape', 'dog' have too few different images to"),
     ],
 )
 def test_what_cannot_be_divided_is_one_line(tmp_path: Path, classes: dict[str, int], told: str):
