@@ -91,7 +91,7 @@ def arms_table(study: StudyReport, key: str) -> Table:
     return Table(
         f"{key}-arms",
         f"Study {study.study.name}: training sets",
-        ARM_COLUMNS,
+        tuple(c for c in ARM_COLUMNS if c.key != "top5" or any(arm.top5 for arm in study.rows)),
         tuple(
             Group(
                 group_words(group),
@@ -165,6 +165,9 @@ def _equal(budget: str) -> str:
 
 def _counted(answers: dict[str, list[float]]) -> str:
     cases = sum(map(len, answers.values()))
+    if cases == 1:
+        ((answer, (gain,)),) = answers.items()
+        return f"{answer} ({signed(gain, 2)} points)"
     return "; ".join(
         f"{answer} in {len(gains)} of {cases} cases "
         f"({signed(min(gains), 2)} to {signed(max(gains), 2)} points)"

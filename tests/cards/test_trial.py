@@ -374,6 +374,8 @@ def test_from_a_folder_of_classes_to_the_page(tmp_path: Path, monkeypatch: pytes
     assert text.index(answer.sentences[0]) < text.index("<table")
     for command in ("build-dataset --real", "finetune-generator --recipe small-16", "run-study"):
         assert command in text
+    assert "Top-5, %" not in text  # two classes have none
+    assert "1 of 1 cases" not in text
     assert text.count("data:image/png;base64,") == 4  # a strip a class, generated and real
     assert json.loads((tmp_path / "trial/answer.json").read_text())["said"] == answer.said
     # run again it makes nothing anew, and answers the same
