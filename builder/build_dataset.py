@@ -1,6 +1,7 @@
 """The command `build-dataset`."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -27,7 +28,12 @@ if TYPE_CHECKING:
 
 DEFAULT_RECIPE = "imagenet-if"
 
-RecipeName = Annotated[str, typer.Option(help="A built-in recipe's name or a TOML file.")]
+RecipeName = Annotated[
+    str | None,
+    typer.Option(
+        help=f"A built-in recipe's name or a TOML file.  [default: {DEFAULT_RECIPE}]",
+    ),
+]
 Resolution = Annotated[
     int | None, typer.Option(help="Resolution to end at; by default the recipe's last.")
 ]
@@ -48,6 +54,19 @@ AllowMixed = Annotated[
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan, make nothing.")]
+Compare = Annotated[
+    bool,
+    typer.Option(
+        "--compare", help="Print what each recipe that reaches --res takes, make nothing."
+    ),
+]
+Rate = Annotated[
+    str | None,
+    typer.Option(help="With --compare: the price of a device-hour, such as '1.80 EUR'."),
+]
+Results = Annotated[
+    Path | None, typer.Option(help="With --compare: a folder of results, for measured CAS.")
+]
 Real = Annotated[
     str | None,
     typer.Option(
@@ -97,7 +116,7 @@ def main() -> None:
 
 
 def build_dataset(
-    recipe: RecipeName = DEFAULT_RECIPE,
+    recipe: RecipeName = None,
     res: Resolution = None,
     per_class: PerClass = 100,
     classes: Classes = None,
@@ -111,6 +130,9 @@ def build_dataset(
     tls_key: TlsKey = None,
     allow_mixed: AllowMixed = False,
     dry_run: DryRun = False,
+    compare: Compare = False,
+    rate: Rate = None,
+    results: Results = None,
     real: Real = None,
     views: Views = "16,32",
     crop: Crop = None,
@@ -140,18 +162,24 @@ def build_dataset(
       build-dataset --real ILSVRC/imagenet-1k --views 64,256
       build-dataset --real my-images --test-share 0.2 --views 16,32
       build-dataset --res 1024 --per-class 1200 --dry-run
+      build-dataset --res 256 --per-class 1200 --compare --rate '1.80 EUR'
       build-dataset --recipe fashion-mnist --scheduler tcp://127.0.0.1:8786
     """
     from builder.builds.run import RunSettings
+    from builder.comparing import print_comparison
 
     cluster = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
     settings = RunSettings(cluster, allow_mixed, _be_quiet if as_json else say)
     about = (classes_from, image_column, label_column, test_share, split_seed)
+    _require_fitting(compare, rate, results, real)
     if real is not None:
         source = _source_name(real, *about)
         return _import(source, views, crop, file_format, out, bad_images, settings, as_json)
     _require_none(about)
-    wanted = _wanted(recipe, res, per_class, classes, file_format)
+    if compare:
+        print_comparison(res, _counted(per_class), classes, recipe, rate, results, as_json)
+        return 0
+    wanted = _wanted(recipe or DEFAULT_RECIPE, res, per_class, classes, file_format)
     release = release_path(out or f"releases/{wanted.recipe.name}-{wanted.chain[-1].resolution}")
     return _build(wanted, release, settings, dry_run, as_json)
 
@@ -163,6 +191,16 @@ def _require_none(about: Sequence[object]) -> None:
             "--classes-from, --image-column, --label-column, --test-share and --split-seed go with "
             "--real"
         )
+
+
+def _require_fitting(
+    compare: bool, rate: str | None, results: Path | None, real: str | None
+) -> None:
+    """UserError for options of --compare without it, and for --compare with --real."""
+    if not compare and (rate is not None or results is not None):
+        raise UserError("--rate and --results go with --compare")
+    if compare and real is not None:
+        raise UserError("--compare is of recipes; --real imports images: give one of the two")
 
 
 def _be_quiet(_: str) -> None:
@@ -189,14 +227,19 @@ def _wanted(
     """What the command line asks for, in the format it names, else the recipe's."""
     from builder.making import Wanted
 
-    if per_class < 1:
-        raise UserError(f"--per-class {per_class}: give at least 1")
+    _counted(per_class)
     recipe = load_recipe(name)
     if file_format is not None:
         recipe = recipe.model_copy(update={"format": file_format})
     everything = load_classes(recipe.classes)
     chosen = select_classes(everything, classes) if classes is not None else everything
     return Wanted(recipe, recipe.chain(res), everything, chosen, per_class)
+
+
+def _counted(per_class: int) -> int:
+    if per_class < 1:
+        raise UserError(f"--per-class {per_class}: give at least 1")
+    return per_class
 
 
 def _source_name(

@@ -54,6 +54,13 @@ model = { name = "Flat", license = "made-up-1.0", images = "For tests only.", so
 """
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What a test that was run again failed of at first."""
+    for report in terminalreporter.getreports("rerun"):
+        terminalreporter.section(f"first failure of {report.nodeid}")
+        terminalreporter.write_line(report.longreprtext)
+
+
 def state_facts(recipe: str, stages: int = -1) -> str:
     """The recipe with what a card must know of its first stages, by default of all."""
     return recipe.replace("batch = ", FACTS + "batch = ", stages)

@@ -16,6 +16,7 @@ import numpy as np
 from builder.cluster.worker import use_one_thread
 from builder.planning.image_seeds import image_seed
 from builder.planning.plan import ShardPlan, stage_encodings
+from builder.planning.prompts import choose_prompts
 from builder.planning.recipe import Recipe, StageRecipe
 from builder.planning.sampling import require_sizes, sample_batch
 from generation.families import generator_source
@@ -139,7 +140,7 @@ def calibrate(
             parents = None
             continue
         say(f"calibrating {stage.resolution} px: one batch of {stage.batch}, thrown away")
-        cost, parents = _sample_a_batch(recipe.seed, stage, encoding, folder, wanted, parents)
+        cost, parents = _sample_a_batch(recipe, stage, encoding, folder, wanted, parents)
         costs[stage.resolution] = cost
     return costs
 
@@ -153,7 +154,7 @@ def _at_hand(stage: StageRecipe) -> Path | UserError:
 
 
 def _sample_a_batch(
-    seed: int,
+    recipe: Recipe,
     stage: StageRecipe,
     encoding: str,
     folder: Path,
@@ -165,11 +166,13 @@ def _sample_a_batch(
     use_one_thread()  # loading imported torch
     entries = [wanted[i % len(wanted)] for i in range(stage.batch)]
     repeated = None if parents is None else parents[np.arange(stage.batch) % len(parents)]
+    prompts = choose_prompts(recipe.prompts, recipe.seed, wanted)
     batch = ImageBatch(
-        prompts=[entry.prompt for entry in entries],
+        prompts=[prompts.of(entry, i) for i, entry in enumerate(entries)],
         labels=[entry.label for entry in entries],
         seeds=[
-            image_seed(seed, stage.resolution, entry.wnid, i, 0) for i, entry in enumerate(entries)
+            image_seed(recipe.seed, stage.resolution, entry.wnid, i, 0)
+            for i, entry in enumerate(entries)
         ],
         parents=repeated,
         resolution=stage.resolution,

@@ -5,11 +5,12 @@ earlier requests never change. Nothing here depends on workers, time, or what is
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
 from builder.accept import LocatedRule
+from builder.planning.prompts import PromptChoice, choose_prompts
 from builder.planning.recipe import PARENT_ENCODING, Recipe, StageRecipe
 from release.classes.class_list import ClassEntry
 from release.errors import UserError
@@ -34,6 +35,7 @@ class Block:
     classes: tuple[ClassEntry, ...]
     start: int
     stop: int
+    prompts: PromptChoice = field(default=PromptChoice(), compare=False)
 
     @property
     def rows(self) -> int:
@@ -46,7 +48,10 @@ class Block:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """One stage with all that decides its images, and the hash of it; rule: what keeps them."""
+    """One stage with all that decides its images, and the hash of it.
+
+    rule: what keeps them. prompts: the hash of the recipe's own, None where there are none.
+    """
 
     recipe: StageRecipe
     encoding: str
@@ -54,6 +59,7 @@ class StagePlan:
     fingerprint: str
     rule: LocatedRule | None = None
     format: ShardFormat = "parquet"
+    prompts: str | None = None
 
     @property
     def attempts(self) -> int:
@@ -95,6 +101,9 @@ def plan_stages(
     encodings = encodings or stage_encodings(recipe, chain)
     rules = rules if rules is not None else [None] * len(chain)
     class_list = sha256_text(canonical_json([[c.label, c.wnid, c.name, c.prompt] for c in classes]))
+    prompts = None
+    if recipe.prompts is not None:
+        prompts = sha256_text(canonical_json(recipe.prompts.model_dump(mode="json")))
     stages: list[StagePlan] = []
     for stage, checkpoint, rule, encoding in zip(
         chain, checkpoint_hashes, rules, encodings, strict=True
@@ -116,8 +125,12 @@ def plan_stages(
             content["compile"] = True
         if recipe.format != "parquet":  # likewise
             content["container"] = recipe.format
+        if prompts is not None:  # likewise
+            content["prompts"] = prompts
         fingerprint = sha256_text(canonical_json(content))
-        stages.append(StagePlan(stage, encoding, checkpoint, fingerprint, rule, recipe.format))
+        stages.append(
+            StagePlan(stage, encoding, checkpoint, fingerprint, rule, recipe.format, prompts)
+        )
     return tuple(stages)
 
 
@@ -176,10 +189,12 @@ def _blocks_of(
 ) -> Iterator[Block]:
     width, height = recipe.shard.classes, recipe.shard.indices
     for first in range(0, len(classes), width):
+        lot = classes[first : first + width]
+        prompts = choose_prompts(recipe.prompts, recipe.seed, lot)
         low = start
         while low < stop:
             high = min(stop, (low // height + 1) * height)
-            yield Block(classes[first : first + width], low, high)
+            yield Block(lot, low, high, prompts)
             low = high
 
 

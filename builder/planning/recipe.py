@@ -6,7 +6,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from builder.planning.model_facts import ModelFacts, PublishedScore, StageCost
+from builder.planning.prompts import PromptRecipe
 from generation.diffusion.sampler_config import SamplerConfig
+from release.classes.class_list import load_classes
 from release.commands.toml_recipes import load_toml
 from release.errors import UserError
 from release.images.encoding import Encoding
@@ -96,6 +98,7 @@ class Recipe(BaseModel):
     regime: a key of REGIMES. license: of the images, with what the model's licence says of sharing
     them.
     format: of the files, Parquet or Arrow IPC.
+    prompts: several of each class; by default each has one, that of its list.
     encoding: of the stage that a build ends at; those before it, its parents, are always lossless.
     """
 
@@ -112,6 +115,8 @@ class Recipe(BaseModel):
     encoding: Encoding = "webp-lossless"
     format: ShardFormat = "parquet"
     shard: ShardRecipe = ShardRecipe()
+    # named in files only where it is set: manifests of before stay as they are
+    prompts: Annotated[PromptRecipe | None, Field(exclude_if=lambda value: value is None)] = None
     stages: Annotated[tuple[StageRecipe, ...], Field(alias="stage", min_length=1)]
 
     @model_validator(mode="after")
@@ -152,4 +157,8 @@ class Recipe(BaseModel):
 
 def load_recipe(source: str) -> Recipe:
     """A built-in recipe by name, or a TOML file; UserError names what is wrong in it."""
-    return load_toml(Recipe, "recipe", BUILTIN, source)
+    recipe = load_toml(Recipe, "recipe", BUILTIN, source)
+    if recipe.prompts is None:
+        return recipe
+    prompts = recipe.prompts.complete(load_classes(recipe.classes), Path(source).parent)
+    return recipe.model_copy(update={"prompts": prompts})

@@ -157,9 +157,10 @@ def load_rule(rule: LocatedRule) -> AcceptRule:
 
 def _cells(job: ShardJob) -> list[Cell]:
     """The slots of the block; a later stage's with the images they are made from."""
-    cells = job.plan.block.cells()
+    block = job.plan.block
+    cells = [(entry, index, block.prompts.of(entry, index)) for entry, index in block.cells()]
     if job.plan.parent_path is None:
-        return [Cell(entry, index) for entry, index in cells]
+        return [Cell(*cell) for cell in cells]
     columns = ["class_id", "index", "image_id", "image"]
     table = read_shard(job.release / job.plan.parent_path, columns)
     keys = zip(table["class_id"].to_pylist(), table["index"].to_pylist(), strict=True)
@@ -167,8 +168,8 @@ def _cells(job: ShardJob) -> list[Cell]:
     parents = dict(zip(keys, zip(table["image_id"].to_pylist(), data, strict=True), strict=True))
     absent = (None, None)
     return [
-        Cell(entry, index, *parents.get((entry.wnid, index), absent), needs_parent=True)
-        for entry, index in cells
+        Cell(entry, index, prompt, *parents.get((entry.wnid, index), absent), needs_parent=True)
+        for entry, index, prompt in cells
     ]
 
 
@@ -179,7 +180,7 @@ def _row(job: ShardJob, cell: Cell, attempt: int) -> dict[str, Any]:
     return {
         "label": cell.entry.label,
         "class_id": cell.entry.wnid,
-        "prompt": cell.entry.prompt,
+        "prompt": cell.prompt,
         "image_id": image_id(*identity),
         "parent_image_id": cell.parent_id or "",  # no null: torch's DataLoader collates none
         "seed": image_seed(*identity),

@@ -31,6 +31,7 @@ class Cell:
 
     entry: ClassEntry
     index: int
+    prompt: str
     parent_id: str | None = None
     parent: bytes | None = None
     needs_parent: bool = False
@@ -152,7 +153,7 @@ def _sample(
     padded = [(cells[slot], attempt) for slot, attempt in _padded(batch, stage)]
     parents = [decode(cell.parent) for cell, _ in padded if cell.parent is not None]
     rows = ImageBatch(
-        prompts=[cell.entry.prompt for cell, _ in padded],
+        prompts=[cell.prompt for cell, _ in padded],
         labels=[cell.entry.label for cell, _ in padded],
         seeds=[
             image_seed(release_seed, recipe.resolution, cell.entry.wnid, cell.index, attempt)

@@ -12,6 +12,7 @@ from release.errors import UserError, unknown_name
 from release.files.names import is_plain_part
 
 BUILTIN = Path(__file__).parent / "lists"
+DEFINITIONS = Path(__file__).parent / "definitions"  # WordNet's, with its licence
 COLUMNS = ("id", "wnid", "name", "prompt")
 RELEASE_FILE = "manifest.json"  # of a release, which holds its class list, too
 
@@ -69,6 +70,21 @@ def _rows_of(source: str) -> tuple[Path, list[dict[str, str]]]:
 def builtin_lists() -> list[str]:
     """Names of the built-in lists."""
     return names_in(BUILTIN, ".csv")
+
+
+def class_definitions(classes: Sequence[ClassEntry]) -> dict[str, str]:
+    """What WordNet says of each class, by wnid; UserError names a class that it does not know."""
+    found: dict[str, str] = {}
+    for path in DEFINITIONS.glob("*.csv"):
+        with path.open(newline="", encoding="utf-8") as file:
+            found |= {row["wnid"]: row["definition"] for row in csv.DictReader(file)}
+    for entry in classes:
+        if entry.wnid not in found:
+            raise UserError(
+                f"class {entry.wnid} has no definition here, only ImageNet-1k's synsets have: "
+                "leave {definition} out of the templates, or give [prompts.definitions]"
+            )
+    return {entry.wnid: found[entry.wnid] for entry in classes}
 
 
 def same_classes(a: Sequence[ClassEntry], b: Sequence[ClassEntry]) -> bool:

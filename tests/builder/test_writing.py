@@ -143,7 +143,7 @@ def test_at_most_two_batches_wait_for_encoding(
     recipe = load_recipe(str(stand_in_recipe))
     classes = load_classes(recipe.classes)
     stage = plan_stages(recipe, recipe.chain(8), classes, ["a" * 64])[0]
-    cells = [Cell(classes[0], index) for index in range(8 * stage.recipe.batch)]
+    cells = [Cell(classes[0], index, classes[0].prompt) for index in range(8 * stage.recipe.batch)]
     work = Encoding(stage.recipe.resolution)
     monkeypatch.setattr(slots, "encode_image", work.encode)
     images = fill_slots(Slots(len(cells), 1), cells, 7, stage, work, None)

@@ -83,7 +83,7 @@ class _RowCheck:
             "image_id": [image_id(*identity) for identity in identities],
             "seed": [image_seed(*identity) for identity in identities],
             "label": [entry.label for entry, _ in cells],
-            "prompt": [entry.prompt for entry, _ in cells],
+            "prompt": [plan.block.prompts.of(entry, index) for entry, index in cells],
             "generator": [stage.recipe.generator] * len(cells),
             "checkpoint_sha256": [stage.checkpoint_sha256] * len(cells),
             "sampler": [canonical_json(stage.recipe.sampler.model_dump())] * len(cells),
