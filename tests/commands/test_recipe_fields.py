@@ -73,7 +73,9 @@ def _default(field: Any) -> str:
 
 def documented() -> list[list[tuple[str, str]]]:
     """The rows of each table: field and default."""
-    found = re.findall(r"\| field \| default \| what it is \|\n\|---\|---\|---\|\n((?:\|.*\n)+)", TEXT)
+    found = re.findall(
+        r"\| field \| default \| what it is \|\n\|---\|---\|---\|\n((?:\|.*\n)+)", TEXT
+    )
     return [re.findall(r"^\| `(\w+)` \| (.*?) \| \S.* \|$", table, re.M) for table in found]
 
 
