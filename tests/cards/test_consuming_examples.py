@@ -1,4 +1,4 @@
-"""docs/consuming.md: its examples for PyTorch, timm, filtering and WebDataset, run as printed."""
+"""docs/consuming.md: its examples, run as printed; those for DuckDB and Polars where they are."""
 
 import re
 from pathlib import Path
@@ -37,10 +37,36 @@ def names(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[
     }
 
 
-def example(heading: str, language: str = "python") -> str:
-    """The code block of a section."""
+def example(heading: str, language: str = "python", number: int = 0) -> str:
+    """A code block of a section."""
     section = DOCUMENT.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)[0]
+    return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)[number]
+
+
+def test_a_stream_has_all_rows(names: dict[str, Any]) -> None:
+    exec(example("Stream"), names)
+    assert len({row["image_id"] for row in names["few"]}) == 4
+    assert sum(1 for _ in names["stream"]) == len(names["images"])
+
+
+def query(number: int) -> str:
+    """The example of a library; shapes have no seeds."""
+    code = example("Query with DuckDB or Polars", number=number)
+    return code.replace(", count(distinct seed) as seeds", "")
+
+
+def test_duckdb_counts_the_images(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    duckdb.sql(f"set file_search_path = '{place}'")
+    exec(query(0), {})
+    assert "5" in capsys.readouterr().out
+
+
+def test_polars_reads_rows_and_images(names: dict[str, Any]) -> None:
+    pytest.importorskip("polars")
+    exec(query(1), names)
+    assert names["first_row"]["label"][0] == 0
+    assert names["picture"].size == (16, 16)
 
 
 def test_torchs_loader(names: dict[str, Any]) -> None:
