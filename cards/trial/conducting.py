@@ -112,13 +112,16 @@ def look_at(asked: Asked) -> Look:
         raise UserError(f"{asked.images} has one class: a classifier tells at least two apart")
     train = source.splits["train"]
     sides, colour = [], False
-    for row in range(0, len(train.labels), max(1, len(train.labels) // LOOKED_AT)):
+    rows = range(0, len(train.labels), max(1, len(train.labels) // LOOKED_AT))
+    for row in rows:
         with suppress(UserError, OSError):  # the import names those that cannot be read
             pixels = np.asarray(decode_rgb(train.read(row)))
             sides.append(min(pixels.shape[:2]))
             colour = colour or bool(np.any(pixels != pixels[..., :1]))
     if not sides:
-        raise UserError(f"{asked.images}: none of {LOOKED_AT} images can be read")
+        raise UserError(
+            f"{asked.images}: none of {len(rows)} images that were looked at can be read"
+        )
     return Look(undivided, int(np.median(sides)), colour)
 
 

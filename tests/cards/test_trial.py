@@ -295,8 +295,13 @@ def test_the_commands_run_from_any_folder(tmp_path: Path, monkeypatch: pytest.Mo
         ({"images": "one"}, "one has one class: a classifier tells at least two apart"),
         ({"images": "photos", "classifier": "resnt"}, "unknown classifier recipe 'resnt'"),
         ({"images": "photos", "res": 20}, "--res 20: known are 16, 32, 64"),
-        ({"images": "broken"}, "broken: none of 64 images can be read"),
+        ({"images": "broken"}, "broken: none of 24 images that were looked at can be read"),
         ({"images": "tests"}, "tests has no split train, only test"),
+        ({"images": "rare"}, "class 'dog' has 1 different image, too few to train on some"),
+        (
+            {"images": "flat"},
+            r"flat holds no images in a layout that is read \(15 images in no cla",
+        ),
     ],
 )
 def test_bad_input_ends_before_anything_is_made(
@@ -307,13 +312,47 @@ def test_bad_input_ends_before_anything_is_made(
     photographs(tmp_path / "photos")
     photographs(tmp_path / "tests/test")
     photographs(tmp_path / "one")
-    (tmp_path / "one/dog").rename(tmp_path / "dog")
+    (tmp_path / "one/dog").rename(tmp_path / "flat")
+    for path in list(photographs(tmp_path / "rare").glob("dog/*"))[1:]:
+        path.unlink()
     for path in photographs(tmp_path / "broken").rglob("*.png"):
         path.write_bytes(path.name.encode())
     with pytest.raises(UserError, match=told) as error:
         conducting.conduct(ASKED.model_copy(update=asked), tmp_path / "trial", quiet=False)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "trial").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "look"),
+    [
+        ("CMYK", conducting.Look(True, 20, colour=True)),
+        ("L", conducting.Look(True, 20, colour=False)),
+        ("grey RGB", conducting.Look(True, 20, colour=False)),
+        ("one pixel", conducting.Look(True, 1, colour=True)),
+    ],
+)
+def test_images_of_all_kinds_are_looked_at(
+    tmp_path: Path, kind: str, look: conducting.Look
+) -> None:
+    folder = tmp_path / 'it\'s  "mine" é'
+    for name, colour in (("a cat's", (200, 60, 0)), ("dog", (0, 90, 200))):
+        (folder / name).mkdir(parents=True)
+        for i in range(5):
+            image = Image.new("RGB", (1, 1) if kind == "one pixel" else (20, 24), colour)
+            image.putpixel((0, 0), (colour[0], 40 * i, colour[2]))
+            image = image.convert("L").convert("RGB") if "RGB" in kind else image
+            image = image.convert(kind) if kind in ("CMYK", "L") else image
+            as_file = "JPEG" if kind == "CMYK" else "PNG"
+            image.save(folder / name / f"{i}.JPEG", format=as_file)  # a PNG of that name as well
+            (folder / name / f".{i}.png").write_bytes(b"hidden")
+        (folder / name / "broken.JPG").write_bytes(b"no image")  # which the import names
+    (folder / ".git").mkdir()
+    asked = ASKED.model_copy(update={"images": str(folder), "bad_images": "skip"})
+    assert conducting.look_at(asked) == look
+    assert chosen_resolution(asked, look.side, has_gpu=False) == 16
+    step = conducting.import_step(asked, look, 16, tmp_path / "out")
+    assert step.words[-4:] == ("--bad-images", "skip", "--out", str(tmp_path / "out/real"))
 
 
 @pytest.fixture
