@@ -298,6 +298,8 @@ def test_card_counts_classifiers_and_settings_in_words(release: Path, tmp_path: 
     )
     assert f"\nWorth as training images, as far as it was measured:\n\n- {line}\n" in body
     assert "- Training classifiers" not in body
+    first_part = body.split("\n## ")[0]
+    assert f"\n**What they are worth as training images.** {line}\n" in first_part
     vit = replace(other, subject={**other.subject, "model": "vit"})
     vit.write(tmp_path / "results" / "1.json")
     body = body_of(release, tmp_path / "results", allow_missing=True)

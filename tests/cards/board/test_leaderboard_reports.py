@@ -67,7 +67,7 @@ def test_arms_of_a_study_stand_with_their_differences(tmp_path: Path) -> None:
     assert (mixed["over_images_low"], mixed["over_images_high"]) == pytest.approx((-1.1, 0.1))
     assert "difference" not in named["real"]
     assert named["real, visited 4 times"]["images"] == 4000
-    assert any(FINDING in note and "reproduced in 1 of 1" in note for note in table["footnotes"])
+    assert any(FINDING in note and ": reproduced (" in note for note in table["footnotes"])
 
 
 def test_classifiers_of_an_imagenet_study_stand_beside_the_paper(tmp_path: Path) -> None:
