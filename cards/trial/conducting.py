@@ -181,7 +181,9 @@ def _plan(asked: Asked, found: Found, resolution: int, out: Path, *, quiet: bool
     if not quiet:
         say("timing a few steps of each training here")
     classifier = chosen_classifier(asked, resolution, colour=found.colour)
-    return make_plan(asked, found, resolution, classifier, _paces(resolution, classifier, out))
+    paces = _paces(resolution, classifier, out)
+    plan = make_plan(asked, found, resolution, classifier, paces)
+    return plan.model_copy(update={"place": str(out)})
 
 
 def _paces(resolution: int, classifier: str, out: Path) -> Paces:

@@ -79,7 +79,8 @@ class Plan(BaseModel):
     """All that a trial's commands are made from, so that a rerun makes the same ones.
 
     per_class: real images of each class, None for all. times: generated images for each real one.
-    generated: of each class. minutes: by the paces of this machine.
+    generated: of each class. minutes: by the paces of this machine. place: the trial's folder,
+    which the commands and what they record name; "" in plans of before it was told.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -97,6 +98,7 @@ class Plan(BaseModel):
     classifier: str
     epochs: int
     minutes: float
+    place: str = ""
 
     @property
     def chain(self) -> tuple[int, ...]:
@@ -191,7 +193,7 @@ def _steps(resolution: int, seconds: float, paces: Paces) -> dict[int, int]:
 
 
 def require_same(plan: Plan, asked: Asked, out: Path) -> None:
-    """UserError if the folder's trial was asked for otherwise."""
+    """UserError if the folder's trial was asked for otherwise, or made in another place."""
     before, now = plan.asked.model_dump(), asked.model_dump()
     changed = [
         f"{name} was {_told(before[name])}, is {_told(now[name])}"
@@ -202,6 +204,11 @@ def require_same(plan: Plan, asked: Asked, out: Path) -> None:
         raise UserError(
             f"--out {out} holds another trial: {'; '.join(changed)}; name another --out"
         )
+    if plan.place != str(out):
+        why = f"made in {plan.place}, which its files name: move it back"
+        if not plan.place:
+            why = "of an earlier version, which named its files otherwise: finish it with that one"
+        raise UserError(f"--out {out} holds a trial {why}, or name another --out")
 
 
 def _told(value: Any) -> str:

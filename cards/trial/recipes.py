@@ -1,15 +1,20 @@
 """The files that a trial writes for the commands: its build recipe and its study."""
 
 import json
+import math
 from pathlib import Path
 
 from cards.trial.plan import EVALUATIONS, Plan
 
 SET = "generated"  # what the study calls the generated images
+INDICES, BATCH = 25, 50  # of a shard; of the network, as a recipe that names none has it
+LEAST_SHARD = 10  # classes of a shard, where there are as many
 
 
 def build_recipe(plan: Plan, out: Path) -> str:
     """TOML of the recipe by which `build-dataset` makes the trial's images."""
+    filling = math.ceil(BATCH / min(INDICES, plan.generated))  # classes that fill a batch
+    shard = min(plan.classes, max(LEAST_SHARD, filling))
     description = f"Made by a small cascade that was trained on {plan.dataset} alone"
     lines = [
         f"name = {_text(f'{plan.dataset}-generated')}",
@@ -18,7 +23,7 @@ def build_recipe(plan: Plan, out: Path) -> str:
         f"dataset = {_text(plan.dataset)}",
         'regime = "B"  # the generator was trained on the training images, from nothing',
         'license = "unknown"',
-        f"shard = {{ classes = {min(10, plan.classes)}, indices = 25 }}",
+        f"shard = {{ classes = {shard}, indices = {INDICES} }}",
     ]
     for side in plan.chain:
         lines += ["", "[[stage]]", *_stage(plan, out, side)]

@@ -92,13 +92,17 @@ def test_too_little_time_is_one_line_that_says_how_much_it_takes():
 
 
 def test_a_folder_holds_one_trial(tmp_path: Path):
-    made = planned()
+    made = planned().model_copy(update={"place": str(tmp_path)})
     plan.require_same(made, ASKED, tmp_path)
     other = ASKED.model_copy(update={"minutes": 30.0, "seeds": (0, 1)})
     with pytest.raises(
         UserError, match=r"minutes was 15.*, is 30.0; seeds was 0,1,2, is 0,1; name"
     ):
         plan.require_same(made, other, tmp_path)
+    with pytest.raises(
+        UserError, match=f"a trial made in {tmp_path}, which its files name: move it"
+    ):
+        plan.require_same(made, ASKED, tmp_path / "moved")
 
 
 def test_the_files_that_are_written_are_read_by_the_commands(tmp_path: Path):
@@ -113,6 +117,15 @@ def test_the_files_that_are_written_are_read_by_the_commands(tmp_path: Path):
     assert [arm.kind for arm in asked.arms] == [
         *("real", "generated", "real+generated", "real-repeated")
     ]
+
+
+def test_shards_of_many_classes_fill_a_batch():
+    """As many images as the network sees at once, or it computes rows that nobody keeps."""
+    many = Found("photos", 1000, 2000, 2, 1000, "test", 20, colour=True)
+    made = planned(many, times=0.5)
+    assert made.generated == 1
+    assert "shard = { classes = 50, indices = 25 }" in build_recipe(made, Path("trial"))
+    assert "shard = { classes = 3, indices = 25 }" in build_recipe(planned(), Path("trial"))
 
 
 # The answer
