@@ -78,6 +78,25 @@ def test_every_command_of_a_document_is_understood(
                 raise AssertionError(f"{document.name}: {shlex.join([name, *words])}") from error
 
 
+def anchors(document: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
+
+
+@pytest.mark.parametrize(
+    "document", [*DOCUMENTS, *ROOT.glob("[AC]*.md")], ids=lambda path: path.name
+)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = document.parent / path if path else document
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
 def test_the_commands_are_found() -> None:
     found = [words[0] for words in lines(GUIDE)]
     assert found.count("build-dataset") == 5
