@@ -100,6 +100,11 @@ def _to_know_better(said: Said, report: StudyReport, found: Comparison) -> str:
         return "With one seed no difference can be statistically significant: give --seeds 0,1,2."
     seeds, images = (_half(ends) for ends in (found.over_seeds, found.over_images))
     tests = report.test.n
+    if seeds == images == 0:
+        return (
+            f"Both were right on the same of the {tests:,} test images, with every seed: it takes "
+            "harder images, or more of them, to show a difference."
+        )
     if seeds > images:
         return (
             f"The seeds of the classifier differ most: more of them, such as --seeds 0,1,2,3,4,5, "

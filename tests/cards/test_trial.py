@@ -212,6 +212,14 @@ def test_what_it_would_take_to_know_better_is_told():
     assert "for one of 5 points it takes about 144." in last
 
 
+def test_where_nothing_differed_no_size_is_promised():
+    same = report("not told apart", 0.0)
+    (found,) = same.comparisons
+    found = found.model_copy(update={"over_seeds": (0.0, 0.0), "over_images": (0.0, 0.0)})
+    last = verdict(same.model_copy(update={"comparisons": [found]})).sentences[-1]
+    assert last.startswith("Both were right on the same of the 36 test images, with every seed")
+
+
 # The commands
 
 
