@@ -100,6 +100,7 @@ def try_images(
         print(json.dumps({"page": str(page), **answer.model_dump()}))
     else:
         print("\n" + "\n".join(answer.sentences) + f"\npage: {page}")
+        print(f"tables: {folder / 'study/report.md'}")
 
 
 def _name(images: str) -> str:

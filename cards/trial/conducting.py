@@ -235,7 +235,7 @@ def later_steps(plan: Plan, out: Path) -> list[Step]:
     return [
         *training,
         Step("its images", build),
-        Step("classifiers on real images, generated ones and both", comparing),
+        Step("classifiers on real images, generated ones and both", comparing, shown=False),
     ]
 
 

@@ -31,10 +31,14 @@ MODULES = {  # of the commands that a trial runs
 
 @dataclass(frozen=True)
 class Step:
-    """One command. title: what it does, for people; words: the command and its arguments."""
+    """One command. title: what it does, for people; words: the command and its arguments.
+
+    shown: whether its standard output is; the page has what a long report says.
+    """
 
     title: str
     words: tuple[str, ...]
+    shown: bool = True
 
     @property
     def line(self) -> str:
@@ -114,9 +118,10 @@ def _run(step: Step, lock: int, *, quiet: bool) -> int:
     """
     name, *arguments = step.words
     command = [sys.executable, "-m", MODULES[name], *arguments, *(["--json"] if quiet else [])]
+    shown = step.shown and not quiet
     with (
         tempfile.TemporaryFile() as told,
-        subprocess.Popen(command, stdout=told if quiet else None, pass_fds=(lock,)) as process,
+        subprocess.Popen(command, stdout=None if shown else told, pass_fds=(lock,)) as process,
         _handing_on(process),
     ):
         code = _code(process)

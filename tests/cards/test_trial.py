@@ -280,6 +280,16 @@ def test_with_json_what_a_command_found_wrong_is_the_document(
     assert "unknown recipe 'absent'" in json.loads(capfd.readouterr().out)["error"]
 
 
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_long_report_is_left_to_the_page(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], shown: bool
+):
+    step = steps.Step("recipes", ("build-dataset", "--list-recipes"), shown=shown)
+    with steps.held(tmp_path) as lock:
+        steps.run_steps([step], steps.StepLog(tmp_path / "log.json"), lock, quiet=False)
+    assert ("fashion-mnist" in capfd.readouterr().out) == shown
+
+
 def test_a_command_that_outlived_a_killed_trial_is_waited_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
