@@ -54,7 +54,7 @@ def write_page(
         ),
     )
     commands = tuple(
-        ShownCommand(step.title, step.line, f"{log.seconds.get(step.line, 0):,.0f} s")
+        ShownCommand(step.title, step.runnable, f"{log.seconds.get(step.line, 0):,.0f} s")
         for step in steps
     )
     shown = ShownTrial(found.dataset, answer.sentences, f"{found}.", commands)

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,8 +43,17 @@ class Step:
 
     @property
     def line(self) -> str:
-        """For a shell."""
+        """By which it is known, wherever the environment is."""
         return shlex.join(self.words)
+
+    @property
+    def runnable(self) -> str:
+        """For a shell: with the command's place where it would find none, or another's."""
+        name, *arguments = self.words
+        ours, found = Path(sys.executable).with_name(name), shutil.which(name)
+        if ours.exists() and (found is None or not ours.samefile(found)):
+            name = str(ours)
+        return shlex.join((name, *arguments))
 
 
 class StepLog:
@@ -93,14 +103,14 @@ def run_steps(steps: Sequence[Step], log: StepLog, lock: int, *, quiet: bool) ->
         if not quiet:
             say("")
             say(f"# {step.title}")
-            _show(f"$ {step.line}")
+            _show(f"$ {step.runnable}")
         started = time.monotonic()
         code = _run(step, lock, quiet=quiet)
         if code < 0:
-            _show(f"ended by signal {-code}, rerun the same command to go on: {step.line}")
+            _show(f"ended by signal {-code}, rerun the same command to go on: {step.runnable}")
             raise SystemExit(128 - code)  # as shells count it
         if code not in (0, EXIT_BAD_INPUT, EXIT_INTERRUPTED):  # which have told it in a line
-            _show(f"stopped at: {step.line}")
+            _show(f"stopped at: {step.runnable}")
         if code:
             raise SystemExit(code)
         log.note(step, time.monotonic() - started)

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -262,12 +263,28 @@ def test_what_ended_a_trial_is_told_once(
     told: str,
 ):
     monkeypatch.setattr(steps, "_run", lambda *_, **__: code)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
     step = steps.Step("the images", ("build-dataset", "my  images"))
     with pytest.raises(SystemExit) as ended:
         steps.run_steps([step], steps.StepLog(tmp_path / "log.json"), 0, quiet=False)
     assert ended.value.code == left_with
     # a command is shown with every space of its names
     assert capsys.readouterr().err == f"\n# the images\n$ build-dataset 'my  images'\n{told}"
+
+
+def test_a_command_is_printed_with_its_place_where_the_shell_finds_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    step = steps.Step("recipes", ("build-dataset", "--list-recipes"))
+    here = Path(sys.executable).parent
+    monkeypatch.setenv("PATH", f"{here}:/usr/bin:/bin")
+    assert step.runnable == step.line == "build-dataset --list-recipes"
+    other = tmp_path / "build-dataset"
+    other.write_text("#!/bin/sh")
+    other.chmod(0o755)
+    for path in ("/usr/bin:/bin", f"{tmp_path}:{here}"):
+        monkeypatch.setenv("PATH", path)
+        assert step.runnable == f"{here}/build-dataset --list-recipes"
 
 
 def test_with_json_what_a_command_found_wrong_is_the_document(
