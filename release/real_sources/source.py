@@ -99,7 +99,7 @@ class SourceName:
         """Raises UserError for an option that there is not."""
         name, separator, query = text.rpartition("?")
         options = dict(parse_qsl(query))
-        if not separator or not options:
+        if not separator or not options or Path(text).is_dir():  # "?" may stand in a folder's name
             return cls(text)
         known = cls(name)._options()
         for option in options:

@@ -368,3 +368,9 @@ def test_options_of_a_source_travel_in_its_name():
     assert SourceName.parse("what?") == SourceName("what?")
     with pytest.raises(UserError, match="unknown option of a source 'colour'; known: classes_from"):
         SourceName.parse("org/a?colour=red")
+
+
+def test_a_folder_may_have_a_question_mark_in_its_name(tmp_path: Path):
+    folder = put(tmp_path / "what?size=2", "train/cat/a.png", "train/dog/a.png", "test/cat/b.png")
+    assert open_source(str(folder)).name == "what?size=2"
+    assert SourceName.parse(f"{folder}?split_seed=3") == SourceName(str(folder), split_seed="3")
