@@ -22,7 +22,7 @@ from metrics.scoring.metric_list import (
     references_needed,
     train_split,
 )
-from metrics.scoring.pair_picture import draw_closest_pairs
+from metrics.scoring.pair_picture import draw_closest_pairs, draw_easiest
 from metrics.scoring.reference_files import (
     FIELDS,
     ReferenceFile,
@@ -60,7 +60,8 @@ PerClass = Annotated[
     bool, typer.Option("--per-class", help="Add the metric classes, and agreement if known.")
 ]
 SampleSize = Annotated[
-    int, typer.Option(min=2, help="Images a set for kid, prdc and copies; part of the protocol.")
+    int,
+    typer.Option(min=2, help="Images a set for kid, prdc, c2st and copies; part of the protocol."),
 ]
 ReferenceFiles = Annotated[
     list[Path] | None,
@@ -215,7 +216,7 @@ def _score_with(name: str, order: _Order) -> list[tuple[Path, Result]]:
 def _score_one(
     scorer: "Scorer", subject: ImageSet, name: str, order: _Order
 ) -> tuple[Path, Result]:
-    """Its result, written, and the picture of its pairs if it names any."""
+    """Its result, written, and pictures of the images that it names."""
     references = order.references[subject.config]
     result = scorer.score(subject, references)
     path = order.out / f"{_file_name(subject.label)}-{_file_name(name)}.json"
@@ -223,6 +224,8 @@ def _score_one(
     if "nearest_train" in result.values and train is not None:
         picture = path.with_name(f"{path.stem}-nearest.png")
         draw_closest_pairs(picture, result, subject, train, order.cache)
+    for key in (key for key, value in result.values.items() if "easiest" in value):
+        draw_easiest(path.with_name(f"{path.stem}-{key}.png"), result, key, subject, order.cache)
     result.write(path)
     return path, result
 

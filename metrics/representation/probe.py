@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.representation.logistic import Linear, Stopping, fit_logistic
+from metrics.features.logistic import Linear, Stopping, fit_logistic
 from metrics.representation.parts import Downstream, Labelled
 from release.results.statistics import share
 

@@ -13,7 +13,7 @@ from metrics.features.checked_files import find_checked, write_checked
 from metrics.features.extractors import Extractor
 from metrics.features.image_lists import ImageSet
 from metrics.features.release_features import iterate_features, split_identity
-from metrics.scoring.metric import Metric, Values, WholeSet
+from metrics.scoring.metric import Metric, Value, Values, WholeSet
 from metrics.scoring.metric_list import (
     NEEDS,
     STATE_KINDS,
@@ -25,7 +25,7 @@ from metrics.scoring.metric_list import (
 from metrics.scoring.reference_files import ReferenceFile
 from metrics.scoring.result_values import ScoredValue
 from metrics.states.agreement import logit_columns
-from metrics.states.copies import Nearest, name_pairs, nearest_images
+from metrics.states.copies import Nearest, ids_by_key, name_pairs, nearest_images
 from metrics.states.sample import SAMPLE_IMAGES, Sample
 from release.classes.class_list import same_classes
 from release.commands.validation import validated
@@ -87,9 +87,18 @@ class Scorer:
             case "nothing":
                 return metric.values(state)
             case "references":
-                return self._against_all(metric, state, references)
+                found = self._against_all(metric, state, references)
+                return {key: self._named(value, subject) for key, value in found.items()}
             case "train":
                 return self._against_train(metric, state, subject, references)
+
+    def _named(self, value: Value, subject: ImageSet) -> Value:
+        """The images of `easiest` by their ids in place of sampling keys."""
+        if "easiest" not in value:
+            return value
+        ids = ids_by_key(subject, {entry["image"] for entry in value["easiest"]}, self.cache)
+        easiest = [entry | {"image": ids[entry["image"]]} for entry in value["easiest"]]
+        return value | {"easiest": easiest}
 
     def _settings(self, metric: Metric) -> dict[str, Any]:
         return metric.settings | ({"sample": self.sample} if "sample" in metric.settings else {})

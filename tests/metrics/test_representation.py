@@ -11,9 +11,9 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from metrics.evaluate_representation import evaluate_representation, parse_shots
 from metrics.features.extractors import load_extractor
+from metrics.features.logistic import Stopping, fit_logistic
 from metrics.representation import evaluation, probe
 from metrics.representation.few_shot import draw
-from metrics.representation.logistic import Stopping, fit_logistic
 from metrics.representation.neighbours import NEIGHBOURS, TEMPERATURE, knn_votes
 from metrics.representation.parts import Downstream, Labelled, open_downstream
 from release.errors import UserError
@@ -74,7 +74,7 @@ def test_weights_of_images_are_scikit_learns():
 def test_problems_one_by_one_are_those_together(monkeypatch):
     features, labels = made_up(100, 5, 3)
     together = fitted(features, labels, 3, [0.1, 1.0, 10.0])
-    monkeypatch.setattr("metrics.representation.logistic.MOST_LOGITS", 300)
+    monkeypatch.setattr("metrics.features.logistic.MOST_LOGITS", 300)
     alone = fitted(features, labels, 3, [0.1, 1.0, 10.0])
     assert torch.allclose(together.weight, alone.weight, atol=1e-8)
 
