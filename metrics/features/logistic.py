@@ -10,22 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from metrics.features.stopping import USUAL, Stopping
+
 MEMORY = 10  # pairs of steps and gradients' differences that L-BFGS keeps
 SEARCHES = 12  # evaluations of a line search at most
 CURVATURE = 0.9  # a step is taken where the slope along it has fallen to this share
 TOGETHER = 5  # problems at once, the strongest first: the next ones start where these ended
 MOST_LOGITS = 1 << 28  # held at once; of very many images fewer problems are solved together
-
-
-@dataclass(frozen=True)
-class Stopping:
-    """When a fit ends: by how much the mean loss, in nats, may still fall, and the most iterations.
-
-    By the Hessian where all classes are equally probable: in whatever unit the features are.
-    """
-
-    excess: float = 1e-6
-    iterations: int = 1000
 
 
 @dataclass(frozen=True)
@@ -51,7 +42,7 @@ def fit_logistic(
     classes: int,
     strengths: Tensor,
     weights: Tensor | None = None,
-    stopping: Stopping = Stopping(),
+    stopping: Stopping = USUAL,
 ) -> Linear:
     """Minimise sum_i w_i CE(x_i W + b, y_i) + strength/2 |W|² for each strength.
 

@@ -1,12 +1,14 @@
 """The weighted vote of the nearest training images, as DINO evaluates (Caron et al. 2021, A.1)."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from metrics.representation.parts import Downstream
 from release.results.statistics import share
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
@@ -24,6 +26,8 @@ SETTINGS: dict[str, Any] = {
 
 def nearest_neighbours(downstream: Downstream, device: str = "cpu") -> dict[str, Any]:
     """Accuracy on the test images."""
+    import torch
+
     train, test = downstream.train, downstream.test
     votes = knn_votes(
         torch.from_numpy(train.features).to(device),
@@ -35,14 +39,14 @@ def nearest_neighbours(downstream: Downstream, device: str = "cpu") -> dict[str,
     return {**share(right), "train_n": len(train)}
 
 
-def knn_votes(
-    train: torch.Tensor, labels: torch.Tensor, test: torch.Tensor, classes: int
-) -> torch.Tensor:
+def knn_votes(train: "Tensor", labels: "Tensor", test: "Tensor", classes: int) -> "Tensor":
     """[M,classes] for each of the test features [M,D], of train features [N,D], labels int64[N]."""
-    known = torch.nn.functional.normalize(train, dim=1)
+    from torch.nn.functional import normalize
+
+    known = normalize(train, dim=1)
     votes = test.new_zeros(len(test), classes)
     for start in range(0, len(test), BLOCK):
-        asked = torch.nn.functional.normalize(test[start : start + BLOCK], dim=1)
+        asked = normalize(test[start : start + BLOCK], dim=1)
         similarity, nearest = (asked @ known.T).topk(NEIGHBOURS, dim=1)
         weight = (similarity / TEMPERATURE).exp()
         votes[start : start + BLOCK].scatter_add_(1, labels[nearest], weight)

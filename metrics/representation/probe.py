@@ -5,18 +5,21 @@ augmentation, 45 strengths log-spaced in 1e-6 … 1e5, the best on held-out trai
 on all of them.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from metrics.features.logistic import Linear, Stopping, fit_logistic
+from metrics.features.stopping import USUAL
 from metrics.representation.parts import Downstream, Labelled
 from release.results.statistics import share
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from metrics.features.logistic import Linear
+
 STRENGTHS = np.logspace(-6, 5, 45)
-STOPPING = Stopping()
+STOPPING = USUAL
 SETTINGS: dict[str, Any] = {
     "protocol": "linear-probe-lbfgs-45",
     "loss": "sum of cross-entropies + strength/2 |W|^2, bias free",
@@ -53,8 +56,12 @@ def choose_strength(
     return float(STRENGTHS[best]), float(accuracy[best])
 
 
-def fit(data: Labelled, classes: int, strengths: np.ndarray, device: str) -> Linear:
+def fit(data: Labelled, classes: int, strengths: np.ndarray, device: str) -> "Linear":
     """A regression a strength."""
+    import torch
+
+    from metrics.features.logistic import fit_logistic
+
     return fit_logistic(
         _tensor(data.features, device),
         torch.from_numpy(data.labels).to(device),
@@ -64,13 +71,17 @@ def fit(data: Labelled, classes: int, strengths: np.ndarray, device: str) -> Lin
     )
 
 
-def correct(fitted: Linear, data: Labelled) -> np.ndarray:
+def correct(fitted: "Linear", data: Labelled) -> np.ndarray:
     """bool[P,N]: which images each of the regressions has right."""
+    import torch
+
     features = _tensor(data.features, str(fitted.bias.device))
     labels = torch.from_numpy(data.labels).to(features.device)
     found = [logits.argmax(dim=1) == labels for logits in fitted.logits(features)]
     return torch.stack(found).cpu().numpy()
 
 
-def _tensor(features: np.ndarray, device: str) -> Tensor:
+def _tensor(features: np.ndarray, device: str) -> "Tensor":
+    import torch
+
     return torch.from_numpy(np.ascontiguousarray(features)).to(device)

@@ -27,7 +27,9 @@ def two_sample_values(images: Sample, reference: Sample) -> dict[str, dict[str, 
     first = np.argsort(-odds[:n], kind="stable")[:EASIEST]
     easiest = [{"image": int(images.keys[i]), "log_odds": float(odds[i])} for i in first]
     right = np.concatenate([odds[:n] > 0, odds[n:] <= 0])
-    return {"c2st": {**share(right), "easiest": easiest}}
+    values: dict[str, dict[str, Any]] = {}
+    values["c2st"] = {**share(right), "easiest": easiest}
+    return values
 
 
 def held_out_odds(generated: np.ndarray, real: np.ndarray) -> np.ndarray:

@@ -114,7 +114,7 @@ def test_blurs_spread_a_point_as_their_kernels(severity):
     found = corrupted("defocus_blur", severity, point)[40 - reach : 41 + reach, 40 - reach :, 0]
     assert np.abs(found[:, : len(kernel)] - 255 * kernel).max() <= 1
     inside = np.hypot(*np.indices(kernel.shape) - reach)
-    assert kernel[inside <= radius - 2].min() == pytest.approx(kernel.max())
+    assert kernel[inside <= radius - 2].min() == pytest.approx(kernel.max(), rel=1e-3)
     assert kernel[inside > radius + 3].max(initial=0) == pytest.approx(0, abs=1e-9)
 
 

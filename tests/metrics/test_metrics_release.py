@@ -421,7 +421,7 @@ def test_bad_input(releases, tmp_path):
     refuse("not a finished release", release=f"{tmp_path}/none:16")
     refuse("unknown configuration .*known: 16", release=f"{real}:32")
     refuse("unknown split .*known: test, train", release=f"{real}:16:validation")
-    refuse("unknown metric 'fid'; known: agreement, all, classes, cmmd, ", metrics="fid")
+    refuse("unknown metric 'fid'; known: agreement, all, c2st, classes, cmmd, ", metrics="fid")
     refuse("unknown metric ''", metrics="")
     refuse("is a synthetic release", real=f"{releases}/shapes-16")
     refuse("class lists", real=str(other))

@@ -11,7 +11,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from metrics.evaluate_representation import evaluate_representation, parse_shots
 from metrics.features.extractors import load_extractor
-from metrics.features.logistic import Stopping, fit_logistic
+from metrics.features.logistic import fit_logistic
+from metrics.features.stopping import Stopping
 from metrics.representation import evaluation, probe
 from metrics.representation.few_shot import draw
 from metrics.representation.neighbours import NEIGHBOURS, TEMPERATURE, knn_votes
