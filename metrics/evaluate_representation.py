@@ -188,3 +188,7 @@ def _bare_result(
         seeds=network.seeds,
         environment=environment(),
     )
+
+
+if __name__ == "__main__":
+    main()

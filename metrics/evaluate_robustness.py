@@ -294,3 +294,7 @@ def _bare_result(network: NamedNetwork, masked: Masked) -> Result:
         seeds=network.seeds,
         environment=environment(),
     )
+
+
+if __name__ == "__main__":
+    main()
