@@ -1,6 +1,5 @@
 """The command `evaluate-representation`."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache as cached
@@ -12,7 +11,7 @@ import typer
 from builder.cluster.cluster import ClusterOptions
 from classifiers.train_classifier import parse_seeds
 from metrics.cache_folder import CACHE
-from metrics.evaluation import EvaluationSubject, complete, print_values
+from metrics.evaluation import EvaluationSubject, complete, print_results, require_places
 from metrics.features.extraction import extract_sets
 from metrics.features.extractors import Extractor, load_extractor
 from metrics.features.named_networks import NamedNetwork, name_networks
@@ -21,7 +20,6 @@ from metrics.representation.evaluation import NAMES, REPRESENTATION, Asked
 from metrics.representation.parts import DownstreamSet, open_downstream
 from metrics.score_release import Batch, Cache, Device, ExtractionScheduler, Out, SomeWorkers
 from release.commands.command import run_command
-from release.commands.named_files import require_folder
 from release.commands.options import Json, SchedulerFile, TlsCa, TlsCert, TlsKey
 from release.commands.validation import validated
 from release.errors import UserError
@@ -97,10 +95,7 @@ def evaluate_representation(
       evaluate-representation classifier.safetensors --on releases/digits-real:32 \\
         --evaluations few_shot --shots 1,2 --seeds 0,1,2
     """
-    if batch < 1:
-        raise UserError(f"--batch {batch}: give at least 1")
-    require_folder(out, "--out")
-    require_folder(cache, "--cache")
+    require_places(batch, out, cache)
     asked = Asked.of(evaluations, parse_shots(shots), parse_seeds(seeds))
     order = _Order(
         sets=[open_downstream(text) for text in on],
@@ -118,11 +113,7 @@ def evaluate_representation(
             downstream.train_images(cache), *downstream.fewest(cache), downstream.label
         )
     written = dict(pair for network in named for pair in _evaluate(network, order))
-    if as_json:
-        content = {str(path): asdict(result) for path, result in written.items()}
-        print(json.dumps(content, indent=1))
-    else:
-        print_values(written, REPRESENTATION.names)
+    print_results(written, REPRESENTATION.names, as_json=as_json)
 
 
 def parse_shots(text: str) -> tuple[int, ...]:

@@ -1,6 +1,5 @@
 """The command `evaluate-robustness`."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -12,7 +11,7 @@ import typer
 
 from builder.cluster.cluster import ClusterOptions
 from metrics.cache_folder import CACHE
-from metrics.evaluation import EvaluationSubject, Step, complete, print_values
+from metrics.evaluation import EvaluationSubject, Step, complete, print_results, require_places
 from metrics.features.extraction import extract_sets
 from metrics.features.extractors import load_extractor
 from metrics.features.image_lists import ImageSet, open_image_set, read_image_list
@@ -33,7 +32,6 @@ from metrics.robustness.real_labels import SETTINGS as REAL
 from metrics.robustness.real_labels import read_real_labels, real_accuracy
 from metrics.score_release import Batch, Cache, Device, ExtractionScheduler, Out, SomeWorkers
 from release.commands.command import run_command
-from release.commands.named_files import require_folder
 from release.commands.options import Json, SchedulerFile, TlsCa, TlsCert, TlsKey
 from release.commands.validation import validated
 from release.errors import UserError
@@ -140,10 +138,7 @@ def evaluate_robustness(
       evaluate-robustness timm:resnet50.a1_in1k --test releases/imagenet-1k-real:224:validation \\
         --corruptions all --real-labels real.json
     """
-    if batch < 1:
-        raise UserError(f"--batch {batch}: give at least 1")
-    require_folder(out, "--out")
-    require_folder(cache, "--cache")
+    require_places(batch, out, cache)
     standard = _open_set(test, "--test")
     order = _Order(
         test=standard,
@@ -165,11 +160,7 @@ def evaluate_robustness(
         raise UserError("--real-trained: name two or more, and the sets with --shifted")
     line = [_open(network, order) for network in line_named]
     written = dict(pair for network in named for pair in _evaluate(network, line, order))
-    if as_json:
-        content = {str(path): asdict(result) for path, result in written.items()}
-        print(json.dumps(content, indent=1))
-    else:
-        print_values(written, ROBUSTNESS.names)
+    print_results(written, ROBUSTNESS.names, as_json=as_json)
 
 
 def _open_set(text: str, option: str) -> ImageSet:

@@ -4,6 +4,7 @@ A command writes results of such a kind with `EvaluationSubject` as the subject 
 as each value. Leaderboard and card then show them; `metrics/evaluations.py` lists the kinds.
 """
 
+import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -12,6 +13,7 @@ from typing import Any
 
 from metrics.scoring.metric import ValueName
 from metrics.scoring.result_values import ScoredValue
+from release.commands.named_files import require_folder
 from release.commands.terminal import table_cell
 from release.commands.validation import validated
 from release.errors import UserError
@@ -109,8 +111,25 @@ def _identity(result: Result) -> str:
     return canonical_json(asdict(replace(result, values={}, environment={})))
 
 
-def print_values(written: Mapping[Path, Result], names: Mapping[str, ValueName]) -> None:
-    """One row a value, then the files."""
+def require_places(batch: int, out: Path, cache: Path) -> None:
+    """UserError, before anything is loaded, for options that could not be used."""
+    if batch < 1:
+        raise UserError(f"--batch {batch}: give at least 1")
+    require_folder(out, "--out")
+    require_folder(cache, "--cache")
+
+
+def print_results(
+    written: Mapping[Path, Result], names: Mapping[str, ValueName], *, as_json: bool
+) -> None:
+    """As JSON by path; else one row a value, then the files."""
+    if as_json:
+        print(json.dumps({str(path): asdict(result) for path, result in written.items()}, indent=1))
+    else:
+        _print_values(written, names)
+
+
+def _print_values(written: Mapping[Path, Result], names: Mapping[str, ValueName]) -> None:
     from rich.console import Console
     from rich.table import Table
 
