@@ -96,6 +96,21 @@ class _Opened:
         return [(of_classes(self.test, own), own.correct()[0]) for own in self.shifted]
 
 
+@dataclass(frozen=True)
+class _OnLine:
+    """A real-trained network: its name, the hash of its weights, and accuracies as above."""
+
+    system: str
+    weights: str
+    accuracies: list[tuple[np.ndarray, np.ndarray]]
+
+    @classmethod
+    def of(cls, opened: _Opened) -> "_OnLine":
+        """Without the network, so that a line of many takes no memory."""
+        weights = opened.test.extractor.protocol.weights_sha256
+        return cls(opened.network.system, weights, opened.accuracies)
+
+
 def main() -> None:
     """Console entry point."""
     run_command(evaluate_robustness)
@@ -158,7 +173,7 @@ def evaluate_robustness(
     named, line_named = name_networks(networks), name_networks(real_trained or [])
     if len(line_named) == 1 or (line_named and not order.shifted):
         raise UserError("--real-trained: name two or more, and the sets with --shifted")
-    line = [_open(network, order) for network in line_named]
+    line = [_OnLine.of(_open(network, order)) for network in line_named]
     written = dict(pair for network in named for pair in _evaluate(network, line, order))
     print_results(written, ROBUSTNESS.names, as_json=as_json)
 
@@ -186,7 +201,7 @@ def _require_classes_of_test(order: _Order) -> None:
                 raise UserError(
                     f"--shifted {shifted.label} has class {entry.wnid!r}, which --test "
                     f"{order.test.label} has not; import it by that class list (build-dataset "
-                    "--classes)"
+                    "--real … --classes-from)"
                 )
 
 
@@ -207,7 +222,7 @@ def _open(network: NamedNetwork, order: _Order) -> _Opened:
 
 
 def _evaluate(
-    network: NamedNetwork, line: Sequence[_Opened], order: _Order
+    network: NamedNetwork, line: Sequence[_OnLine], order: _Order
 ) -> Iterator[tuple[Path, Result]]:
     """Each result, written as its values are there."""
     opened = _open(network, order)
@@ -239,23 +254,20 @@ def _real_labels(test: Masked, labels: list[list[int]]) -> dict[str, Any]:
     return real_accuracy(image_ids, test.predicted(), labels)
 
 
-def _shifted_steps(opened: _Opened, place: int, line: Sequence[_Opened]) -> dict[str, Step]:
+def _shifted_steps(opened: _Opened, place: int, line: Sequence[_OnLine]) -> dict[str, Step]:
     steps = {
         "top1": top1_step(opened.shifted[place]),
         "standard_top1": Step(lambda: share(opened.accuracies[place][0]), STANDARD),
     }
     if line:
-        names = [
-            {"system": own.network.system, "weights": own.test.extractor.protocol.weights_sha256}
-            for own in line
-        ]
+        names = [{"system": own.system, "weights": own.weights} for own in line]
         steps["effective_robustness"] = Step(
             partial(_effective, opened, place, line), EFFECTIVE | {"real_trained": names}
         )
     return steps
 
 
-def _effective(opened: _Opened, place: int, line: Sequence[_Opened]) -> dict[str, Any]:
+def _effective(opened: _Opened, place: int, line: Sequence[_OnLine]) -> dict[str, Any]:
     standard, shifted = zip(*(own.accuracies[place] for own in line), strict=True)
     return effective_robustness(*opened.accuracies[place], np.stack(standard), np.stack(shifted))
 

@@ -105,11 +105,11 @@ def _column(evaluation: Evaluation, key: str, rankings: Sequence[Ranking[Evaluat
 def _protocols(
     evaluation: Evaluation, keys: Sequence[str], rankings: Sequence[Ranking[Evaluated]]
 ) -> list[str]:
-    """ "k-NN: dino-knn" of each value whose settings name one."""
-    lines = []
+    """ "Protocol dino-knn: k-NN." of each that settings name."""
+    values: dict[str, list[str]] = {}
     for key in keys:
         rows = [row for ranking in rankings for row in ranking.rows if key in row.values]
         settings = (rows[0].values[key].model_extra or {}).get("settings", {})
         if "protocol" in settings:
-            lines.append(f"{value_label(evaluation, key)}: protocol {settings['protocol']}.")
-    return lines
+            values.setdefault(settings["protocol"], []).append(value_label(evaluation, key))
+    return [f"Protocol {name}: {', '.join(labels)}." for name, labels in values.items()]

@@ -11,6 +11,11 @@ from metrics.robustness.masked import Masked
 from metrics.scoring.metric import ValueName
 from release.results.statistics import share, student_interval
 
+
+def _label(corruption: str) -> str:
+    return corruption.replace("_", " ").capitalize().replace("Jpeg", "JPEG")
+
+
 ROBUSTNESS = Evaluation(
     kind="robustness",
     title="On images unlike those it learned from",
@@ -22,10 +27,7 @@ ROBUSTNESS = Evaluation(
         "standard_top1": ValueName("Standard top-1", better="higher", unit="fraction"),
         "effective_robustness": ValueName("Effective robustness", better="higher", unit="fraction"),
         "real_labels": ValueName("ReaL", better="higher", unit="fraction"),
-        **{
-            name: ValueName(name.replace("_", " ").capitalize(), better="higher", unit="fraction")
-            for name in CORRUPTIONS
-        },
+        **{name: ValueName(_label(name), better="higher", unit="fraction") for name in CORRUPTIONS},
     },
 )
 TOP1: dict[str, Any] = {

@@ -81,7 +81,7 @@ def test_runs_of_one_system_are_a_row_with_their_spread(folder: Path) -> None:
     assert best.cell("linear_probe").text == "80.00 [70.00, 90.00]"
     assert made.cell("arm").text == "generated"
     assert made.cell("linear_probe").text == "55.00 ± 7.07"
-    assert "Linear probe: protocol made-up-1." in table.footnotes
+    assert "Protocol made-up-1: Linear probe, k-NN." in table.footnotes
 
 
 def test_measurements_have_direction_interval_and_protocol(folder: Path, tmp_path: Path) -> None:
