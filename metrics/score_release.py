@@ -11,8 +11,8 @@ import typer
 
 from builder.cluster.cluster import ClusterOptions
 from metrics.cache_folder import CACHE
-from metrics.features.extraction import plan_extraction, run_extraction
-from metrics.features.extractors import DEFAULT_EXTRACTOR, EXTRACTORS, Extractor, load_extractor
+from metrics.features.extraction import extract_sets
+from metrics.features.extractors import DEFAULT_EXTRACTOR, EXTRACTORS, load_extractor
 from metrics.features.image_lists import ImageSet, open_image_set
 from metrics.scoring.metric_list import (
     DEFAULT_METRICS,
@@ -22,7 +22,7 @@ from metrics.scoring.metric_list import (
     references_needed,
     train_split,
 )
-from metrics.scoring.pair_picture import draw_closest_pairs
+from metrics.scoring.pair_picture import draw_closest_pairs, draw_easiest
 from metrics.scoring.reference_files import (
     FIELDS,
     ReferenceFile,
@@ -60,7 +60,8 @@ PerClass = Annotated[
     bool, typer.Option("--per-class", help="Add the metric classes, and agreement if known.")
 ]
 SampleSize = Annotated[
-    int, typer.Option(min=2, help="Images a set for kid, prdc and copies; part of the protocol.")
+    int,
+    typer.Option(min=2, help="Images a set for kid, prdc, c2st and copies; part of the protocol."),
 ]
 ReferenceFiles = Annotated[
     list[Path] | None,
@@ -192,7 +193,15 @@ def _score_with(name: str, order: _Order) -> list[tuple[Path, Result]]:
     real = [r for splits in order.references.values() for r in splits]
     needed = real if order.export_to else references_needed(chosen.values(), real)
     sets = {s.label: s for s in [*order.subjects, *needed]}
-    _extract(name, loaded, list(sets.values()), order)
+    extract_sets(
+        list(sets.values()),
+        name,
+        loaded,
+        order.device,
+        order.cache,
+        order.cluster,
+        quiet=order.quiet,
+    )
     total = sum(s.count(order.cache) for s in sets.values())
     written = []
     with progress_bar(total, f"{name}, scores", "images", quiet=order.quiet) as advance:
@@ -207,7 +216,7 @@ def _score_with(name: str, order: _Order) -> list[tuple[Path, Result]]:
 def _score_one(
     scorer: "Scorer", subject: ImageSet, name: str, order: _Order
 ) -> tuple[Path, Result]:
-    """Its result, written, and the picture of its pairs if it names any."""
+    """Its result, written, and pictures of the images that it names."""
     references = order.references[subject.config]
     result = scorer.score(subject, references)
     path = order.out / f"{_file_name(subject.label)}-{_file_name(name)}.json"
@@ -215,18 +224,10 @@ def _score_one(
     if "nearest_train" in result.values and train is not None:
         picture = path.with_name(f"{path.stem}-nearest.png")
         draw_closest_pairs(picture, result, subject, train, order.cache)
+    for key in (key for key, value in result.values.items() if "easiest" in value):
+        draw_easiest(path.with_name(f"{path.stem}-{key}.png"), result, key, subject, order.cache)
     result.write(path)
     return path, result
-
-
-def _extract(name: str, loaded: Extractor, sets: list[ImageSet], order: _Order) -> None:
-    """Features of every image that the cache lacks, on the cluster."""
-    protocol, device, batch = loaded.protocol, order.device, order.batch
-    tasks = plan_extraction(sets, protocol, name, device, batch, order.cache)
-    rows = sum(task.images for task in tasks)
-    with progress_bar(rows, f"{name}, features", "images", quiet=order.quiet) as advance:
-        say = (lambda _: None) if order.quiet else _remark
-        run_extraction(tasks, order.cluster, say, lambda task: advance(task.images))
 
 
 def parse_image_set(text: str) -> ImageSet:

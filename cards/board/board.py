@@ -4,10 +4,16 @@ import base64
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from cards.board.answer import PRINTED, answer
 from cards.board.finetuning import finetuning_section
-from cards.board.measurements import ranking_facts, score_measurements, training_measurements
+from cards.board.measurements import (
+    evaluation_measurements,
+    ranking_facts,
+    score_measurements,
+    training_measurements,
+)
 from cards.board.published import DATASET, published_tables
 from cards.board.report_measurements import (
     finetuning_measurements,
@@ -19,11 +25,13 @@ from cards.board.selection import selection_section
 from cards.board.studies import study_section
 from cards.board.views import class_views, distance_views, published_views
 from cards.drawing.sample_grid import read_samples, row_png
+from cards.measured.evaluation_tables import evaluation_table
 from cards.measured.rankings import (
     Ranking,
     Scored,
     Training,
     classifier_rankings,
+    evaluation_rankings,
     score_rankings,
 )
 from cards.measured.release_facts import Facts, release_facts
@@ -31,6 +39,7 @@ from cards.measured.result_folder import ResultFolder
 from cards.measured.tables import scores_table, training_table
 from cards.pages.board_data import Measurement
 from cards.pages.facet import Facet, SampleFigure, Section
+from metrics.evaluations import EVALUATIONS
 from release.files.storage import ReleasePath
 
 TITLES = {DATASET: "ImageNet-1k", "fashion-mnist": "Fashion-MNIST", "digits": "Digits"}
@@ -61,9 +70,19 @@ def _facet(
 ) -> Facet:
     own = [r for r in results.measurements if r.result.dataset == name]
     trainings, scores = classifier_rankings(own), score_rankings(own)
+    every = {kind: evaluation_rankings(own, kind) for kind in EVALUATIONS}
+    evaluated = {kind: found for kind, found in every.items() if found}
     published = name == DATASET
     sections = [
         *_measured_sections(name, trainings, scores, facts),
+        *(
+            Section(
+                f"{name}-{kind}",
+                EVALUATIONS[kind].title,
+                tables=(evaluation_table(name, EVALUATIONS[kind], found),),
+            )
+            for kind, found in evaluated.items()
+        ),
         *_report_sections(name, results),
         *([_published_section()] if published else []),
         *_sample_sections(name, figures),
@@ -79,10 +98,15 @@ def _facet(
         measurements=(
             *training_measurements(trainings, facts, results.folder),
             *score_measurements(scores, facts, results.folder),
+            *(
+                row
+                for kind, found in evaluated.items()
+                for row in evaluation_measurements(EVALUATIONS[kind], found, results.folder)
+            ),
             *_report_measurements(name, results),
             *(published_measurements() if published else ()),
         ),
-        rankings=tuple(ranking_facts([*trainings, *scores])),
+        rankings=tuple(ranking_facts([*trainings, *scores, *chain(*evaluated.values())])),
     )
 
 

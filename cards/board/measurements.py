@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from cards.measured.cells import names_of
-from cards.measured.rankings import Ranking, Score, Scored, Training
+from cards.measured.evaluation_tables import is_fraction, value_direction
+from cards.measured.rankings import Evaluated, Ranking, Score, Scored, Training
 from cards.measured.release_facts import Facts
 from cards.measured.result_schema import Source
 from cards.measured.score_names import extractor_name, score_direction, score_split, score_unit
 from cards.measured.tables import training_name
 from cards.pages.board_data import Measurement, RankingFacts
+from metrics.evaluation import Evaluation
 from release.results.statistics import CONFIDENCE, student_interval
 
 Fields = dict[str, Any]
@@ -63,6 +65,30 @@ def score_measurements(
                 }
                 found.append(Measurement(**about, **what, **_spread(score)))
             found += _cost(about, facts, [source])
+    return found
+
+
+def evaluation_measurements(
+    evaluation: Evaluation, rankings: Sequence[Ranking[Evaluated]], folder: Path
+) -> list[Measurement]:
+    """Every value of every network, of one open kind."""
+    found = []
+    for ranking in rankings:
+        for row in ranking.rows:
+            about = _shared(ranking, row.sources, row.files, folder) | {
+                "system": row.system,
+                "images_are": row.arm or None,
+                "split": ranking.reference.get("split"),
+            }
+            if not row.sources:
+                about |= {"content_sha256": None, "config": None, "images": None}
+            for key, score in row.scores.items():
+                what: Fields = {
+                    "metric": key,
+                    "unit": "fraction" if is_fraction(evaluation, key) else "number",
+                    "direction": value_direction(evaluation, key, row.values[key].better) or None,
+                }
+                found.append(Measurement(**about, **what, **_spread(score)))
     return found
 
 

@@ -28,6 +28,12 @@ from cards.drawing.markdown_text import Verbatim, fenced
 from cards.drawing.sample_grid import Samples
 from cards.drawing.tables import MISSING, decimals_for, spread_cell
 from cards.measured.cells import percent_cell
+from cards.measured.evaluation_tables import (
+    is_fraction,
+    value_cell,
+    value_direction,
+    value_label,
+)
 from cards.measured.rankings import Ranking, Score
 from cards.measured.score_names import extractor_name, score_name
 from cards.pages.page import template_environment
@@ -74,6 +80,7 @@ def card_body(
         limits=limits(manifest),
         trainings=found.trainings,
         scores=found.scores,
+        evaluations=found.evaluations,
         protocols=_protocols(found),
         uses=uses(manifest, found),
         worth=worth(manifest, found),
@@ -133,6 +140,7 @@ def _protocols(results: Results) -> dict[str, str]:
     """By the protocol's name: all settings that numbers share, and what measured them."""
     lines: dict[str, str] = {}
     every: list[About[Any]] = [*results.trainings, *results.scores]
+    every += [about for _, about in results.evaluations]
     for about in every:
         name = about.ranking.key[:12]
         measured = "; measured with " + " and with ".join(about.made_with)
@@ -156,6 +164,10 @@ def _formats() -> dict[str, Any]:
         "percent": lambda score: percent_cell(score).text,
         "number": number,
         "extractor": extractor_name,
+        "value_label": value_label,
+        "value_text": lambda kind, key, score: value_cell(kind, key, score).text,
+        "in_percent": is_fraction,
+        "direction": value_direction,
         "score_name": score_name,
         "missing": MISSING,
         "fenced": fenced,

@@ -7,18 +7,22 @@ from typing import Any, Generic, TypeVar
 
 from cards.measured.against_real import baseline_of
 from cards.measured.rankings import (
+    Evaluated,
     Ranking,
     Scored,
     Training,
     classifier_rankings,
+    evaluation_rankings,
     score_rankings,
 )
 from cards.measured.result_folder import read_results
 from cards.measured.result_schema import AnyResult, Source
+from metrics.evaluation import Evaluation
+from metrics.evaluations import EVALUATIONS
 from release.errors import UserError
 from release.layout.manifest import Manifest
 
-R = TypeVar("R", Training, Scored)
+R = TypeVar("R", Training, Scored, Evaluated)
 KINDS = {
     "accuracies of classifiers": "train-classifier --train {name} --test REAL",
     "distances": "score-release {name}:{config} --real REAL",
@@ -57,10 +61,14 @@ class AboutTraining(About[Training]):
 
 @dataclass(frozen=True)
 class Results:
-    """All that is known of one release; `missing`: kinds of result there are none of."""
+    """All that is known of one release; `missing`: kinds of result there are none of.
+
+    evaluations: of networks that learned from it, alone or with real images.
+    """
 
     trainings: Sequence[AboutTraining] = ()
     scores: Sequence[About[Scored]] = ()
+    evaluations: Sequence[tuple[Evaluation, About[Evaluated]]] = ()
     missing: tuple[str, ...] = tuple(KINDS)
 
     def by_training_set(self) -> dict[str, list[AboutTraining]]:
@@ -90,15 +98,22 @@ def results_about(manifest: Manifest, folder: Path, *, allow_missing: bool = Fal
         for row in ranking.rows
         if row.source.content_sha256 == manifest.content_sha256
     ]
-    found = Results(trainings, scores, _missing(trainings, scores))
-    if not trainings and not scores:
+    evaluations = [
+        (evaluation, About(ranking, row, _distinct(made_with, row.files)))
+        for evaluation in EVALUATIONS.values()
+        for ranking in evaluation_rankings(results, evaluation.kind)
+        for row in ranking.rows
+        if _learned_from(manifest, row)
+    ]
+    found = Results(trainings, scores, evaluations, _missing(trainings, scores))
+    if not trainings and not scores and not evaluations:
         raise UserError(_why_none(manifest, folder, results))
     if found.missing and not allow_missing:
         raise UserError(_what_lacks(manifest, folder, found.missing[0]))
     return found
 
 
-def _learned_from(manifest: Manifest, row: Training) -> bool:
+def _learned_from(manifest: Manifest, row: Training | Evaluated) -> bool:
     """From these images alone, or from them and real ones."""
     others = [s for s in row.sources if s.content_sha256 != manifest.content_sha256]
     return len(others) < len(row.sources) and all(s.kind == "real" for s in others)

@@ -15,6 +15,7 @@ from cards.measured.predictions_check import predictions_beside
 from cards.measured.result_schema import (
     AnyResult,
     ClassifierResult,
+    EvaluationResult,
     ScoresResult,
     Source,
 )
@@ -32,7 +33,8 @@ from release.results.values import Value
 
 Settings = dict[str, Any]
 T = TypeVar("T")
-R = TypeVar("R", ClassifierResult, ScoresResult)
+R = TypeVar("R", ClassifierResult, ScoresResult, EvaluationResult)
+Valued = ScoresResult | EvaluationResult
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,7 @@ class Training:
 
     @property
     def arm(self) -> str:
-        kinds = {source.kind for source in self.sources}
-        if kinds == {"real"}:
-            return "real"
-        return "generated" if "real" not in kinds else "real + generated"
+        return arm_of(self.sources)
 
     @property
     def images(self) -> int:
@@ -100,6 +99,30 @@ class Training:
         return dict(
             zip(self.scores["top1"].by_seeds, map(predictions_beside, self.files), strict=True)
         )
+
+
+def arm_of(sources: Sequence[Source]) -> str:
+    """ "real", "generated", "real + generated"."""
+    kinds = {source.kind for source in sources}
+    if kinds == {"real"}:
+        return "real"
+    return "generated" if "real" not in kinds else "real + generated"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A network with its values of one open kind; sources: what it learned from, where known."""
+
+    system: str
+    sources: tuple[Source, ...]
+    scores: dict[str, Score]
+    values: dict[str, ScoredValue]
+    files: tuple[Path, ...]
+
+    @property
+    def arm(self) -> str:
+        """ "" where nothing is known."""
+        return arm_of(self.sources) if self.sources else ""
 
 
 @dataclass(frozen=True)
@@ -154,7 +177,19 @@ def score_rankings(results: Iterable[AnyResult]) -> list[Ranking[Scored]]:
     )
 
 
-def _varied_values(results: Iterable[ScoresResult]) -> set[str]:
+def evaluation_rankings(results: Iterable[AnyResult], kind: str) -> list[Ranking[Evaluated]]:
+    """Of one open kind. Raises UserError if one run of one network stands in two files."""
+    chosen = [r for r in results if isinstance(r, EvaluationResult) and r.result.kind == kind]
+    varied = _varied_values(chosen)
+    return _rankings(
+        chosen,
+        lambda r: _shared_settings(r, varied),
+        lambda r: r.subject.model_dump_json(),
+        _evaluated,
+    )
+
+
+def _varied_values(results: Iterable[Valued]) -> set[str]:
     """Names of the values that do not mean the same throughout, but for the number of images.
 
     That number is a setting of the whole ranking.
@@ -166,7 +201,7 @@ def _varied_values(results: Iterable[ScoresResult]) -> set[str]:
     return {key for key, found in settings.items() if len(found) > 1}
 
 
-def _metric_settings(result: ScoresResult, key: str) -> str:
+def _metric_settings(result: Valued, key: str) -> str:
     return canonical_json(value_settings(result.result, key) | {"n": None})
 
 
@@ -216,8 +251,11 @@ def _classifier_settings(result: ClassifierResult, tested: Mapping[str, str]) ->
 
 
 def _score_settings(result: ScoresResult, varied: set[str]) -> Settings:
+    return {"images": result.subject.images, **_shared_settings(result, varied)}
+
+
+def _shared_settings(result: Valued, varied: set[str]) -> Settings:
     return {
-        "images": result.subject.images,
         **flatten("protocol", result.result.protocol),
         **flatten("reference", reference_of(result.result, {})),
         **{
@@ -264,6 +302,17 @@ def _scored(runs: Sequence[ScoresResult]) -> Scored:
         source=runs[0].subject,
         scores={key: _score(runs, [run.values[key] for run in runs]) for key in keys},
         per_class={key: rows for key in keys if (rows := runs[0].values[key].per_class)},
+        values=runs[0].values,
+        files=tuple(run.path for run in runs),
+    )
+
+
+def _evaluated(runs: Sequence[EvaluationResult]) -> Evaluated:
+    keys = [key for key in runs[0].values if all(key in run.values for run in runs)]
+    return Evaluated(
+        system=runs[0].subject.system,
+        sources=runs[0].subject.sources,
+        scores={key: _score(runs, [run.values[key] for run in runs]) for key in keys},
         values=runs[0].values,
         files=tuple(run.path for run in runs),
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from cards.measured.predictions_check import check_against_predictions
 from cards.measured.report_schema import SELECTIONS, AnyReport, FinetuningReport, report_model
-from cards.measured.result_schema import AnyResult, ClassifierResult, parse_result
+from cards.measured.result_schema import AnyResult, ClassifierResult, parse_result, result_models
 from classifiers.study.report_model import StudyReport
 from metrics.selection.report_model import SelectionReport
 from release.commands.validation import validated
@@ -16,8 +16,6 @@ from release.errors import UserError
 from release.layout.manifest import MANIFEST_FILE, Manifest, read_manifest
 from release.results.result import read_result
 
-MEASUREMENTS = ("classifier", "scores")
-MARKS = (b'"protocol_sha256"', b'"kind": "classifier"', b'"kind": "scores"')  # of a result's text
 # Folders beside a report whose files it stands for: trainings that are compared there by arms,
 # points that were scored on the tuning split, seeds that are averaged there.
 STUDY_FOLDERS = ("runs",)
@@ -90,7 +88,7 @@ def _json_files(folder: Path) -> list[Path]:
 def _is_measurement(content: Any) -> bool:
     """A result of this project, whole or not: `read_result` says what is wrong with it."""
     kind = _kind(content)
-    return kind is not None and (kind in MEASUREMENTS or "protocol_sha256" in content)
+    return kind is not None and (kind in tuple(result_models()) or "protocol_sha256" in content)
 
 
 def _is_manifest(path: Path, content: Any) -> bool:
@@ -124,7 +122,8 @@ def _load(path: Path) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        if any(mark in text for mark in MARKS):
+        marks = (f'"kind": "{kind}"'.encode() for kind in result_models())
+        if any(mark in text for mark in (b'"protocol_sha256"', *marks)):
             raise UserError(f"{path} is not a result file: {error}") from None
         return None
 
@@ -145,7 +144,7 @@ def _dataset_below(path: Path, contents: Mapping[Path, Any]) -> str:
     found = {
         content.get("dataset")
         for other, content in contents.items()
-        if other.is_relative_to(path.parent) and _kind(content) in MEASUREMENTS
+        if other.is_relative_to(path.parent) and _kind(content) in tuple(result_models())
     }
     if len(found) != 1:
         raise UserError(f"{path} does not say its dataset, nor do result files below its folder")

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from classifiers.training.result_values import ClassifierValues
+from metrics.evaluations import EVALUATIONS
 from metrics.scoring.result_values import ScoredValue
 from release.commands.validation import validated
 from release.errors import UserError
@@ -76,19 +77,47 @@ class ScoresResult(BaseModel):
         return (self.subject,)
 
 
-AnyResult = ClassifierResult | ScoresResult
+class EvaluatedSystem(BaseModel):
+    """A network by what it learned from, as far as that is known."""
+
+    model_config = ConfigDict(frozen=True)
+
+    system: str
+    sources: tuple[Source, ...] = ()
+
+
+class EvaluationResult(BaseModel):
+    """A result of one of the open kinds (metrics/evaluations.py)."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    path: Path
+    result: Result
+    subject: EvaluatedSystem
+    values: dict[str, ScoredValue]
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The releases it is about."""
+        return self.subject.sources
+
+
+AnyResult = ClassifierResult | ScoresResult | EvaluationResult
+
+
+def result_models() -> dict[str, type[AnyResult]]:
+    """How each kind of result is read."""
+    models: dict[str, type[AnyResult]] = {"classifier": ClassifierResult, "scores": ScoresResult}
+    models.update(dict.fromkeys(EVALUATIONS, EvaluationResult))
+    return models
 
 
 def parse_result(path: Path, result: Result) -> AnyResult:
     """UserError names the field that is missing or out of range."""
-    model: type[AnyResult]
-    if result.kind == "classifier":
-        model = ClassifierResult
-    elif result.kind == "scores":
-        model = ScoresResult
-    else:
+    models = result_models()
+    if result.kind not in models:
         raise UserError(
-            f"{path}: unknown kind of result {result.kind!r}; known: classifier, scores"
+            f"{path}: unknown kind of result {result.kind!r}; known: {', '.join(models)}"
         )
     content: dict[str, Any] = {
         "path": path,
@@ -96,4 +125,4 @@ def parse_result(path: Path, result: Result) -> AnyResult:
         "subject": result.subject,
         "values": result.values,
     }
-    return validated(model, content, str(path))
+    return validated(models[result.kind], content, str(path))

@@ -33,8 +33,13 @@ def load_classifier(path: Path) -> tuple["nn.Module", ClassifierRecipe, tuple[st
     """
     model = load_network(path)
     _, class_ids = read_classifier(path)
-    recipe = ClassifierRecipe.model_validate_json(read_header(path)["recipe"])
-    return model, recipe, class_ids
+    return model, read_recipe(path), class_ids
+
+
+def read_recipe(path: Path) -> ClassifierRecipe:
+    """The recipe that a saved classifier was trained by; UserError if `path` is no such file."""
+    read_classifier(path)
+    return ClassifierRecipe.model_validate_json(read_header(path)["recipe"])
 
 
 def start_from(path: Path, model: "nn.Module", class_ids: tuple[str, ...]) -> None:

@@ -5,6 +5,7 @@ of 2,048 dimensions is twenty times the size of its shard's features. States are
 from the cache, block by block in plan order, so their bits do not depend on who extracted what.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from metrics.features.extractors import Extractor, FeatureProtocol, load_extract
 from metrics.features.feature_cache import FeatureCache
 from metrics.features.image_lists import ImageSet, is_listed, read_image_list
 from metrics.features.release_features import extract_shard
+from release.commands.progress import progress_bar
 from release.errors import UserError
 from release.layout.manifest import ShardRecord
 
@@ -148,6 +150,31 @@ def extract_on(
 def _run_task(task: ShardTask) -> int:
     with _one_torch_thread():
         return task.run()
+
+
+def extract_sets(
+    image_sets: Sequence[ImageSet],
+    name: str,
+    extractor: Extractor,
+    device: str,
+    cache: Path,
+    options: ClusterOptions,
+    *,
+    quiet: bool,
+) -> None:
+    """Features of every image that the cache lacks, with progress.
+
+    name, device: the extractor's, as each worker loads it.
+    """
+    tasks = plan_extraction(image_sets, extractor.protocol, name, device, extractor.batch, cache)
+    rows = sum(task.images for task in tasks)
+    with progress_bar(rows, f"{name}, features", "images", quiet=quiet) as advance:
+        say = (lambda _: None) if quiet else _remark
+        run_extraction(tasks, options, say, lambda task: advance(task.images))
+
+
+def _remark(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 @contextmanager

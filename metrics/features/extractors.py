@@ -219,7 +219,7 @@ def _timm(name: str, argument: str, weights: Path | None) -> tuple["Network", Fe
 
     from metrics.features.networks import timm_network
 
-    if not timm.is_model(argument):
+    if not argument.startswith(LOCAL_DIR) and not timm.is_model(argument):
         close = get_close_matches(argument, timm.list_models(), n=5) or ["resnet50"]
         raise unknown_name("timm model", argument, close)
     network, sha256 = timm_network(argument, weights)
@@ -253,6 +253,7 @@ def _grey_levels(shares: Sequence[float]) -> tuple[float, float, float]:
 IMAGENET_MEAN = _grey_levels((0.485, 0.456, 0.406))
 IMAGENET_STD = _grey_levels((0.229, 0.224, 0.225))
 
+LOCAL_DIR = "local-dir:"  # timm's own name for a model that it saved in a folder
 # A key that ends in "-" or ":" is a prefix.
 EXTRACTORS = {
     "efficientnet-lite0-": ExtractorEntry(

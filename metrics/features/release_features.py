@@ -17,7 +17,7 @@ from metrics.features.mergeable import sampling_keys
 from release.errors import UserError
 from release.files.storage import ReleasePath
 from release.layout.byte_ranges import on_this_machine
-from release.layout.image_sets import decode, pixels_sha256
+from release.layout.image_sets import decode, images_sha256, pixels_sha256
 from release.layout.manifest import ShardRecord
 from release.layout.shard_files import iterate_shard, readable
 
@@ -80,6 +80,46 @@ def _read_block(lists: Sequence[ImageList], cache: FeatureCache) -> FeatureBlock
         found.logits,
         found.spatial,
     )
+
+
+@dataclass(frozen=True)
+class PixelBlock:
+    """Images that follow each other in a split's plan, of one shard.
+
+    keys uint64[N]: see mergeable.sampling_keys; labels int64[N]; pixels uint8[N,H,W,3].
+    """
+
+    keys: np.ndarray
+    labels: np.ndarray
+    pixels: np.ndarray
+
+
+def iterate_pixels(image_set: ImageSet, cache: Path, batch: int) -> Iterator[PixelBlock]:
+    """Every image decoded, at most `batch` at a time, in plan order; UserError as for features."""
+    for shard in image_set.shards():
+        with on_this_machine(image_set.release, shard.path, shard.sha256) as file:
+            images = read_image_list(image_set, shard, cache, file)
+            rows = np.arange(len(images))
+            batches = np.split(rows, range(batch, len(rows), batch)) if len(rows) else []
+            path = image_set.release / shard.path
+            decoded = _decode_ahead(path, file, images, batches)
+            for own, pixels in zip(batches, decoded, strict=True):
+                keys = sampling_keys([images.image_ids[i] for i in own])
+                yield PixelBlock(keys, images.labels[own], pixels)
+
+
+def split_identity(image_set: ImageSet, extractor: Extractor, cache: Path) -> str:
+    """images_sha256 of a split: identity of its images by their pixels and classes."""
+    features = FeatureCache(cache, extractor.protocol)
+    classes = image_set.manifest.classes
+    pixels: list[bytes] = []
+    class_ids: list[str] = []
+    for shard in image_set.shards():
+        images = read_image_list(image_set, shard, cache)
+        extract_shard(image_set, shard, extractor, features)  # if they were lost
+        pixels += features.pixels(images.sha256)
+        class_ids += [classes[label].wnid for label in images.labels]
+    return images_sha256(pixels, class_ids)
 
 
 def extract_shard(

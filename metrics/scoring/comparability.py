@@ -52,11 +52,11 @@ def tested_images(results: Iterable[Result]) -> dict[str, str]:
 def reference_of(result: Result, tested: Mapping[str, str]) -> dict[str, Any]:
     """Its reference, the same for the same images where it is known which they are.
 
-    Scores identify theirs by pixels in content_sha256, whatever its release is called. Of a
-    classifier's result the hash of the test images stands in place of the release's name and
-    content, which other views, layouts and machines change.
+    All but classifiers' identify theirs by pixels in content_sha256, whatever its release is
+    called. Of a classifier's result the hash of the test images stands in place of the release's
+    name and content, which other views, layouts and machines change.
     """
-    if result.kind == "scores":
+    if result.kind != "classifier":
         return {k: v for k, v in result.reference.items() if k != "name"}
     images = result.values.get(TESTED) or tested.get(_stored(result))
     if images is None:

@@ -38,6 +38,7 @@ from metrics.states.kernel_distance import (
 from metrics.states.manifold import DENSITY_NEIGHBOURS, PRECISION_NEIGHBOURS, manifold_scores
 from metrics.states.per_class import CLASS_IMAGES, ClassReference, ClassState, class_values
 from metrics.states.sample import SAMPLE_IMAGES, Sample
+from metrics.states.two_sample import FOLDS, STRENGTH, two_sample_values
 from release.classes.class_list import ClassEntry
 from release.errors import unknown_name
 from release.results.statistics import interval_from_error, student_interval
@@ -221,6 +222,18 @@ METRICS = {
         },
         settings=SAMPLED
         | {"neighbours": PRECISION_NEIGHBOURS, "density_neighbours": DENSITY_NEIGHBOURS},
+    ),
+    "c2st": Metric(
+        "sample",
+        two_sample_values,
+        {"c2st": ValueName("Told apart", "from", "lower", "fraction")},
+        settings={
+            "protocol": "c2st-logistic",
+            "sample": SAMPLE_IMAGES,
+            "folds": FOLDS,
+            "strength_per_image": STRENGTH,
+            "interval": "Wilson, over held-out images of both sets, 95%",
+        },
     ),
     "vendi": Metric(
         "unit_moments",

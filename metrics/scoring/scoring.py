@@ -11,10 +11,9 @@ import numpy as np
 
 from metrics.features.checked_files import find_checked, write_checked
 from metrics.features.extractors import Extractor
-from metrics.features.feature_cache import FeatureCache
-from metrics.features.image_lists import ImageSet, read_image_list
-from metrics.features.release_features import extract_shard, iterate_features
-from metrics.scoring.metric import Metric, Values, WholeSet
+from metrics.features.image_lists import ImageSet
+from metrics.features.release_features import iterate_features, split_identity
+from metrics.scoring.metric import Metric, Value, Values, WholeSet
 from metrics.scoring.metric_list import (
     NEEDS,
     STATE_KINDS,
@@ -26,13 +25,12 @@ from metrics.scoring.metric_list import (
 from metrics.scoring.reference_files import ReferenceFile
 from metrics.scoring.result_values import ScoredValue
 from metrics.states.agreement import logit_columns
-from metrics.states.copies import Nearest, name_pairs, nearest_images
+from metrics.states.copies import Nearest, ids_by_key, name_pairs, nearest_images
 from metrics.states.sample import SAMPLE_IMAGES, Sample
 from release.classes.class_list import same_classes
 from release.commands.validation import validated
 from release.errors import UserError
 from release.files.commit import canonical_json, sha256_text
-from release.layout.image_sets import images_sha256
 from release.results.result import Result, environment
 
 STATE_LAYOUT = 3  # of the states on disk: raised when their fields change
@@ -89,9 +87,18 @@ class Scorer:
             case "nothing":
                 return metric.values(state)
             case "references":
-                return self._against_all(metric, state, references)
+                found = self._against_all(metric, state, references)
+                return {key: self._named(value, subject) for key, value in found.items()}
             case "train":
                 return self._against_train(metric, state, subject, references)
+
+    def _named(self, value: Value, subject: ImageSet) -> Value:
+        """The images of `easiest` by their ids in place of sampling keys."""
+        if "easiest" not in value:
+            return value
+        ids = ids_by_key(subject, {entry["image"] for entry in value["easiest"]}, self.cache)
+        easiest = [entry | {"image": ids[entry["image"]]} for entry in value["easiest"]]
+        return value | {"easiest": easiest}
 
     def _settings(self, metric: Metric) -> dict[str, Any]:
         return metric.settings | ({"sample": self.sample} if "sample" in metric.settings else {})
@@ -180,16 +187,9 @@ class Scorer:
     def _images(self, reference: ImageSet) -> str:
         """Identity of the images of a split that was read, by their pixels and classes."""
         if reference.label not in self._identities:
-            features = FeatureCache(self.cache, self.extractor.protocol)
-            classes = reference.manifest.classes
-            pixels: list[bytes] = []
-            class_ids: list[str] = []
-            for shard in reference.shards():
-                images = read_image_list(reference, shard, self.cache)
-                extract_shard(reference, shard, self.extractor, features)  # if they were lost
-                pixels += features.pixels(images.sha256)
-                class_ids += [classes[label].wnid for label in images.labels]
-            self._identities[reference.label] = images_sha256(pixels, class_ids)
+            self._identities[reference.label] = split_identity(
+                reference, self.extractor, self.cache
+            )
         return self._identities[reference.label]
 
     def _pass(self, image_set: ImageSet, kinds: Sequence[str]) -> dict[str, Any]:

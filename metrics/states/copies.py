@@ -114,13 +114,14 @@ def name_pairs(
 ) -> list[dict[str, Any]]:
     """Image ids in place of sampling keys."""
     names = {
-        "image": _image_ids(images, {pair["image"] for pair in pairs}, cache),
-        "nearest": _image_ids(train, {pair["nearest"] for pair in pairs}, cache),
+        "image": ids_by_key(images, {pair["image"] for pair in pairs}, cache),
+        "nearest": ids_by_key(train, {pair["nearest"] for pair in pairs}, cache),
     }
     return [pair | {side: known[pair[side]] for side, known in names.items()} for pair in pairs]
 
 
-def _image_ids(image_set: ImageSet, wanted: set[int], cache: Path) -> dict[int, str]:
+def ids_by_key(image_set: ImageSet, wanted: set[int], cache: Path) -> dict[int, str]:
+    """Image ids of sampling keys."""
     found: dict[int, str] = {}
     for shard in image_set.shards():
         images = read_image_list(image_set, shard, cache)

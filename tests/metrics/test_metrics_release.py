@@ -319,7 +319,7 @@ def test_every_metric_of_one_command(releases, tmp_path, capsys):
         as_json=True,
     )
     (result,) = json.loads(capsys.readouterr().out).values()
-    measured = ["fd", "kid", "class_kid", "cmmd"]
+    measured = ["fd", "kid", "class_kid", "cmmd", "c2st"]
     measured += ["precision", "recall", "density", "coverage"]
     against = {f"{name}_{split}" for name in measured for split in ("train", "test")}
     against |= {"nearest_train", "copies_train"}  # agreement: the extractor knows other classes
@@ -339,8 +339,15 @@ def test_every_metric_of_one_command(releases, tmp_path, capsys):
         assert row["fd_refused"].endswith("1280 dimensions need 6400 on both sides")
     pairs = result["values"]["nearest_train"]["pairs"]
     assert {pair["nearest"].split("-")[0] for pair in pairs} == {"train"}
-    with Image.open(next(tmp_path.glob("*-nearest.png"))) as picture:
-        assert picture.width > 500
+    easiest = result["values"]["c2st_test"]["easiest"]
+    assert [entry["image"].split("-")[0] for entry in easiest] == ["train"] * 16
+    odds = [entry["log_odds"] for entry in easiest]
+    assert odds == sorted(odds, reverse=True)
+    names = {path.name.split("64-")[1] for path in tmp_path.glob("*.png")}
+    assert names == {"nearest.png", "c2st_train.png", "c2st_test.png"}
+    for path in tmp_path.glob("*.png"):
+        with Image.open(path) as picture:
+            assert picture.width > 500
 
 
 def test_statistics_of_another_tool(releases, tmp_path, capsys):
@@ -414,7 +421,7 @@ def test_bad_input(releases, tmp_path):
     refuse("not a finished release", release=f"{tmp_path}/none:16")
     refuse("unknown configuration .*known: 16", release=f"{real}:32")
     refuse("unknown split .*known: test, train", release=f"{real}:16:validation")
-    refuse("unknown metric 'fid'; known: agreement, all, classes, cmmd, ", metrics="fid")
+    refuse("unknown metric 'fid'; known: agreement, all, c2st, classes, cmmd, ", metrics="fid")
     refuse("unknown metric ''", metrics="")
     refuse("is a synthetic release", real=f"{releases}/shapes-16")
     refuse("class lists", real=str(other))

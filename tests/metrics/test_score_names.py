@@ -17,7 +17,7 @@ from cards.measured.score_names import (
 )
 from metrics.scoring import metric_list
 from metrics.scoring.metric_list import value_names
-from metrics.states import agreement, copies, per_class
+from metrics.states import agreement, copies, per_class, two_sample
 from metrics.states.manifold import ManifoldScores
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -36,6 +36,7 @@ def spelled_names() -> set[str]:
         (agreement, "agreement_values"),
         (copies, "copy_values"),
         (per_class, "class_values"),
+        (two_sample, "two_sample_values"),
     ):
         source = inspect.getsource(getattr(module, name))
         names |= set(re.findall(r'(?:return|=) \{\s*"(\w+)":', source))

@@ -1,0 +1,303 @@
+"""The command `evaluate-robustness`."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from builder.cluster.cluster import ClusterOptions
+from metrics.cache_folder import CACHE
+from metrics.evaluation import EvaluationSubject, Step, complete, print_results, require_places
+from metrics.features.extraction import extract_sets
+from metrics.features.extractors import load_extractor
+from metrics.features.image_lists import ImageSet, open_image_set, read_image_list
+from metrics.features.named_networks import NamedNetwork, name_networks
+from metrics.features.release_features import split_identity
+from metrics.robustness.corruptions import CORRUPTIONS, parse_corruptions
+from metrics.robustness.effective import SETTINGS as EFFECTIVE
+from metrics.robustness.effective import effective_robustness
+from metrics.robustness.evaluation import (
+    ROBUSTNESS,
+    STANDARD,
+    corruption_step,
+    of_classes,
+    top1_step,
+)
+from metrics.robustness.masked import Masked
+from metrics.robustness.real_labels import SETTINGS as REAL
+from metrics.robustness.real_labels import read_real_labels, real_accuracy
+from metrics.score_release import Batch, Cache, Device, ExtractionScheduler, Out, SomeWorkers
+from release.commands.command import run_command
+from release.commands.options import Json, SchedulerFile, TlsCa, TlsCert, TlsKey
+from release.commands.validation import validated
+from release.errors import UserError
+from release.files.storage import release_path, split_release
+from release.layout.manifest import read_manifest
+from release.results.result import Result, environment
+from release.results.statistics import share
+
+HELD_OUT = ("test", "validation")
+Networks = Annotated[
+    list[str],
+    typer.Argument(
+        help="FILE.safetensors of train-classifier --save, a folder of such files, a folder of a "
+        "timm model, or an extractor of score-release that knows classes."
+    ),
+]
+Test = Annotated[str, typer.Option(help="RELEASE:CONFIG[:SPLIT] of standard real test images.")]
+Shifted = Annotated[
+    list[str] | None,
+    typer.Option(help="RELEASE:CONFIG[:SPLIT] of shifted images, of all or some classes; repeat."),
+]
+RealTrained = Annotated[
+    list[str] | None,
+    typer.Option(help="Networks trained on real images, whose line predicts accuracy; repeat."),
+]
+Corruptions = Annotated[
+    str,
+    typer.Option(help=f"Of the --test images; comma-separated, or all: {', '.join(CORRUPTIONS)}."),
+]
+RealLabels = Annotated[
+    Path | None, typer.Option(help="real.json of reassessed-imagenet, for the --test images.")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Order:
+    """What one command asks for, of every network."""
+
+    test: ImageSet
+    shifted: Sequence[ImageSet]
+    corruptions: Sequence[str]
+    real_labels: list[list[int]] | None
+    cache: Path
+    device: str
+    batch: int
+    cluster: ClusterOptions
+    out: Path
+    quiet: bool
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A network with its sets; features are there."""
+
+    network: NamedNetwork
+    test: Masked
+    shifted: tuple[Masked, ...]
+
+    @cached_property
+    def accuracies(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Of each shifted set: which standard images of its classes and which of it are right."""
+        return [(of_classes(self.test, own), own.correct()[0]) for own in self.shifted]
+
+
+@dataclass(frozen=True)
+class _OnLine:
+    """A real-trained network: its name, the hash of its weights, and accuracies as above."""
+
+    system: str
+    weights: str
+    accuracies: list[tuple[np.ndarray, np.ndarray]]
+
+    @classmethod
+    def of(cls, opened: _Opened) -> "_OnLine":
+        """Without the network, so that a line of many takes no memory."""
+        weights = opened.test.extractor.protocol.weights_sha256
+        return cls(opened.network.system, weights, opened.accuracies)
+
+
+def main() -> None:
+    """Console entry point."""
+    run_command(evaluate_robustness)
+
+
+def evaluate_robustness(
+    networks: Networks,
+    test: Test,
+    shifted: Shifted = None,
+    real_trained: RealTrained = None,
+    corruptions: Corruptions = "",
+    real_labels: RealLabels = None,
+    out: Out = Path("results"),
+    cache: Cache = CACHE,
+    device: Device = "auto",
+    batch: Batch = 64,
+    workers: SomeWorkers = None,
+    scheduler: ExtractionScheduler = None,
+    scheduler_file: SchedulerFile = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    as_json: Json = False,
+) -> None:
+    """Test classifiers on shifted and corrupted images; one result file a network and set.
+
+    A set of some of the classes, such as ImageNet-R, is judged among these alone. Effective
+    robustness is the accuracy beyond that of real-trained classifiers as good on the standard
+    images: name two or more of them. Corruptions are those of ImageNet-C, whose constants are for
+    224 px. Rerun a command that was interrupted: values that a file already holds stay.
+
+    Examples:
+
+    \b
+      evaluate-robustness classifier.safetensors --test releases/imagenet-1k-real:224:validation \\
+        --shifted releases/imagenet-r-real:224 --shifted releases/imagenet-v2-real:224 \\
+        --real-trained timm:resnet50.a1_in1k --real-trained timm:vit_small_patch16_224.augreg_in1k
+      evaluate-robustness results/study/runs/generated --test releases/fashion-mnist-real:32 \\
+        --corruptions gaussian_noise,contrast
+      evaluate-robustness timm:resnet50.a1_in1k --test releases/imagenet-1k-real:224:validation \\
+        --corruptions all --real-labels real.json
+    """
+    require_places(batch, out, cache)
+    standard = _open_set(test, "--test")
+    order = _Order(
+        test=standard,
+        shifted=[_open_set(text, "--shifted") for text in shifted or []],
+        corruptions=parse_corruptions(corruptions),
+        real_labels=None
+        if real_labels is None
+        else read_real_labels(real_labels, len(standard.manifest.classes)),
+        cache=cache,
+        device=device,
+        batch=batch,
+        cluster=ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key),
+        out=out,
+        quiet=as_json,
+    )
+    _require_classes_of_test(order)
+    named, line_named = name_networks(networks), name_networks(real_trained or [])
+    if len(line_named) == 1 or (line_named and not order.shifted):
+        raise UserError("--real-trained: name two or more, and the sets with --shifted")
+    line = [_OnLine.of(_open(network, order)) for network in line_named]
+    written = dict(pair for network in named for pair in _evaluate(network, line, order))
+    print_results(written, ROBUSTNESS.names, as_json=as_json)
+
+
+def _open_set(text: str, option: str) -> ImageSet:
+    """Of a real release; SPLIT is by default test, or validation where there is no test."""
+    name, parts = split_release(text)
+    if len(parts) not in (1, 2) or not all((name, *parts)):
+        raise UserError(f"{option} {text!r}: give RELEASE:CONFIG, such as releases/digits:32")
+    path = release_path(name)
+    manifest = read_manifest(path)
+    if manifest.kind != "real":
+        raise UserError(f"{option} {name} is not real: accuracy is measured on real images")
+    known = manifest.splits().get(parts[0], HELD_OUT)
+    split = next((split for split in HELD_OUT if split in known), HELD_OUT[0])
+    return open_image_set(path, parts[0], parts[1] if len(parts) > 1 else split)
+
+
+def _require_classes_of_test(order: _Order) -> None:
+    """UserError for a shifted set with a class that the standard test lacks."""
+    known = {entry.wnid for entry in order.test.manifest.classes}
+    for shifted in order.shifted:
+        for entry in shifted.manifest.classes:
+            if entry.wnid not in known:
+                raise UserError(
+                    f"--shifted {shifted.label} has class {entry.wnid!r}, which --test "
+                    f"{order.test.label} has not; import it by that class list (build-dataset "
+                    "--real … --classes-from)"
+                )
+
+
+def _open(network: NamedNetwork, order: _Order) -> _Opened:
+    """With the features of all sets."""
+    loaded = load_extractor(network.extractor, order.device, order.batch)
+    test, *shifted = (Masked.of(s, loaded, order.cache) for s in (order.test, *order.shifted))
+    extract_sets(
+        [order.test, *order.shifted],
+        network.extractor,
+        loaded,
+        order.device,
+        order.cache,
+        order.cluster,
+        quiet=order.quiet,
+    )
+    return _Opened(network, test, tuple(shifted))
+
+
+def _evaluate(
+    network: NamedNetwork, line: Sequence[_OnLine], order: _Order
+) -> Iterator[tuple[Path, Result]]:
+    """Each result, written as its values are there."""
+    opened = _open(network, order)
+    yield _complete(opened, opened.test, _standard_steps(opened.test, order), order)
+    for place, shifted in enumerate(opened.shifted):
+        yield _complete(opened, shifted, _shifted_steps(opened, place, line), order)
+
+
+def _complete(
+    opened: _Opened, masked: Masked, steps: dict[str, Step], order: _Order
+) -> tuple[Path, Result]:
+    manifest = masked.image_set.manifest
+    label = f"{manifest.name}-{masked.image_set.config}-{masked.image_set.split}"
+    path = order.out / f"{opened.network.stem}-robustness-on-{label}.json"
+    return path, complete(path, _bare_result(opened.network, masked), steps, ROBUSTNESS.names)
+
+
+def _standard_steps(test: Masked, order: _Order) -> dict[str, Step]:
+    steps = {"top1": top1_step(test)}
+    if order.real_labels is not None:
+        steps["real_labels"] = Step(partial(_real_labels, test, order.real_labels), REAL)
+    return steps | {name: corruption_step(name, test) for name in order.corruptions}
+
+
+def _real_labels(test: Masked, labels: list[list[int]]) -> dict[str, Any]:
+    shards = test.image_set.shards()
+    lists = [read_image_list(test.image_set, shard, test.cache) for shard in shards]
+    image_ids = [image_id for images in lists for image_id in images.image_ids]
+    return real_accuracy(image_ids, test.predicted(), labels)
+
+
+def _shifted_steps(opened: _Opened, place: int, line: Sequence[_OnLine]) -> dict[str, Step]:
+    steps = {
+        "top1": top1_step(opened.shifted[place]),
+        "standard_top1": Step(lambda: share(opened.accuracies[place][0]), STANDARD),
+    }
+    if line:
+        names = [{"system": own.system, "weights": own.weights} for own in line]
+        steps["effective_robustness"] = Step(
+            partial(_effective, opened, place, line), EFFECTIVE | {"real_trained": names}
+        )
+    return steps
+
+
+def _effective(opened: _Opened, place: int, line: Sequence[_OnLine]) -> dict[str, Any]:
+    standard, shifted = zip(*(own.accuracies[place] for own in line), strict=True)
+    return effective_robustness(*opened.accuracies[place], np.stack(standard), np.stack(shifted))
+
+
+def _bare_result(network: NamedNetwork, masked: Masked) -> Result:
+    """Without values."""
+    protocol = masked.extractor.protocol
+    subject = {
+        "system": network.system,
+        "sources": network.sources,
+        "network": asdict(protocol),
+    }
+    image_set = masked.image_set
+    return Result(
+        kind=ROBUSTNESS.kind,
+        dataset=image_set.manifest.dataset,
+        subject=validated(EvaluationSubject, subject, network.extractor).content(),
+        protocol={"views": "one, as stored", "precision": "float32"},
+        reference={
+            "name": image_set.manifest.name,
+            "config": image_set.config,
+            "split": image_set.split,
+            "content_sha256": split_identity(image_set, masked.extractor, masked.cache),
+            "n": image_set.count(masked.cache),
+        },
+        values={},
+        seeds=network.seeds,
+        environment=environment(),
+    )
+
+
+if __name__ == "__main__":
+    main()

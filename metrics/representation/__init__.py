@@ -1,0 +1,1 @@
+"""What the frozen features of a network are worth on other data sets."""

@@ -1,0 +1,1 @@
+"""How a classifier does on images unlike those it learned from."""

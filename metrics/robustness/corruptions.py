@@ -1,0 +1,162 @@
+"""Corruptions of ImageNet-C (Hendrycks & Dietterich 2019), with the constants of their code.
+
+Each takes an image as float64[H,W,3] in [0, 1], its constant and a generator of random numbers, and
+gives one of the same shape. The constants were chosen for images of 224 px. Motion and glass blur,
+elastic transform and weather are not here: they need ImageMagick, pictures of frost, or minutes.
+"""
+
+import zlib
+from collections.abc import Callable
+from io import BytesIO
+
+import numpy as np
+from PIL import Image
+
+from release.errors import unknown_name
+
+SEVERITIES = (1, 2, 3, 4, 5)
+Rng = np.random.Generator
+
+
+def gaussian_noise(image: np.ndarray, scale: float, rng: Rng) -> np.ndarray:
+    """x + N(0, scale²)."""
+    return image + rng.normal(size=image.shape, scale=scale)
+
+
+def shot_noise(image: np.ndarray, photons: float, rng: Rng) -> np.ndarray:
+    """Poisson(x · photons) / photons."""
+    return np.asarray(rng.poisson(image * photons) / photons)
+
+
+def impulse_noise(image: np.ndarray, amount: float, rng: Rng) -> np.ndarray:
+    """Salt or pepper, each with probability amount / 2, channel by channel."""
+    hit, salt = rng.random(image.shape) <= amount, rng.random(image.shape) <= 0.5
+    return np.where(hit, salt, image)
+
+
+def defocus_blur(image: np.ndarray, constant: tuple[float, float], _: Rng) -> np.ndarray:
+    """Convolved with a disk of that radius, whose edge is blurred by that deviation."""
+    from scipy.signal import fftconvolve
+
+    kernel = disk(*constant)[:, :, None]
+    half = len(kernel) // 2
+    padded = np.pad(image, ((half, half), (half, half), (0, 0)), mode="reflect")
+    return np.asarray(fftconvolve(padded, kernel, mode="valid", axes=(0, 1)))
+
+
+def disk(radius: float, alias_blur: float) -> np.ndarray:
+    """float64[K,K] of sum 1."""
+    from scipy.ndimage import correlate1d
+
+    reach, width = (8, 1) if radius <= 8 else (int(radius), 2)
+    line = np.arange(-reach, reach + 1)
+    kernel = (line**2 + line[:, None] ** 2 <= radius**2).astype(float)
+    taps = np.exp(-(np.arange(-width, width + 1) ** 2) / (2 * alias_blur**2))
+    for axis in (0, 1):
+        kernel = correlate1d(kernel, taps / taps.sum(), axis=axis, mode="mirror")
+    return np.asarray(kernel / kernel.sum())
+
+
+def gaussian_blur(image: np.ndarray, deviation: float, _: Rng) -> np.ndarray:
+    """Convolved with a Gaussian."""
+    from scipy.ndimage import gaussian_filter
+
+    return np.asarray(gaussian_filter(image, (deviation, deviation, 0), mode="nearest"))
+
+
+def zoom_blur(image: np.ndarray, factors: tuple[float, ...], _: Rng) -> np.ndarray:
+    """Mean of the image and of it zoomed by each factor."""
+    return (image + sum(_zoomed(image, factor) for factor in factors)) / (len(factors) + 1)
+
+
+def _zoomed(image: np.ndarray, factor: float) -> np.ndarray:
+    from scipy.ndimage import zoom
+
+    side = image.shape[0]
+    inner = int(np.ceil(side / factor))
+    top = (side - inner) // 2
+    larger = zoom(image[top : top + inner, top : top + inner], (factor, factor, 1), order=1)
+    trim = (larger.shape[0] - side) // 2
+    return np.asarray(larger[trim : trim + side, trim : trim + side])
+
+
+def contrast(image: np.ndarray, share: float, _: Rng) -> np.ndarray:
+    """(x - mean of the channel) · share + that mean."""
+    mean = image.mean(axis=(0, 1), keepdims=True)
+    return np.asarray((image - mean) * share + mean)
+
+
+def brightness(image: np.ndarray, added: float, _: Rng) -> np.ndarray:
+    """The value of HSV raised."""
+    from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
+
+    hsv = rgb_to_hsv(image)
+    hsv[..., 2] = np.clip(hsv[..., 2] + added, 0, 1)
+    return np.asarray(hsv_to_rgb(hsv))
+
+
+def jpeg_compression(image: np.ndarray, quality: int, _: Rng) -> np.ndarray:
+    """Written as JPEG and read."""
+    sink = BytesIO()
+    Image.fromarray(_bytes(image)).save(sink, "JPEG", quality=quality)
+    return np.asarray(Image.open(sink), dtype=float) / 255
+
+
+def pixelate(image: np.ndarray, share: float, _: Rng) -> np.ndarray:
+    """Shrunk to that share of its side and enlarged, by box filters."""
+    height, width = image.shape[:2]
+    small = Image.fromarray(_bytes(image)).resize(
+        (max(1, int(width * share)), max(1, int(height * share))), Image.Resampling.BOX
+    )
+    return np.asarray(small.resize((width, height), Image.Resampling.BOX), dtype=float) / 255
+
+
+def _zooms(end: float, step: float) -> tuple[float, ...]:
+    return tuple(np.arange(1, end, step).tolist())
+
+
+# By name: the function, and its constant at severity 1 to 5.
+CORRUPTIONS: dict[str, tuple[Callable[..., np.ndarray], tuple[object, ...]]] = {
+    "gaussian_noise": (gaussian_noise, (0.08, 0.12, 0.18, 0.26, 0.38)),
+    "shot_noise": (shot_noise, (60, 25, 12, 5, 3)),
+    "impulse_noise": (impulse_noise, (0.03, 0.06, 0.09, 0.17, 0.27)),
+    "defocus_blur": (defocus_blur, ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))),
+    "gaussian_blur": (gaussian_blur, (1, 2, 3, 4, 6)),
+    "zoom_blur": (
+        zoom_blur,
+        (
+            _zooms(1.11, 0.01),
+            _zooms(1.16, 0.01),
+            _zooms(1.21, 0.02),
+            _zooms(1.26, 0.02),
+            _zooms(1.31, 0.03),
+        ),
+    ),
+    "contrast": (contrast, (0.4, 0.3, 0.2, 0.1, 0.05)),
+    "brightness": (brightness, (0.1, 0.2, 0.3, 0.4, 0.5)),
+    "jpeg_compression": (jpeg_compression, (25, 18, 15, 10, 7)),
+    "pixelate": (pixelate, (0.6, 0.5, 0.4, 0.3, 0.25)),
+}
+
+
+def corrupt(image: np.ndarray, name: str, severity: int, key: int) -> np.ndarray:
+    """uint8[H,W,3], rounded down as theirs. key: the image's, which decides all randomness."""
+    function, constants = CORRUPTIONS[name]
+    rng = np.random.default_rng([key, zlib.crc32(name.encode()), severity])
+    return _bytes(function(image / 255, constants[severity - 1], rng))
+
+
+def parse_corruptions(names: str) -> tuple[str, ...]:
+    """Of a comma-separated list, "all", or "" for none; UserError for an unknown one."""
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if wanted == ["all"]:
+        return tuple(CORRUPTIONS)
+    for name in wanted:
+        if name not in CORRUPTIONS:
+            raise unknown_name("corruption", name, [*CORRUPTIONS, "all"])
+    return tuple(dict.fromkeys(wanted))
+
+
+def _bytes(image: np.ndarray) -> np.ndarray:
+    # a value that was whole before it was divided by 255 stays so
+    return np.asarray((np.clip(image, 0, 1) * 255 + 1e-6).astype(np.uint8))
