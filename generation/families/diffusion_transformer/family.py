@@ -63,5 +63,5 @@ SIT_FAMILY = Family(
 )
 DIT = TransformerSource(DIT_FAMILY, DIT_FILES, flow=False, folders=diffusers_dit)
 SIT = TransformerSource(SIT_FAMILY, SIT_FILES, flow=True)
-DIT_TRAINABLE = TransformerTrainable(DIT_FAMILY)
-SIT_TRAINABLE = TransformerTrainable(SIT_FAMILY)
+DIT_TRAINABLE = TransformerTrainable(DIT_FAMILY, DIT_FILES)
+SIT_TRAINABLE = TransformerTrainable(SIT_FAMILY, SIT_FILES)

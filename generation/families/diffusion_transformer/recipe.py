@@ -1,6 +1,6 @@
 """What a recipe of DiT or SiT says beside what those of all denoisers say."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -103,12 +103,19 @@ class TransformerShape(Table):
         return self.width or 0, self.depth or 0, self.heads or 0  # given where size is not
 
 
+class TransformerTraining(DenoiserTraining):
+    """classes_embedding: the start's, for the classes it knows in their order, or a new one for the
+    recipe's own classes, drawn from its seed."""
+
+    classes_embedding: Literal["start", "new"] = "start"
+
+
 class TransformerRecipe(DenoiserRecipe):
     """Of either family."""
 
     stage: TransformerStage
     network: TransformerShape
-    training: DenoiserTraining
+    training: TransformerTraining
 
     @model_validator(mode="after")
     def _patches_divide(self) -> Self:

@@ -14,7 +14,7 @@ from generation.denoisers.source import DenoiserSource
 from generation.generator import Generator
 from generation.networks.image_sizes import from_nothing
 from generation.pretrained.autoencoder_files import AutoencoderFiles, locate_autoencoder
-from generation.pretrained.diffusers_folder import file_sha256
+from generation.pretrained.diffusers_folder import HUB_NAME, file_sha256
 from generation.pretrained.source_files import locate_file
 from release.files.commit import sha256_text
 
@@ -33,9 +33,11 @@ class TransformerSource(DenoiserSource):
 
     def locate(self, checkpoint: str) -> Path:
         """The file, or the folder."""
-        if checkpoint.endswith(SUFFIXES):
+        folder = Path(checkpoint)
+        if is_file(checkpoint):
             return locate_file(checkpoint, self.published)
-        if self._is_other(Path(checkpoint)):
+        named = folder.is_dir() or HUB_NAME.fullmatch(checkpoint)
+        if named and self._is_other(folder):
             return self._other.locate(checkpoint)  # type: ignore[no-any-return]
         return super().locate(checkpoint)
 
@@ -84,6 +86,11 @@ class TransformerSource(DenoiserSource):
     def _other(self) -> ModuleType:
         assert self.folders is not None
         return self.folders
+
+
+def is_file(checkpoint: str) -> bool:
+    """Whether that names a file in the authors' layout."""
+    return checkpoint.endswith(SUFFIXES)
 
 
 def autoencoder_of(file: Path) -> AutoencoderFiles:

@@ -27,6 +27,7 @@ from generation.training.data.latents import LatentImages
 from generation.training.data.training_set import TrainingSet, Wanted, open_training_set
 from release.classes.class_list import load_classes
 from release.errors import UserError
+from release.files.commit import sha256_file
 from release.layout.image_sets import decode
 from release.streaming.image_cache import ImageCache
 from tests.conftest import ROOT
@@ -34,7 +35,7 @@ from tests.in_process import InProcess
 from tests.models.tiny_autoencoders import save_autoencoder
 from tests.models.tiny_denoisers import KINDS
 from tests.models.tiny_denoisers import tiny_recipe as pixel_recipe
-from tests.models.tiny_transformers import FAMILIES, tiny_recipe
+from tests.models.tiny_transformers import FAMILIES, published, tiny_recipe
 from tests.recipe_text import as_toml
 from tests.sets.painter import paint
 from tests.sets.small_releases import CLASSES, write_release
@@ -260,6 +261,52 @@ def test_two_processes_train_together_on_latents(place: Path) -> None:
 def test_pixels_train_the_same_network(family: str, place: Path) -> None:
     checkpoint = train(place, f"{family}-pixels", f"{family}-pixels-run", data="real")
     assert json.loads((checkpoint / "network.json").read_text())["stage"]["latents"] is None
+
+
+# ---------------------------------------------------------------- starts
+
+
+def published_start(folder: Path, classes: int) -> tuple[Path, dict[str, torch.Tensor]]:
+    """A network of one block for 8 x 8 latents, as its authors save one."""
+    made = published(side=8, classes=classes + 1, depth=1)
+    torch.save(made.state, folder / "start.pt")
+    return folder / "start.pt", made.network.state_dict()
+
+
+WIDE = {"width": 384, "depth": 1, "heads": 6}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_training_starts_from_the_authors_file(family: str, place: Path, tmp_path: Path) -> None:
+    file, state = published_start(tmp_path, classes=4)
+    recipe = tiny_recipe(family, str(place / "classes.csv"), network=WIDE)
+    network = trainable(family).starting_network(recipe, str(file))
+    for name, tensor in network.body.state_dict().items():
+        assert torch.equal(tensor, state[name])
+    (place / f"{family}-wide.toml").write_text(as_toml(recipe))
+    checkpoint = train(place, f"{family}-wide", f"{family}-started", start=str(file), steps=1)
+    record = json.loads((checkpoint / "training.json").read_text())
+    assert record["start_sha256"] == sha256_file(file)
+
+
+def test_other_classes_than_the_starts_are_a_choice(place: Path, tmp_path: Path) -> None:
+    file, state = published_start(tmp_path, classes=10)
+    classes = str(place / "classes.csv")
+    family, recipe = trainable("sit"), tiny_recipe("sit", classes, network=WIDE)
+    with pytest.raises(UserError, match=r"knows 10 classes, .* has 4: set classes_embedding"):
+        family.with_start(recipe, str(file))
+    chosen = tiny_recipe("sit", classes, network=WIDE, training={"classes_embedding": "new"})
+    assert family.with_start(chosen, str(file)) == chosen
+    one, again = (family.starting_network(chosen, str(file)).body for _ in range(2))
+    assert one.classes.weight.shape == (5, 384)
+    assert torch.equal(one.classes.weight, again.classes.weight)
+    assert torch.equal(one.time.first.weight, state["time.first.weight"])
+    deep = tiny_recipe("sit", classes, network=WIDE | {"depth": 2})
+    with pytest.raises(UserError, match="has depth 1, its network 2"):
+        family.with_start(deep, str(file))
+    with pytest.raises(UserError, match=r"gone\.pt is not on this machine"):
+        family.with_start(recipe, "gone.pt")
+    assert family.planned(recipe, "gone.pt") == recipe
 
 
 # ---------------------------------------------------------------- refusals
