@@ -88,7 +88,7 @@ def encode(
     started = time.monotonic()
     images = sum(r.rows for r in manifest.shards if r.config == config)
     with (
-        claimed(root, settings.say),
+        claimed(release, settings.say),
         progress_bar(images, "encode", "images", quiet=as_json) as advance,
     ):
         made = make_latents(

@@ -49,9 +49,7 @@ class TransformerPlan:
 
 
 class Transformer(nn.Module):
-    """See above. Its positions are fixed, a buffer that is saved as the authors save it."""
-
-    positions: Tensor
+    """See above. Its positions are no part of its state: they follow from its shape."""
 
     def __init__(self, plan: TransformerPlan) -> None:
         super().__init__()
@@ -63,7 +61,6 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(width, plan.heads) for _ in range(plan.depth))
         self.modulation = zeroed(nn.Linear(width, 2 * width))
         self.out = zeroed(nn.Linear(width, patch * patch * plan.out_channels))
-        self.register_buffer("positions", grid_positions(plan.side // patch, width))
         self.checkpointing = False
         nn.init.normal_(self.classes.weight, std=EMBEDDING_STD)
         nn.init.xavier_uniform_(self.patches.weight.view(width, -1))
@@ -79,7 +76,7 @@ class Transformer(nn.Module):
         Returns float[N,out_channels,H,W].
         """
         tokens = self.patches(x).flatten(2).transpose(1, 2)
-        tokens = tokens + self.positions.to(tokens)
+        tokens = tokens + self.positions(x.device).to(tokens)
         c = F.silu(self.time(time).to(tokens) + self.classes(condition))
         for block in self.blocks:
             if self.checkpointing and torch.is_grad_enabled():
@@ -88,6 +85,10 @@ class Transformer(nn.Module):
                 tokens = block(tokens, c)
         shift, scale = self.modulation(c)[:, None].chunk(2, dim=2)
         return self._images(self.out(_normed(tokens) * (1 + scale) + shift))
+
+    def positions(self, device: torch.device | str = "cpu") -> Tensor:
+        """float32[T,width]."""
+        return grid_positions(self.plan.side // self.plan.patch, self.plan.width, device)
 
     def _images(self, tokens: Tensor) -> Tensor:
         """float[N, T, p*p*C], the channel fastest => float[N,C,H,W]."""
@@ -144,12 +145,12 @@ class TimeEmbedding(nn.Module):
         return out
 
 
-def grid_positions(grid: int, width: int) -> Tensor:
+def grid_positions(grid: int, width: int, device: torch.device | str = "cpu") -> Tensor:
     """float32[grid * grid, width]: sines, then cosines, of the column; then those of the row."""
     quarter = width // 4
-    frequencies = 10000.0 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
-    places = torch.arange(grid, dtype=torch.float64)
-    waves = places[:, None] * frequencies
+    exponents = torch.arange(quarter, dtype=torch.float64, device=device) / quarter
+    places = torch.arange(grid, dtype=torch.float64, device=device)
+    waves = places[:, None] * 10000.0**-exponents
     one = torch.cat([waves.sin(), waves.cos()], dim=1)  # grid, width / 2
     columns = one[None, :].expand(grid, grid, -1)
     rows = one[:, None].expand(grid, grid, -1)

@@ -101,14 +101,18 @@ SHAPE = TypeAdapter(Latents)
 
 def latents_of(manifest: Manifest) -> Latents | None:
     """What a set of latents is; None for a release of images, UserError for a changed manifest."""
-    content = manifest.origin.get(ORIGIN_KEY)
+    return parsed_latents(manifest.origin.get(ORIGIN_KEY), manifest.name)
+
+
+def parsed_latents(content: Any, release: object) -> Latents | None:
+    """Of what the manifest of `release` says of them."""
     if content is None:
         return None
     try:
         return SHAPE.validate_python(content)
     except ValidationError as error:
         raise UserError(
-            f"{manifest.name} cannot be read: origin.{ORIGIN_KEY}.{misfit(content, error)}"
+            f"{release} cannot be read: origin.{ORIGIN_KEY}.{misfit(content, error)}"
         ) from None
 
 

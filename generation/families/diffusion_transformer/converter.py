@@ -32,8 +32,7 @@ HEAD_WIDTHS = {384: 6, 768: 12, 1024: 16, 1152: 16}  # heads by width, which no 
 
 
 def parameter_names(depth: int) -> Iterator[tuple[str, str]]:
-    """(here, the authors') of each tensor."""
-    yield "positions", POSITIONS
+    """(here, the authors') of each tensor but the positions, which are fixed."""
     yield "classes.weight", CLASSES
     layers = [*NAMES.items()]
     layers += [
@@ -84,10 +83,10 @@ def convert(state: Mapping[str, Tensor], name: str, heads: int | None = None) ->
     plan = plan_in(state, name, heads)
     names = dict(parameter_names(plan.depth))
     found = {ours: state[theirs] for ours, theirs in names.items() if theirs in state}
-    found["positions"] = found["positions"][0]
     with torch.device("meta"):
         network = Transformer(plan)
-    left = set(state) - set(names.values())
+    _require_positions(state[POSITIONS], network, name)
+    left = set(state) - set(names.values()) - {POSITIONS}
     converted: Transformer = load_exactly(network, found, left, name)
     return converted
 
@@ -96,4 +95,11 @@ def authors_state(network: Transformer) -> dict[str, Tensor]:
     """The network's tensors by the authors' keys."""
     state = network.state_dict()
     found = {theirs: state[ours] for ours, theirs in parameter_names(network.plan.depth)}
-    return found | {POSITIONS: found[POSITIONS][None]}
+    return found | {POSITIONS: network.positions()[None]}
+
+
+def _require_positions(found: Tensor, network: Transformer, name: str) -> None:
+    """UserError if the file's fixed positions are not those that its shape gives."""
+    wanted = network.positions()
+    if found.shape != (1, *wanted.shape) or not found[0].float().allclose(wanted, atol=1e-4):
+        raise UserError(f"{name} was trained with other positions than DiT's: {POSITIONS} differs")

@@ -36,7 +36,7 @@ Network = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class GuidedTransformer:
-    """A network with a batch's classes bound, as samplers call it: of x and the time of all.
+    """A network with a batch's classes bound, as samplers call it: of x and the time t of all.
 
     network: of x, time and condition, in `dtype`. condition int64[N], null: the class of none.
     guidance w: uncond + w * (cond - uncond), both halves as one batch; 1 runs one half alone.
@@ -49,11 +49,11 @@ class GuidedTransformer:
         nulls = torch.full_like(condition, null)
         self._told = condition if guidance == 1 else torch.cat([condition, nulls])
 
-    def __call__(self, x: Tensor, time: float) -> tuple[Tensor, Tensor]:
+    def __call__(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
         """What it says of the noise or the velocity, and the further channels."""
         n, channels = x.shape[:2]
         inputs = (x if self._guidance == 1 else torch.cat([x, x])).to(self._dtype)
-        times = torch.full((len(inputs),), time, device=x.device)
+        times = torch.full((len(inputs),), t, device=x.device)
         out = self._network(inputs, times, self._told).to(x.dtype)
         said, further = out[:n, :channels], out[:n, channels:]
         if self._guidance == 1:

@@ -8,7 +8,7 @@ import numpy as np
 
 from release.errors import UserError
 from release.files.commit import canonical_json, sha256_file, sha256_text
-from release.files.storage import ReleasePath, exists
+from release.files.storage import ReleasePath
 from release.images.colour import images_in_colour
 from release.layout.image_sets import (
     LabelledImages,
@@ -16,9 +16,9 @@ from release.layout.image_sets import (
     listed_files,
     load_images,
     part_labels,
+    stated_latents,
 )
-from release.layout.latents import Latents, latents_of
-from release.layout.manifest import MANIFEST_FILE, read_manifest
+from release.layout.latents import Latents, parsed_latents
 from release.streaming.encoded import EncodedImages, index_images, make_room
 from release.streaming.image_cache import ImageCache
 
@@ -164,10 +164,8 @@ def open_training_set(
 
 
 def _latents(wanted: Wanted) -> Latents | None:
-    """What the release is a set of; None for images, and for a folder without a manifest."""
-    if not exists(wanted.release / MANIFEST_FILE):
-        return None
-    return latents_of(read_manifest(wanted.release))
+    """What the release is a set of; None for images."""
+    return parsed_latents(stated_latents(wanted.release), wanted.release)
 
 
 def _open_latents(

@@ -23,6 +23,7 @@ from release.commands.command import EXIT_FOUND_WANTING
 from release.errors import UserError
 from release.files.commit import sha256_file
 from release.layout.findings import Report
+from release.layout.image_sets import decode, load_images
 from release.layout.latents import Latents, latents_of
 from release.layout.manifest import read_manifest
 from release.streaming.encoded import index_images
@@ -75,8 +76,6 @@ def found(root: Path) -> tuple[Latents, list[np.ndarray]]:
 @torch.no_grad()
 def posterior(autoencoder: Path, release: Path, *, flip: bool = False) -> np.ndarray:
     """float32[N,8,8,8], of images read and encoded one by one, here."""
-    from release.layout.image_sets import decode
-
     network = AutoencoderKL.from_pretrained(autoencoder).eval()
     made = []
     for row in rows(release / str(SIDE)):
@@ -123,8 +122,6 @@ def test_a_quantiser_has_points(release: Path, tmp_path: Path) -> None:
     quantiser = save_quantiser(tmp_path / "vq")
     latents, moments = found(make(release, quantiser, dtype="float32"))
     assert (latents.kind, latents.shape) == ("VQModel", (1, 3, 8, 8))
-    from release.layout.image_sets import decode
-
     image = decode(rows(release / str(SIDE))[0]["image"]["bytes"]).copy()
     with torch.no_grad():
         x = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 127.5 - 1
@@ -221,6 +218,15 @@ def test_indices_lead_to_each_images_moments(release: Path, autoencoder: Path) -
         content = next(index.read([i]))
         assert content == by_id[index.rows["image_id"][i].as_py()]
         assert latents.decoded(content).shape == latents.shape
+
+
+@pytest.mark.usefixtures("here")
+def test_latents_are_not_read_as_images(release: Path, autoencoder: Path) -> None:
+    root = make(release, autoencoder)
+    with pytest.raises(UserError, match="holds latents, no images"):
+        load_images(root, str(SIDE), "train")
+    with pytest.raises(UserError, match=r"train-.*, image train-.*: cannot be decoded"):
+        index_images(root, str(SIDE), "train").image(0)
 
 
 @pytest.mark.parametrize(

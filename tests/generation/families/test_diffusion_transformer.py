@@ -110,7 +110,7 @@ def test_full_networks_have_the_published_sizes(size: str, patch: int, millions:
     width, depth, heads = SIZES[size]
     with torch.device("meta"):
         network = Transformer(TransformerPlan(32, 4, 8, 1001, patch, width, depth, heads))
-    count = sum(p.numel() for p in network.parameters()) + network.positions.numel()
+    count = sum(p.numel() for p in network.parameters()) + network.positions().numel()
     assert int(count / 1e6) == millions or round(count / 1e6) == millions
     if (size, patch) == ("XL", 2):
         assert count == 675_129_632  # what their code prints
@@ -122,7 +122,7 @@ def test_every_key_of_the_authors_layout_is_mapped_once() -> None:
     with torch.device("meta"):
         network = Transformer(TransformerPlan(32, 4, 8, 1001, 2, width, depth, heads))
     state = authors_state(network)
-    assert len(state) == len(network.state_dict()) == 2 + 2 * 5 + 28 * 10
+    assert len(state) == len(network.state_dict()) + 1 == 2 + 2 * 5 + 28 * 10
     assert state["pos_embed"].shape == (1, 256, 1152)
     assert state["blocks.27.attn.qkv.weight"].shape == (3456, 1152)
     assert sum(t.numel() for t in state.values()) == 675_129_632
@@ -139,6 +139,7 @@ def test_every_key_of_the_authors_layout_is_mapped_once() -> None:
         ({"blocks.0.attn.extra": torch.zeros(1)}, "it has blocks.0.attn.extra, which is not known"),
         ({"blocks.1.mlp.fc1.bias": None}, "lacks blocks.1.first.bias"),
         ({"pos_embed": None}, "is no DiT or SiT in its authors' layout"),
+        ({"pos_embed": torch.zeros(1, 4, 384)}, "trained with other positions than DiT's"),
         ({"t_embedder.mlp.0.bias": torch.zeros(3)}, r"time.first.bias is \(3,\), not \(384,\)"),
     ],
 )

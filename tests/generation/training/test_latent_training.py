@@ -237,12 +237,14 @@ def test_a_training_that_is_killed_goes_on_to_the_same_weights(
 
 
 def test_two_processes_train_together_on_latents(place: Path) -> None:
-    """As one of them does, but for what their gradients' sum rounds."""
-    data = "real/latents/mirrored"
-    alone = train(place, "sit-flip", "alone", data=data, steps=2)
+    """As one of them does, but for what their gradients' sum rounds; their weights are shards."""
+    data, sharded = "real/latents/mirrored", {"flip": True, "sharding": "full"}
+    write_recipe(place, "sit-sharded", "sit", training=sharded)
+    write_recipe(place, "sit-whole", "sit", training={"flip": True})
+    alone = train(place, "sit-whole", "alone", data=data, steps=2)
     settings = {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = ["-m", "generation.finetune_generator", "--recipe", place / "sit-flip.toml"]
+    command = ["-m", "generation.finetune_generator", "--recipe", place / "sit-sharded.toml"]
     options = ["--data", place / data, "--out", place / "together", "--steps", "2", "--json"]
     ended = subprocess.run(
         [sys.executable, "-m", *launch, *command, *options, "--resident-gb", "0"],
