@@ -5,12 +5,14 @@ Diffusion's autoencoder: its folder sd-vae-ft-ema beside the file, else the Hub'
 diffusers' folder, which generation/families/dit/ reads. To import it is to import no torch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
 from generation.denoisers.checkpoint_files import CONFIG_FILE, is_of
+from generation.denoisers.recipe import DenoiserConfig
 from generation.denoisers.source import DenoiserSource
+from generation.families.diffusion_transformer.recipe import TransformerStage
 from generation.generator import Generator
 from generation.networks.image_sizes import from_nothing
 from generation.pretrained.autoencoder_files import AutoencoderFiles, locate_autoencoder
@@ -19,6 +21,7 @@ from generation.pretrained.source_files import locate_file
 from release.files.commit import sha256_text
 
 AUTOENCODER = "stabilityai/sd-vae-ft-ema"
+OWN_AUTOENCODER = "autoencoder"  # within a checkpoint's folder
 SUFFIXES = (".pt", ".safetensors")  # of the authors' files
 
 
@@ -77,7 +80,19 @@ class TransformerSource(DenoiserSource):
         if self._is_other(folder):
             generator: Generator = self._other.load(folder, compiled)
             return generator
-        return super().load(folder, compiled)
+        return self._load_own(folder, compiled)
+
+    def _load_own(self, folder: Path, compiled: bool) -> Generator:
+        """With the autoencoder in the checkpoint's folder, if there is a copy of it."""
+        import torch
+
+        from generation.denoisers.checkpoint import load_checkpoint
+        from generation.networks.placement import best_placement
+
+        network = load_checkpoint(self.family, folder)
+        if (folder / OWN_AUTOENCODER).is_dir():
+            network.config = with_autoencoder(network.config, str(folder / OWN_AUTOENCODER))
+        return self.family.sampler(best_placement(compiled).place(network, torch.float32))
 
     def _is_other(self, folder: Path) -> bool:
         return self.folders is not None and not (folder / CONFIG_FILE).is_file()
@@ -86,6 +101,16 @@ class TransformerSource(DenoiserSource):
     def _other(self) -> ModuleType:
         assert self.folders is not None
         return self.folders
+
+
+def with_autoencoder(config: DenoiserConfig, name: str) -> DenoiserConfig:
+    """The same network with its autoencoder found by another name; its hash stays."""
+    stage = config.stage
+    assert isinstance(stage, TransformerStage)
+    if stage.latents is None:
+        return config
+    latents = stage.latents.model_copy(update={"autoencoder": name})
+    return replace(config, stage=stage.model_copy(update={"latents": latents}))
 
 
 def is_file(checkpoint: str) -> bool:

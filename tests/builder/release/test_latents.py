@@ -118,6 +118,16 @@ def test_half_precision_is_rounding_alone(release: Path, autoencoder: Path) -> N
 
 
 @pytest.mark.usefixtures("here")
+def test_generated_images_have_latents_too(tmp_path: Path, autoencoder: Path) -> None:
+    """Of a release that marks no tuning rows; its latents say that they are of generated images."""
+    release = write_release(tmp_path / "made", {"train": [random_images(0, 5, SIDE)]})
+    root = make(release, autoencoder)
+    assert read_manifest(root).kind == "synthetic"
+    assert set(rows(root / str(SIDE))[0]) == {"moments", "label", "image_id", "class_id"}
+    assert problems(root) == []
+
+
+@pytest.mark.usefixtures("here")
 def test_a_quantiser_has_points(release: Path, tmp_path: Path) -> None:
     quantiser = save_quantiser(tmp_path / "vq")
     latents, moments = found(make(release, quantiser, dtype="float32"))

@@ -404,6 +404,20 @@ def test_settings_without_effect_are_refused(
         generator.sample(batch(["plum"], [0], [1]), settings)
 
 
+def test_a_copy_of_the_autoencoder_in_the_checkpoint_will_do(tmp_path: Path) -> None:
+    folder = save_denoiser(tmp_path / "sit", "sit")
+    source, asked = generator_source("sit"), batch(["plum"], [0], [1])
+    images, sha256 = source.load(folder, compiled=False).sample(asked, FLOW), source.sha256(folder)
+    (tmp_path / "sit-vae").rename(folder / "autoencoder")
+    load_autoencoder.cache_clear()
+    np.testing.assert_array_equal(source.load(folder, compiled=False).sample(asked, FLOW), images)
+    assert source.sha256(folder) == sha256
+    (folder / "autoencoder").rename(tmp_path / "gone")
+    load_autoencoder.cache_clear()
+    with pytest.raises(UserError, match="neither a folder nor a model's name on the Hub"):
+        source.load(folder, compiled=False).sample(asked, FLOW)
+
+
 def test_another_autoencoder_of_the_same_name_is_refused(tmp_path: Path) -> None:
     folder = save_denoiser(tmp_path / "dit", "dit")
     generator = generator_source("dit").load(folder, compiled=False)
