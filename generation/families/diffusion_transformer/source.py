@@ -9,13 +9,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-from generation.denoisers.checkpoint_files import CONFIG_FILE, is_of
+from generation.denoisers.checkpoint_files import CONFIG_FILE, is_of, read_config
+from generation.denoisers.family import Family
 from generation.denoisers.recipe import DenoiserConfig
 from generation.denoisers.source import DenoiserSource
 from generation.families.diffusion_transformer.recipe import TransformerStage
 from generation.generator import Generator
 from generation.networks.image_sizes import from_nothing
-from generation.pretrained.autoencoder_files import AutoencoderFiles, locate_autoencoder
+from generation.pretrained.autoencoder_files import (
+    AutoencoderFiles,
+    locate_autoencoder,
+    require_autoencoder,
+)
 from generation.pretrained.diffusers_folder import HUB_NAME, file_sha256
 from generation.pretrained.source_files import locate_file
 from release.files.commit import sha256_text
@@ -35,14 +40,20 @@ class TransformerSource(DenoiserSource):
     folders: ModuleType | None = None
 
     def locate(self, checkpoint: str) -> Path:
-        """The file, or the folder."""
+        """The file, or the folder; UserError also for an autoencoder that is out of reach."""
         folder = Path(checkpoint)
         if is_file(checkpoint):
-            return locate_file(checkpoint, self.published)
+            file = locate_file(checkpoint, self.published)
+            autoencoder_of(file)
+            return file
         named = folder.is_dir() or HUB_NAME.fullmatch(checkpoint)
         if named and self._is_other(folder):
             return self._other.locate(checkpoint)  # type: ignore[no-any-return]
-        return super().locate(checkpoint)
+        found = super().locate(checkpoint)
+        latents = _stage_of(own_config(self.family, found)).latents
+        if latents is not None:
+            require_autoencoder(latents.autoencoder, latents.sha256)
+        return found
 
     def sha256(self, folder: Path) -> str:
         """Of all that decides the pixels; of a file also its autoencoder."""
@@ -83,15 +94,13 @@ class TransformerSource(DenoiserSource):
         return self._load_own(folder, compiled)
 
     def _load_own(self, folder: Path, compiled: bool) -> Generator:
-        """With the autoencoder in the checkpoint's folder, if there is a copy of it."""
         import torch
 
         from generation.denoisers.checkpoint import load_checkpoint
         from generation.networks.placement import best_placement
 
         network = load_checkpoint(self.family, folder)
-        if (folder / OWN_AUTOENCODER).is_dir():
-            network.config = with_autoencoder(network.config, str(folder / OWN_AUTOENCODER))
+        network.config = own_config(self.family, folder)
         return self.family.sampler(best_placement(compiled).place(network, torch.float32))
 
     def _is_other(self, folder: Path) -> bool:
@@ -103,14 +112,19 @@ class TransformerSource(DenoiserSource):
         return self.folders
 
 
-def with_autoencoder(config: DenoiserConfig, name: str) -> DenoiserConfig:
-    """The same network with its autoencoder found by another name; its hash stays."""
-    stage = config.stage
-    assert isinstance(stage, TransformerStage)
-    if stage.latents is None:
+def own_config(family: Family, folder: Path) -> DenoiserConfig:
+    """Of a checkpoint of ours; with its autoencoder there, if its folder has a copy of it."""
+    config = read_config(family, folder)
+    stage, place = _stage_of(config), folder / OWN_AUTOENCODER
+    if stage.latents is None or not place.is_dir():
         return config
-    latents = stage.latents.model_copy(update={"autoencoder": name})
+    latents = stage.latents.model_copy(update={"autoencoder": str(place)})
     return replace(config, stage=stage.model_copy(update={"latents": latents}))
+
+
+def _stage_of(config: DenoiserConfig) -> TransformerStage:
+    assert isinstance(config.stage, TransformerStage)
+    return config.stage
 
 
 def is_file(checkpoint: str) -> bool:
