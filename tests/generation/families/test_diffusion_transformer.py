@@ -16,13 +16,15 @@ from generation.denoisers.learning import Questions
 from generation.diffusion.flow import LAST_STEP, flow_sample
 from generation.diffusion.noise import image_noise
 from generation.diffusion.random_numbers import ImageRandom
+from generation.diffusion.sampler import sample
 from generation.diffusion.sampler_config import SamplerConfig
+from generation.diffusion.schedule import NoiseSchedule
 from generation.families import generator_source, load_training_recipe, trainable
 from generation.families.diffusion_transformer.converter import authors_state, convert
 from generation.families.diffusion_transformer.objective import hybrid_loss, velocity_loss
-from generation.families.diffusion_transformer.recipe import SIZES
-from generation.families.diffusion_transformer.sampling import GuidedTransformer
-from generation.families.dit.sampling import embed_times_as_trained
+from generation.families.diffusion_transformer.recipe import LINEAR, SIZES
+from generation.families.diffusion_transformer.sampling import GuidedTransformer, sampled_latents
+from generation.families.dit.sampling import embed_times_as_trained, guided_denoiser
 from generation.generator import ImageBatch, Screened
 from generation.networks.transformer import Transformer, TransformerPlan
 from generation.pretrained.autoencoder import load_autoencoder, sampled
@@ -312,6 +314,30 @@ def test_guidance_is_of_the_first_three_of_four_channels(channels: int, guided: 
     assert said[0, :, 0, 0].tolist() == [10 + 1.5 * (2 - 10)] * guided + [2.0] * (channels - guided)
     assert further.shape == said.shape
     assert set(further.ravel().tolist()) == {2.0}
+
+
+@torch.no_grad()
+def test_dits_sampler_is_that_of_diffusers_folder() -> None:
+    """Whose steps tests/generation/families/test_dit.py compares with the paper; of one set of
+    weights, and one noise."""
+    torch.manual_seed(1)
+    theirs = embed_times_as_trained(tiny_dit(side=8, classes=5))
+    for block in theirs.transformer_blocks:
+        block.norm3.eps = 1e-6
+    ours = convert(from_diffusers(theirs), "tiny", heads=2)
+    labels, settings = torch.tensor([4, 0]), DDPM.model_copy(update={"steps": 20})
+    guided = GuidedTransformer(ours, labels, 5, settings.guidance, torch.float32)
+    schedule = NoiseSchedule(LINEAR)
+    made = sampled_latents(guided, schedule, (4, 8, 8), [5, 6], settings, "cpu")
+    source = image_noise([5, 6], (4, 8, 8))
+    wanted = sample(
+        guided_denoiser(theirs, labels, settings.guidance, torch.float32),
+        schedule,
+        "epsilon",
+        settings,
+        lambda: torch.from_numpy(next(source).copy()),
+    )
+    assert float((made - wanted).abs().max()) <= 1e-4 * float(wanted.abs().max())
 
 
 # ---------------------------------------------------------------- checkpoints, sampled
