@@ -136,6 +136,7 @@ def finetune_generator(
     wanted = Wanted(release, split, family.sides(chosen), per_class)
     cached = image_cache(cache_dir, cache_gb)
     images = open_training_set(wanted, resident_gb * GB, cached, loaders)
+    _require_kind(chosen, images)
     _require_classes(chosen, images)
     chosen = family.with_images(chosen, images, data)
     course = family.course(chosen, start, images, processes)
@@ -233,6 +234,15 @@ def _require_classes(recipe: TrainingRecipe, images: TrainingSet) -> None:
         raise UserError(
             f"{images.wanted.release} has other classes than the recipe's list "
             f"{recipe.classes!r}: {difference}"
+        )
+
+
+def _require_kind(recipe: TrainingRecipe, images: TrainingSet) -> None:
+    """UserError for latents, if the recipe's generator learns from pixels alone."""
+    if images.latents is not None and not getattr(trainable(recipe.generator), "LATENTS", False):
+        raise UserError(
+            f"{images.wanted.release} holds latents, which {recipe.generator} does not learn from: "
+            "name the release of their images"
         )
 
 

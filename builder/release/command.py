@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from builder.cluster.cluster import ClusterOptions
+from builder.release.encode_command import encode
 from builder.release.view_command import view
 from builder.standing.lease import claimed
 from release.commands.command import EXIT_FOUND_WANTING, run_commands, say
@@ -21,6 +22,7 @@ from release.errors import UserError
 from release.files.commit import remove_temporaries
 from release.files.storage import ReleasePath, release_path
 from release.layout.findings import Report
+from release.layout.latents import refuse_latents
 from release.layout.manifest import Manifest, read_manifest
 
 HELP = """What is done to a finished release. Each command has --help, and --json for scripts.
@@ -34,6 +36,7 @@ Examples:
   release verify releases/fashion-mnist-32
   release publish releases/fashion-mnist-32 my-name/fashion-mnist-32
   release view releases/imagenet-1024 --size 256
+  release encode releases/imagenet-1k-real --config 256 --autoencoder stabilityai/sd-vae-ft-ema
   release reproduce releases/fashion-mnist-32 s2023-r32-dress-000000-0
   release verify --help
 """
@@ -62,7 +65,7 @@ Threads = Annotated[
 
 def main() -> None:
     """Console entry point."""
-    run_commands([verify, repair, extend, view, reproduce, publish], HELP)
+    run_commands([verify, repair, extend, view, encode, reproduce, publish], HELP)
 
 
 def verify(place: ReleasePlace, threads: Threads = None, as_json: Json = False) -> None:
@@ -72,7 +75,8 @@ def verify(place: ReleasePlace, threads: Threads = None, as_json: Json = False) 
     schema, row counts, classes, image ids, seeds, prompts and parents with what the recipe in the
     manifest asks for; decodes every image and looks for the mark of synthetic media; checks the
     README's hash and load contract, and the files of rejected attempts. A real release's original
-    bytes are rehashed one by one.
+    bytes are rehashed one by one. Latents of the release are compared with its images' rows, some
+    with what their autoencoder makes of the images, where it is at hand.
 
     Examples:
 
@@ -80,9 +84,12 @@ def verify(place: ReleasePlace, threads: Threads = None, as_json: Json = False) 
       release verify releases/fashion-mnist-32
       release verify releases/fashion-mnist-real --json
     """
+    from builder.release.verify import with_latents
+
     release = release_path(place)
     started = time.monotonic()
     report = _verified(release, read_manifest(release), _threads(threads), as_json)
+    report = with_latents(release, report, _threads(threads))
     seconds = time.monotonic() - started
     _print_report(release, report, seconds, as_json)
     if not report.intact:
@@ -301,7 +308,9 @@ def _finished(release: ReleasePath, trust: list[str] | None) -> ReleasePath:
     """The release, if what its recipe runs may be run; before anything is made or locked there."""
     from builder.release.trust import require_trust
 
-    require_trust(read_manifest(release), trust or ())
+    manifest = read_manifest(release)
+    refuse_latents(release, manifest)
+    require_trust(manifest, trust or ())
     return release
 
 

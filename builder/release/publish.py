@@ -23,6 +23,7 @@ from release.files.commit import sha256_bytes, sha256_file
 from release.files.storage import ReleasePath, file_size, list_files
 from release.layout.findings import Problem
 from release.layout.image_index import is_index
+from release.layout.latents import refuse_latents
 from release.layout.manifest import MANIFEST_FILE, Manifest
 from release.layout.readme import README_FILE
 from release.layout.shard_commit import marker_name
@@ -45,7 +46,9 @@ class Published:
 
 
 def refuse_unpublishable(release: ReleasePath, manifest: Manifest) -> None:
-    """UserError if the release is real, unfinished, or its files do not have the stated sizes."""
+    """UserError if the release is real, unfinished, or its files do not have the stated sizes; and
+    for latents, which anyone makes of the images."""
+    refuse_latents(release, manifest)
     if manifest.kind == "real":
         raise UserError(
             f"{release} holds real images: they are not yours to publish; `release publish` takes "

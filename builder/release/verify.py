@@ -8,7 +8,8 @@ from builder.release.checks.shards import ShardCheck, check_shard
 from release.files.commit import sha256_file
 from release.files.storage import ReleasePath, exists, list_files
 from release.layout.findings import Problem, Report
-from release.layout.manifest import Manifest, ShardRecord
+from release.layout.latents import FOLDER, latents_of, set_folder
+from release.layout.manifest import Manifest, ShardRecord, read_manifest
 from release.layout.readme import README_FILE, contract_problems, names_each_file
 from release.layout.shard_commit import marker_name
 from release.layout.shard_files import is_shard
@@ -43,12 +44,34 @@ def verify_release(
     )
 
 
+def with_latents(release: ReleasePath, report: Report, threads: int) -> Report:
+    """The report of a release with what is found of all its finished sets of latents."""
+    from builder.release.checks.latents import latent_sets
+
+    for name in latent_sets(release):
+        root = set_folder(release, name)
+        found = verify_release(root, read_manifest(root), threads, lambda _: None)
+        problems = (Problem(f"{FOLDER}/{name}/{p.path}", p.text) for p in found.problems)
+        report = Report(
+            shards=report.shards + found.shards,
+            images=report.images + found.images,
+            bytes=report.bytes + found.bytes,
+            problems=(*report.problems, *problems),
+        )
+    return report
+
+
 def plan_checks_of(
     release: ReleasePath, manifest: Manifest
 ) -> tuple[list[ShardCheck], list[Problem]]:
     """A check of each shard, and the problems that need no look into one."""
     from builder.release.checks.views import view_checks
 
+    latents = latents_of(manifest)
+    if latents is not None:
+        from builder.release.checks.latents import latent_checks
+
+        return latent_checks(release, manifest, latents)
     if manifest.kind == "real":
         from builder.release.checks.real import import_checks
 

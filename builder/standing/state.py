@@ -49,9 +49,23 @@ class RealState:
     environments: tuple[Environment, ...] = ()
 
 
-KINDS: dict[type, str] = {SyntheticState: "synthetic", RealState: "real"}
+@dataclass(frozen=True)
+class LatentState:
+    """Latents of the images of the release `source` (its name), by the autoencoder of that hash."""
+
+    source: str
+    autoencoder_sha256: str
+    environments: tuple[Environment, ...] = ()
+
+
+KINDS: dict[type, str] = {
+    SyntheticState: "synthetic",
+    RealState: "real",
+    LatentState: "latents",
+}
 SHAPES: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in KINDS}
-State = TypeVar("State", SyntheticState, RealState)
+State = TypeVar("State", SyntheticState, RealState, LatentState)
+AnyState = SyntheticState | RealState | LatentState
 
 
 def read_state(release: ReleasePath, kind: type[State]) -> State | None:
@@ -74,7 +88,7 @@ def read_state(release: ReleasePath, kind: type[State]) -> State | None:
             content["requests"] = tuple(
                 BuildRequest(tuple(r["classes"]), r["per_class"]) for r in content["requests"]
             )
-        else:
+        elif kind is RealState:
             content["views"] = tuple(content["views"])
             content.pop("images_sha256", None)  # of earlier versions
         content["environments"] = tuple(
@@ -101,7 +115,7 @@ def goes_on_from(state: SyntheticState, finished: SyntheticState) -> bool:
     )
 
 
-def write_state(release: ReleasePath, state: SyntheticState | RealState) -> None:
+def write_state(release: ReleasePath, state: AnyState) -> None:
     """Say what the folder is going to hold."""
     content = {"kind": KINDS[type(state)], **asdict(state)}
     text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"

@@ -11,7 +11,6 @@ from generation.denoisers.family import Family
 from generation.denoisers.learning import NETWORK, DenoiserObjective
 from generation.denoisers.network import Denoiser
 from generation.denoisers.recipe import DenoiserRecipe
-from generation.denoisers.source import DenoiserGenerator
 from generation.training.data.images import ImageBatches, Images, even_batches
 from generation.training.data.training_set import TrainingSet
 from generation.training.loop.learner import Snapshot
@@ -37,8 +36,10 @@ class DenoiserCourse:
     def samples(self, snapshot: Snapshot) -> np.ndarray:
         """A row a class."""
         network = _trained(snapshot)
-        config, made = network.config, DenoiserGenerator(network)
-        return sample_grid(made, config.classes, self.data.data, config.stage.resolution)
+        config, made = network.config, self.family.sampler(network)
+        return sample_grid(
+            made, config.classes, self.data.data, config.stage.resolution, self.family.preview
+        )
 
 
 def denoiser_course(

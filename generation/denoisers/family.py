@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from generation.denoisers.recipe import DenoiserConfig, DenoiserRecipe
+from generation.diffusion.sampler_config import SamplerConfig
 
 if TYPE_CHECKING:
     from generation.denoisers.learning import Loss
     from generation.denoisers.network import Denoiser
+    from generation.generator import Generator
+
+PREVIEW = SamplerConfig(method="dpm-solver++", steps=12)
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,9 @@ class Family:
     its stages may have parents.
 
     network: makes an untrained one; ValueError for a shape that cannot be. loss: what it learns by,
-    given a recipe. Both import torch when they are called, not before.
+    given a recipe. generator: samples a network in the dtype it runs in; by default that of
+    generation/denoisers/source.py. All import torch when they are called, not before. preview:
+    sampler of the images that a training shows.
     """
 
     name: str
@@ -25,3 +31,13 @@ class Family:
     network: "Callable[[DenoiserConfig], Denoiser]"
     loss: "Callable[[DenoiserRecipe], Loss]"
     enlarges: bool = False
+    generator: "Callable[[Denoiser], Generator] | None" = None
+    preview: SamplerConfig = PREVIEW
+
+    def sampler(self, network: "Denoiser") -> "Generator":
+        """The generator of a network."""
+        if self.generator is not None:
+            return self.generator(network)
+        from generation.denoisers.source import DenoiserGenerator
+
+        return DenoiserGenerator(network)

@@ -68,11 +68,15 @@ class Questions:
 
     def about(self, drawn: DrawnImages, noisy: NoisyImages, log_snr: Tensor) -> Question:
         """Of images already made noisy, log_snr float32[N]; a share of the classes is dropped."""
-        dropped = drawn.rng.uniform() < self.recipe.training.class_dropout
-        condition = drawn.conditions.masked_fill(dropped, self.null)
+        condition = self.told(drawn)
         parent = None if drawn.parents is None else to_signal(drawn.parents)
         target = noisy.target(self.recipe.stage.prediction)
         return Question(noisy, noisy.x, log_snr, condition, parent, target)
+
+    def told(self, drawn: DrawnImages) -> Tensor:
+        """int64[N]: the conditions, of which a share is dropped."""
+        dropped = drawn.rng.uniform() < self.recipe.training.class_dropout
+        return drawn.conditions.masked_fill(dropped, self.null)
 
 
 class DenoiserObjective:

@@ -44,6 +44,12 @@ class Denoiser(nn.Module):
         raise NotImplementedError
 
     @property
+    def seen(self) -> tuple[int, int, int]:
+        """Channels, height and width of x."""
+        side = self.config.stage.resolution
+        return (self.config.channels, side, side)
+
+    @property
     def null_condition(self) -> int:
         return len(self.config.classes) - 1
 

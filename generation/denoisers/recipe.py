@@ -119,10 +119,10 @@ def config_as_json(generator: str, config: DenoiserConfig) -> dict[str, Any]:
 
 def config_from_json(recipe: type[DenoiserRecipe], content: dict[str, Any]) -> DenoiserConfig:
     """What network.json holds; what pydantic and dict raise where it is of something else."""
-    table: Any = recipe.model_fields["network"].annotation
-    shape: TypeAdapter[Any] = TypeAdapter(table)
+    tables: list[Any] = [recipe.model_fields[name].annotation for name in ("stage", "network")]
+    stage, network = (TypeAdapter[Any](table) for table in tables)
     return DenoiserConfig(
-        DenoiserStage.model_validate(content["stage"]),
+        stage.validate_python(content["stage"]),
         tuple(content["classes"]),
-        shape.validate_python(content["network"]),
+        network.validate_python(content["network"]),
     )

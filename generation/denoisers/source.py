@@ -64,7 +64,7 @@ class DenoiserSource:
         from generation.networks.placement import best_placement
 
         network = load_checkpoint(self.family, folder)
-        return DenoiserGenerator(best_placement(compiled).place(network, torch.float32))
+        return self.family.sampler(best_placement(compiled).place(network, torch.float32))
 
 
 class DenoiserGenerator:

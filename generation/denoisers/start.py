@@ -62,9 +62,9 @@ def planned_memory(
         def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(images, *shape, dtype=dtype, device="meta")
 
-        side, low = stage.resolution, stage.low_resolution
+        low = stage.low_resolution
         parent = None if low is None else zeros(channels, low, low)
-        network(zeros(channels, side, side), zeros(), zeros(dtype=torch.int64), parent)
+        network(zeros(*network.seen), zeros(), zeros(dtype=torch.int64), parent)
 
     try:
         return training_memory(network, forward, recipe.training, processes)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from accelerate import PartialState
 
     from generation.denoisers.course import DenoiserCourse
+    from generation.denoisers.network import Denoiser
     from generation.training.memory import TrainingMemory
 
 
@@ -37,7 +38,7 @@ class DenoiserTrainable:
         from generation.denoisers.start import require_same
 
         if start is not None:
-            require_same(self.family, recipe, _prompts(recipe), start)
+            require_same(self.family, recipe, prompts_of(recipe), start)
         return recipe
 
     def sides(self, recipe: DenoiserRecipe) -> tuple[int, ...]:
@@ -49,7 +50,7 @@ class DenoiserTrainable:
         """In each of `processes`; UserError for a [network] that cannot be."""
         from generation.denoisers.start import planned_memory
 
-        return planned_memory(self.family, recipe, _prompts(recipe), processes)
+        return planned_memory(self.family, recipe, prompts_of(recipe), processes)
 
     def with_images(
         self, recipe: DenoiserRecipe, images: TrainingSet, source: str
@@ -73,13 +74,18 @@ class DenoiserTrainable:
     ) -> "DenoiserCourse":
         """The training of the stage's network on its images; UserError for another start."""
         from generation.denoisers.course import denoiser_course, training_images
-        from generation.denoisers.start import starting_network
 
-        network = starting_network(self.family, recipe, _prompts(recipe), start)
+        network = self.starting_network(recipe, start)
         data = training_images(network, recipe, images)
         return denoiser_course(self.family, network, recipe, data, processes)
 
+    def starting_network(self, recipe: DenoiserRecipe, start: str | None) -> "Denoiser":
+        """What is trained; UserError for a start that is another network."""
+        from generation.denoisers.start import starting_network
 
-def _prompts(recipe: DenoiserRecipe) -> tuple[str, ...]:
+        return starting_network(self.family, recipe, prompts_of(recipe), start)
+
+
+def prompts_of(recipe: DenoiserRecipe) -> tuple[str, ...]:
     """Of the recipe's classes, in label order."""
     return tuple(c.prompt for c in load_classes(recipe.classes))

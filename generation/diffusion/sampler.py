@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from generation.diffusion.residual import WHOLE_IMAGE, Residual
-from generation.diffusion.sampler_config import Prediction, SamplerConfig
+from generation.diffusion.sampler_config import PIXEL_METHODS, Prediction, SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule
 from release.errors import UserError
 
@@ -34,7 +34,7 @@ def sampling_steps(schedule: NoiseSchedule, config: SamplerConfig) -> list[int]:
 
     A solver that ends on x0 gains nothing from evaluating t = 0, so its last point is dropped.
     """
-    if config.method in ("native", "truncation"):
+    if config.method not in PIXEL_METHODS:
         raise UserError(f"method {config.method} belongs to other generators, not to this one")
     extra = 1 if config.method == "dpm-solver++" else 0
     if config.steps + extra > schedule.num_steps:

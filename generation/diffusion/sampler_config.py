@@ -13,15 +13,18 @@ from pydantic import (
 
 Prediction = Literal["epsilon", "v", "x0"]
 PIXEL_METHODS = ("ddpm", "ddim", "dpm-solver++")
+FLOW_METHODS = ("euler", "heun", "euler-maruyama")  # of networks that say a velocity
 
 
 class SamplerConfig(BaseModel):
     """Sampler settings, named as in Azizi et al. 2023 and Saharia et al. 2022.
 
     method: "ddpm" is ancestral sampling (Ho et al. 2020), "ddim" Song et al. 2021 with `eta`,
-    "dpm-solver++" the second-order multistep solver 2M of Lu et al. 2022 (algorithm 2). Two are not
-    ours: "native" is a diffusers pipeline's own scheduler with `steps` and `guidance`, "truncation"
-    one pass of a GAN whose noise is scaled by `truncation` (Brock et al. 2019, section 3.1).
+    "dpm-solver++" the second-order multistep solver 2M of Lu et al. 2022 (algorithm 2). Three are
+    of networks that say a velocity (generation/diffusion/flow.py): "euler" and "heun" solve the
+    ODE, "euler-maruyama" the SDE. Two are not ours: "native" is a diffusers pipeline's own
+    scheduler with `steps` and `guidance`, "truncation" one pass of a GAN whose noise is scaled by
+    `truncation` (Brock et al. 2019, section 3.1).
     guidance: w in uncond + w * (cond - uncond); w = 1 runs no unconditional pass.
     gamma: log-variance coefficient, logvar = gamma*log(beta) + (1 - gamma)*log(beta~).
     noise_augmentation: how much noise the low-resolution input gets, in [0, 1), as a share of T.
@@ -31,7 +34,16 @@ class SamplerConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    method: Literal["ddpm", "ddim", "dpm-solver++", "native", "truncation"] = "ddpm"
+    method: Literal[
+        "ddpm",
+        "ddim",
+        "dpm-solver++",
+        "euler",
+        "heun",
+        "euler-maruyama",
+        "native",
+        "truncation",
+    ] = "ddpm"
     steps: Annotated[int, Field(gt=0)] = 1000
     guidance: Annotated[float, Field(ge=0)] = 1.0
     gamma: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -72,4 +84,5 @@ class SamplerConfig(BaseModel):
         """Network evaluations an image takes, the unconditional ones included."""
         if self.method == "truncation":
             return 1
-        return self.steps * (1 if self.guidance == 1 else 2)
+        once = 2 if self.method == "heun" else 1
+        return self.steps * once * (1 if self.guidance == 1 else 2)

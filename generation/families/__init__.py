@@ -18,12 +18,13 @@ MODULES = {
     "biggan": "generation.families.biggan.generator",
     "deepfloyd-if": "generation.families.deepfloyd_if.generator",
     "diffusers": "generation.families.diffusers.generator",
-    "dit": "generation.families.dit.generator",
+    "dit": "generation.families.diffusion_transformer.family:DIT",
     "iddpm": "generation.families.adm.generators:IDDPM",
     "ldm": "generation.families.latent_diffusion.generator:LDM_4",
     "pixel-unet": "generation.families.pixel_unet.generator",
     "rin": "generation.families.rin.family:GENERATOR",
     "simple-diffusion": "generation.families.simple_diffusion.family:GENERATOR",
+    "sit": "generation.families.diffusion_transformer.family:SIT",
     "sr3": "generation.families.sr3.family:GENERATOR",
 }
 
@@ -33,10 +34,12 @@ TRAINED = {
     "adm-64": "generation.families.adm.trainable:ADM_64",
     "adm-upsampler": "generation.families.adm.trainable:ADM_UPSAMPLER",
     "deepfloyd-if": "generation.families.deepfloyd_if.trainable",
+    "dit": "generation.families.diffusion_transformer.family:DIT_TRAINABLE",
     "iddpm": "generation.families.adm.trainable:IDDPM",
     "pixel-unet": "generation.families.pixel_unet.trainable",
     "rin": "generation.families.rin.family:TRAINABLE",
     "simple-diffusion": "generation.families.simple_diffusion.family:TRAINABLE",
+    "sit": "generation.families.diffusion_transformer.family:SIT_TRAINABLE",
     "sr3": "generation.families.sr3.family:TRAINABLE",
 }
 TRAINABLE = ("RECIPE", "with_start", "sides", "memory", "with_images", "start_facts", "course")

@@ -9,7 +9,8 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
 from itertools import product
@@ -264,17 +265,9 @@ def _components(folder: Path, layouts: Layouts) -> Sequence[str]:
 
 
 def _fetch(repo: str, revision: str | None, layouts: Layouts, otherwise: str) -> Path:
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import snapshot_download
 
-    page = f"{constants.ENDPOINT}/{repo}"
-    try:
+    with reaching_hub(repo, revision, otherwise):
         folder = Path(snapshot_download(repo, revision=revision, allow_patterns=[INDEX]))
         components = _components(folder, layouts) if (folder / INDEX).is_file() else ()
         small = [f"{c}/{name}" for c in components for name in CONFIGS]
@@ -286,6 +279,25 @@ def _fetch(repo: str, revision: str | None, layouts: Layouts, otherwise: str) ->
             full = [f"{c}/*{suffix}*" for c in lacking if weights(folder / c) is None]
             if full:
                 snapshot_download(repo, revision=folder.name, allow_patterns=full)
+    return folder
+
+
+@contextmanager
+def reaching_hub(repo: str, revision: str | None, otherwise: str) -> Iterator[None]:
+    """Turn what the Hub's client raises for a model that it does not give into a UserError of one
+    line, which ends with what else there is to do."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    page = f"{constants.ENDPOINT}/{repo}"
+    try:
+        yield
     except GatedRepoError:
         raise UserError(
             f"{repo} is gated: accept its licence at {page} and run `hf auth login`, {otherwise}"
@@ -300,4 +312,3 @@ def _fetch(repo: str, revision: str | None, layouts: Layouts, otherwise: str) ->
             f"{repo} is not on this machine and the Hub did not give it: with a network, accept "
             f"its licence at {page} and run `hf auth login`, {otherwise}"
         ) from None
-    return folder

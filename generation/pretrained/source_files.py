@@ -71,12 +71,12 @@ def locate_file(checkpoint: str, source: str) -> Path:
     )
 
 
-def read_tensors(file: Path) -> "dict[str, Tensor]":
+def read_tensors(file: Path, of: str = "state_dict") -> "dict[str, Tensor]":
     """The tensors of a .safetensors file or of a pickle, read as weights alone.
 
-    A training checkpoint's `state_dict` is taken; what else its pickle names (callbacks, an
-    optimiser's state) becomes inert placeholders, and no code of it runs. Raises UserError if the
-    state dict holds anything but tensors.
+    Of a training checkpoint what it keeps as `of` is taken; what else its pickle names (callbacks,
+    an optimiser's state) becomes inert placeholders, and no code of it runs. Raises UserError if
+    the state dict holds anything but tensors.
     """
     import torch
     from safetensors.torch import load_file
@@ -93,7 +93,7 @@ def read_tensors(file: Path) -> "dict[str, Tensor]":
             ".safetensors file"
         ) from None
     if isinstance(content, dict):
-        content = content.get("state_dict", content)
+        content = content.get(of, content)
     if not isinstance(content, dict) or not all(torch.is_tensor(v) for v in content.values()):
         raise UserError(f"{file} holds no state dict: give the checkpoint as its authors saved it")
     return content

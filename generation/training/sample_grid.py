@@ -14,7 +14,11 @@ SAMPLER = SamplerConfig(method="dpm-solver++", steps=12)
 
 
 def sample_grid(
-    generator: Generator, known: Sequence[str], data: Images, resolution: int
+    generator: Generator,
+    known: Sequence[str],
+    data: Images,
+    resolution: int,
+    settings: SamplerConfig = SAMPLER,
 ) -> np.ndarray:
     """uint8[H,W,3]: a row a prompt, on the parent of its first training image.
 
@@ -22,7 +26,7 @@ def sample_grid(
     unconditional network has one.
     """
     count = min(max(1, len(known) - 1), MOST_PROMPTS)
-    made = [generator.sample(_row(known[i], i, data, resolution), SAMPLER) for i in range(count)]
+    made = [generator.sample(_row(known[i], i, data, resolution), settings) for i in range(count)]
     rows = [np.hstack(list(m.images if isinstance(m, Screened) else m)) for m in made]
     return np.vstack(rows)
 

@@ -58,7 +58,7 @@ class Trainable(Protocol):
     start_facts: of the checkpoint it starts from. course: the training on the images, whose views
     are in the order of `sides`. A family whose starts may be out of reach also has
     `planned(recipe, start)`: what `with_start` gives, of what is known without fetching anything,
-    for a dry run.
+    for a dry run. One that learns from latents as well as from images has `LATENTS`, True.
     """
 
     @property

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 
 from release.errors import UserError
 from release.files.commit import Content
-from release.layout.shard_files import ShardFormat
+from release.layout.shard_files import MOMENTS, ShardFormat
 
-BYTES = "image.bytes"
+BYTES = ("image.bytes", MOMENTS)  # the column of a file that holds its images, or their latents
 DATA_PAGE = 0
 PLAIN = 0
 LENGTH = struct.Struct("<I")  # before each image, and before a page's levels
@@ -64,7 +64,7 @@ def _parquet_places(content: Content) -> Iterator[tuple[int, int]]:
         for group in range(parquet.num_row_groups):
             facts = parquet.metadata.row_group(group)
             columns = [facts.column(i) for i in range(facts.num_columns)]
-            number = next(i for i, c in enumerate(columns) if c.path_in_schema == BYTES)
+            number = next(i for i, c in enumerate(columns) if c.path_in_schema in BYTES)
             images, found = columns[number], 0
             if images.compression != "UNCOMPRESSED" or images.has_dictionary_page:
                 raise UserError(COMPRESSED)

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -90,11 +91,13 @@ def _split_names(release: ReleasePath, config: str, split: str) -> list[str]:
 
 @dataclass(frozen=True)
 class _Listing:
-    """What a manifest lists: SHA-256 and size of each shard, SHA-256 of each document."""
+    """What a manifest lists: SHA-256 and size of each shard, SHA-256 of each document; and what it
+    says of latents, None of a release of images."""
 
     files: dict[str, str | None]
     sizes: dict[str, int]
     documents: dict[str, str]
+    latents: Any = None
 
 
 def _listed_files(release: ReleasePath) -> dict[str, str | None]:
@@ -130,7 +133,13 @@ def _read_listing(path: ReleasePath) -> _Listing:
         files={plain_shard_path(shard["path"]): shard["sha256"] for shard in shards},
         sizes={shard["path"]: shard["bytes"] for shard in shards},
         documents=dict(content.get("documents", {})),
+        latents=content.get("origin", {}).get("latents"),
     )
+
+
+def stated_latents(release: ReleasePath) -> Any:
+    """What the manifest says of latents (release/layout/latents.py); None for images."""
+    return _listing(release).latents
 
 
 def noted_index(release: ReleasePath, config: str, split: str) -> tuple[str, str] | None:
@@ -193,7 +202,10 @@ def iterate_tables(
     """One table a file, with `columns`, only the rows of `split`.
 
     Each file is compared with the manifest first; one behind a URL is copied here as it is read.
+    UserError for the images of a set of latents.
     """
+    if "image" in columns and stated_latents(release) is not None:
+        raise UserError(f"{release} holds latents, no images: name the release of their images")
     for name, sha256 in listed_files(release, config, split):
         with on_this_machine(release, name, sha256) as file, readable(release / name):
             table = _read_part(file, release / name, split, columns)

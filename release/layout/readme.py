@@ -12,6 +12,7 @@ from release.files.storage import ReleasePath, StorageError, exists, list_files,
 from release.layout.arrow_index import index_files, index_names
 from release.layout.image_index import is_index
 from release.layout.index_writing import write_indices
+from release.layout.latents import latents_of
 from release.layout.manifest import Manifest, read_manifest
 from release.layout.shard_files import (
     ShardFormat,
@@ -224,7 +225,9 @@ def _dataset_info(
 
 def _body(manifest: Manifest) -> str:
     images = "Synthetic images" if manifest.kind == "synthetic" else "Real images"
-    lines = [f"# {manifest.name}", "", f"{images} for the classes of {manifest.dataset}.", ""]
+    latents = latents_of(manifest)
+    held = images if latents is None else f"{latents}. {images}"
+    lines = [f"# {manifest.name}", "", f"{held} for the classes of {manifest.dataset}.", ""]
     for config, splits in manifest.splits().items():
         rows = ", ".join(f"{split} {manifest.rows(config, split):,}" for split in splits)
         view = view_of(manifest, config)

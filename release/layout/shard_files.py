@@ -22,6 +22,7 @@ from release.files.storage import ReleasePath, reaching
 ShardFormat = Literal["parquet", "arrow"]
 FORMAT = 1  # part of every fingerprint: raise it when the bytes of a shard change
 ORIGINAL = "original"  # the configuration of real images as they came
+MOMENTS = "moments"  # the column of latents, in the place of images; release/layout/latents.py
 FORMAT_NAMES: dict[ShardFormat, str] = {"parquet": "Parquet", "arrow": "Arrow IPC"}
 FileState = tuple[int, ...] | str
 # Where a folder would hold too many: how `release publish` lays out a release of very many shards.

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import torch
 
-from generation.families import load_training_recipe
+from generation.denoisers.checkpoint import save_checkpoint
+from generation.families import load_training_recipe, trainable
 from release.classes.class_list import load_classes
 from tests.generation.families import latent_diffusion_reference, openai_reference
 from tests.generation.families.tiny_deepfloyd import save_base, save_super_resolution, save_upscaler
+from tests.models import tiny_transformers
 from tests.models.tiny_denoisers import save_denoiser
 from tests.models.tiny_models import (
     BIGGAN,
@@ -88,6 +90,16 @@ OWN: dict[str, tuple[str, dict[str, object]]] = {  # training recipe: kind, what
     "imagenet-sr3-base-64": ("sr3-base", SR3),
 }
 
+
+def save_transformer(recipe: str, folder: Path) -> None:
+    """What finetune-generator leaves of a training recipe of DiT or SiT, with a tiny network."""
+    of = load_training_recipe(recipe)
+    prompts = tuple(c.prompt for c in load_classes(of.classes))
+    changes = {"stage": of.stage.model_dump(), "network": {"patch": 4}}
+    network = tiny_transformers.tiny_denoiser(of.generator, prompts, **changes)
+    save_checkpoint(trainable(of.generator).family, network, folder)
+
+
 # By the name in the recipe: what saves the model there, in the folder the build runs in.
 CHECKPOINTS: dict[str, Save] = {
     "64x64_diffusion.pt": partial(save_openai, "adm-64", 3),
@@ -95,6 +107,9 @@ CHECKPOINTS: dict[str, Save] = {
     "64_256_upsampler.pt": partial(save_openai, "adm-upsampler", 5),
     "imagenet64_cond_270M_250K.pt": partial(save_openai, "iddpm", 3),
     "cin256-v2.ckpt": save_ldm,
+    "SiT-XL-2-256x256.pt": partial(
+        tiny_transformers.save_published, side=32, classes=CLASSES, blocks=4
+    ),
     "biggan-deep-128": partial(save_biggan_of, 5),
     "biggan-deep-256": partial(save_biggan_of, 6),
     "facebook/DiT-XL-2-256": partial(save_dit, side=32, classes=CLASSES, factor_blocks=4),
@@ -117,6 +132,10 @@ CHECKPOINTS: dict[str, Save] = {
     "stabilityai/stable-diffusion-xl-base-1.0": partial(
         save_sdxl, side=128, factor_blocks=4, halvings=2, length=77
     ),
+    **{
+        f"runs/{recipe}/checkpoint": partial(save_transformer, recipe)
+        for recipe in ("fashion-mnist-dit", "fashion-mnist-sit")
+    },
     **{
         f"runs/{recipe}/checkpoint": partial(save_own, kind, recipe, network)
         for recipe, (kind, network) in OWN.items()

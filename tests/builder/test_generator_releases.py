@@ -27,6 +27,7 @@ from release.layout.manifest import read_manifest
 from tests.conftest import release_bytes
 from tests.generation.families import latent_diffusion_reference, openai_reference
 from tests.generation.families.tiny_deepfloyd import STAGES, save_chain
+from tests.models import tiny_transformers
 from tests.models.tiny_denoisers import KINDS, save_denoiser
 from tests.models.tiny_models import save_biggan, save_dit, save_pixart
 from tests.models.tiny_network import tiny_conditioned
@@ -82,6 +83,10 @@ RECIPES: dict[str, list[Stage]] = {
     "rin": [("rin", 16, "rin", "steps = 3, guidance = 1.5")],
     "simple-diffusion": [("simple-diffusion", 16, "uvit", "steps = 3, guidance = 1.5")],
     "simple-diffusion-unet": [("simple-diffusion", 16, "unet", "steps = 3")],
+    "dit-own": [("dit", 16, "dit-own", LATENT)],
+    "dit-published": [("dit", 8, "DiT.pt", LATENT)],
+    "sit": [("sit", 16, "sit", f'method = "heun", {LATENT}')],
+    "sit-published": [("sit", 8, "SiT.pt", f'method = "euler-maruyama", {LATENT}')],
     "sr3": [("pixel-unet", 8, "class", "steps = 2"), ("sr3", 16, "sr3", "steps = 3")],
     "ldm": [("ldm", 32, "ldm.ckpt", f'method = "ddim", {LATENT}')],
 }
@@ -106,6 +111,10 @@ def save_models(folder: Path) -> None:
         save_checkpoint(network, folder / conditioning, torch.float16)
     for kind in KINDS:
         save_denoiser(folder / kind, kind, ("apple", "pear", "plum"))
+    for name, family in (("dit-own", "dit"), ("sit", "sit")):
+        tiny_transformers.save_denoiser(folder / name, family, ("apple", "pear", "plum"))
+    for name in ("DiT.pt", "SiT.pt"):
+        tiny_transformers.save_published(folder / name)
     assert all((folder / stage).is_dir() for stage in STAGES)
 
 

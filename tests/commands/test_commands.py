@@ -9,7 +9,8 @@ import pytest
 from tests.conftest import ROOT, run
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-RELEASE = [f"release {name}" for name in ("verify", "repair", "extend", "reproduce", "publish")]
+SUBCOMMANDS = ("verify", "repair", "extend", "view", "encode", "reproduce", "publish")
+RELEASE = [f"release {name}" for name in SUBCOMMANDS]
 COMMANDS = sorted([*PROJECT["scripts"], *RELEASE])
 
 

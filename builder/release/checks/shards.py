@@ -18,6 +18,7 @@ from release.layout.manifest import ShardRecord
 from release.layout.shard_commit import marker_name, read_marker_content
 from release.layout.shard_files import (
     FORMAT_NAMES,
+    MOMENTS,
     flat_path,
     iterate_shard,
     read_shard,
@@ -44,16 +45,19 @@ class ImageRow:
 
 
 ImageCheck = Callable[[ImageRow], str | None]
+MomentsCheck = Callable[[str, bytes | None], str | None]  # of an image's id and its moments
 
 
 @dataclass(frozen=True)
 class ShardCheck:
-    """How one shard ought to be. rows: a check of all columns but the image; image: of each."""
+    """How one shard ought to be. rows: a check of all columns but the image; image: of each, or in
+    a set of latents moments: of those of each."""
 
     record: ShardRecord
     schema: pa.Schema
     rows: RowCheck
-    image: ImageCheck
+    image: ImageCheck | None
+    moments: MomentsCheck | None = None
 
 
 def check_shard(release: ReleasePath, check: ShardCheck, indices: Indices) -> list[Problem]:
@@ -107,7 +111,7 @@ def _content_problems(path: ReleasePath, check: ShardCheck) -> Iterator[str]:
     if not schema.equals(check.schema, check_metadata=True):
         yield _schema_problem(schema, check.schema)
         return
-    others = [name for name in check.schema.names if name != "image"]
+    others = [name for name in check.schema.names if name not in ("image", MOMENTS)]
     columns: Columns = read_shard(path, others).to_pydict()
     rows = len(columns["class_id"])
     if rows != check.record.rows:
@@ -115,7 +119,10 @@ def _content_problems(path: ReleasePath, check: ShardCheck) -> Iterator[str]:
     if Counter(columns["class_id"]) != check.record.per_class:
         yield "its images of each class are not as many as the manifest says"
     yield from check.rows(columns)
-    yield from _image_problems(path, columns, check.image)
+    if check.image is not None:
+        yield from _image_problems(path, columns, check.image)
+    if check.moments is not None:
+        yield from _moments_problems(path, columns["image_id"], check.moments)
 
 
 def _schema_problem(found: pa.Schema, wanted: pa.Schema) -> str:
@@ -140,8 +147,26 @@ def _image_problems(path: ReleasePath, columns: Columns, check: ImageCheck) -> I
             if text is not None:
                 failed.setdefault(text, []).append(own["image_id"])
             row += 1
+    yield from _failures("image", failed, row)
+
+
+def _moments_problems(
+    path: ReleasePath, names: Sequence[str], check: MomentsCheck
+) -> Iterator[str]:
+    """As _image_problems."""
+    failed: dict[str, list[str]] = {}
+    rows = iter(names)
+    for batch in iterate_shard(path, [MOMENTS], READ_ROWS):
+        for content, name in zip(batch[MOMENTS], rows, strict=False):
+            text = check(name, content.as_py())
+            if text is not None:
+                failed.setdefault(text, []).append(name)
+    yield from _failures("latent of image", failed, len(names))
+
+
+def _failures(what: str, failed: dict[str, list[str]], rows: int) -> Iterator[str]:
     for text, names in failed.items():
-        yield f"image {text}: {len(names)} of {row}, the first {names[0]}"
+        yield f"{what} {text}: {len(names)} of {rows}, the first {names[0]}"
 
 
 def _image_problem(content: bytes | None, columns: dict[str, Any], check: ImageCheck) -> str | None:

@@ -34,15 +34,26 @@ class Images(Protocol):
     """What a stage learns from.
 
     read: of each batch of rows in turn, on the device, the images uint8[n,C,H,W], the conditions
-    int64[n] and, for super-resolution, the parents uint8[n,C,h,w].
+    int64[n] and, for super-resolution, the parents uint8[n,C,h,w]. draw: what a step learns from,
+    of what `read` gave.
     """
 
     def __len__(self) -> int: ...
+    @property
+    def draw(self) -> "Draw": ...
     def read(
         self, batches: Iterator[np.ndarray], device: torch.device
     ) -> Iterator[tuple[Tensor, ...]]: ...
     def parent_of(self, condition: int) -> Tensor | None:
         """uint8[C,h,w]: that of the first image of the condition; None for a base stage."""
+
+
+class Draw(Protocol):
+    """Makes a part of a batch of what Images.read gave, with `flip` half of it mirrored."""
+
+    def __call__(
+        self, read: tuple[Tensor, ...], rng: ImageRandom, *, flip: bool
+    ) -> "DrawnImages": ...
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,10 @@ class TrainingImages:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def draw(self) -> Draw:
+        return drawn_images
 
     def read(
         self, batches: Iterator[np.ndarray], device: torch.device
@@ -91,6 +106,10 @@ class StreamedImages:
 
     def __len__(self) -> int:
         return len(self.views[0][1])
+
+    @property
+    def draw(self) -> Draw:
+        return drawn_images
 
     def read(
         self, batches: Iterator[np.ndarray], device: torch.device
@@ -137,8 +156,8 @@ def decoded(images: EncodedImages, rows: Sequence[int], side: int) -> np.ndarray
 class DrawnImages:
     """Images drawn for a part of a batch, and what further random numbers are drawn of them from.
 
-    As Images.read gives them, some mirrored. rng: of these images; an objective draws its noise
-    from it.
+    As Images.read gives them, some mirrored; or latents, float32[n,C,h,w] as a network sees them.
+    rng: of these images; an objective draws its noise from it.
     """
 
     images: Tensor
@@ -203,7 +222,7 @@ class ImageBatches:
         rng = ImageRandom(self.seed, step, torch.from_numpy(places).to(self.device), update)
         ImageDropout.rng = rng
         seed_torch(derived_seed(self.seed, OTHERS, step, update, int(places[0])))
-        return drawn_images(next(self._arriving), rng, flip=self.flip)
+        return self.data.draw(next(self._arriving), rng, flip=self.flip)
 
     def _after(self, step: int, part: int) -> tuple[int, int]:
         last = part + 1 == self.updates * self.share.parts
@@ -234,5 +253,5 @@ def _rows_from(images: int, share: Share, seed: int, first: int) -> Iterator[np.
 
 
 def to_signal(images: Tensor) -> Tensor:
-    """uint8 [0, 255] => float32 [-1, 1]."""
-    return images.float() / 127.5 - 1
+    """uint8 [0, 255] => float32 [-1, 1]; latents, which are floats, stay as they are."""
+    return images if images.is_floating_point() else images.float() / 127.5 - 1

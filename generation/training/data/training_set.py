@@ -16,7 +16,9 @@ from release.layout.image_sets import (
     listed_files,
     load_images,
     part_labels,
+    stated_latents,
 )
+from release.layout.latents import Latents, parsed_latents
 from release.streaming.encoded import EncodedImages, index_images, make_room
 from release.streaming.image_cache import ImageCache
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from generation.training.data.images import StreamedImages, TrainingImages
+    from generation.training.data.latents import LatentImages
 
 DEFAULT_RESIDENT_GB = 1.0
 LOOKED_AT = 256  # images that are decoded at once to see whether they are in colour
@@ -59,13 +62,16 @@ class Wanted:
 class TrainingSet:
     """The images at each side, in the order of their ids: all decoded, or all where they stand.
 
-    loaders: processes that decode the latter; by default one a core less one, none with 0.
+    loaders: processes that decode the latter; by default one a core less one, none with 0. latents:
+    what they are where they are no images; they are read where they stand, or at once if `held`.
     """
 
     wanted: Wanted
     views: tuple[LabelledImages, ...] | tuple[EncodedImages, ...]
     files_sha256: str
     loaders: int | None = None
+    latents: Latents | None = None
+    held: bool = False
 
     def __len__(self) -> int:
         return len(self.views[0])
@@ -77,7 +83,7 @@ class TrainingSet:
     @property
     def resident(self) -> bool:
         """Whether they are decoded, in memory."""
-        return isinstance(self.views[0], LabelledImages)
+        return self.held or isinstance(self.views[0], LabelledImages)
 
     def in_colour(self, *, count: bool = True) -> int:
         """How many have a pixel whose red, green and blue differ; not all are looked at if it is
@@ -95,13 +101,20 @@ class TrainingSet:
                 break
         return found
 
-    def told(self, by_class: "Tensor", channels: int) -> "TrainingImages | StreamedImages":
-        """As a network of so many channels sees them, told by_class[c] (int64) of class c."""
+    def told(
+        self, by_class: "Tensor", channels: int
+    ) -> "TrainingImages | StreamedImages | LatentImages":
+        """As a network of so many channels sees them, told by_class[c] (int64) of class c.
+
+        Latents have their own channels.
+        """
         import torch
 
         from generation.networks.timm_classifier import to_channels
         from generation.training.data.images import StreamedImages, TrainingImages
 
+        if self.latents is not None:
+            return self._latents_told(self.latents, by_class)
         decoded = [view for view in self.views if isinstance(view, LabelledImages)]
         if decoded:
             own, *parents = (torch.from_numpy(to_channels(v.images, channels)) for v in decoded)
@@ -110,6 +123,14 @@ class TrainingSet:
         encoded = [view for view in self.views if isinstance(view, EncodedImages)]
         views = tuple(zip(self.wanted.sides, encoded, strict=True))
         return StreamedImages(views, channels, by_class, self.loaders)
+
+    def _latents_told(self, latents: Latents, by_class: "Tensor") -> "LatentImages":
+        from generation.training.data.latents import LatentImages
+
+        (images,) = self.views
+        assert isinstance(images, EncodedImages)
+        found = LatentImages(latents, images, by_class, loaders=self.loaders)
+        return found.in_memory() if self.held else found
 
 
 def open_training_set(
@@ -120,6 +141,9 @@ def open_training_set(
     It decides no weight: both make the same batches. cache: of images behind a URL. UserError for a
     release that cannot be read, images that differ from its manifest, and sides that differ in ids.
     """
+    latents = _latents(wanted)
+    if latents is not None:
+        return _open_latents(wanted, latents, resident_bytes, cache, loaders)
     size = wanted.count() * sum(3 * side**2 for side in wanted.sides)
     views: tuple[LabelledImages, ...] | tuple[EncodedImages, ...]
     if size <= resident_bytes:
@@ -137,6 +161,29 @@ def open_training_set(
                 f"{wanted.release}: configurations {side} and {wanted.sides[0]} differ in ids"
             )
     return TrainingSet(wanted, views, wanted.files_sha256(), loaders)
+
+
+def _latents(wanted: Wanted) -> Latents | None:
+    """What the release is a set of; None for images."""
+    return parsed_latents(stated_latents(wanted.release), wanted.release)
+
+
+def _open_latents(
+    wanted: Wanted,
+    latents: Latents,
+    resident_bytes: float,
+    cache: ImageCache,
+    loaders: int | None,
+) -> TrainingSet:
+    """Where they stand; read into memory if they take at most `resident_bytes` there."""
+    if len(wanted.sides) > 1:
+        raise UserError(f"{wanted.release} holds latents: a stage with parents learns from images")
+    views = (_indexed(wanted, wanted.sides[0], cache),)
+    make_room(cache, views)
+    if not len(views[0]):
+        raise UserError(f"{wanted.release} has no images of {wanted.split!r} to learn from")
+    held = len(views[0]) * latents.image_bytes <= resident_bytes
+    return TrainingSet(wanted, views, wanted.files_sha256(), loaders, latents, held)
 
 
 def _loaded(wanted: Wanted, side: int) -> LabelledImages:

@@ -1,7 +1,6 @@
 """Every family of denoisers through finetune-generator: stopped, gone on, started from, refused."""
 
 import json
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,27 +25,11 @@ from generation.training.run import train_course
 from release.errors import UserError
 from release.layout.manifest import read_manifest
 from tests.models.tiny_denoisers import KINDS, PROMPTS, save_denoiser, tiny_denoiser, tiny_recipe
+from tests.recipe_text import as_toml
 from tests.sets.painter import paint
 from tests.sets.small_releases import CLASSES, write_release
 
 LOW = 8  # px of parents
-
-
-def as_toml(recipe: Any) -> str:
-    """The recipe as its author would write it."""
-    content = recipe.model_dump(mode="json", exclude_none=True)
-    tables = {n: content.pop(n) for n in ("stage", "network", "training")}
-    lines = [f"{name} = {json.dumps(value)}" for name, value in content.items()]
-    for name, table in tables.items():
-        lines.append(f"[{name}]")
-        for key, value in table.items():
-            text = json.dumps(value)
-            if isinstance(value, dict):
-                text = "{ " + ", ".join(f"{k} = {json.dumps(v)}" for k, v in value.items()) + " }"
-            lines.append(f"{key} = {text}")
-    text = "\n".join(lines) + "\n"
-    tomllib.loads(text)
-    return text
 
 
 @pytest.fixture(scope="module")

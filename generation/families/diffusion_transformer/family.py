@@ -1,0 +1,67 @@
+"""DiT and SiT as generators and trainings name them."""
+
+from typing import TYPE_CHECKING
+
+from generation.denoisers.family import Family
+from generation.denoisers.recipe import DenoiserConfig, DenoiserRecipe
+from generation.diffusion.sampler_config import SamplerConfig
+from generation.families.diffusion_transformer.recipe import DiTRecipe, SiTRecipe
+from generation.families.diffusion_transformer.source import TransformerSource
+from generation.families.diffusion_transformer.trainable import TransformerTrainable
+from generation.families.dit import generator as diffusers_dit
+
+if TYPE_CHECKING:
+    from generation.denoisers.learning import Loss
+    from generation.denoisers.network import Denoiser
+    from generation.generator import Generator
+
+DIT_FILES = "github.com/facebookresearch/DiT (DiT-XL-2-256x256.pt, DiT-XL-2-512x512.pt)"
+SIT_FILES = "github.com/willisma/SiT, whose download.py names the address (SiT-XL-2-256x256.pt)"
+
+
+def _network(config: DenoiserConfig) -> "Denoiser":
+    from generation.families.diffusion_transformer.network import TransformerDenoiser
+
+    return TransformerDenoiser(config)
+
+
+def _generator(network: "Denoiser") -> "Generator":
+    from generation.families.diffusion_transformer.network import TransformerDenoiser
+    from generation.families.diffusion_transformer.sampling import TransformerGenerator
+
+    assert isinstance(network, TransformerDenoiser)
+    return TransformerGenerator(network)
+
+
+def _dit_loss(_: DenoiserRecipe) -> "Loss":
+    from generation.families.diffusion_transformer.objective import hybrid_loss
+
+    return hybrid_loss
+
+
+def _sit_loss(_: DenoiserRecipe) -> "Loss":
+    from generation.families.diffusion_transformer.objective import velocity_loss
+
+    return velocity_loss
+
+
+DIT_FAMILY = Family(
+    "dit",
+    DiTRecipe,
+    _network,
+    _dit_loss,
+    generator=_generator,
+    preview=SamplerConfig(method="dpm-solver++", steps=12, threshold="none"),
+)
+SIT_FAMILY = Family(
+    "sit",
+    SiTRecipe,
+    _network,
+    _sit_loss,
+    generator=_generator,
+    preview=SamplerConfig(method="heun", steps=8, threshold="none"),
+)
+DIT = TransformerSource(DIT_FAMILY, DIT_FILES, flow=False, folders=diffusers_dit)
+SIT = TransformerSource(SIT_FAMILY, SIT_FILES, flow=True)
+DIT_TRAINABLE = TransformerTrainable(DIT_FAMILY, DIT_FILES)
+SIT_TRAINABLE = TransformerTrainable(SIT_FAMILY, SIT_FILES)

@@ -1,0 +1,169 @@
+"""Sampling DiT and SiT, networks of this project, from their own checkpoints or their authors'.
+
+Guidance is as in their code: of latents of four channels the first three are guided, the fourth is
+the conditional half's. Of other latents, and of pixels, all channels are.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from generation.diffusion.flow import flow_sample, require_flow
+from generation.diffusion.noise import ahead_of_need, image_noise
+from generation.diffusion.sampler import sample
+from generation.diffusion.sampler_config import SamplerConfig
+from generation.diffusion.schedule import NoiseSchedule
+from generation.families.diffusion_transformer.converter import convert
+from generation.families.diffusion_transformer.network import TransformerDenoiser
+from generation.families.diffusion_transformer.recipe import LINEAR, TransformerStage
+from generation.generator import ImageBatch, Screened
+from generation.networks.pixels import to_rgb
+from generation.networks.placement import Placement
+from generation.networks.transformer import Transformer
+from generation.pretrained.autoencoder import Autoencoder, load_autoencoder
+from generation.pretrained.autoencoder_files import AutoencoderFiles
+from generation.pretrained.components import require_first_stage, require_labels
+from generation.pretrained.source_files import read_tensors
+from release.errors import UserError
+
+LATENT_CHANNELS, GUIDED = 4, 3  # of these latents so many channels are guided
+AVERAGE = "ema"  # the averaged network of a training's file
+Network = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class GuidedTransformer:
+    """A network with a batch's classes bound, as samplers call it: of x and the time t of all.
+
+    network: of x, time and condition, in `dtype`. condition int64[N], null: the class of none.
+    guidance w: uncond + w * (cond - uncond), both halves as one batch; 1 runs one half alone.
+    """
+
+    def __init__(
+        self, network: Network, condition: Tensor, null: int, guidance: float, dtype: torch.dtype
+    ) -> None:
+        self._network, self._guidance, self._dtype = network, guidance, dtype
+        nulls = torch.full_like(condition, null)
+        self._told = condition if guidance == 1 else torch.cat([condition, nulls])
+
+    def __call__(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
+        """What it says of the noise or the velocity, and the further channels."""
+        n, channels = x.shape[:2]
+        inputs = (x if self._guidance == 1 else torch.cat([x, x])).to(self._dtype)
+        times = torch.full((len(inputs),), t, device=x.device)
+        out = self._network(inputs, times, self._told).to(x.dtype)
+        said, further = out[:n, :channels], out[:n, channels:]
+        if self._guidance == 1:
+            return said, further
+        guided = GUIDED if channels == LATENT_CHANNELS else channels
+        unconditional = out[n:, :guided]
+        change = self._guidance * (said[:, :guided] - unconditional)
+        return torch.cat([unconditional + change, said[:, guided:]], dim=1), further
+
+
+def sampled_latents(
+    network: GuidedTransformer,
+    schedule: NoiseSchedule | None,
+    shape: tuple[int, int, int],
+    seeds: list[int],
+    settings: SamplerConfig,
+    device: Any,
+) -> Tensor:
+    """float32[N,*shape]: of DiT along its schedule, of SiT (None) along the linear path."""
+    with torch.inference_mode(), ahead_of_need(image_noise(seeds, shape)) as noise:
+
+        def draw() -> Tensor:
+            return torch.from_numpy(noise()).to(device)
+
+        if schedule is None:
+            return flow_sample(lambda x, t: network(x, t)[0], settings, draw)
+        return sample(network, schedule, "epsilon", settings, draw)
+
+
+class TransformerGenerator:
+    """Samples a network that was trained here."""
+
+    def __init__(self, network: TransformerDenoiser) -> None:
+        stage = network.config.stage
+        assert isinstance(stage, TransformerStage)
+        self._network, self._stage = network, stage
+        self._schedule = None if stage.prediction == "v" else NoiseSchedule(stage.schedule)
+
+    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
+        """uint8[N,H,W,3]; UserError for parents, classes or settings that do not fit."""
+        network, latents = self._network, self._stage.latents
+        require_first_stage(batch, "the checkpoint")
+        if self._stage.conditioning == "none" and settings.guidance != 1:
+            raise UserError("an unconditional checkpoint has nothing to guide by: leave guidance 1")
+        require_settings(settings, "the checkpoint", self._schedule, latent=latents is not None)
+        weight = next(network.parameters())
+        guided = GuidedTransformer(
+            lambda x, t, c: network(x, t, c)[0],
+            network.conditions(list(batch.prompts)).to(weight.device),
+            network.null_condition,
+            settings.guidance,
+            weight.dtype,
+        )
+        x = sampled_latents(
+            guided, self._schedule, network.seen, list(batch.seeds), settings, weight.device
+        )
+        if latents is not None:
+            device = str(weight.device)
+            x = load_autoencoder(latents.autoencoder, latents.sha256, device).decoded(x)
+        return to_rgb(x.float().cpu().numpy())
+
+
+class PublishedTransformer:
+    """Samples a checkpoint in its authors' layout and decodes its latents; a class is its label."""
+
+    def __init__(
+        self, file: Path, autoencoder: AutoencoderFiles, placement: Placement, *, flow: bool
+    ) -> None:
+        self._file, self._placement = file, placement
+        network: Transformer = convert(published_tensors(file), str(file))
+        self._plan = network.plan
+        self._network = placement.place(network)
+        self._autoencoder = Autoencoder(autoencoder, placement.device)
+        self._schedule = None if flow else NoiseSchedule(LINEAR)
+
+    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
+        """uint8[N,H,W,3]; UserError for labels, parents or settings that do not fit."""
+        require_first_stage(batch, self._file)
+        require_labels(batch, self._plan.classes - 1, self._file)
+        require_settings(settings, self._file, self._schedule, latent=True)
+        device, plan = self._placement.device, self._plan
+        guided = GuidedTransformer(
+            self._network,
+            torch.tensor(list(batch.labels), device=device),
+            plan.classes - 1,
+            settings.guidance,
+            self._placement.dtype,
+        )
+        shape = (plan.channels, plan.side, plan.side)
+        x = sampled_latents(guided, self._schedule, shape, list(batch.seeds), settings, device)
+        return to_rgb(self._autoencoder.decoded(x).float().cpu().numpy())
+
+
+def published_tensors(file: Path) -> dict[str, Tensor]:
+    """Of the network; of the averaged one where a training's file has both."""
+    return read_tensors(file, AVERAGE)
+
+
+def require_settings(
+    settings: SamplerConfig, source: object, schedule: NoiseSchedule | None, *, latent: bool
+) -> None:
+    """UserError for settings that have no effect, or cannot be."""
+    if settings.noise_augmentation != 0:
+        raise UserError(f"{source} knows no noise in parents: leave noise_augmentation 0")
+    if schedule is None:
+        require_flow(settings)
+    elif settings.gamma != 0:
+        raise UserError(f"{source} learned its variance: gamma has no effect, leave it 0")
+    elif latent and settings.threshold != "none":
+        raise UserError(
+            f"{source} samples latents, which have no bounds to clip to: its sampler needs "
+            'threshold = "none"'
+        )

@@ -1,0 +1,138 @@
+"""DiT's and SiT's checkpoints as generators: the interface of generation/generator.py.
+
+What finetune-generator wrote, or a file in the authors' layout, whose latents are those of Stable
+Diffusion's autoencoder: its folder sd-vae-ft-ema beside the file, else the Hub's. Of DiT also
+diffusers' folder, which generation/families/dit/ reads. To import it is to import no torch.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+
+from generation.denoisers.checkpoint_files import CONFIG_FILE, is_of, read_config
+from generation.denoisers.family import Family
+from generation.denoisers.recipe import DenoiserConfig
+from generation.denoisers.source import DenoiserSource
+from generation.families.diffusion_transformer.recipe import TransformerStage
+from generation.generator import Generator
+from generation.networks.image_sizes import from_nothing
+from generation.pretrained.autoencoder_files import (
+    AutoencoderFiles,
+    locate_autoencoder,
+    require_autoencoder,
+)
+from generation.pretrained.diffusers_folder import HUB_NAME, file_sha256
+from generation.pretrained.source_files import locate_file
+from release.files.commit import sha256_text
+
+AUTOENCODER = "stabilityai/sd-vae-ft-ema"
+OWN_AUTOENCODER = "autoencoder"  # within a checkpoint's folder
+SUFFIXES = (".pt", ".safetensors")  # of the authors' files
+
+
+@dataclass
+class TransformerSource(DenoiserSource):
+    """published: where the authors offer their files, in words. flow: whether those say a velocity.
+    folders: the generator of other folders, None where there is none."""
+
+    published: str
+    flow: bool
+    folders: ModuleType | None = None
+
+    def locate(self, checkpoint: str) -> Path:
+        """The file, or the folder; UserError also for an autoencoder that is out of reach."""
+        folder = Path(checkpoint)
+        if is_file(checkpoint):
+            file = locate_file(checkpoint, self.published)
+            autoencoder_of(file)
+            return file
+        named = folder.is_dir() or HUB_NAME.fullmatch(checkpoint)
+        if named and self._is_other(folder):
+            return self._other.locate(checkpoint)  # type: ignore[no-any-return]
+        found = super().locate(checkpoint)
+        latents = _stage_of(own_config(self.family, found)).latents
+        if latents is not None:
+            require_autoencoder(latents.autoencoder, latents.sha256)
+        return found
+
+    def sha256(self, folder: Path) -> str:
+        """Of all that decides the pixels; of a file also its autoencoder."""
+        if folder.is_file():
+            return sha256_text(f"{file_sha256(folder)} {autoencoder_of(folder).sha256}")
+        if self._is_other(folder):
+            return self._other.sha256(folder)  # type: ignore[no-any-return]
+        return super().sha256(folder)
+
+    def unconditional(self, folder: Path) -> bool:
+        """Whether the network knows of no classes."""
+        return not folder.is_file() and not self._is_other(folder) and super().unconditional(folder)
+
+    def trained_resolution(self, folder: Path) -> int | None:
+        """The stage's side in px; None for a folder that holds no checkpoint of this family."""
+        return super().trained_resolution(folder) if is_of(self.family, folder) else None
+
+    def size_problem(self, folder: Path | None, resolution: int, parent: int | None) -> str | None:
+        """What keeps it from making images of `resolution` px; of a file its first batch tells."""
+        if folder is None or folder.is_file():
+            return from_nothing(parent)
+        if self._is_other(folder):
+            problem: str | None = self._other.size_problem(folder, resolution, parent)
+            return problem
+        return super().size_problem(folder, resolution, parent)
+
+    def load(self, folder: Path, compiled: bool) -> Generator:
+        """On the GPU if there is one, a file in bfloat16 there; else float32 on the CPU."""
+        if folder.is_file():
+            from generation.families.diffusion_transformer.sampling import PublishedTransformer
+            from generation.networks.placement import best_placement
+
+            placement = best_placement(compiled)
+            return PublishedTransformer(folder, autoencoder_of(folder), placement, flow=self.flow)
+        if self._is_other(folder):
+            generator: Generator = self._other.load(folder, compiled)
+            return generator
+        return self._load_own(folder, compiled)
+
+    def _load_own(self, folder: Path, compiled: bool) -> Generator:
+        import torch
+
+        from generation.denoisers.checkpoint import load_checkpoint
+        from generation.networks.placement import best_placement
+
+        network = load_checkpoint(self.family, folder)
+        network.config = own_config(self.family, folder)
+        return self.family.sampler(best_placement(compiled).place(network, torch.float32))
+
+    def _is_other(self, folder: Path) -> bool:
+        return self.folders is not None and not (folder / CONFIG_FILE).is_file()
+
+    @property
+    def _other(self) -> ModuleType:
+        assert self.folders is not None
+        return self.folders
+
+
+def own_config(family: Family, folder: Path) -> DenoiserConfig:
+    """Of a checkpoint of ours; with its autoencoder there, if its folder has a copy of it."""
+    config = read_config(family, folder)
+    stage, place = _stage_of(config), folder / OWN_AUTOENCODER
+    if stage.latents is None or not place.is_dir():
+        return config
+    latents = stage.latents.model_copy(update={"autoencoder": str(place)})
+    return replace(config, stage=stage.model_copy(update={"latents": latents}))
+
+
+def _stage_of(config: DenoiserConfig) -> TransformerStage:
+    assert isinstance(config.stage, TransformerStage)
+    return config.stage
+
+
+def is_file(checkpoint: str) -> bool:
+    """Whether that names a file in the authors' layout."""
+    return checkpoint.endswith(SUFFIXES)
+
+
+def autoencoder_of(file: Path) -> AutoencoderFiles:
+    """That of a checkpoint in its authors' layout."""
+    beside = file.parent / AUTOENCODER.split("/")[1]
+    return locate_autoencoder(str(beside) if beside.is_dir() else AUTOENCODER)

@@ -1,0 +1,22 @@
+"""A training recipe as its author would write it."""
+
+import json
+import tomllib
+from typing import Any
+
+
+def as_toml(recipe: Any) -> str:
+    """Tables within the tables stage, network and training stand in a line each."""
+    content = recipe.model_dump(mode="json", exclude_none=True)
+    tables = {n: content.pop(n) for n in ("stage", "network", "training")}
+    lines = [f"{name} = {json.dumps(value)}" for name, value in content.items()]
+    for name, table in tables.items():
+        lines.append(f"[{name}]")
+        for key, value in table.items():
+            text = json.dumps(value)
+            if isinstance(value, dict):
+                text = "{ " + ", ".join(f"{k} = {json.dumps(v)}" for k, v in value.items()) + " }"
+            lines.append(f"{key} = {text}")
+    text = "\n".join(lines) + "\n"
+    tomllib.loads(text)
+    return text
