@@ -112,8 +112,8 @@ class Plan(BaseModel):
         return (
             f"plan, about {math.ceil(self.minutes)} min here{least}: a generator ({steps}), "
             f"{self.generated * self.classes:,} images of it, {5 * seeds} trainings of "
-            f"{self.classifier} ({seeds} seeds of real, generated, both, both at equal updates, "
-            "real visited twice)"
+            f"{self.classifier} ({seeds} seed{'' if seeds == 1 else 's'} of real, generated, both, "
+            "both at equal updates, real visited twice)"
         )
 
 
