@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from metrics.features.extractors import require_batch
 from metrics.scoring.metric import ValueName
 from metrics.scoring.result_values import ScoredValue
 from release.commands.named_files import require_folder
@@ -113,8 +114,7 @@ def _identity(result: Result) -> str:
 
 def require_places(batch: int, out: Path, cache: Path) -> None:
     """UserError, before anything is loaded, for options that could not be used."""
-    if batch < 1:
-        raise UserError(f"--batch {batch}: give at least 1")
+    require_batch(batch)
     require_folder(out, "--out")
     require_folder(cache, "--cache")
 

@@ -12,7 +12,7 @@ import typer
 from builder.cluster.cluster import ClusterOptions
 from metrics.cache_folder import CACHE
 from metrics.features.extraction import extract_sets
-from metrics.features.extractors import DEFAULT_EXTRACTOR, EXTRACTORS, load_extractor
+from metrics.features.extractors import DEFAULT_EXTRACTOR, EXTRACTORS, load_extractor, require_batch
 from metrics.features.image_lists import ImageSet, open_image_set
 from metrics.scoring.metric_list import (
     DEFAULT_METRICS,
@@ -171,8 +171,7 @@ def score_release(
 
 def _require_inputs(batch: int, out: Path, cache: Path, metrics: str) -> None:
     """UserError, before anything is loaded, for what could not be used."""
-    if batch < 1:
-        raise UserError(f"--batch {batch}: give at least 1")
+    require_batch(batch)
     require_folder(out, "--out")
     require_folder(cache, "--cache")
     parse_metrics(metrics)

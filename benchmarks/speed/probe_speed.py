@@ -4,8 +4,8 @@
 
 Features are made up: 10,000 x 768, ten classes that overlap, a spectrum that falls as a network's
 does, off their origin. Both fit all 45 strengths of the protocol on one thread, in turn, for
-several rounds; scikit-learn by its L-BFGS at each of several tolerances. Quality is the excess of
-the mean loss, in nats, over the least one (float64, to 1e-12), the largest over the strengths.
+several rounds; scikit-learn by its L-BFGS at two tolerances. Quality is the excess of the mean
+loss, in nats, over that of a fit in float64 to 1e-10, the largest over every fourth strength.
 ratio: CPU seconds of scikit-learn over ours, at its loosest tolerance whose excess is at most twice
 ours; medians over rounds.
 """
@@ -13,6 +13,7 @@ ours; medians over rounds.
 import argparse
 import json
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -30,7 +31,8 @@ from metrics.representation.probe import STRENGTHS
 from release.results.result import environment
 
 IMAGES, DIMENSIONS, CLASSES = 10_000, 768, 10
-TOLERANCES = (1e-3, 1e-4, 1e-5)  # scikit-learn's own is 1e-4
+TOLERANCES = (1e-4, 1e-5)  # scikit-learn's own is 1e-4
+JUDGED = slice(None, None, 4)  # of the strengths
 
 
 def main() -> None:
@@ -66,8 +68,9 @@ def measure(images: int, dimensions: int, rounds: int) -> dict[str, Any]:
     features, labels = made_up(images, dimensions)
     x, y = torch.from_numpy(features), torch.from_numpy(labels)
     strengths = torch.from_numpy(STRENGTHS)
-    exact = fit_logistic(x.double(), y, CLASSES, strengths, stopping=Stopping(1e-12, 5000))
+    exact = fit_logistic(x.double(), y, CLASSES, strengths[JUDGED], stopping=Stopping(1e-10, 2000))
     least = losses(exact, x, y)
+    print("reference fitted", file=sys.stderr)
     contenders: dict[str, Callable[[], Linear]] = {
         "ours": lambda: fit_logistic(x, y, CLASSES, strengths),
         **{f"scikit-learn {t:g}": by_scikit_learn(features, labels, t) for t in TOLERANCES},
@@ -79,7 +82,9 @@ def measure(images: int, dimensions: int, rounds: int) -> dict[str, Any]:
             start = time.process_time()
             fitted = fit()
             seconds[name].append(time.process_time() - start)
-            excess[name] = float((losses(fitted, x, y) - least).max())
+            judged = Linear(fitted.weight[JUDGED], fitted.bias[JUDGED], fitted.converged[JUDGED])
+            excess[name] = float((losses(judged, x, y) - least).max())
+            print(f"{name}: {seconds[name][-1]:.1f} s, {excess[name]:.1e}", file=sys.stderr)
     medians = {name: statistics.median(own) for name, own in seconds.items()}
     theirs = [name for name in contenders if name != "ours"]
     level = next((n for n in theirs if excess[n] <= 2 * excess["ours"]), theirs[-1])
@@ -121,9 +126,9 @@ def by_scikit_learn(
 
 
 def losses(fitted: Linear, features: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
-    """float64[P]: the mean penalised loss of each problem."""
+    """float64[P]: the mean penalised loss at each strength that is judged."""
     found = []
-    for weight, bias, strength in zip(fitted.weight, fitted.bias, STRENGTHS, strict=True):
+    for weight, bias, strength in zip(fitted.weight, fitted.bias, STRENGTHS[JUDGED], strict=True):
         logits = features.double() @ weight.double() + bias.double()
         penalty = strength / 2 * weight.double().square().sum() / len(features)
         found.append(float(torch.nn.functional.cross_entropy(logits, labels) + penalty))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from metrics.features.networks import Network
 
 DEFAULT_EXTRACTOR = "efficientnet-lite0-64"
+MOST_BATCH = 65_536  # images: more take no less time, and a typing error takes all memory
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,14 @@ class FeatureProtocol:
     @property
     def sha256(self) -> str:
         return sha256_text(canonical_json(asdict(self)))
+
+
+def require_batch(batch: int) -> None:
+    """UserError for one that no network could be given."""
+    if batch < 1:
+        raise UserError(f"--batch {batch}: give at least 1")
+    if batch > MOST_BATCH:
+        raise UserError(f"--batch {batch}: give {MOST_BATCH:,} at most")
 
 
 @dataclass(frozen=True)

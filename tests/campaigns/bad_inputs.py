@@ -33,6 +33,10 @@ GOOD = {
     "build-dataset --real": "pictures --out real --views 8,16,32 --workers 1",
     "build-dataset --dry-run": "--recipe made.toml --per-class 5 --out made",
     "compare-scores": "results/cas.json results/cas.json",
+    "evaluate-representation": "classifier.safetensors --on real:16 --out results2 --cache cache "
+    "--shots 1,2 --seeds 0 --workers 1",
+    "evaluate-robustness": "classifier.safetensors --test real:16 --corruptions contrast "
+    "--out results2 --cache cache --workers 1",
     "finetune-generator": "--recipe generator.toml --data real --out run2 --threads 1",
     "leaderboard": "results --out site",
     "release verify": "made",
@@ -57,6 +61,8 @@ READS = {
     "made/markers/8/*c0000*.json made/README.md",
     "build-dataset --real": "pictures/train/apple/3.png real/build.json real/manifest.json",
     "compare-scores": "results/cas.json",
+    "evaluate-representation": "classifier.safetensors real/manifest.json real/16/train-*.parquet",
+    "evaluate-robustness": "classifier.safetensors real/16/test-*.parquet",
     "finetune-generator": "generator.toml three.csv real/manifest.json real/8/train-*.parquet",
     "leaderboard": "results/*.json",
     "release verify": "made/manifest.json made/build.json made/8/*c0000*.parquet "

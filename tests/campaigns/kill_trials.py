@@ -58,6 +58,14 @@ TRIALS: dict[str, Trial] = {
         "score-release made:8 --real real --out new --cache new-cache --metrics fd,kid,copies "
         "--sample 4 --extractor classifier@classifier.safetensors --workers 1"
     ),
+    "evaluate-representation": Trial(
+        "evaluate-representation classifier.safetensors --on real:16 --out new --cache new-cache "
+        "--shots 1,2 --seeds 0,1 --workers 1"
+    ),
+    "evaluate-robustness": Trial(
+        "evaluate-robustness classifier.safetensors --test real:16 --corruptions contrast,pixelate "
+        "--out new --cache new-cache --workers 1"
+    ),
     "train-classifier": Trial(
         "train-classifier --train made:16 --test real:16 --recipe classifier.toml "
         "--out new/cas.json --save new/classifier.safetensors --state-every 0"

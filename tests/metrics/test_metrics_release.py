@@ -426,6 +426,7 @@ def test_bad_input(releases, tmp_path):
     refuse("is a synthetic release", real=f"{releases}/shapes-16")
     refuse("class lists", real=str(other))
     refuse("give at least 1", batch=0)
+    refuse("give 65,536 at most", batch=10**12)
     assert not list(tmp_path.glob("*.json"))
 
 
