@@ -1,6 +1,6 @@
 """README and docs: each command in them is understood, and docs/imagenet.md has its own figures.
 
-Nothing runs here but dry runs. The commands of docs/imagenet.md run on all 1000 classes of a
+Nothing runs here but dry runs. Commands like those of docs/imagenet.md run on all 1000 classes of a
 miniature in tests/rehearsal/test_rehearsal.py, those of docs/own-images.md in
 tests/cards/test_trial.py, those of docs/consuming.md in tests/cards/test_consuming_examples.py.
 """
