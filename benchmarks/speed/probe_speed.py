@@ -5,7 +5,7 @@
 Features are made up: 10,000 x 768, ten classes that overlap, a spectrum that falls as a network's
 does, off their origin. Both fit all 45 strengths of the protocol on one thread, in turn, for
 several rounds; scikit-learn by its L-BFGS at two tolerances. Quality is the excess of the mean
-loss, in nats, over that of a fit in float64 to 1e-10, the largest over every fourth strength.
+loss, in nats, over that of a fit in float64 to 1e-8, the largest over every fourth strength.
 ratio: CPU seconds of scikit-learn over ours, at its loosest tolerance whose excess is at most twice
 ours; medians over rounds.
 """
@@ -68,7 +68,7 @@ def measure(images: int, dimensions: int, rounds: int) -> dict[str, Any]:
     features, labels = made_up(images, dimensions)
     x, y = torch.from_numpy(features), torch.from_numpy(labels)
     strengths = torch.from_numpy(STRENGTHS)
-    exact = fit_logistic(x.double(), y, CLASSES, strengths[JUDGED], stopping=Stopping(1e-10, 2000))
+    exact = fit_logistic(x.double(), y, CLASSES, strengths[JUDGED], stopping=Stopping(1e-8, 1000))
     least = losses(exact, x, y)
     print("reference fitted", file=sys.stderr)
     contenders: dict[str, Callable[[], Linear]] = {
