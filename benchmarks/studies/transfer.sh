@@ -1,8 +1,9 @@
 #!/bin/sh
 # What representations learned from real, generated and both Fashion-MNIST are worth on scikit-learn's
-# digits (1,797 images of 8 px, BSD-3-Clause): result files and a summary in results/fashion-mnist/transfer/.
+# digits (1,797 images of 8 px, shipped with scikit-learn): files in results/fashion-mnist/transfer/.
 #
 #     benchmarks/studies/transfer.sh              100 images a class, 400 steps, seeds 0, 1, 2
+#     benchmarks/studies/transfer.sh 50 200       the committed results: 10 minutes on two busy cores
 #     benchmarks/studies/transfer.sh 6000 4000    all of Fashion-MNIST: hours on two CPU cores
 #
 # All classifiers take as many steps of as many images; "both" has twice as many different images.
