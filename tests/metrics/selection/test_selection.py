@@ -234,7 +234,7 @@ def test_bad_input(place: Path) -> None:
     mismatch = "^--method ddim --gamma 0.3: gamma = 0.3 has no effect on ddim"
     refuse(place, mismatch, method="ddim", gamma="0.3")
     refuse(place, "^--gamma: .* not 1.5$", gamma="1.5")
-    refuse(place, "^--method: .* not 'euler'$", method="euler")
+    refuse(place, "^--method: .* not 'midpoint'$", method="midpoint")
     refuse(place, "--cas-stage 32: from stage 16 on, recipe painter makes 16 px", short_list=1,
            classifier="fashion-mnist-small", cas_stage=32)  # fmt: skip
     made = write_release(place / "made", {"train": [np.zeros((4, 16, 16, 3), np.uint8)]})
