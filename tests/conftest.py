@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 os.environ["OMP_NUM_THREADS"] = "1"
 
 ROOT = Path(__file__).parent.parent
+LONGEST = ("tests/rehearsal/", "tests/campaigns/", "tests/cards/test_trial.py")
 STAND_IN_RECIPE = """
 name = "stand-in"
 description = "flat colours"
@@ -52,6 +53,11 @@ batch = 5
 FACTS = """sampler_source = "tried on three images"
 model = { name = "Flat", license = "made-up-1.0", images = "For tests only.", source = "a test" }
 """
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: begun last, one would keep a single core busy in the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
