@@ -1,6 +1,6 @@
 """The command `build-dataset`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from builder.making import Wanted
 
 DEFAULT_RECIPE = "imagenet-if"
+PER_CLASS = 100
+VIEWS = "16,32"
+ABOUT = ("--classes-from", "--image-column", "--label-column", "--test-share", "--split-seed")
 
 RecipeName = Annotated[
     str | None,
@@ -37,7 +40,9 @@ RecipeName = Annotated[
 Resolution = Annotated[
     int | None, typer.Option(help="Resolution to end at; by default the recipe's last.")
 ]
-PerClass = Annotated[int, typer.Option(help="Images of each class.")]
+PerClass = Annotated[
+    int | None, typer.Option(help=f"Images of each class.  [default: {PER_CLASS}]")
+]
 Classes = Annotated[
     str | None, typer.Option(help="Only these classes, comma-separated ids or names.")
 ]
@@ -96,7 +101,12 @@ TestShare = Annotated[
 SplitSeed = Annotated[
     int | None, typer.Option(min=0, help="With --test-share: decides which images.")
 ]
-Views = Annotated[str, typer.Option(help="With --real: resolutions of the views, comma-separated.")]
+Views = Annotated[
+    str | None,
+    typer.Option(
+        help=f"With --real: resolutions of the views, comma-separated.  [default: {VIEWS}]"
+    ),
+]
 Crop = Annotated[
     CropRule | None, typer.Option(help="With --real: pad (fashion-mnist) or center-crop.")
 ]
@@ -118,7 +128,7 @@ def main() -> None:
 def build_dataset(
     recipe: RecipeName = None,
     res: Resolution = None,
-    per_class: PerClass = 100,
+    per_class: PerClass = None,
     classes: Classes = None,
     file_format: FileFormat = None,
     out: Out = None,
@@ -134,7 +144,7 @@ def build_dataset(
     rate: Rate = None,
     results: Results = None,
     real: Real = None,
-    views: Views = "16,32",
+    views: Views = None,
     crop: Crop = None,
     classes_from: ClassesFrom = None,
     image_column: ImageColumn = None,
@@ -171,36 +181,32 @@ def build_dataset(
     cluster = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
     settings = RunSettings(cluster, allow_mixed, _be_quiet if as_json else say)
     about = (classes_from, image_column, label_column, test_share, split_seed)
-    _require_fitting(compare, rate, results, real)
+    of_imports = dict(zip(ABOUT, about, strict=True)) | {"--views": views, "--crop": crop}
+    of_builds = {"--recipe": recipe, "--res": res, "--per-class": per_class, "--classes": classes}
     if real is not None:
+        of_builds |= {"--dry-run": dry_run or None, "--compare": compare or None}
+        _refuse(of_builds, "of a build; --real imports all images of what it names")
         source = _source_name(real, *about)
-        return _import(source, views, crop, file_format, out, bad_images, settings, as_json)
-    _require_none(about)
+        return _import(
+            source, views or VIEWS, crop, file_format, out, bad_images, settings, as_json
+        )
+    _refuse(of_imports, "of an import, with --real")
     if compare:
         print_comparison(res, _counted(per_class), classes, recipe, rate, results, as_json)
         return 0
-    wanted = _wanted(recipe or DEFAULT_RECIPE, res, per_class, classes, file_format)
+    _refuse({"--rate": rate, "--results": results}, "of a comparison, with --compare")
+    wanted = _wanted(recipe or DEFAULT_RECIPE, res, _counted(per_class), classes, file_format)
     release = release_path(out or f"releases/{wanted.recipe.name}-{wanted.chain[-1].resolution}")
     return _build(wanted, release, settings, dry_run, as_json)
 
 
-def _require_none(about: Sequence[object]) -> None:
-    """UserError for a setting of an import without one."""
-    if any(value is not None for value in about):
+def _refuse(options: Mapping[str, object], what: str) -> None:
+    """UserError that names those which are given."""
+    given = [name for name, value in options.items() if value is not None]
+    if given:
         raise UserError(
-            "--classes-from, --image-column, --label-column, --test-share and --split-seed go with "
-            "--real"
+            f"{', '.join(given)}: {what}; leave {'it' if len(given) == 1 else 'them'} out"
         )
-
-
-def _require_fitting(
-    compare: bool, rate: str | None, results: Path | None, real: str | None
-) -> None:
-    """UserError for options of --compare without it, and for --compare with --real."""
-    if not compare and (rate is not None or results is not None):
-        raise UserError("--rate and --results go with --compare")
-    if compare and real is not None:
-        raise UserError("--compare is of recipes; --real imports images: give one of the two")
 
 
 def _be_quiet(_: str) -> None:
@@ -227,7 +233,6 @@ def _wanted(
     """What the command line asks for, in the format it names, else the recipe's."""
     from builder.making import Wanted
 
-    _counted(per_class)
     recipe = load_recipe(name)
     if file_format is not None:
         recipe = recipe.model_copy(update={"format": file_format})
@@ -236,7 +241,9 @@ def _wanted(
     return Wanted(recipe, recipe.chain(res), everything, chosen, per_class)
 
 
-def _counted(per_class: int) -> int:
+def _counted(per_class: int | None) -> int:
+    if per_class is None:
+        return PER_CLASS
     if per_class < 1:
         raise UserError(f"--per-class {per_class}: give at least 1")
     return per_class

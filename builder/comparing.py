@@ -55,7 +55,8 @@ class Offer:
 
     device_hours, money: None where a stage states no cost or no rate is given. published: of the
     last stage, as its source states it first; another protocol may lie behind each. weights:
-    "embedded", "public", or "to train" where a stage awaits a training by finetune-generator.
+    "embedded", "public", "gated" where a licence is to be accepted on the Hub first, or "to train"
+    where a stage awaits a training by finetune-generator.
     """
 
     recipe: str
@@ -167,6 +168,8 @@ def _device_hours(chain: Sequence[StageRecipe], images: int) -> float | None:
 def _weights(chain: Sequence[StageRecipe]) -> str:
     if any(stage.checkpoint.startswith(TRAINING_RUNS) for stage in chain):
         return "to train"
+    if any(stage.model is not None and "(gated)" in stage.model.license for stage in chain):
+        return "gated"
     return "embedded" if all(s.checkpoint.startswith(EMBEDDED) for s in chain) else "public"
 
 

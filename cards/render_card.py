@@ -41,7 +41,10 @@ def render_card(
         typer.Option(help="YYYY-MM-DD; by default the day these images got their first card"),
     ] = None,
     allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="with accuracies or distances alone")
+        bool,
+        typer.Option(
+            "--allow-missing", help="render though accuracies or distances were not measured"
+        ),
     ] = False,
     drop_results: Annotated[
         bool, typer.Option("--drop-results", help="render without the results of the standing card")

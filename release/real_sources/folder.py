@@ -22,9 +22,9 @@ DATA_FOLDERS = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC")
 TRAIN = "train"  # what an undivided folder is
 IMAGES = "images"  # Tiny ImageNet: WNID/images/, val/images/
 LAYOUTS = (
-    "SPLIT/CLASS/image or SPLIT/CLASS/images/image, ILSVRC/Data/CLS-LOC with its flat val, "
-    "ILSVRC2012_img_train.tar, or what load_dataset and load_from_disk read (Parquet, Arrow, "
-    "WebDataset)"
+    "SPLIT/CLASS/image or SPLIT/CLASS/images/image, CLASS/image with --test-share, "
+    "ILSVRC/Data/CLS-LOC with its flat val, ILSVRC2012_img_train.tar, or what load_dataset and "
+    "load_from_disk read (Parquet, Arrow, WebDataset)"
 )
 
 

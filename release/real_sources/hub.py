@@ -23,10 +23,15 @@ def read_hub(wanted: SourceName, name: str) -> RealSource:
     near = no_folder(Path(path)) or ""
     if not HUB_NAME.fullmatch(path):
         raise UserError(f"real data {wanted.name!r} is not at hand: there is no such folder{near}")
+    if near and "/" not in path:  # a mistyped folder: the Hub would be asked for half a minute
+        raise UserError(
+            f"real data {wanted.name!r} is not at hand: there is no such folder{near}; a data set "
+            "of the Hub is OWNER/NAME"
+        )
     with loading(
         f"real data {wanted.name!r} is not at hand",
-        f"there is no such folder; {hint}name one SPLIT/CLASS/image or a data set that "
-        f"load_dataset finds{near}",
+        f"there is no such folder; {hint}name one CLASS/image or SPLIT/CLASS/image, or a data set "
+        f"that load_dataset finds{near}",
     ):
         data, builder = load(path, config or None)
     source = read_tables(data, wanted, name, builder.info.license or "unknown")

@@ -76,9 +76,12 @@ def test_only_recipes_that_reach_the_resolution_and_know_the_classes(recipe: Rec
 
 def test_weights_are_embedded_public_or_to_be_trained() -> None:
     recipes = [load_recipe(name) for name in recipe_names_in(BUILTIN)]
-    found = {o.recipe: o.weights for r in (32, 256) for o in compare(recipes, r, 1, None, None, [])}
+    found = {
+        o.recipe: o.weights for r in (32, 64, 256) for o in compare(recipes, r, 1, None, None, [])
+    }
     assert found["fashion-mnist"] == "embedded"
     assert found["imagenet-dit-256"] == "public"
+    assert found["imagenet-if"] == "gated"
     assert found["imagenet-rin-256"] == "to train"
 
 
@@ -150,8 +153,11 @@ def test_a_rate_is_an_amount_and_perhaps_a_currency(text: str) -> None:
     ("options", "said"),
     [
         ({"compare": True}, "--compare needs --res"),
-        ({"rate": "1"}, "--rate and --results go with --compare"),
-        ({"compare": True, "real": "fashion-mnist"}, "--compare is of recipes"),
+        ({"rate": "1"}, "^--rate: of a comparison, with --compare; leave it out$"),
+        ({"compare": True, "real": "fashion-mnist"}, "^--compare: of a build; --real imports all"),
+        ({"dry_run": True, "per_class": 5, "real": "pictures"}, "^--per-class, --dry-run: of a"),
+        ({"classes": "a", "recipe": "b", "real": "pictures"}, "^--recipe, --classes: of a build"),
+        ({"views": "8", "crop": "pad"}, "^--views, --crop: of an import, with --real; leave them"),
         (
             {"compare": True, "res": 16, "results": Path("no/such")},
             "--results no/such is no folder",

@@ -210,7 +210,7 @@ def test_an_imported_folder_is_a_release_of_the_lists_classes(tmp_path: Path):
 def test_options_of_a_source_are_refused_without_one():
     result = run(["build-dataset", "--recipe", "fashion-mnist", "--classes-from", "imagenet-1k"])
     assert result.returncode == 2
-    assert "--label-column, --test-share and --split-seed go with --real" in result.stderr
+    assert "--classes-from: of an import, with --real; leave it out" in result.stderr
 
 
 def test_labels_without_names_are_a_lists_ids_only_when_asked_to(tmp_path: Path):

@@ -18,7 +18,7 @@ from release.classes.class_list import load_classes, select_classes
 from release.commands.named_files import named_file, require_folder
 from release.errors import UserError
 from release.files.storage import split_release
-from release.real_sources import open_source
+from release.real_sources import hub, open_source
 
 
 def refusal(function: Callable[..., object], *arguments: object) -> str:
@@ -148,6 +148,16 @@ def test_a_scheduler_file_without_an_address(tmp_path: Path, content: bytes):
 def test_a_missing_folder_is_told_no_rules_of_the_hub(name: str):
     assert refusal(open_source, name) == (
         f"real data {name!r} is not at hand: there is no such folder"
+    )
+
+
+def test_a_mistyped_folder_is_not_asked_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my-images").mkdir()
+    monkeypatch.setattr(hub, "load", lambda *_: pytest.fail("asked"))
+    assert refusal(open_source, "my-image") == (
+        "real data 'my-image' is not at hand: there is no such folder; did you mean 'my-images'?; "
+        "a data set of the Hub is OWNER/NAME"
     )
 
 
