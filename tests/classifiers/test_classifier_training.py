@@ -37,7 +37,6 @@ from classifiers.training.predictions import predict
 from classifiers.training.state import StateFile
 from classifiers.training.task import Task
 from generation.networks.timm_classifier import build_model, normalise, to_channels
-from generation.training.data.loaders import forkserver
 from generation.training.data.order import Visits, batch_rows, epoch_order
 from release.errors import UserError
 from release.files.checked_files import write_state
@@ -153,9 +152,18 @@ def test_processes_that_decode_end_with_the_batches(real: Path) -> None:
 
 
 def test_loaders_do_not_copy_what_they_import() -> None:
-    """A garbage collection would write to all of it."""
-    with forkserver(("classifiers.data.batches",)).Pool(1) as pool:
-        assert pool.apply(gc.get_freeze_count) > 10_000
+    """A garbage collection would write to all of it.
+
+    A process has one fork server, and here it may have imported what an earlier test asked for.
+    """
+    code = (
+        "import gc\nfrom generation.training.data.loaders import forkserver\n"
+        "with forkserver(('classifiers.data.batches',)).Pool(1) as pool:\n"
+        "    print(pool.apply(gc.get_freeze_count))"
+    )
+    command = [sys.executable, "-c", code]
+    frozen = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert int(frozen.stdout) > 10_000
 
 
 def test_single_image_augmentation_follows_seed_and_place_alone() -> None:
