@@ -13,7 +13,6 @@ from release.commands.command import run_command, say
 from release.commands.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
 from release.errors import UserError
 from release.files.storage import (
-    ReleasePath,
     absolute_if_file,
     absolute_if_folder,
     release_path,
@@ -184,7 +183,7 @@ def build_dataset(
     of_imports = dict(zip(ABOUT, about, strict=True)) | {"--views": views, "--crop": crop}
     of_builds = {"--recipe": recipe, "--res": res, "--per-class": per_class, "--classes": classes}
     if real is not None:
-        of_builds |= {"--dry-run": dry_run or None, "--compare": compare or None}
+        of_builds |= {"--dry-run": dry_run or None, "--compare": compare or None, "--rate": rate}
         _refuse(of_builds, "of a build; --real imports all images of what it names")
         source = _source_name(real, *about)
         return _import(
@@ -196,8 +195,7 @@ def build_dataset(
         return 0
     _refuse({"--rate": rate, "--results": results}, "of a comparison, with --compare")
     wanted = _wanted(recipe or DEFAULT_RECIPE, res, _counted(per_class), classes, file_format)
-    release = release_path(out or f"releases/{wanted.recipe.name}-{wanted.chain[-1].resolution}")
-    return _build(wanted, release, settings, dry_run, as_json)
+    return _build(wanted, out, settings, dry_run, as_json)
 
 
 def _refuse(options: Mapping[str, object], what: str) -> None:
@@ -214,12 +212,13 @@ def _be_quiet(_: str) -> None:
 
 
 def _build(
-    wanted: "Wanted", release: ReleasePath, settings: "RunSettings", dry_run: bool, as_json: bool
+    wanted: "Wanted", out: str | None, settings: "RunSettings", dry_run: bool, as_json: bool
 ) -> int:
     from builder.dry_run import print_plan
     from builder.making import build_wanted
     from builder.reporting import report_outcome
 
+    release = release_path(out or f"releases/{wanted.recipe.name}-{wanted.chain[-1].resolution}")
     if dry_run:
         print_plan(wanted, release, as_json)
         return 0

@@ -157,6 +157,7 @@ def test_a_rate_is_an_amount_and_perhaps_a_currency(text: str) -> None:
         ({"compare": True, "real": "fashion-mnist"}, "^--compare: of a build; --real imports all"),
         ({"dry_run": True, "per_class": 5, "real": "pictures"}, "^--per-class, --dry-run: of a"),
         ({"classes": "a", "recipe": "b", "real": "pictures"}, "^--recipe, --classes: of a build"),
+        ({"rate": "1", "real": "pictures"}, "^--rate: of a build"),
         ({"views": "8", "crop": "pad"}, "^--views, --crop: of an import, with --real; leave them"),
         (
             {"compare": True, "res": 16, "results": Path("no/such")},
