@@ -9,7 +9,7 @@ import typer
 from builder.cluster.cluster import ClusterOptions
 from builder.planning.recipe import BUILTIN, load_recipe
 from release.classes.class_list import load_classes, select_classes
-from release.commands.command import run_command, say
+from release.commands.command import Builtin, run_command, say
 from release.commands.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
 from release.errors import UserError
 from release.files.storage import (
@@ -121,7 +121,7 @@ OnBadImages = Annotated[
 
 def main() -> None:
     """Console entry point."""
-    run_command(build_dataset, BUILTIN)
+    run_command(build_dataset, Builtin(BUILTIN))
 
 
 def build_dataset(

@@ -9,7 +9,7 @@ import typer
 
 from builder.cluster.cluster import ClusterOptions
 from classifiers.study.study_file import BUILTIN, as_record, load_study
-from release.commands.command import run_command
+from release.commands.command import Builtin, run_command
 from release.commands.options import (
     STATE_SECONDS,
     Json,
@@ -48,7 +48,7 @@ Nodes = Annotated[
 
 def main() -> None:
     """Console entry point."""
-    run_command(run_study)
+    run_command(run_study, Builtin(BUILTIN, "study", "studies"))
 
 
 def run_study(

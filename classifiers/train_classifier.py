@@ -20,7 +20,7 @@ from classifiers.training.experiment import (
     seed_paths,
 )
 from classifiers.training.task import Task
-from release.commands.command import run_command
+from release.commands.command import Builtin, run_command
 from release.commands.named_files import require_folder
 from release.commands.options import STATE_SECONDS, Json, StateEvery
 from release.commands.progress import progress_bar
@@ -103,7 +103,7 @@ Save = Annotated[
 def main() -> None:
     """Console entry point."""
     share_cores()
-    run_command(train_classifier, BUILTIN)
+    run_command(train_classifier, Builtin(BUILTIN))
 
 
 def train_classifier(

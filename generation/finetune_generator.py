@@ -20,7 +20,7 @@ from generation.training.recipe import BUILTIN, TrainingRecipe
 from generation.training.record import claim_folder, training_record
 from generation.training.trainable import Course, Trainable
 from release.classes.class_list import class_difference, load_classes
-from release.commands.command import run_command
+from release.commands.command import Builtin, run_command
 from release.commands.progress import progress_bar
 from release.commands.surroundings import share_cores
 from release.errors import UserError
@@ -79,7 +79,7 @@ Utilisation = Annotated[
 def main() -> None:
     """Console entry point."""
     share_cores()
-    run_command(finetune_generator, BUILTIN)
+    run_command(finetune_generator, Builtin(BUILTIN))
 
 
 def finetune_generator(

@@ -72,7 +72,7 @@ def _worst_learned(trained_on: str, trainings: Sequence[AboutTraining]) -> Itera
 
 
 def _harmed(beside: Sequence[AboutTraining]) -> str:
-    """The classes that the rule of the leaderboard tells apart from chance."""
+    """The classes that are harmed by the rule of the leaderboard."""
     lines = []
     for about in beside:
         if about.baseline is None:
@@ -82,8 +82,8 @@ def _harmed(beside: Sequence[AboutTraining]) -> str:
         if harmed:
             lines.append(f"{about.ranking.settings['model']}: {_listed(harmed)}")
     if lines:
-        return f"Told apart from chance as harmed: {'; '.join(lines)}."
-    return "None of them is told apart from chance, which takes three runs of both."
+        return f"Harmed by a statistically significant difference: {'; '.join(lines)}."
+    return "None of the differences is statistically significant, which takes three runs of both."
 
 
 def _mean_top1(rows: Iterable[Training]) -> dict[str, float]:

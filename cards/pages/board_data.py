@@ -91,7 +91,7 @@ class ClassComparison(BaseModel):
     low: float = Field(description="lower end of the difference's interval, Newcombe's")
     high: float = Field(description="upper end")
     confidence: Share = Field(description="of the interval")
-    verdict: Literal["helped", "harmed", "not told apart", "not tested"] = Field(
+    verdict: Literal["helped", "harmed", "not significant", "not tested"] = Field(
         description="not tested: fewer than three seeds of both, or predictions are missing"
     )
 

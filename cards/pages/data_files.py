@@ -25,7 +25,7 @@ def board_data(facets: Sequence[Facet]) -> BoardData:
 
 
 def _class_rows(dataset: str, view: ClassView) -> Iterable[ClassComparison]:
-    untold = "not told apart" if view.tested else "not tested"
+    untold = "not significant" if view.tested else "not tested"
     for change in view.changes:
         yield ClassComparison(
             dataset=dataset,

@@ -99,18 +99,18 @@ def _report(
     folder: Path,
     as_json: bool,
 ) -> None:
+    from classifiers.study.answer import answer
     from classifiers.study.markdown import markdown
     from classifiers.study.pictures import draw_study
     from classifiers.study.report import study_report
 
     report = study_report(study, runs, settings, folder)
-    text = markdown(report)
-    write_atomically(folder / "report.md", text.encode())
+    write_atomically(folder / "report.md", markdown(report).encode())
     content = json.dumps(report.content(), indent=1) + "\n"
     write_atomically(folder / "report.json", content.encode())
     pictures = draw_study(report, folder)
     if as_json:
         print(json.dumps({"report": str(folder / "report.json")}))
         return
-    print(text)
+    print(*answer(report), sep="\n")
     print(f"report: {', '.join(map(str, [folder / 'report.md', *pictures]))}")

@@ -1,25 +1,26 @@
 """What a study answers: findings of the paper, and comparisons that the paper lacks.
 
 A difference counts if both its intervals exclude 0, that over seeds and that over test images;
-else, as always with one seed, the two are not told apart.
+else, as always with one seed, it is not statistically significant.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from classifiers.study.report_model import Arm, Comparison, Difference, Finding
+from classifiers.study.report_model import UNDECIDED, Arm, Comparison, Difference, Finding
 from classifiers.training.outcomes import Outcomes, difference
 
 Key = tuple[str, int, str, str]  # model, resolution, size, arm
-UNDECIDED = "not told apart"
+BELOW_REAL = "2: generated alone stays below real"
+ABOVE_REAL = "2: real + generated is above real"
 CONTROL = "real + generated is above the same real images visited as often"
 
 
 def findings(rows: Sequence[Arm], outcomes: Mapping[Key, Outcomes]) -> list[Finding]:
     """Azizi et al. 2023, findings 2 and 4, for each classifier, size, generated set and budget.
 
-    rows, outcomes: of each arm. The answer is "reproduced", "not reproduced" or "not told apart".
+    rows, outcomes: of each arm. The answer is "reproduced", "not reproduced" or "not significant".
     """
     found = [finding for row in rows for finding in _against_real(row)]
     for curve in curves(rows):
@@ -42,9 +43,8 @@ def findings(rows: Sequence[Arm], outcomes: Mapping[Key, Outcomes]) -> list[Find
 def _against_real(row: Arm) -> Iterator[Finding]:
     if row.difference is not None and row.kind in ("generated", "real+generated"):
         below = row.kind == "generated"
-        relation = "generated alone stays below" if below else "real + generated is above"
         yield Finding(
-            finding=f"2: {relation} real",
+            finding=BELOW_REAL if below else ABOVE_REAL,
             **_where(row),
             against="real",
             **_answered(row.difference, _reproduced(-1 if below else 1)),
@@ -54,7 +54,7 @@ def _against_real(row: Arm) -> Iterator[Finding]:
 def comparisons(rows: Sequence[Arm], outcomes: Mapping[Key, Outcomes]) -> list[Comparison]:
     """Generated images against the same real ones again, and each generated set against another.
 
-    rows, outcomes: of each arm. The answer is "above", "below" or "not told apart".
+    rows, outcomes: of each arm. The answer is "above", "below" or "not significant".
     """
     pairs = [(CONTROL, *pair) for pair in with_controls(rows)] + [*_between_sets(rows)]
     found = []

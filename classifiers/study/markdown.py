@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from classifiers.study.answer import answer
 from classifiers.study.report_model import (
     Accuracy,
     Arm,
@@ -43,6 +44,8 @@ def markdown(report: StudyReport) -> str:
         f"deviation over seeds {', '.join(map(str, report.seeds))}; the last step of each "
         "training. Difference to the real arm in points: paired by seed, with Student's 95% "
         "interval over seeds and over test images.",
+        "",
+        *(f"- {line}" for line in answer(report)),
     ]
     groups: dict[Group, list[Arm]] = {}
     for row in report.rows:
@@ -110,7 +113,7 @@ def _answer_row(row: Answer) -> str:
 
 
 def _class_lines(reports: Sequence[StudiedClasses]) -> list[str]:
-    """The comparisons in which a class is told apart from chance."""
+    """The comparisons in which a class differs significantly."""
     telling = [report for report in reports if report.helped or report.harmed]
     lines = [
         f"Of {len(reports)} comparisons {len(telling)} have a class that is helped or harmed; by "
@@ -130,7 +133,7 @@ def _class_lines(reports: Sequence[StudiedClasses]) -> list[str]:
 
 
 def _named(rows: Sequence[StudiedClass]) -> str:
-    """The classes told apart, harmed and helped, the most changed first; how many more."""
+    """The classes that are harmed and helped, the most changed first; how many more."""
     parts = []
     for verdict in ("harmed", "helped"):
         own = [row for row in rows if row.verdict == verdict]

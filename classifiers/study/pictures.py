@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 COLOURS = {"": "#8a8a8a", "helped": "#3a7fc1", "harmed": "#d0762b"}
 MOST_NAMES = 12
-FEWEST_NAMES = 3  # named though no class is told apart: which ones to look at with more seeds
+FEWEST_NAMES = (
+    3  # named though no class differs significantly: which ones to look at with more seeds
+)
 PER_INCH = 17  # characters of the small print
 # Where a name stands beside its mark, in points: the first place that is free is taken.
 PLACES = (
@@ -113,7 +115,7 @@ def draw_classes(reports: Sequence[StudiedClasses], seeds: int, path: Path) -> N
             own = [row for row in rows if row.verdict == verdict]
             x, y = ([100 * getattr(row, key) for row in own] for key in ("baseline", "other"))
             panel.plot(
-                x, y, "o", markersize=4, alpha=0.8, color=colour, label=verdict or "not told apart"
+                x, y, "o", markersize=4, alpha=0.8, color=colour, label=verdict or "not significant"
             )
         low = min(100 * min(row.baseline, row.other) for row in rows)
         ends = (low - 4, 104)
@@ -141,14 +143,14 @@ def _explained(reports: Sequence[StudiedClasses], seeds: int) -> str:
     if seeds > 1:
         mean = f"mean over {seeds} seeds"
         verdict = (
-            "told apart by both McNemar's test over images and the t test over seeds, "
+            "significant by both McNemar's test over images and the t test over seeds, "
             "false discovery rate 5%"
         )
     return f"each mark a class: top-1 on its {n} test images, {mean}; {verdict}"
 
 
 def _name_classes(panel: "Axes", rows: Sequence[StudiedClass]) -> None:
-    """Names of the classes told apart, the furthest from the diagonal first.
+    """Names of the classes that differ significantly, the furthest from the diagonal first.
 
     A name that finds no place inside the panel, free of marks and other names, is left out.
     """

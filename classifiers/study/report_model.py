@@ -2,9 +2,13 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from release.results.values import Interval, Part, Report, Share
+
+UNDECIDED = "not significant"
+BEFORE = {"not told apart": UNDECIDED}  # as reports of older versions say it
+Answered = Annotated[str, BeforeValidator(lambda answer: BEFORE.get(answer, answer))]
 
 
 class Accuracy(Part):
@@ -93,7 +97,7 @@ class Finding(Part):
     difference: float
     over_seeds: Interval | None = None
     over_images: Interval | None = None
-    answer: str
+    answer: Answered
 
     @property
     def asked(self) -> str:
@@ -115,7 +119,7 @@ class Comparison(Part):
     difference: float
     over_seeds: Interval | None = None
     over_images: Interval | None = None
-    answer: str
+    answer: Answered
 
     @property
     def asked(self) -> str:

@@ -45,8 +45,9 @@ def draw_easiest(path: Path, result: Result, value: str, images: ImageSet, cache
 
 
 def score_of(result: Result, value: str) -> str:
-    """ "told apart from test: 0.93"."""
-    return f"told apart from {value.rpartition('_')[2]}: {result.values[value]['value']:.3f}"
+    """ "real or generated, against test: 0.93"."""
+    split = value.rpartition("_")[2]
+    return f"real or generated, against {split}: {result.values[value]['value']:.3f}"
 
 
 def _draw(

@@ -175,8 +175,8 @@ def _size(cas: CasSettings) -> str:
 
 
 def _told_apart(choice: Choice, second: RunnerUp) -> str:
-    """Whether the chosen point is told apart from the second best, and by what."""
-    apart = "told apart" if second.told_apart else "not told apart"
+    """Whether the chosen point is significantly better than the second best, and by what."""
+    better = "significantly better" if second.told_apart else "not significantly better"
     if choice.regret_of_fd is not None:
         seeds = choice.regret_of_fd.seeds
         plural = "" if seeds == 1 else "s"
@@ -186,7 +186,7 @@ def _told_apart(choice: Choice, second: RunnerUp) -> str:
         number, worse, basis = "{:.4g}", "more distance", "over images"
     interval = _interval(second, number) or "no interval"
     return (
-        f"{apart} from the second best, {second.name}: "
+        f"{better} than the second best, {second.name}: "
         f"{number.format(second.worse_by)} {worse} ({interval}, {basis})"
     )
 

@@ -37,7 +37,7 @@ class SelectionPoint(Part):
 
 
 class RunnerUp(Part):
-    """The second best, by how much it is worse, and whether that is told apart from nothing."""
+    """The second best, by how much it is worse, and whether that is statistically significant."""
 
     name: str
     worse_by: float

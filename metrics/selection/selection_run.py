@@ -184,7 +184,7 @@ def runner_up(
     chosen: str,
     worse: Callable[[dict[str, Any], dict[str, Any]], tuple[float, list[float] | None]],
 ) -> dict[str, Any] | None:
-    """The second best, by how much it is worse than the chosen one, and whether that is told apart.
+    """The second best, by how much it is worse than the chosen one, and whether significantly.
 
     worse: by how much the second of two is worse, with its 95% interval. None with a single point.
     """

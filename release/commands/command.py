@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -31,14 +32,26 @@ LONG_WORD = re.compile(r"(\S{400})\S+")  # what was typed or pasted by mistake
 INTERRUPTED = "interrupted: rerun the same command to go on"
 
 
-def run_command(function: Callable[..., Any], recipes: Path | None = None) -> NoReturn:
+@dataclass(frozen=True)
+class Builtin:
+    """The TOML files of one of our folders, as options list and show them.
+
+    kind, kinds: what one of them is called, and several.
+    """
+
+    folder: Path
+    kind: str = "recipe"
+    kinds: str = "recipes"
+
+
+def run_command(function: Callable[..., Any], builtin: Builtin | None = None) -> NoReturn:
     """Run `function` as a console command; its docstring is the help, shown as written.
 
-    recipes: a folder of ours, whose recipes --list-recipes prints.
+    builtin: what --list-recipes and --show-recipe print, or --list-KINDS and --show-KIND.
     """
     app = _new_app()
     app.command(context_settings=HELP)(function)
-    _run(app, recipes)
+    _run(app, builtin)
 
 
 def run_commands(functions: Sequence[Callable[..., Any]], description: str) -> NoReturn:
@@ -56,11 +69,11 @@ def _new_app() -> typer.Typer:
 
 
 @ending_at_once()
-def _run(app: typer.Typer, recipes: Path | None = None) -> NoReturn:
+def _run(app: typer.Typer, builtin: Builtin | None = None) -> NoReturn:
     try:
         require_own_packages()
         settle_in()
-        code = _parser(app, recipes)(args=expanded(sys.argv[1:]), standalone_mode=False)
+        code = _parser(app, builtin)(args=expanded(sys.argv[1:]), standalone_mode=False)
         if code == EXIT_INTERRUPTED:  # what the parser makes of a KeyboardInterrupt
             _tell(INTERRUPTED, INTERRUPTED)
         sys.exit(code)
@@ -78,18 +91,21 @@ def _run(app: typer.Typer, recipes: Path | None = None) -> NoReturn:
         fail(f"{error.format_message()} (see --help)")
 
 
-def _parser(app: typer.Typer, recipes: Path | None) -> Any:
+def _parser(app: typer.Typer, builtin: Builtin | None) -> Any:
     """The app's parser, with the options that print something and leave."""
     parser = typer.main.get_command(app)
-    if recipes is not None:
+    if builtin is not None:
         parser.params += _printing(
-            "--list-recipes", "Print the built-in recipes.", bool, lambda _: _list_recipes(recipes)
+            f"--list-{builtin.kinds}",
+            f"Print the built-in {builtin.kinds}.",
+            bool,
+            lambda _: _list_builtin(builtin.folder),
         )
         parser.params += _printing(
-            "--show-recipe",
-            "Print a built-in recipe, to copy and change.",
+            f"--show-{builtin.kind}",
+            f"Print a built-in {builtin.kind}, to copy and change.",
             str,
-            lambda name: print(recipe_text(recipes, name), end=""),
+            lambda name: print(recipe_text(builtin.folder, name, builtin.kind), end=""),
         )
     parser.params += _printing("--version", "Print the version.", bool, _print_version)
     return parser
@@ -118,13 +134,13 @@ def _print_version(_: bool) -> None:
     print(f"{Path(sys.argv[0]).name} ({DISTRIBUTION}) {version(DISTRIBUTION)}")
 
 
-def _list_recipes(folder: Path) -> None:
+def _list_builtin(folder: Path) -> None:
     found = recipe_descriptions(folder)
     if _as_json():
         print(json.dumps(found, indent=1))
         return
     width = max(map(len, found))
-    print("\n".join(f"{name:{width}}  {description}" for name, description in found.items()))
+    print("\n".join(f"{name:{width}}  {' '.join(told.split())}" for name, told in found.items()))
 
 
 def fail(message: str) -> NoReturn:

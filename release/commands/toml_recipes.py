@@ -28,13 +28,13 @@ def recipe_descriptions(folder: Path) -> dict[str, str]:
     }
 
 
-def recipe_text(folder: Path, name: str) -> str:
+def recipe_text(folder: Path, name: str, kind: str = "recipe") -> str:
     """A recipe of ours as it is written, after the one that it names as its `base`."""
-    text = read_utf8(named_file("recipe", folder, SUFFIX, name))
+    text = read_utf8(named_file(kind, folder, SUFFIX, name))
     base = tomllib.loads(text).get(BASE)
     if base is None:
         return text
-    above = "".join(f"# {line}\n" for line in recipe_text(folder, base).splitlines())
+    above = "".join(f"# {line}\n" for line in recipe_text(folder, base, kind).splitlines())
     return f"# {base}, which {name} changes:\n#\n{above}\n{text}"
 
 

@@ -194,7 +194,7 @@ def report(answer: str, difference: float) -> StudyReport:
     [
         ("above", 0.15, "helps", "Generated images help."),
         ("below", -0.15, "does not help", "Generated images do not help: "),
-        ("not told apart", 0.03, "not shown", "It is not shown at this size that generated"),
+        ("not significant", 0.03, "not shown", "It is not shown at this size that generated"),
     ],
 )
 def test_the_first_sentence_answers(answer: str, difference: float, said: str, first: str):
@@ -207,14 +207,14 @@ def test_the_first_sentence_answers(answer: str, difference: float, said: str, f
 
 
 def test_what_it_would_take_to_know_better_is_told():
-    last = verdict(report("not told apart", 0.03)).sentences[-1]
+    last = verdict(report("not significant", 0.03)).sentences[-1]
     # half of the interval is 10 points: a quarter of the spread takes four times as many
     assert "36 test images a difference of 10.0 points" in last
     assert "for one of 5 points it takes about 144." in last
 
 
 def test_where_nothing_differed_no_size_is_promised():
-    same = report("not told apart", 0.0)
+    same = report("not significant", 0.0)
     (found,) = same.comparisons
     found = found.model_copy(update={"over_seeds": (0.0, 0.0), "over_images": (0.0, 0.0)})
     last = verdict(same.model_copy(update={"comparisons": [found]})).sentences[-1]

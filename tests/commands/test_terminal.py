@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from classifiers.study.study_file import BUILTIN as STUDIES
 from generation.training.recipe import BUILTIN
 from release.commands import command, own_packages
-from release.commands.command import run_command
+from release.commands.command import Builtin, run_command
 from release.commands.options import Json
 from release.commands.own_packages import require_own_packages
 from release.commands.surroundings import expanded
+from release.commands.toml_recipes import recipe_names_in
 from release.errors import LISTED, UserError, unknown_name
 from tests.conftest import ROOT, run
 
@@ -56,7 +58,7 @@ def run_here(
     monkeypatch.setattr(sys, "argv", ["example", *arguments])
     monkeypatch.setattr("atexit.register", lambda *_: None)  # this process goes on
     with pytest.raises(SystemExit) as end:
-        run_command(example, BUILTIN)
+        run_command(example, Builtin(BUILTIN))
     captured = capsys.readouterr()
     return int(end.value.code or 0), captured.out, captured.err
 
@@ -110,6 +112,16 @@ def test_the_built_in_recipes_are_listed_with_what_they_are(
 @pytest.mark.parametrize("name", ["build-dataset", "finetune-generator", "train-classifier"])
 def test_commands_that_take_a_recipe_list_theirs(name: str):
     assert "fashion-mnist" in run([name, "--list-recipes"]).stdout
+
+
+def test_studies_are_listed_and_shown_by_their_own_word():
+    listed = run(["run-study", "--list-studies"]).stdout.splitlines()
+    assert [line.split()[0] for line in listed] == recipe_names_in(STUDIES)
+    shown = run(["run-study", "--show-study", "minutes"]).stdout
+    assert shown == (STUDIES / "minutes.toml").read_text()
+    refused = run(["run-study", "--show-study", "minute"])
+    assert refused.returncode == 2
+    assert "unknown study 'minute'" in refused.stderr
 
 
 def test_a_recipe_is_shown_as_it_is_written(

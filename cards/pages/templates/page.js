@@ -107,7 +107,7 @@ function startFilter(article) {
 }
 
 /* Classes: a chart and a table of the same numbers, for one training set at a time. */
-const verdicts = ["not told apart", "helped", "harmed"];
+const verdicts = ["not significant", "helped", "harmed"];
 function signed(number) {
   return (number > 0 ? "+" : number < 0 ? "\u2212" : "") + Math.abs(number).toFixed(1);
 }
@@ -127,7 +127,7 @@ function classRow(record) {
     [record.other.toFixed(1), record.other, "number"],
     [signed(record.difference), record.difference, "number"],
     [record.interval, record.low, "number"],
-    [record.verdict === "not told apart" ? "" : record.verdict, record.verdict, ""],
+    [record.verdict === "not significant" ? "" : record.verdict, record.verdict, ""],
   ];
   for (const [text, value, style] of cells) {
     const cell = row.insertCell();

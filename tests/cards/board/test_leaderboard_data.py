@@ -147,8 +147,8 @@ def test_verdicts_say_when_nothing_was_tested(facets: tuple[Facet, ...]) -> None
     by_set: dict[str, set[str]] = {}
     for row in rows:
         by_set.setdefault(row["training_set"].split(",")[0], set()).add(row["verdict"])
-    assert by_set["made"] <= {"harmed", "helped", "not told apart"}
-    assert {"harmed", "helped", "not told apart"} in by_set.values()  # of the study
+    assert by_set["made"] <= {"harmed", "helped", "not significant"}
+    assert {"harmed", "helped", "not significant"} in by_set.values()  # of the study
     assert min(float(row["baseline_top1"]) for row in rows) >= 0
     assert max(float(row["top1"]) for row in rows) <= 1
 

@@ -159,7 +159,7 @@ def test_findings_are_answered_by_their_intervals() -> None:
         arm("real+generated", 1, 0.01, [-0.01, 0.03]),
     ]
     answers = [found.answer for found in findings(rows, {})]
-    assert answers == ["reproduced", "not reproduced", "not told apart"]
+    assert answers == ["reproduced", "not reproduced", "not significant"]
 
 
 def test_generated_images_are_compared_with_repeated_ones_and_set_with_set() -> None:
