@@ -34,6 +34,7 @@ from builder.planning.plan import (
     stage_encodings,
 )
 from builder.planning.recipe import Recipe, StageRecipe
+from builder.planning.regime import require_regime
 from builder.planning.sampling import require_sizes
 from builder.shards.shard import ShardJob
 from builder.standing.state import SyntheticState, read_state
@@ -145,6 +146,7 @@ def plan_build(
     require_memory(chain)
     folders, hashes = locate_checkpoints(chain)
     require_sizes(chain, folders)
+    require_regime(recipe, chain, folders)
     rules = locate_rules(chain, folders, tuple(c.wnid for c in classes))
     require_meaningful_labels(chain, folders, classes)
     encodings = _keep_encodings(release, recipe, chain, earlier)

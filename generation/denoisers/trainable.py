@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from generation.denoisers.checkpoint_files import checkpoint_sha256, resolve
 from generation.denoisers.family import Family
 from generation.denoisers.recipe import DenoiserRecipe
+from generation.pretrained.training_data import saw_tuning
 from generation.training.data.channels import with_channels_of
 from generation.training.data.training_set import TrainingSet
-from generation.training.record import saw_tuning
 from generation.training.trainable import StartFacts
 from release.classes.class_list import load_classes
 

@@ -6,15 +6,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from generation.pretrained.training_data import RECORD_FILE
 from generation.training.data.training_set import TrainingSet
 from generation.training.recipe import TrainingRecipe
 from generation.training.trainable import StartFacts
 from release.errors import UserError
 from release.files.commit import write_atomically
+from release.files.json_files import read_json
 from release.files.storage import release_name
 from release.layout.image_sets import PSEUDO_SPLITS
 
-RECORD_FILE = "training.json"
 PACKAGES = ("torch", "diffusers", "accelerate", "numpy")
 DRAWN = "random_numbers"
 RULE = "philox4x32-10 by an image's place in the batch"
@@ -71,15 +72,6 @@ def claim_folder(out: Path, record: dict[str, Any]) -> None:
     write_atomically(path, _text(record).encode())
 
 
-def saw_tuning(folder: Path) -> bool:
-    """Whether the record beside a checkpoint says that it learned from the tuning images."""
-    record = folder / RECORD_FILE
-    if not record.is_file():
-        return False
-    left_out: bool | None = read_json(record).get("data", {}).get("tuning_left_out")
-    return left_out is False
-
-
 def _changes(old: Any, new: Any, place: str = "") -> Iterator[str]:
     """What differs, by its place in the record: "recipe.training.steps was 400, is 500"."""
     if isinstance(old, dict) and isinstance(new, dict):
@@ -93,14 +85,3 @@ def _changes(old: Any, new: Any, place: str = "") -> Iterator[str]:
 
 def _text(record: dict[str, Any]) -> str:
     return json.dumps(record, indent=2, sort_keys=True) + "\n"
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file that a program wrote; UserError if it is cut or damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is cut or damaged: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is cut or damaged: it holds no JSON object")
-    return content

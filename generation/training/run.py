@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from generation.pretrained.training_data import RECORD_FILE
 from generation.training.config import PRECISION_NAMES, TrainingConfig
 from generation.training.data.dropout import with_image_dropout
 from generation.training.loop.learner import Learner, LoopSettings, NotFiniteError, Snapshot
@@ -21,7 +22,6 @@ from generation.training.loop.optimizers import OptimizerSettings
 from generation.training.loop.rates import annealed, ema_decay_by_count
 from generation.training.loop.state import TrainingStates
 from generation.training.pictures import loss_curve, loss_table, picture
-from generation.training.record import RECORD_FILE
 from generation.training.trainable import Course
 from release.errors import UserError
 from release.files.commit import (

@@ -24,6 +24,7 @@ from builder.builds.live_run import LiveRun
 from builder.planning.recipe import Recipe, StageRecipe
 from builder.standing.state import STATE_FILE
 from generation.families import generator_source
+from generation.pretrained.training_data import saw_tuning
 from metrics.features.extraction import extract_on, plan_extraction
 from metrics.features.image_lists import ImageSet, open_image_set
 from metrics.selection.options import SPLIT
@@ -169,15 +170,7 @@ def require_tuning_unseen(stages: Sequence[StageRecipe]) -> None:
     """UserError for a checkpoint that says it learned from the tuning images, too."""
     for stage in stages:
         place = generator_source(stage.generator).locate(stage.checkpoint)
-        record = (place if place.is_dir() else place.parent) / "training.json"
-        if not record.is_file():
-            continue
-        try:
-            data = json.loads(record.read_bytes()).get("data", {})
-            saw_all = data.get("tuning_left_out") is False
-        except (ValueError, AttributeError) as error:
-            raise UserError(f"{record} cannot be read: {error}") from None
-        if saw_all:
+        if saw_tuning(place):
             raise UserError(
                 f"checkpoint {stage.checkpoint} was trained on the tuning images, too: nothing can "
                 "be selected on them; train it with --split fit"

@@ -10,7 +10,7 @@ from generation.families.adm.recipe import OpenAIRecipe
 from generation.families.adm.shapes import Shape
 from generation.pretrained.downloads import model_cache
 from generation.pretrained.finetuned import FINE_TUNED, Base, fine_tuned, lasting_name
-from generation.training.record import saw_tuning
+from generation.pretrained.training_data import saw_tuning
 from generation.training.trainable import StartFacts
 from release.classes.class_list import load_classes
 from release.errors import UserError

@@ -10,11 +10,12 @@ from generation.families.pixel_unet.checkpoint_files import (
 )
 from generation.families.pixel_unet.recipe import PixelUNetRecipe
 from generation.pretrained.source_files import files_sha256
+from generation.pretrained.training_data import saw_tuning
 from generation.prompts.conditioning import embed_conditions
-from generation.training.record import read_json, saw_tuning
 from generation.training.trainable import StartFacts
 from release.classes.class_list import load_classes
 from release.errors import UserError
+from release.files.json_files import read_json
 
 if TYPE_CHECKING:
     from generation.families.pixel_unet.network import PixelUNet

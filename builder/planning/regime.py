@@ -1,0 +1,25 @@
+"""Whether a recipe's regime fits what its checkpoints say they learned from."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from builder.planning.recipe import Recipe, StageRecipe
+from generation.pretrained.training_data import training_data
+from release.errors import UserError
+
+
+def require_regime(recipe: Recipe, chain: Sequence[StageRecipe], places: Sequence[Path]) -> None:
+    """UserError for regime A over a checkpoint that was trained on images of the recipe's classes.
+
+    places: of each stage's checkpoint.
+    """
+    for stage, place in zip(chain, places, strict=True):
+        learned = training_data(place)
+        if learned is None or learned.classes != recipe.classes:
+            continue
+        if (stage.regime or recipe.regime) == "A":
+            raise UserError(
+                f"recipe {recipe.name}: regime A says that the generator never saw the data set, "
+                f"but checkpoint {stage.checkpoint} was trained on {learned.release}, images of "
+                f'the classes {learned.classes}: set regime = "B"'
+            )

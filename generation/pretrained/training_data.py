@@ -1,0 +1,38 @@
+"""What a checkpoint says that it learned from: training.json, which stands beside the weights.
+
+Nothing here imports torch.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from release.files.json_files import read_json
+
+RECORD_FILE = "training.json"
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """release: its images' release. classes: their list. tuning_left_out: None if not said."""
+
+    release: str
+    classes: str
+    tuning_left_out: bool | None
+
+
+def training_data(checkpoint: Path) -> TrainingData | None:
+    """Of a checkpoint, a folder or a file in one; None if it says nothing of its training."""
+    path = (checkpoint if checkpoint.is_dir() else checkpoint.parent) / RECORD_FILE
+    if not path.is_file():
+        return None
+    content = read_json(path)
+    data, recipe = content.get("data", {}), content.get("recipe", {})
+    return TrainingData(
+        data.get("release", ""), recipe.get("classes", ""), data.get("tuning_left_out")
+    )
+
+
+def saw_tuning(checkpoint: Path) -> bool:
+    """Whether it says that it learned from the tuning images."""
+    learned = training_data(checkpoint)
+    return learned is not None and learned.tuning_left_out is False
