@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from release.commands.command import run_command
+from release.commands.command import run_command, say
 from release.commands.named_files import require_folder
 from release.commands.terminal import printable
 from release.files.storage import release_path
@@ -51,6 +51,8 @@ def leaderboard(
     found = read_folder(results)
     shown = [release_path(r) for r in release or []]
     facets = assemble_board(found, shown, published=published)
+    if not found.measurements and not found.studies and not found.selections:
+        say(f"{results} holds no results; what follows was published, not measured here")
     _say_passed_over(results, found.passed_over)
     written = write_site(facets, out) if out is not None else []
     if json_:

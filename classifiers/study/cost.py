@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from classifiers.recipes.recipe import ClassifierRecipe
 from classifiers.study.plan import Run
+from release.commands.duration import duration
 
 PROBE_MULTIPLY_ADDS = 4e9  # of the steps that are timed: a large network sees few images
 PROBE_STEPS = 3
@@ -25,9 +26,9 @@ class Cost:
     hours: float | None
 
     def as_line(self) -> str:
-        hours = "" if self.hours is None else f", {self.hours:,.2f} h on one worker"
+        hours = "" if self.hours is None else f", {duration(self.hours)} on one worker"
         return (
-            f"{self.model}: {self.runs} trainings, {self.images / 1e6:,.2f} million images seen, "
+            f"{self.model}: {self.runs} trainings, {self.images:,} images seen, "
             f"{self.multiply_adds:.1e} multiply-adds{hours}"
         )
 
@@ -55,8 +56,8 @@ def cost_lines(costs: Sequence[Cost], workers: int) -> list[str]:
     runs = sum(cost.runs for cost in costs)
     return [
         *(cost.as_line() for cost in costs),
-        f"in all {runs} trainings, {images / 1e6:,.2f} million images seen, about "
-        f"{hours / workers:,.2f} h on {workers} workers of this machine",
+        f"in all {runs} trainings, {images:,} images seen, about {duration(hours / workers)} on "
+        f"{workers} workers of this machine",
     ]
 
 

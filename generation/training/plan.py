@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from generation.training.config import PRECISION_NAMES, TrainingConfig
 from generation.training.memory import GB, TrainingMemory, fixed_parts
 from generation.training.recipe import TrainingRecipe
+from release.commands.duration import duration
 from release.errors import UserError, unknown_name
 
 COUNTS = (1, 8, 64)  # GPUs that a plan shows
@@ -161,5 +162,5 @@ def _share_line(share: Share) -> str:
     at_once = "1 image" if share.images == 1 else f"{share.images:,} images"
     return (
         f"{many}: {at_once} at once (accumulation = {share.accumulation}), {needs}; "
-        f"{share.hours:,.1f} hours"
+        f"{duration(share.hours)}"
     )

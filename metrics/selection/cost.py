@@ -8,6 +8,7 @@ from builder.builds.live_run import LiveRun
 from builder.planning.recipe import Recipe
 from builder.shards.shard import ShardJob
 from release.classes.class_list import ClassEntry
+from release.commands.duration import duration
 from release.files.storage import absolute_if_folder
 
 
@@ -41,15 +42,11 @@ class Cost:
         """As a person reads it."""
         return (
             f"to make: {self.images:,} images, {self.network_evaluations:,} network evaluations, "
-            f"about {_duration(self.hours)} on {self.workers} workers, {self.megabytes:,.1f} MB"
+            f"about {duration(self.hours)} on {self.workers} workers, {self.megabytes:,.1f} MB"
         )
 
     def as_json(self) -> dict[str, float]:
         return asdict(self)
-
-
-def _duration(hours: float) -> str:
-    return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
 
 
 def missing_work(jobs: Sequence[ShardJob]) -> dict[int, Work]:
