@@ -15,11 +15,12 @@ from PIL import Image
 from torch import Tensor
 
 from classifiers.data.augmentation import Framing, crop, mirror, mix_images, random_erasing
+from classifiers.data.mixing import MixedVisits
 from classifiers.data.one_by_one import drawn_from, testing_function, training_function
 from classifiers.recipes.recipe import ClassifierRecipe
 from generation.networks.timm_classifier import normalise, to_channels
 from generation.training.data.loaders import arriving, cores, decoded_ahead, decoding_processes
-from generation.training.data.order import Visits, batch_rows, derived_seed
+from generation.training.data.order import Visits, derived_seed
 from release.layout.image_sets import LabelledImages
 from release.streaming.encoded import EncodedImages
 
@@ -48,7 +49,7 @@ class Batches(Protocol):
 def open_batches(
     recipe: ClassifierRecipe,
     data: ImageData,
-    visits: Visits,
+    visits: Visits | MixedVisits,
     seed: int,
     device: torch.device,
     steps: range,
@@ -72,7 +73,7 @@ class ResidentBatches:
         self,
         recipe: ClassifierRecipe,
         data: LabelledImages,
-        visits: Visits,
+        visits: Visits | MixedVisits,
         seed: int,
         device: torch.device,
         part: Part = Part(),
@@ -113,7 +114,7 @@ class StreamedBatches:
         self,
         recipe: ClassifierRecipe,
         data: ImageData,
-        visits: Visits,
+        visits: Visits | MixedVisits,
         seed: int,
         device: torch.device,
         steps: range,
@@ -199,10 +200,10 @@ def _padded(images: np.ndarray, recipe: ClassifierRecipe) -> np.ndarray:
 
 
 def _share(
-    recipe: ClassifierRecipe, visits: Visits, seed: int, step: int, part: Part
+    recipe: ClassifierRecipe, visits: Visits | MixedVisits, seed: int, step: int, part: Part
 ) -> tuple[np.ndarray, np.ndarray]:
     """What this process sees of one step: rows, and their places in the run."""
-    rows, places = batch_rows(visits, recipe.batch, seed, step, recipe.augmentation.repeats)
+    rows, places = visits.batch_rows(recipe.batch, seed, step, recipe.augmentation.repeats)
     return rows[part.index :: part.of], places[part.index :: part.of]
 
 
@@ -221,7 +222,7 @@ class _Keys:
     """The keys of each step's images, as DataLoader's batch sampler."""
 
     recipe: ClassifierRecipe
-    visits: Visits
+    visits: Visits | MixedVisits
     seed: int
     steps: range
     part: Part

@@ -18,7 +18,7 @@ MOST_IMAGES = 1 << 20  # of a batch
 Share = Annotated[float, Field(ge=0, le=1)]
 # Settings that came later: a protocol names them only where they are used, so that it stays equal
 # to that of results from before.
-LATER = ("position", "precision", "clip", "start", "view", "micro_batch")
+LATER = ("position", "precision", "clip", "start", "view", "micro_batch", "mixing")
 LATER_AUGMENTATION = ("resized_crop", "rand_augment", "repeats", "erasing_fill")
 Fill = Literal["mean", "noise"]
 
@@ -82,6 +82,34 @@ class View(BaseModel):
 DEFAULT_VIEW = View()
 
 
+class Mixing(BaseModel):
+    """How real and generated images are mixed, where a training set has both; by default they are
+    one set. A training set of one kind is not touched.
+
+    share: of each batch that is generated; the real ones and the generated ones then have epochs of
+    their own. real_last: share of the steps, the last ones, that see real images alone. batch_norm:
+    "separate" gives the generated half of each batch statistics and weights of its own, which are
+    left out of the trained network (auxiliary batch normalisation, Xie et al. 2020, section 4.2).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    share: Annotated[float, Field(gt=0, le=1)] | None = None
+    real_last: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    batch_norm: Literal["shared", "separate"] = "shared"
+
+    @model_validator(mode="after")
+    def _check(self) -> "Mixing":
+        if self.batch_norm == "separate" and (self.share != 0.5 or self.real_last):
+            raise ValueError('batch_norm = "separate" goes with share = 0.5, and without real_last')
+        if self.share == 1 and not self.real_last:
+            raise ValueError("share = 1 leaves real images out: it goes with real_last")
+        return self
+
+
+POOLED = Mixing()
+
+
 class ClassifierRecipe(ClassifierModel):
     """A classifier and its training.
 
@@ -114,11 +142,21 @@ class ClassifierRecipe(ClassifierModel):
     clip: Annotated[float, Field(ge=0)] = 0.0
     augmentation: Augmentation = Augmentation()
     view: View = DEFAULT_VIEW
+    mixing: Mixing = POOLED
 
     @model_validator(mode="after")
     def _check(self) -> "ClassifierRecipe":
         if self.augmentation.shift >= self.resolution:
             raise ValueError(f"augmentation.shift must be less than {self.resolution} pixels")
+        between = self.augmentation.mixup or self.augmentation.cutmix
+        if self.mixing.batch_norm == "separate" and (between or self.micro_batch):
+            raise ValueError(
+                'mixing.batch_norm = "separate" takes halves of a batch apart: without mixup, '
+                "cutmix and micro_batch"
+            )
+        share = self.mixing.share
+        if share is not None and share < 1 and not 0 < round(share * self.batch) < self.batch:
+            raise ValueError(f"mixing.share = {share:g} of {self.batch} is no image, or all")
         return self
 
     def protocol(self) -> dict[str, Any]:

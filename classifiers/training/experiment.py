@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from classifiers.data.mixing import mixed
 from classifiers.data.sources import Source, describe
 from classifiers.recipes.recipe import ClassifierRecipe
 from classifiers.training.checkpoint import save_classifier
@@ -47,12 +48,17 @@ class Measurement:
     @property
     def is_cas(self) -> bool:
         """Classification Accuracy Score: trained on generated images alone (Ravuri & Vinyals)."""
-        return all(source.manifest.kind == "synthetic" for source in self.train)
+        return all(self.generated)
 
     @property
     def visits(self) -> Visits:
         """How often an epoch sees which image."""
         return Visits(self.train_images, self.weights or (1.0,) * len(self.train_images))
+
+    @property
+    def generated(self) -> tuple[bool, ...]:
+        """Of each source whether its images are."""
+        return tuple(source.manifest.kind == "synthetic" for source in self.train)
 
     def require_visits(self) -> None:
         """UserError for a weight so small that an epoch sees no image of its source."""
@@ -167,8 +173,9 @@ def run_experiment(
     from classifiers.training.loop import total_steps, train
     from generation.training.processes import launched_processes
 
-    recipe, visits, testing = experiment.recipe, experiment.visits, experiment.testing
-    steps = total_steps(recipe, len(visits), experiment.steps)
+    recipe, testing = experiment.recipe, experiment.testing
+    steps = total_steps(recipe, len(experiment.visits), experiment.steps)
+    visits = mixed(recipe.mixing, experiment.visits, experiment.generated, steps)
     state = state_file(out, experiment.key(seed), state_seconds)
     processes = launched_processes()
     if processes.is_main_process:

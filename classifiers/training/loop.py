@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from classifiers.data.batches import Batches, ImageData, Part, open_batches
+from classifiers.data.mixing import MixedVisits
 from classifiers.recipes.recipe import ClassifierRecipe
+from classifiers.training.auxiliary_norm import with_auxiliary, without_auxiliary
 from classifiers.training.checkpoint import start_from
 from classifiers.training.objective import (
     MODEL,
@@ -51,7 +53,7 @@ def train(
     on_step: Callable[[], None] = lambda: None,
     *,
     on_end: Callable[[float], None] = lambda _: None,
-    visits: Visits | None = None,
+    visits: Visits | MixedVisits | None = None,
     start: Path | None = None,
     state: StateFile | None = None,
     loaders: int | None = None,
@@ -86,9 +88,11 @@ def train(
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         states = TimedStates(state)
         seed_torch(seed, INITIALISATION)
-        model = build_model(recipe, len(data.class_ids))
+        model = built = build_model(recipe, len(data.class_ids))
         if start is not None:
             start_from(start, model, data.class_ids)
+        if isinstance(visits, MixedVisits) and recipe.mixing.batch_norm == "separate":
+            model = with_auxiliary(built, place.of, recipe)
         own = ClassifierData(batches, seed, place, settings.parts)
         objective = ClassifierObjective(model, recipe)
         try:
@@ -99,7 +103,8 @@ def train(
                 f"seed {seed}; lower learning_rate = {recipe.learning_rate}"
             ) from None
     on_end(states.seconds)
-    return learner.trained[MODEL].eval()
+    trained = learner.trained[MODEL]
+    return (trained if model is built else without_auxiliary(trained, built)).eval()
 
 
 def loop_settings(

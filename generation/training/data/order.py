@@ -25,6 +25,12 @@ class Visits:
     def __len__(self) -> int:
         return sum(round(w * n) for n, w in zip(self.images, self.weights, strict=True))
 
+    def batch_rows(
+        self, batch: int, seed: int, step: int, repeats: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What step `step` sees: rows, and their places in the run."""
+        return batch_rows(self, batch, seed, step, repeats)
+
 
 def batch_rows(
     visits: Visits, batch: int, seed: int, step: int, repeats: int = 1
