@@ -14,6 +14,7 @@ from classifiers.study.report_model import (
     StudiedClasses,
     StudyReport,
 )
+from classifiers.study.study_file import SEED
 
 Answer = Finding | Comparison
 MOST_NAMES = 10  # classes named in each direction: an ImageNet of them is not for reading
@@ -44,6 +45,7 @@ def markdown(report: StudyReport) -> str:
         f"deviation over seeds {', '.join(map(str, report.seeds))}; the last step of each "
         "training. Difference to the real arm in points: paired by seed, with Student's 95% "
         "interval over seeds and over test images.",
+        *_of_generators(report),
         "",
         *(f"- {line}" for line in answer(report)),
     ]
@@ -59,6 +61,21 @@ def markdown(report: StudyReport) -> str:
     lines += _answer_tables(report.comparisons)
     lines += ["", "## Classes", "", *_class_lines(report.classes)]
     return "\n".join([*lines, ""])
+
+
+def _of_generators(report: StudyReport) -> list[str]:
+    """What the intervals over seeds cover beside the classifiers' seeds."""
+    sets = [
+        made["name"]
+        for made in (report.study.model_extra or {}).get("generated", ())
+        if SEED in made["release"]
+    ]
+    if not sets:
+        return []
+    return [
+        f"Each seed trains on images of a generator seed of its own (set {', '.join(sets)}), so "
+        "the intervals over seeds cover the generator's chance, too."
+    ]
 
 
 def _arm_row(row: Arm) -> str:

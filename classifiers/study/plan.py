@@ -211,19 +211,20 @@ class Planner:
             times=0.0 if kind == "real" else times,
             budget=wanted.budget,
             seed=seed,
-            task=self._task(recipe, wanted, real),
+            task=self._task(recipe, wanted, seed, real),
             images=images,
             steps=_steps(recipe, real if wanted.budget == "steps" else images),
             path=self.out,
         )
         return self._placed(self._started(run, earlier))
 
-    def _task(self, recipe: ClassifierRecipe, wanted: TrainingSet, real: int) -> Task:
+    def _task(self, recipe: ClassifierRecipe, wanted: TrainingSet, seed: int, real: int) -> Task:
         """real: how many real images the size has."""
         kind, times, size = wanted.arm.kind, wanted.times, wanted.size
         train = [self._spec(recipe, self.study.real.train_split)] if kind != "generated" else []
         if wanted.generated is not None:
-            train.append(generated_spec(wanted.generated, size))
+            generated = wanted.generated.of(size, seed)
+            train.append(image_set(generated.release, generated.config))
         per_class = None if size == "all" else int(size)
         if kind == "generated":
             per_class = max(1, round(times * real / self.study.real.classes))
@@ -279,11 +280,6 @@ class Planner:
         if size == "all":
             return len(self._labels)
         return len(first_of_each(self._labels, [int(size)] * self.study.real.classes))
-
-
-def generated_spec(generated: GeneratedSet, size: int | str) -> str:
-    """RELEASE[:CONFIG]"""
-    return image_set(generated.release.replace("{size}", str(size)), generated.config)
 
 
 def _amounts(kind: str, real: int, times: float) -> tuple[int, tuple[float, ...]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 from builder.builds.run import Outcome, RunSettings
 from builder.cluster.cluster import ClusterOptions
@@ -46,8 +47,9 @@ def missing_releases(study: Study) -> list[Missing]:
         real = study.real
         found[real.release] = Missing(real.release, real.source, 0, None)
     for generated in study.generated:
-        for size in study.sizes:
-            one = _generated(study, generated, size)
+        seeds = study.seeds if generated.by_seed else study.seeds[:1]
+        for size, seed in product(study.sizes, seeds):
+            one = _generated(study, generated, size, seed)
             before = found.get(one.release)
             wanted = one.wanted or 0
             if wanted > max(one.have, (before.wanted or 0) if before else 0):
@@ -98,10 +100,9 @@ def _make(one: Missing, views: Sequence[int], settings: RunSettings) -> Outcome:
     return build_wanted(wanted, release_path(one.release), settings, quiet=False)
 
 
-def _generated(study: Study, generated: GeneratedSet, size: int | str) -> Missing:
-    release = generated.release.replace("{size}", str(size))
-    recipe = generated.recipe and generated.recipe.replace("{size}", str(size))
-    return Missing(release, recipe, _per_class(release), needed_per_class(study, generated, size))
+def _generated(study: Study, generated: GeneratedSet, size: int | str, seed: int) -> Missing:
+    own, wanted = generated.of(size, seed), needed_per_class(study, generated, size)
+    return Missing(own.release, own.recipe, _per_class(own.release), wanted)
 
 
 def _per_class(release: str) -> int:

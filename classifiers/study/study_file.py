@@ -16,6 +16,9 @@ Times = Annotated[float, Field(gt=0, le=9)]
 Budget = Literal["epochs", "steps"]
 
 
+SIZE, SEED = "{size}", "{seed}"  # in the names of releases and recipes
+
+
 class Part(BaseModel):
     """A table of a study; unknown names are refused."""
 
@@ -49,16 +52,31 @@ class RealSet(Part):
 
 
 class GeneratedSet(Part):
-    """Generated images. `{size}` in release stands for the size, for a generator of its own.
+    """Generated images. `{size}` in release stands for the size and `{seed}` for the seed of the
+    training, for generators of their own.
 
     config: of the release, by default the classifier's resolution. recipe: builds what is missing,
-    `{size}` in it, too.
+    `{size}` and `{seed}` in it, too.
     """
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
     release: str
     config: str | None = None
     recipe: str | None = None
+
+    @property
+    def by_seed(self) -> bool:
+        """Whether each seed of a study trains on images of its own."""
+        return SEED in self.release
+
+    def of(self, size: int | str, seed: int) -> "GeneratedSet":
+        """The set that a training of this size and seed sees."""
+        return self.model_copy(
+            update={
+                name: value and value.replace(SIZE, str(size)).replace(SEED, str(seed))
+                for name, value in (("release", self.release), ("recipe", self.recipe))
+            }
+        )
 
 
 class Model(Part):
