@@ -111,8 +111,7 @@ EMBEDDED = sorted(
 
 
 def test_the_embedded_recipes_are_found() -> None:
-    names = ("fashion-mnist", "fashion-mnist-black", "fashion-mnist-ddpm", "fashion-mnist-fast")
-    assert list(names) == EMBEDDED
+    assert EMBEDDED == ["fashion-mnist", "fashion-mnist-ddpm", "fashion-mnist-fast"]
 
 
 @pytest.mark.parametrize("recipe", EMBEDDED)
@@ -124,9 +123,9 @@ def test_the_embedded_weights_are_the_ones_the_recipe_names_and_their_record_fit
         assert record["recipe"]["stage"]["resolution"] == stage.resolution
         assert record["data"]["split"] == "fit"
         network = load_checkpoint(folder)
-        assert sum(p.numel() for p in network.parameters()) < 2.6e6
+        assert sum(p.numel() for p in network.parameters()) < 3e6
     weights = BUILTIN.rglob("*.safetensors")
-    assert sum(path.stat().st_size for path in weights) < 10.5e6
+    assert sum(path.stat().st_size for path in weights) < 16.5e6
 
 
 def test_embedded_images_are_nearest_to_their_own_class(tmp_path: Path):
