@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from generation.diffusion.sampler_config import SamplerConfig
+from generation.families.diffusers.generator import LORA_FILE
+from generation.families.diffusers.kinds import KINDS
 from generation.families.diffusers.loading import load_parts, text_to_image
 from generation.families.diffusers.text import NULL_PROMPT, PipelineText, text_components
 from generation.generator import ImageBatch, Screened, as_levels
@@ -91,7 +93,9 @@ class PipelineGenerator:
         left_out = dict.fromkeys(text_components(self._folder) if self._text.cached else [])
         pipeline = load_parts(self._folder, self._placement.dtype, left_out | self._given)
         if self._lora is not None:
-            pipeline.load_lora_weights(self._lora)
+            component = KINDS[type(pipeline).__name__].component
+            network = getattr(pipeline, component)
+            network.load_lora_adapter(self._lora, prefix=component, weight_name=LORA_FILE)
         pipeline.to(self._placement.device)
         for name in ("transformer", "unet"):
             if getattr(pipeline, name, None) is not None:

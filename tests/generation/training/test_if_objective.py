@@ -61,7 +61,9 @@ def test_the_loss_is_the_papers(follows: bool) -> None:
     images = rng.integers(0, 256, (N, 3, SIDE, SIDE), dtype=np.uint8)
     parents = rng.integers(0, 256, (N, 3, 4, 4), dtype=np.uint8)
     stub, conditions = Recorded(), np.array([0, 1, 0, 1, 0, 1])
-    network = IFNetwork(stub, PromptTable(("a", "b", ""), {TOKENS: torch.arange(3.0).view(3, 1, 1)}))
+    network = IFNetwork(
+        stub, PromptTable(("a", "b", ""), {TOKENS: torch.arange(3.0).view(3, 1, 1)})
+    )
     config = IFTraining(steps=1, batch=N, caption_dropout=0.5, max_augmentation=0.6)
     schedules = StageSchedules(COSINE, "epsilon", COSINE if follows else None)
     objective = IFObjective(network, schedules, config)
