@@ -1,7 +1,6 @@
 """An autoencoder of a latent model at work: images to the moments of their latents, and back."""
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Prompts of a training as its frozen text encoder wrote them, told to a network by their number."""
+"""Prompts of a training as its frozen text encoder wrote them, told to a network by number."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -39,8 +39,9 @@ UNLIMITED = 1 << 60  # cgroups of version 1 say "none" as a number about as larg
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """Bytes on one device. parameters: that are trained; frozen: those that are not. fixed: weights,
-    their rounded copies, gradients, averages, moments, and `held`, what is not trained. activations: what the backward pass needs of the images that are seen at once; with gradient
+    """Bytes on one device. parameters: that are trained; frozen: that are not. fixed: weights,
+    their rounded copies, gradients, averages, moments, and `held`, what is not trained.
+    activations: what the backward pass needs of the images that are seen at once; with gradient
     checkpointing `at_least` that, as what one block needs comes on top. saving: bytes of the host,
     in one process, while a state is written. flops: floating-point operations of their forward
     pass."""
@@ -114,8 +115,9 @@ def training_memory(
 def fixed_parts(
     parameters: int, config: TrainingConfig, processes: int, held: int = 0
 ) -> dict[str, int]:
-    """Bytes that do not follow from the images. frozen: `held`, where there is any. rounded: the weights in a lower precision, which
-    the backward pass keeps, whole also where the others are shared out over `processes`."""
+    """Bytes that do not follow from the images. frozen: `held`, where there is any. rounded: the
+    weights in a lower precision, which the backward pass keeps, whole also where the others are
+    shared out over `processes`."""
     whole = FLOAT * parameters // (processes if config.sharding == "full" else 1)
     return {
         "weights": whole,

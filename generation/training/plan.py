@@ -59,8 +59,9 @@ class Share:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """All of it. parameters: that are trained; frozen: that are not. flops_image: floating-point operations of one image's forward and backward pass;
-    flops: of the whole training."""
+    """All of it. parameters: that are trained; frozen: those that are not. flops_image:
+    floating-point operations of one image's forward and backward pass; flops: of the whole
+    training."""
 
     recipe: str
     generator: str

@@ -72,8 +72,8 @@ def load_adapter(base: Any, component: str, folder: Path) -> None:
     if differing:
         name = differing[0]
         raise UserError(
-            f"the LoRA of {folder} is not that of the recipe: {name} is {_shape(found, name)} there "
-            f"and {_shape(own, name)} here; make [lora] rank and targets the same"
+            f"the LoRA of {folder} is not that of the recipe: {name} is {_shape(found, name)} "
+            f"there and {_shape(own, name)} here; make [lora] rank and targets the same"
         )
     set_peft_model_state_dict(base, {n.removeprefix(f"{component}."): w for n, w in found.items()})
 

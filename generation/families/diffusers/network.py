@@ -76,8 +76,8 @@ def _sdxl(resolution: int, unet: Any, x: Tensor, t: Tensor, text: dict[str, Tens
         "text_embeds": text["pooled_prompt_embeds"],
         "time_ids": torch.tensor([size], dtype=x.dtype, device=x.device).expand(len(x), -1),
     }
-    said = unet(x, t, text["prompt_embeds"], added_cond_kwargs=added, return_dict=False)[0]
-    return said  # type: ignore[no-any-return]
+    text_alone = text["prompt_embeds"]
+    return unet(x, t, text_alone, added_cond_kwargs=added, return_dict=False)[0]  # type: ignore[no-any-return]
 
 
 def _flux2(transformer: Any, x: Tensor, t: Tensor, text: dict[str, Tensor]) -> Tensor:

@@ -45,7 +45,8 @@ class LoraTraining(TrainingConfig):
     def _has_little_to_share_out(self) -> Self:
         if self.sharding != "none":
             raise ValueError(
-                'sharding: a LoRA has few weights, and what is frozen is not shared out: leave "none"'
+                "sharding: a LoRA has few weights, and what is frozen is not shared out: "
+                'leave "none"'
             )
         return self
 
