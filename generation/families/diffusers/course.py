@@ -11,7 +11,6 @@ from generation.families.diffusers.network import LoraNetwork
 from generation.families.diffusers.objective import NETWORK, LoraObjective
 from generation.families.diffusers.pipeline import PipelineGenerator
 from generation.families.diffusers.text import NULL_PROMPT
-from generation.networks.placement import Placement
 from generation.pretrained.finetuned import FineTuned
 from generation.training.data.images import ImageBatches
 from generation.training.loop.learner import Snapshot
@@ -23,14 +22,13 @@ PREVIEW = SamplerConfig(method="native", steps=20, guidance=4.0)
 
 @dataclass(frozen=True)
 class LoraCourse:
-    """base: the pipeline's folder; component: what of it is trained."""
+    """component: what of the pipeline is trained. generator: samples it, in the main process."""
 
     objective: LoraObjective
     data: ImageBatches
     about: FineTuned
-    base: Path
     component: str
-    placement: Placement
+    generator: PipelineGenerator | None
 
     def save(self, snapshot: Snapshot, folder: Path) -> None:
         """The averaged adapter as float32, and what it changes."""
@@ -42,10 +40,11 @@ class LoraCourse:
         network = _trained(snapshot)
         was_training = network.training
         network.eval()
-        given = {self.component: network.base}
-        generator = PipelineGenerator(self.base, self.placement, given=given)
+        assert self.generator is not None
+        self.generator.use(self.component, network.base)
         known = (*network.prompts.prompts[:-1][:ROWS], NULL_PROMPT)
-        grid = sample_grid(generator, known, self.data.data, self.about.resolution, PREVIEW)
+        side = self.about.resolution
+        grid = sample_grid(self.generator, known, self.data.data, side, PREVIEW)
         network.train(was_training)
         return grid
 

@@ -41,6 +41,20 @@ class PipelineGenerator:
         self._pipeline: Any = None
         self._text = PipelineText(folder, placement)
 
+    def prepare(self) -> None:
+        """Load now what the first `sample` would load.
+
+        Loading sets torch's default dtype for the whole process: no other thread may compute then.
+        """
+        if self._pipeline is None:
+            self._pipeline = self._load()
+
+    def use(self, component: str, network: Any) -> None:
+        """Sample with `network` in the place of the pipeline's component from now on."""
+        self._given[component] = network
+        if self._pipeline is not None:
+            setattr(self._pipeline, component, network)
+
     def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
         """uint8[N,H,W,3]; UserError for parents or settings that do not fit."""
         if batch.parents is not None:
@@ -52,8 +66,7 @@ class PipelineGenerator:
             )
         with torch.inference_mode():
             text = self._told(batch, settings)
-            if self._pipeline is None:
-                self._pipeline = self._load()
+            self.prepare()
             images = self._pipeline(
                 **text,
                 **self._accepted({"height": batch.resolution, "width": batch.resolution}),

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
     from generation.families.diffusers.course import LoraCourse
     from generation.families.diffusers.latents import SeenLatents
-    from generation.families.diffusers.objective import FlowTraining
+    from generation.families.diffusers.network import LoraNetwork
+    from generation.families.diffusers.objective import FlowTraining, LoraObjective
+    from generation.families.diffusers.pipeline import PipelineGenerator
     from generation.networks.placement import Placement
     from generation.prompts.prompt_table import PromptTable
     from generation.training.denoising import NoisyTraining
@@ -82,7 +84,6 @@ def course(
     import torch
 
     from generation.families.diffusers.course import LoraCourse
-    from generation.families.diffusers.objective import LoraObjective
     from generation.networks.placement import Placement
     from generation.training.data.images import even_batches
 
@@ -90,14 +91,12 @@ def course(
     _require_its_latents(base, images)
     precision = PRECISION_NAMES[config.precision]
     placement = Placement(processes.device.type, getattr(torch, precision))
-    kind = KINDS[recipe.network["pipeline"]]
     texts = tuple(c.prompt for c in load_classes(recipe.classes))
     with processes.main_process_first():  # the others find the embeddings it left
         prompts = _prompt_table(base, placement, texts)
     network = starting_network(recipe, start, prompts, placement.dtype)
     data = images.told(prompts.numbers(texts), 3)
-    latents = _seen_latents(base, kind, images, placement.device)
-    training = _training(base, kind, prompts.null, config.caption_dropout)
+    component = KINDS[recipe.network["pipeline"]].component
     about = FineTuned(
         generator=NAME,
         resolution=recipe.stage.resolution,
@@ -105,13 +104,33 @@ def course(
         base=base_of(start),
     )
     return LoraCourse(
-        LoraObjective(network, latents, training),
+        _objective(recipe, base, network, images, placement.device),
         even_batches(data, config, processes, flip=config.flip),
         about,
-        base,
-        kind.component,
-        placement,
+        component,
+        _prepared(base, placement, component, network) if processes.is_main_process else None,
     )
+
+
+def _objective(
+    recipe: LoraRecipe, base: Path, network: "LoraNetwork", images: TrainingSet, device: str
+) -> "LoraObjective":
+    from generation.families.diffusers.objective import LoraObjective
+
+    kind, dropout = KINDS[recipe.network["pipeline"]], recipe.training.caption_dropout
+    latents = _seen_latents(base, kind, images, device)
+    return LoraObjective(network, latents, _training(base, kind, network.prompts.null, dropout))
+
+
+def _prepared(
+    base: Path, placement: "Placement", component: str, network: "LoraNetwork"
+) -> "PipelineGenerator":
+    """The pipeline, loaded, which samples the network as it is trained."""
+    from generation.families.diffusers.pipeline import PipelineGenerator
+
+    generator = PipelineGenerator(base, placement, given={component: network.base})
+    generator.prepare()
+    return generator
 
 
 def _autoencoder(base: Path) -> AutoencoderFiles:

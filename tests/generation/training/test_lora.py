@@ -153,7 +153,12 @@ def test_what_is_frozen_stays_to_the_bit(
     network = course.objective.modules["network"]
     before = {n: w.detach().clone() for n, w in network.base.named_parameters()}
     config = recipe_of(place, name, steps=2, precision=precision, **again).training
-    train_course(course, config, TrainingStates(tmp_path, "key", 9), PartialState(cpu=True))
+    learner = train_course(
+        course, config, TrainingStates(tmp_path, "key", 9), PartialState(cpu=True)
+    )
+    end = learner.snapshot()
+    assert end is not None
+    assert course.samples(end).shape == (16, 8 * 16, 3)
     kept = torch.bfloat16 if precision == "bf16" else torch.float32
     for weight_name, weight in network.base.named_parameters():
         is_adapter = ADAPTER in weight_name
