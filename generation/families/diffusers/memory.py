@@ -63,7 +63,9 @@ def _text(pipeline: str, shape: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     """Shapes of what a network is told of a prompt."""
     if pipeline == FLUX2:
         return {"prompt_embeds": (QWEN_TOKENS, shape["joint_attention_dim"])}
-    tokens = {"prompt_embeds": (CLIP_TOKENS, shape["cross_attention_dim"])}
+    tokens: dict[str, tuple[int, ...]] = {
+        "prompt_embeds": (CLIP_TOKENS, shape["cross_attention_dim"])
+    }
     if pipeline != SDXL:
         return tokens
     sizes = TIME_IDS * shape["addition_time_embed_dim"]

@@ -62,7 +62,8 @@ def _misses_no_frozen(_: nn.Module, keys: Any) -> None:
 
 def asked_of(pipeline: str, resolution: int) -> Asked:
     """How the network of such a pipeline is called while it makes images of `resolution` px."""
-    return {FLUX2: _flux2, SD: _sd, SDXL: partial(_sdxl, resolution)}[pipeline]
+    kinds: dict[str, Asked] = {FLUX2: _flux2, SD: _sd, SDXL: partial(_sdxl, resolution)}
+    return kinds[pipeline]
 
 
 def _sd(unet: Any, x: Tensor, t: Tensor, text: dict[str, Tensor]) -> Tensor:
