@@ -54,7 +54,8 @@ def save_adapter(base: Any, component: str, folder: Path) -> None:
         "target_modules": sorted(config.target_modules),
     }
     named = {f"{component}.{name}": value for name, value in settings.items()}
-    metadata = {"format": "pt", LORA_ADAPTER_METADATA_KEY: json.dumps(named, sort_keys=True)}
+    # one entry alone: safetensors writes several in any order
+    metadata = {LORA_ADAPTER_METADATA_KEY: json.dumps(named, sort_keys=True)}
     write_atomically(folder / LORA_FILE, save(weights, metadata))
 
 
