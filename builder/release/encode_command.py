@@ -25,8 +25,8 @@ AutoencoderName = Annotated[
     str,
     typer.Option(
         "--autoencoder",
-        help="diffusers' AutoencoderKL or VQModel, or a model that has one: its folder, or "
-        "OWNER/NAME[@REVISION] on the Hub.",
+        help="diffusers' AutoencoderKL, AutoencoderKLFlux2 or VQModel, or a model that has one: "
+        "its folder, or OWNER/NAME[@REVISION] on the Hub.",
     ),
 ]
 Config = Annotated[str, typer.Option(help="Configuration whose images are encoded, such as 256.")]

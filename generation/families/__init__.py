@@ -34,6 +34,7 @@ TRAINED = {
     "adm-64": "generation.families.adm.trainable:ADM_64",
     "adm-upsampler": "generation.families.adm.trainable:ADM_UPSAMPLER",
     "deepfloyd-if": "generation.families.deepfloyd_if.trainable",
+    "diffusers": "generation.families.diffusers.trainable",
     "dit": "generation.families.diffusion_transformer.family:DIT_TRAINABLE",
     "iddpm": "generation.families.adm.trainable:IDDPM",
     "pixel-unet": "generation.families.pixel_unet.trainable",

@@ -1,7 +1,6 @@
 """An autoencoder of a latent model at work: images to the moments of their latents, and back."""
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +17,11 @@ class Autoencoder:
     """In float32 on `device`: bfloat16's steps are wider than a pixel's."""
 
     def __init__(self, files: AutoencoderFiles, device: str) -> None:
-        from diffusers import AutoencoderKL, VQModel
+        import diffusers
 
-        classes: dict[str, Any] = {"AutoencoderKL": AutoencoderKL, "VQModel": VQModel}
+        kind = getattr(diffusers, files.kind)
         self.files, self.device = files, device
-        self._network = load_component(classes[files.kind], files.folder, torch.float32).to(device)
+        self.network = load_component(kind, files.folder, torch.float32).to(device)
 
     @property
     def channels(self) -> int:
@@ -38,10 +37,18 @@ class Autoencoder:
         found = [self._encoded(one) for one in ([x, x.flip(3)] if mirrored else [x])]
         return torch.stack(found, dim=1).cpu().numpy()
 
+    @torch.no_grad()
+    def posterior(self, x: Tensor) -> Tensor:
+        """float32[N,P,h,w], as `moments`, of float32[N,C,H,W] in [-1, 1] on the device.
+
+        One at a time: of large images memory is the limit.
+        """
+        return torch.cat([self._encoded(one) for one in x.split(1)])
+
     def _encoded(self, x: Tensor) -> Tensor:
         if self.files.kind == "VQModel":
-            return self._network.encode(x).latents  # type: ignore[no-any-return]
-        mean, log_variance = self._network.encode(x).latent_dist.parameters.chunk(2, dim=1)
+            return self.network.encode(x).latents  # type: ignore[no-any-return]
+        mean, log_variance = self.network.encode(x).latent_dist.parameters.chunk(2, dim=1)
         return torch.cat([mean, log_variance.clamp(*LOG_VARIANCE)], dim=1)
 
     @torch.inference_mode()
@@ -53,7 +60,7 @@ class Autoencoder:
         scaled = latents.float().to(self.device) / self.files.scaling_factor
         scaled = scaled + self.files.shift_factor
         return torch.cat(
-            [self._network.decode(one, return_dict=False)[0] for one in scaled.split(1)]
+            [self.network.decode(one, return_dict=False)[0] for one in scaled.split(1)]
         )
 
 

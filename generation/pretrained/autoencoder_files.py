@@ -1,7 +1,7 @@
 """Autoencoders of latent models, by folder or by name on the Hub: found, hashed and described.
 
-diffusers' AutoencoderKL or VQModel: a folder with its config.json and weights, or the folder of a
-pipeline, whose autoencoder is in vae/ or vqvae/. Nothing here imports torch.
+diffusers' AutoencoderKL, AutoencoderKLFlux2 or VQModel: a folder with its config.json and weights,
+or the folder of a pipeline, whose autoencoder is in vae/ or vqvae/. Nothing here imports torch.
 """
 
 import json
@@ -22,7 +22,7 @@ from release.errors import UserError
 
 CONFIG = "config.json"
 COMPONENTS = ("", "vae", "vqvae")  # where within a model the autoencoder may be
-Kind = Literal["AutoencoderKL", "VQModel"]
+Kind = Literal["AutoencoderKL", "AutoencoderKLFlux2", "VQModel"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 OTHERWISE = "or name its folder"
 
@@ -63,6 +63,8 @@ class AutoencoderFiles:
 
     @property
     def scaling_factor(self) -> float:
+        if self.kind == "AutoencoderKLFlux2":  # whose latents are normalised by its own statistics
+            return 1.0
         return float(self.config.get("scaling_factor", 0.18215))
 
     @property

@@ -28,6 +28,7 @@ MOMENTS = {  # adafactor's rows and columns are next to nothing
     "momentum": 1,
     "sgd": 1,
 }
+QKV = ("query", "key", "value")  # attention's arguments
 CGROUPS = Path("/sys/fs/cgroup")
 LIMITS = (  # of versions 2 and 1: folder, limit, what is taken, and what of that is file cache
     ("", "memory.max", "memory.current", "inactive_file"),
@@ -38,7 +39,8 @@ UNLIMITED = 1 << 60  # cgroups of version 1 say "none" as a number about as larg
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """Bytes on one device. fixed: weights, their rounded copies, gradients, averages, moments.
+    """Bytes on one device. parameters: that are trained; frozen: that are not. fixed: weights,
+    their rounded copies, gradients, averages, moments, and `held`, what is not trained.
     activations: what the backward pass needs of the images that are seen at once; with gradient
     checkpointing `at_least` that, as what one block needs comes on top. saving: bytes of the host,
     in one process, while a state is written. flops: floating-point operations of their forward
@@ -51,6 +53,8 @@ class TrainingMemory:
     at_least: bool = False
     saving: int = 0
     flops: int = 0
+    frozen: int = 0
+    held: int = 0
 
     @property
     def total(self) -> int:
@@ -58,11 +62,18 @@ class TrainingMemory:
 
     def __str__(self) -> str:
         return (
-            f"{self.parameters / 1e6:,.1f} M parameters; training takes "
+            f"{millions(self.parameters, self.frozen)}; training takes "
             f"{'at least' if self.at_least else 'about'} {self.total / GB:,.2f} GB: "
             f"{self.fixed / GB:,.2f} for weights, gradients, average and optimiser, "
             f"{self.activations / GB:,.2f} for {self.images} images at once"
         )
+
+
+def millions(parameters: int, frozen: int) -> str:
+    """How many parameters are trained, for people, and of how many where some are frozen."""
+    if not frozen:
+        return f"{parameters / 1e6:,.1f} M parameters"
+    return f"{parameters / 1e6:,.1f} of {(parameters + frozen) / 1e6:,.1f} M parameters"
 
 
 def training_memory(
@@ -70,10 +81,12 @@ def training_memory(
     run: Callable[[int], object],
     config: TrainingConfig,
     processes: int,
+    held: int = 0,
 ) -> TrainingMemory:
     """Of `module` in each of `processes`; all its tensors are on the meta device.
 
-    run: a forward pass of so many images. What it raises is raised.
+    run: a forward pass of so many images. What it raises is raised. held: bytes of what is not
+    trained, beside the weights of the module that are not.
     """
     images = config.batch // (processes * config.accumulation)
     if config.gradient_checkpointing:
@@ -82,22 +95,29 @@ def training_memory(
         activations = _saved_for_backward(module, lambda: run(images))
     if config.precision != "no":
         activations //= 2
-    parameters = sum(p.numel() for p in module.parameters())
+    parameters = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    frozen = sum(p.numel() for p in module.parameters()) - parameters
+    held += frozen * (FLOAT if config.precision == "no" else HALF)
     return TrainingMemory(
         parameters,
-        fixed=sum(fixed_parts(parameters, config, processes).values()),
+        fixed=sum(fixed_parts(parameters, config, processes, held).values()),
         activations=activations,
         images=images,
         at_least=config.gradient_checkpointing,
         # the state, and the network that makes samples
         saving=(3 + MOMENTS[config.optimizer]) * parameters * FLOAT,
         flops=counter.get_total_flops(),
+        frozen=frozen,
+        held=held,
     )
 
 
-def fixed_parts(parameters: int, config: TrainingConfig, processes: int) -> dict[str, int]:
-    """Bytes that do not follow from the images. rounded: the weights in a lower precision, which
-    the backward pass keeps, whole also where the others are shared out over `processes`."""
+def fixed_parts(
+    parameters: int, config: TrainingConfig, processes: int, held: int = 0
+) -> dict[str, int]:
+    """Bytes that do not follow from the images. frozen: `held`, where there is any. rounded: the
+    weights in a lower precision, which the backward pass keeps, whole also where the others are
+    shared out over `processes`."""
     whole = FLOAT * parameters // (processes if config.sharding == "full" else 1)
     return {
         "weights": whole,
@@ -105,6 +125,7 @@ def fixed_parts(parameters: int, config: TrainingConfig, processes: int) -> dict
         "gradients": whole,
         "average": whole,
         "optimizer": MOMENTS[config.optimizer] * whole,
+        **({"frozen": held} if held else {}),
     }
 
 
@@ -115,9 +136,12 @@ class _FusedAttention(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is F.scaled_dot_product_attention and args[0].is_meta:
-            return torch.ops.aten._scaled_dot_product_flash_attention(*args[:3])[0]
-        return func(*args, **(kwargs or {}))
+        named = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            query, key, value = (*args, *(named[n] for n in QKV[len(args) :]))[:3]
+            if query.is_meta:
+                return torch.ops.aten._scaled_dot_product_flash_attention(query, key, value)[0]
+        return func(*args, **named)
 
 
 def require_memory(needed: TrainingMemory, device: torch.device) -> None:

@@ -5,13 +5,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from generation.training.config import PRECISION_NAMES, TrainingConfig
-from generation.training.memory import GB, TrainingMemory, fixed_parts
+from generation.training.memory import GB, TrainingMemory, fixed_parts, millions
 from generation.training.recipe import TrainingRecipe
 from release.commands.duration import duration
 from release.errors import UserError, unknown_name
 
 COUNTS = (1, 8, 64)  # GPUs that a plan shows
 TIMES_FORWARD = 3  # a backward pass takes two forward passes' arithmetic (Kaplan et al. 2020)
+TIMES_FROZEN = 2  # one of them, where nearly all weights are frozen and have no gradient
 ROOM = 0.9  # share of a GPU's memory that is planned with: kernels need work space
 
 
@@ -59,13 +60,15 @@ class Share:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """All of it. flops_image: floating-point operations of one image's forward and backward pass;
-    flops: of the whole training."""
+    """All of it. parameters: that are trained; frozen: those that are not. flops_image:
+    floating-point operations of one image's forward and backward pass; flops: of the whole
+    training."""
 
     recipe: str
     generator: str
     start: str | None
     parameters: int
+    frozen: int
     steps: int
     batch: int
     images: int
@@ -85,7 +88,7 @@ class TrainingPlan:
         """For people."""
         of = f" from {self.start}" if self.start else ""
         yield (
-            f"{self.recipe}: {self.generator}{of}, {self.parameters / 1e6:,.1f} M parameters, "
+            f"{self.recipe}: {self.generator}{of}, {millions(self.parameters, self.frozen)}, "
             f"{self.optimizer}, {self.precision}"
         )
         yield f"{self.images:,} images: {self.steps:,} steps of {self.batch:,}"
@@ -108,7 +111,8 @@ def training_plan(
     if not 0 < utilisation <= 1:
         raise UserError(f"--utilisation {utilisation}: give a share of the peak, above 0 to 1")
     config, card = recipe.training, GPUS[gpu]
-    flops_image = TIMES_FORWARD * one.flops // one.images
+    times = TIMES_FROZEN if one.frozen else TIMES_FORWARD
+    flops_image = times * one.flops // one.images
     flops = flops_image * config.batch * config.steps
     hours = flops / (card.peak(config) * 1e12 * utilisation) / 3600
     return TrainingPlan(
@@ -116,6 +120,7 @@ def training_plan(
         generator=recipe.generator,
         start=start,
         parameters=one.parameters,
+        frozen=one.frozen,
         steps=config.steps,
         batch=config.batch,
         images=config.batch * config.steps,
@@ -136,7 +141,7 @@ def _share(
     if config.batch % count:
         return Share(count, problem=f"a batch of {config.batch} does not divide over {count} GPUs")
     share = config.batch // count
-    parts = fixed_parts(one.parameters, config, count)
+    parts = fixed_parts(one.parameters, config, count, one.held)
     image = one.activations / one.images
     room = ROOM * gpu.memory * GB - sum(parts.values())
     fitting = [n for n in _divisors(share) if n * image <= room]

@@ -42,9 +42,9 @@ Count = Annotated[int, Field(gt=0, lt=2**16)]
 class Latents:
     """What decides a set's bytes beside the images, and what its readers have to know.
 
-    autoencoder: its folder or its name on the Hub; sha256: of its files. kind: AutoencoderKL, whose
-    posterior is a Gaussian, or VQModel, whose latents are one point, not yet quantised. resolution:
-    of the images in px; side, channels: of the latents. A network sees
+    autoencoder: its folder or its name on the Hub; sha256: of its files. kind: AutoencoderKL or
+    AutoencoderKLFlux2, whose posterior is a Gaussian, or VQModel, whose latents are one point, not
+    yet quantised. resolution: of the images in px; side, channels: of the latents. A network sees
     (latent - shift_factor) * scaling_factor. mirrored: the mirrored image is encoded, too: the
     latents of it are not the mirrored latents.
     """
@@ -53,7 +53,7 @@ class Latents:
 
     autoencoder: str
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    kind: Literal["AutoencoderKL", "VQModel"]
+    kind: Literal["AutoencoderKL", "AutoencoderKLFlux2", "VQModel"]
     resolution: Count
     side: Count
     channels: Count
@@ -66,7 +66,7 @@ class Latents:
     def shape(self) -> tuple[int, int, int, int]:
         """Of an image's moments: the image and, where `mirrored`, its mirror image; the channels of
         the mean and, of a Gaussian, those of the log variance; height; width."""
-        parts = 2 if self.kind == "AutoencoderKL" else 1
+        parts = 1 if self.kind == "VQModel" else 2
         return (2 if self.mirrored else 1, parts * self.channels, self.side, self.side)
 
     @property

@@ -29,7 +29,14 @@ from tests.generation.families import latent_diffusion_reference, openai_referen
 from tests.generation.families.tiny_deepfloyd import STAGES, save_chain
 from tests.models import tiny_transformers
 from tests.models.tiny_denoisers import KINDS, save_denoiser
-from tests.models.tiny_models import save_biggan, save_dit, save_pixart
+from tests.models.tiny_loras import save_lora
+from tests.models.tiny_models import (
+    save_biggan,
+    save_dit,
+    save_flux2_klein,
+    save_pixart,
+    save_sdxl,
+)
 from tests.models.tiny_network import tiny_conditioned
 
 pytestmark = [
@@ -74,6 +81,10 @@ RECIPES: dict[str, list[Stage]] = {
         ("deepfloyd-if", 128, "x4", 'method = "ddim", steps = 2, threshold = "none"'),
     ],
     "diffusers": [("diffusers", 16, "pixart", 'method = "native", steps = 2, guidance = 3.0')],
+    "diffusers-lora": [("diffusers", 16, "sdxl-lora", 'method = "native", steps = 2')],
+    "diffusers-flow-lora": [
+        ("diffusers", 16, "flux2-lora", 'method = "native", steps = 2, guidance = 2.0')
+    ],
     "dit": [("dit", 8, "dit", LATENT)],
     "iddpm": [("iddpm", 16, "iddpm.pt", OPENAI)],
     "pixel-unet": [  # a class-conditional base, an enlarger that is told nothing
@@ -101,10 +112,14 @@ def save_models(folder: Path) -> None:
     save: dict[str, Callable[[Path], Path]] = {
         "biggan": save_biggan,
         "dit": save_dit,
+        "flux2": save_flux2_klein,
         "pixart": save_pixart,
+        "sdxl": save_sdxl,
     }
     for name, function in save.items():
         function(folder / name)
+    for name in ("flux2", "sdxl"):
+        save_lora(folder / f"{name}-lora", folder / name)
     save_chain(folder)
     for conditioning, low in (("class", None), ("none", 8)):
         network = tiny_conditioned(conditioning, ("apple", "pear", "plum"), low)

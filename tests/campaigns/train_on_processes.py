@@ -55,6 +55,12 @@ def train(
     told = torch.arange(len(images.class_ids)) % (len(PROMPTS) - 1)
     config = CONFIG.model_copy(update={"accumulation": parts, **changes})
     course = network_course(network, config, images.told(told, 3), processes)
+    states = TrainingStates(out, "key", config.save_every)
+    train_course(course, config, states, processes, killed_after(stop))
+
+
+def killed_after(stop: int | None) -> Hooks:
+    """Of a training whose process is killed after that step of it."""
     seen = 0
 
     def advanced(steps: int) -> None:
@@ -63,8 +69,7 @@ def train(
         if seen == stop:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    states = TrainingStates(out, "key", config.save_every)
-    train_course(course, config, states, processes, Hooks(advanced))
+    return Hooks(advanced)
 
 
 def on_processes(count: int, work: Callable[[], None]) -> bool:

@@ -171,6 +171,44 @@ def save_sdxl(
     return folder
 
 
+def save_sd(folder: Path, side: int = 8, prediction: str = "epsilon") -> Path:
+    """One CLIP encoder, as Stable Diffusion 1 and 2; a network that says what `prediction` says."""
+    from diffusers import PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    torch.manual_seed(0)
+    save_clip(folder)
+    save_vae(folder / "vae")
+    unet = UNet2DConditionModel(
+        sample_size=side,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=4,
+        cross_attention_dim=16,
+        norm_num_groups=4,
+    )
+    StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(folder / "vae"),
+        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder"),
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        unet=unet,
+        scheduler=PNDMScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            prediction_type=prediction,
+            skip_prk_steps=True,
+            steps_offset=1,
+        ),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+    return folder
+
+
 def save_lcm(folder: Path) -> Path:
     """A pipeline whose prompts are not cached, and whose sampler adds noise at each step."""
     from diffusers import LatentConsistencyModelPipeline, LCMScheduler, UNet2DConditionModel

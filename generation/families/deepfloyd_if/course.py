@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from generation.families.deepfloyd_if.network import IFNetwork
+from generation.families.deepfloyd_if.network import TOKENS, IFNetwork
 from generation.families.deepfloyd_if.objective import NETWORK, IFObjective, StageSchedules
 from generation.families.deepfloyd_if.pipeline import enlarge, guided_denoiser
 from generation.pretrained.diffusers_weights import save_weights
@@ -57,7 +57,7 @@ class IFCourse:
         parent = None if found is None else enlarge(found.to(weight.device), side)
         seeds = row_seeds(prompt, follows=parent is not None)
         numbers = torch.full((len(seeds),), prompt, device=weight.device)
-        text = network.prompts.rows(numbers).to(weight.dtype)
+        text = network.prompts.rows(numbers)[TOKENS].to(weight.dtype)
         return sampled_row(
             guided_denoiser(network.unet, text, 1.0, parent, 0),
             self.schedules.images,

@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from diffusers import UNet2DConditionModel
 
-from generation.families.deepfloyd_if.network import IFNetwork, PromptTable
+from generation.families.deepfloyd_if.network import TOKENS, IFNetwork
 from generation.families.deepfloyd_if.pipeline import IF_TOKENS
 from generation.families.deepfloyd_if.recipe import DeepFloydIFRecipe
+from generation.prompts.prompt_table import PromptTable
 from generation.training.memory import TrainingMemory, training_memory
 from release.errors import UserError
 
@@ -39,5 +40,6 @@ def _planned_network(shape: dict[str, Any]) -> IFNetwork:
     """Without weights, on torch's meta device: it takes no memory."""
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(shape)
-        table = PromptTable(("",), torch.zeros(1, IF_TOKENS, shape["encoder_hid_dim"]))
+        tokens = torch.zeros(1, IF_TOKENS, shape["encoder_hid_dim"])
+        table = PromptTable(("",), {TOKENS: tokens})
         return IFNetwork(unet, table).to("meta")

@@ -1,47 +1,14 @@
 """A stage of DeepFloyd IF as it is trained: the U-Net, told a prompt by its number."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from release.errors import UserError
+from generation.prompts.prompt_table import PromptTable
 
 NULL_PROMPT = ""  # what caption dropout and the unconditional pass see
-
-
-class PromptTable:
-    """Embeddings of texts, which nothing trains; the null prompt's is the last.
-
-    prompts str[P]; tokens float[P,L,D]. A copy of a network shares its table: T5-XXL's of a
-    thousand classes are 0.6 GB.
-    """
-
-    def __init__(self, prompts: Sequence[str], tokens: Tensor) -> None:
-        self.prompts = tuple(prompts)
-        self._tokens = tokens
-
-    @property
-    def null(self) -> int:
-        """The number of the null prompt."""
-        return len(self.prompts) - 1
-
-    def numbers(self, prompts: Sequence[str]) -> Tensor:
-        """int64[N]; UserError for a prompt that is not in the table."""
-        known = {prompt: i for i, prompt in enumerate(self.prompts)}
-        for prompt in prompts:
-            if prompt not in known:
-                raise UserError(f"prompt {prompt!r} was not embedded for this training")
-        return torch.tensor([known[prompt] for prompt in prompts])
-
-    def rows(self, numbers: Tensor) -> Tensor:
-        """float[N,L,D] on the device of `numbers`, where the table stays from then on."""
-        self._tokens = self._tokens.to(numbers.device)
-        return self._tokens[numbers]
-
-    def __deepcopy__(self, _: dict[int, Any]) -> "PromptTable":
-        return self
+TOKENS = "tokens"  # the name of T5's embeddings in a table
 
 
 class IFNetwork(nn.Module):
@@ -66,5 +33,5 @@ class IFNetwork(nn.Module):
         float[N,3,H,W], enlarged and noised to step `level`, int64[N]. Returns float[N,6,H,W].
         """
         inputs = x if parent is None else torch.cat([x, parent], dim=1)
-        text = self.prompts.rows(prompt).to(x.dtype)
+        text = self.prompts.rows(prompt)[TOKENS].to(x.dtype)
         return self.unet(inputs, t, text, class_labels=level, return_dict=False)[0]  # type: ignore[no-any-return]

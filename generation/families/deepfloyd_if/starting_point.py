@@ -117,10 +117,11 @@ def starting_network(
     import torch
     from diffusers import UNet2DConditionModel
 
-    from generation.families.deepfloyd_if.network import NULL_PROMPT, IFNetwork, PromptTable
+    from generation.families.deepfloyd_if.network import NULL_PROMPT, TOKENS, IFNetwork
     from generation.families.deepfloyd_if.pipeline import TextEncoder
     from generation.networks.finite import require_finite
     from generation.pretrained.components import load_component
+    from generation.prompts.prompt_table import PromptTable
 
     dtype = torch.float32 if device == "cpu" else getattr(torch, precision)
     prompts = (*dict.fromkeys(texts), NULL_PROMPT)
@@ -132,7 +133,7 @@ def starting_network(
             f"{folder}: its U-Net reads texts of width {unet.config.encoder_hid_dim}, its text "
             f"encoder writes {tokens.shape[-1]}"
         )
-    return IFNetwork(unet, PromptTable(prompts, tokens))
+    return IFNetwork(unet, PromptTable(prompts, {TOKENS: tokens}))
 
 
 def stage_schedules(folder: Path) -> "StageSchedules":

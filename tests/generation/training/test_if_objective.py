@@ -8,9 +8,10 @@ import torch
 
 from generation.diffusion.random_numbers import ImageRandom
 from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
-from generation.families.deepfloyd_if.network import IFNetwork, PromptTable
+from generation.families.deepfloyd_if.network import TOKENS, IFNetwork
 from generation.families.deepfloyd_if.objective import IFObjective, StageSchedules
 from generation.families.deepfloyd_if.recipe import IFTraining
+from generation.prompts.prompt_table import PromptTable
 from generation.training.data.images import DrawnImages
 from release.errors import UserError
 from tests.generation.training.hybrid_loss_reference import cosine, hybrid_loss, noisy
@@ -60,7 +61,9 @@ def test_the_loss_is_the_papers(follows: bool) -> None:
     images = rng.integers(0, 256, (N, 3, SIDE, SIDE), dtype=np.uint8)
     parents = rng.integers(0, 256, (N, 3, 4, 4), dtype=np.uint8)
     stub, conditions = Recorded(), np.array([0, 1, 0, 1, 0, 1])
-    network = IFNetwork(stub, PromptTable(("a", "b", ""), torch.arange(3.0).view(3, 1, 1)))
+    network = IFNetwork(
+        stub, PromptTable(("a", "b", ""), {TOKENS: torch.arange(3.0).view(3, 1, 1)})
+    )
     config = IFTraining(steps=1, batch=N, caption_dropout=0.5, max_augmentation=0.6)
     schedules = StageSchedules(COSINE, "epsilon", COSINE if follows else None)
     objective = IFObjective(network, schedules, config)
@@ -94,7 +97,7 @@ def test_the_loss_is_the_papers(follows: bool) -> None:
 
 
 def test_copies_of_a_network_share_their_prompts() -> None:
-    network = IFNetwork(Recorded(), PromptTable(("",), torch.zeros(1, 2, 3)))
+    network = IFNetwork(Recorded(), PromptTable(("",), {TOKENS: torch.zeros(1, 2, 3)}))
     assert deepcopy(network).prompts is network.prompts
     with pytest.raises(UserError, match="'x' was not embedded"):
         network.prompts.numbers(["x"])

@@ -13,6 +13,7 @@ from generation.training.config import TrainingConfig
 from generation.training.memory import TrainingMemory, training_memory
 from generation.training.plan import GPUS, training_plan
 from generation.training.recipe import BUILTIN, TrainingRecipe
+from release.classes.class_list import load_classes
 from release.errors import UserError
 
 
@@ -51,6 +52,19 @@ def test_the_papers_trainings_are_planned(capsys: pytest.CaptureFixture[str]) ->
             assert share["bytes"]["optimizer"] == moments * share["bytes"]["weights"]
             seconds = share["hours"] * 3600 * share["gpus"]
             assert plan["flops"] / seconds == pytest.approx(0.4 * 989e12)
+
+
+def test_a_lora_is_planned_beside_what_it_leaves_frozen(capsys: pytest.CaptureFixture[str]) -> None:
+    """Frozen are the weights, in bfloat16, and the embeddings of 1000 prompts and the empty one."""
+    plan = plan_of("imagenet-flux2-klein-lora", capsys)
+    frozen, rank = plan["frozen"], 16
+    assert frozen == 3_875_544_576
+    # of width 3072: 8 square layers in each of 5 blocks; one of 3 + 2 * 3 widths in each of 20
+    assert plan["parameters"] == rank * 3072 * (5 * 8 * 2 + 20 * (1 + 9))
+    prompts = len({c.prompt for c in load_classes("imagenet-1k")}) + 1
+    for share in plan["shares"]:
+        assert share["bytes"]["frozen"] == 2 * (frozen + prompts * 512 * 7680)
+        assert share["bytes"]["weights"] == 4 * plan["parameters"]
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in BUILTIN.glob("fashion-*.toml")))
