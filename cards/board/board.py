@@ -183,9 +183,9 @@ def _sample_sections(dataset: str, figures: Sequence[SampleFigure]) -> list[Sect
     return [Section(f"{dataset}-samples", "Images", samples=tuple(figures))]
 
 
-def sample_figure(release: ReleasePath) -> tuple[str, SampleFigure]:
-    """Data set of the release, and its first images of each class."""
-    samples = read_samples(release, per_class=STRIP)
+def sample_figure(release: ReleasePath, config: str | None = None) -> tuple[str, SampleFigure]:
+    """Data set of the release, and its first images of each class, by default the largest."""
+    samples = read_samples(release, config, per_class=STRIP)
     rows = [(c.name, row) for c, row in zip(samples.classes, samples.images, strict=True) if row]
     figure = SampleFigure(
         title=f"{samples.release} at {samples.config} px",

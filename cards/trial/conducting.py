@@ -85,15 +85,17 @@ def _conduct(
         say(str(plan))
     steps = [first, *later_steps(plan, out)]
     run_steps(steps, log, lock, quiet=quiet)
-    return _answer(out, found, steps, log)
+    return _answer(out, found, plan.resolution, steps, log)
 
 
 def _planned(asked: Asked, out: Path) -> Plan | None:
-    """The plan that the folder holds. UserError if it is of another trial."""
+    """The plan that the folder holds, with the seeds that are asked for now, which its study takes
+    up. UserError if it is of another trial."""
     planned = _read_plan(out / PLAN_FILE)
-    if planned is not None:
-        require_same(planned, asked, out)
-    return planned
+    if planned is None:
+        return None
+    require_same(planned, asked, out)
+    return planned.model_copy(update={"asked": asked})
 
 
 def require_known(asked: Asked) -> None:
@@ -239,7 +241,9 @@ def later_steps(plan: Plan, out: Path) -> list[Step]:
     ]
 
 
-def _answer(out: Path, found: Found, steps: Sequence[Step], log: StepLog) -> tuple[Path, "Verdict"]:
+def _answer(
+    out: Path, found: Found, resolution: int, steps: Sequence[Step], log: StepLog
+) -> tuple[Path, "Verdict"]:
     from cards.trial.page import write_page
     from cards.trial.verdict import verdict
     from classifiers.study.report_model import StudyReport
@@ -247,7 +251,7 @@ def _answer(out: Path, found: Found, steps: Sequence[Step], log: StepLog) -> tup
     report = StudyReport.model_validate_json((out / "study/report.json").read_bytes())
     answer = verdict(report)
     write_atomically(out / ANSWER_FILE, answer.model_dump_json(indent=1).encode())
-    return write_page(out, found, report, answer, steps, log), answer
+    return write_page(out, found, resolution, report, answer, steps, log), answer
 
 
 def _read_plan(path: Path) -> Plan | None:

@@ -38,13 +38,17 @@ class ShownTrial:
 def write_page(
     out: Path,
     found: Found,
+    resolution: int,
     report: StudyReport,
     answer: Verdict,
     steps: Sequence[Step],
     log: StepLog,
 ) -> Path:
-    """OUT/index.html, one file that loads nothing from anywhere."""
-    figures = [sample_figure(release_path(str(out / name)))[1] for name in ("generated", "real")]
+    """OUT/index.html, one file that loads nothing from anywhere. resolution: of the images shown."""
+    figures = [
+        sample_figure(release_path(str(out / name)), str(resolution))[1]
+        for name in ("generated", "real")
+    ]
     facet = Facet(
         "trial",
         found.dataset,

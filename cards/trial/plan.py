@@ -23,6 +23,7 @@ STARTS_S = 90.0  # of the commands, import and reports: what no setting here dec
 UPDATES, BATCH = 400, 64  # of the classifier on the real images
 VISITS = 1 + 1 + 2 + 1 + 2  # of the five arms, in visits of the real images
 LEAST_STEPS = 200  # of a generator's stage: below, its images show nothing
+ROOM = 1.25  # over the minutes that a plan takes, in what is advised: paces vary
 FEW_STEPS = 50  # to which their number is rounded
 
 
@@ -172,10 +173,12 @@ def make_plan(asked: Asked, found: Found, resolution: int, classifier: str, pace
         minutes=total / 60,
     )
     if total > 2 * seconds:
+        ways = [f"--minutes {math.ceil(ROOM * plan.minutes)}"]
+        ways += ["--res 16"] if resolution > min(CHAIN) else []
+        ways += ["one seed (--seeds 0)"] if len(asked.seeds) > 1 else []
         raise UserError(
             f"--minutes {asked.minutes:g}: the least that says something about {real:,.0f} images "
-            f"takes about {plan.minutes:.0f} min here; give --minutes {math.ceil(plan.minutes)}, "
-            "or take fewer images with --per-class"
+            f"takes about {plan.minutes:.0f} min here; give {' or '.join(ways)}"
         )
     return plan
 
@@ -193,8 +196,11 @@ def _steps(resolution: int, seconds: float, paces: Paces) -> dict[int, int]:
 
 
 def require_same(plan: Plan, asked: Asked, out: Path) -> None:
-    """UserError if the folder's trial was asked for otherwise, or made in another place."""
-    before, now = plan.asked.model_dump(), asked.model_dump()
+    """UserError if the folder's trial was asked for otherwise, or made in another place.
+
+    Other seeds are no other trial.
+    """
+    before, now = (of.model_dump(exclude={"seeds"}) for of in (plan.asked, asked))
     changed = [
         f"{name} was {_told(before[name])}, is {_told(now[name])}"
         for name in now

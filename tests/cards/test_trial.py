@@ -88,18 +88,19 @@ def test_as_many_images_are_made_as_real_ones_if_there_is_time():
 
 def test_too_little_time_is_one_line_that_says_how_much_it_takes():
     slow = Paces({16: 3.0, 32: 3.0}, {16: 64, 32: 64}, classifier=0.0005, workers=2)
-    with pytest.raises(UserError, match=r"--minutes 5: the least .* give --minutes 2\d, or take"):
+    with pytest.raises(
+        UserError, match=r"--minutes 5: the least .* give --minutes 3\d or --res 16 or one seed"
+    ):
         planned(paces=slow, minutes=5)
 
 
 def test_a_folder_holds_one_trial(tmp_path: Path):
     made = planned().model_copy(update={"place": str(tmp_path)})
     plan.require_same(made, ASKED, tmp_path)
-    other = ASKED.model_copy(update={"minutes": 30.0, "seeds": (0, 1)})
-    with pytest.raises(
-        UserError, match=r"minutes was 15.*, is 30.0; seeds was 0,1,2, is 0,1; name"
-    ):
+    other = ASKED.model_copy(update={"minutes": 30.0, "times": 2.0})
+    with pytest.raises(UserError, match=r"minutes was 15.*, is 30.0; times was 1.0, is 2.0; name"):
         plan.require_same(made, other, tmp_path)
+    plan.require_same(made, ASKED.model_copy(update={"seeds": (0, 1, 2, 3)}), tmp_path)
     with pytest.raises(
         UserError, match=f"a trial made in {tmp_path}, which its files name: move it"
     ):

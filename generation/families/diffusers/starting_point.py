@@ -19,7 +19,7 @@ from generation.pretrained.diffusers_folder import (
     vae_factor,
 )
 from generation.pretrained.finetuned import Base, fine_tuned, lasting_name
-from generation.training.record import saw_tuning
+from generation.pretrained.training_data import saw_tuning
 from generation.training.trainable import StartFacts
 from release.errors import UserError
 
