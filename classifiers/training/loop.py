@@ -20,6 +20,7 @@ from classifiers.training.objective import (
     parts_of,
     seed_torch,
 )
+from classifiers.training.self_supervised import SimclrModel, SimclrObjective
 from classifiers.training.state import StateFile, TimedStates
 from generation.networks.timm_classifier import build_model
 from generation.training.data.order import Visits
@@ -53,6 +54,7 @@ def train(
     on_end: Callable[[float], None] = lambda _: None,
     visits: Visits | None = None,
     start: Path | None = None,
+    network: Callable[[], nn.Module] | None = None,
     state: StateFile | None = None,
     loaders: int | None = None,
 ) -> nn.Module:
@@ -60,11 +62,12 @@ def train(
 
     `steps` replaces the recipe's epochs, to compare sets of different size at equal updates;
     `visits` says how often an epoch sees which image, by default each once. start: a saved
-    classifier to go on from. state: kept on the way and, if it is there, gone on from. All
-    randomness follows from the seed and the step, so on a CPU with the same number of threads the
-    same arguments give the same weights, interrupted or not. on_end gets the seconds that training
-    took, those before an interruption included. Of several processes that accelerate started, each
-    takes its share of every batch. Raises UserError if the loss is not finite.
+    classifier to go on from; network: makes the one that is trained, by default the recipe's.
+    state: kept on the way and, if it is there, gone on from. All randomness follows from the seed
+    and the step, so on a CPU with the same number of threads the same arguments give the same
+    weights, interrupted or not. on_end gets the seconds that training took, those before an
+    interruption included. Of several processes that accelerate started, each takes its share of
+    every batch. Raises UserError if the loss is not finite.
     """
     processes = launched_processes()
     device = training_device(processes)
@@ -86,11 +89,12 @@ def train(
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         states = TimedStates(state)
         seed_torch(seed, INITIALISATION)
-        model = build_model(recipe, len(data.class_ids))
+        model = build_model(recipe, len(data.class_ids)) if network is None else network()
         if start is not None:
             start_from(start, model, data.class_ids)
         own = ClassifierData(batches, seed, place, settings.parts)
-        objective = ClassifierObjective(model, recipe)
+        labelled = recipe.objective == "labels"
+        objective = (ClassifierObjective if labelled else SimclrObjective)(model, recipe)
         try:
             learner = run_loop(objective, own, settings, states, processes, Hooks(advanced))
         except NotFiniteError as error:
@@ -99,7 +103,8 @@ def train(
                 f"seed {seed}; lower learning_rate = {recipe.learning_rate}"
             ) from None
     on_end(states.seconds)
-    return learner.trained[MODEL].eval()
+    trained = learner.trained[MODEL]
+    return (trained.network if isinstance(trained, SimclrModel) else trained).eval()
 
 
 def loop_settings(
@@ -131,6 +136,11 @@ def require_parts(recipe: ClassifierRecipe, classes: int, processes: int) -> Non
     Batch normalisation has nothing to normalise by where it sees one image of one position: then
     no part may be a single image. Computes nothing, as `require_fitting`.
     """
+    if recipe.objective == "simclr" and processes > 1:
+        raise UserError(
+            f'classifier recipe {recipe.name}: objective = "simclr" compares all views of a batch, '
+            "so it trains on one process"
+        )
     if recipe.batch % processes:
         raise UserError(f"batch = {recipe.batch} does not divide over {processes} processes")
     own = recipe.batch // processes
