@@ -159,7 +159,8 @@ def recipe_for(extractor: "Extractor", steps: int, rate: float) -> "ClassifierRe
     protocol = extractor.protocol
     channels = 1 if isinstance(extractor.network, GreyNetwork) else 3
     mean, std = (
-        tuple(level / 255 for level in levels[:channels]) for levels in (protocol.mean, protocol.std)
+        tuple(level / 255 for level in levels[:channels])
+        for levels in (protocol.mean, protocol.std)
     )
     return ClassifierRecipe.model_validate(
         {
@@ -195,4 +196,3 @@ def with_new_classifier(extractor: "Extractor", classes: int) -> "nn.Module":
     model.requires_grad_(True).reset_classifier(classes)
     found: nn.Module = model
     return found
-

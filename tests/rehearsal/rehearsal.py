@@ -163,7 +163,7 @@ def steps(walk: Walk, images: Images) -> Iterator[Step]:
     build = f"build-dataset --recipe chain.toml --per-class {walk.generated}".split()
     yield Step("build", [*build, *walk.workers], partial(_has_generated, walk.generated))
     yield from _classifiers(walk)
-    scores = f"score-release {CHAIN}:32 --real {REAL} --out results".split()
+    scores = f"score-release {CHAIN}:32 --real {REAL} --metrics fd,is,fdr --out results".split()
     for extractor in walk.extractors:
         scores += ["--extractor", extractor]
     yield Step("score-release", [*scores, *walk.workers], partial(_has_scores, walk))
@@ -175,7 +175,19 @@ def steps(walk: Walk, images: Images) -> Iterator[Step]:
     yield Step("select-sampler", [*sweep.split(), *walk.workers])
     study = ["run-study", "study.toml", "--out", "studies/imagenet"]
     yield Step("run-study", [*study, *walk.workers], _has_report)
+    yield from _evaluations(walk)
     yield from _release_steps(walk)
+
+
+def _evaluations(walk: Walk) -> Iterator[Step]:
+    """Of the study's classifiers: what their features and predictions are worth elsewhere."""
+    runs = "studies/imagenet/runs/imagenet-resnet50-32/1"
+    words = f"evaluate-representation {runs} --on {REAL}:32 --evaluations knn --out results"
+    yield Step(
+        "evaluate-representation", [*words.split(), *walk.workers], partial(_has_values, "knn")
+    )
+    words = f"evaluate-robustness {runs} --test {REAL}:32 --corruptions fog --out results"
+    yield Step("evaluate-robustness", [*words.split(), *walk.workers], partial(_has_values, "fog"))
 
 
 def _imports(walk: Walk, images: Images) -> Iterator[Step]:
@@ -257,11 +269,22 @@ def _has_generated(per_class: int, folder: Path, _: str) -> None:
 
 
 def _has_scores(walk: Walk, folder: Path, _: str) -> None:
-    found = list((folder / "results").glob("chain-32-32-train-*.json"))
-    assert len(found) == len(walk.extractors)
-    for result in found:
+    every = list((folder / "results").glob("chain-32-32-train-*.json"))
+    means = [result for result in every if "-spaces-" in result.name]
+    assert len(means) == (len(walk.extractors) > 1)
+    assert len(every) - len(means) == len(walk.extractors)
+    for result in every:
         values = json.loads(result.read_text())["values"]
-        assert {"fd_train", "fd_validation"} <= values.keys(), values.keys()
+        wanted = {"fdr_validation"} | (set() if result in means else {"fd_train", "fd_validation"})
+        assert wanted <= values.keys(), values.keys()
+
+
+def _has_values(name: str, folder: Path, _: str) -> None:
+    """Real and generated arms of the study have this value."""
+    results = [json.loads(p.read_text()) for p in (folder / "results").glob("*seed0-*on-*.json")]
+    own = [result for result in results if name in result["values"]]
+    learned = {source["kind"] for result in own for source in result["subject"]["sources"]}
+    assert learned == {"real", "synthetic"}, learned
 
 
 def _has_report(folder: Path, _: str) -> None:
