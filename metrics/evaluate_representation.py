@@ -19,7 +19,7 @@ from metrics.features.extractors import Extractor, load_extractor
 from metrics.features.named_networks import NamedNetwork, name_networks
 from metrics.features.release_features import split_identity
 from metrics.representation.evaluation import FROZEN, REPRESENTATION, Asked
-from metrics.representation.fine_tuning import RATES, STEPS, FineTuning
+from metrics.representation.fine_tuning import STEPS, FineTuning
 from metrics.representation.parts import DownstreamSet, open_downstream
 from metrics.score_release import Batch, Cache, Device, ExtractionScheduler, Out, SomeWorkers
 from release.commands.command import run_command
@@ -83,7 +83,7 @@ def evaluate_representation(
     shots: Shots = "1,5,10",
     seeds: Seeds = "0,1,2,3,4",
     tuning_steps: TuningSteps = STEPS,
-    tuning_rates: TuningRates = ",".join(f"{rate:g}" for rate in RATES),
+    tuning_rates: TuningRates = "0.0001,0.001,0.01,0.1",
     cache: Cache = CACHE,
     device: Device = "auto",
     batch: Batch = 64,

@@ -107,9 +107,9 @@ def open_source(
     """Read the manifest that `spec` names.
 
     CONFIG is by default `resolution`, SPLIT is by default `split`; None: test, or validation of a
-    release that, as ImageNet's, has no test. classes: only those, see of_classes. UserError for a spec of another form, a release that
-    is not finished, a configuration or split it does not have, or a training view that lags behind
-    the release.
+    release that, as ImageNet's, has no test. classes: only those, see of_classes. UserError for a
+    spec of another form, a release that is not finished, a configuration or split it does not have,
+    or a training view that lags behind the release.
     """
     name, parts = split_release(spec)
     if len(parts) > 2 or not all((name, *parts)):

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from classifiers.recipes.recipe import ClassifierRecipe
     from metrics.features.extractors import Extractor
 
-RATES = (1e-4, 1e-3, 1e-2, 1e-1)
 STEPS = 1000
 BATCH = 64
 SEED = 0
@@ -47,7 +46,7 @@ class FineTuning:
     """Optimiser steps of each training, and the learning rates to choose from."""
 
     steps: int = STEPS
-    rates: tuple[float, ...] = RATES
+    rates: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -60,8 +59,8 @@ class FineTuning:
         """Accuracy on the test images of the rate that is best on the tuning images.
 
         Of an interrupted call trainings that were done stay, in the cache, and the one in hand goes
-        on. A rate at which the training diverges is left out; UserError if all do, and for a network
-        whose classifier timm cannot exchange.
+        on. A rate at which the training diverges is left out; UserError if all do, and for a
+        network whose classifier timm cannot exchange.
         """
         attempt = Attempt(downstream, extractor, self, cache / "fine-tuning")
         accuracies = {rate: attempt.accuracy(rate, "fit", "tuning") for rate in self.rates}

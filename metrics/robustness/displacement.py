@@ -19,8 +19,8 @@ def motion_blur(image: np.ndarray, constant: tuple[float, float], rng: Rng) -> n
 def blurred_along(image: np.ndarray, radius: float, deviation: float, angle: float) -> np.ndarray:
     """ImageMagick's MotionBlurImage: a mean of copies moved along one side of a line.
 
-    Copy i = 0 … 2⌈radius⌉ weighs exp(-i²/2σ²) and is moved by ⌈i·direction - ½⌉ pixels; what is
-    beyond the edge is as the edge. angle: in degrees.
+    Copy i of 0 to 2 ceil(radius) weighs exp(-i² / (2 deviation²)) and is moved by
+    ceil(i · direction - 1/2) pixels; what is beyond the edge is as the edge. angle: in degrees.
     """
     steps = np.arange(2 * math.ceil(radius) + 1)
     weights = np.exp(-(steps**2) / (2 * deviation**2))

@@ -46,7 +46,8 @@ def plasma(side: int, decay: float, rng: Rng) -> np.ndarray:
     """float64[side,side] from 0 to 1, side a power of two: a height map that wraps around.
 
     Diamond-square (Fournier et al. 1982). The middle of each square, then that of each edge, is the
-    mean of its four neighbours plus noise of ± wibble², which falls by `decay`² from scale to scale.
+    mean of its four neighbours plus noise of ± wibble²; wibble falls by `decay` from scale to
+    scale.
     """
     heights = np.zeros((side, side))
     step, wibble = side, FIRST_WIBBLE

@@ -16,10 +16,12 @@ from classifiers.data.sources import index_source, load_source, open_source
 from classifiers.recipes.recipe import load_recipe
 from classifiers.train_classifier import train_classifier
 from classifiers.training.checkpoint import load_classifier, save_classifier
+from classifiers.training.experiment import is_finished
 from classifiers.training.loop import train
 from classifiers.training.self_supervised import SimclrModel, nt_xent
 from generation.training.data.order import batch_rows
 from release.errors import UserError
+from release.files.commit import sha256_file
 from release.results.result import read_result
 from tests.sets.shapes import CLASSES, changed, make_images, recipe_toml, write_release
 
@@ -148,9 +150,13 @@ def test_a_training_on_some_classes_says_which(place, tmp_path) -> None:
     recipe.write_text(recipe_toml(SIMCLR))
     train_classifier(
         train=[f"{place}/real"], test=f"{place}/real", out=tmp_path / "some.json",
-        recipe=str(recipe), steps=2, classes="left,right,checks",
+        recipe=str(recipe), steps=2, classes="left,right,checks", save=tmp_path / "net.safetensors",
     )  # fmt: skip
     result = read_result(tmp_path / "some.json")
+    assert result.values["classifier_sha256"] == sha256_file(tmp_path / "net.safetensors")
+    assert is_finished(tmp_path / "some.json", tmp_path / "net.safetensors")
+    (tmp_path / "net.safetensors").write_bytes(b"of another training")
+    assert not is_finished(tmp_path / "some.json", tmp_path / "net.safetensors")
     assert result.subject["train"][0]["classes"] == ["s0", "s1", "s5"]
     assert result.reference["n"] == 12
     assert [row["wnid"] for row in result.values["per_class"]] == ["s0", "s1", "s5"]

@@ -85,9 +85,7 @@ def test_trainings_that_were_done_are_not_done_again(place, tmp_path, monkeypatc
     assert evaluate(place, tmp_path / "two").values["fine_tuning"] == first
 
 
-def test_a_rate_that_diverges_is_left_out_and_all_that_do_are_told(
-    place, tmp_path, monkeypatch
-) -> None:
+def test_a_rate_that_diverges_is_left_out_and_all_that_do_are_told(place, tmp_path) -> None:
     value = evaluate(place, tmp_path / "a", tuning_rates="0.05,1e30").values["fine_tuning"]
     assert (value["rate"], value["by_rate"]["1e+30"]) == (0.05, None)
     with pytest.raises(UserError, match="diverges at all of --tuning-rates"):

@@ -66,7 +66,7 @@ def test_the_affine_part_moves_three_corners_where_it_says() -> None:
         found = moved_affinely(spot, moves)[:, :, 0]
         found *= (rows - y - move[1]) ** 2 + (columns - x - move[0]) ** 2 < 30  # no mirror image
         centre = [(found * axis).sum() / found.sum() for axis in (columns, rows)]
-        assert np.abs(np.array(centre) - ([x, y] + move)).max() < 0.2
+        assert np.abs(np.array(centre) - np.add([x, y], move)).max() < 0.2
 
 
 def test_displacement_is_smooth_noise_read_bilinearly() -> None:
