@@ -6,7 +6,7 @@
 #     benchmarks/studies/transfer.sh              100 images a class, 200 steps, seeds 0, 1, 2
 #     benchmarks/studies/transfer.sh 6000 4000    all of Fashion-MNIST: hours on two CPU cores
 #
-# All arms of an objective take as many steps of as many images; "both" has twice as many different
+# All arms take as many steps of 128 images, or of 128 views of 64; "both" has twice as many different
 # images. Started again it goes on.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -37,7 +37,7 @@ train() { # objective, recipe, arm, what to train on
     name=$1-$3 recipe=$2
     shift 3
     train-classifier "$@" --classes $seen --per-class "$per_class" --steps "$steps" --test $real \
-        --recipe "$recipe" --seeds 0,1,2 --out "$runs/$name.json" --save "$runs/$name.safetensors"
+        --recipe "$recipe" --set batch=128 --seeds 0,1,2 --out "$runs/$name.json" --save "$runs/$name.safetensors"
 }
 for pair in labels:fashion-mnist-small simclr:fashion-mnist-simclr; do
     objective=${pair%:*} recipe=${pair#*:}

@@ -182,12 +182,14 @@ def steps(walk: Walk, images: Images) -> Iterator[Step]:
 def _evaluations(walk: Walk) -> Iterator[Step]:
     """Of the study's classifiers: what their features and predictions are worth elsewhere."""
     runs = "studies/imagenet/runs/imagenet-resnet50-32/1"
-    words = f"evaluate-representation {runs} --on {REAL}:32 --evaluations knn --out results"
+    words = f"evaluate-representation {runs} --on releases/tars:8 --evaluations knn --out results"
     yield Step(
         "evaluate-representation", [*words.split(), *walk.workers], partial(_has_values, "knn")
     )
-    words = f"evaluate-robustness {runs} --test {REAL}:32 --corruptions fog --out results"
-    yield Step("evaluate-robustness", [*words.split(), *walk.workers], partial(_has_values, "fog"))
+    shifted = f"--test {REAL}:8 --shifted releases/tars:8"
+    words = f"evaluate-robustness {runs} {shifted} --out results"
+    check = partial(_has_values, "standard_top1")
+    yield Step("evaluate-robustness", [*words.split(), *walk.workers], check)
 
 
 def _imports(walk: Walk, images: Images) -> Iterator[Step]:
