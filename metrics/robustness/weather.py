@@ -53,7 +53,7 @@ def plasma(side: int, decay: float, rng: Rng) -> np.ndarray:
     step, wibble = side, FIRST_WIBBLE
 
     def between(total: np.ndarray) -> np.ndarray:
-        return total / 4 + wibble * rng.uniform(-wibble, wibble, total.shape)
+        return np.asarray(total / 4 + wibble * rng.uniform(-wibble, wibble, total.shape))
 
     while step >= 2:
         half = step // 2
@@ -67,4 +67,4 @@ def plasma(side: int, decay: float, rng: Rng) -> np.ndarray:
         heights[half::step, ::step] = between(beside + corners + np.roll(corners, -1, axis=0))
         step, wibble = half, wibble / decay
     heights -= heights.min()
-    return heights / heights.max()
+    return np.asarray(heights / heights.max())

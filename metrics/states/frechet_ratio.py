@@ -77,7 +77,7 @@ def mean_ratio(spaces: Sequence[Ratio]) -> Row:
     ]
     found: Row = {"value": value, "n": n, "interval": None}
     if all(side.groups for side in sides):
-        error = float(np.hypot(*(side.error for side in sides)))
+        error = float(np.hypot(sides[0].error, sides[1].error))
         low, high = interval_from_error(value, error, min(side.groups for side in sides))
         found["interval"] = [max(0.0, low), high]
     return found
