@@ -18,11 +18,13 @@ MOST_IMAGES = 1 << 20  # of a batch
 Share = Annotated[float, Field(ge=0, le=1)]
 # Settings that came later: a protocol names them only where they are used, so that it stays equal
 # to that of results from before.
-LATER = ("position", "precision", "clip", "start", "view", "micro_batch", "objective", "simclr")
+LATEST_AUGMENTATION = ("colour_distortion", "blur")
 LATER_AUGMENTATION = (
     *("resized_crop", "rand_augment", "repeats", "erasing_fill"),
-    *("colour_distortion", "blur"),
+    *LATEST_AUGMENTATION,
 )
+LATEST = ("objective", "simclr")  # a saved classifier names these, too, only where they are used
+LATER = ("position", "precision", "clip", "start", "view", "micro_batch", *LATEST)
 Fill = Literal["mean", "noise"]
 
 
@@ -177,11 +179,21 @@ class ClassifierRecipe(ClassifierModel):
         _drop_defaults(settings["augmentation"], self.augmentation, LATER_AUGMENTATION)
         return settings
 
+    def record(self) -> str:
+        """As JSON beside weights: the bytes of a classifier that needs no newer field stay."""
+        unused: dict[str, Any] = dict.fromkeys(_at_default(self, LATEST), True)
+        unused["augmentation"] = set(_at_default(self.augmentation, LATEST_AUGMENTATION))
+        return self.model_dump_json(exclude=unused)
+
+
+def _at_default(model: BaseModel, names: Sequence[str]) -> list[str]:
+    fields = type(model).model_fields
+    return [name for name in names if getattr(model, name) == fields[name].default]
+
 
 def _drop_defaults(settings: dict[str, Any], model: BaseModel, names: Sequence[str]) -> None:
-    for name in names:
-        if getattr(model, name) == type(model).model_fields[name].default:
-            del settings[name]
+    for name in _at_default(model, names):
+        del settings[name]
 
 
 def recipe_names() -> list[str]:
