@@ -44,6 +44,6 @@ for pair in labels:fashion-mnist-small simclr:fashion-mnist-simclr; do
     train "$objective" "$recipe" real --train $real
     train "$objective" "$recipe" generated --train $made
     train "$objective" "$recipe" both --train $real --train $made
-    evaluate-representation "$runs" --on $unseen:32 --on $digits:32 --seeds 0,1,2 --out $out
+    evaluate-representation "$runs" --on $unseen:32 --on $digits:32 --seeds 0,1,2 --workers 1 --out $out
     python benchmarks/studies/transfer_summary.py $out
 done

@@ -89,7 +89,8 @@ class Source:
         if not self.stored:
             return stored
         own = {entry.wnid: entry.label for entry in self.manifest.classes}
-        return np.array([own.get(entry.wnid, -1) for entry in self.stored], np.int64)[stored]
+        labels = np.array([own.get(entry.wnid, -1) for entry in self.stored], np.int64)
+        return np.asarray(labels[stored])
 
     @property
     def parts(self) -> frozenset[str]:
