@@ -97,7 +97,10 @@ def test_settings_from_the_command_line_and_from_a_file(tmp_path: Path) -> None:
         ("epochs", "give NAME=VALUE"),
         ("epochs=-1", "^--set epochs=-1: epochs: Input should be greater than 0, not -1$"),
         ("epoch=3", "^--set epoch=3: unknown setting 'epoch'; known: .*, epochs, "),
-        ("augmentation.flp=1", "augmentation: unknown setting 'flp'; known: blur, border, .*, flip, "),
+        (
+            "augmentation.flp=1",
+            "augmentation: unknown setting 'flp'; known: blur, border, .*, flip, ",
+        ),
         ("augmentation.resized_crop=[0.5, 0.1]", "smaller one first"),
         ("augmentation.rand_augment=wild", "rand_augment"),
     ],
