@@ -66,6 +66,9 @@ Set = Annotated[
         "--set", help="NAME=VALUE in place of the recipe's, such as epochs=10; repeat it."
     ),
 ]
+Classes = Annotated[
+    str | None, typer.Option(help="Only these classes, comma-separated ids or names.")
+]
 Times = Annotated[
     float | None,
     typer.Option(help="Take so many generated images for each real one, as many of each class."),
@@ -115,6 +118,7 @@ def train_classifier(
     seed: Seed = None,
     seeds: Seeds = None,
     per_class: PerClass = None,
+    classes: Classes = None,
     times: Times = None,
     weights: Weights = None,
     steps: Steps = None,
@@ -145,6 +149,8 @@ def train_classifier(
       train-classifier --train releases/fashion-mnist-real --train releases/fashion-mnist-32 \\
         --per-class 100 --times 3 --test releases/fashion-mnist-real --steps 400 \\
         --out results/mixed.json
+      train-classifier --train releases/fashion-mnist-32 --classes sandal,sneaker,ankle-boot \\
+        --test releases/fashion-mnist-real --out results/shoes.json
       train-classifier --recipe imagenet-resnet50 --set epochs=1 --set resolution=32 \\
         --set batch=64 --train releases/fashion-mnist-real:original --per-class 50 \\
         --test releases/fashion-mnist-real:original --out results/resnet50.json
@@ -160,7 +166,7 @@ def train_classifier(
     cache = image_cache(cache_dir, cache_gb)
     named, reason = _recipe(recipe, train, test, changes or ())
     visits = _parse_weights(weights, len(train))
-    task = Task(named, tuple(train), test, per_class, times, visits, steps, start)
+    task = Task(named, tuple(train), test, per_class, times, visits, steps, start, classes)
     _require_free(task, seed_paths(out, chosen_seeds))
     _tell_of_recipe(task, reason)
     experiment = _read(task, cache, quiet=as_json)

@@ -1,8 +1,10 @@
 """The command `evaluate-representation`."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache as cached
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +18,8 @@ from metrics.features.extraction import extract_sets
 from metrics.features.extractors import Extractor, load_extractor
 from metrics.features.named_networks import NamedNetwork, name_networks
 from metrics.features.release_features import split_identity
-from metrics.representation.evaluation import NAMES, REPRESENTATION, Asked
+from metrics.representation.evaluation import FROZEN, REPRESENTATION, Asked
+from metrics.representation.fine_tuning import STEPS, FineTuning
 from metrics.representation.parts import DownstreamSet, open_downstream
 from metrics.score_release import Batch, Cache, Device, ExtractionScheduler, Out, SomeWorkers
 from release.commands.command import run_command
@@ -37,7 +40,18 @@ On = Annotated[
     list[str],
     typer.Option(help="RELEASE:CONFIG[:TESTSPLIT] of real images to transfer to; repeat it."),
 ]
-Evaluations = Annotated[str, typer.Option(help=f"Comma-separated, or all: {', '.join(NAMES)}.")]
+Evaluations = Annotated[
+    str,
+    typer.Option(
+        help=f"Comma-separated; all: {', '.join(FROZEN)}. fine_tuning trains all weights instead."
+    ),
+]
+TuningSteps = Annotated[
+    int, typer.Option(min=1, help="Optimiser steps of each training of fine_tuning.")
+]
+TuningRates = Annotated[
+    str, typer.Option(help="Learning rates of which fine_tuning takes the best on tuning images.")
+]
 Shots = Annotated[str, typer.Option(help="Images of each class that few_shot learns from.")]
 Seeds = Annotated[str, typer.Option(help="One draw of the few images each.")]
 
@@ -68,6 +82,8 @@ def evaluate_representation(
     evaluations: Evaluations = "all",
     shots: Shots = "1,5,10",
     seeds: Seeds = "0,1,2,3,4",
+    tuning_steps: TuningSteps = STEPS,
+    tuning_rates: TuningRates = "0.0001,0.001,0.01,0.1",
     cache: Cache = CACHE,
     device: Device = "auto",
     batch: Batch = 64,
@@ -94,9 +110,12 @@ def evaluate_representation(
         --on releases/digits-real:32 --on releases/flowers-real:224
       evaluate-representation classifier.safetensors --on releases/digits-real:32 \\
         --evaluations few_shot --shots 1,2 --seeds 0,1,2
+      evaluate-representation timm:resnet18.a1_in1k --on releases/flowers-real:224 \\
+        --evaluations all,fine_tuning --tuning-rates 1e-3,1e-2,1e-1
     """
     require_places(batch, out, cache)
-    asked = Asked.of(evaluations, parse_shots(shots), parse_seeds(seeds))
+    tuning = FineTuning(tuning_steps, parse_rates(tuning_rates))
+    asked = Asked.of(evaluations, parse_shots(shots), parse_seeds(seeds), tuning)
     order = _Order(
         sets=[open_downstream(text) for text in on],
         asked=asked,
@@ -124,6 +143,17 @@ def parse_shots(text: str) -> tuple[int, ...]:
     return tuple(sorted({int(field) for field in fields}))
 
 
+def parse_rates(text: str) -> tuple[float, ...]:
+    """Ascending numbers above 0; UserError for others."""
+    try:
+        rates = sorted({float(one) for one in text.split(",")})
+    except ValueError:
+        rates = []
+    if not rates or not all(0 < rate < math.inf for rate in rates):
+        raise UserError(f"--tuning-rates {text!r}: give numbers above 0, such as 1e-3,1e-2,1e-1")
+    return tuple(rates)
+
+
 def _evaluate(network: NamedNetwork, order: _Order) -> list[tuple[Path, Result]]:
     """One network on every set: all features first, then each result, written as it is there."""
     loaded = load_extractor(network.extractor, order.device, order.batch)
@@ -147,7 +177,8 @@ def _on_set(
     path = order.out / f"{network.stem}-on-{downstream.label}.json"
     bare = _bare_result(network, loaded, downstream, order.cache)
     features = cached(lambda: downstream.features(loaded, order.cache))
-    steps = order.asked.steps(features, str(loaded.device))
+    fine_tune = partial(order.asked.tuning.measure, downstream, loaded, order.cache)
+    steps = order.asked.steps(features, fine_tune, str(loaded.device))
     return path, complete(path, bare, steps, REPRESENTATION.names)
 
 

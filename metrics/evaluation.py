@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from classifiers.training.result_values import Source
 from metrics.features.extractors import require_batch
 from metrics.scoring.metric import ValueName
 from metrics.scoring.result_values import ScoredValue
@@ -33,19 +34,6 @@ class Evaluation:
     names: Mapping[str, ValueName]
 
 
-class LearnedFrom(Part):
-    """One split of one release that a network learned from, as a classifier's result has it."""
-
-    name: str
-    content_sha256: str
-    config: str
-    split: str
-    images: int
-    kind: str
-    regime: str | None = None
-    weight: float = 1.0
-
-
 class Network(Part):
     """How a network sees images; weights_sha256: of the file that holds it."""
 
@@ -61,7 +49,7 @@ class EvaluationSubject(Part):
     """What was evaluated: system, its name; sources: the releases it learned from, where known."""
 
     system: str
-    sources: tuple[LearnedFrom, ...] = ()
+    sources: tuple[Source, ...] = ()
     network: Network
 
 

@@ -14,12 +14,14 @@ from metrics.cache_folder import CACHE
 from metrics.features.extraction import extract_sets
 from metrics.features.extractors import DEFAULT_EXTRACTOR, EXTRACTORS, load_extractor, require_batch
 from metrics.features.image_lists import ImageSet, open_image_set
+from metrics.scoring.feature_spaces import by_subject, over_spaces
 from metrics.scoring.metric_list import (
     DEFAULT_METRICS,
     METRICS,
     choose_metrics,
     parse_metrics,
     references_needed,
+    require_splits,
     train_split,
 )
 from metrics.scoring.pair_picture import draw_closest_pairs, draw_easiest
@@ -36,6 +38,7 @@ from release.commands.options import Json, SchedulerFile, TlsCa, TlsCert, TlsKey
 from release.commands.progress import progress_bar
 from release.commands.terminal import table_cell
 from release.errors import UserError
+from release.files.commit import canonical_json, sha256_text
 from release.files.storage import ReleasePath, release_path, split_release
 from release.layout.image_sets import PSEUDO_SPLITS
 from release.layout.manifest import read_manifest
@@ -61,7 +64,9 @@ PerClass = Annotated[
 ]
 SampleSize = Annotated[
     int,
-    typer.Option(min=2, help="Images a set for kid, prdc, c2st and copies; part of the protocol."),
+    typer.Option(
+        min=2, help="Images a set for kid, prdc, fdr, c2st, copies; part of the protocol."
+    ),
 ]
 ReferenceFiles = Annotated[
     list[Path] | None,
@@ -140,6 +145,8 @@ def score_release(
         --real releases/fashion-mnist-real
       score-release releases/fashion-mnist-32:16 \\
         --real releases/fashion-mnist-real --metrics all --per-class
+      score-release releases/fashion-mnist-32:32 --real releases/fashion-mnist-real \\
+        --metrics fdr --extractor efficientnet-lite0-64 --extractor dinov2-vitl14
       score-release releases/fashion-mnist-32:32 releases/fashion-mnist-32:16 \\
         --real releases/fashion-mnist-real --export-reference statistics
     """
@@ -147,6 +154,9 @@ def score_release(
     cluster = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
     files = read_reference_files(reference or [])
     subjects, references = open_sets(releases, release_path(real))
+    if metrics != "all":
+        for splits in references.values():
+            require_splits(parse_metrics(metrics), splits)
     order = _Order(
         subjects=subjects,
         references=references,
@@ -163,6 +173,7 @@ def score_release(
         quiet=as_json,
     )
     written = [pair for e in extractor or [DEFAULT_EXTRACTOR] for pair in _score_with(e, order)]
+    written += _write_means(written, out)
     if as_json:
         print(json.dumps({str(path): asdict(result) for path, result in written}, indent=1))
     else:
@@ -227,6 +238,19 @@ def _score_one(
         draw_easiest(path.with_name(f"{path.stem}-{key}.png"), result, key, subject, order.cache)
     result.write(path)
     return path, result
+
+
+def _write_means(written: Sequence[tuple[Path, Result]], out: Path) -> list[tuple[Path, Result]]:
+    """FDr over the feature spaces of this command, where they are several; a file a release."""
+    found = []
+    for results in by_subject([result for _, result in written]):
+        mean = over_spaces(results)
+        subject, spaces = mean.subject, sha256_text(canonical_json(mean.protocol))[:8]
+        name = _file_name(f"{subject['name']}-{subject['config']}-{subject['split']}")
+        path = out / f"{name}-fdr-{len(results)}-spaces-{spaces}.json"
+        mean.write(path)
+        found.append((path, mean))
+    return found
 
 
 def parse_image_set(text: str) -> ImageSet:

@@ -2,8 +2,8 @@
 
     python benchmarks/studies/transfer_summary.py results/fashion-mnist/transfer
 
-Reads ARM-seedS-on-SET.json of evaluate-representation; writes transfer.json and transfer.md beside
-them. Intervals are Student's over seeds, 95%; of so few seeds they are wide.
+Reads OBJECTIVE-ARM-seedS-on-SET.json of evaluate-representation; writes transfer.json and
+transfer.md beside them. Intervals are Student's over seeds, 95%; of so few seeds they are wide.
 """
 
 import argparse
@@ -18,7 +18,9 @@ from metrics.representation.evaluation import REPRESENTATION
 from release.results.result import read_result
 from release.results.statistics import student_interval
 
-FILE = re.compile(r"(?P<arm>\w+)-seed(?P<seed>\d+)-on-(?P<set>.+)\.json")
+FILE = re.compile(
+    r"(?P<objective>labels|simclr)-(?P<arm>\w+)-seed(?P<seed>\d+)-on-(?P<set>.+)\.json"
+)
 ARMS = ("real", "generated", "both")
 
 
@@ -32,26 +34,35 @@ def main() -> None:
     print(markdown(found))
 
 
-def summary(folder: Path) -> dict[str, Any]:
-    """By value and arm: each seed's, mean, and difference to real with its interval."""
-    by_seed: dict[str, dict[str, dict[int, float]]] = {}
-    n, images = 0, {}
+def summary(folder: Path) -> list[dict[str, Any]]:
+    """Of each set and objective, by value and arm: each seed's, mean, and difference to real."""
+    tables: dict[tuple[str, str], dict[str, Any]] = {}
     for path in sorted(folder.glob("*-on-*.json")):
         match = FILE.fullmatch(path.name)
         if match is None:
             continue
         result = read_result(path)
-        images[match["arm"]] = sum(s["images"] for s in result.subject["sources"])
+        table = tables.setdefault(
+            (match["set"], match["objective"]), {"n": 0, "training_images": {}, "values": {}}
+        )
+        images = sum(source["images"] for source in result.subject["sources"])
+        table["training_images"][match["arm"]] = images
         for key, value in result.values.items():
-            n = value["n"]
-            by_seed.setdefault(key, {}).setdefault(match["arm"], {})[int(match["seed"])] = value[
-                "value"
-            ]
-    values = {
+            table["n"] = value["n"]
+            arms = table["values"].setdefault(key, {})
+            arms.setdefault(match["arm"], {})[int(match["seed"])] = value["value"]
+    return [
+        {"set": name, "objective": objective, **table, "values": _compared(table["values"])}
+        for (name, objective), table in tables.items()
+    ]
+
+
+def _compared(by_seed: dict[str, dict[str, dict[int, float]]]) -> dict[str, Any]:
+    return {
         key: {arm: _arm(arms[arm], arms["real"]) for arm in ARMS if arm in arms}
         for key, arms in by_seed.items()
+        if "real" in arms
     }
-    return {"n": n, "training_images": images, "values": values}
 
 
 def _arm(own: dict[int, float], real: dict[int, float]) -> dict[str, Any]:
@@ -65,18 +76,23 @@ def _arm(own: dict[int, float], real: dict[int, float]) -> dict[str, Any]:
     }
 
 
-def markdown(found: dict[str, Any]) -> str:
-    """A row a value, a column an arm."""
+def markdown(tables: list[dict[str, Any]]) -> str:
+    """A table a set and objective: a row a value, a column an arm."""
     lines = [
-        f"Top-1 on {found['n']:,} test images, %; in brackets the difference to real images and "
-        "its 95% interval over seeds.",
-        "",
-        "| value | " + " | ".join(ARMS) + " |",
-        "|---|" + "---:|" * len(ARMS),
+        "Top-1, %; in brackets the difference to real images and its 95% interval over seeds.",
     ]
-    for key in [key for key in REPRESENTATION.names if key in found["values"]]:
-        cells = [_cell(arm, found["values"][key].get(arm)) for arm in ARMS]
-        lines.append(f"| {REPRESENTATION.names[key].label} | " + " | ".join(cells) + " |")
+    for found in tables:
+        learned = "labels" if found["objective"] == "labels" else "SimCLR, without labels"
+        lines += [
+            "",
+            f"## {found['set']} ({found['n']:,} test images), learned from {learned}",
+            "",
+            "| value | " + " | ".join(ARMS) + " |",
+            "|---|" + "---:|" * len(ARMS),
+        ]
+        for key in [key for key in REPRESENTATION.names if key in found["values"]]:
+            cells = [_cell(arm, found["values"][key].get(arm)) for arm in ARMS]
+            lines.append(f"| {REPRESENTATION.names[key].label} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -8,10 +8,10 @@ from cards.measured.cells import names_of
 from cards.measured.evaluation_tables import is_fraction, value_direction
 from cards.measured.rankings import Evaluated, Ranking, Score, Scored, Training
 from cards.measured.release_facts import Facts
-from cards.measured.result_schema import Source
 from cards.measured.score_names import extractor_name, score_direction, score_split, score_unit
 from cards.measured.tables import training_name
 from cards.pages.board_data import Measurement, RankingFacts
+from classifiers.training.result_values import Source
 from metrics.evaluation import Evaluation
 from release.results.statistics import CONFIDENCE, student_interval
 

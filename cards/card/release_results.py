@@ -16,7 +16,8 @@ from cards.measured.rankings import (
     score_rankings,
 )
 from cards.measured.result_folder import read_results
-from cards.measured.result_schema import AnyResult, Source
+from cards.measured.result_schema import AnyResult
+from classifiers.training.result_values import Source
 from metrics.evaluation import Evaluation
 from metrics.evaluations import EVALUATIONS
 from release.errors import UserError

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cards.measured.rankings import Ranking, Score, Training
-from cards.measured.result_schema import Source
+from classifiers.training.result_values import Source
 from release.results.statistics import LEVEL, paired_p, student_interval
 
 Ends = tuple[float, float]

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from cards.drawing.tables import Cell, Column, Group, decimals_for, spread_cell, text_cell
 from cards.measured.rankings import Ranking, Score, Scored, Settings
 from cards.measured.release_facts import Facts
-from cards.measured.result_schema import Source
 from cards.measured.score_names import score_name
+from classifiers.training.result_values import Source
 from release.files.commit import sha256_text
 
 METRIC_SETTINGS = "metric settings of "

@@ -17,8 +17,8 @@ from cards.measured.result_schema import (
     ClassifierResult,
     EvaluationResult,
     ScoresResult,
-    Source,
 )
+from classifiers.training.result_values import Source
 from metrics.scoring.comparability import (
     reference_of,
     require_comparable,

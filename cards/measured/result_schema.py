@@ -5,30 +5,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from classifiers.training.result_values import ClassifierValues
+from classifiers.training.result_values import ClassifierValues, Source
 from metrics.evaluations import EVALUATIONS
 from metrics.scoring.result_values import ScoredValue
 from release.commands.validation import validated
 from release.errors import UserError
 from release.results.result import Result
-
-
-class Source(BaseModel):
-    """One split of one release: what was scored, or a part of what a classifier learned from.
-
-    weight: how often an epoch visited its images.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    content_sha256: str
-    config: str
-    split: str
-    images: int
-    kind: str
-    regime: str | None = None
-    weight: float = 1.0
 
 
 class ClassifierSubject(BaseModel):

@@ -25,8 +25,8 @@ from cards.measured.cells import (
 )
 from cards.measured.rankings import Ranking, Scored, Settings, Training, differing_settings
 from cards.measured.release_facts import Facts
-from cards.measured.result_schema import Source
 from cards.measured.score_names import extractor_name, in_order, score_column
+from classifiers.training.result_values import Source
 
 TRAINING_COLUMNS = (
     Column("rank", "Rank", help="among training sets of generated images only"),

@@ -98,14 +98,20 @@ def source_sha256(
     if isinstance(data, LabelledImages) and str(data.images.shape[1]) == source.config:
         class_ids = (data.class_ids[label] for label in data.labels)
         return images_sha256(map(pixels_sha256, data.images), class_ids)
-    return split_sha256(source.path, source.config, source.split, threads)
+    only = source.class_ids if source.stored else None
+    return split_sha256(source.path, source.config, source.split, threads, only)
 
 
 def _load(
     recipe: ClassifierRecipe, source: Source, advance: Callable[[int], None]
 ) -> LabelledImages:
     key = _Decoding(
-        str(source), source.manifest.content_sha256, recipe.resolution, recipe.view, source
+        name=str(source),
+        content_sha256=source.manifest.content_sha256,
+        classes=source.class_ids,
+        resolution=recipe.resolution,
+        view=recipe.view,
+        source=source,
     )
     images = limited(source, _decode(key))
     advance(source.images)
@@ -118,6 +124,7 @@ class _Decoding:
 
     name: str
     content_sha256: str
+    classes: tuple[str, ...]
     resolution: int
     view: View
     source: Source = field(compare=False)

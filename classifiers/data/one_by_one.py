@@ -3,10 +3,11 @@
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFilter, ImageOps
 
 from classifiers.recipes.recipe import ClassifierRecipe, View
 from release.errors import UserError
@@ -33,10 +34,54 @@ def training_function(recipe: ClassifierRecipe) -> PixelFunction:
     """An RGB image to what a batch is made of; its randomness is that of `drawn_from`."""
     settings = recipe.augmentation
     place = testing_function(recipe) if settings.resized_crop is None else _resized_crop(recipe)
-    if not settings.rand_augment:
+    changes: list[ImageFunction] = []
+    if settings.rand_augment:
+        changes.append(rand_augment(recipe))
+    if settings.colour_distortion:
+        changes.append(partial(distort_colour, strength=settings.colour_distortion))
+    if settings.blur:
+        changes.append(partial(maybe_blur, probability=settings.blur))
+    if not changes:
         return place
-    change = rand_augment(recipe)
-    return lambda image: np.asarray(change(Image.fromarray(place(image))))
+
+    def augmented(image: Image.Image) -> np.ndarray:
+        changed = Image.fromarray(place(image))
+        for change in changes:
+            changed = change(changed)
+        return np.asarray(changed)
+
+    return augmented
+
+
+def distort_colour(image: Image.Image, strength: float) -> Image.Image:
+    """SimCLR's (Chen et al. 2020, A): four of five images jittered, then one of five grey.
+
+    Brightness, contrast and saturation times 1 ± 0.8 strength, hue turned by up to 0.2 strength, in
+    random order. strength is at most 1.
+    """
+    from torchvision.transforms import functional
+
+    def factor() -> float:
+        return random.uniform(1 - 0.8 * strength, 1 + 0.8 * strength)
+
+    changes: list[ImageFunction] = [
+        lambda image: functional.adjust_brightness(image, factor()),
+        lambda image: functional.adjust_contrast(image, factor()),
+        lambda image: functional.adjust_saturation(image, factor()),
+        lambda image: functional.adjust_hue(image, random.uniform(-0.2, 0.2) * strength),
+    ]
+    if random.random() < 0.8:
+        random.shuffle(changes)
+        for change in changes:
+            image = change(image)
+    return image.convert("L").convert("RGB") if random.random() < 0.2 else image
+
+
+def maybe_blur(image: Image.Image, probability: float) -> Image.Image:
+    """Gaussian, of a deviation of 0.1 to 2 pixels, with that probability (Chen et al. 2020, A)."""
+    if random.random() >= probability:
+        return image
+    return image.filter(ImageFilter.GaussianBlur(random.uniform(0.1, 2.0)))
 
 
 def testing_function(recipe: ClassifierRecipe) -> PixelFunction:

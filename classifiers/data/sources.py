@@ -9,7 +9,7 @@ from PIL import Image
 
 from classifiers.data.one_by_one import fit_view
 from classifiers.recipes.recipe import DEFAULT_VIEW, View
-from release.classes.class_list import class_difference
+from release.classes.class_list import ClassEntry, class_difference, select_classes
 from release.errors import UserError
 from release.files.storage import ReleasePath, release_path, split_release
 from release.layout.image_sets import (
@@ -33,7 +33,8 @@ TRAIN_PARTS = frozenset(PSEUDO_SPLITS)  # fit and tuning together are train
 class Source:
     """One split of one configuration of a release; its images are not read yet.
 
-    per_class: at most so many images of each class, the first by image id; None for all.
+    per_class: at most so many images of each class, the first by image id; None for all. stored:
+    where it takes only some of its release's classes, all of them, in label order.
     """
 
     path: ReleasePath
@@ -41,6 +42,7 @@ class Source:
     split: str
     manifest: Manifest
     per_class: int | None = None
+    stored: tuple[ClassEntry, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.path}:{self.config}:{self.split}"
@@ -66,12 +68,29 @@ class Source:
         What parts of train hold is known from their labels alone: those are read.
         """
         if self.split in PSEUDO_SPLITS:
-            labels = part_labels(self.path, self.config, self.split)
-            counts = np.bincount(labels, minlength=len(self.class_ids))
+            labels = self.own_labels(part_labels(self.path, self.config, self.split))
+            counts = np.bincount(labels[labels >= 0], minlength=len(self.class_ids))
         else:
             listed = self.manifest.per_class(self.config, self.split)
             counts = np.array([listed[wnid] for wnid in self.class_ids])
         return counts if self.per_class is None else np.minimum(counts, self.per_class)
+
+    def of_classes(self, wanted: str) -> "Source":
+        """Only those of a comma-separated list of wnids or names, in the release's order."""
+        chosen = select_classes(self.manifest.classes, wanted)
+        classes = tuple(replace(entry, label=label) for label, entry in enumerate(chosen))
+        if len(classes) < 2:
+            raise UserError(f"--classes {wanted!r}: a classifier needs two classes or more")
+        manifest = replace(self.manifest, classes=classes)
+        return replace(self, manifest=manifest, stored=self.manifest.classes)
+
+    def own_labels(self, stored: np.ndarray) -> np.ndarray:
+        """int64[N] of labels as its files have them: its own, -1 for a class that it leaves out."""
+        if not self.stored:
+            return stored
+        own = {entry.wnid: entry.label for entry in self.manifest.classes}
+        labels = np.array([own.get(entry.wnid, -1) for entry in self.stored], np.int64)
+        return np.asarray(labels[stored])
 
     @property
     def parts(self) -> frozenset[str]:
@@ -80,14 +99,18 @@ class Source:
 
 
 def open_source(
-    spec: str, resolution: int, split: str | None = "train", per_class: int | None = None
+    spec: str,
+    resolution: int,
+    split: str | None = "train",
+    per_class: int | None = None,
+    classes: str | None = None,
 ) -> Source:
     """Read the manifest that `spec` names.
 
     CONFIG is by default `resolution`, SPLIT is by default `split`; None: test, or validation of a
-    release that, as ImageNet's, has no test. UserError for a spec of another form, a release that
-    is not finished, a configuration or split it does not have, or a training view that lags behind
-    the release.
+    release that, as ImageNet's, has no test. classes: only those, see of_classes. UserError for a
+    spec of another form, a release that is not finished, a configuration or split it does not have,
+    or a training view that lags behind the release.
     """
     name, parts = split_release(spec)
     if len(parts) > 2 or not all((name, *parts)):
@@ -97,7 +120,8 @@ def open_source(
     config, split = (*parts, *(str(resolution), split or _held_out(manifest))[len(parts) :])
     split_files(path, config, split)
     require_whole(manifest, config)
-    return Source(path, config, split, manifest, per_class)
+    source = Source(path, config, split, manifest, per_class)
+    return source if classes is None else source.of_classes(classes)
 
 
 def _held_out(manifest: Manifest) -> str:
@@ -162,7 +186,7 @@ def index_source(
 
 def _checked(source: Source, data: Images) -> Images:
     """As many images of each class as `source` asks for, once all are what they should be."""
-    if data.class_ids != source.class_ids:
+    if data.class_ids != tuple(e.wnid for e in source.stored or source.manifest.classes):
         raise UserError(f"{source}: its files and its manifest have different class lists")
     if not len(data):
         raise UserError(f"{source} holds no images")
@@ -176,7 +200,17 @@ def _checked(source: Source, data: Images) -> Images:
             f"{source}: image {data.image_ids[first]} has label {data.labels[first]}, "
             f"out of range 0 to {len(data.class_ids) - 1}"
         )
-    return limited(source, data)
+    return limited(source, _of_its_classes(source, data))
+
+
+def _of_its_classes(source: Source, data: Images) -> Images:
+    """Only the images of the classes that `source` takes, labelled as there."""
+    if not source.stored:
+        return data
+    labels = source.own_labels(data.labels)
+    kept = np.flatnonzero(labels >= 0)
+    names = tuple(entry.name for entry in source.manifest.classes)
+    return data.take(kept).relabelled(labels[kept], source.class_ids, names)
 
 
 def limited(source: Source, data: Images) -> Images:
@@ -254,4 +288,5 @@ def describe(source: Source, images: int) -> dict[str, Any]:
         "kind": manifest.kind,
         "regime": manifest.regime,
         **({"derived": asdict(source.view)} if source.view else {}),
+        **({"classes": list(source.class_ids)} if source.stored else {}),
     }

@@ -18,8 +18,17 @@ MOST_IMAGES = 1 << 20  # of a batch
 Share = Annotated[float, Field(ge=0, le=1)]
 # Settings that came later: a protocol names them only where they are used, so that it stays equal
 # to that of results from before.
-LATER = ("position", "precision", "clip", "start", "view", "micro_batch", "mixing")
-LATER_AUGMENTATION = ("resized_crop", "rand_augment", "repeats", "erasing_fill")
+LATEST_AUGMENTATION = ("colour_distortion", "blur")
+LATER_AUGMENTATION = (
+    *("resized_crop", "rand_augment", "repeats", "erasing_fill"),
+    *LATEST_AUGMENTATION,
+)
+LATEST = (
+    "objective",
+    "simclr",
+    "mixing",
+)  # a saved classifier names these, too, only where they are used
+LATER = ("position", "precision", "clip", "start", "view", "micro_batch", *LATEST)
 Fill = Literal["mean", "noise"]
 
 
@@ -34,7 +43,8 @@ class Augmentation(BaseModel):
     a crop of aspect 3/4 to 4/3 that is scaled to the resolution (Szegedy et al. 2015), in place of
     shift. rand_augment: timm's name of a policy, such as rand-m9-mstd0.5-inc1 (Cubuk et al. 2020).
     repeats: how often an image comes in a row, each time augmented anew; an epoch then sees so many
-    fewer (Hoffer et al. 2020).
+    fewer (Hoffer et al. 2020). colour_distortion: strength of SimCLR's, blur: probability of its
+    Gaussian blur (Chen et al. 2020, A).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -49,11 +59,14 @@ class Augmentation(BaseModel):
     resized_crop: tuple[Share, Share] | None = None
     rand_augment: Annotated[str, Field(pattern=r"^(rand(-[a-z]+[a-z0-9.]*)*)?$")] = ""
     repeats: Positive = 1
+    colour_distortion: Share = 0.0
+    blur: Share = 0.0
 
     @property
     def one_by_one(self) -> bool:
         """Whether images are augmented singly, as Pillow images, before they form a batch."""
-        return self.resized_crop is not None or self.rand_augment != ""
+        singly = self.rand_augment != "" or self.colour_distortion > 0 or self.blur > 0
+        return singly or self.resized_crop is not None
 
     @model_validator(mode="after")
     def _check(self) -> "Augmentation":
@@ -110,6 +123,20 @@ class Mixing(BaseModel):
 POOLED = Mixing()
 
 
+class Simclr(BaseModel):
+    """Of the objective "simclr" (Chen et al. 2020): the loss's temperature, and the widths of the
+    projection head; hidden is by default that of the features."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    temperature: Annotated[float, Field(gt=0)] = 0.5
+    hidden: Positive | None = None
+    projection: Positive = 128
+
+
+DEFAULT_SIMCLR = Simclr()
+
+
 class ClassifierRecipe(ClassifierModel):
     """A classifier and its training.
 
@@ -119,7 +146,8 @@ class ClassifierRecipe(ClassifierModel):
     warmup: share of all steps in which the learning rate rises. Weight decay spares biases and
     normalisation. ema: decay of the averaged weights, which are then the result; 0 for none.
     precision: of the network's activations. clip: greatest norm of the gradient, 0 for none. start:
-    the recipe whose trained classifier this one goes on from.
+    the recipe whose trained classifier this one goes on from. objective: "labels" learns classes;
+    "simclr" learns features without labels, and beside them a linear classifier of these features.
     """
 
     description: str
@@ -143,6 +171,8 @@ class ClassifierRecipe(ClassifierModel):
     augmentation: Augmentation = Augmentation()
     view: View = DEFAULT_VIEW
     mixing: Mixing = POOLED
+    objective: Literal["labels", "simclr"] = "labels"
+    simclr: Simclr = DEFAULT_SIMCLR
 
     @model_validator(mode="after")
     def _check(self) -> "ClassifierRecipe":
@@ -157,7 +187,31 @@ class ClassifierRecipe(ClassifierModel):
         share = self.mixing.share
         if share is not None and share < 1 and not 0 < round(share * self.batch) < self.batch:
             raise ValueError(f"mixing.share = {share:g} of {self.batch} is no image, or all")
+        if self.objective == "simclr":
+            self._check_views()
+        elif self.simclr != DEFAULT_SIMCLR:
+            raise ValueError('[simclr] is of objective = "simclr"')
         return self
+
+    def _check_views(self) -> None:
+        """Two views of each image in one batch, and labels that reach the last layer alone."""
+        if self.augmentation.repeats != 2 or self.batch % 2 or self.batch < 4:
+            raise ValueError(
+                'objective = "simclr" compares two views of each image: set augmentation.repeats = '
+                "2, and batch, which counts views, to an even number of 4 or more"
+            )
+        if self.augmentation.mixup or self.augmentation.cutmix:
+            raise ValueError('objective = "simclr" mixes no images: leave mixup and cutmix out')
+        if self.mixing != POOLED:
+            raise ValueError('objective = "simclr" has one set of images: leave mixing out')
+        if self.clip:
+            raise ValueError(
+                'objective = "simclr" takes no clip: the norm would carry labels to the features'
+            )
+        if self.micro_batch is not None and self.micro_batch < self.batch:
+            raise ValueError(
+                'objective = "simclr" compares all views of a batch: leave micro_batch out'
+            )
 
     def protocol(self) -> dict[str, Any]:
         """Every setting that decides the result; not what is said about it."""
@@ -169,11 +223,21 @@ class ClassifierRecipe(ClassifierModel):
         _drop_defaults(settings["augmentation"], self.augmentation, LATER_AUGMENTATION)
         return settings
 
+    def record(self) -> str:
+        """As JSON beside weights: the bytes of a classifier that needs no newer field stay."""
+        unused: dict[str, Any] = dict.fromkeys(_at_default(self, LATEST), True)
+        unused["augmentation"] = set(_at_default(self.augmentation, LATEST_AUGMENTATION))
+        return self.model_dump_json(exclude=unused)
+
+
+def _at_default(model: BaseModel, names: Sequence[str]) -> list[str]:
+    fields = type(model).model_fields
+    return [name for name in names if getattr(model, name) == fields[name].default]
+
 
 def _drop_defaults(settings: dict[str, Any], model: BaseModel, names: Sequence[str]) -> None:
-    for name in names:
-        if getattr(model, name) == type(model).model_fields[name].default:
-            del settings[name]
+    for name in _at_default(model, names):
+        del settings[name]
 
 
 def recipe_names() -> list[str]:

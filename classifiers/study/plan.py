@@ -29,7 +29,7 @@ from release.layout.image_sets import first_of_each, iterate_tables
 class Run:
     """One training of a study. arm: its name in file names and tables; images, steps: how many.
 
-    save: where the classifier goes, for a run that starts from it (`after`).
+    save: where the classifier goes, for a run that starts from it (`after`) or to be kept.
     """
 
     model: str
@@ -258,7 +258,8 @@ class Planner:
         folder = self.out / "runs" / f"{run.model}-{run.resolution}" / run.size
         path = folder / f"{run.arm}-{run.task.identity()[:8]}-seed{run.seed}.json"
         starts = {load_recipe(m.recipe, m.set).start for m in self.study.models}
-        save = path.with_suffix(".safetensors") if run.model in starts else None
+        kept = self.study.keep_classifiers or run.model in starts
+        save = path.with_suffix(".safetensors") if kept else None
         return replace(run, path=path, save=save)
 
     def _spec(self, recipe: ClassifierRecipe, split: str) -> str:

@@ -126,7 +126,8 @@ class Study(Part):
 
     sizes: real images of each class, or "all". epochs: of each size over its real images, by
     default the recipes' own. resolutions: of the classifiers, by default their recipes' own.
-    tuning: settings to choose from before, on a part of train.
+    tuning: settings to choose from before, on a part of train. keep_classifiers: each stands beside
+    its result, for evaluate-representation and evaluate-robustness.
     """
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
@@ -140,6 +141,7 @@ class Study(Part):
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2)
     resolutions: tuple[Positive, ...] = ()
     tuning: Tuning | None = None
+    keep_classifiers: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> "Study":
@@ -216,4 +218,5 @@ def needed_per_class(study: Study, generated: GeneratedSet, size: int | str) -> 
 
 def as_record(study: Study) -> dict[str, Any]:
     """The study as JSON."""
-    return study.model_dump(mode="json", by_alias=True)
+    later = set() if study.keep_classifiers else {"keep_classifiers"}  # reports of before stay
+    return study.model_dump(mode="json", by_alias=True, exclude=later)

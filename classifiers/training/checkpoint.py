@@ -21,7 +21,7 @@ def save_classifier(
 
     Equal weights, recipe and classes make equal bytes: accept rules know a classifier by them.
     """
-    header = {"recipe": recipe.model_dump_json(), "class_ids": json.dumps(class_ids)}
+    header = {"recipe": recipe.record(), "class_ids": json.dumps(class_ids)}
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     write_atomically(path, weights_to_bytes(tensors, header))
 

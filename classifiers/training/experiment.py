@@ -134,13 +134,18 @@ class Experiment(Measurement):
 def is_finished(out: Path, save: Path | None) -> bool:
     """Whether an earlier call left all that `run_experiment` writes, and its state no more.
 
-    Predictions that are not those of the result count as missing. UserError if `out` is no result.
+    Predictions and a classifier that are not those of the result count as missing. UserError if
+    `out` is no result.
     """
-    predictions = out.with_suffix(".parquet")
-    if not all(file.is_file() for file in (out, predictions, *([save] if save else []))):
+    written = {"predictions_sha256": out.with_suffix(".parquet")}
+    written |= {"classifier_sha256": save} if save else {}
+    if not all(file.is_file() for file in (out, *written.values())):
         return False
-    stated = read_result(out).values.get("predictions_sha256")  # results of before have none
-    if stated is not None and stated != sha256_file(predictions):
+    values = read_result(out).values
+    stated = {
+        name: values[name] for name in written if name in values
+    }  # results of before lack some
+    if any(sha256 != sha256_file(written[name]) for name, sha256 in stated.items()):
         return False
     out.with_suffix(".state").unlink(missing_ok=True)  # of a call that was killed at its very end
     return True
@@ -198,14 +203,17 @@ def run_experiment(
         if not processes.is_main_process:
             return None
         predictions = predict(model, recipe, testing, loaders)
+    saved = {}
     if save is not None:
         save_classifier(save, model, recipe, testing.class_ids)
+        saved["classifier_sha256"] = sha256_file(save)
     values = {
         "cas": experiment.is_cas,
         "steps": steps,
         **accuracy_values(predictions, testing.class_ids, testing.class_names),
         "test_images_sha256": source_sha256(experiment.test, testing, loaders),
         "predictions_sha256": predictions.write(out.with_suffix(".parquet")),
+        **saved,
     }
     spent = _spent(processes.num_processes, steps * recipe.batch, seconds[0])
     checked = validated(ClassifierValues, values, str(out)).content()

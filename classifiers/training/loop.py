@@ -22,6 +22,7 @@ from classifiers.training.objective import (
     parts_of,
     seed_torch,
 )
+from classifiers.training.self_supervised import SimclrModel, SimclrObjective
 from classifiers.training.state import StateFile, TimedStates
 from generation.networks.timm_classifier import build_model
 from generation.training.data.order import Visits
@@ -55,6 +56,7 @@ def train(
     on_end: Callable[[float], None] = lambda _: None,
     visits: Visits | MixedVisits | None = None,
     start: Path | None = None,
+    network: Callable[[], nn.Module] | None = None,
     state: StateFile | None = None,
     loaders: int | None = None,
 ) -> nn.Module:
@@ -62,11 +64,12 @@ def train(
 
     `steps` replaces the recipe's epochs, to compare sets of different size at equal updates;
     `visits` says how often an epoch sees which image, by default each once. start: a saved
-    classifier to go on from. state: kept on the way and, if it is there, gone on from. All
-    randomness follows from the seed and the step, so on a CPU with the same number of threads the
-    same arguments give the same weights, interrupted or not. on_end gets the seconds that training
-    took, those before an interruption included. Of several processes that accelerate started, each
-    takes its share of every batch. Raises UserError if the loss is not finite.
+    classifier to go on from; network: makes the one that is trained, by default the recipe's.
+    state: kept on the way and, if it is there, gone on from. All randomness follows from the seed
+    and the step, so on a CPU with the same number of threads the same arguments give the same
+    weights, interrupted or not. on_end gets the seconds that training took, those before an
+    interruption included. Of several processes that accelerate started, each takes its share of
+    every batch. Raises UserError if the loss is not finite.
     """
     processes = launched_processes()
     device = training_device(processes)
@@ -88,13 +91,15 @@ def train(
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         states = TimedStates(state)
         seed_torch(seed, INITIALISATION)
-        model = built = build_model(recipe, len(data.class_ids))
+        built = build_model(recipe, len(data.class_ids)) if network is None else network()
+        model = built
         if start is not None:
             start_from(start, model, data.class_ids)
         if isinstance(visits, MixedVisits) and recipe.mixing.batch_norm == "separate":
             model = with_auxiliary(built, place.of, recipe)
         own = ClassifierData(batches, seed, place, settings.parts)
-        objective = ClassifierObjective(model, recipe)
+        labelled = recipe.objective == "labels"
+        objective = (ClassifierObjective if labelled else SimclrObjective)(model, recipe)
         try:
             learner = run_loop(objective, own, settings, states, processes, Hooks(advanced))
         except NotFiniteError as error:
@@ -104,6 +109,8 @@ def train(
             ) from None
     on_end(states.seconds)
     trained = learner.trained[MODEL]
+    if isinstance(trained, SimclrModel):
+        trained = trained.network
     return (trained if model is built else without_auxiliary(trained, built)).eval()
 
 
@@ -136,6 +143,11 @@ def require_parts(recipe: ClassifierRecipe, classes: int, processes: int) -> Non
     Batch normalisation has nothing to normalise by where it sees one image of one position: then
     no part may be a single image. Computes nothing, as `require_fitting`.
     """
+    if recipe.objective == "simclr" and processes > 1:
+        raise UserError(
+            f'classifier recipe {recipe.name}: objective = "simclr" compares all views of a batch, '
+            "so it trains on one process"
+        )
     if recipe.batch % processes:
         raise UserError(f"batch = {recipe.batch} does not divide over {processes} processes")
     own = recipe.batch // processes

@@ -22,11 +22,29 @@ class ClassAccuracy(Part):
     interval: Interval | None = None
 
 
+class Source(Part):
+    """One split of one release: what was scored, or a part of what a network learned from.
+
+    weight: how often an epoch visited its images. classes: ids, where only some were taken.
+    """
+
+    name: str
+    content_sha256: str
+    config: str
+    split: str
+    images: int
+    kind: str
+    regime: str | None = None
+    weight: float = 1.0
+    classes: tuple[str, ...] = ()
+
+
 class ClassifierValues(Part):
     """cas: whether it learned from generated images alone; steps: of the optimiser.
 
-    top5 and per_class may be missing: a set of two classes has no top-5. predictions_sha256: of
-    the file beside the result; test_images_sha256: of the test images by their pixels and classes
+    top5 and per_class may be missing: a set of two classes has no top-5. predictions_sha256,
+    classifier_sha256: of the files beside the result, the latter where it was saved;
+    test_images_sha256: of the test images by their pixels and classes
     (images_sha256). Results of before do not say them.
     """
 
@@ -37,3 +55,4 @@ class ClassifierValues(Part):
     per_class: tuple[ClassAccuracy, ...] = Field(default=())
     predictions_sha256: str | None = None
     test_images_sha256: str | None = None
+    classifier_sha256: str | None = None

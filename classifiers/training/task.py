@@ -24,7 +24,8 @@ class Task:
 
     train, test: RELEASE[:CONFIG[:SPLIT]]. per_class: images of each class and source; with `times`,
     of each real source, and generated ones `times` as many. weights: visits an epoch, one a source.
-    steps: in place of the recipe's epochs. start: a saved classifier to go on from.
+    steps: in place of the recipe's epochs. start: a saved classifier to go on from. classes: only
+    these, comma-separated.
     """
 
     recipe: ClassifierRecipe
@@ -35,6 +36,7 @@ class Task:
     weights: tuple[float, ...] = ()
     steps: int | None = None
     start: Path | None = None
+    classes: str | None = None
 
     def sources(self) -> tuple[tuple[Source, ...], Source]:
         """What it trains on and is tested on; UserError for a pairing that measures nothing."""
@@ -46,12 +48,14 @@ class Task:
         if self.times is not None and not 0 < self.times < math.inf:
             raise UserError(f"--times {self.times:g}: give a number above 0")
         size = self.recipe.resolution
-        train = [open_source(spec, size, "train", self.per_class) for spec in self.train]
+        train = [
+            open_source(spec, size, "train", self.per_class, self.classes) for spec in self.train
+        ]
         if self.times is not None:
             if len({source.manifest.kind for source in train}) < 2:
                 raise UserError("--times needs real and generated images: give --train for each")
             train = [s if s.manifest.kind == "real" else replace(s, per_class=None) for s in train]
-        test = open_source(self.test, size, None)
+        test = open_source(self.test, size, None, classes=self.classes)
         check_sources(train, test)
         return tuple(train), test
 
@@ -135,4 +139,5 @@ def _absolute(release: str) -> str:
 
 def _content(source: Source) -> list[Any]:
     facts = source.manifest.content_sha256, source.config, source.split, source.per_class
-    return [*facts, *([asdict(source.view)] if source.view else [])]
+    view = [asdict(source.view)] if source.view else []
+    return [*facts, *view, *([source.class_ids] if source.stored else [])]

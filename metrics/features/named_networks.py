@@ -7,6 +7,7 @@ from typing import Any
 
 from classifiers.training.checkpoint import read_recipe
 from release.errors import UserError
+from release.files.commit import sha256_file
 from release.results.result import Result, read_result
 
 SUFFIX = ".safetensors"
@@ -70,6 +71,12 @@ def _classifier(path: Path) -> NamedNetwork:
     training = read_result(beside)
     if training.kind != "classifier" or training.subject.get("recipe") != recipe.name:
         raise UserError(f"{beside} is not the result of training {path.name}")
+    stated = training.values.get("classifier_sha256")  # results of before do not say it
+    if stated is not None and stated != sha256_file(path):
+        raise UserError(
+            f"{beside} is the result of training another classifier than {path.name} holds now: "
+            "its weights have another SHA-256"
+        )
     return NamedNetwork(
         extractor=f"classifier@{path}",
         stem=path.stem,

@@ -1,8 +1,8 @@
 """Corruptions of ImageNet-C (Hendrycks & Dietterich 2019), with the constants of their code.
 
 Each takes an image as float64[H,W,3] in [0, 1], its constant and a generator of random numbers, and
-gives one of the same shape. The constants were chosen for images of 224 px. Motion and glass blur,
-elastic transform and weather are not here: they need ImageMagick, pictures of frost, or minutes.
+gives one of the same shape. The constants were chosen for images of 224 px. Frost is
+not here: it lays photographs over the image that come with their code alone.
 """
 
 import zlib
@@ -12,6 +12,14 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
+from metrics.robustness.displacement import (
+    blurred,
+    elastic_transform,
+    glass_blur,
+    motion_blur,
+    zoomed,
+)
+from metrics.robustness.weather import fog, snow
 from release.errors import unknown_name
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -59,25 +67,12 @@ def disk(radius: float, alias_blur: float) -> np.ndarray:
 
 def gaussian_blur(image: np.ndarray, deviation: float, _: Rng) -> np.ndarray:
     """Convolved with a Gaussian."""
-    from scipy.ndimage import gaussian_filter
-
-    return np.asarray(gaussian_filter(image, (deviation, deviation, 0), mode="nearest"))
+    return blurred(image, deviation)
 
 
 def zoom_blur(image: np.ndarray, factors: tuple[float, ...], _: Rng) -> np.ndarray:
     """Mean of the image and of it zoomed by each factor."""
-    return (image + sum(_zoomed(image, factor) for factor in factors)) / (len(factors) + 1)
-
-
-def _zoomed(image: np.ndarray, factor: float) -> np.ndarray:
-    from scipy.ndimage import zoom
-
-    side = image.shape[0]
-    inner = int(np.ceil(side / factor))
-    top = (side - inner) // 2
-    larger = zoom(image[top : top + inner, top : top + inner], (factor, factor, 1), order=1)
-    trim = (larger.shape[0] - side) // 2
-    return np.asarray(larger[trim : trim + side, trim : trim + side])
+    return (image + sum(zoomed(image, factor) for factor in factors)) / (len(factors) + 1)
 
 
 def contrast(image: np.ndarray, share: float, _: Rng) -> np.ndarray:
@@ -130,6 +125,32 @@ CORRUPTIONS: dict[str, tuple[Callable[..., np.ndarray], tuple[object, ...]]] = {
             _zooms(1.21, 0.02),
             _zooms(1.26, 0.02),
             _zooms(1.31, 0.03),
+        ),
+    ),
+    "glass_blur": (
+        glass_blur,
+        ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
+    ),
+    "motion_blur": (motion_blur, ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15))),
+    "snow": (
+        snow,
+        (
+            (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
+            (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
+            (0.55, 0.3, 4, 0.9, 12, 8, 0.7),
+            (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
+            (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
+        ),
+    ),
+    "fog": (fog, ((1.5, 2), (2.0, 2), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4))),
+    "elastic_transform": (
+        elastic_transform,
+        (  # 244 as in their code
+            (244 * 2, 244 * 0.7, 244 * 0.1),
+            (244 * 2, 244 * 0.08, 244 * 0.2),
+            (244 * 0.05, 244 * 0.01, 244 * 0.02),
+            (244 * 0.07, 244 * 0.01, 244 * 0.02),
+            (244 * 0.12, 244 * 0.01, 244 * 0.02),
         ),
     ),
     "contrast": (contrast, (0.4, 0.3, 0.2, 0.1, 0.05)),

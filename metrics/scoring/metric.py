@@ -62,12 +62,14 @@ class Metric:
     """values: from the state of the images and, if measured against something, from that one's.
 
     names: of each of its values. against: every real split, the nearest images of the real train
-    split, or nothing. needs: what of the extractor it reads besides its features.
+    split, a held-out split and train together, or nothing. beside: the kind of state of train that
+    it reads, where that is another. needs: what of the extractor it reads besides its features.
     """
 
     kind: str
     values: Callable[..., Values]
     names: Mapping[str, ValueName]
-    against: Literal["references", "train", "nothing"] = "references"
+    against: Literal["references", "train", "held-out", "nothing"] = "references"
+    beside: str | None = None
     needs: Literal["logits", "classes", "spatial"] | None = None
     settings: dict[str, Any] = field(default_factory=dict)

@@ -4,7 +4,7 @@ To add one: write its state and value in a file of its own, and an entry here. C
 read the names of its values from the entry.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from metrics.features.extractors import Extractor
@@ -25,6 +25,7 @@ from metrics.states.frechet import (
     frechet_infinity,
     images_to_extrapolate,
 )
+from metrics.states.frechet_ratio import class_ratio_values, ratio_values
 from metrics.states.inception_score import ADM_CHUNK, SPLITS, InceptionScoreState, mean_score
 from metrics.states.intervals import Estimate, jackknife
 from metrics.states.kernel_distance import (
@@ -40,12 +41,12 @@ from metrics.states.per_class import CLASS_IMAGES, ClassReference, ClassState, c
 from metrics.states.sample import SAMPLE_IMAGES, Sample
 from metrics.states.two_sample import FOLDS, STRENGTH, two_sample_values
 from release.classes.class_list import ClassEntry
-from release.errors import unknown_name
+from release.errors import UserError, unknown_name
 from release.results.statistics import interval_from_error, student_interval
 
 DEFAULT_METRICS = "fd,is"
 HELD_OUT_SPLITS = ("test", "validation", "tuning")
-PER_CLASS = ("classes", "agreement")
+PER_CLASS = ("classes", "class_fdr", "agreement")
 JACKKNIFE = {"interval": f"jackknife over {BUCKETS} buckets, 95%"}
 EXTRAPOLATED = {
     "interval": f"jackknife over {BUCKETS} buckets of both sides, 95%",
@@ -178,6 +179,12 @@ def _value(estimate: Estimate, lower: float) -> Value:
     }
 
 
+FDR = {
+    "protocol": "fdr",
+    "sample": SAMPLE_IMAGES,
+    "n": "as many images as held-out ones, by lowest key",
+    "labels": "as the sample has them",
+}
 SAMPLED = {"sample": SAMPLE_IMAGES, "interval": "mean over blocks or images, 95%"}
 METRICS = {
     "fd": Metric(
@@ -188,6 +195,24 @@ METRICS = {
             "fd_infinity": ValueName("FD\N{INFINITY}", "to", "lower"),
         },
         settings=JACKKNIFE,
+    ),
+    "fdr": Metric(
+        "sample",
+        ratio_values,
+        {"fdr": ValueName("FDr", "over", "lower")},
+        against="held-out",
+        beside="moments",
+        settings=FDR
+        | {"interval": f"jackknife over {BUCKETS} buckets of images and held-out images, 95%"},
+    ),
+    "class_fdr": Metric(
+        "sample",
+        class_ratio_values,
+        {"class_fdr": ValueName("Class FDr", "over", "lower")},
+        against="held-out",
+        beside="classes",
+        settings=FDR
+        | {"images_per_dimension": IMAGES_PER_DIMENSION, "interval": "mean over classes, 95%"},
     ),
     "sfid": Metric(
         "spatial_moments",
@@ -317,7 +342,7 @@ def references_needed(metrics: Iterable[Metric], references: Sequence[ImageSet])
     kinds = {metric.against for metric in metrics}
     if "references" in kinds:
         return list(references)
-    if "train" not in kinds:
+    if not kinds & {"train", "held-out"}:
         return []
     return [r for r in (train_split(references), held_out_split(references)) if r is not None]
 
@@ -330,6 +355,18 @@ def train_split(references: Iterable[ImageSet]) -> ImageSet | None:
 def held_out_split(references: Iterable[ImageSet]) -> ImageSet | None:
     """Real images that none was copied from."""
     return next((r for r in references if r.split in HELD_OUT_SPLITS), None)
+
+
+def require_splits(metrics: Mapping[str, Metric], references: Sequence[ImageSet]) -> None:
+    """UserError for a metric that needs a split that the real release lacks."""
+    for name, metric in metrics.items():
+        lacks = train_split(references) is None or held_out_split(references) is None
+        if metric.against == "held-out" and lacks:
+            known = ", ".join(reference.split for reference in references)
+            raise UserError(
+                f"metric {name!r} compares with train and with a held-out split "
+                f"({', '.join(HELD_OUT_SPLITS[:2])}); --real has {known}"
+            )
 
 
 def parse_metrics(names: str) -> dict[str, Metric]:

@@ -91,6 +91,8 @@ class Scorer:
                 return {key: self._named(value, subject) for key, value in found.items()}
             case "train":
                 return self._against_train(metric, state, subject, references)
+            case "held-out":
+                return self._against_held_out(metric, state, references)
 
     def _named(self, value: Value, subject: ImageSet) -> Value:
         """The images of `easiest` by their ids in place of sampling keys."""
@@ -135,6 +137,23 @@ class Scorer:
         }
         return {f"{key}_train": value | extra for key, value in values.items()}
 
+    def _against_held_out(
+        self, metric: Metric, state: Sample, references: Sequence[ImageSet]
+    ) -> Values:
+        """Nothing of a real split itself: what it would be compared with is missing."""
+        train, held_out = train_split(references), held_out_split(references)
+        if train is None or held_out is None:
+            return {}
+        other = self.reference_states(held_out)[metric.kind]
+        target = self.reference_states(train)[metric.beside or metric.kind]
+        extra = {
+            "reference_n": train.count(self.cache),
+            "reference_sha256": self._images(train),
+            "held_out_sha256": self._images(held_out),
+        }
+        found = metric.values(state, other, target)
+        return {f"{key}_{held_out.split}": value | extra for key, value in found.items()}
+
     def _held_out_nearest(self, held_out: ImageSet, train: ImageSet) -> Nearest:
         name = self._state_name(held_out, f"nearest in {_files(train)}")
         path = find_checked(self._states, name, ".npz")
@@ -147,7 +166,7 @@ class Scorer:
     def reference_states(self, reference: ImageSet) -> dict[str, Any]:
         """What metrics measure against, by kind: once per content and protocol, on disk."""
         if reference.label not in self._references:
-            wanted = _state_kinds(m for m in self.metrics.values() if m.against != "nothing")
+            wanted = _reference_kinds(self.metrics.values())
             names = {kind: self._state_name(reference, kind) for kind in wanted}
             paths = {f: find_checked(self._states, name, ".npz") for f, name in names.items()}
             new = [kind for kind, path in paths.items() if path is None]
@@ -263,6 +282,12 @@ def _with_class_names(values: Values, subject: ImageSet) -> Values:
 
 def _state_kinds(metrics: Iterable[Metric]) -> list[str]:
     return sorted({metric.kind for metric in metrics})
+
+
+def _reference_kinds(metrics: Iterable[Metric]) -> list[str]:
+    read = [metric for metric in metrics if metric.against != "nothing"]
+    beside = {metric.beside for metric in read if metric.beside is not None}
+    return sorted({metric.kind for metric in read} | beside)
 
 
 def _files(image_set: ImageSet) -> list[str]:

@@ -33,6 +33,46 @@ class Estimate:
     groups: int = 0
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """A value of n images, and without each jackknife bucket of them.
+
+    counts int64[g]: images of each bucket; others float64[g]: the value without it. g = 0: too few
+    images to leave any out.
+    """
+
+    value: float
+    n: int
+    counts: np.ndarray
+    others: np.ndarray
+
+    @classmethod
+    def of(cls, buckets: Groups[S], value_of: Callable[[S], float]) -> "LeftOut":
+        """By leaving out each bucket."""
+        total = buckets.total
+        if len(buckets.by_key) < 2 or total.n < MINIMUM:
+            return cls(value_of(total), total.n, np.zeros(0, np.int64), np.zeros(0))
+
+        def value_less(key: int | None) -> float:
+            return value_of(total if key is None else buckets.without(key))
+
+        value, *others = _side_by_side(value_less, [None, *buckets.by_key])
+        counts = np.array([state.n for state in buckets.by_key.values()])
+        return cls(value, total.n, counts, np.array(others))
+
+    def estimate(self) -> Estimate:
+        """The delete-m_j jackknife of the value (Busing et al. 1999)."""
+        g, n, value = len(self.counts), self.n, self.value
+        if not g:
+            return Estimate(value, n)
+        h = n / self.counts
+        extrapolated = g * value - float(((1 - 1 / h) * self.others).sum())
+        pseudo = h * value - (h - 1) * self.others
+        error = float(((pseudo - extrapolated) ** 2 / (h - 1)).mean()) ** 0.5
+        low, high = interval_from_error(value, error, g)
+        return Estimate(value, n, (low, high), extrapolated, error, g)
+
+
 def jackknife(buckets: Groups[S], value_of: Callable[[S], float]) -> Estimate:
     """The value of all buckets together and its delete-m_j jackknife (Busing et al. 1999).
 
@@ -41,21 +81,7 @@ def jackknife(buckets: Groups[S], value_of: Callable[[S], float]) -> Estimate:
     Student's with g - 1 degrees of freedom. It covers the chance in which images were drawn, not
     the chance in the reference.
     """
-    total = buckets.total
-    g = len(buckets.by_key)
-    if g < 2 or total.n < MINIMUM:
-        return Estimate(value_of(total), total.n)
-
-    def value_less(key: int | None) -> float:
-        return value_of(total if key is None else buckets.without(key))
-
-    value, *others = _side_by_side(value_less, [None, *buckets.by_key])
-    h = total.n / np.array([state.n for state in buckets.by_key.values()])
-    extrapolated = g * value - float(((1 - 1 / h) * others).sum())
-    pseudo = h * value - (h - 1) * others
-    error = float(((pseudo - extrapolated) ** 2 / (h - 1)).mean()) ** 0.5
-    low, high = interval_from_error(value, error, g)
-    return Estimate(value, total.n, (low, high), extrapolated, error, g)
+    return LeftOut.of(buckets, value_of).estimate()
 
 
 def extrapolate_both(images: Estimate, reference: Estimate) -> Estimate:

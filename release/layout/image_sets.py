@@ -8,7 +8,7 @@ tuning; the pseudo-splits `fit` (train less tuning) and `tuning` read one part e
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -67,6 +67,12 @@ class LabelledImages:
         """Those rows, in that order."""
         ids = tuple(self.image_ids[row] for row in rows)
         return replace(self, images=self.images[rows], labels=self.labels[rows], image_ids=ids)
+
+    def relabelled(
+        self, labels: np.ndarray, class_ids: tuple[str, ...], class_names: tuple[str, ...]
+    ) -> "LabelledImages":
+        """The same images with labels int64[N] of other classes."""
+        return replace(self, labels=labels, class_ids=class_ids, class_names=class_names)
 
 
 def split_files(release: ReleasePath, config: str, split: str) -> list[ReleasePath]:
@@ -314,17 +320,26 @@ def images_sha256(image_hashes: Iterable[bytes], class_ids: Iterable[str]) -> st
     return digest.hexdigest()
 
 
-def split_sha256(release: ReleasePath, config: str, split: str, threads: int | None = None) -> str:
+def split_sha256(
+    release: ReleasePath,
+    config: str,
+    split: str,
+    threads: int | None = None,
+    only: Collection[str] | None = None,
+) -> str:
     """images_sha256 of one split as its files hold it; `threads` decode, by default one a core.
 
-    One pass, of which 32 bytes an image and one file are in memory. UserError as for load_images.
+    only: the wnids of the classes whose images are taken, by default all. One pass, of which 32
+    bytes an image and one file are in memory. UserError as for load_images.
     """
     class_ids, _ = class_labels(shard_schema(split_files(release, config, split)[0]))
     hashes: list[bytes] = []
     labels: list[str] = []
     with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
+        wanted = pa.array([i for i, wnid in enumerate(class_ids) if only is None or wnid in only])
         for table in iterate_tables(release, config, split, ["image", "label"]):
-            for batch in table.to_batches(HASHED_AT_ONCE):
+            own = table.filter(pa.compute.is_in(table["label"], wanted.cast(table["label"].type)))
+            for batch in own.to_batches(HASHED_AT_ONCE):
                 encoded = (
                     data.as_py() for data in pa.compute.struct_field(batch["image"], "bytes")
                 )

@@ -164,6 +164,15 @@ class EncodedImages:
         """Those rows, in that order."""
         return replace(self, rows=self.rows.take(pa.array(rows)), mapped=None)
 
+    def relabelled(
+        self, labels: np.ndarray, class_ids: tuple[str, ...], class_names: tuple[str, ...]
+    ) -> "EncodedImages":
+        """The same images with labels int64[N] of other classes."""
+        place = self.rows.column_names.index("label")
+        column = pa.array(labels, self.rows.schema.field("label").type)
+        rows = self.rows.set_column(place, self.rows.schema.field("label"), column)
+        return replace(self, rows=rows, class_ids=class_ids, class_names=class_names, mapped=None)
+
     def mapped_alone(self) -> "EncodedImages":
         """The same, as a view of a file: this is then small where it is sent to other processes."""
         if self.mapped is not None:

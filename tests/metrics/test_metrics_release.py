@@ -322,6 +322,7 @@ def test_every_metric_of_one_command(releases, tmp_path, capsys):
     measured = ["fd", "kid", "class_kid", "cmmd", "c2st"]
     measured += ["precision", "recall", "density", "coverage"]
     against = {f"{name}_{split}" for name in measured for split in ("train", "test")}
+    against |= {"fdr_test"}  # no class_fdr of so few images
     against |= {"nearest_train", "copies_train"}  # agreement: the extractor knows other classes
     own = {"inception_score", "inception_score_splits", "inception_score_adm", "vendi"}
     assert set(result["values"]) == against | own
@@ -421,7 +422,7 @@ def test_bad_input(releases, tmp_path):
     refuse("not a finished release", release=f"{tmp_path}/none:16")
     refuse("unknown configuration .*known: 16", release=f"{real}:32")
     refuse("unknown split .*known: test, train", release=f"{real}:16:validation")
-    refuse("unknown metric 'fid'; known: agreement, all, c2st, classes, cmmd, ", metrics="fid")
+    refuse("unknown metric 'fid'; known: agreement, all, c2st, class_fdr, classes, ", metrics="fid")
     refuse("unknown metric ''", metrics="")
     refuse("is a synthetic release", real=f"{releases}/shapes-16")
     refuse("class lists", real=str(other))

@@ -12,12 +12,14 @@ from sklearn.neighbors import KNeighborsClassifier
 from metrics.evaluate_representation import evaluate_representation, parse_shots
 from metrics.features.extractors import load_extractor
 from metrics.features.logistic import fit_logistic
+from metrics.features.named_networks import name_networks
 from metrics.features.stopping import Stopping
 from metrics.representation import evaluation, probe
 from metrics.representation.few_shot import draw
 from metrics.representation.neighbours import NEIGHBOURS, TEMPERATURE, knn_votes
 from metrics.representation.parts import Downstream, Labelled, open_downstream
 from release.errors import UserError
+from release.files.commit import sha256_file
 from release.results.result import Result, read_result
 from tests.cards.made_up_results import a_classifier_result, a_source
 from tests.sets.colours import CLASSES, MANY, colour_images, untrained, write_colours
@@ -278,6 +280,19 @@ def test_a_result_beside_a_classifier_is_that_of_its_training(folder, tmp_path):
     a_classifier_result([a_source("made", 100)], 0.5, 0).write(tmp_path / "other.json")
     with pytest.raises(UserError, match="is not the result of training"):
         evaluate_representation([str(tmp_path / "other.safetensors")], [f"{folder}/colours-real:8"])
+
+
+def test_a_result_that_states_other_weights_is_told(tmp_path):
+    file = untrained(tmp_path / "net.safetensors")
+    training = a_classifier_result([a_source("made", 100)], 0.5, 0)
+    training.subject["recipe"] = "colours"
+    training.values["classifier_sha256"] = sha256_file(file)
+    training.write(tmp_path / "net.json")
+    (network,) = name_networks([str(file)])
+    assert network.system == "resnet10t (colours) on 100 of made"
+    untrained(file, seed=1)
+    with pytest.raises(UserError, match="another classifier than net"):
+        name_networks([str(file)])
 
 
 def test_shots_ascend():

@@ -113,7 +113,7 @@ def test_corrupted_pixels_are_what_is_judged(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"corruptions": "fog"}, "corruption 'fog'"),
+        ({"corruptions": "frost"}, "corruption 'frost'"),
         ({"real_trained": ["net1.safetensors"]}, "name two or more"),
         ({"shifted": ["{folder}/standard"]}, "give RELEASE:CONFIG"),
         ({"shifted": ["{folder}/foreign:8"]}, "has class 'n0099'"),

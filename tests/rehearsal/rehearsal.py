@@ -163,7 +163,7 @@ def steps(walk: Walk, images: Images) -> Iterator[Step]:
     build = f"build-dataset --recipe chain.toml --per-class {walk.generated}".split()
     yield Step("build", [*build, *walk.workers], partial(_has_generated, walk.generated))
     yield from _classifiers(walk)
-    scores = f"score-release {CHAIN}:32 --real {REAL} --out results".split()
+    scores = f"score-release {CHAIN}:32 --real {REAL} --metrics fd,is,fdr --out results".split()
     for extractor in walk.extractors:
         scores += ["--extractor", extractor]
     yield Step("score-release", [*scores, *walk.workers], partial(_has_scores, walk))
@@ -175,7 +175,20 @@ def steps(walk: Walk, images: Images) -> Iterator[Step]:
     yield Step("select-sampler", [*sweep.split(), *walk.workers])
     study = ["run-study", "study.toml", "--out", "studies/imagenet"]
     yield Step("run-study", [*study, *walk.workers], _has_report)
+    yield from _evaluations(walk)
     yield from _release_steps(walk)
+
+
+def _evaluations(walk: Walk) -> Iterator[Step]:
+    """What features are worth elsewhere, and the study's classifiers on shifted images."""
+    words = f"evaluate-representation classifiers/tiny.safetensors --on {REAL}:8 --evaluations knn"
+    words += " --out results"
+    check = partial(_has_values, "knn", set())  # no result stands beside it
+    yield Step("evaluate-representation", [*words.split(), *walk.workers], check)
+    words = "evaluate-robustness studies/imagenet/runs/imagenet-resnet50-32/1 --out results"
+    words += f" --test {REAL}:8 --shifted releases/tars:8"
+    check = partial(_has_values, "standard_top1", {"real", "synthetic"})
+    yield Step("evaluate-robustness", [*words.split(), *walk.workers], check)
 
 
 def _imports(walk: Walk, images: Images) -> Iterator[Step]:
@@ -257,11 +270,23 @@ def _has_generated(per_class: int, folder: Path, _: str) -> None:
 
 
 def _has_scores(walk: Walk, folder: Path, _: str) -> None:
-    found = list((folder / "results").glob("chain-32-32-train-*.json"))
-    assert len(found) == len(walk.extractors)
-    for result in found:
+    every = list((folder / "results").glob("chain-32-32-train-*.json"))
+    means = [result for result in every if "-spaces-" in result.name]
+    assert len(means) == (len(walk.extractors) > 1)
+    assert len(every) - len(means) == len(walk.extractors)
+    for result in every:
         values = json.loads(result.read_text())["values"]
-        assert {"fd_train", "fd_validation"} <= values.keys(), values.keys()
+        wanted = {"fdr_validation"} | (set() if result in means else {"fd_train", "fd_validation"})
+        assert wanted <= values.keys(), values.keys()
+
+
+def _has_values(name: str, kinds: set[str], folder: Path, _: str) -> None:
+    """Results of networks that learned from images of these kinds have this value."""
+    results = [json.loads(p.read_text()) for p in (folder / "results").glob("*-on-*.json")]
+    own = [result for result in results if name in result["values"]]
+    learned = {s["kind"] for result in own for s in result["subject"].get("sources", ())}
+    assert own
+    assert learned == kinds, learned
 
 
 def _has_report(folder: Path, _: str) -> None:

@@ -21,7 +21,7 @@ from classifiers.study.findings import comparisons, findings
 from classifiers.study.plan import Planner
 from classifiers.study.releases import make_releases, missing_releases
 from classifiers.study.report_model import Arm
-from classifiers.study.study_file import BUILTIN, load_study, needed_per_class
+from classifiers.study.study_file import BUILTIN, as_record, load_study, needed_per_class
 from classifiers.study.study_file import Arm as AskedArm
 from classifiers.training.class_verdicts import class_rows, confusions, name_ambiguity
 from classifiers.training.outcomes import Outcomes, accuracy, difference
@@ -355,6 +355,18 @@ def test_workers_find_releases_from_any_folder(
     (run, *_) = Planner(load_study(str(path)), tmp_path / "out", {}).runs()
     monkeypatch.chdir(tmp_path)
     assert len(run.task.read().training) == 24
+
+
+def test_classifiers_are_kept_where_a_study_says_so(place: Path, tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(STUDY.format(place=place))
+    study = load_study(str(path))
+    kept = study.model_copy(update={"keep_classifiers": True})
+    for found, wanted in ((study, False), (kept, True)):
+        for run in Planner(found, tmp_path / "out", {}).runs():
+            assert run.save == (run.path.with_suffix(".safetensors") if wanted else None)
+        assert ("keep_classifiers" in as_record(found)) == wanted  # reports of before stay
+    assert load_study("imagenet").keep_classifiers
 
 
 def test_a_study_runs_resumes_and_reports(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
