@@ -119,6 +119,7 @@ CHECKPOINTS: dict[str, Save] = {
     "stabilityai/stable-diffusion-x4-upscaler": partial(
         save_upscaler, side=128, halvings=3, length=77, attends=False
     ),
+    "black-forest-labs/FLUX.2-klein-4B": partial(save_flux2_klein, factor_blocks=4, attends=False),
     "black-forest-labs/FLUX.2-klein-base-4B": partial(
         save_flux2_klein, factor_blocks=4, attends=False
     ),

@@ -10,6 +10,7 @@ import hashlib
 from pathlib import Path
 
 from generation.generator import Generator
+from generation.networks.flops import Work
 from generation.networks.image_sizes import from_nothing, multiple_of
 from generation.pretrained.diffusers_folder import (
     INDEX,
@@ -45,3 +46,10 @@ def load(folder: Path, compiled: bool) -> Generator:
     from generation.networks.placement import best_placement
 
     return PipelineGenerator(folder, best_placement(compiled))
+
+
+def work(checkpoint: str, resolution: int) -> Work | None:
+    """What an image of a published model takes."""
+    from generation.families.diffusers.work import pipeline_work
+
+    return pipeline_work(checkpoint, resolution)

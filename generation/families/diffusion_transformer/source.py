@@ -15,6 +15,7 @@ from generation.denoisers.recipe import DenoiserConfig
 from generation.denoisers.source import DenoiserSource
 from generation.families.diffusion_transformer.recipe import TransformerStage
 from generation.generator import Generator
+from generation.networks.flops import Work
 from generation.networks.image_sizes import from_nothing
 from generation.pretrained.autoencoder_files import (
     AutoencoderFiles,
@@ -79,6 +80,12 @@ class TransformerSource(DenoiserSource):
             problem: str | None = self._other.size_problem(folder, resolution, parent)
             return problem
         return super().size_problem(folder, resolution, parent)
+
+    def work(self, checkpoint: str, resolution: int) -> Work | None:
+        """Of the published networks by their names, of others by their configs."""
+        from generation.families.diffusion_transformer.work import transformer_work
+
+        return transformer_work(self.family, checkpoint, resolution)
 
     def load(self, folder: Path, compiled: bool) -> Generator:
         """On the GPU if there is one, a file in bfloat16 there; else float32 on the CPU."""
