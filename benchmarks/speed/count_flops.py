@@ -14,7 +14,6 @@ from builder.planning.recipe import BUILTIN, load_recipe
 from generation.families import COUNTED, count_work, work_key
 from release.commands.toml_recipes import recipe_names_in
 
-
 Asked = tuple[str, str, int]  # generator, checkpoint, resolution
 
 

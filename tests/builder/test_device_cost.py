@@ -1,16 +1,17 @@
 """What images take of a GPU: networks counted on the meta device, and hours that follow."""
 
 import json
+import runpy
 from pathlib import Path
 
 import pytest
 
-from benchmarks.speed.count_flops import counted, networks
 from builder.planning.device_cost import DEFAULT_DEVICE, Device, device_cost
 from builder.planning.recipe import StageRecipe, load_recipe
 from generation.families import COUNTED, count_work, work_key, work_of
 from generation.networks.flops import Work
 from generation.networks.gpus import GPUS
+from tests.conftest import ROOT
 from tests.models.tiny_denoisers import save_denoiser
 from tests.models.tiny_transformers import save_denoiser as save_transformer
 
@@ -44,13 +45,13 @@ def test_counts_are_those_of_the_papers(
 def test_what_was_counted_before_is_what_is_counted_now() -> None:
     """One network of each family. If this fails, run python -m benchmarks.speed.count_flops, and
     look at what it changes."""
-    table = json.loads(COUNTED.read_text())
-    asked = networks()
+    script = runpy.run_path(str(ROOT / "benchmarks/speed/count_flops.py"))
+    table, asked = json.loads(COUNTED.read_text()), script["networks"]()
     assert set(table) <= {work_key(*one) for one in asked}
     imagenet = {one for one in asked if not one[1].startswith(("builtin:", "runs/fashion"))}
     assert {work_key(*one) for one in imagenet} <= set(table)
     of_family = {one[0]: one for one in reversed(asked) if one in imagenet}
-    for key, work in counted(of_family.values()).items():
+    for key, work in script["counted"](of_family.values()).items():
         assert work == table[key]
 
 
