@@ -26,6 +26,7 @@ MODULES = {
     "iddpm": "generation.families.adm.generators:IDDPM",
     "ldm": "generation.families.latent_diffusion.generator:LDM_4",
     "pixel-unet": "generation.families.pixel_unet.generator",
+    "repa": "generation.families.diffusion_transformer.family:REPA",
     "rin": "generation.families.rin.family:GENERATOR",
     "simple-diffusion": "generation.families.simple_diffusion.family:GENERATOR",
     "sit": "generation.families.diffusion_transformer.family:SIT",

@@ -110,6 +110,9 @@ CHECKPOINTS: dict[str, Save] = {
     "SiT-XL-2-256x256.pt": partial(
         tiny_transformers.save_published, side=32, classes=CLASSES, blocks=4
     ),
+    "REPA-SiT-XL-2-256x256.pt": partial(
+        tiny_transformers.save_repa, side=32, classes=CLASSES, blocks=4
+    ),
     "biggan-deep-128": partial(save_biggan_of, 5),
     "biggan-deep-256": partial(save_biggan_of, 6),
     "facebook/DiT-XL-2-256": partial(save_dit, side=32, classes=CLASSES, factor_blocks=4),

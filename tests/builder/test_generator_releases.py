@@ -87,6 +87,14 @@ RECIPES: dict[str, list[Stage]] = {
     "dit-published": [("dit", 8, "DiT.pt", LATENT)],
     "sit": [("sit", 16, "sit", f'method = "heun", {LATENT}')],
     "sit-published": [("sit", 8, "SiT.pt", f'method = "euler-maruyama", {LATENT}')],
+    "repa": [
+        (
+            "repa",
+            8,
+            "REPA.pt",
+            f'method = "euler-maruyama", guidance_interval = [0.0, 0.7], {LATENT}',
+        )
+    ],
     "sr3": [("pixel-unet", 8, "class", "steps = 2"), ("sr3", 16, "sr3", "steps = 3")],
     "ldm": [("ldm", 32, "ldm.ckpt", f'method = "ddim", {LATENT}')],
 }
@@ -115,6 +123,7 @@ def save_models(folder: Path) -> None:
         tiny_transformers.save_denoiser(folder / name, family, ("apple", "pear", "plum"))
     for name in ("DiT.pt", "SiT.pt"):
         tiny_transformers.save_published(folder / name)
+    tiny_transformers.save_repa(folder / "REPA.pt")
     assert all((folder / stage).is_dir() for stage in STAGES)
 
 

@@ -12,21 +12,36 @@ from generation.networks.transformer import Transformer, TransformerPlan
 from generation.pretrained.autoencoder_shapes import STABLE_DIFFUSION
 
 FACTOR = 8  # pixels a side of a latent
-PUBLISHED = {  # XL/2, by file or by name on the Hub: the side of its images
-    "DiT-XL-2-256x256.pt": 256,
-    "DiT-XL-2-512x512.pt": 512,
-    "SiT-XL-2-256x256.pt": 256,
-    "facebook/DiT-XL-2-256": 256,
-    "facebook/DiT-XL-2-512": 512,
+PUBLISHED = {  # XL/2, by file or by name on the Hub: side of its images, channels that it says
+    "DiT-XL-2-256x256.pt": (256, 8),
+    "DiT-XL-2-512x512.pt": (512, 8),
+    "SiT-XL-2-256x256.pt": (256, 8),
+    "REPA-SiT-XL-2-256x256.pt": (256, 4),
+    "facebook/DiT-XL-2-256": (256, 8),
+    "facebook/DiT-XL-2-512": (512, 8),
 }
 
 
-def transformer_work(family: Family, checkpoint: str, resolution: int) -> Work | None:
-    """A published network runs in half precision, one that was trained here in float32."""
+def published_work(checkpoint: str, resolution: int) -> Work | None:
+    """In half precision; None for a name that is not known, or another size."""
     hub = checkpoint.partition("@")[0]  # without its revision
-    side = PUBLISHED.get(hub, PUBLISHED.get(Path(checkpoint).name))
-    if side is not None:
-        return _published(side // FACTOR) if side == resolution else None
+    found = PUBLISHED.get(hub, PUBLISHED.get(Path(checkpoint).name))
+    if found is None or found[0] != resolution:
+        return None
+    plan = published_plan(*found)
+    return Work(network_flops(plan), decoding_of(plan.channels, plan.side))
+
+
+def published_plan(resolution: int, says: int) -> TransformerPlan:
+    """Of XL/2 on latents of four channels."""
+    width, depth, heads = SIZES["XL"]
+    return TransformerPlan(
+        resolution // FACTOR, 4, says, 1001, patch=2, width=width, depth=depth, heads=heads
+    )
+
+
+def own_work(family: Family, checkpoint: str, resolution: int) -> Work | None:
+    """Of a network that is trained here, in float32; None for a checkpoint that is not known."""
     config = planned_config(family, checkpoint)
     if config is None or config.stage.resolution != resolution:
         return None
@@ -35,12 +50,6 @@ def transformer_work(family: Family, checkpoint: str, resolution: int) -> Work |
     latents = config.stage.latents
     decoding = 0 if latents is None else decoding_of(latents.channels, latents.side)
     return Work(evaluation, decoding, precision="single")
-
-
-def _published(side: int) -> Work:
-    width, depth, heads = SIZES["XL"]
-    plan = TransformerPlan(side, 4, 8, 1001, patch=2, width=width, depth=depth, heads=heads)
-    return Work(network_flops(plan), decoding_of(plan.channels, side))
 
 
 def network_flops(plan: TransformerPlan) -> int:
