@@ -16,6 +16,7 @@ from generation.diffusion.flow_times import acts_at, flow_times
 Prediction = Literal["epsilon", "v", "x0"]
 PIXEL_METHODS = ("ddpm", "ddim", "dpm-solver++")
 Share = Annotated[float, Field(ge=0, le=1)]
+MEAN_FLOW = "mean-flow"  # of networks that say a mean velocity
 FLOW_METHODS = ("euler", "heun", "euler-maruyama")  # of networks that say a velocity
 
 
@@ -25,9 +26,10 @@ class SamplerConfig(BaseModel):
     method: "ddpm" is ancestral sampling (Ho et al. 2020), "ddim" Song et al. 2021 with `eta`,
     "dpm-solver++" the second-order multistep solver 2M of Lu et al. 2022 (algorithm 2). Three are
     of networks that say a velocity (generation/diffusion/flow.py): "euler" and "heun" solve the
-    ODE, "euler-maruyama" the SDE. Two are not ours: "native" is a diffusers pipeline's own
-    scheduler with `steps` and `guidance`, "truncation" one pass of a GAN whose noise is scaled by
-    `truncation` (Brock et al. 2019, section 3.1).
+    ODE, "euler-maruyama" the SDE. "mean-flow" goes along a network's mean velocity (Geng et al.
+    2025), which is told guidance and interval and runs once a step. Two are not ours: "native" is a
+    diffusers pipeline's own scheduler with `steps` and `guidance`, "truncation" one pass of a GAN
+    whose noise is scaled by `truncation` (Brock et al. 2019, section 3.1).
     guidance: w in uncond + w * (cond - uncond); w = 1 runs no unconditional pass.
     guidance_interval: of a flow, the least and greatest share of noise, 1 for noise alone, at which
     guidance acts (Kynkäänniemi et al. 2024); at others no unconditional pass is run.
@@ -46,6 +48,7 @@ class SamplerConfig(BaseModel):
         "euler",
         "heun",
         "euler-maruyama",
+        "mean-flow",
         "native",
         "truncation",
     ] = "ddpm"
@@ -79,10 +82,10 @@ class SamplerConfig(BaseModel):
     def _check_interval(self) -> None:
         if self.guidance_interval is None:
             return
-        if self.method not in FLOW_METHODS or self.guidance == 1:
+        if self.method not in (*FLOW_METHODS, MEAN_FLOW) or self.guidance == 1:
             raise ValueError(
                 "guidance_interval goes with a guidance other than 1 and a method among "
-                + ", ".join(FLOW_METHODS)
+                + ", ".join((*FLOW_METHODS, MEAN_FLOW))
             )
         low, high = self.guidance_interval
         if low >= high:
@@ -105,6 +108,8 @@ class SamplerConfig(BaseModel):
         """Network evaluations an image takes, the unconditional ones included."""
         if self.method == "truncation":
             return 1
+        if self.method == MEAN_FLOW:
+            return self.steps
         if self.method not in FLOW_METHODS:
             return self.steps * (1 if self.guidance == 1 else 2)
         times = flow_times(self.method, self.steps)

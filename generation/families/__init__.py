@@ -25,6 +25,7 @@ MODULES = {
     "dit": "generation.families.diffusion_transformer.family:DIT",
     "iddpm": "generation.families.adm.generators:IDDPM",
     "ldm": "generation.families.latent_diffusion.generator:LDM_4",
+    "mean-flow": "generation.families.mean_flow.generator:GENERATOR",
     "pixel-unet": "generation.families.pixel_unet.generator",
     "repa": "generation.families.diffusion_transformer.family:REPA",
     "rin": "generation.families.rin.family:GENERATOR",

@@ -19,6 +19,7 @@ from tests.generation.families import latent_diffusion_reference, openai_referen
 from tests.generation.families.tiny_deepfloyd import save_base, save_super_resolution, save_upscaler
 from tests.models import tiny_transformers
 from tests.models.tiny_denoisers import save_denoiser
+from tests.models.tiny_mean_flow import save_mean_flow
 from tests.models.tiny_models import (
     BIGGAN,
     save_biggan,
@@ -113,6 +114,7 @@ CHECKPOINTS: dict[str, Save] = {
     "REPA-SiT-XL-2-256x256.pt": partial(
         tiny_transformers.save_repa, side=32, classes=CLASSES, blocks=4
     ),
+    "iMF-XL-2.pth": partial(save_mean_flow, classes=CLASSES, blocks=4),
     "biggan-deep-128": partial(save_biggan_of, 5),
     "biggan-deep-256": partial(save_biggan_of, 6),
     "facebook/DiT-XL-2-256": partial(save_dit, side=32, classes=CLASSES, factor_blocks=4),

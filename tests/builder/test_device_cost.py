@@ -113,7 +113,7 @@ def test_what_a_recipe_states_is_not_counted() -> None:
 
 @pytest.mark.parametrize(
     ("resolution", "recipe", "most"),
-    [(256, "imagenet-biggan-256", 50), (1024, "imagenet-flux2-klein-distilled", 500)],
+    [(256, "imagenet-imf-256", 50), (1024, "imagenet-flux2-klein-distilled", 500)],
 )
 def test_a_release_of_1_2_million_images_can_be_afforded(
     resolution: int, recipe: str, most: float

@@ -11,7 +11,7 @@ from generation.families.diffusion_transformer.layout import Layout
 from generation.generator import Generator
 from generation.networks.flops import Work
 from generation.networks.image_sizes import from_nothing
-from generation.pretrained.autoencoder_files import AutoencoderFiles, locate_autoencoder
+from generation.pretrained.autoencoder_files import AutoencoderFiles, autoencoder_beside
 from generation.pretrained.diffusers_folder import file_sha256
 from generation.pretrained.source_files import locate_file
 from release.errors import UserError
@@ -70,5 +70,4 @@ def is_file(checkpoint: str) -> bool:
 
 def autoencoder_of(file: Path) -> AutoencoderFiles:
     """That of a checkpoint in its authors' layout."""
-    beside = file.parent / AUTOENCODER.split("/")[1]
-    return locate_autoencoder(str(beside) if beside.is_dir() else AUTOENCODER)
+    return autoencoder_beside(file, AUTOENCODER)

@@ -28,6 +28,7 @@ ADVICE = {
     "dit": "hf auth login",
     "iddpm": "put it at",
     "ldm": "put it at",
+    "mean-flow": "put it at",
     "repa": "put it at",
     "sit": "put it at",
 }
