@@ -99,7 +99,8 @@ def parse_arguments() -> argparse.Namespace:
 def save_autoencoders(place: Path, *, tiny: bool) -> None:
     shape: dict[str, Any] = TINY_DECODER if tiny else STABLE_DIFFUSION
     for name in AUTOENCODERS:
-        AutoencoderKL(**shape, scaling_factor=SCALE).save_pretrained(place / name)
+        network: Any = AutoencoderKL(**shape, scaling_factor=SCALE)
+        network.save_pretrained(place / name)
 
 
 def measured(recipe: str, place: Path, arguments: argparse.Namespace) -> Speed:
@@ -119,7 +120,9 @@ def measured(recipe: str, place: Path, arguments: argparse.Namespace) -> Speed:
     seconds = interleaved(loops, arguments.rounds)
     work = None if arguments.tiny else work_of(stage.generator, stage.checkpoint, stage.resolution)
     ours, other = batch / seconds["ours"], batch / seconds["bare"]
-    flops = work and ours * (settings.network_evaluations * work.evaluation + work.decoding)
+    flops = None
+    if work is not None:
+        flops = ours * (settings.network_evaluations * work.evaluation + work.decoding)
     return Speed(recipe, batch, settings, ours, other, flops)
 
 
