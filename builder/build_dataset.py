@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from builder.cluster.cluster import ClusterOptions
+from builder.planning.device_cost import GPU, Device
 from builder.planning.recipe import BUILTIN, load_recipe
+from generation.networks.gpus import GPUS, UTILISATION
 from release.classes.class_list import load_classes, select_classes
 from release.commands.command import Builtin, run_command, say
 from release.commands.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
 from release.errors import UserError
 from release.files.storage import (
+    ReleasePath,
     absolute_if_file,
     absolute_if_folder,
     release_path,
@@ -67,6 +70,21 @@ Compare = Annotated[
 Rate = Annotated[
     str | None,
     typer.Option(help="With --compare: the price of a device-hour, such as '1.80 EUR'."),
+]
+GpuName = Annotated[
+    str | None,
+    typer.Option(
+        "--gpu",
+        help=f"With --compare or --dry-run: the GPU that hours are told of: {', '.join(GPUS)}.  "
+        f"[default: {GPU}]",
+    ),
+]
+Utilisation = Annotated[
+    float | None,
+    typer.Option(
+        help="With --compare or --dry-run: the share of the GPU's peak that its work is assumed to "
+        f"reach.  [default: {UTILISATION}]"
+    ),
 ]
 Results = Annotated[
     Path | None, typer.Option(help="With --compare: a folder of results, for measured CAS.")
@@ -141,6 +159,8 @@ def build_dataset(
     dry_run: DryRun = False,
     compare: Compare = False,
     rate: Rate = None,
+    gpu: GpuName = None,
+    utilisation: Utilisation = None,
     results: Results = None,
     real: Real = None,
     views: Views = None,
@@ -170,20 +190,28 @@ def build_dataset(
       build-dataset --real fashion-mnist
       build-dataset --real ILSVRC/imagenet-1k --views 64,256
       build-dataset --real my-images --test-share 0.2 --views 16,32
-      build-dataset --res 1024 --per-class 1200 --dry-run
+      build-dataset --res 1024 --per-class 1200 --dry-run --gpu a100-40
       build-dataset --res 256 --per-class 1200 --compare --rate '1.80 EUR'
       build-dataset --recipe fashion-mnist --scheduler tcp://127.0.0.1:8786
     """
     from builder.builds.run import RunSettings
     from builder.comparing import print_comparison
+    from builder.dry_run import print_plan
 
     cluster = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
     settings = RunSettings(cluster, allow_mixed, _be_quiet if as_json else say)
     about = (classes_from, image_column, label_column, test_share, split_seed)
     of_imports = dict(zip(ABOUT, about, strict=True)) | {"--views": views, "--crop": crop}
-    of_builds = {"--recipe": recipe, "--res": res, "--per-class": per_class, "--classes": classes}
+    of_builds: dict[str, object] = {
+        "--recipe": recipe,
+        "--res": res,
+        "--per-class": per_class,
+        "--classes": classes,
+    }
+    of_plans: dict[str, object] = {"--gpu": gpu, "--utilisation": utilisation}
     if real is not None:
         of_builds |= {"--dry-run": dry_run or None, "--compare": compare or None, "--rate": rate}
+        of_builds |= of_plans
         _refuse(of_builds, "of a build; --real imports all images of what it names")
         source = _source_name(real, *about)
         return _import(
@@ -191,11 +219,16 @@ def build_dataset(
         )
     _refuse(of_imports, "of an import, with --real")
     if compare:
-        print_comparison(res, _counted(per_class), classes, recipe, rate, results, as_json)
+        device = Device.named(gpu, utilisation)
+        print_comparison(res, _counted(per_class), classes, recipe, rate, results, as_json, device)
         return 0
     _refuse({"--rate": rate, "--results": results}, "of a comparison, with --compare")
     wanted = _wanted(recipe or DEFAULT_RECIPE, res, _counted(per_class), classes, file_format)
-    return _build(wanted, out, settings, dry_run, as_json)
+    if dry_run:
+        print_plan(wanted, _place(wanted, out), as_json, Device.named(gpu, utilisation))
+        return 0
+    _refuse(of_plans, "of a plan, with --compare or --dry-run")
+    return _build(wanted, _place(wanted, out), settings, as_json)
 
 
 def _refuse(options: Mapping[str, object], what: str) -> None:
@@ -211,17 +244,14 @@ def _be_quiet(_: str) -> None:
     pass
 
 
-def _build(
-    wanted: "Wanted", out: str | None, settings: "RunSettings", dry_run: bool, as_json: bool
-) -> int:
-    from builder.dry_run import print_plan
+def _place(wanted: "Wanted", out: str | None) -> ReleasePath:
+    return release_path(out or f"releases/{wanted.recipe.name}-{wanted.chain[-1].resolution}")
+
+
+def _build(wanted: "Wanted", release: ReleasePath, settings: "RunSettings", as_json: bool) -> int:
     from builder.making import build_wanted
     from builder.reporting import report_outcome
 
-    release = release_path(out or f"releases/{wanted.recipe.name}-{wanted.chain[-1].resolution}")
-    if dry_run:
-        print_plan(wanted, release, as_json)
-        return 0
     outcome = build_wanted(wanted, release, settings, quiet=as_json)
     return report_outcome(outcome, release, as_json)
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from builder.planning.device_cost import DEFAULT_DEVICE, Device, device_cost
 from builder.planning.model_facts import PublishedScore
 from builder.planning.recipe import BUILTIN, Recipe, StageRecipe, load_recipe
 from release.classes.class_list import load_classes, select_classes
@@ -25,7 +26,7 @@ RATE = re.compile(r"(?P<amount>\d+(\.\d+)?)( (?P<currency>[A-Za-z]{3}))?")
 
 @dataclass(frozen=True)
 class Rate:
-    """What an hour of the device that a recipe states its cost for is rented at."""
+    """What an hour of the device is rented at."""
 
     amount: float
     currency: str
@@ -53,8 +54,8 @@ class MeasuredCas:
 class Offer:
     """What a recipe takes to make the images, and what is known of them.
 
-    device_hours, money: None where a stage states no cost or no rate is given. published: of the
-    last stage, as its source states it first; another protocol may lie behind each. weights:
+    device_hours, money: None where a stage's cost is not known, or no rate is given. published: of
+    the last stage, as its source states it first; another protocol may lie behind each. weights:
     "embedded", "public", "gated" where a licence is to be accepted on the Hub first, or "to train"
     where a stage awaits a training by finetune-generator.
     """
@@ -84,13 +85,15 @@ def print_comparison(
     rate: str | None,
     results: Path | None,
     as_json: bool,
+    device: Device = DEFAULT_DEVICE,
 ) -> None:
     """own_recipe: a file to compare with the built-in ones. results: a folder of result files."""
     if resolution is None:
         raise UserError("--compare needs --res: the resolution that the images shall have")
     price = None if rate is None else Rate.parse(rate)
     measured = [] if results is None else _read_results(results)
-    offers = compare(_recipes(own_recipe), resolution, per_class, classes, price, measured)
+    recipes = _recipes(own_recipe)
+    offers = compare(recipes, resolution, per_class, classes, price, measured, device)
     if as_json:
         print(json.dumps([_as_json(offer) for offer in offers], indent=2))
     else:
@@ -104,6 +107,7 @@ def compare(
     classes: str | None,
     rate: Rate | None,
     results: Sequence[Result],
+    device: Device = DEFAULT_DEVICE,
 ) -> list[Offer]:
     """An offer of each recipe that reaches `resolution` and knows the classes, cheapest first.
 
@@ -118,7 +122,8 @@ def compare(
     for recipe in recipes:
         count = _count(recipe, classes)
         if count and resolution in {stage.resolution for stage in recipe.stages}:
-            offers.append(_offer(recipe, resolution, count * per_class, rate, results))
+            images = count * per_class
+            offers.append(_offer(recipe, resolution, images, rate, results, device))
     if not offers:
         raise UserError(f"--classes {classes}: no recipe that reaches --res {resolution} has them")
     return sorted(offers, key=lambda offer: offer.rank)
@@ -142,27 +147,30 @@ def _count(recipe: Recipe, classes: str | None) -> int:
 
 
 def _offer(
-    recipe: Recipe, resolution: int, images: int, rate: Rate | None, results: Sequence[Result]
+    recipe: Recipe,
+    resolution: int,
+    images: int,
+    rate: Rate | None,
+    results: Sequence[Result],
+    device: Device,
 ) -> Offer:
     chain = recipe.chain(resolution)
-    hours = _device_hours(chain, images)
+    costs = [device_cost(stage, device) for stage in chain]
+    known = [cost for cost in costs if cost is not None]
+    seconds = sum(cost.seconds for cost in known)
+    hours = images * seconds / 3600 if len(known) == len(chain) else None
     return Offer(
         recipe=recipe.name,
         images=images,
         device_hours=hours,
         money=None if rate is None or hours is None else hours * rate.amount,
-        hardware=tuple(dict.fromkeys(stage.cost.hardware for stage in chain if stage.cost)),
+        hardware=tuple(dict.fromkeys(cost.hardware for cost in known)),
         weights=_weights(chain),
         license=recipe.license,
         regime=recipe.regime,
         published=next(iter(chain[-1].published), None),
         cas=_measured_cas(recipe, resolution, results),
     )
-
-
-def _device_hours(chain: Sequence[StageRecipe], images: int) -> float | None:
-    seconds = [stage.cost.seconds for stage in chain if stage.cost is not None]
-    return images * sum(seconds) / 3600 if len(seconds) == len(chain) else None
 
 
 def _weights(chain: Sequence[StageRecipe]) -> str:
@@ -271,7 +279,7 @@ def _noted(note: str, notes: dict[str, str]) -> str:
 def _remarks(offers: Sequence[Offer], notes: dict[str, str], with_cas: bool) -> Iterator[str]:
     devices = sorted({device for offer in offers for device in offer.hardware})
     if devices:
-        yield f"hours: device-hours as the recipes state them, of {'; '.join(devices)}"
+        yield f"hours: device-hours, not measured, of {'; '.join(devices)}"
     for regime in sorted({offer.regime for offer in offers}):
         yield f"regime {regime}: {REGIMES[regime]}"
     if notes:

@@ -2,13 +2,15 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from builder.builds.build import plan_build
 from builder.builds.estimate import as_json as estimate_as_json
 from builder.builds.estimate import as_lines, calibrate, estimate
 from builder.making import Wanted
+from builder.planning.device_cost import DEFAULT_DEVICE, Device, DeviceCost, device_cost
 from builder.planning.hub_limits import planned_problem
 from builder.planning.plan import (
     Block,
@@ -25,11 +27,16 @@ from release.files.storage import ReleasePath, exists
 from release.layout.origin import REGIMES
 from release.layout.shard_commit import committed_records
 
+Costs = Mapping[int, DeviceCost | None]  # by resolution
 
-def print_plan(wanted: Wanted, release: ReleasePath, as_json: bool) -> None:
+
+def print_plan(
+    wanted: Wanted, release: ReleasePath, as_json: bool, device: Device = DEFAULT_DEVICE
+) -> None:
     """What a build would make and take; at most a batch a stage is sampled, nothing is written.
 
-    Nothing is fetched: a model that is not at hand stays where it is.
+    Nothing is fetched: a model that is not at hand stays where it is. device: the GPU that hours
+    are told of, by the arithmetic of the networks.
     """
     os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported, later
     request = BuildRequest(tuple(c.wnid for c in wanted.chosen), wanted.per_class)
@@ -38,12 +45,16 @@ def print_plan(wanted: Wanted, release: ReleasePath, as_json: bool) -> None:
     unpublishable = planned_problem(len(blocks), len(wanted.chain), arrow=arrow)
     left = _left_to_make(wanted, blocks, release)
     say_so = _be_quiet if as_json else say
-    stages = estimate(left, calibrate(wanted.recipe, wanted.chain, wanted.chosen, say_so))
+    costs = {stage.resolution: device_cost(stage, device) for stage in wanted.chain}
+    measured = calibrate(
+        wanted.recipe, wanted.chain, wanted.chosen, say_so, lambda stage: costs[stage.resolution]
+    )
+    stages = estimate(left, measured)
     if as_json:
-        plan = _as_json(wanted, len(blocks)) | {"unpublishable": unpublishable}
+        plan = _as_json(wanted, len(blocks), costs) | {"unpublishable": unpublishable}
         print(json.dumps({**plan, "estimate": estimate_as_json(stages)}, indent=2))
         return
-    for line in (*_lines(wanted, len(blocks)), *(f"  {line}" for line in as_lines(stages))):
+    for line in (*_lines(wanted, len(blocks), costs), *(f"  {line}" for line in as_lines(stages))):
         print(line)
     recipe = wanted.recipe
     if unpublishable is not None:
@@ -52,7 +63,7 @@ def print_plan(wanted: Wanted, release: ReleasePath, as_json: bool) -> None:
     print(f"  licence: {recipe.license}. {recipe.license_note}".rstrip())
 
 
-def _as_json(wanted: Wanted, shards: int) -> dict[str, Any]:
+def _as_json(wanted: Wanted, shards: int, costs: Costs) -> dict[str, Any]:
     """shards: of a stage."""
     recipe, images = wanted.recipe, len(wanted.chosen) * wanted.per_class
     return {
@@ -73,7 +84,7 @@ def _as_json(wanted: Wanted, shards: int) -> dict[str, Any]:
                 "model": stage.model and stage.model.model_dump(),
                 "regime": stage.regime or recipe.regime,
                 "cost": stage.cost and stage.cost.model_dump(),
-                "device_hours": stage.cost and images * stage.cost.seconds / 3600,
+                **_device_json(costs[stage.resolution], images),
                 "published": [score.model_dump() for score in stage.published],
             }
             for stage in wanted.chain
@@ -81,7 +92,7 @@ def _as_json(wanted: Wanted, shards: int) -> dict[str, Any]:
     }
 
 
-def _lines(wanted: Wanted, shards: int) -> Iterator[str]:
+def _lines(wanted: Wanted, shards: int, costs: Costs) -> Iterator[str]:
     """For people, stage by stage; shards: of each."""
     classes, per_class = len(wanted.chosen), wanted.per_class
     images = classes * per_class
@@ -92,7 +103,7 @@ def _lines(wanted: Wanted, shards: int) -> Iterator[str]:
             f"{stage.sampler.method}, {stage.sampler.network_evaluations} evaluations an image, "
             f"{shards:,} shards"
         )
-        for line in _model_lines(stage, images):
+        for line in _model_lines(stage, images, costs[stage.resolution]):
             yield f"    {line}"
 
 
@@ -100,7 +111,16 @@ def _be_quiet(_: str) -> None:
     pass
 
 
-def _model_lines(stage: StageRecipe, images: int) -> Iterator[str]:
+def _device_json(cost: DeviceCost | None, images: int) -> dict[str, Any]:
+    """device_hours: of `device`; None where they are not known."""
+    return {
+        "device_hours": cost and images * cost.seconds / 3600,
+        "device": cost and cost.hardware,
+        "work": cost and cost.work and asdict(cost.work),
+    }
+
+
+def _model_lines(stage: StageRecipe, images: int, cost: DeviceCost | None) -> Iterator[str]:
     """What the recipe says of the stage's model, cost and published scores."""
     if stage.model is not None:
         model = stage.model
@@ -108,13 +128,12 @@ def _model_lines(stage: StageRecipe, images: int) -> Iterator[str]:
         yield f"licence: {model.license}. Images: {model.images}"
         if model.left_out:
             yield f"not applied: {model.left_out}"
-    if stage.cost is not None:
-        cost = stage.cost
+    if cost is not None:
         hours = images * cost.seconds / 3600
-        yield (
-            f"cost: {cost.seconds:g} s an image, {hours:,.1f} h in all on {cost.hardware}, "
-            f"{cost.memory_gib:g} GiB of its memory ({cost.source})"
-        )
+        yield f"cost: {cost.seconds:.3g} s an image, {hours:,.1f} h in all on {cost.hardware}"
+        yield f"  {cost.basis}"
+    if stage.cost is not None:
+        yield f"memory: {stage.cost.memory_gib:g} GiB of the device's ({stage.cost.source})"
     if stage.regime is not None:
         yield f"regime {stage.regime}: {REGIMES[stage.regime]}"
     if stage.sampler_source:

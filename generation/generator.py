@@ -70,7 +70,9 @@ class GeneratorSource(Protocol):
     of `resolution` px comes from one of `parent` px (None: a first stage), in words that follow the
     checkpoint's name. `folder` is None for a model that is not at hand. One whose checkpoints
     `finetune-generator` writes has `trained_resolution(folder) -> int | None`: the stage's
-    resolution in px, None for a folder that holds no checkpoint of it.
+    resolution in px, None for a folder that holds no checkpoint of it. One that knows the shapes of
+    networks without their weights has `work(checkpoint, resolution) -> Work | None`, what an image
+    takes (generation/networks/flops.py); None for a checkpoint that it does not know.
     """
 
     def locate(self, checkpoint: str) -> Path: ...

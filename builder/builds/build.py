@@ -16,11 +16,12 @@ from builder.builds.estimate import (
     as_lines,
     estimate,
     measured_cost,
-    stated_cost,
     total_hours,
+    unmeasured_cost,
 )
 from builder.builds.finish import finish_release
 from builder.builds.run import OnDone, Outcome, ReleaseJobs, RunSettings, run_builds
+from builder.planning.device_cost import stated_cost
 from builder.planning.gpu_memory import require_memory
 from builder.planning.labels import require_meaningful_labels
 from builder.planning.plan import (
@@ -277,8 +278,8 @@ def estimate_rest(plan: BuildPlan, done: Mapping[str, ShardRecord]) -> list[Stag
     for stage in plan.stages:
         config = str(stage.recipe.resolution)
         made = [r for r in done.values() if r.config == config][-SIDECARS_READ:]
-        costs[stage.recipe.resolution] = measured_cost(plan.release, made) or stated_cost(
-            stage.recipe, stage.encoding, "--dry-run measures it"
+        costs[stage.recipe.resolution] = measured_cost(plan.release, made) or unmeasured_cost(
+            stage.recipe, stage.encoding, stated_cost(stage.recipe), "--dry-run tells it"
         )
     return estimate([s for s in plan.shards if s.path not in done], costs)
 

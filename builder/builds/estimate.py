@@ -1,7 +1,8 @@
 """What a build will take, before anything is spent: images, shards, bytes, worker-hours.
 
 Where a stage's model is at hand, a calibration batch is sampled, encoded, timed and thrown away;
-else the recipe's stated cost stands in, named as such; else the time is unknown.
+else the recipe's stated cost stands in, or what the networks' arithmetic takes of a GPU, named as
+such; else the time is unknown.
 """
 
 import json
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from builder.cluster.worker import use_one_thread
+from builder.planning.device_cost import DeviceCost, stated_cost
 from builder.planning.image_seeds import image_seed
 from builder.planning.plan import ShardPlan, stage_encodings
 from builder.planning.prompts import choose_prompts
@@ -81,13 +83,17 @@ def total_hours(stages: Sequence[StageEstimate]) -> float | None:
     return None if None in hours else sum(h for h in hours if h is not None)
 
 
-def stated_cost(stage: StageRecipe, encoding: str, otherwise: str) -> ImageCost:
-    """What the recipe says, else unknown for the reason `otherwise`."""
+def unmeasured_cost(
+    stage: StageRecipe, encoding: str, cost: DeviceCost | None, otherwise: str
+) -> ImageCost:
+    """What the recipe states or what was counted; without either the time is unknown for the reason
+    `otherwise`."""
     size = BYTES_A_PIXEL[encoding] * stage.resolution**2
-    if stage.cost is None:
+    if cost is None:
         return ImageCost(None, size, f"time unknown: {otherwise}; bytes as photographs take")
-    basis = f"stated by the recipe for {stage.cost.hardware}; bytes as photographs take"
-    return ImageCost(stage.cost.seconds, size, basis)
+    known = "stated by the recipe" if cost.work is None else "counted"
+    basis = f"{known} for {cost.hardware}; bytes as photographs take"
+    return ImageCost(cost.seconds, size, basis)
 
 
 def measured_cost(release: ReleasePath, made: Sequence[ShardRecord]) -> ImageCost | None:
@@ -120,8 +126,10 @@ def calibrate(
     chain: Sequence[StageRecipe],
     wanted: Sequence[ClassEntry],
     say: Callable[[str], None],
+    cost_of: Callable[[StageRecipe], DeviceCost | None] = stated_cost,
 ) -> dict[int, ImageCost]:
-    """Cost of an image at each resolution, one worker: measured where the model is at hand.
+    """Cost of an image at each resolution, one worker: measured where the model is at hand, else
+    as `cost_of` knows it.
 
     UserError, before anything is loaded, if a stage's model cannot make images of its size.
     """
@@ -136,7 +144,8 @@ def calibrate(
             side = chain[position - 1].resolution
             parents = np.full((stage.batch, side, side, 3), 128, np.uint8)
         if isinstance(folder, UserError):
-            costs[stage.resolution] = stated_cost(stage, encoding, f"model not at hand ({folder})")
+            reason = f"model not at hand ({folder})"
+            costs[stage.resolution] = unmeasured_cost(stage, encoding, cost_of(stage), reason)
             parents = None
             continue
         say(f"calibrating {stage.resolution} px: one batch of {stage.batch}, thrown away")

@@ -1,8 +1,8 @@
 """What a person must know of a stage's model before using it. None of it decides a pixel."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Amount = Annotated[float, Field(gt=0)]
 
@@ -23,17 +23,24 @@ class ModelFacts(BaseModel):
 
 
 class StageCost(BaseModel):
-    """What an image of the stage takes on `hardware`, as measured or estimated in `source`.
+    """What an image of the stage takes, as measured or estimated in `source`.
 
-    seconds: an image, of that device. memory_gib: device memory of one batch and the networks.
+    memory_gib: device memory of one batch and the networks. seconds: an image, of `hardware`; both
+    left out where the arithmetic is counted instead (builder/planning/device_cost.py).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    seconds: Amount
-    hardware: str
+    seconds: Annotated[Amount | None, Field(exclude_if=lambda value: value is None)] = None
+    hardware: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
     memory_gib: Amount
     source: str
+
+    @model_validator(mode="after")
+    def _seconds_are_of_a_device(self) -> Self:
+        if (self.seconds is None) != (self.hardware is None):
+            raise ValueError("seconds are of a device: give seconds and hardware, or neither")
+        return self
 
 
 class PublishedScore(BaseModel):

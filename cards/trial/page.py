@@ -44,7 +44,7 @@ def write_page(
     steps: Sequence[Step],
     log: StepLog,
 ) -> Path:
-    """OUT/index.html, one file that loads nothing from anywhere. resolution: of the images shown."""
+    """OUT/index.html, one file that loads nothing from elsewhere. resolution: of its images."""
     figures = [
         sample_figure(release_path(str(out / name)), str(resolution))[1]
         for name in ("generated", "real")

@@ -15,6 +15,7 @@ from generation.denoisers.recipe import DenoiserStage
 from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.generator import Generator, ImageBatch, Screened
+from generation.networks.flops import Work
 from generation.networks.image_sizes import from_nothing, from_side, one_size
 from generation.networks.pixels import parents_of, to_rgb
 from release.errors import UserError
@@ -55,6 +56,15 @@ class DenoiserSource:
         low = stage.low_resolution
         follows = from_nothing(parent) if low is None else from_side(low, parent)
         return one_size(stage.resolution, resolution) or follows
+
+    def work(self, checkpoint: str, resolution: int) -> Work | None:
+        """Of a checkpoint that is here, or that a training recipe of ours is to make."""
+        from generation.denoisers.work import evaluation_flops, planned_config
+
+        config = planned_config(self.family, checkpoint)
+        if config is None or config.stage.resolution != resolution:
+            return None
+        return Work(evaluation_flops(self.family, config), precision="single")
 
     def load(self, folder: Path, compiled: bool) -> Generator:
         """The stage's network on the GPU if there is one, else on the CPU; float32 on both."""

@@ -16,10 +16,10 @@ from math import sqrt
 import torch
 from torch import Tensor
 
+from generation.diffusion.flow_times import LAST_STEP
 from generation.diffusion.sampler_config import FLOW_METHODS, SamplerConfig
 from release.errors import UserError
 
-LAST_STEP = 0.04  # of the SDE, without noise, as in their code
 # Called with x float[N,C,H,W] and the time; guidance already applied.
 Velocity = Callable[[Tensor, float], Tensor]
 

@@ -11,8 +11,12 @@ from pydantic import (
     model_validator,
 )
 
+from generation.diffusion.flow_times import acts_at, flow_times
+
 Prediction = Literal["epsilon", "v", "x0"]
 PIXEL_METHODS = ("ddpm", "ddim", "dpm-solver++")
+Share = Annotated[float, Field(ge=0, le=1)]
+MEAN_FLOW = "mean-flow"  # of networks that say a mean velocity
 FLOW_METHODS = ("euler", "heun", "euler-maruyama")  # of networks that say a velocity
 
 
@@ -22,10 +26,13 @@ class SamplerConfig(BaseModel):
     method: "ddpm" is ancestral sampling (Ho et al. 2020), "ddim" Song et al. 2021 with `eta`,
     "dpm-solver++" the second-order multistep solver 2M of Lu et al. 2022 (algorithm 2). Three are
     of networks that say a velocity (generation/diffusion/flow.py): "euler" and "heun" solve the
-    ODE, "euler-maruyama" the SDE. Two are not ours: "native" is a diffusers pipeline's own
-    scheduler with `steps` and `guidance`, "truncation" one pass of a GAN whose noise is scaled by
-    `truncation` (Brock et al. 2019, section 3.1).
+    ODE, "euler-maruyama" the SDE. "mean-flow" goes along a network's mean velocity (Geng et al.
+    2025), which is told guidance and interval and runs once a step. Two are not ours: "native" is a
+    diffusers pipeline's own scheduler with `steps` and `guidance`, "truncation" one pass of a GAN
+    whose noise is scaled by `truncation` (Brock et al. 2019, section 3.1).
     guidance: w in uncond + w * (cond - uncond); w = 1 runs no unconditional pass.
+    guidance_interval: of a flow, the least and greatest share of noise, 1 for noise alone, at which
+    guidance acts (Kynkäänniemi et al. 2024); at others no unconditional pass is run.
     gamma: log-variance coefficient, logvar = gamma*log(beta) + (1 - gamma)*log(beta~).
     noise_augmentation: how much noise the low-resolution input gets, in [0, 1), as a share of T.
     black_point: grey levels up to this one become black, 0, in the finished image. For sets with a
@@ -41,6 +48,7 @@ class SamplerConfig(BaseModel):
         "euler",
         "heun",
         "euler-maruyama",
+        "mean-flow",
         "native",
         "truncation",
     ] = "ddpm"
@@ -53,6 +61,7 @@ class SamplerConfig(BaseModel):
     noise_augmentation: Annotated[float, Field(ge=0, lt=1)] = 0.0
     truncation: Annotated[float, Field(gt=0, le=1)] | None = None
     black_point: Annotated[int, Field(ge=0, lt=255)] = 0
+    guidance_interval: tuple[Share, Share] | None = None
 
     @model_validator(mode="after")
     def _every_setting_has_an_effect(self) -> Self:
@@ -67,7 +76,20 @@ class SamplerConfig(BaseModel):
                 "black_point is of images: it goes with threshold = 'static' and a method among "
                 + ", ".join(PIXEL_METHODS)
             )
+        self._check_interval()
         return self
+
+    def _check_interval(self) -> None:
+        if self.guidance_interval is None:
+            return
+        if self.method not in (*FLOW_METHODS, MEAN_FLOW) or self.guidance == 1:
+            raise ValueError(
+                "guidance_interval goes with a guidance other than 1 and a method among "
+                + ", ".join((*FLOW_METHODS, MEAN_FLOW))
+            )
+        low, high = self.guidance_interval
+        if low >= high:
+            raise ValueError(f"guidance_interval: {low} is not below {high}")
 
     @model_serializer(mode="wrap")
     def _newer_settings_where_set(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -77,6 +99,8 @@ class SamplerConfig(BaseModel):
             del content["truncation"]
         if self.black_point == 0:
             del content["black_point"]
+        if self.guidance_interval is None:
+            del content["guidance_interval"]
         return content
 
     @property
@@ -84,5 +108,10 @@ class SamplerConfig(BaseModel):
         """Network evaluations an image takes, the unconditional ones included."""
         if self.method == "truncation":
             return 1
-        once = 2 if self.method == "heun" else 1
-        return self.steps * once * (1 if self.guidance == 1 else 2)
+        if self.method == MEAN_FLOW:
+            return self.steps
+        if self.method not in FLOW_METHODS:
+            return self.steps * (1 if self.guidance == 1 else 2)
+        times = flow_times(self.method, self.steps)
+        guided = [t for t in times if self.guidance != 1 and acts_at(self.guidance_interval, t)]
+        return len(times) + len(guided)

@@ -1,9 +1,13 @@
 """Families of generators, a folder each. A recipe's stage names one of MODULES."""
 
+import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from generation.generator import GeneratorSource
+from generation.networks.flops import Work
 from generation.training.recipe import BUILTIN, FIRST, TrainingRecipe
 from generation.training.trainable import Trainable
 from release.commands.named_modules import named_module
@@ -21,7 +25,9 @@ MODULES = {
     "dit": "generation.families.diffusion_transformer.family:DIT",
     "iddpm": "generation.families.adm.generators:IDDPM",
     "ldm": "generation.families.latent_diffusion.generator:LDM_4",
+    "mean-flow": "generation.families.mean_flow.generator:GENERATOR",
     "pixel-unet": "generation.families.pixel_unet.generator",
+    "repa": "generation.families.diffusion_transformer.family:REPA",
     "rin": "generation.families.rin.family:GENERATOR",
     "simple-diffusion": "generation.families.simple_diffusion.family:GENERATOR",
     "sit": "generation.families.diffusion_transformer.family:SIT",
@@ -43,6 +49,7 @@ TRAINED = {
     "sit": "generation.families.diffusion_transformer.family:SIT_TRAINABLE",
     "sr3": "generation.families.sr3.family:TRAINABLE",
 }
+COUNTED = Path(__file__).parent / "counted.json"  # by benchmarks/speed/count_flops.py
 TRAINABLE = ("RECIPE", "with_start", "sides", "memory", "with_images", "start_facts", "course")
 
 
@@ -52,6 +59,34 @@ def generator_source(name: str) -> GeneratorSource:
     None of ours imports torch before `load`.
     """
     return named_module("generator", name, MODULES, ("locate", "sha256", "load"))  # type: ignore[no-any-return]
+
+
+def work_of(generator: str, checkpoint: str, resolution: int) -> Work | None:
+    """What an image of `resolution` px takes; None where no shape of the network is known.
+
+    Of the built-in recipes' checkpoints it was counted before, of others it is counted now.
+    """
+    found = _counted().get(work_key(generator, checkpoint, resolution))
+    if found is not None and not Path(checkpoint).exists():
+        return Work(**found)
+    return count_work(generator, checkpoint, resolution)
+
+
+def count_work(generator: str, checkpoint: str, resolution: int) -> Work | None:
+    """The same, counted on torch's meta device."""
+    count = getattr(generator_source(generator), "work", None)
+    return None if count is None else count(checkpoint, resolution)
+
+
+def work_key(generator: str, checkpoint: str, resolution: int) -> str:
+    """By which COUNTED knows a network."""
+    return f"{generator} {checkpoint} {resolution}"
+
+
+@lru_cache
+def _counted() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(COUNTED.read_text())
+    return content
 
 
 def trainable(name: str) -> Trainable:

@@ -84,19 +84,11 @@ class Transformer(nn.Module):
             else:
                 tokens = block(tokens, c)
         shift, scale = self.modulation(c)[:, None].chunk(2, dim=2)
-        return self._images(self.out(_normed(tokens) * (1 + scale) + shift))
+        return unpatched(self.out(_normed(tokens) * (1 + scale) + shift), self.plan.patch)
 
     def positions(self, device: torch.device | str = "cpu") -> Tensor:
         """float32[T,width]."""
         return grid_positions(self.plan.side // self.plan.patch, self.plan.width, device)
-
-    def _images(self, tokens: Tensor) -> Tensor:
-        """float[N, T, p*p*C], the channel fastest => float[N,C,H,W]."""
-        patch, grid = self.plan.patch, self.plan.side // self.plan.patch
-        split = tokens.unflatten(2, (patch, patch, -1)).unflatten(1, (grid, grid))
-        placed = split.permute(0, 5, 1, 3, 2, 4)  # N, C, row and p, column and p
-        images: Tensor = placed.reshape(len(tokens), -1, self.plan.side, self.plan.side)
-        return images
 
 
 class Block(nn.Module):
@@ -155,6 +147,15 @@ def grid_positions(grid: int, width: int, device: torch.device | str = "cpu") ->
     columns = one[None, :].expand(grid, grid, -1)
     rows = one[:, None].expand(grid, grid, -1)
     return torch.cat([columns, rows], dim=2).reshape(grid * grid, width).float()
+
+
+def unpatched(tokens: Tensor, patch: int) -> Tensor:
+    """float[N, T, p*p*C], the channel fastest, of a square of patches => float[N,C,H,W]."""
+    grid = math.isqrt(tokens.shape[1])
+    split = tokens.unflatten(2, (patch, patch, -1)).unflatten(1, (grid, grid))
+    placed = split.permute(0, 5, 1, 3, 2, 4)  # N, C, row and p, column and p
+    images: Tensor = placed.reshape(len(tokens), -1, grid * patch, grid * patch)
+    return images
 
 
 def _normed(x: Tensor) -> Tensor:

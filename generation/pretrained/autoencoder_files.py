@@ -98,6 +98,12 @@ def locate_autoencoder(name: str) -> AutoencoderFiles:
     return _within(name, _on_hub(hub["repo"], hub["revision"]))
 
 
+def autoencoder_beside(file: Path, name: str) -> AutoencoderFiles:
+    """The Hub's `name`, from the folder of its last part beside `file` if there is one."""
+    beside = file.parent / name.split("/")[1]
+    return locate_autoencoder(str(beside) if beside.is_dir() else name)
+
+
 def require_autoencoder(name: str, sha256: str) -> AutoencoderFiles:
     """The one of that name; UserError if its files have another hash."""
     found = locate_autoencoder(name)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from generation.generator import Generator
+from generation.networks.flops import Work
 from generation.pretrained.diffusers_folder import file_sha256
 from generation.pretrained.downloads import model_cache
 from release.errors import UserError
@@ -23,12 +24,13 @@ class SingleFile:
     """A generator source (generation/generator.py) whose model is one file.
 
     source: where its authors offer it, in words. problem: of (resolution, parent), see
-    `size_problem`. loader: of (file, compiled).
+    `size_problem`. loader: of (file, compiled). counted: of (checkpoint, resolution), see `work`.
     """
 
     source: str
     problem: Callable[[int, int | None], str | None]
     loader: Callable[[Path, bool], Generator]
+    counted: Callable[[str, int], Work | None] = lambda _checkpoint, _resolution: None
 
     def locate(self, checkpoint: str) -> Path:
         """The file named, or the one of that name in the model cache."""
@@ -41,6 +43,10 @@ class SingleFile:
     def size_problem(self, _file: Path | None, resolution: int, parent: int | None) -> str | None:
         """Why it makes no image of `resolution` px from one of `parent` px; None if it does."""
         return self.problem(resolution, parent)
+
+    def work(self, checkpoint: str, resolution: int) -> Work | None:
+        """What an image takes of arithmetic, where that is known without the file."""
+        return self.counted(checkpoint, resolution)
 
     def load(self, file: Path, compiled: bool) -> Generator:
         """The model, its networks run through torch.compile if `compiled`."""

@@ -4,40 +4,16 @@ GPUs. Nothing is fetched or allocated for it."""
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
+from generation.networks.gpus import Gpu, Precision, known_gpu
 from generation.training.config import PRECISION_NAMES, TrainingConfig
 from generation.training.memory import GB, TrainingMemory, fixed_parts, millions
 from generation.training.recipe import TrainingRecipe
 from release.commands.duration import duration
-from release.errors import UserError, unknown_name
 
 COUNTS = (1, 8, 64)  # GPUs that a plan shows
 TIMES_FORWARD = 3  # a backward pass takes two forward passes' arithmetic (Kaplan et al. 2020)
 TIMES_FROZEN = 2  # one of them, where nearly all weights are frozen and have no gradient
 ROOM = 0.9  # share of a GPU's memory that is planned with: kernels need work space
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """memory in GB; peak TFLOP/s of dense products in bfloat16 or float16, and in float32."""
-
-    name: str
-    memory: float
-    half: float
-    single: float
-
-    def peak(self, config: TrainingConfig) -> float:
-        """In the precision of a training."""
-        return self.single if config.precision == "no" else self.half
-
-
-# By their makers' data sheets, without sparsity; float32 is plain float32, not TF32.
-GPUS = {
-    "a100-40": Gpu("NVIDIA A100 40 GB", 40, 312, 19.5),
-    "a100-80": Gpu("NVIDIA A100 80 GB", 80, 312, 19.5),
-    "h100": Gpu("NVIDIA H100 SXM 80 GB", 80, 989, 67),
-    "h200": Gpu("NVIDIA H200 SXM 141 GB", 141, 989, 67),
-    "rtx-4090": Gpu("NVIDIA RTX 4090 24 GB", 24, 165, 82.6),
-}
 
 
 @dataclass(frozen=True)
@@ -106,15 +82,12 @@ def training_plan(
     recipe: TrainingRecipe, start: str | None, one: TrainingMemory, gpu: str, utilisation: float
 ) -> TrainingPlan:
     """one: what the training takes of memory in a single process."""
-    if gpu not in GPUS:
-        raise unknown_name("GPU", gpu, GPUS)
-    if not 0 < utilisation <= 1:
-        raise UserError(f"--utilisation {utilisation}: give a share of the peak, above 0 to 1")
-    config, card = recipe.training, GPUS[gpu]
+    config, card = recipe.training, known_gpu(gpu, utilisation)
     times = TIMES_FROZEN if one.frozen else TIMES_FORWARD
     flops_image = times * one.flops // one.images
     flops = flops_image * config.batch * config.steps
-    hours = flops / (card.peak(config) * 1e12 * utilisation) / 3600
+    precision: Precision = "single" if config.precision == "no" else "half"
+    hours = card.seconds(flops, precision, utilisation) / 3600
     return TrainingPlan(
         recipe=recipe.name,
         generator=recipe.generator,

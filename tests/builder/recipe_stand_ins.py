@@ -19,6 +19,7 @@ from tests.generation.families import latent_diffusion_reference, openai_referen
 from tests.generation.families.tiny_deepfloyd import save_base, save_super_resolution, save_upscaler
 from tests.models import tiny_transformers
 from tests.models.tiny_denoisers import save_denoiser
+from tests.models.tiny_mean_flow import save_mean_flow
 from tests.models.tiny_models import (
     BIGGAN,
     save_biggan,
@@ -110,6 +111,10 @@ CHECKPOINTS: dict[str, Save] = {
     "SiT-XL-2-256x256.pt": partial(
         tiny_transformers.save_published, side=32, classes=CLASSES, blocks=4
     ),
+    "REPA-SiT-XL-2-256x256.pt": partial(
+        tiny_transformers.save_repa, side=32, classes=CLASSES, blocks=4
+    ),
+    "iMF-XL-2.pth": partial(save_mean_flow, classes=CLASSES, blocks=4),
     "biggan-deep-128": partial(save_biggan_of, 5),
     "biggan-deep-256": partial(save_biggan_of, 6),
     "facebook/DiT-XL-2-256": partial(save_dit, side=32, classes=CLASSES, factor_blocks=4),
@@ -119,6 +124,7 @@ CHECKPOINTS: dict[str, Save] = {
     "stabilityai/stable-diffusion-x4-upscaler": partial(
         save_upscaler, side=128, halvings=3, length=77, attends=False
     ),
+    "black-forest-labs/FLUX.2-klein-4B": partial(save_flux2_klein, factor_blocks=4, attends=False),
     "black-forest-labs/FLUX.2-klein-base-4B": partial(
         save_flux2_klein, factor_blocks=4, attends=False
     ),

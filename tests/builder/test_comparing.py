@@ -154,6 +154,10 @@ def test_a_rate_is_an_amount_and_perhaps_a_currency(text: str) -> None:
     [
         ({"compare": True}, "--compare needs --res"),
         ({"rate": "1"}, "^--rate: of a comparison, with --compare; leave it out$"),
+        ({"gpu": "h100"}, "^--gpu: of a plan, with --compare or --dry-run; leave it out$"),
+        ({"utilisation": 0.4, "real": "pictures"}, "^--utilisation: of a build"),
+        ({"compare": True, "res": 16, "gpu": "h900"}, "GPU 'h900'.*a100-40, a100-80, h100"),
+        ({"dry_run": True, "utilisation": 1.5}, "--utilisation 1.5: give a share of the peak"),
         ({"compare": True, "real": "fashion-mnist"}, "^--compare: of a build; --real imports all"),
         ({"dry_run": True, "per_class": 5, "real": "pictures"}, "^--per-class, --dry-run: of a"),
         ({"classes": "a", "recipe": "b", "real": "pictures"}, "^--recipe, --classes: of a build"),

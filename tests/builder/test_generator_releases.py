@@ -30,6 +30,7 @@ from tests.generation.families.tiny_deepfloyd import STAGES, save_chain
 from tests.models import tiny_transformers
 from tests.models.tiny_denoisers import KINDS, save_denoiser
 from tests.models.tiny_loras import save_lora
+from tests.models.tiny_mean_flow import save_mean_flow
 from tests.models.tiny_models import (
     save_biggan,
     save_dit,
@@ -98,6 +99,23 @@ RECIPES: dict[str, list[Stage]] = {
     "dit-published": [("dit", 8, "DiT.pt", LATENT)],
     "sit": [("sit", 16, "sit", f'method = "heun", {LATENT}')],
     "sit-published": [("sit", 8, "SiT.pt", f'method = "euler-maruyama", {LATENT}')],
+    "mean-flow": [
+        (
+            "mean-flow",
+            64,
+            "iMF.pth",
+            'method = "mean-flow", steps = 2, guidance = 4.0, guidance_interval = [0.36, 0.64], '
+            'threshold = "none"',
+        )
+    ],
+    "repa": [
+        (
+            "repa",
+            8,
+            "REPA.pt",
+            f'method = "euler-maruyama", guidance_interval = [0.0, 0.7], {LATENT}',
+        )
+    ],
     "sr3": [("pixel-unet", 8, "class", "steps = 2"), ("sr3", 16, "sr3", "steps = 3")],
     "ldm": [("ldm", 32, "ldm.ckpt", f'method = "ddim", {LATENT}')],
 }
@@ -130,6 +148,8 @@ def save_models(folder: Path) -> None:
         tiny_transformers.save_denoiser(folder / name, family, ("apple", "pear", "plum"))
     for name in ("DiT.pt", "SiT.pt"):
         tiny_transformers.save_published(folder / name)
+    tiny_transformers.save_repa(folder / "REPA.pt")
+    save_mean_flow(folder / "iMF.pth")
     assert all((folder / stage).is_dir() for stage in STAGES)
 
 

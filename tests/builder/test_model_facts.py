@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 
 from builder.builds.estimate import BYTES_A_PIXEL
+from builder.planning.device_cost import Device, device_cost
 from builder.planning.plan import plan_stages
 from builder.planning.recipe import BUILTIN, load_recipe
 from release.classes.class_list import load_classes
 from release.errors import UserError
 from tests.conftest import run, state_facts
+
+SMALL_CARD = Device.named("a100-40", None)
 
 FACTS = """
 sampler_source = "tried on three images"
@@ -122,7 +125,9 @@ def test_files_of_every_imagenet_recipe_are_of_a_sensible_size(name: str) -> Non
     assert 1_200_000 / rows < 10_000  # files a folder, as the Hub wants it
     last = recipe.stages[-1]
     size = rows * BYTES_A_PIXEL[recipe.encoding] * last.resolution**2
-    hours = [rows * stage.cost.seconds / 3600 for stage in recipe.stages if stage.cost]
+    costs = [device_cost(stage, SMALL_CARD) for stage in recipe.stages]
+    hours = [rows * cost.seconds / 3600 for cost in costs if cost is not None]
+    assert len(hours) == len(recipe.stages)
     assert size < 1.2e9
     assert size > 250e6 or max(hours) > 0.2  # larger, unless a kill would cost too much
     assert max(hours) < 5

@@ -109,8 +109,8 @@ def test_the_commands_are_found() -> None:
     [
         ("finetune-generator --recipe imagenet-if-64 --dry-run", ["2,608", "69 GB", "17.2"]),
         ("finetune-generator --recipe imagenet-if-256 --dry-run", ["6,531.5"]),
-        ("build-dataset --res 256 --per-class 1300 --compare", ["11", "72", "361", "46,944"]),
-        ("build-dataset --recipe imagenet-ldm-256 --per-class 1300 --dry-run", ["325", "170 GB"]),
+        ("build-dataset --res 256 --per-class 1300 --compare", ["104", "117", "8,076"]),
+        ("build-dataset --recipe imagenet-ldm-256 --per-class 1300 --dry-run", ["104.2", "170 GB"]),
     ],
 )
 def test_the_guides_figures_are_those_of_its_dry_runs(

@@ -43,13 +43,13 @@ def save_vae(folder: Path, channels: int = 4, factor_blocks: int = 2, attends: b
     ).save_pretrained(folder)
 
 
-def tiny_dit(side: int = 4, classes: int = CLASSES) -> DiTTransformer2DModel:
+def tiny_dit(side: int = 4, classes: int = CLASSES, says: int = 8) -> DiTTransformer2DModel:
     """Two blocks, 2x2 patches of latents; as published, every block has the same embedder."""
     transformer = DiTTransformer2DModel(
         num_attention_heads=2,
         attention_head_dim=8,
         in_channels=4,
-        out_channels=8,
+        out_channels=says,
         num_layers=2,
         sample_size=side,
         patch_size=2,

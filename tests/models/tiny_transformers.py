@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import DiTTransformer2DModel
 from torch import Tensor
 
 from generation.denoisers.checkpoint import save_checkpoint
@@ -81,8 +82,61 @@ def published(plan: TransformerPlan = PLAN, **changes: Any) -> Published:
     return Published(network.eval(), authors_state(network))
 
 
+def repa_state(plan: TransformerPlan = PLAN, **changes: Any) -> dict[str, Tensor]:
+    """A network in REPA's layout: it says as many channels as it sees, and has two projectors."""
+    state = published(plan, out_channels=plan.channels, **changes).state
+    for i, features in enumerate((12, 16)):
+        widths = (plan.width, 8, 8, features)
+        for j in range(3):
+            state[f"projectors.{i}.{2 * j}.weight"] = torch.randn(widths[j + 1], widths[j])
+            state[f"projectors.{i}.{2 * j}.bias"] = torch.randn(widths[j + 1])
+    return state
+
+
+def save_repa(file: Path, side: int = 4, classes: int = 3, blocks: int = 2) -> Path:
+    """The file of a training, and the autoencoder beside it, as `save_published` has it."""
+    state = repa_state(side=side, classes=classes + 1, depth=1)
+    torch.save({"ema": state, "opt": {}, "steps": 4_000_000}, file)
+    save_autoencoder(file.parent / "sd-vae-ft-ema", blocks=blocks)
+    return file
+
+
 def save_published(file: Path, side: int = 4, classes: int = 3, blocks: int = 2) -> Path:
     """The file, and the autoencoder beside it; a latent stands for 2^(blocks - 1) pixels a side."""
     torch.save(published(side=side, classes=classes + 1, depth=1).state, file)
     save_autoencoder(file.parent / "sd-vae-ft-ema", blocks=blocks)
     return file
+
+
+def from_diffusers(network: DiTTransformer2DModel) -> dict[str, Tensor]:
+    """Its weights by the keys of the authors' layout."""
+    theirs = network.state_dict()
+    first = "transformer_blocks.0.norm1.emb"
+    names = {
+        "x_embedder.proj": "pos_embed.proj",
+        "t_embedder.mlp.0": f"{first}.timestep_embedder.linear_1",
+        "t_embedder.mlp.2": f"{first}.timestep_embedder.linear_2",
+        "final_layer.adaLN_modulation.1": "proj_out_1",
+        "final_layer.linear": "proj_out_2",
+    }
+    found = {
+        "pos_embed": network.pos_embed.pos_embed,
+        "y_embedder.embedding_table.weight": theirs[
+            f"{first}.class_embedder.embedding_table.weight"
+        ],
+    }
+    for i in range(len(network.transformer_blocks)):
+        block = f"transformer_blocks.{i}"
+        names |= {
+            f"blocks.{i}.attn.proj": f"{block}.attn1.to_out.0",
+            f"blocks.{i}.mlp.fc1": f"{block}.ff.net.0.proj",
+            f"blocks.{i}.mlp.fc2": f"{block}.ff.net.2",
+            f"blocks.{i}.adaLN_modulation.1": f"{block}.norm1.linear",
+        }
+        for leaf in ("weight", "bias"):
+            parts = [theirs[f"{block}.attn1.to_{part}.{leaf}"] for part in "qkv"]
+            found[f"blocks.{i}.attn.qkv.{leaf}"] = torch.cat(parts)
+    for ours, name in names.items():
+        for leaf in ("weight", "bias"):
+            found[f"{ours}.{leaf}"] = theirs[f"{name}.{leaf}"]
+    return found

@@ -10,6 +10,7 @@ from pathlib import Path
 from generation.families.adm.networks import NETWORKS
 from generation.families.adm.recipe import UPSCALING
 from generation.generator import Generator
+from generation.networks.flops import Work
 from generation.networks.image_sizes import from_nothing, from_parents
 from generation.pretrained.diffusers_folder import file_sha256
 from generation.pretrained.finetuned import fine_tuned
@@ -57,6 +58,12 @@ class OpenAISource:
         if NETWORKS[self.name].enlarges:
             return from_parents(UPSCALING, resolution, parent)
         return from_nothing(parent)
+
+    def work(self, checkpoint: str, resolution: int) -> Work | None:
+        """Of the published network of that name; a training keeps its shape."""
+        from generation.families.adm.work import unet_work
+
+        return unet_work(NETWORKS[self.name], checkpoint, resolution)
 
     def load(self, file: Path, compiled: bool) -> Generator:
         """On the GPU if there is one, in bfloat16 or the precision of a training; else on the CPU

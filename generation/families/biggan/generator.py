@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from generation.generator import Generator
+from generation.networks.flops import Work
 from generation.networks.image_sizes import from_nothing, one_size
 from generation.pretrained.diffusers_folder import file_sha256
 from generation.pretrained.downloads import download, model_cache
@@ -57,3 +58,10 @@ def load(folder: Path, compiled: bool) -> Generator:
     from generation.networks.placement import best_placement
 
     return BigGANGenerator(folder, best_placement(compiled))
+
+
+def work(checkpoint: str, resolution: int) -> Work | None:
+    """What an image of the public weights takes."""
+    from generation.families.biggan.work import published_work
+
+    return published_work(resolution) if checkpoint == f"biggan-deep-{resolution}" else None

@@ -25,6 +25,7 @@ a GPU it runs in the precision of its training.
 from pathlib import Path
 
 from generation.generator import Generator
+from generation.networks.flops import Work
 from generation.networks.image_sizes import from_nothing, from_parents, one_size
 from generation.pretrained.diffusers_folder import (
     OTHERWISE,
@@ -125,3 +126,10 @@ def load(folder: Path, compiled: bool) -> Generator:
     told = fine_tuned(folder)
     placement = best_placement(compiled)
     return DeepFloydIF(folder, placement if told is None else placement.on_gpu(told.precision))
+
+
+def work(checkpoint: str, resolution: int) -> Work | None:
+    """What an image of a published model takes."""
+    from generation.families.deepfloyd_if.work import stage_work
+
+    return stage_work(checkpoint, resolution)

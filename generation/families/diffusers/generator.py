@@ -14,6 +14,7 @@ import hashlib
 from pathlib import Path
 
 from generation.generator import Generator
+from generation.networks.flops import Work
 from generation.networks.image_sizes import from_nothing, multiple_of
 from generation.pretrained.diffusers_folder import (
     INDEX,
@@ -102,3 +103,11 @@ def load(folder: Path, compiled: bool) -> Generator:
     if told is None:
         return PipelineGenerator(folder, placement)
     return PipelineGenerator(base_folder(folder), placement.on_gpu(told.precision), lora=folder)
+
+
+def work(checkpoint: str, resolution: int) -> Work | None:
+    """What an image of a published model takes."""
+    from generation.families.diffusers.work import pipeline_work
+
+    told = fine_tuned(Path(checkpoint))
+    return pipeline_work(told.base.checkpoint if told else checkpoint, resolution)

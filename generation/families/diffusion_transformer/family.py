@@ -1,10 +1,12 @@
-"""DiT and SiT as generators and trainings name them."""
+"""DiT and SiT as generators and trainings name them; REPA as generators do."""
 
 from typing import TYPE_CHECKING
 
 from generation.denoisers.family import Family
 from generation.denoisers.recipe import DenoiserConfig, DenoiserRecipe
 from generation.diffusion.sampler_config import SamplerConfig
+from generation.families.diffusion_transformer.files import TransformerFiles
+from generation.families.diffusion_transformer.layout import DIT_LAYOUT, REPA_LAYOUT, SIT_LAYOUT
 from generation.families.diffusion_transformer.recipe import DiTRecipe, SiTRecipe
 from generation.families.diffusion_transformer.source import TransformerSource
 from generation.families.diffusion_transformer.trainable import TransformerTrainable
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 DIT_FILES = "github.com/facebookresearch/DiT (DiT-XL-2-256x256.pt, DiT-XL-2-512x512.pt)"
 SIT_FILES = "github.com/willisma/SiT, whose download.py names the address (SiT-XL-2-256x256.pt)"
+REPA_FILES = "github.com/sihyun-yu/REPA, whose generate.py fetches it"
 
 
 def _network(config: DenoiserConfig) -> "Denoiser":
@@ -61,7 +64,8 @@ SIT_FAMILY = Family(
     generator=_generator,
     preview=SamplerConfig(method="heun", steps=8, threshold="none"),
 )
-DIT = TransformerSource(DIT_FAMILY, DIT_FILES, flow=False, folders=diffusers_dit)
-SIT = TransformerSource(SIT_FAMILY, SIT_FILES, flow=True)
+DIT = TransformerSource(DIT_FAMILY, TransformerFiles(DIT_FILES, DIT_LAYOUT), diffusers_dit)
+SIT = TransformerSource(SIT_FAMILY, TransformerFiles(SIT_FILES, SIT_LAYOUT))
+REPA = TransformerFiles(REPA_FILES, REPA_LAYOUT)
 DIT_TRAINABLE = TransformerTrainable(DIT_FAMILY, DIT_FILES)
 SIT_TRAINABLE = TransformerTrainable(SIT_FAMILY, SIT_FILES)

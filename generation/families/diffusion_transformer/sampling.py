@@ -1,7 +1,7 @@
 """Sampling DiT and SiT, networks of this project, from their own checkpoints or their authors'.
 
 Guidance is as in their code: of latents of four channels the first three are guided, the fourth is
-the conditional half's. Of other latents, and of pixels, all channels are.
+the conditional half's. Of other latents, of pixels and by REPA all channels are.
 """
 
 from collections.abc import Callable
@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from generation.diffusion.flow import flow_sample, require_flow
+from generation.diffusion.flow_times import acts_at
 from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler import sample
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule
 from generation.families.diffusion_transformer.converter import convert
+from generation.families.diffusion_transformer.layout import Layout
 from generation.families.diffusion_transformer.network import TransformerDenoiser
 from generation.families.diffusion_transformer.recipe import LINEAR, TransformerStage
 from generation.generator import ImageBatch, Screened
@@ -31,6 +33,7 @@ from generation.pretrained.source_files import read_tensors
 from release.errors import UserError
 
 LATENT_CHANNELS, GUIDED = 4, 3  # of these latents so many channels are guided
+Interval = tuple[float, float] | None
 AVERAGE = "ema"  # the averaged network of a training's file
 Network = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -39,26 +42,36 @@ class GuidedTransformer:
     """A network with a batch's classes bound, as samplers call it: of x and the time t of all.
 
     network: of x, time and condition, in `dtype`. condition int64[N], null: the class of none.
-    guidance w: uncond + w * (cond - uncond), both halves as one batch; 1 runs one half alone.
+    guidance w: uncond + w * (cond - uncond), both halves as one batch; 1 runs one half alone, and
+    so does a time outside `interval`. guided: of latents of four channels so many; None for all.
     """
 
     def __init__(
-        self, network: Network, condition: Tensor, null: int, guidance: float, dtype: torch.dtype
+        self,
+        network: Network,
+        condition: Tensor,
+        null: int,
+        guidance: float,
+        dtype: torch.dtype,
+        interval: Interval = None,
+        guided: int | None = GUIDED,
     ) -> None:
         self._network, self._guidance, self._dtype = network, guidance, dtype
-        nulls = torch.full_like(condition, null)
-        self._told = condition if guidance == 1 else torch.cat([condition, nulls])
+        self._interval, self._guided = interval, guided
+        self._halves = (condition, torch.full_like(condition, null))
 
     def __call__(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
         """What it says of the noise or the velocity, and the further channels."""
         n, channels = x.shape[:2]
-        inputs = (x if self._guidance == 1 else torch.cat([x, x])).to(self._dtype)
+        acts = self._guidance != 1 and acts_at(self._interval, t)
+        told = torch.cat(self._halves) if acts else self._halves[0]
+        inputs = (torch.cat([x, x]) if acts else x).to(self._dtype)
         times = torch.full((len(inputs),), t, device=x.device)
-        out = self._network(inputs, times, self._told).to(x.dtype)
+        out = self._network(inputs, times, told).to(x.dtype)
         said, further = out[:n, :channels], out[:n, channels:]
-        if self._guidance == 1:
+        if not acts:
             return said, further
-        guided = GUIDED if channels == LATENT_CHANNELS else channels
+        guided = (self._guided if channels == LATENT_CHANNELS else None) or channels
         unconditional = out[n:, :guided]
         change = self._guidance * (said[:, :guided] - unconditional)
         return torch.cat([unconditional + change, said[:, guided:]], dim=1), further
@@ -106,6 +119,7 @@ class TransformerGenerator:
             network.null_condition,
             settings.guidance,
             weight.dtype,
+            settings.guidance_interval,
         )
         x = sampled_latents(
             guided, self._schedule, network.seen, list(batch.seeds), settings, weight.device
@@ -120,14 +134,14 @@ class PublishedTransformer:
     """Samples a checkpoint in its authors' layout and decodes its latents; a class is its label."""
 
     def __init__(
-        self, file: Path, autoencoder: AutoencoderFiles, placement: Placement, *, flow: bool
+        self, file: Path, autoencoder: AutoencoderFiles, placement: Placement, layout: Layout
     ) -> None:
-        self._file, self._placement = file, placement
-        network: Transformer = convert(published_tensors(file), str(file))
+        self._file, self._placement, self._layout = file, placement, layout
+        network: Transformer = convert(layout.renamed(published_tensors(file)), str(file))
         self._plan = network.plan
         self._network = placement.place(network)
         self._autoencoder = Autoencoder(autoencoder, placement.device)
-        self._schedule = None if flow else NoiseSchedule(LINEAR)
+        self._schedule = None if layout.flow else NoiseSchedule(LINEAR)
 
     def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
         """uint8[N,H,W,3]; UserError for labels, parents or settings that do not fit."""
@@ -136,15 +150,23 @@ class PublishedTransformer:
         require_settings(settings, self._file, self._schedule, latent=True)
         device, plan = self._placement.device, self._plan
         guided = GuidedTransformer(
-            self._network,
+            from_data(self._network) if self._layout.reversed else self._network,
             torch.tensor(list(batch.labels), device=device),
             plan.classes - 1,
             settings.guidance,
             self._placement.dtype,
+            settings.guidance_interval,
+            self._layout.guided,
         )
         shape = (plan.channels, plan.side, plan.side)
         x = sampled_latents(guided, self._schedule, shape, list(batch.seeds), settings, device)
         return to_rgb(self._autoencoder.decoded(x).float().cpu().numpy())
+
+
+def from_data(network: Network) -> Network:
+    """One whose time counts from 0, data, and whose velocity leads to noise, as others are called:
+    where x_s = (1 - s) x + s eps, v(x, t) = -u(x, 1 - t)."""
+    return lambda x, time, condition: -network(x, 1 - time, condition)
 
 
 def published_tensors(file: Path) -> dict[str, Tensor]:

@@ -1,8 +1,7 @@
 """DiT's and SiT's checkpoints as generators: the interface of generation/generator.py.
 
-What finetune-generator wrote, or a file in the authors' layout, whose latents are those of Stable
-Diffusion's autoencoder: its folder sd-vae-ft-ema beside the file, else the Hub's. Of DiT also
-diffusers' folder, which generation/families/dit/ reads. To import it is to import no torch.
+What finetune-generator wrote, or a file in the authors' layout. Of DiT also diffusers' folder,
+which generation/families/dit/ reads. To import it is to import no torch.
 """
 
 from dataclasses import dataclass, replace
@@ -13,39 +12,29 @@ from generation.denoisers.checkpoint_files import CONFIG_FILE, is_of, read_confi
 from generation.denoisers.family import Family
 from generation.denoisers.recipe import DenoiserConfig
 from generation.denoisers.source import DenoiserSource
+from generation.families.diffusion_transformer.files import TransformerFiles, is_file
 from generation.families.diffusion_transformer.recipe import TransformerStage
 from generation.generator import Generator
+from generation.networks.flops import Work
 from generation.networks.image_sizes import from_nothing
-from generation.pretrained.autoencoder_files import (
-    AutoencoderFiles,
-    locate_autoencoder,
-    require_autoencoder,
-)
-from generation.pretrained.diffusers_folder import HUB_NAME, file_sha256
-from generation.pretrained.source_files import locate_file
-from release.files.commit import sha256_text
+from generation.pretrained.autoencoder_files import require_autoencoder
+from generation.pretrained.diffusers_folder import HUB_NAME
 
-AUTOENCODER = "stabilityai/sd-vae-ft-ema"
 OWN_AUTOENCODER = "autoencoder"  # within a checkpoint's folder
-SUFFIXES = (".pt", ".safetensors")  # of the authors' files
 
 
 @dataclass
 class TransformerSource(DenoiserSource):
-    """published: where the authors offer their files, in words. flow: whether those say a velocity.
-    folders: the generator of other folders, None where there is none."""
+    """files: the authors' own. folders: the generator of other folders, where there is one."""
 
-    published: str
-    flow: bool
+    files: TransformerFiles
     folders: ModuleType | None = None
 
     def locate(self, checkpoint: str) -> Path:
         """The file, or the folder; UserError also for an autoencoder that is out of reach."""
         folder = Path(checkpoint)
         if is_file(checkpoint):
-            file = locate_file(checkpoint, self.published)
-            autoencoder_of(file)
-            return file
+            return self.files.locate(checkpoint)
         named = folder.is_dir() or HUB_NAME.fullmatch(checkpoint)
         if named and self._is_other(folder):
             return self._other.locate(checkpoint)  # type: ignore[no-any-return]
@@ -58,7 +47,7 @@ class TransformerSource(DenoiserSource):
     def sha256(self, folder: Path) -> str:
         """Of all that decides the pixels; of a file also its autoencoder."""
         if folder.is_file():
-            return sha256_text(f"{file_sha256(folder)} {autoencoder_of(folder).sha256}")
+            return self.files.sha256(folder)
         if self._is_other(folder):
             return self._other.sha256(folder)  # type: ignore[no-any-return]
         return super().sha256(folder)
@@ -80,14 +69,17 @@ class TransformerSource(DenoiserSource):
             return problem
         return super().size_problem(folder, resolution, parent)
 
+    def work(self, checkpoint: str, resolution: int) -> Work | None:
+        """Of the published networks by their names, of others by their configs."""
+        from generation.families.diffusion_transformer.work import own_work
+
+        known = self.files.work(checkpoint, resolution)
+        return known if known is not None else own_work(self.family, checkpoint, resolution)
+
     def load(self, folder: Path, compiled: bool) -> Generator:
         """On the GPU if there is one, a file in bfloat16 there; else float32 on the CPU."""
         if folder.is_file():
-            from generation.families.diffusion_transformer.sampling import PublishedTransformer
-            from generation.networks.placement import best_placement
-
-            placement = best_placement(compiled)
-            return PublishedTransformer(folder, autoencoder_of(folder), placement, flow=self.flow)
+            return self.files.load(folder, compiled)
         if self._is_other(folder):
             generator: Generator = self._other.load(folder, compiled)
             return generator
@@ -125,14 +117,3 @@ def own_config(family: Family, folder: Path) -> DenoiserConfig:
 def _stage_of(config: DenoiserConfig) -> TransformerStage:
     assert isinstance(config.stage, TransformerStage)
     return config.stage
-
-
-def is_file(checkpoint: str) -> bool:
-    """Whether that names a file in the authors' layout."""
-    return checkpoint.endswith(SUFFIXES)
-
-
-def autoencoder_of(file: Path) -> AutoencoderFiles:
-    """That of a checkpoint in its authors' layout."""
-    beside = file.parent / AUTOENCODER.split("/")[1]
-    return locate_autoencoder(str(beside) if beside.is_dir() else AUTOENCODER)

@@ -8,10 +8,10 @@ from generation.denoisers.checkpoint import load_checkpoint
 from generation.denoisers.checkpoint_files import resolve
 from generation.denoisers.family import Family
 from generation.families.diffusion_transformer.converter import convert
+from generation.families.diffusion_transformer.files import is_file
 from generation.families.diffusion_transformer.network import TransformerDenoiser
 from generation.families.diffusion_transformer.recipe import TransformerRecipe
 from generation.families.diffusion_transformer.sampling import published_tensors
-from generation.families.diffusion_transformer.source import is_file
 from generation.networks.transformer import Transformer, TransformerPlan
 from generation.pretrained.source_files import locate_file
 from release.errors import UserError

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from generation.denoisers.checkpoint_files import read_config, resolve
 from generation.denoisers.recipe import DenoiserRecipe
 from generation.denoisers.trainable import DenoiserTrainable, prompts_of
+from generation.families.diffusion_transformer.files import is_file
 from generation.families.diffusion_transformer.recipe import (
     LatentSpace,
     TransformerRecipe,
     TransformerStage,
 )
-from generation.families.diffusion_transformer.source import is_file
 from generation.pretrained.diffusers_folder import file_sha256
 from generation.pretrained.downloads import model_cache
 from generation.pretrained.source_files import locate_file

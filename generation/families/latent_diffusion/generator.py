@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from generation.generator import Generator
+from generation.networks.flops import Work
 from generation.networks.image_sizes import from_nothing
 from generation.pretrained.source_files import SingleFile
 
 SOURCE = "the notebook latent_imagenet_diffusion of CompVis/latent-diffusion (cin256-v2/model.ckpt)"
+SIDE = 256  # px, of the published model's images
 
 
 def _load(file: Path, compiled: bool) -> Generator:
@@ -17,4 +19,10 @@ def _load(file: Path, compiled: bool) -> Generator:
     return LatentDiffusion(file, best_placement(compiled))
 
 
-LDM_4 = SingleFile(SOURCE, lambda _resolution, parent: from_nothing(parent), _load)
+def _work(_checkpoint: str, resolution: int) -> Work | None:
+    from generation.families.latent_diffusion.work import published_work
+
+    return published_work() if resolution == SIDE else None
+
+
+LDM_4 = SingleFile(SOURCE, lambda _resolution, parent: from_nothing(parent), _load, _work)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, DiTTransformer2DModel
+from diffusers import AutoencoderKL
 from torch import Tensor
 
 from generation.denoisers.checkpoint import load_checkpoint
@@ -36,6 +36,7 @@ from tests.models.tiny_models import tiny_dit
 from tests.models.tiny_transformers import (
     FAMILIES,
     PLAN,
+    from_diffusers,
     published,
     save_denoiser,
     save_published,
@@ -53,40 +54,6 @@ def batch(prompts: list[str], labels: list[int], seeds: list[int], side: int = 1
 
 
 # ---------------------------------------------------------------- the network
-
-
-def from_diffusers(network: DiTTransformer2DModel) -> dict[str, Tensor]:
-    """Its weights by the keys of the authors' layout."""
-    theirs = network.state_dict()
-    first = "transformer_blocks.0.norm1.emb"
-    names = {
-        "x_embedder.proj": "pos_embed.proj",
-        "t_embedder.mlp.0": f"{first}.timestep_embedder.linear_1",
-        "t_embedder.mlp.2": f"{first}.timestep_embedder.linear_2",
-        "final_layer.adaLN_modulation.1": "proj_out_1",
-        "final_layer.linear": "proj_out_2",
-    }
-    found = {
-        "pos_embed": network.pos_embed.pos_embed,
-        "y_embedder.embedding_table.weight": theirs[
-            f"{first}.class_embedder.embedding_table.weight"
-        ],
-    }
-    for i in range(len(network.transformer_blocks)):
-        block = f"transformer_blocks.{i}"
-        names |= {
-            f"blocks.{i}.attn.proj": f"{block}.attn1.to_out.0",
-            f"blocks.{i}.mlp.fc1": f"{block}.ff.net.0.proj",
-            f"blocks.{i}.mlp.fc2": f"{block}.ff.net.2",
-            f"blocks.{i}.adaLN_modulation.1": f"{block}.norm1.linear",
-        }
-        for leaf in ("weight", "bias"):
-            parts = [theirs[f"{block}.attn1.to_{part}.{leaf}"] for part in "qkv"]
-            found[f"blocks.{i}.attn.qkv.{leaf}"] = torch.cat(parts)
-    for ours, name in names.items():
-        for leaf in ("weight", "bias"):
-            found[f"{ours}.{leaf}"] = theirs[f"{name}.{leaf}"]
-    return found
 
 
 @torch.no_grad()

@@ -9,9 +9,10 @@ import torch
 
 from generation.families import load_training_recipe, trainable
 from generation.finetune_generator import finetune_generator
+from generation.networks.gpus import GPUS
 from generation.training.config import TrainingConfig
 from generation.training.memory import TrainingMemory, training_memory
-from generation.training.plan import GPUS, training_plan
+from generation.training.plan import training_plan
 from generation.training.recipe import BUILTIN, TrainingRecipe
 from release.classes.class_list import load_classes
 from release.errors import UserError

@@ -1,0 +1,219 @@
+"""Images a second of five ImageNet recipes, with random weights, over the barest possible loop.
+
+    python -m benchmarks.speed.gpu_generators --out gpu-generators.md    # a GPU, 8 minutes at most
+    python -m benchmarks.speed.gpu_generators --tiny                     # any machine
+
+Each network is saved at its published shape with random weights, in its authors' layout, beside an
+autoencoder. The builder's generator loads it from there and samples the recipe's batch by the
+recipe's sampler, in at most --steps steps: speed does not depend on what weights say. The bare loop
+calls the same network on noise of one generator, in the same precision, as often, adds what it says
+and decodes the batch at once. Rounds take turns; medians are compared. --seconds ends the script
+between recipes; what was measured until then is written.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from builder.planning.recipe import StageRecipe, load_recipe
+from generation.diffusion.sampler_config import SamplerConfig
+from generation.families import generator_source, work_of
+from generation.families.diffusion_transformer import converter
+from generation.families.diffusion_transformer.work import published_plan
+from generation.families.mean_flow import converter as mean_flow
+from generation.families.mean_flow.network import MeanFlowNetwork, MeanFlowPlan
+from generation.families.mean_flow.work import published_plan as mean_flow_plan
+from generation.generator import ImageBatch
+from generation.networks.placement import best_placement
+from generation.networks.transformer import Transformer, TransformerPlan
+from generation.pretrained.autoencoder_shapes import STABLE_DIFFUSION
+from release.environment import device_kind
+
+NAMES = ("imf-256", "imf-2-steps-256", "dit-256", "sit-256", "repa-256")
+AUTOENCODERS = ("sd-vae-ft-ema", "sd-vae-ft-mse")  # where files in the authors' layouts look
+SCALE = 0.18215
+TINY_DECODER = STABLE_DIFFUSION | {"block_out_channels": (8,) * 4, "norm_num_groups": 4}
+TINY = TransformerPlan(32, 4, 8, 1001, patch=8, width=384, depth=1, heads=6)
+TINY_MEAN_FLOW = MeanFlowPlan(32, 4, 1001, 8, 16, 2, 2, 24)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Images a second. flops: that the builder's reach."""
+
+    recipe: str
+    batch: int
+    sampler: SamplerConfig
+    ours: float
+    bare: float
+    flops: float | None
+
+    def row(self) -> str:
+        """Of the table."""
+        reached = "" if self.flops is None else f"{self.flops / 1e12:.3g}"
+        return (
+            f"| `{self.recipe}` | {self.batch} | {self.sampler.steps} | {self.ours:.3g} | "
+            f"{self.bare:.3g} | {self.ours / self.bare:.2f} | {reached} |"
+        )
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    started = time.perf_counter()
+    print(f"{device_kind()}, torch {torch.__version__}; {arguments.rounds} rounds, random weights")
+    lines = [
+        "| recipe | batch | steps | images/s | bare loop | ratio | TFLOP/s |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    print("\n".join(lines))
+    with tempfile.TemporaryDirectory() as place:
+        save_autoencoders(Path(place), tiny=arguments.tiny)
+        for name in NAMES:
+            if time.perf_counter() - started > arguments.seconds:
+                break
+            lines.append(measured(f"imagenet-{name}", Path(place), arguments).row())
+            print(lines[-1], flush=True)
+            if arguments.out is not None:
+                arguments.out.write_text("\n".join([f"{device_kind()}", "", *lines]) + "\n")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, help="the table, as Markdown")
+    parser.add_argument("--steps", type=int, default=20, help="at most, of each sampler")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=400, help="no recipe begins after them")
+    parser.add_argument("--tiny", action="store_true", help="tiny networks, two images a batch")
+    return parser.parse_args()
+
+
+def save_autoencoders(place: Path, *, tiny: bool) -> None:
+    shape: dict[str, Any] = TINY_DECODER if tiny else STABLE_DIFFUSION
+    for name in AUTOENCODERS:
+        network: Any = AutoencoderKL(**shape, scaling_factor=SCALE)
+        network.save_pretrained(place / name)
+
+
+def measured(recipe: str, place: Path, arguments: argparse.Namespace) -> Speed:
+    """Of one recipe, whose file is gone afterwards."""
+    (stage,) = load_recipe(recipe).stages
+    steps = min(stage.sampler.steps, arguments.steps)
+    settings = stage.sampler.model_copy(update={"steps": steps})
+    batch = 2 if arguments.tiny else stage.batch
+    suffix = ".pth" if stage.generator == "mean-flow" else ".pt"
+    file = place / f"{recipe}{suffix}"
+    torch.save(random_state(stage, tiny=arguments.tiny), file)
+    loops = {
+        "ours": builders(stage, settings, file, batch),
+        "bare": bare(stage, settings, file, batch),
+    }
+    file.unlink()
+    seconds = interleaved(loops, arguments.rounds)
+    work = None if arguments.tiny else work_of(stage.generator, stage.checkpoint, stage.resolution)
+    ours, other = batch / seconds["ours"], batch / seconds["bare"]
+    flops = None
+    if work is not None:
+        flops = ours * (settings.network_evaluations * work.evaluation + work.decoding)
+    return Speed(recipe, batch, settings, ours, other, flops)
+
+
+def random_state(stage: StageRecipe, *, tiny: bool) -> dict[str, Tensor]:
+    """A network of the recipe's published shape, in its authors' layout."""
+    torch.manual_seed(0)
+    if stage.generator == "mean-flow":
+        plan = TINY_MEAN_FLOW if tiny else mean_flow_plan(Path(stage.checkpoint).name)
+        network: Any = with_random_weights(MeanFlowNetwork(plan))
+        return mean_flow.authors_state(network, plan.depth // 2)
+    says = 4 if stage.generator == "repa" else 8
+    network = with_random_weights(Transformer(TINY if tiny else published_plan(256, says)))
+    return converter.authors_state(network)
+
+
+def with_random_weights(network: nn.Module) -> nn.Module:
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.02)
+    return network
+
+
+def builders(
+    stage: StageRecipe, settings: SamplerConfig, file: Path, batch: int
+) -> Callable[[], object]:
+    """The recipe's generator, as a worker calls it."""
+    generator = generator_source(stage.generator).load(file, stage.compile)
+    labels = [i % 1000 for i in range(batch)]
+    asked = ImageBatch([""] * batch, labels, range(batch), None, stage.resolution)
+    return lambda: generator.sample(asked, settings)
+
+
+def bare(
+    stage: StageRecipe, settings: SamplerConfig, file: Path, batch: int
+) -> Callable[[], object]:
+    """The same network called as often; what it says is added, the batch is decoded."""
+    placement = best_placement(stage.compile)
+    state, device = torch.load(file, weights_only=True), placement.device
+    folder = file.parent / AUTOENCODERS[0]
+    decoder: Any = AutoencoderKL.from_pretrained(folder).to(device).eval()
+    labels = torch.arange(batch, device=device) % 1000
+    evaluate = evaluations(stage, settings, state, labels)
+
+    @torch.inference_mode()
+    def loop() -> Tensor:
+        x = torch.randn(batch, 4, 32, 32, device=device)
+        for said in evaluate(x):
+            x = x + said.float() / settings.steps
+        images: Tensor = decoder.decode(x / SCALE, return_dict=False)[0]
+        return images.clamp(-1, 1).cpu()
+
+    return loop
+
+
+def evaluations(
+    stage: StageRecipe, settings: SamplerConfig, state: dict[str, Tensor], labels: Tensor
+) -> Callable[[Tensor], Iterator[Tensor]]:
+    """Of x: what the network says, step by step; guided as often as the recipe guides."""
+    placement = best_placement(stage.compile)
+    if stage.generator == "mean-flow":
+        network: Any = placement.place(mean_flow.convert(state, 32, "random"), torch.float32)
+        one = torch.ones(len(labels), device=placement.device)
+
+        def mean(x: Tensor) -> Iterator[Tensor]:
+            for _ in range(settings.steps):
+                yield network(x, one, labels, 4 * one, (one, one))
+
+        return mean
+    body: Any = placement.place(converter.convert(state, "random"))
+    both = torch.cat([labels, torch.full_like(labels, 1000)])
+    pairs = settings.network_evaluations - settings.steps
+
+    def instant(x: Tensor) -> Iterator[Tensor]:
+        for i in range(settings.steps):
+            told = both if i < pairs else labels
+            inputs = torch.cat([x, x])[: len(told)].to(placement.dtype)
+            time_now = torch.full((len(told),), 0.5, device=placement.device)
+            yield body(inputs, time_now, told)[: len(x), :4]
+
+    return instant
+
+
+def interleaved(loops: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Medians, in seconds, after one round that warms up; a loop ends with its images here."""
+    taken: dict[str, list[float]] = {name: [] for name in loops}
+    for _ in range(rounds + 1):
+        for name, loop in loops.items():
+            started = time.perf_counter()
+            loop()
+            taken[name].append(time.perf_counter() - started)
+    return {name: statistics.median(seconds[1:]) for name, seconds in taken.items()}
+
+
+if __name__ == "__main__":
+    main()

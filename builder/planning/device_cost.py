@@ -1,0 +1,73 @@
+"""What an image of a stage takes of a GPU, before anything is fetched or sampled."""
+
+from dataclasses import dataclass
+
+from builder.planning.recipe import StageRecipe
+from generation.families import work_of
+from generation.networks.flops import Work
+from generation.networks.gpus import UTILISATION, Gpu, known_gpu
+
+GPU = "h100"  # that hours are told of, where nobody names one
+
+
+@dataclass(frozen=True)
+class Device:
+    """The GPU that hours are told of, and the share of its peak that is assumed."""
+
+    gpu: Gpu
+    utilisation: float
+
+    @classmethod
+    def named(cls, gpu: str | None, utilisation: float | None) -> "Device":
+        """Of the command line; UserError for a GPU that is not known, or a share that is none."""
+        share = UTILISATION if utilisation is None else utilisation
+        return cls(known_gpu(gpu or GPU, share), share)
+
+    def __str__(self) -> str:
+        return f"one {self.gpu.name} at {self.utilisation:.0%} of its peak"
+
+
+DEFAULT_DEVICE = Device.named(None, None)
+
+
+@dataclass(frozen=True)
+class DeviceCost:
+    """seconds: of `hardware`, an image. basis: how that is known. work: what was counted, None
+    where the recipe states its seconds."""
+
+    seconds: float
+    hardware: str
+    basis: str
+    work: Work | None = None
+
+
+def device_cost(stage: StageRecipe, device: Device) -> DeviceCost | None:
+    """As the recipe states it for its hardware, else counted for `device`; None where neither is
+    known."""
+    stated = stated_cost(stage)
+    if stated is not None:
+        return stated
+    work = work_of(stage.generator, stage.checkpoint, stage.resolution)
+    if work is None:
+        return None
+    evaluations = stage.sampler.network_evaluations
+    seconds = work.seconds(evaluations, device.gpu, device.utilisation)
+    return DeviceCost(seconds, str(device), f"counted: {_counted(work, evaluations)}", work)
+
+
+def stated_cost(stage: StageRecipe) -> DeviceCost | None:
+    """What the recipe says; None where it leaves it to be counted."""
+    cost = stage.cost
+    if cost is None or cost.seconds is None or cost.hardware is None:
+        return None
+    return DeviceCost(cost.seconds, cost.hardware, cost.source)
+
+
+def _counted(work: Work, evaluations: int) -> str:
+    times = "one evaluation" if evaluations == 1 else f"{evaluations:,} evaluations"
+    single = " in float32" if work.precision == "single" else ""
+    text = f"{times} of {work.evaluation / 1e9:,.4g} GFLOPs{single}"
+    if not work.decoding:
+        return text
+    single = " in float32" if work.decoded_in == "single" else ""
+    return f"{text}, {work.decoding / 1e9:,.4g} GFLOPs to decode{single}"

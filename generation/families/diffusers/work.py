@@ -1,0 +1,144 @@
+"""What public text-to-image pipelines take of arithmetic: the shapes of their config.json."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from generation.networks.flops import Work, counted_flops, decoding_flops
+from generation.pretrained.autoencoder_shapes import DEEP_COMPRESSION, STABLE_DIFFUSION
+from generation.pretrained.diffusers_folder import HUB_NAME
+
+FACTOR, DEEP_FACTOR = 8, 32  # pixels a side of a latent
+
+SDXL = {
+    "sample_size": 128,
+    "in_channels": 4,
+    "out_channels": 4,
+    "block_out_channels": (320, 640, 1280),
+    "down_block_types": ("DownBlock2D", *("CrossAttnDownBlock2D",) * 2),
+    "up_block_types": (*("CrossAttnUpBlock2D",) * 2, "UpBlock2D"),
+    "transformer_layers_per_block": (1, 2, 10),
+    "attention_head_dim": (5, 10, 20),
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+PIXART = {"norm_type": "ada_norm_single", "caption_channels": 4096}  # the rest by default
+SANA_600M = {
+    "num_attention_heads": 36,
+    "num_cross_attention_heads": 16,
+    "cross_attention_head_dim": 72,
+    "cross_attention_dim": 1152,
+    "num_layers": 28,
+}
+SANA_1600M: dict[str, Any] = {}  # the defaults
+FLUX2_KLEIN_4B = {
+    "in_channels": 128,
+    "num_layers": 5,
+    "num_single_layers": 20,
+    "num_attention_heads": 24,
+    "joint_attention_dim": 7680,
+    "guidance_embeds": False,
+}
+
+
+def _zeros(*shape: int) -> Tensor:
+    return torch.zeros(1, *shape, device="meta")
+
+
+def _evaluated(name: str, shape: dict[str, Any], *inputs: Tensor, **further: Any) -> int:
+    """Of diffusers' network class `name`."""
+    import diffusers
+
+    with torch.device("meta"):
+        network: Any = getattr(diffusers, name)(**shape)
+        return counted_flops(lambda: network(*inputs, **further))
+
+
+def _sdxl(resolution: int) -> Work:
+    from diffusers import AutoencoderKL
+
+    side = resolution // FACTOR
+    told = {"text_embeds": _zeros(1280), "time_ids": _zeros(6)}
+    evaluation = _evaluated(
+        "UNet2DConditionModel",
+        SDXL,
+        _zeros(4, side, side),
+        _zeros(),
+        _zeros(77, 2048),
+        added_cond_kwargs=told,
+    )
+    return _in_half(evaluation, decoding_flops(AutoencoderKL, STABLE_DIFFUSION, 4, side))
+
+
+def _pixart(resolution: int) -> Work:
+    from diffusers import AutoencoderKL
+
+    side = resolution // FACTOR
+    large = side == 128  # which is told the size of the image, too
+    told = {"resolution": _zeros(2), "aspect_ratio": _zeros(1)} if large else {}
+    evaluation = _evaluated(
+        "PixArtTransformer2DModel",
+        PIXART | {"sample_size": side},
+        _zeros(4, side, side),
+        _zeros(120, 4096),
+        timestep=_zeros(),
+        added_cond_kwargs=told or {"resolution": None, "aspect_ratio": None},
+    )
+    return _in_half(evaluation, decoding_flops(AutoencoderKL, STABLE_DIFFUSION, 4, side))
+
+
+def _sana(shape: dict[str, Any], resolution: int) -> Work:
+    from diffusers import AutoencoderDC
+
+    side = resolution // DEEP_FACTOR
+    evaluation = _evaluated(
+        "SanaTransformer2DModel", shape, _zeros(32, side, side), _zeros(300, 2304), _zeros()
+    )
+    return _in_half(evaluation, decoding_flops(AutoencoderDC, DEEP_COMPRESSION, 32, side))
+
+
+def _flux2_klein(resolution: int) -> Work:
+    from diffusers import AutoencoderKLFlux2
+
+    side = resolution // FACTOR
+    tokens, texts = (side // 2) ** 2, 512
+    evaluation = _evaluated(
+        "Flux2Transformer2DModel",
+        FLUX2_KLEIN_4B,
+        _zeros(tokens, 128),
+        _zeros(texts, 7680),
+        _zeros(),
+        img_ids=_zeros(tokens, 4)[0],
+        txt_ids=_zeros(texts, 4)[0],
+    )
+    return _in_half(evaluation, decoding_flops(AutoencoderKLFlux2, {}, 32, side))
+
+
+def _in_half(evaluation: int, decoding: int) -> Work:
+    """A pipeline runs in one precision, its decoder, too."""
+    return Work(evaluation, decoding, decoded_in="half")
+
+
+PUBLISHED: dict[str, Callable[[int], Work]] = {
+    "black-forest-labs/FLUX.2-klein-4B": _flux2_klein,
+    "black-forest-labs/FLUX.2-klein-base-4B": _flux2_klein,
+    "Efficient-Large-Model/Sana_600M_512px_diffusers": partial(_sana, SANA_600M),
+    "Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers": partial(_sana, SANA_1600M),
+    "PixArt-alpha/PixArt-XL-2-256x256": _pixart,
+    "PixArt-alpha/PixArt-XL-2-512x512": _pixart,
+    "PixArt-alpha/PixArt-XL-2-1024-MS": _pixart,
+    "stabilityai/stable-diffusion-xl-base-1.0": _sdxl,
+}
+
+
+def pipeline_work(checkpoint: str, resolution: int) -> Work | None:
+    """None for a pipeline that is not among PUBLISHED."""
+    name = HUB_NAME.fullmatch(checkpoint)
+    count = PUBLISHED.get(checkpoint if name is None else name["repo"])
+    return None if count is None else count(resolution)
