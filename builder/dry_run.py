@@ -12,6 +12,7 @@ from builder.builds.estimate import as_lines, calibrate, estimate
 from builder.making import Wanted
 from builder.planning.device_cost import DEFAULT_DEVICE, Device, DeviceCost, device_cost
 from builder.planning.hub_limits import planned_problem
+from builder.planning.model_facts import ModelFacts
 from builder.planning.plan import (
     Block,
     BuildRequest,
@@ -22,12 +23,18 @@ from builder.planning.plan import (
 )
 from builder.planning.recipe import StageRecipe
 from builder.standing.state import STATE_FILE
+from generation.families import generator_source
 from release.commands.command import say
+from release.commands.duration import duration
+from release.errors import UserError
 from release.files.storage import ReleasePath, exists
 from release.layout.origin import REGIMES
 from release.layout.shard_commit import committed_records
 
 Costs = Mapping[int, DeviceCost | None]  # by resolution
+
+
+NEEDED = [name for name, field in ModelFacts.model_fields.items() if field.is_required()]
 
 
 def print_plan(
@@ -121,8 +128,11 @@ def _device_json(cost: DeviceCost | None, images: int) -> dict[str, Any]:
 
 
 def _model_lines(stage: StageRecipe, images: int, cost: DeviceCost | None) -> Iterator[str]:
-    """What the recipe says of the stage's model, cost and published scores."""
-    if stage.model is not None:
+    """Whether its weights are here; what the recipe says of its model, cost and scores."""
+    yield f"weights: {_weights(stage)}"
+    if stage.model is None:
+        yield f"model: not said; render-card needs [stage.model]: {', '.join(NEEDED)}"
+    else:
         model = stage.model
         yield f"model: {model.name}, {model.source}"
         yield f"licence: {model.license}. Images: {model.images}"
@@ -130,7 +140,7 @@ def _model_lines(stage: StageRecipe, images: int, cost: DeviceCost | None) -> It
             yield f"not applied: {model.left_out}"
     if cost is not None:
         hours = images * cost.seconds / 3600
-        yield f"cost: {cost.seconds:.3g} s an image, {hours:,.1f} h in all on {cost.hardware}"
+        yield f"cost: {cost.seconds:.3g} s an image, {duration(hours)} in all on {cost.hardware}"
         yield f"  {cost.basis}"
     if stage.cost is not None:
         yield f"memory: {stage.cost.memory_gib:g} GiB of the device's ({stage.cost.source})"
@@ -142,6 +152,15 @@ def _model_lines(stage: StageRecipe, images: int, cost: DeviceCost | None) -> It
         values = {"FID": score.fid, "IS": score.inception_score}
         numbers = ", ".join(f"{name} {value:g}" for name, value in values.items() if value)
         yield f"published: {numbers}; {score.settings} ({score.source})"
+
+
+def _weights(stage: StageRecipe) -> str:
+    """Where they stand on this machine, or what to do about it. Nothing is fetched."""
+    try:
+        place = generator_source(stage.generator).locate(stage.checkpoint)
+    except UserError as error:
+        return f"not here: {error}"
+    return f"here, {place}"
 
 
 def _left_to_make(wanted: Wanted, blocks: Sequence[Block], release: ReleasePath) -> list[ShardPlan]:
