@@ -20,7 +20,7 @@ MODULES = {
     "diffusers": "generation.families.diffusers.generator",
     "dit": "generation.families.diffusion_transformer.family:DIT",
     "iddpm": "generation.families.adm.generators:IDDPM",
-    "ldm": "generation.families.latent_diffusion.generator:LDM_4",
+    "ldm": "generation.families.latent_diffusion.family:GENERATOR",
     "pixel-unet": "generation.families.pixel_unet.generator",
     "rin": "generation.families.rin.family:GENERATOR",
     "simple-diffusion": "generation.families.simple_diffusion.family:GENERATOR",
@@ -28,7 +28,7 @@ MODULES = {
     "sr3": "generation.families.sr3.family:GENERATOR",
 }
 
-# those of them that finetune-generator trains, each by its module for that
+# what finetune-generator trains, each by its module for that: those of them, and an autoencoder
 TRAINED = {
     "adm-256": "generation.families.adm.trainable:ADM_256",
     "adm-64": "generation.families.adm.trainable:ADM_64",
@@ -36,11 +36,13 @@ TRAINED = {
     "deepfloyd-if": "generation.families.deepfloyd_if.trainable",
     "dit": "generation.families.diffusion_transformer.family:DIT_TRAINABLE",
     "iddpm": "generation.families.adm.trainable:IDDPM",
+    "ldm": "generation.families.latent_diffusion.family:TRAINABLE",
     "pixel-unet": "generation.families.pixel_unet.trainable",
     "rin": "generation.families.rin.family:TRAINABLE",
     "simple-diffusion": "generation.families.simple_diffusion.family:TRAINABLE",
     "sit": "generation.families.diffusion_transformer.family:SIT_TRAINABLE",
     "sr3": "generation.families.sr3.family:TRAINABLE",
+    "vq-autoencoder": "generation.families.vq_autoencoder.trainable",
 }
 TRAINABLE = ("RECIPE", "with_start", "sides", "memory", "with_images", "start_facts", "course")
 

@@ -88,6 +88,7 @@ RECIPES: dict[str, list[Stage]] = {
     "sit": [("sit", 16, "sit", f'method = "heun", {LATENT}')],
     "sit-published": [("sit", 8, "SiT.pt", f'method = "euler-maruyama", {LATENT}')],
     "sr3": [("pixel-unet", 8, "class", "steps = 2"), ("sr3", 16, "sr3", "steps = 3")],
+    "ldm-own": [("ldm", 16, "ldm", "steps = 3, guidance = 1.5")],
     "ldm": [("ldm", 32, "ldm.ckpt", f'method = "ddim", {LATENT}')],
 }
 
