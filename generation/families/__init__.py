@@ -26,9 +26,10 @@ MODULES = {
     "simple-diffusion": "generation.families.simple_diffusion.family:GENERATOR",
     "sit": "generation.families.diffusion_transformer.family:SIT",
     "sr3": "generation.families.sr3.family:GENERATOR",
+    "vq-vae-2": "generation.families.vq_vae_2.generator",
 }
 
-# what finetune-generator trains, each by its module for that: those of them, and an autoencoder
+# what finetune-generator trains, each by its module for that: those of them, and autoencoders
 TRAINED = {
     "adm-256": "generation.families.adm.trainable:ADM_256",
     "adm-64": "generation.families.adm.trainable:ADM_64",
@@ -43,6 +44,8 @@ TRAINED = {
     "sit": "generation.families.diffusion_transformer.family:SIT_TRAINABLE",
     "sr3": "generation.families.sr3.family:TRAINABLE",
     "vq-autoencoder": "generation.families.vq_autoencoder.trainable",
+    "vq-vae": "generation.families.vq_vae_2.hierarchy_trainable",
+    "vq-vae-2": "generation.families.vq_vae_2.prior_trainable",
 }
 TRAINABLE = ("RECIPE", "with_start", "sides", "memory", "with_images", "start_facts", "course")
 

@@ -30,6 +30,7 @@ from tests.models.tiny_models import (
     save_sana,
     save_sdxl,
 )
+from tests.models.tiny_vq_vae import save_tiny
 
 CLASSES = 1000
 CACHED = Path("cache/synthetic-imagenet/models")  # of $XDG_CACHE_HOME = "cache"
@@ -106,6 +107,12 @@ def save_latent_diffusion(folder: Path) -> None:
     save_denoiser(folder, "ldm", prompts, stage=stage, network=network)
 
 
+def save_vq_vae_2(folder: Path) -> None:
+    """What finetune-generator leaves of fashion-mnist-vq-vae-2."""
+    prompts = tuple(c.prompt for c in load_classes("fashion-mnist"))
+    save_tiny(folder, prompts, resolution=32)
+
+
 def save_transformer(recipe: str, folder: Path) -> None:
     """What finetune-generator leaves of a training recipe of DiT or SiT, with a tiny network."""
     of = load_training_recipe(recipe)
@@ -152,6 +159,7 @@ CHECKPOINTS: dict[str, Save] = {
         for recipe in ("fashion-mnist-dit", "fashion-mnist-sit")
     },
     "runs/fashion-mnist-ldm/checkpoint": save_latent_diffusion,
+    "runs/fashion-mnist-vq-vae-2/checkpoint": save_vq_vae_2,
     **{
         f"runs/{recipe}/checkpoint": partial(save_own, kind, recipe, network)
         for recipe, (kind, network) in OWN.items()

@@ -31,6 +31,7 @@ from tests.models import tiny_transformers
 from tests.models.tiny_denoisers import KINDS, save_denoiser
 from tests.models.tiny_models import save_biggan, save_dit, save_pixart
 from tests.models.tiny_network import tiny_conditioned
+from tests.models.tiny_vq_vae import save_tiny
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute"),
@@ -88,6 +89,7 @@ RECIPES: dict[str, list[Stage]] = {
     "sit": [("sit", 16, "sit", f'method = "heun", {LATENT}')],
     "sit-published": [("sit", 8, "SiT.pt", f'method = "euler-maruyama", {LATENT}')],
     "sr3": [("pixel-unet", 8, "class", "steps = 2"), ("sr3", 16, "sr3", "steps = 3")],
+    "vq-vae-2": [("vq-vae-2", 16, "vq-vae-2", 'method = "native", steps = 1')],
     "ldm-own": [("ldm", 16, "ldm", "steps = 3, guidance = 1.5")],
     "ldm": [("ldm", 32, "ldm.ckpt", f'method = "ddim", {LATENT}')],
 }
@@ -114,6 +116,7 @@ def save_models(folder: Path) -> None:
         save_denoiser(folder / kind, kind, ("apple", "pear", "plum"))
     for name, family in (("dit-own", "dit"), ("sit", "sit")):
         tiny_transformers.save_denoiser(folder / name, family, ("apple", "pear", "plum"))
+    save_tiny(folder / "vq-vae-2", ("apple", "pear", "plum"))
     for name in ("DiT.pt", "SiT.pt"):
         tiny_transformers.save_published(folder / name)
     assert all((folder / stage).is_dir() for stage in STAGES)

@@ -6,18 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from generation.families.vq_autoencoder.objective import AUTOENCODER, AutoencoderObjective
-from generation.networks.pixels import to_rgb
 from generation.pretrained.diffusers_weights import save_weights
-from generation.training.data.images import ImageBatches, to_signal
+from generation.training.data.images import ImageBatches
 from generation.training.loop.learner import Snapshot
+from generation.training.reconstructions import first_images, reconstruction_grid
 
 MEASURED = 1024  # images whose latents say the scaling factor
-AT_ONCE = 64
-SHOWN = 16  # images of a grid, each over what became of it
-ROWS = 2
 
 
 @dataclass(frozen=True)
@@ -34,28 +30,16 @@ class AutoencoderCourse:
         that a latent network sees unit variance.
         """
         network = self._network(snapshot)
-        deviation = torch.cat([network.encode(x).latents for x in self._images(MEASURED)]).std()
+        deviation = torch.cat(
+            [network.encode(x).latents for x in first_images(self.data, MEASURED)]
+        ).std()
         network.register_to_config(scaling_factor=round(1 / float(deviation), 6))
         save_weights(network, folder, torch.float32)
 
     def samples(self, snapshot: Snapshot) -> np.ndarray:
-        """The first training images, each row of them over what the autoencoder makes of it."""
+        """Training images over what becomes of them."""
         network = self._network(snapshot)
-        x = torch.cat(list(self._images(SHOWN)))
-        made = torch.cat([network(one, return_dict=False)[0] for one in x.split(AT_ONCE)])
-        rows = [part for pair in zip(x.chunk(ROWS), made.chunk(ROWS), strict=True) for part in pair]
-        return np.vstack([np.hstack(list(_shown(row))) for row in rows])
+        return reconstruction_grid(self.data, lambda x: network(x, return_dict=False)[0])
 
     def _network(self, snapshot: Snapshot) -> Any:
         return snapshot.trained[AUTOENCODER].eval().requires_grad_(False)
-
-    def _images(self, count: int) -> "list[Tensor]":
-        """The first so many, in parts; float[n,C,H,W] on the device of the training."""
-        rows = np.arange(min(count, len(self.data.data)))
-        parts = (rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE))
-        return [to_signal(read[0]) for read in self.data.data.read(parts, self.data.device)]
-
-
-def _shown(images: Tensor) -> np.ndarray:
-    found = to_rgb(images.float().clamp(-1, 1).cpu().numpy())
-    return found if isinstance(found, np.ndarray) else found.images
