@@ -34,6 +34,7 @@ TRAINED = {
     "adm-256": "generation.families.adm.trainable:ADM_256",
     "adm-64": "generation.families.adm.trainable:ADM_64",
     "adm-upsampler": "generation.families.adm.trainable:ADM_UPSAMPLER",
+    "biggan": "generation.families.biggan.trainable",
     "deepfloyd-if": "generation.families.deepfloyd_if.trainable",
     "dit": "generation.families.diffusion_transformer.family:DIT_TRAINABLE",
     "iddpm": "generation.families.adm.trainable:IDDPM",

@@ -115,7 +115,7 @@ class _FusedAttention(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is F.scaled_dot_product_attention and args[0].is_meta:
+        if func is F.scaled_dot_product_attention and args[0].is_meta and args[0].ndim == 4:
             return torch.ops.aten._scaled_dot_product_flash_attention(*args[:3])[0]
         return func(*args, **(kwargs or {}))
 

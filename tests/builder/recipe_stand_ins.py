@@ -18,7 +18,7 @@ from generation.pretrained.autoencoder_files import locate_autoencoder
 from release.classes.class_list import load_classes
 from tests.generation.families import latent_diffusion_reference, openai_reference
 from tests.generation.families.tiny_deepfloyd import save_base, save_super_resolution, save_upscaler
-from tests.models import tiny_transformers
+from tests.models import tiny_biggan, tiny_transformers
 from tests.models.tiny_autoencoders import save_quantiser
 from tests.models.tiny_denoisers import save_denoiser
 from tests.models.tiny_models import (
@@ -159,6 +159,9 @@ CHECKPOINTS: dict[str, Save] = {
         for recipe in ("fashion-mnist-dit", "fashion-mnist-sit")
     },
     "runs/fashion-mnist-ldm/checkpoint": save_latent_diffusion,
+    "runs/fashion-mnist-biggan/checkpoint": partial(
+        tiny_biggan.save_tiny, classes=10, resolution=32
+    ),
     "runs/fashion-mnist-vq-vae-2/checkpoint": save_vq_vae_2,
     **{
         f"runs/{recipe}/checkpoint": partial(save_own, kind, recipe, network)

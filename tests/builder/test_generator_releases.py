@@ -27,7 +27,7 @@ from release.layout.manifest import read_manifest
 from tests.conftest import release_bytes
 from tests.generation.families import latent_diffusion_reference, openai_reference
 from tests.generation.families.tiny_deepfloyd import STAGES, save_chain
-from tests.models import tiny_transformers
+from tests.models import tiny_biggan, tiny_transformers
 from tests.models.tiny_denoisers import KINDS, save_denoiser
 from tests.models.tiny_models import save_biggan, save_dit, save_pixart
 from tests.models.tiny_network import tiny_conditioned
@@ -69,6 +69,7 @@ RECIPES: dict[str, list[Stage]] = {
         ("adm-upsampler", 64, "adm-upsampler.pt", OPENAI),
     ],
     "biggan": [("biggan", 16, "biggan", 'method = "truncation", truncation = 0.7')],
+    "biggan-own": [("biggan", 16, "biggan-own", 'method = "truncation", truncation = 0.7')],
     "deepfloyd-if": [
         ("deepfloyd-if", 8, "if-1", 'steps = 2, guidance = 2.0, threshold = "dynamic"'),
         ("deepfloyd-if", 32, "if-2", 'steps = 2, gamma = 0.1, threshold = "dynamic"'),
@@ -116,6 +117,7 @@ def save_models(folder: Path) -> None:
         save_denoiser(folder / kind, kind, ("apple", "pear", "plum"))
     for name, family in (("dit-own", "dit"), ("sit", "sit")):
         tiny_transformers.save_denoiser(folder / name, family, ("apple", "pear", "plum"))
+    tiny_biggan.save_tiny(folder / "biggan-own", 3)
     save_tiny(folder / "vq-vae-2", ("apple", "pear", "plum"))
     for name in ("DiT.pt", "SiT.pt"):
         tiny_transformers.save_published(folder / name)

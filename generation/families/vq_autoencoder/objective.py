@@ -64,7 +64,8 @@ class AutoencoderObjective:
             return total
         fooled = -modules[DISCRIMINATOR](made).float().mean()
         weight = config.adversarial * self._begun(drawn) * self._balance(loss, fooled)
-        return total.add(weight * fooled)
+        loss_and_more: Tensor = total + weight * fooled
+        return loss_and_more
 
     def _balance(self, loss: Tensor, fooled: Tensor) -> Tensor:
         """lambda, without gradient."""
@@ -72,7 +73,8 @@ class AutoencoderObjective:
             torch.autograd.grad(term, self._last, retain_graph=True)[0].norm()
             for term in (loss, fooled)
         )
-        return (of_loss / (of_fooled + SMALL)).clamp(0, MOST).detach()
+        balance: Tensor = (of_loss / (of_fooled + SMALL)).clamp(0, MOST).detach()
+        return balance
 
     def _discriminator_loss(self, modules: Modules, drawn: DrawnImages) -> Tensor:
         x = to_signal(drawn.images)

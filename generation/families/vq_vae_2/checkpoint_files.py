@@ -72,7 +72,8 @@ def autoencoder_sha256(folder: Path) -> str:
 
 def read_autoencoder(folder: Path) -> HierarchyConfig:
     """UserError for a damaged file."""
-    return _read(TypeAdapter(HierarchyConfig), folder / AUTOENCODER_CONFIG)
+    found: HierarchyConfig = _read(TypeAdapter(HierarchyConfig), folder / AUTOENCODER_CONFIG)
+    return found
 
 
 def prior_folder(name: str) -> Path:
@@ -90,7 +91,8 @@ def prior_folder(name: str) -> Path:
 
 def read_priors(folder: Path) -> PriorConfig:
     """UserError for a damaged file."""
-    return _read(TypeAdapter(PriorConfig), folder / CONFIG_FILE)
+    found: PriorConfig = _read(TypeAdapter(PriorConfig), folder / CONFIG_FILE)
+    return found
 
 
 def is_ours(folder: Path) -> bool:

@@ -47,8 +47,6 @@ def load(folder: Path, compiled: bool) -> Generator:
     networks, placement = load_networks(folder), best_placement(compiled=False)
     for name in ("top", "bottom") if compiled else ():
         networks.priors[name].compile()
-    placed = (
-        placement.place(part, torch.float32) for part in (networks.autoencoder, networks.priors)
-    )
-    autoencoder, priors = placed
+    autoencoder = placement.place(networks.autoencoder, torch.float32)
+    priors = placement.place(networks.priors, torch.float32)
     return CodeGenerator(replace(networks, autoencoder=autoencoder, priors=priors))

@@ -35,7 +35,8 @@ class HierarchyObjective:
     def _loss(self, modules: Modules, drawn: DrawnImages) -> Tensor:
         x = to_signal(drawn.images)
         made, missed = modules[AUTOENCODER](x)
-        return F.mse_loss(made.float(), x) + self._commitment * missed
+        loss: Tensor = F.mse_loss(made.float(), x) + self._commitment * missed
+        return loss
 
 
 class PriorObjective:

@@ -104,7 +104,8 @@ class Gated(nn.Module):
             y = y + self.told(F.elu(told))
         y = self.second(self.dropout(F.elu(y)), above) + self.of_class(of_class)[:, :, None, None]
         value, gate = y.chunk(2, dim=1)
-        return x + value * gate.sigmoid()
+        out: Tensor = x + value * gate.sigmoid()
+        return out
 
 
 class CausalAttention(nn.Module):
@@ -132,7 +133,8 @@ class CausalAttention(nn.Module):
 
     def _heads(self, planes: Tensor) -> Tensor:
         """float[N,heads,places,width]."""
-        return planes.flatten(2).unflatten(1, (self.heads, -1)).transpose(2, 3)
+        split: Tensor = planes.flatten(2).unflatten(1, (self.heads, -1)).transpose(2, 3)
+        return split
 
     def _places(self, x: Tensor, rows: int) -> Tensor:
         """float[N,2,h,W]: row and column, from -1/2 to 1/2."""
