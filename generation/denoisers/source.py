@@ -11,7 +11,6 @@ import numpy as np
 
 from generation.denoisers.checkpoint_files import checkpoint_sha256, is_of, read_config, resolve
 from generation.denoisers.family import Family
-from generation.denoisers.recipe import DenoiserStage
 from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.generator import Generator, ImageBatch, Screened
@@ -21,6 +20,8 @@ from generation.networks.pixels import parents_of, to_rgb
 from release.errors import UserError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from generation.denoisers.network import Denoiser
 
 
@@ -96,11 +97,10 @@ class DenoiserGenerator:
 
         network, config = self._network, self._network.config
         stage, device = config.stage, next(network.parameters()).device
-        _require_effect(stage, settings)
+        self.require_effect(settings)
         condition = network.conditions(list(batch.prompts)).to(device)
-        shape = (config.channels, stage.resolution, stage.resolution)
         schedule = NoiseSchedule(stage.schedule)
-        with torch.inference_mode(), ahead_of_need(image_noise(batch.seeds, shape)) as noise:
+        with torch.inference_mode(), ahead_of_need(image_noise(batch.seeds, network.seen)) as noise:
             parent = parents_of(batch, stage.low_resolution, config.channels, device)
             x0 = sample(
                 class_denoiser(network, schedule, condition, settings.guidance, parent),
@@ -109,12 +109,15 @@ class DenoiserGenerator:
                 settings,
                 lambda: torch.from_numpy(noise()).to(device),
             )
-        return to_rgb(x0.float().cpu().numpy())
+        return to_rgb(self.images(x0).float().cpu().numpy())
 
+    def images(self, x0: "Tensor") -> "Tensor":
+        """float[N,C,H,W], about in [-1, 1], of what was sampled."""
+        return x0
 
-def _require_effect(stage: DenoiserStage, settings: SamplerConfig) -> None:
-    """UserError for a setting that this network would not heed."""
-    if stage.conditioning == "none" and settings.guidance != 1:
-        raise UserError("an unconditional checkpoint has nothing to guide by: leave guidance 1")
-    if settings.noise_augmentation != 0:
-        raise UserError("the checkpoint knows no noise in parents: leave noise_augmentation 0")
+    def require_effect(self, settings: SamplerConfig) -> None:
+        """UserError for a setting that this network would not heed."""
+        if self._network.config.stage.conditioning == "none" and settings.guidance != 1:
+            raise UserError("an unconditional checkpoint has nothing to guide by: leave guidance 1")
+        if settings.noise_augmentation != 0:
+            raise UserError("the checkpoint knows no noise in parents: leave noise_augmentation 0")

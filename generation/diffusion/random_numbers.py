@@ -52,6 +52,11 @@ class ImageRandom:
     def __len__(self) -> int:
         return len(self._places)
 
+    @property
+    def step(self) -> Tensor:
+        """int64, on the device: which step they are of."""
+        return self._step
+
     def integers(self, high: int) -> Tensor:
         """int64[N]: 0 to high - 1, all alike in probability to within high / 2^32."""
         return self._words(1, self._next())[:, 0] * high >> 32

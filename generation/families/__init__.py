@@ -24,7 +24,7 @@ MODULES = {
     "diffusers": "generation.families.diffusers.generator",
     "dit": "generation.families.diffusion_transformer.family:DIT",
     "iddpm": "generation.families.adm.generators:IDDPM",
-    "ldm": "generation.families.latent_diffusion.generator:LDM_4",
+    "ldm": "generation.families.latent_diffusion.family:GENERATOR",
     "mean-flow": "generation.families.mean_flow.generator:GENERATOR",
     "pixel-unet": "generation.families.pixel_unet.generator",
     "repa": "generation.families.diffusion_transformer.family:REPA",
@@ -32,22 +32,28 @@ MODULES = {
     "simple-diffusion": "generation.families.simple_diffusion.family:GENERATOR",
     "sit": "generation.families.diffusion_transformer.family:SIT",
     "sr3": "generation.families.sr3.family:GENERATOR",
+    "vq-vae-2": "generation.families.vq_vae_2.generator",
 }
 
-# those of them that finetune-generator trains, each by its module for that
+# what finetune-generator trains, each by its module for that: those of them, and autoencoders
 TRAINED = {
     "adm-256": "generation.families.adm.trainable:ADM_256",
     "adm-64": "generation.families.adm.trainable:ADM_64",
     "adm-upsampler": "generation.families.adm.trainable:ADM_UPSAMPLER",
+    "biggan": "generation.families.biggan.trainable",
     "deepfloyd-if": "generation.families.deepfloyd_if.trainable",
     "diffusers": "generation.families.diffusers.trainable",
     "dit": "generation.families.diffusion_transformer.family:DIT_TRAINABLE",
     "iddpm": "generation.families.adm.trainable:IDDPM",
+    "ldm": "generation.families.latent_diffusion.family:TRAINABLE",
     "pixel-unet": "generation.families.pixel_unet.trainable",
     "rin": "generation.families.rin.family:TRAINABLE",
     "simple-diffusion": "generation.families.simple_diffusion.family:TRAINABLE",
     "sit": "generation.families.diffusion_transformer.family:SIT_TRAINABLE",
     "sr3": "generation.families.sr3.family:TRAINABLE",
+    "vq-autoencoder": "generation.families.vq_autoencoder.trainable",
+    "vq-vae": "generation.families.vq_vae_2.hierarchy_trainable",
+    "vq-vae-2": "generation.families.vq_vae_2.prior_trainable",
 }
 COUNTED = Path(__file__).parent / "counted.json"  # by benchmarks/speed/count_flops.py
 TRAINABLE = ("RECIPE", "with_start", "sides", "memory", "with_images", "start_facts", "course")

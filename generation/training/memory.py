@@ -139,7 +139,7 @@ class _FusedAttention(TorchFunctionMode):
         named = kwargs or {}
         if func is F.scaled_dot_product_attention:
             query, key, value = (*args, *(named[n] for n in QKV[len(args) :]))[:3]
-            if query.is_meta:
+            if query.is_meta and query.ndim == 4:
                 return torch.ops.aten._scaled_dot_product_flash_attention(query, key, value)[0]
         return func(*args, **named)
 

@@ -14,10 +14,12 @@ import torch
 
 from generation.denoisers.checkpoint import save_checkpoint
 from generation.families import load_training_recipe, trainable
+from generation.pretrained.autoencoder_files import locate_autoencoder
 from release.classes.class_list import load_classes
 from tests.generation.families import latent_diffusion_reference, openai_reference
 from tests.generation.families.tiny_deepfloyd import save_base, save_super_resolution, save_upscaler
-from tests.models import tiny_transformers
+from tests.models import tiny_biggan, tiny_transformers
+from tests.models.tiny_autoencoders import save_quantiser
 from tests.models.tiny_denoisers import save_denoiser
 from tests.models.tiny_mean_flow import save_mean_flow
 from tests.models.tiny_models import (
@@ -29,6 +31,7 @@ from tests.models.tiny_models import (
     save_sana,
     save_sdxl,
 )
+from tests.models.tiny_vq_vae import save_tiny
 
 CLASSES = 1000
 CACHED = Path("cache/synthetic-imagenet/models")  # of $XDG_CACHE_HOME = "cache"
@@ -92,6 +95,25 @@ OWN: dict[str, tuple[str, dict[str, object]]] = {  # training recipe: kind, what
 }
 
 
+def save_latent_diffusion(folder: Path) -> None:
+    """What finetune-generator leaves of fashion-mnist-ldm, its autoencoder beside it."""
+    quantiser = save_quantiser(folder / "autoencoder", blocks=3)
+    latents = {
+        **{"channels": 3, "side": 8, "scaling_factor": 1.0, "shift_factor": 0.0},
+        **{"autoencoder": str(quantiser), "sha256": locate_autoencoder(str(quantiser)).sha256},
+    }
+    stage = load_training_recipe("fashion-mnist-ldm").stage.model_dump() | {"latents": latents}
+    prompts = tuple(c.prompt for c in load_classes("fashion-mnist"))
+    network: dict[str, object] = {"attention": [4]}
+    save_denoiser(folder, "ldm", prompts, stage=stage, network=network)
+
+
+def save_vq_vae_2(folder: Path) -> None:
+    """What finetune-generator leaves of fashion-mnist-vq-vae-2."""
+    prompts = tuple(c.prompt for c in load_classes("fashion-mnist"))
+    save_tiny(folder, prompts, resolution=32)
+
+
 def save_transformer(recipe: str, folder: Path) -> None:
     """What finetune-generator leaves of a training recipe of DiT or SiT, with a tiny network."""
     of = load_training_recipe(recipe)
@@ -142,6 +164,11 @@ CHECKPOINTS: dict[str, Save] = {
         f"runs/{recipe}/checkpoint": partial(save_transformer, recipe)
         for recipe in ("fashion-mnist-dit", "fashion-mnist-sit")
     },
+    "runs/fashion-mnist-ldm/checkpoint": save_latent_diffusion,
+    "runs/fashion-mnist-biggan/checkpoint": partial(
+        tiny_biggan.save_tiny, classes=10, resolution=32
+    ),
+    "runs/fashion-mnist-vq-vae-2/checkpoint": save_vq_vae_2,
     **{
         f"runs/{recipe}/checkpoint": partial(save_own, kind, recipe, network)
         for recipe, (kind, network) in OWN.items()

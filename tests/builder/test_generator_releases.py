@@ -27,7 +27,7 @@ from release.layout.manifest import read_manifest
 from tests.conftest import release_bytes
 from tests.generation.families import latent_diffusion_reference, openai_reference
 from tests.generation.families.tiny_deepfloyd import STAGES, save_chain
-from tests.models import tiny_transformers
+from tests.models import tiny_biggan, tiny_transformers
 from tests.models.tiny_denoisers import KINDS, save_denoiser
 from tests.models.tiny_loras import save_lora
 from tests.models.tiny_mean_flow import save_mean_flow
@@ -39,6 +39,7 @@ from tests.models.tiny_models import (
     save_sdxl,
 )
 from tests.models.tiny_network import tiny_conditioned
+from tests.models.tiny_vq_vae import save_tiny
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute"),
@@ -76,6 +77,7 @@ RECIPES: dict[str, list[Stage]] = {
         ("adm-upsampler", 64, "adm-upsampler.pt", OPENAI),
     ],
     "biggan": [("biggan", 16, "biggan", 'method = "truncation", truncation = 0.7')],
+    "biggan-own": [("biggan", 16, "biggan-own", 'method = "truncation", truncation = 0.7')],
     "deepfloyd-if": [
         ("deepfloyd-if", 8, "if-1", 'steps = 2, guidance = 2.0, threshold = "dynamic"'),
         ("deepfloyd-if", 32, "if-2", 'steps = 2, gamma = 0.1, threshold = "dynamic"'),
@@ -117,6 +119,8 @@ RECIPES: dict[str, list[Stage]] = {
         )
     ],
     "sr3": [("pixel-unet", 8, "class", "steps = 2"), ("sr3", 16, "sr3", "steps = 3")],
+    "vq-vae-2": [("vq-vae-2", 16, "vq-vae-2", 'method = "native", steps = 1')],
+    "ldm-own": [("ldm", 16, "ldm", "steps = 3, guidance = 1.5")],
     "ldm": [("ldm", 32, "ldm.ckpt", f'method = "ddim", {LATENT}')],
 }
 
@@ -146,6 +150,8 @@ def save_models(folder: Path) -> None:
         save_denoiser(folder / kind, kind, ("apple", "pear", "plum"))
     for name, family in (("dit-own", "dit"), ("sit", "sit")):
         tiny_transformers.save_denoiser(folder / name, family, ("apple", "pear", "plum"))
+    tiny_biggan.save_tiny(folder / "biggan-own", 3)
+    save_tiny(folder / "vq-vae-2", ("apple", "pear", "plum"))
     for name in ("DiT.pt", "SiT.pt"):
         tiny_transformers.save_published(folder / name)
     tiny_transformers.save_repa(folder / "REPA.pt")

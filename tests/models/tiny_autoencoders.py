@@ -28,13 +28,13 @@ def save_autoencoder(
     return folder
 
 
-def save_quantiser(folder: Path, latent: int = 3) -> Path:
-    """Latents of a codebook, two pixels a side."""
+def save_quantiser(folder: Path, latent: int = 3, blocks: int = 2) -> Path:
+    """Latents of a codebook, 2^(blocks - 1) pixels a side."""
     torch.manual_seed(0)
     network = VQModel(
-        block_out_channels=(8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8,) * blocks,
+        down_block_types=("DownEncoderBlock2D",) * blocks,
+        up_block_types=("UpDecoderBlock2D",) * blocks,
         latent_channels=latent,
         num_vq_embeddings=16,
         norm_num_groups=4,

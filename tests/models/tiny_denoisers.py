@@ -72,6 +72,11 @@ KINDS |= {
     "sr3": ("sr3", SR3_STAGE | {"low_resolution": 8}, SR3, {}),
     "sr3-base": ("sr3", SR3_STAGE, SR3, {}),
 }
+LDM = {
+    **{"base_channels": 32, "multipliers": [1, 1], "blocks": 1, "attention": [8]},
+    **{"heads": 2, "context": 8},
+}
+KINDS |= {"ldm": ("ldm", {"schedule": {"name": "scaled-linear", "num_steps": 100}}, LDM, {})}
 PROMPTS = ("apple", "pear", "plum")
 
 

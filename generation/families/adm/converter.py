@@ -164,7 +164,12 @@ def convert_unet(state: Mapping[str, Tensor], heads: Heads, name: str) -> Any:
 def planned_unet(shape: Shape, heads: Heads, name: str) -> Any:
     """The U-Net without its weights, on torch's meta device."""
     with torch.device("meta"):
-        unet = _empty_unet(shape) if shape.context is None else _empty_conditional_unet(shape)
+        return new_unet(shape, heads, name)
+
+
+def new_unet(shape: Shape, heads: Heads, name: str) -> Any:
+    """The U-Net with weights drawn from torch's generator; UserError for heads that do not fit."""
+    unet = _empty_unet(shape) if shape.context is None else _empty_conditional_unet(shape)
     _set_heads(unet, heads, name)
     return unet
 

@@ -17,13 +17,13 @@ from scipy.special import ndtr, ndtri
 from torch import Tensor, nn
 
 from generation.diffusion.sampler_config import SamplerConfig
-from generation.families.biggan.generator import START
+from generation.families.biggan.generator import START, TRAINED_WEIGHTS, WEIGHTS
 from generation.generator import ImageBatch, Screened
 from generation.networks.placement import Placement
 from generation.pretrained.components import require_first_stage, require_labels, to_uint8
+from generation.pretrained.source_files import read_tensors
 from release.errors import UserError
 
-WEIGHTS = "pytorch_model.bin"
 CONFIG = "config.json"
 CUT = 2.0  # the latent's normal distribution is cut here, then scaled by the truncation
 BOTTLENECK = 4  # a block's inner convolutions have a quarter of its input's channels
@@ -47,10 +47,15 @@ class BigGANConfig(BaseModel):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation by stored statistics, a row for each truncation from 0 to 1."""
+    """Batch normalisation by stored statistics, a row for each truncation from 0 to 1.
+
+    of_batch: by those of the images at hand instead, in training; `seen` is what they were.
+    """
 
     running_means: Tensor
     running_vars: Tensor
+    of_batch = False
+    seen: tuple[Tensor, Tensor] | None = None
 
     def __init__(self, width: int, config: BigGANConfig) -> None:
         super().__init__()
@@ -60,8 +65,13 @@ class BatchNorm(nn.Module):
 
     def normalized(self, x: Tensor, truncation: float) -> Tensor:
         """float[N,C,H,W], by the statistics at `truncation`, linear between stored ones."""
-        mean = interpolated(self.running_means, truncation)
-        variance = interpolated(self.running_vars, truncation)
+        if self.of_batch:
+            mean = x.float().mean((0, 2, 3))
+            variance = x.float().var((0, 2, 3), correction=0)
+            self.seen = (mean.detach(), variance.detach())
+        else:
+            mean = interpolated(self.running_means, truncation)
+            variance = interpolated(self.running_vars, truncation)
         return (x - _planes(mean)) * _planes(torch.rsqrt(variance + self.eps))
 
 
@@ -159,7 +169,8 @@ class Generator(nn.Module):
         for layer in self.layers:
             x = layer(x) if isinstance(layer, Attention) else layer(x, condition, truncation)
         x = self.bn(x, truncation).relu()
-        weight, bias = self.conv_to_rgb.parameters()
+        weight, bias = self.conv_to_rgb.weight, self.conv_to_rgb.bias
+        assert bias is not None
         return F.conv2d(x, weight[:3], bias[:3], padding=1).tanh()
 
 
@@ -182,8 +193,8 @@ class BigGAN(nn.Module):
 class BigGANGenerator:
     """Samples BigGAN-deep in float32."""
 
-    def __init__(self, folder: Path, placement: Placement) -> None:
-        self._network = placement.place(load_biggan(folder), torch.float32)
+    def __init__(self, network: BigGAN, placement: Placement) -> None:
+        self._network = placement.place(network, torch.float32)
         self._device = placement.device
 
     def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
@@ -220,7 +231,11 @@ def load_biggan(folder: Path) -> BigGAN:
     config = BigGANConfig.model_validate_json((folder / CONFIG).read_text())
     with torch.device("meta"):
         network = BigGAN(config)
-    stored = torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True)
+    trained = folder / TRAINED_WEIGHTS
+    if trained.is_file():
+        stored = read_tensors(trained)
+    else:
+        stored = torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True)
     try:
         network.load_state_dict(fold_spectral_norm(stored), assign=True)
     except RuntimeError as error:

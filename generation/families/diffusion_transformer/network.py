@@ -4,9 +4,10 @@ from typing import Any
 
 from torch import Tensor
 
+from generation.denoisers.latents import seen_by
 from generation.denoisers.network import Denoiser
 from generation.denoisers.recipe import DenoiserConfig
-from generation.families.diffusion_transformer.recipe import TransformerShape, TransformerStage
+from generation.families.diffusion_transformer.recipe import TransformerShape
 from generation.networks.transformer import Transformer, TransformerPlan
 
 
@@ -37,15 +38,6 @@ class TransformerDenoiser(Denoiser):
         assert carried is None
         said: Tensor = self.body(x, log_snr, condition)
         return said, None
-
-
-def seen_by(config: DenoiserConfig) -> tuple[int, int, int]:
-    """Channels, height and width of what the network sees."""
-    stage = config.stage
-    assert isinstance(stage, TransformerStage)
-    if stage.latents is None:
-        return (config.channels, stage.resolution, stage.resolution)
-    return (stage.latents.channels, stage.latents.side, stage.latents.side)
 
 
 def plan_of(config: DenoiserConfig) -> TransformerPlan:

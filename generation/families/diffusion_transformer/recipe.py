@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from generation.denoisers.recipe import DenoiserRecipe, DenoiserStage, DenoiserTraining, Table
+from generation.denoisers.latents import LatentStage
+from generation.denoisers.recipe import DenoiserRecipe, DenoiserTraining, Table
 from generation.diffusion.sampler_config import Prediction
 from generation.diffusion.schedule import ScheduleConfig
 
@@ -18,34 +19,7 @@ SIZES = {  # width, depth, heads: table 1 of Peebles & Xie 2023
 LINEAR = ScheduleConfig(name="linear")  # 1000 steps, beta from 1e-4 to 0.02
 
 
-class LatentSpace(Table):
-    """What the network sees of an image: latents of `channels` and of `side`.
-
-    The rest follows from the latents it is trained on, and is filled in from them; what the recipe
-    names, they must be. autoencoder: its folder, or its name on the Hub; sha256: of its files.
-    """
-
-    channels: Count
-    side: Count
-    autoencoder: str = ""
-    sha256: str = ""
-    scaling_factor: Annotated[float, Field(gt=0)] | None = None
-    shift_factor: float | None = None
-
-
-class TransformerStage(DenoiserStage):
-    """latents: None for a network that sees pixels."""
-
-    latents: LatentSpace | None = None
-
-    @model_validator(mode="after")
-    def _starts_from_nothing(self) -> Self:
-        if self.low_resolution is not None:
-            raise ValueError("low_resolution: this network enlarges no images")
-        return self
-
-
-class DiTStage(TransformerStage):
+class DiTStage(LatentStage):
     """A network that says epsilon and its variance."""
 
     prediction: Prediction = "epsilon"
@@ -58,7 +32,7 @@ class DiTStage(TransformerStage):
         return self
 
 
-class SiTStage(TransformerStage):
+class SiTStage(LatentStage):
     """A network that says the velocity of the linear path, which has no schedule."""
 
     @model_validator(mode="after")
@@ -113,7 +87,7 @@ class TransformerTraining(DenoiserTraining):
 class TransformerRecipe(DenoiserRecipe):
     """Of either family."""
 
-    stage: TransformerStage
+    stage: LatentStage
     network: TransformerShape
     training: TransformerTraining
 
@@ -124,11 +98,6 @@ class TransformerRecipe(DenoiserRecipe):
         if side % self.network.patch:
             raise ValueError(f"[network] patch {self.network.patch} does not divide {side}")
         return self
-
-    def with_latents(self, latents: LatentSpace) -> Self:
-        """With what the latents of its data, or of its start, say of themselves."""
-        stage = self.stage.model_copy(update={"latents": latents})
-        return self.model_copy(update={"stage": stage})
 
 
 class DiTRecipe(TransformerRecipe):

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from generation.denoisers.latents import latent_stage
 from generation.diffusion.flow import flow_sample, require_flow
 from generation.diffusion.flow_times import acts_at
 from generation.diffusion.noise import ahead_of_need, image_noise
@@ -21,7 +22,7 @@ from generation.diffusion.schedule import NoiseSchedule
 from generation.families.diffusion_transformer.converter import convert
 from generation.families.diffusion_transformer.layout import Layout
 from generation.families.diffusion_transformer.network import TransformerDenoiser
-from generation.families.diffusion_transformer.recipe import LINEAR, TransformerStage
+from generation.families.diffusion_transformer.recipe import LINEAR
 from generation.generator import ImageBatch, Screened
 from generation.networks.pixels import to_rgb
 from generation.networks.placement import Placement
@@ -100,8 +101,7 @@ class TransformerGenerator:
     """Samples a network that was trained here."""
 
     def __init__(self, network: TransformerDenoiser) -> None:
-        stage = network.config.stage
-        assert isinstance(stage, TransformerStage)
+        stage = latent_stage(network.config)
         self._network, self._stage = network, stage
         self._schedule = None if stage.prediction == "v" else NoiseSchedule(stage.schedule)
 

@@ -4,27 +4,21 @@ What finetune-generator wrote, or a file in the authors' layout. Of DiT also dif
 which generation/families/dit/ reads. To import it is to import no torch.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from generation.denoisers.checkpoint_files import CONFIG_FILE, is_of, read_config
-from generation.denoisers.family import Family
-from generation.denoisers.recipe import DenoiserConfig
-from generation.denoisers.source import DenoiserSource
+from generation.denoisers.checkpoint_files import CONFIG_FILE, is_of
+from generation.denoisers.latents import LatentSource
 from generation.families.diffusion_transformer.files import TransformerFiles, is_file
-from generation.families.diffusion_transformer.recipe import TransformerStage
 from generation.generator import Generator
 from generation.networks.flops import Work
 from generation.networks.image_sizes import from_nothing
-from generation.pretrained.autoencoder_files import require_autoencoder
 from generation.pretrained.diffusers_folder import HUB_NAME
-
-OWN_AUTOENCODER = "autoencoder"  # within a checkpoint's folder
 
 
 @dataclass
-class TransformerSource(DenoiserSource):
+class TransformerSource(LatentSource):
     """files: the authors' own. folders: the generator of other folders, where there is one."""
 
     files: TransformerFiles
@@ -38,11 +32,7 @@ class TransformerSource(DenoiserSource):
         named = folder.is_dir() or HUB_NAME.fullmatch(checkpoint)
         if named and self._is_other(folder):
             return self._other.locate(checkpoint)  # type: ignore[no-any-return]
-        found = super().locate(checkpoint)
-        latents = _stage_of(own_config(self.family, found)).latents
-        if latents is not None:
-            require_autoencoder(latents.autoencoder, latents.sha256)
-        return found
+        return super().locate(checkpoint)
 
     def sha256(self, folder: Path) -> str:
         """Of all that decides the pixels; of a file also its autoencoder."""
@@ -83,17 +73,7 @@ class TransformerSource(DenoiserSource):
         if self._is_other(folder):
             generator: Generator = self._other.load(folder, compiled)
             return generator
-        return self._load_own(folder, compiled)
-
-    def _load_own(self, folder: Path, compiled: bool) -> Generator:
-        import torch
-
-        from generation.denoisers.checkpoint import load_checkpoint
-        from generation.networks.placement import best_placement
-
-        network = load_checkpoint(self.family, folder)
-        network.config = own_config(self.family, folder)
-        return self.family.sampler(best_placement(compiled).place(network, torch.float32))
+        return super().load(folder, compiled)
 
     def _is_other(self, folder: Path) -> bool:
         return self.folders is not None and not (folder / CONFIG_FILE).is_file()
@@ -102,18 +82,3 @@ class TransformerSource(DenoiserSource):
     def _other(self) -> ModuleType:
         assert self.folders is not None
         return self.folders
-
-
-def own_config(family: Family, folder: Path) -> DenoiserConfig:
-    """Of a checkpoint of ours; with its autoencoder there, if its folder has a copy of it."""
-    config = read_config(family, folder)
-    stage, place = _stage_of(config), folder / OWN_AUTOENCODER
-    if stage.latents is None or not place.is_dir():
-        return config
-    latents = stage.latents.model_copy(update={"autoencoder": str(place)})
-    return replace(config, stage=stage.model_copy(update={"latents": latents}))
-
-
-def _stage_of(config: DenoiserConfig) -> TransformerStage:
-    assert isinstance(config.stage, TransformerStage)
-    return config.stage

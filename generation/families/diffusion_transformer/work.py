@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 
 from generation.denoisers.family import Family
+from generation.denoisers.latents import latent_stage
 from generation.denoisers.work import evaluation_flops, planned_config
-from generation.families.diffusion_transformer.recipe import SIZES, TransformerStage
+from generation.families.diffusion_transformer.recipe import SIZES
 from generation.networks.flops import Work, counted_flops, decoding_flops
 from generation.networks.transformer import Transformer, TransformerPlan
 from generation.pretrained.autoencoder_shapes import STABLE_DIFFUSION
@@ -46,8 +47,7 @@ def own_work(family: Family, checkpoint: str, resolution: int) -> Work | None:
     if config is None or config.stage.resolution != resolution:
         return None
     evaluation = evaluation_flops(family, config)
-    assert isinstance(config.stage, TransformerStage)
-    latents = config.stage.latents
+    latents = latent_stage(config).latents
     decoding = 0 if latents is None else decoding_of(latents.channels, latents.side)
     return Work(evaluation, decoding, precision="single")
 

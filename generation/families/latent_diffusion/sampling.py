@@ -16,9 +16,10 @@ from torch import Tensor
 from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler import Denoiser, sample
 from generation.diffusion.sampler_config import SamplerConfig
-from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
+from generation.diffusion.schedule import NoiseSchedule
 from generation.families.adm.shapes import Heads
 from generation.families.latent_diffusion.converter import convert_latent_diffusion
+from generation.families.latent_diffusion.recipe import SCHEDULE
 from generation.generator import ImageBatch, Screened
 from generation.networks.placement import Placement
 from generation.pretrained.components import (
@@ -32,7 +33,6 @@ from release.errors import UserError
 
 # What the tensors of cin256-v2 do not tell, as its published configuration has it.
 HEADS = Heads(count=1)
-SCHEDULE = ScheduleConfig(name="scaled-linear", num_steps=1000, beta_start=0.0015, beta_end=0.0195)
 
 
 class LatentDiffusion:

@@ -230,14 +230,19 @@ class ImageBatches:
 
 
 def even_batches(
-    data: Images, config: TrainingConfig, processes: "PartialState", *, flip: bool
+    data: Images,
+    config: TrainingConfig,
+    processes: "PartialState",
+    *,
+    flip: bool,
+    updates: int = 1,
 ) -> ImageBatches:
     """This process's; UserError for a batch that does not divide over all processes and parts."""
     require_even_batch(config.batch, processes.num_processes, config.accumulation)
     share = Share(
         config.batch, config.accumulation, processes.process_index, processes.num_processes
     )
-    return ImageBatches(data, share, config.seed, flip, processes.device)
+    return ImageBatches(data, share, config.seed, flip, processes.device, updates)
 
 
 def _rows_from(images: int, share: Share, seed: int, first: int) -> Iterator[np.ndarray]:

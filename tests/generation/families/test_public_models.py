@@ -57,7 +57,7 @@ def test_the_dry_run_of(
         for fact in (
             stage.checkpoint,
             f"licence: {stage.model.license}. Images: {stage.model.images}",
-            " hours in all on one NVIDIA H100 SXM 80 GB at 40% of its peak",
+            " in all on one NVIDIA H100 SXM 80 GB at 40% of its peak",
             f"counted: {told(stage.sampler.network_evaluations)} of ",
             f"{stage.cost.memory_gib:g} GiB",
             stage.sampler_source,

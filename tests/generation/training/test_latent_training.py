@@ -344,7 +344,7 @@ def test_data_of_another_kind_is_refused_before_anything_is_written(
 
 def test_those_that_learn_from_latents_say_so() -> None:
     found = {name for name in TRAINED if getattr(trainable(name), "LATENTS", False)}
-    assert found == {*FAMILIES, "diffusers"}
+    assert found == {*FAMILIES, "diffusers", "ldm"}
 
 
 def test_damaged_moments_are_named(place: Path) -> None:

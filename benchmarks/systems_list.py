@@ -1,0 +1,78 @@
+"""The systems of the board: what each is trained by, and what of its sampler is swept."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class System:
+    """trainings: recipe, and share of the system's budget. build: the build recipe. sweep: options
+    of select-sampler, none where it sweeps no such sampler. latents: name of those that the last
+    training learns from, made by the first one's autoencoder."""
+
+    name: str
+    title: str
+    trainings: tuple[tuple[str, float], ...]
+    build: str
+    sweep: tuple[str, ...] = ()
+    latents: str = ""
+
+
+DDPM = ("--method", "ddpm", "--guidance", "1,1.5,2", "--steps", "50,100")
+DDIM = ("--method", "ddim", "--guidance", "1,1.5,2", "--steps", "25,50")
+SOLVER = ("--method", "dpm-solver++", "--guidance", "1,1.5,2", "--steps", "12,24")
+
+# Improved DDPM, ADM, ADM + upsampling and CDM are not trained from nothing here yet.
+SYSTEMS = (
+    System("biggan-deep", "BigGAN-deep", (("fashion-mnist-biggan", 1.0),), "fashion-mnist-biggan"),
+    System(
+        "sr3",
+        "SR3",
+        (("fashion-mnist-sr3-base", 0.5), ("fashion-mnist-sr3", 0.5)),
+        "fashion-mnist-sr3",
+        SOLVER,
+    ),
+    System("rin", "RIN", (("fashion-mnist-rin", 1.0),), "fashion-mnist-rin", SOLVER),
+    System(
+        "rin-noise-schedule",
+        "RIN + noise schedule",
+        (("fashion-mnist-rin-noise-schedule", 1.0),),
+        "fashion-mnist-rin-noise-schedule",
+        SOLVER,
+    ),
+    System(
+        "vq-vae-2",
+        "VQ-VAE-2",
+        (("fashion-mnist-vq-vae", 0.25), ("fashion-mnist-vq-vae-2", 0.75)),
+        "fashion-mnist-vq-vae-2",
+    ),
+    System(
+        "ldm-4",
+        "LDM-4",
+        (("fashion-mnist-vq-f4", 0.4), ("fashion-mnist-ldm", 0.6)),
+        "fashion-mnist-ldm",
+        DDIM,
+        latents="vq-f4",
+    ),
+    System("dit", "DiT", (("fashion-mnist-dit", 1.0),), "fashion-mnist-dit", DDPM),
+    System(
+        "simple-diffusion-unet",
+        "Simple Diffusion, U-Net",
+        (("fashion-mnist-simple-diffusion-unet", 1.0),),
+        "fashion-mnist-simple-diffusion-unet",
+        SOLVER,
+    ),
+    System(
+        "simple-diffusion-uvit",
+        "Simple Diffusion, U-ViT",
+        (("fashion-mnist-simple-diffusion-uvit", 1.0),),
+        "fashion-mnist-simple-diffusion-uvit",
+        SOLVER,
+    ),
+    System(
+        "imagen",
+        "Imagen",
+        (("fashion-mnist-16", 0.5), ("fashion-mnist-32", 0.5)),
+        "fashion-mnist",
+        SOLVER,
+    ),
+)
