@@ -74,7 +74,6 @@ def test_the_dry_run_prints_them(with_facts: Path, tmp_path: Path) -> None:
         "not applied: the moon's watermark",
         "9 s an image, 3.0 hours in all on one slow machine",
         "weights: here, ",
-        "model: not said; render-card needs [stage.model]: name, license, images, source",
         "tried on three images",
         "FID 2.5; 3 images (nobody)",
         "regime A: the generator never saw",
@@ -85,6 +84,12 @@ def test_the_dry_run_prints_them(with_facts: Path, tmp_path: Path) -> None:
     assert (stage["regime"], stage["device_hours"]) == ("A", 3.0)
     assert stage["cost"]["memory_gib"] == 2
     assert not (tmp_path / "release").exists()
+
+
+def test_the_dry_run_says_what_a_card_will_lack(stand_in_recipe: Path) -> None:
+    command = ["build-dataset", "--recipe", stand_in_recipe, "--per-class", "1", "--dry-run"]
+    needed = "model: not said; render-card needs [stage.model]: name, license, images, source"
+    assert run(command).stdout.count(needed) == 3
 
 
 def test_the_card_says_under_what_terms_and_which_stage_never_saw_the_data(
