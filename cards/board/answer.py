@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cards.measured.against_real import baseline_of, ratio_to
+from cards.measured.against_real import Ends, baseline_of, ratio_to, verdict
 from cards.measured.cells import names_of
 from cards.measured.rankings import Ranking, Score, Training
 from cards.measured.tables import training_name
@@ -59,13 +59,21 @@ def _best(ranking: Ranking[Training], names: dict[tuple[str, str], str]) -> Best
 
 def _sentence(title: str, best: Best) -> str:
     ours, real = best.row.scores["top1"], best.real.scores["top1"]
-    ratio = ratio_to(real, ours)
-    share = "" if ratio is None else f", so the ratio is {ratio[0]:.3f}"
+    share = _share(ratio_to(real, ours))
+    if verdict(real, ours) == "no clear difference":
+        share += ": no statistically significant difference"
     return (
         f"On {title} the best set of generated images, {best.name} ({best.row.images:,} images), "
         f"gives {best.classifier} {_top1(ours)} on real test images; "
         f"{best.real.images:,} real images give {_top1(real)}{share}."
     )
+
+
+def _share(ratio: tuple[float, Ends | None] | None) -> str:
+    if ratio is None:
+        return ""
+    value, ends = ratio
+    return f", so the ratio is {value:.3f}" + (f" ({ends[0]:.3f} to {ends[1]:.3f})" if ends else "")
 
 
 def _top1(score: Score) -> str:

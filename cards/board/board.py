@@ -49,7 +49,8 @@ STRIP = 10  # images of a class side by side; wide as ten if fewer: the page str
 def assemble_board(
     results: ResultFolder, releases: Sequence[ReleasePath], *, published: bool = False
 ) -> tuple[Facet, ...]:
-    """Facets of what was measured, by name; ImageNet-1k's, with the published figures, last.
+    """Facets of what was measured, by name, those that classifiers were trained for first;
+    ImageNet-1k's, with the published figures, last.
 
     It is there if something was measured on ImageNet-1k, if nothing was at all, or if `published`.
     """
@@ -59,7 +60,9 @@ def assemble_board(
         dataset, figure = sample_figure(release)
         figures.setdefault(dataset, []).append(figure)
     known = results.datasets | set(figures)
-    datasets = sorted(known - {DATASET})
+    trained = {r.result.dataset for r in results.measurements if r.result.kind == "classifier"}
+    trained |= {study.dataset for study in results.studies}
+    datasets = sorted(known - {DATASET}, key=lambda name: (name not in trained, name))
     if published or DATASET in known or not known:
         datasets.append(DATASET)
     return tuple(_facet(name, results, facts, figures.get(name, [])) for name in datasets)

@@ -127,7 +127,7 @@ function classRow(record) {
     [record.other.toFixed(1), record.other, "number"],
     [signed(record.difference), record.difference, "number"],
     [record.interval, record.low, "number"],
-    [record.verdict === "not significant" ? "" : record.verdict, record.verdict, ""],
+    [record.verdict, record.verdict, ""],
   ];
   for (const [text, value, style] of cells) {
     const cell = row.insertCell();

@@ -487,6 +487,13 @@ def test_answer_without_generated_or_real_images_promises_nothing(tmp_path: Path
     assert published.answer == PRINTED
 
 
+def test_what_classifiers_were_trained_for_comes_first(tmp_path: Path) -> None:
+    score = a_scores_result(a_source("made", 9), 1.0, dataset="a-set-that-was-only-scored")
+    real = a_classifier_result([a_source("real", 1000, kind="real")], 0.9, 0)
+    facets = assemble_board(read_folder(write_all(tmp_path / "results", [score, real])), [])
+    assert [facet.key for facet in facets] == ["fixture", "a-set-that-was-only-scored"]
+
+
 def test_csv_and_markdown_have_the_same_numbers_as_the_page(measured: Path) -> None:
     facets = assemble_board(read_folder(measured), [])
     rows = list(csv.DictReader(io.StringIO(render_csv(facets))))
