@@ -149,7 +149,10 @@ def _interval_cell(difference: Difference) -> Cell:
 def _answer_lines(study: StudyReport) -> list[str]:
     """Each question of the study, its answers counted, with the range of their differences."""
     found: list[tuple[str, Finding | Comparison]] = [
-        *((f"The paper's finding {f.finding}, {_equal(f.budget)}", f) for f in study.findings),
+        *(
+            (f"Azizi et al. 2023, finding {f.finding}, {_equal(f.budget)}", f)
+            for f in study.findings
+        ),
         *((f"{c.question}, {_equal(c.budget)}", c) for c in study.comparisons),
     ]
     questions: dict[str, dict[str, list[float]]] = {}
@@ -192,7 +195,7 @@ def classifiers_table(study: StudyReport, key: str) -> Table:
         (Group("As many generated images as real ones, equal epochs", tuple(rows)),)
         if rows
         else (),
-        caption="The paper's question, asked of each classifier: what do generated images add?",
+        caption="Azizi et al. 2023 asked it of each classifier: what do generated images add?",
         footnotes=("Each classifier has its own training recipe: compare along a row.", INTERVALS),
     )
 

@@ -66,8 +66,17 @@ def _headline(report: StudyReport, both: Arm, repeated: Arm, found: Comparison) 
         f"{both.model}, trained on the real images and {many} generated ones, is right on "
         f"{_percent(both.top1.mean)} of {report.test.n:,} test images. Trained on the real images "
         f"alone, visited as often, it is right on {_percent(repeated.top1.mean)}. The difference "
-        f"is {_points(found)}."
+        f"is {_points(found)}.{_by_chance(report)}"
     )
+
+
+def _by_chance(report: StudyReport) -> str:
+    """What needs no classifier; nothing where the report has no classes."""
+    counts = [row.n for c in report.classes[:1] for row in c.rows]
+    if not counts:
+        return ""
+    share = _percent(max(counts) / sum(counts))
+    return f" To name the commonest class each time is right on {share}."
 
 
 def _beside_real(report: StudyReport, both: Arm) -> str:
