@@ -180,14 +180,14 @@ def steps(walk: Walk, images: Images) -> Iterator[Step]:
 
 
 def _evaluations(walk: Walk) -> Iterator[Step]:
-    """What features are worth elsewhere, and the study's classifiers on shifted images."""
+    """What features are worth elsewhere, and the study's classifiers on corrupted images."""
     words = f"evaluate-representation classifiers/tiny.safetensors --on {REAL}:8 --evaluations knn"
     words += " --out results"
     check = partial(_has_values, "knn", set())  # no result stands beside it
     yield Step("evaluate-representation", [*words.split(), *walk.workers], check)
     words = "evaluate-robustness studies/imagenet/runs/imagenet-resnet50-32/1 --out results"
-    words += f" --test {REAL}:8 --shifted releases/tars:8"
-    check = partial(_has_values, "standard_top1", {"real", "synthetic"})
+    words += f" --test {REAL}:8 --corruptions gaussian_noise"
+    check = partial(_has_values, "gaussian_noise", {"real", "synthetic"})
     yield Step("evaluate-robustness", [*words.split(), *walk.workers], check)
 
 
