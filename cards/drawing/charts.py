@@ -14,7 +14,10 @@ BLUE, ORANGE, GREY = "#3a7fc1", "#d0762b", "#8a8a8a"
 PALETTE = [BLUE, ORANGE, "#2f9e77", "#b565a7", "#b59a1f", "#5b6bc0"]
 MOST_NAMES = 12  # more would cover each other; they are told on hover
 CONTROL = "control: real images again"
-VERDICT_COLOURS = {"harmed": ORANGE, "not significant": GREY, "helped": BLUE}
+VERDICT_COLOURS = {
+    **{"harmed": ORANGE, "helped": BLUE},
+    **{"not significant": GREY, "not tested": GREY},
+}
 Record = Mapping[str, Any]
 Spec = dict[str, Any]
 

@@ -9,7 +9,7 @@ from cards.drawing.tables import Table
 from cards.measured.class_changes import ClassChange
 from cards.pages.board_data import Measurement, RankingFacts
 
-VERDICTS = ("", "helped", "harmed")
+VERDICTS = ("", "helped", "harmed", "not tested")  # as the page numbers them
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class ClassView:
         rows: list[list[int] | None] = [None] * len(place)
         for c in self.changes:
             shares = (round(1000 * share) for share in (c.real, c.other, c.low, c.high))
-            rows[place[c.wnid]] = [*shares, VERDICTS.index(c.verdict)]
+            verdict = c.verdict if self.tested else "not tested"
+            rows[place[c.wnid]] = [*shares, VERDICTS.index(verdict)]
         return {"label": self.label, "baseline": self.baseline, "rule": self.rule, "rows": rows}
 
 

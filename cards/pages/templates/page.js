@@ -107,7 +107,7 @@ function startFilter(article) {
 }
 
 /* Classes: a chart and a table of the same numbers, for one training set at a time. */
-const verdicts = ["not significant", "helped", "harmed"];
+const verdicts = ["not significant", "helped", "harmed", "not tested"];
 function signed(number) {
   return (number > 0 ? "+" : number < 0 ? "\u2212" : "") + Math.abs(number).toFixed(1);
 }

@@ -11,10 +11,11 @@ import pytest
 
 from cards.board.board import assemble_board
 from cards.board.published import read_published
+from cards.measured.class_changes import ClassChange
 from cards.measured.result_folder import ResultFolder, read_folder
 from cards.pages.board_data import SCHEMA_VERSION, BoardData, ClassComparison, Measurement
 from cards.pages.data_files import render_classes_csv, render_csv, render_json
-from cards.pages.facet import Facet
+from cards.pages.facet import ClassView, Facet
 from cards.pages.page import write_site
 from tests.cards.board.made_up_reports import a_finetuning, a_study, a_sweep
 from tests.cards.made_up_results import a_classifier_result, a_scores_result, a_source, write_run
@@ -169,3 +170,12 @@ def test_unknown_numbers_and_fields_are_refused() -> None:
     for wrong in ({"value": float("nan")}, {"unit": "percent"}, {"extra": 1}, {"confidence": 95}):
         with pytest.raises(ValueError, match="validation error"):
             Measurement.model_validate(row | wrong)
+
+
+@pytest.mark.parametrize(("tested", "verdict"), [(True, 0), (False, 3)])
+def test_the_page_does_not_call_untested_classes_not_significant(
+    tested: bool, verdict: int
+) -> None:
+    change = ClassChange("c0", "cat", 50, 0.5, 0.6, -0.1, 0.3, "")
+    view = ClassView("made", "real", "a rule", (change,), tested=tested)
+    assert view.packed({"c0": 0})["rows"] == [[500, 600, -100, 300, verdict]]
