@@ -21,7 +21,7 @@ AUTOENCODER = "stabilityai/sd-vae-ft-ema"
 SUFFIXES = (".pt", ".safetensors")
 
 
-@dataclass(frozen=True)
+@dataclass
 class TransformerFiles:
     """published: where the authors offer their files, in words."""
 

@@ -19,7 +19,7 @@ SOURCE = "the Hub, Lyy0725/iMF (iMF-XL-2.pth)"
 AUTOENCODER = "stabilityai/sd-vae-ft-mse"
 
 
-@dataclass(frozen=True)
+@dataclass
 class MeanFlowSource:
     """The interface of generation/generator.py."""
 
