@@ -103,6 +103,7 @@ def test_protocols_of_before_stay() -> None:
 def test_the_bytes_of_a_saved_recipe_of_before_stay() -> None:
     """Whatever numbers it holds: accept rules know a classifier by its file's hash."""
     later = (
+        ',"mixing":{"share":null,"real_last":0.0,"batch_norm":"shared"}',
         ',"objective":"labels","simclr":{"temperature":0.5,"hidden":null,"projection":128}',
         ',"colour_distortion":0.0,"blur":0.0',
     )
