@@ -129,6 +129,9 @@ def test_zoom_keeps_the_middle_and_flat_images(severity):
     assert (found[32, 40] - found[32, 24]).mean() / 16 == pytest.approx(slope, rel=0.06)
 
 
+DRAWN = {"glass_blur", "motion_blur", "snow", "fog", "elastic_transform"}  # as noises, by the key
+
+
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_an_image_is_corrupted_the_same_wherever_it_stands(name):
     first, again = corrupted(name, 3, picture(33)), corrupted(name, 3, picture(33))
@@ -136,14 +139,14 @@ def test_an_image_is_corrupted_the_same_wherever_it_stands(name):
     assert first.dtype == np.uint8
     assert (first == again).all()
     other = corrupted(name, 3, picture(33), key=2)
-    assert ("noise" in name) == bool((first != other).any())
+    assert ("noise" in name or name in DRAWN) == bool((first != other).any())
 
 
 def test_names_of_corruptions():
     assert parse_corruptions("all") == tuple(CORRUPTIONS)
     assert parse_corruptions("") == ()
-    with pytest.raises(UserError, match="corruption 'fog'"):
-        parse_corruptions("contrast,fog")
+    with pytest.raises(UserError, match="corruption 'frost'"):
+        parse_corruptions("contrast,frost")
 
 
 # ----------------------------------------------------------------------------- the line

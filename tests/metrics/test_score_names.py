@@ -17,7 +17,7 @@ from cards.measured.score_names import (
 )
 from metrics.scoring import metric_list
 from metrics.scoring.metric_list import value_names
-from metrics.states import agreement, copies, per_class, two_sample
+from metrics.states import agreement, copies, frechet_ratio, per_class, two_sample
 from metrics.states.manifold import ManifoldScores
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -37,11 +37,16 @@ def spelled_names() -> set[str]:
         (copies, "copy_values"),
         (per_class, "class_values"),
         (two_sample, "two_sample_values"),
+        (frechet_ratio, "ratio_values"),
+        (frechet_ratio, "class_ratio_values"),
     ):
         source = inspect.getsource(getattr(module, name))
         names |= set(re.findall(r'(?:return|=) \{\s*"(\w+)":', source))
         names |= set(re.findall(r'(?:values\[|_mean_over_classes\()"(\w+)"', source))
-    return names - {"image", "value"} | {"inception_score_splits", "inception_score_adm"}
+    return names - {"image", "images", "labels", "value"} | {
+        "inception_score_splits",
+        "inception_score_adm",
+    }
 
 
 def test_every_metric_has_a_name_a_unit_and_a_direction() -> None:

@@ -305,10 +305,8 @@ def test_unknown_names_list_the_options() -> None:
             validated(TrainingConfig, {"steps": 9, setting: "adan"}, "recipe x")
         known = get_args(OptimizerName if setting == "optimizer" else RateName)
         assert all(f"'{name}'" in str(caught.value) for name in known)
-    with pytest.raises(
-        UserError, match=r"trained generator 'biggan'; known: adm-256, .*pixel-unet"
-    ):
-        trainable("biggan")
+    with pytest.raises(UserError, match=r"trained generator 'repa'; known: adm-256, .*pixel-unet"):
+        trainable("repa")
 
 
 def test_settings_without_effect_are_refused() -> None:

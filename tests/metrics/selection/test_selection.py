@@ -350,7 +350,7 @@ def test_a_training_record_that_was_cut_is_one_line(place: Path, tmp_path: Path)
     (tmp_path / "8/training.json").write_text('{"data": {"tun')
     stage = load_recipe(str(place / "recipe.toml")).stages[0]
     changes = {"generator": "pixel-unet", "checkpoint": str(tmp_path / "8")}
-    with pytest.raises(UserError, match=r"training\.json cannot be read"):
+    with pytest.raises(UserError, match=r"training\.json is cut or damaged"):
         require_tuning_unseen([stage.model_copy(update=changes)])
 
 
