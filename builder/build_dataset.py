@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 DEFAULT_RECIPE = "imagenet-if"
 PER_CLASS = 100
 VIEWS = "16,32"
+OF_BUILDS = (
+    *("--recipe", "--res", "--per-class", "--classes"),
+    *("--dry-run", "--compare", "--rate"),
+)
 ABOUT = ("--classes-from", "--image-column", "--label-column", "--test-share", "--split-seed")
 
 RecipeName = Annotated[
@@ -202,21 +206,13 @@ def build_dataset(
     settings = RunSettings(cluster, allow_mixed, _be_quiet if as_json else say)
     about = (classes_from, image_column, label_column, test_share, split_seed)
     of_imports = dict(zip(ABOUT, about, strict=True)) | {"--views": views, "--crop": crop}
-    of_builds: dict[str, object] = {
-        "--recipe": recipe,
-        "--res": res,
-        "--per-class": per_class,
-        "--classes": classes,
-    }
     of_plans: dict[str, object] = {"--gpu": gpu, "--utilisation": utilisation}
     if real is not None:
-        of_builds |= {"--dry-run": dry_run or None, "--compare": compare or None, "--rate": rate}
-        of_builds |= of_plans
+        asked = (recipe, res, per_class, classes, dry_run or None, compare or None, rate)
+        of_builds = dict(zip(OF_BUILDS, asked, strict=True)) | of_plans
         _refuse(of_builds, "of a build; --real imports all images of what it names")
-        source = _source_name(real, *about)
-        return _import(
-            source, views or VIEWS, crop, file_format, out, bad_images, settings, as_json
-        )
+        named = _source_name(real, *about)
+        return _import(named, views or VIEWS, crop, file_format, out, bad_images, settings, as_json)
     _refuse(of_imports, "of an import, with --real")
     if compare:
         device = Device.named(gpu, utilisation)

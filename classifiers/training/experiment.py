@@ -180,7 +180,6 @@ def run_experiment(
 
     recipe, testing = experiment.recipe, experiment.testing
     steps = total_steps(recipe, len(experiment.visits), experiment.steps)
-    visits = mixed(recipe.mixing, experiment.visits, experiment.generated, steps)
     state = state_file(out, experiment.key(seed), state_seconds)
     processes = launched_processes()
     if processes.is_main_process:
@@ -195,7 +194,7 @@ def run_experiment(
                 experiment.steps,
                 lambda: advance(recipe.batch),
                 on_end=seconds.append,
-                visits=visits,
+                visits=mixed(recipe.mixing, experiment.visits, experiment.generated, steps),
                 start=experiment.start,
                 state=state,
                 loaders=loaders,

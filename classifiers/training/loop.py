@@ -19,6 +19,7 @@ from classifiers.training.objective import (
     MODEL,
     ClassifierData,
     ClassifierObjective,
+    LabelledPart,
     parts_of,
     seed_torch,
 )
@@ -29,6 +30,7 @@ from generation.training.data.order import Visits
 from generation.training.loop.learner import LoopSettings, NotFiniteError
 from generation.training.loop.loop import Hooks
 from generation.training.loop.loop import train as run_loop
+from generation.training.loop.objective import Objective
 from generation.training.loop.optimizers import OptimizerSettings
 from generation.training.loop.rates import ema_decay_by_power, one_cycle
 from generation.training.processes import launched_processes
@@ -39,6 +41,10 @@ if TYPE_CHECKING:
 
 INITIALISATION = 0  # what numbers are drawn for, kept apart from those of step 0, 1, 2 …
 STEPS_BETWEEN_LOOKS = 50
+OBJECTIVES: dict[str, Callable[[nn.Module, ClassifierRecipe], Objective[LabelledPart]]] = {
+    "labels": ClassifierObjective,
+    "simclr": SimclrObjective,
+}
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -92,14 +98,11 @@ def train(
         states = TimedStates(state)
         seed_torch(seed, INITIALISATION)
         built = build_model(recipe, len(data.class_ids)) if network is None else network()
-        model = built
         if start is not None:
-            start_from(start, model, data.class_ids)
-        if isinstance(visits, MixedVisits) and recipe.mixing.batch_norm == "separate":
-            model = with_auxiliary(built, place.of, recipe)
+            start_from(start, built, data.class_ids)
+        model = with_auxiliary(built, place.of, recipe) if _apart(recipe, visits) else built
         own = ClassifierData(batches, seed, place, settings.parts)
-        labelled = recipe.objective == "labels"
-        objective = (ClassifierObjective if labelled else SimclrObjective)(model, recipe)
+        objective = OBJECTIVES[recipe.objective](model, recipe)
         try:
             learner = run_loop(objective, own, settings, states, processes, Hooks(advanced))
         except NotFiniteError as error:
@@ -109,9 +112,13 @@ def train(
             ) from None
     on_end(states.seconds)
     trained = learner.trained[MODEL]
-    if isinstance(trained, SimclrModel):
-        trained = trained.network
+    trained = trained.network if isinstance(trained, SimclrModel) else trained
     return (trained if model is built else without_auxiliary(trained, built)).eval()
+
+
+def _apart(recipe: ClassifierRecipe, visits: Visits | MixedVisits) -> bool:
+    """Whether generated images have batch normalisation of their own."""
+    return isinstance(visits, MixedVisits) and recipe.mixing.batch_norm == "separate"
 
 
 def loop_settings(

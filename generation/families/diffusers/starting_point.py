@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from generation.families.diffusers.generator import base_folder, locate, sha256, size_problem
-from generation.families.diffusers.kinds import KINDS, Kind
-from generation.families.diffusers.published import FACTOR, SHAPES
+from generation.families.diffusers.kinds import FACTOR, KINDS, SHAPES, Kind
 from generation.families.diffusers.recipe import LoraRecipe
 from generation.pretrained.diffusers_folder import (
     HUB_NAME,

@@ -7,27 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from generation.families.diffusers.kinds import FACTOR, FLUX2_BASE, SDXL_BASE, SHAPES
 from generation.networks.flops import Work, counted_flops, decoding_flops
 from generation.pretrained.autoencoder_shapes import DEEP_COMPRESSION, STABLE_DIFFUSION
 from generation.pretrained.diffusers_folder import HUB_NAME
 
-FACTOR, DEEP_FACTOR = 8, 32  # pixels a side of a latent
+DEEP_FACTOR = 32  # pixels that a side of a deeply compressed latent stands for
 
-SDXL = {
-    "sample_size": 128,
-    "in_channels": 4,
-    "out_channels": 4,
-    "block_out_channels": (320, 640, 1280),
-    "down_block_types": ("DownBlock2D", *("CrossAttnDownBlock2D",) * 2),
-    "up_block_types": (*("CrossAttnUpBlock2D",) * 2, "UpBlock2D"),
-    "transformer_layers_per_block": (1, 2, 10),
-    "attention_head_dim": (5, 10, 20),
-    "cross_attention_dim": 2048,
-    "use_linear_projection": True,
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 2816,
-}
 PIXART = {"norm_type": "ada_norm_single", "caption_channels": 4096}  # the rest by default
 SANA_600M = {
     "num_attention_heads": 36,
@@ -37,14 +23,6 @@ SANA_600M = {
     "num_layers": 28,
 }
 SANA_1600M: dict[str, Any] = {}  # the defaults
-FLUX2_KLEIN_4B = {
-    "in_channels": 128,
-    "num_layers": 5,
-    "num_single_layers": 20,
-    "num_attention_heads": 24,
-    "joint_attention_dim": 7680,
-    "guidance_embeds": False,
-}
 
 
 def _zeros(*shape: int) -> Tensor:
@@ -67,7 +45,7 @@ def _sdxl(resolution: int) -> Work:
     told = {"text_embeds": _zeros(1280), "time_ids": _zeros(6)}
     evaluation = _evaluated(
         "UNet2DConditionModel",
-        SDXL,
+        SHAPES[SDXL_BASE][1],
         _zeros(4, side, side),
         _zeros(),
         _zeros(77, 2048),
@@ -110,7 +88,7 @@ def _flux2_klein(resolution: int) -> Work:
     tokens, texts = (side // 2) ** 2, 512
     evaluation = _evaluated(
         "Flux2Transformer2DModel",
-        FLUX2_KLEIN_4B,
+        SHAPES[FLUX2_BASE][1],
         _zeros(tokens, 128),
         _zeros(texts, 7680),
         _zeros(),
@@ -127,13 +105,13 @@ def _in_half(evaluation: int, decoding: int) -> Work:
 
 PUBLISHED: dict[str, Callable[[int], Work]] = {
     "black-forest-labs/FLUX.2-klein-4B": _flux2_klein,
-    "black-forest-labs/FLUX.2-klein-base-4B": _flux2_klein,
+    FLUX2_BASE: _flux2_klein,
     "Efficient-Large-Model/Sana_600M_512px_diffusers": partial(_sana, SANA_600M),
     "Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers": partial(_sana, SANA_1600M),
     "PixArt-alpha/PixArt-XL-2-256x256": _pixart,
     "PixArt-alpha/PixArt-XL-2-512x512": _pixart,
     "PixArt-alpha/PixArt-XL-2-1024-MS": _pixart,
-    "stabilityai/stable-diffusion-xl-base-1.0": _sdxl,
+    SDXL_BASE: _sdxl,
 }
 
 
