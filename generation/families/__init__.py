@@ -55,7 +55,7 @@ TRAINED = {
     "vq-vae": "generation.families.vq_vae_2.hierarchy_trainable",
     "vq-vae-2": "generation.families.vq_vae_2.prior_trainable",
 }
-COUNTED = Path(__file__).parent / "counted.json"  # by benchmarks/speed/count_flops.py
+COUNTED = Path(__file__).parent / "counted.json"  # by benchmarks/count_flops.py
 TRAINABLE = ("RECIPE", "with_start", "sides", "memory", "with_images", "start_facts", "course")
 
 

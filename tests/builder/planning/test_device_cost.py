@@ -43,9 +43,9 @@ def test_counts_are_those_of_the_papers(
 
 
 def test_what_was_counted_before_is_what_is_counted_now() -> None:
-    """One network of each family. If this fails, run python -m benchmarks.speed.count_flops, and
+    """One network of each family. If this fails, run python -m benchmarks.count_flops, and
     look at what it changes."""
-    script = runpy.run_path(str(ROOT / "benchmarks/speed/count_flops.py"))
+    script = runpy.run_path(str(ROOT / "benchmarks/count_flops.py"))
     table, asked = json.loads(COUNTED.read_text()), script["networks"]()
     assert set(table) <= {work_key(*one) for one in asked}
     imagenet = {one for one in asked if not one[1].startswith(("builtin:", "runs/fashion"))}

@@ -1,9 +1,9 @@
 """Counts the arithmetic of every network that a built-in recipe names, and writes the table that
 plans read, so that they need not count: generation/families/counted.json.
 
-    python -m benchmarks.speed.count_flops
+    python -m benchmarks.count_flops
 
-Run it when a recipe names a new checkpoint; tests/builder/test_device_cost.py says so.
+Run it when a recipe names a new checkpoint; tests/builder/planning/test_device_cost.py says so.
 """
 
 import json
