@@ -1,7 +1,8 @@
-"""A training recipe as its author would write it."""
+"""Recipes as their authors would write them."""
 
 import json
 import tomllib
+from pathlib import Path
 from typing import Any
 
 
@@ -20,3 +21,24 @@ def as_toml(recipe: Any) -> str:
     text = "\n".join(lines) + "\n"
     tomllib.loads(text)
     return text
+
+
+def tiny_build(classes: Path, generator: str, checkpoint: Path, sampler: str) -> str:
+    """A build recipe of one stage at 16 px. sampler: what stands in its braces."""
+    return f"""
+name = "tiny"
+description = "tiny"
+classes = "{classes}"
+dataset = "shapes"
+regime = "B"
+license = "other"
+[shard]
+classes = 2
+indices = 4
+[[stage]]
+resolution = 16
+generator = "{generator}"
+checkpoint = "{checkpoint}"
+batch = 3
+sampler = {{ {sampler} }}
+"""

@@ -36,29 +36,13 @@ from tests.models.tiny_autoencoders import save_autoencoder
 from tests.models.tiny_denoisers import KINDS
 from tests.models.tiny_denoisers import tiny_recipe as pixel_recipe
 from tests.models.tiny_transformers import FAMILIES, published, tiny_recipe
-from tests.recipe_text import as_toml
+from tests.recipe_text import as_toml, tiny_build
 from tests.sets.painter import paint
 from tests.sets.small_releases import CLASSES, write_release
 
 CPU = torch.device("cpu")
 TOLD = torch.tensor([0, 1, 2, 3])
-BUILD = """
-name = "tiny"
-description = "tiny"
-classes = "{classes}"
-dataset = "shapes"
-regime = "B"
-license = "other"
-[shard]
-classes = 2
-indices = 4
-[[stage]]
-resolution = 16
-generator = "{family}"
-checkpoint = "{checkpoint}"
-batch = 3
-sampler = {{ method = "{method}", steps = 3, guidance = 1.5, threshold = "none" }}
-"""
+SAMPLER = 'steps = 3, guidance = 1.5, threshold = "none"'
 METHODS = {"dit": "ddpm", "sit": "euler-maruyama"}
 
 
@@ -183,12 +167,8 @@ def test_latents_train_a_checkpoint_that_a_build_samples(
     assert config["stage"]["latents"]["scaling_factor"] == 0.5
     assert config["stage"]["latents"]["autoencoder"] == str(place / "vae")
     assert (place / f"{family}-run/samples-000004.png").is_file()
-    text = BUILD.format(
-        classes=place / "classes.csv",
-        family=family,
-        checkpoint=checkpoint,
-        method=METHODS[family],
-    )
+    sampler = f'method = "{METHODS[family]}", {SAMPLER}'
+    text = tiny_build(place / "classes.csv", family, checkpoint, sampler)
     (tmp_path / "build.toml").write_text(text)
     recipe = load_recipe(str(tmp_path / "build.toml"))
     classes = load_classes(recipe.classes)

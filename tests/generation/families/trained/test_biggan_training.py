@@ -36,27 +36,11 @@ from release.layout.image_sets import load_images
 from release.streaming.image_cache import ImageCache
 from tests.in_process import InProcess
 from tests.models.tiny_biggan import tiny_recipe
-from tests.recipe_text import as_toml
+from tests.recipe_text import as_toml, tiny_build
 from tests.sets.painter import paint
 from tests.sets.small_releases import CLASSES, write_release
 
-BUILD = """
-name = "tiny"
-description = "tiny"
-classes = "{classes}"
-dataset = "shapes"
-regime = "B"
-license = "other"
-[shard]
-classes = 2
-indices = 4
-[[stage]]
-resolution = 16
-generator = "biggan"
-checkpoint = "{checkpoint}"
-batch = 3
-sampler = {{ method = "truncation", truncation = 0.5 }}
-"""
+SAMPLER = 'method = "truncation", truncation = 0.5'
 
 
 def drawn_images(count: int = 6) -> DrawnImages:
@@ -234,7 +218,7 @@ def test_from_images_to_a_release(
     assert (tmp_path / "run/samples-000004.png").is_file()
     found = trained_checkpoint(checkpoint)
     assert (found.generator, found.resolution) == ("biggan", 16)
-    written = BUILD.format(classes=place / "classes.csv", checkpoint=checkpoint)
+    written = tiny_build(place / "classes.csv", "biggan", checkpoint, SAMPLER)
     (tmp_path / "build.toml").write_text(written)
     recipe = load_recipe(str(tmp_path / "build.toml"))
     classes = load_classes(recipe.classes)

@@ -43,27 +43,11 @@ from tests.models.tiny_autoencoders import save_autoencoder
 from tests.models.tiny_denoisers import tiny_denoiser
 from tests.models.tiny_denoisers import tiny_recipe as tiny_ldm
 from tests.models.tiny_vq import tiny_recipe
-from tests.recipe_text import as_toml
+from tests.recipe_text import as_toml, tiny_build
 from tests.sets.painter import paint
 from tests.sets.small_releases import CLASSES, write_release
 
-BUILD = """
-name = "tiny"
-description = "tiny"
-classes = "{classes}"
-dataset = "shapes"
-regime = "B"
-license = "other"
-[shard]
-classes = 2
-indices = 4
-[[stage]]
-resolution = 16
-generator = "ldm"
-checkpoint = "{checkpoint}"
-batch = 3
-sampler = {{ method = "ddim", steps = 3, guidance = 1.5, threshold = "none" }}
-"""
+SAMPLER = 'method = "ddim", steps = 3, guidance = 1.5, threshold = "none"'
 
 
 @pytest.fixture(scope="module")
@@ -309,7 +293,7 @@ def test_from_images_to_a_release(
     checkpoint = train(place, "ldm", "real/latents/vq")
     source = generator_source("ldm")
     assert source.trained_resolution(checkpoint) == 16
-    written = BUILD.format(classes=place / "classes.csv", checkpoint=checkpoint)
+    written = tiny_build(place / "classes.csv", "ldm", checkpoint, SAMPLER)
     (tmp_path / "build.toml").write_text(written)
     recipe = load_recipe(str(tmp_path / "build.toml"))
     classes = load_classes(recipe.classes)

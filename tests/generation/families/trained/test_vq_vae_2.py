@@ -46,27 +46,11 @@ from tests.models.tiny_vq_vae import (
     tiny_hierarchy,
     tiny_networks,
 )
-from tests.recipe_text import as_toml
+from tests.recipe_text import as_toml, tiny_build
 from tests.sets.painter import paint
 from tests.sets.small_releases import CLASSES, write_release
 
-BUILD = """
-name = "tiny"
-description = "tiny"
-classes = "{classes}"
-dataset = "shapes"
-regime = "B"
-license = "other"
-[shard]
-classes = 2
-indices = 4
-[[stage]]
-resolution = 16
-generator = "vq-vae-2"
-checkpoint = "{checkpoint}"
-batch = 3
-sampler = {{ method = "native", steps = 1 }}
-"""
+SAMPLER = 'method = "native", steps = 1'
 
 
 def drawn_images(count: int = 6) -> DrawnImages:
@@ -364,7 +348,7 @@ def test_from_images_to_a_release(
     assert len(record["recipe"]["stage"]["sha256"]) == 64
     found = trained_checkpoint(checkpoint)
     assert (found.generator, found.resolution) == ("vq-vae-2", 16)
-    written = BUILD.format(classes=place / "classes.csv", checkpoint=checkpoint)
+    written = tiny_build(place / "classes.csv", "vq-vae-2", checkpoint, SAMPLER)
     (tmp_path / "build.toml").write_text(written)
     recipe = load_recipe(str(tmp_path / "build.toml"))
     classes = load_classes(recipe.classes)
