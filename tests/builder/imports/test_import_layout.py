@@ -17,9 +17,9 @@ from builder.imports.layout import (
     image_id,
     original_of,
     stretches,
-    tuning_rows,
     view_parts,
 )
+from builder.imports.tuning import tuning_rows
 from release.classes.class_list import ClassEntry
 from release.errors import UserError
 from release.real_sources import RealSource, open_source

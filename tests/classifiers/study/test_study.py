@@ -24,7 +24,8 @@ from classifiers.study.report_model import Arm
 from classifiers.study.study_file import BUILTIN, as_record, load_study, needed_per_class
 from classifiers.study.study_file import Arm as AskedArm
 from classifiers.training.class_verdicts import class_rows, confusions, name_ambiguity
-from classifiers.training.outcomes import Outcomes, accuracy, difference
+from classifiers.training.outcomes import Outcomes, accuracy
+from classifiers.training.paired_difference import difference
 from release.commands.toml_recipes import recipe_names_in
 from release.errors import UserError
 from release.layout.manifest import read_manifest
