@@ -33,7 +33,8 @@ class Measurement:
 
     steps: optimiser steps in place of the recipe's epochs. train_images: how many each source of
     `train` gives; weights: how often an epoch visits them, by default once. test_images: how many
-    it is tested on. start: a saved classifier that the training goes on from.
+    it is tested on. start: a saved classifier that the training goes on from; teacher: one that it
+    learns from.
     """
 
     recipe: ClassifierRecipe
@@ -44,6 +45,7 @@ class Measurement:
     test_images: int
     weights: tuple[float, ...] = ()
     start: Path | None = None
+    teacher: Path | None = None
 
     @property
     def is_cas(self) -> bool:
@@ -85,6 +87,8 @@ class Measurement:
         }
         if self.start is not None:
             subject["start_sha256"] = sha256_file(self.start)
+        if self.teacher is not None:
+            subject["teacher_sha256"] = sha256_file(self.teacher)
         return Result(
             kind="classifier",
             dataset=self.test.manifest.dataset,
@@ -196,6 +200,7 @@ def run_experiment(
                 on_end=seconds.append,
                 visits=mixed(recipe.mixing, experiment.visits, experiment.generated, steps),
                 start=experiment.start,
+                teacher=experiment.teacher,
                 state=state,
                 loaders=loaders,
             )

@@ -25,7 +25,7 @@ from classifiers.training.objective import (
 )
 from classifiers.training.self_supervised import SimclrModel, SimclrObjective
 from classifiers.training.state import StateFile, TimedStates
-from generation.networks.timm_classifier import build_model
+from generation.networks.timm_classifier import build_model, load_network
 from generation.training.data.order import Visits
 from generation.training.loop.learner import LoopSettings, NotFiniteError
 from generation.training.loop.loop import Hooks
@@ -41,10 +41,6 @@ if TYPE_CHECKING:
 
 INITIALISATION = 0  # what numbers are drawn for, kept apart from those of step 0, 1, 2 …
 STEPS_BETWEEN_LOOKS = 50
-OBJECTIVES: dict[str, Callable[[nn.Module, ClassifierRecipe], Objective[LabelledPart]]] = {
-    "labels": ClassifierObjective,
-    "simclr": SimclrObjective,
-}
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -62,6 +58,7 @@ def train(
     on_end: Callable[[float], None] = lambda _: None,
     visits: Visits | MixedVisits | None = None,
     start: Path | None = None,
+    teacher: Path | None = None,
     network: Callable[[], nn.Module] | None = None,
     state: StateFile | None = None,
     loaders: int | None = None,
@@ -70,7 +67,8 @@ def train(
 
     `steps` replaces the recipe's epochs, to compare sets of different size at equal updates;
     `visits` says how often an epoch sees which image, by default each once. start: a saved
-    classifier to go on from; network: makes the one that is trained, by default the recipe's.
+    classifier to go on from; teacher: one to learn from, as the recipe says; network: makes the one
+    that is trained, by default the recipe's.
     state: kept on the way and, if it is there, gone on from. All randomness follows from the seed
     and the step, so on a CPU with the same number of threads the same arguments give the same
     weights, interrupted or not. on_end gets the seconds that training took, those before an
@@ -102,7 +100,7 @@ def train(
             start_from(start, built, data.class_ids)
         model = with_auxiliary(built, place.of, recipe) if _apart(recipe, visits) else built
         own = ClassifierData(batches, seed, place, settings.parts)
-        objective = OBJECTIVES[recipe.objective](model, recipe)
+        objective = _objective(model, recipe, teacher, device)
         try:
             learner = run_loop(objective, own, settings, states, processes, Hooks(advanced))
         except NotFiniteError as error:
@@ -114,6 +112,16 @@ def train(
     trained = learner.trained[MODEL]
     trained = trained.network if isinstance(trained, SimclrModel) else trained
     return (trained if model is built else without_auxiliary(trained, built)).eval()
+
+
+def _objective(
+    model: nn.Module, recipe: ClassifierRecipe, teacher: Path | None, device: torch.device
+) -> Objective[LabelledPart]:
+    if recipe.objective == "simclr":
+        return SimclrObjective(model, recipe)
+    return ClassifierObjective(
+        model, recipe, None if teacher is None else load_network(teacher).to(device)
+    )
 
 
 def _apart(recipe: ClassifierRecipe, visits: Visits | MixedVisits) -> bool:
