@@ -20,6 +20,7 @@ from release.real_sources import RealSource, RealSplit
 
 ROWS_PER_SHARD = 5000
 MEAN_ROWS = 4500  # of files of which each holds its part of the hashes: none has many more
+SMALL_FILES, SMALL_ROWS = 16, 2500  # up to so many files, so many rows each: all workers have some
 SHARD_BYTES = 900_000_000
 VIEW_BYTES_PER_PIXEL = 2  # of a photograph in lossless WebP, rounded up
 SIZES_READ = 64  # images whose size is looked at to tell how large the files will be
@@ -82,6 +83,7 @@ def count_files(source: RealSource, earlier: Mapping[str, int]) -> dict[str, int
 def _files_for(data: RealSplit) -> int:
     count = len(data.labels)
     by_rows = 1 if count <= ROWS_PER_SHARD else -(-count // MEAN_ROWS)
+    by_rows = max(by_rows, min(SMALL_FILES, -(-count // SMALL_ROWS)))
     step = max(1, count // SIZES_READ)
     sizes = [size for i in range(0, count, step) if (size := _size(data, i)) is not None]
     mean = sum(sizes) / len(sizes) if sizes else 0.0
