@@ -3,7 +3,8 @@
 A recipe becomes an objective, data and settings; generation/training/loop/loop.py trains them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,23 +96,40 @@ def train(
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         states = TimedStates(state)
         seed_torch(seed, INITIALISATION)
-        built = build_model(recipe, len(data.class_ids)) if network is None else network()
-        if start is not None:
-            start_from(start, built, data.class_ids)
+        built = _built(recipe, data.class_ids, network, start)
         model = with_auxiliary(built, place.of, recipe) if _apart(recipe, visits) else built
         own = ClassifierData(batches, seed, place, settings.parts)
         objective = _objective(model, recipe, teacher, device)
-        try:
+        with _told_of_divergence(recipe, seed):
             learner = run_loop(objective, own, settings, states, processes, Hooks(advanced))
-        except NotFiniteError as error:
-            raise DivergedError(
-                f"classifier recipe {recipe.name}: the loss is not finite at step {error.step}, "
-                f"seed {seed}; lower learning_rate = {recipe.learning_rate}"
-            ) from None
     on_end(states.seconds)
     trained = learner.trained[MODEL]
     trained = trained.network if isinstance(trained, SimclrModel) else trained
     return (trained if model is built else without_auxiliary(trained, built)).eval()
+
+
+@contextmanager
+def _told_of_divergence(recipe: ClassifierRecipe, seed: int) -> Iterator[None]:
+    try:
+        yield
+    except NotFiniteError as error:
+        raise DivergedError(
+            f"classifier recipe {recipe.name}: the loss is not finite at step {error.step}, "
+            f"seed {seed}; lower learning_rate = {recipe.learning_rate}"
+        ) from None
+
+
+def _built(
+    recipe: ClassifierRecipe,
+    class_ids: tuple[str, ...],
+    network: Callable[[], nn.Module] | None,
+    start: Path | None,
+) -> nn.Module:
+    """What is trained, with the weights of `start` if there is one."""
+    built = build_model(recipe, len(class_ids)) if network is None else network()
+    if start is not None:
+        start_from(start, built, class_ids)
+    return built
 
 
 def _objective(
