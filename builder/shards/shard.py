@@ -15,6 +15,7 @@ from builder.planning.gpu_memory import require_memory
 from builder.planning.image_seeds import image_id, image_seed
 from builder.planning.plan import ShardPlan
 from builder.planning.recipe import StageRecipe
+from builder.shards.halfway import Halfway
 from builder.shards.overlap import beside_next_shard
 from builder.shards.rejections import rejected_attempts
 from builder.shards.slots import Cell, Slots, fill_slots
@@ -98,9 +99,12 @@ def build_shard(job: ShardJob) -> ShardRecord:
     rule = load_rule(stage.rule) if stage.rule else None
     cells = _cells(job)
     slots = Slots(len(cells), stage.attempts)
-    images = fill_slots(slots, cells, job.release_seed, stage, generator, rule)
+    halfway = Halfway.of(job.release, job.plan, job.release_seed, cells)
+    images = fill_slots(slots, cells, job.release_seed, stage, generator, rule, halfway)
     with beside_next_shard():
-        return _write_shard(job, cells, slots, images, started)
+        record = _write_shard(job, cells, slots, images, started)
+        halfway.forget()
+        return record
 
 
 def _write_shard(
