@@ -37,11 +37,14 @@ SCHEMA = pa.schema([("slot", pa.int32()), ("attempt", pa.int16()), ("image", pa.
 
 @dataclass
 class Halfway:
-    """The file of one shard. identity: hash of all that decides its images."""
+    """The file of one shard. identity: hash of all that decides its images. seconds: that were
+    worked on it before, once it is taken up."""
 
     path: ReleasePath
     identity: str
+    seconds: float = 0.0
     _stands: bool = False
+    _began: float = field(default_factory=time.monotonic)
     _noted: float = field(default_factory=time.monotonic)
 
     @classmethod
@@ -73,6 +76,7 @@ class Halfway:
         about = table.schema.metadata
         if about[b"identity"] != self.identity.encode():
             return {}
+        self.seconds = float(about[b"seconds"])
         rejections = [_rejection(fields) for fields in json.loads(about[b"rejections"])]
         numbers = table["slot"].to_pylist()
         slots.go_on(dict(zip(numbers, table["attempt"].to_pylist(), strict=True)), rejections)
@@ -89,6 +93,7 @@ class Halfway:
         attempts = [slots.accepted[slot] for slot in numbers]
         about = {
             "identity": self.identity,
+            "seconds": str(self.seconds + time.monotonic() - self._began),
             "rejections": json.dumps([asdict(rejection) for rejection in slots.rejections]),
         }
         table = pa.table(

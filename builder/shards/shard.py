@@ -102,7 +102,7 @@ def build_shard(job: ShardJob) -> ShardRecord:
     halfway = Halfway.of(job.release, job.plan, job.release_seed, cells)
     images = fill_slots(slots, cells, job.release_seed, stage, generator, rule, halfway)
     with beside_next_shard():
-        record = _write_shard(job, cells, slots, images, started)
+        record = _write_shard(job, cells, slots, images, started - halfway.seconds)
         halfway.forget()
         return record
 

@@ -1,5 +1,7 @@
 """A shard that takes long goes on inside itself: the same bytes, and no image made twice."""
 
+import json
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -50,6 +52,7 @@ def run_until(
     def counted(self: StandIn, batch: object, settings: object) -> np.ndarray:
         if batches is not None and len(seeds) == batches:
             raise KilledError
+        time.sleep(0.02)
         seeds.append(batch.seeds)
         return sample(self, batch, settings)
 
@@ -96,6 +99,8 @@ def test_a_shard_goes_on_where_it_was_kept(
     assert set(made) == set(wanted)
     assert len(made) < 2 * len(wanted) + 20
     assert files(broken) == files(whole)
+    (sidecar,) = broken.glob(f"sidecars/{resolution}/*")
+    assert json.loads(sidecar.read_text())["seconds"] > 0.004 * len(wanted)
     assert not list(broken.rglob("halfway/*/*"))
 
 
