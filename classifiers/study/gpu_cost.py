@@ -13,7 +13,7 @@ from release.commands.duration import duration
 @dataclass(frozen=True)
 class GpuCost:
     """Of one classifier's trainings, or of one release. flops: None where a stage's recipe states
-    its seconds instead; hours: None where a stage's network is not known yet."""
+    its seconds instead; hours: None where a stage's network is not counted, as of small U-Nets."""
 
     what: str
     flops: float | None
@@ -23,7 +23,7 @@ class GpuCost:
     def as_line(self) -> str:
         """For people to read."""
         if self.hours is None:
-            return f"{self.what}: not known, as a network's shape is not"
+            return f"{self.what}: not counted; `build-dataset --dry-run` times a batch here"
         counted = "" if self.flops is None else f"{self.flops:.2g} FLOPs, "
         return f"{self.what}: {counted}{duration(self.hours)} on {self.hardware}"
 

@@ -463,8 +463,7 @@ release = "{tmp_path}/last"
     trainings, built = plan["gpu"][0], plan["gpu"][-1]
     assert trainings["flops"] == 2 * plan["costs"][0]["multiply_adds"]
     assert built["what"].endswith(" images of " + (last["source"] or "fashion-mnist-fast"))
-    assert built["flops"] > 0
-    assert built["hours"] > 0
+    assert built["hours"] is None  # of a small U-Net nothing is counted
     if last["source"] is None:
         with pytest.raises(UserError, match=r"last: 0 of 8 images a class .* names no recipe"):
             run_study(str(path), out=tmp_path / "out")
