@@ -95,7 +95,7 @@ def training_table(
         ]
         groups.append(
             Group(
-                f"{ranking.settings['model']}, recipe {ranking.settings['recipe']}, "
+                f"{ranking.settings['model']}, recipe {ranking.recipe}, "
                 f"tested on {rows[0].scores['top1'].n:,} real images",
                 tuple(Row(c, r.arm == "real") for c, r in zip(cells, rows, strict=True)),
                 note=apart_note(ranking.settings, differing),
