@@ -1,5 +1,7 @@
 """What U-Nets that are trained from nothing have of their authors' code beside shapes."""
 
+from typing import Any
+
 from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
@@ -15,7 +17,7 @@ def set_dropout(unet: nn.Module, share: float) -> None:
             module.dropout.p = share
 
 
-def start_as_identity(unet: nn.Module) -> None:
+def start_as_identity(unet: Any) -> None:
     """As in the authors' code: blocks add nothing at first, and the network says zero."""
     transformers = [part for part in unet.modules() if isinstance(part, Transformer2DModel)]
     within = {inner for part in transformers for inner in part.modules()}
