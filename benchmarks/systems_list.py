@@ -1,6 +1,7 @@
 """The systems of the board: what each is trained by, and what of its sampler is swept."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)

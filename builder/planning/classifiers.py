@@ -26,8 +26,8 @@ def _with_classifier(stage: StageRecipe, classes: Sequence[ClassEntry]) -> Stage
     if not _is_guided(stage.generator):
         guided = ", ".join(name for name in MODULES if _is_guided(name))
         raise UserError(
-            f"the sampler of stage {stage.resolution} names a classifier, by which {stage.generator} "
-            f"is not guided; these are: {guided}"
+            f"the sampler of stage {stage.resolution} names a classifier, by which "
+            f"{stage.generator} is not guided; these are: {guided}"
         )
     folder, found = locate_classifier(guidance, stage.resolution)
     require_classes(guidance, folder, [entry.prompt for entry in classes])

@@ -85,6 +85,7 @@ class DenoiserGenerator:
     """Samples one stage."""
 
     takes_noisy_parents = False
+    guided_by_classifier = False
 
     def __init__(self, network: "Denoiser") -> None:
         self._network = network
@@ -144,5 +145,7 @@ class DenoiserGenerator:
         """UserError for a setting that this network would not heed."""
         if self._network.config.stage.conditioning == "none" and settings.guidance != 1:
             raise UserError("an unconditional checkpoint has nothing to guide by: leave guidance 1")
+        if settings.classifier is not None and not self.guided_by_classifier:
+            raise UserError("no classifier guides this checkpoint: leave classifier out")
         if settings.noise_augmentation != 0 and not self.takes_noisy_parents:
             raise UserError("the checkpoint knows no noise in parents: leave noise_augmentation 0")

@@ -34,6 +34,11 @@ class ClassifierGuidance(BaseModel):
     scale: Annotated[float, Field(gt=0)] = 1.0
     sha256: str | None = None
 
+    @model_serializer(mode="wrap")
+    def _hash_where_known(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = dump(self)
+        return {name: value for name, value in content.items() if value is not None}
+
 
 class SamplerConfig(BaseModel):
     """Sampler settings, named as in Azizi et al. 2023 and Saharia et al. 2022.
@@ -54,6 +59,7 @@ class SamplerConfig(BaseModel):
     image is stored noisy, its range made narrower, for a next stage whose parents are truncated.
     truncated: parents are such images of the level that noise_augmentation names (Ho et al. 2022,
     section 3.2), which gets no noise more.
+    temperature: of VQ-VAE-2's codes, drawn from softmax(logits / temperature); the paper's is 1.
     classifier: guidance by a classifier of noisy images, of generators that take it.
     black_point: grey levels up to this one become black, 0, in the finished image. For sets with a
     background that is exactly black, which no network says exactly.
@@ -85,6 +91,7 @@ class SamplerConfig(BaseModel):
     classifier: ClassifierGuidance | None = None
     stop: Annotated[float, Field(ge=0, lt=1)] = 0.0
     truncated: bool = False
+    temperature: Annotated[float, Field(gt=0)] = 1.0
 
     @model_validator(mode="after")
     def _every_setting_has_an_effect(self) -> Self:
@@ -110,6 +117,8 @@ class SamplerConfig(BaseModel):
             raise ValueError(f"{name} goes with a method among {', '.join(PIXEL_METHODS)}")
         if self.stop and self.black_point:
             raise ValueError("stop leaves noise in an image: black_point has no effect on it")
+        if self.temperature != 1 and self.method != "native":
+            raise ValueError(f"temperature is of codes: it has no effect on {self.method}")
         if self.truncated and self.noise_augmentation == 0:
             raise ValueError("truncated goes with the noise_augmentation that parents stopped at")
 
@@ -137,8 +146,8 @@ class SamplerConfig(BaseModel):
             del content["guidance_interval"]
         if self.classifier is None:
             del content["classifier"]
-        for name in ("stop", "truncated"):
-            if not getattr(self, name):
+        for name in ("stop", "truncated", "temperature"):
+            if getattr(self, name) == type(self).model_fields[name].default:
                 del content[name]
         return content
 

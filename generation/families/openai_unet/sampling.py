@@ -13,6 +13,8 @@ from release.errors import UserError
 class GuidedGenerator(DenoiserGenerator):
     """Samples one stage."""
 
+    guided_by_classifier = True
+
     def guide(
         self, batch: ImageBatch, schedule: NoiseSchedule, settings: SamplerConfig
     ) -> Guide | None:
