@@ -21,6 +21,7 @@ from builder.builds.estimate import (
 )
 from builder.builds.finish import finish_release
 from builder.builds.run import OnDone, Outcome, ReleaseJobs, RunSettings, run_builds
+from builder.planning.classifiers import with_classifiers
 from builder.planning.device_cost import stated_cost
 from builder.planning.gpu_memory import require_memory
 from builder.planning.labels import require_meaningful_labels
@@ -143,7 +144,8 @@ def plan_build(
     if request not in requests:
         requests = (*requests, request)
     blocks = plan_blocks(recipe, classes, requests)
-    chain = _keep_stages(recipe, chain, earlier)
+    chain = with_classifiers(_keep_stages(recipe, chain, earlier), classes)
+    recipe = recipe.model_copy(update={"stages": _replaced(recipe.stages, chain)})
     require_memory(chain)
     folders, hashes = locate_checkpoints(chain)
     require_sizes(chain, folders)
@@ -178,6 +180,14 @@ def plan_build(
         checkpoints=tuple(folders),
         release=release,
     )
+
+
+def _replaced(
+    stages: Sequence[StageRecipe], chain: Sequence[StageRecipe]
+) -> tuple[StageRecipe, ...]:
+    """The recipe's stages, those of `chain` as they are there."""
+    known = {stage.resolution: stage for stage in chain}
+    return tuple(known.get(stage.resolution, stage) for stage in stages)
 
 
 def _keep_stages(

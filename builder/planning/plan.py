@@ -7,11 +7,13 @@ earlier requests never change. Nothing here depends on workers, time, or what is
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from builder.accept import LocatedRule
 from builder.planning.prompts import PromptChoice, choose_prompts
 from builder.planning.recipe import PARENT_ENCODING, Recipe, StageRecipe
+from generation.diffusion.sampler_config import SamplerConfig
 from release.classes.class_list import ClassEntry
 from release.errors import UserError
 from release.files.commit import canonical_json, sha256_text
@@ -51,6 +53,7 @@ class StagePlan:
     """One stage with all that decides its images, and the hash of it.
 
     rule: what keeps them. prompts: the hash of the recipe's own, None where there are none.
+    classifier: the folder of the one that guides the sampler.
     """
 
     recipe: StageRecipe
@@ -60,6 +63,16 @@ class StagePlan:
     rule: LocatedRule | None = None
     format: ShardFormat = "parquet"
     prompts: str | None = None
+    classifier: Path | None = None
+
+    @property
+    def sampler(self) -> SamplerConfig:
+        """As a worker needs it, which may run elsewhere: its classifier by an absolute path."""
+        settings = self.recipe.sampler
+        if settings.classifier is None or self.classifier is None:
+            return settings
+        place = settings.classifier.model_copy(update={"checkpoint": str(self.classifier)})
+        return settings.model_copy(update={"classifier": place})
 
     @property
     def attempts(self) -> int:
@@ -115,7 +128,7 @@ def plan_stages(
             "resolution": stage.resolution,
             "generator": stage.generator,
             "checkpoint": checkpoint,
-            "sampler": stage.sampler.model_dump(),
+            "sampler": _identity(stage.sampler),
             "batch": stage.batch,
             "encoding": encoding,
             "parent": stages[-1].fingerprint if stages else None,
@@ -127,11 +140,28 @@ def plan_stages(
             content["container"] = recipe.format
         if prompts is not None:  # likewise
             content["prompts"] = prompts
-        fingerprint = sha256_text(canonical_json(content))
+        guidance = stage.sampler.classifier
         stages.append(
-            StagePlan(stage, encoding, checkpoint, fingerprint, rule, recipe.format, prompts)
+            StagePlan(
+                stage,
+                encoding,
+                checkpoint,
+                sha256_text(canonical_json(content)),
+                rule,
+                recipe.format,
+                prompts,
+                None if guidance is None else Path(guidance.checkpoint).absolute(),
+            )
         )
     return tuple(stages)
+
+
+def _identity(sampler: SamplerConfig) -> dict[str, Any]:
+    """What of its settings decides images: of a classifier its hash, not where it lies."""
+    content = sampler.model_dump()
+    if sampler.classifier is not None:
+        del content["classifier"]["checkpoint"]
+    return content
 
 
 def stage_encodings(recipe: Recipe, chain: Sequence[StageRecipe]) -> tuple[str, ...]:

@@ -187,7 +187,7 @@ def _sample(
         parents=np.stack(parents) if parents else None,
         resolution=recipe.resolution,
     )
-    sampled = sample_batch(generator, rows, recipe, recipe.sampler)
+    sampled = sample_batch(generator, rows, recipe, stage.sampler)
     return sampled.images, sampled.reasons
 
 

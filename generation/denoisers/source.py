@@ -20,9 +20,12 @@ from generation.networks.pixels import parents_of, to_rgb
 from release.errors import UserError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from generation.denoisers.network import Denoiser
+    from generation.diffusion.sampler import Guide
+    from generation.diffusion.schedule import NoiseSchedule
 
 
 @dataclass
@@ -81,6 +84,9 @@ class DenoiserSource:
 class DenoiserGenerator:
     """Samples one stage."""
 
+    takes_noisy_parents = False
+    guided_by_classifier = False
+
     def __init__(self, network: "Denoiser") -> None:
         self._network = network
 
@@ -101,15 +107,35 @@ class DenoiserGenerator:
         condition = network.conditions(list(batch.prompts)).to(device)
         schedule = NoiseSchedule(stage.schedule)
         with torch.inference_mode(), ahead_of_need(image_noise(batch.seeds, network.seen)) as noise:
-            parent = parents_of(batch, stage.low_resolution, config.channels, device)
+            parent = self.parents(batch, settings, device)
             x0 = sample(
                 class_denoiser(network, schedule, condition, settings.guidance, parent),
                 schedule,
                 stage.prediction,
                 settings,
                 lambda: torch.from_numpy(noise()).to(device),
+                guide=self.guide(batch, schedule, settings),
             )
         return to_rgb(self.images(x0).float().cpu().numpy())
+
+    def parents(
+        self,
+        batch: ImageBatch,
+        settings: SamplerConfig,  # noqa: ARG002 - of families that change parents
+        device: "torch.device",
+    ) -> "Tensor | None":
+        """float32[N,C,h,w], as the network is told of them; None for a base stage."""
+        config = self._network.config
+        return parents_of(batch, config.stage.low_resolution, config.channels, device)
+
+    def guide(
+        self,
+        batch: ImageBatch,  # noqa: ARG002 - of families that are guided
+        schedule: "NoiseSchedule",  # noqa: ARG002
+        settings: SamplerConfig,  # noqa: ARG002
+    ) -> "Guide | None":
+        """What a classifier adds; None without one."""
+        return None
 
     def images(self, x0: "Tensor") -> "Tensor":
         """float[N,C,H,W], about in [-1, 1], of what was sampled."""
@@ -119,5 +145,7 @@ class DenoiserGenerator:
         """UserError for a setting that this network would not heed."""
         if self._network.config.stage.conditioning == "none" and settings.guidance != 1:
             raise UserError("an unconditional checkpoint has nothing to guide by: leave guidance 1")
-        if settings.noise_augmentation != 0:
+        if settings.classifier is not None and not self.guided_by_classifier:
+            raise UserError("no classifier guides this checkpoint: leave classifier out")
+        if settings.noise_augmentation != 0 and not self.takes_noisy_parents:
             raise UserError("the checkpoint knows no noise in parents: leave noise_augmentation 0")

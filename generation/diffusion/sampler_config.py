@@ -20,6 +20,26 @@ MEAN_FLOW = "mean-flow"  # of networks that say a mean velocity
 FLOW_METHODS = ("euler", "heun", "euler-maruyama")  # of networks that say a velocity
 
 
+class ClassifierGuidance(BaseModel):
+    """A classifier of noisy images whose gradient leads to an image's class (Dhariwal & Nichol
+    2021, section 4).
+
+    checkpoint: its folder, of a training of noisy-classifier. scale: s, of the gradient of log
+    p(y | x_t). sha256: of its files; filled in when a build is planned.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    checkpoint: str
+    scale: Annotated[float, Field(gt=0)] = 1.0
+    sha256: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _hash_where_known(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = dump(self)
+        return {name: value for name, value in content.items() if value is not None}
+
+
 class SamplerConfig(BaseModel):
     """Sampler settings, named as in Azizi et al. 2023 and Saharia et al. 2022.
 
@@ -35,6 +55,12 @@ class SamplerConfig(BaseModel):
     guidance acts (Kynkäänniemi et al. 2024); at others no unconditional pass is run.
     gamma: log-variance coefficient, logvar = gamma*log(beta) + (1 - gamma)*log(beta~).
     noise_augmentation: how much noise the low-resolution input gets, in [0, 1), as a share of T.
+    stop: the reverse process ends with that much noise left, a level as of noise_augmentation; the
+    image is stored noisy, its range made narrower, for a next stage whose parents are truncated.
+    truncated: parents are such images of the level that noise_augmentation names (Ho et al. 2022,
+    section 3.2), which gets no noise more.
+    temperature: of VQ-VAE-2's codes, drawn from softmax(logits / temperature); the paper's is 1.
+    classifier: guidance by a classifier of noisy images, of generators that take it.
     black_point: grey levels up to this one become black, 0, in the finished image. For sets with a
     background that is exactly black, which no network says exactly.
     """
@@ -62,6 +88,10 @@ class SamplerConfig(BaseModel):
     truncation: Annotated[float, Field(gt=0, le=1)] | None = None
     black_point: Annotated[int, Field(ge=0, lt=255)] = 0
     guidance_interval: tuple[Share, Share] | None = None
+    classifier: ClassifierGuidance | None = None
+    stop: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    truncated: bool = False
+    temperature: Annotated[float, Field(gt=0)] = 1.0
 
     @model_validator(mode="after")
     def _every_setting_has_an_effect(self) -> Self:
@@ -77,7 +107,20 @@ class SamplerConfig(BaseModel):
                 + ", ".join(PIXEL_METHODS)
             )
         self._check_interval()
+        self._check_denoising()
         return self
+
+    def _check_denoising(self) -> None:
+        """Of settings that networks alone have which denoise images."""
+        if self.method not in PIXEL_METHODS and (self.classifier is not None or self.stop):
+            name = "stop" if self.classifier is None else "classifier"
+            raise ValueError(f"{name} goes with a method among {', '.join(PIXEL_METHODS)}")
+        if self.stop and self.black_point:
+            raise ValueError("stop leaves noise in an image: black_point has no effect on it")
+        if self.temperature != 1 and self.method != "native":
+            raise ValueError(f"temperature is of codes: it has no effect on {self.method}")
+        if self.truncated and self.noise_augmentation == 0:
+            raise ValueError("truncated goes with the noise_augmentation that parents stopped at")
 
     def _check_interval(self) -> None:
         if self.guidance_interval is None:
@@ -101,6 +144,11 @@ class SamplerConfig(BaseModel):
             del content["black_point"]
         if self.guidance_interval is None:
             del content["guidance_interval"]
+        if self.classifier is None:
+            del content["classifier"]
+        for name in ("stop", "truncated", "temperature"):
+            if getattr(self, name) == type(self).model_fields[name].default:
+                del content[name]
         return content
 
     @property

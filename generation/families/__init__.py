@@ -16,10 +16,12 @@ from release.errors import UserError
 
 # generator: its module, or an object of a module
 MODULES = {
+    "adm": "generation.families.openai_unet.family:GENERATOR",
     "adm-256": "generation.families.adm.generators:ADM_256",
     "adm-64": "generation.families.adm.generators:ADM_64",
     "adm-upsampler": "generation.families.adm.generators:ADM_UPSAMPLER",
     "biggan": "generation.families.biggan.generator",
+    "cdm": "generation.families.cdm.family:GENERATOR",
     "deepfloyd-if": "generation.families.deepfloyd_if.generator",
     "diffusers": "generation.families.diffusers.generator",
     "dit": "generation.families.diffusion_transformer.family:DIT",
@@ -35,17 +37,21 @@ MODULES = {
     "vq-vae-2": "generation.families.vq_vae_2.generator",
 }
 
-# what finetune-generator trains, each by its module for that: those of them, and autoencoders
+# what finetune-generator trains, each by its module for that: those of them, and what they need:
+# autoencoders, classifiers of noisy images
 TRAINED = {
+    "adm": "generation.families.openai_unet.family:TRAINABLE",
     "adm-256": "generation.families.adm.trainable:ADM_256",
     "adm-64": "generation.families.adm.trainable:ADM_64",
     "adm-upsampler": "generation.families.adm.trainable:ADM_UPSAMPLER",
     "biggan": "generation.families.biggan.trainable",
+    "cdm": "generation.families.cdm.family:TRAINABLE",
     "deepfloyd-if": "generation.families.deepfloyd_if.trainable",
     "diffusers": "generation.families.diffusers.trainable",
     "dit": "generation.families.diffusion_transformer.family:DIT_TRAINABLE",
     "iddpm": "generation.families.adm.trainable:IDDPM",
     "ldm": "generation.families.latent_diffusion.family:TRAINABLE",
+    "noisy-classifier": "generation.families.noisy_classifier.family:CLASSIFIER",
     "pixel-unet": "generation.families.pixel_unet.trainable",
     "rin": "generation.families.rin.family:TRAINABLE",
     "simple-diffusion": "generation.families.simple_diffusion.family:TRAINABLE",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from generation.diffusion.noise import ahead_of_need, image_noise
+from generation.diffusion.noise import ahead_of_need, image_noise, parent_noise
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.families.pixel_unet.checkpoint_files import (
     STAGE_FILE,
@@ -109,7 +109,7 @@ class PixelUNetGenerator:
             residual = residual_of(parent, config.resolution, config.residual)
             level = settings.noise_augmentation
             if parent is not None and level > 0:
-                lower = next(image_noise([~s & _ALL_ONES for s in batch.seeds], parent.shape[1:]))
+                lower = parent_noise(batch.seeds, tuple(parent.shape[1:]))
                 parent = augment(parent, torch.from_numpy(lower).to(device), level)
             denoise = guided_denoiser(network, prompt, settings.guidance, parent, level)
             schedule = NoiseSchedule(config.schedule)
@@ -132,6 +132,3 @@ def _require_effect(config: "StageConfig", settings: SamplerConfig) -> None:
         raise UserError("the checkpoint learned its variance: gamma has no effect, leave it 0")
     if config.low_resolution is None and settings.noise_augmentation != 0:
         raise UserError("a base stage has no parent to add noise to: leave noise_augmentation 0")
-
-
-_ALL_ONES = (1 << 64) - 1  # ~seed & this: a stream no image seed (53 bits) can be
