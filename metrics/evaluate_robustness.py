@@ -18,6 +18,7 @@ from metrics.features.image_lists import ImageSet, open_image_set, read_image_li
 from metrics.features.named_networks import NamedNetwork, name_networks
 from metrics.features.release_features import split_identity
 from metrics.robustness.corruptions import CORRUPTIONS, parse_corruptions
+from metrics.robustness.distinct import require_distinct, require_other_images
 from metrics.robustness.effective import SETTINGS as EFFECTIVE
 from metrics.robustness.effective import effective_robustness
 from metrics.robustness.evaluation import (
@@ -170,6 +171,7 @@ def evaluate_robustness(
         quiet=as_json,
     )
     _require_classes_of_test(order)
+    require_distinct(order.test, order.shifted, cache)
     named, line_named = name_networks(networks), name_networks(real_trained or [])
     if len(line_named) == 1 or (line_named and not order.shifted):
         raise UserError("--real-trained: name two or more, and the sets with --shifted")
@@ -217,6 +219,10 @@ def _open(network: NamedNetwork, order: _Order) -> _Opened:
         order.cache,
         order.cluster,
         quiet=order.quiet,
+    )
+    # the same pixels may be encoded otherwise, which shows only now
+    require_other_images(
+        order.test, order.shifted, order.cache, lambda s: split_identity(s, loaded, order.cache)
     )
     return _Opened(network, test, tuple(shifted))
 
