@@ -1,5 +1,6 @@
 """Steps of unequal size, and Heun's whose last is Euler's, where a Gaussian's flow is known."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def test_euler_at_shifted_times_is_that_of_a_loop_in_shares_of_noise(shift: floa
     steps = 9
     shares = [towards_noise(1 - i / steps, 1 / shift) for i in range(steps + 1)]
     x = NOISE.numpy().copy()
-    for now, then in zip(shares, shares[1:], strict=False):
+    for now, then in pairwise(shares):
         x = x + (now - then) * velocity(x, 1 - now)
     np.testing.assert_allclose(sampled("euler", steps, shift), x, rtol=1e-10)
 
@@ -46,7 +47,7 @@ def test_heun_with_eulers_last_step_is_that_of_a_loop(shift: float | None) -> No
     steps = 7
     times = [t * (shift or 1) / (1 + ((shift or 1) - 1) * t) for t in np.linspace(0, 1, steps + 1)]
     x = NOISE.numpy().copy()
-    for i, (now, then) in enumerate(zip(times, times[1:], strict=False)):
+    for i, (now, then) in enumerate(pairwise(times)):
         slope = velocity(x, now)
         if i < steps - 1:
             slope = (slope + velocity(x + (then - now) * slope, then)) / 2

@@ -1,6 +1,7 @@
 """LightningDiT, REPA-E, JiT and RAE sampled from files in their authors' layouts, as by hand."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def by_hand_lightning(folder: Path, noise: Tensor, label: int) -> Tensor:
     say, x = asked(tiny_lightning()), noise
     even = [i / 4 for i in range(5)]
     times = [0.3 * t / (1 - 0.7 * t) for t in even]
-    for now, then in zip(times, times[1:], strict=False):
+    for now, then in pairwise(times):
         v = say(x, now, label)
         if now >= 0.4:
             none = say(x, now, 3)
@@ -110,7 +111,7 @@ def by_hand_rae(folder: Path, noise: Tensor, label: int) -> Tensor:
     """Times from 1, noise, to 0, shifted by 5 towards noise."""
     say, x = asked(tiny_ditdh(4, 3, 64)), noise
     times = [5 * s / (1 + 4 * s) for s in (1.0, 0.75, 0.5, 0.25, 0.0)]
-    for now, then in zip(times, times[1:], strict=False):
+    for now, then in pairwise(times):
         x = x + (then - now) * say(x, now, label)
     autoencoder = AutoencoderRAE.from_pretrained(folder / "RAE-dinov2-wReg-base-ViTXL-n08")
     return 2 * autoencoder.eval().decode(x[None]).sample[0] - 1
@@ -164,7 +165,7 @@ def test_settings_labels_and_parents_that_do_not_fit_are_refused(name: str, tmp_
 def test_the_sde_is_refused_for_noise_of_another_deviation(tmp_path: Path) -> None:
     generator = generator_source("jit").load(save_jit(tmp_path / "network.pt"), False)
     settings = SamplerConfig(method="euler-maruyama", steps=4, threshold="none")
-    with pytest.raises(UserError, match="begins at noise of deviation 0.125, which the SDE does"):
+    with pytest.raises(UserError, match=r"begins at noise of deviation 0\.125, which the SDE does"):
         generator.sample(ImageBatch(["a"], [0], [1], None, 32), settings)
 
 
@@ -189,7 +190,7 @@ def test_latents_of_another_autoencoder_are_refused(tmp_path: Path) -> None:
 
     file = save_repa_e(tmp_path / "network.pt")
     save_autoencoder(tmp_path / "e2e-vavae-hf", latent=3)
-    with pytest.raises(UserError, match="makes latents of 4 channels, autoencoder .* of 3"):
+    with pytest.raises(UserError, match=r"makes latents of 4 channels, autoencoder .* of 3"):
         generator_source("repa-e").load(file, False)
     file = save_rae(tmp_path / "rae.pt")
     save_representation_autoencoder(tmp_path / "RAE-dinov2-wReg-base-ViTXL-n08", 3, 4)
@@ -203,10 +204,10 @@ def test_repa_es_keys_are_all_mapped() -> None:
     rest = {key for key in state if not key.startswith(("projectors.", "bn."))}
     assert len(found.network.state_dict()) == len(rest) - 1  # the positions follow from the shape
     assert torch.equal(found.mean, state["bn.running_mean"])
-    for key, words in (("bn.running_var", "it lacks bn.running_var of its latents"),):
-        with pytest.raises(UserError, match=words):
-            convert_repa_e({k: t for k, t in state.items() if k != key}, "REPA-E.pt")
-    with pytest.raises(UserError, match="it has bn.weight, which is not known"):
+    without = {key: t for key, t in state.items() if key != "bn.running_var"}
+    with pytest.raises(UserError, match=r"it lacks bn\.running_var of its latents"):
+        convert_repa_e(without, "REPA-E.pt")
+    with pytest.raises(UserError, match=r"it has bn\.weight, which is not known"):
         convert_repa_e(state | {"bn.weight": torch.zeros(4)}, "REPA-E.pt")
 
 
