@@ -16,7 +16,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from generation.diffusion.flow_times import LAST_STEP
+from generation.diffusion.flow_times import LAST_STEP, corrects, ode_steps
 from generation.diffusion.sampler_config import FLOW_METHODS, SamplerConfig
 from release.errors import UserError
 
@@ -39,21 +39,21 @@ def require_flow(config: SamplerConfig) -> None:
 def flow_sample(
     velocity: Velocity, config: SamplerConfig, draw_noise: Callable[[], Tensor]
 ) -> Tensor:
-    """From noise to data, float[N,C,H,W], in `steps` steps of equal size.
+    """From noise to data, float[N,C,H,W], in `steps` steps: of equal size, or shifted (ode_steps).
 
-    euler-maruyama ends with a step of LAST_STEP without noise. `draw_noise` gives the next standard
-    normal of the batch's shape: the start, then one a step for the SDE.
+    heun-euler ends with a step of Euler's, euler-maruyama with one of LAST_STEP without noise.
+    `draw_noise` gives the next standard normal of the batch's shape: the start, then one a step for
+    the SDE.
     """
     require_flow(config)
     x = draw_noise()
     if config.method == "euler-maruyama":
         return _stochastic(velocity, x, config.steps, draw_noise)
-    step = 1 / config.steps
-    for i in range(config.steps):
-        v = velocity(x, i * step)
-        ahead = x + step * v
-        if config.method == "heun":
-            ahead = x + step / 2 * (v + velocity(ahead, (i + 1) * step))
+    for i, (now, then, size) in enumerate(ode_steps(config.steps, config.time_shift)):
+        v = velocity(x, now)
+        ahead = x + size * v
+        if corrects(config.method, i, config.steps):
+            ahead = x + size / 2 * (v + velocity(ahead, then))
         x = ahead
     return x
 

@@ -17,7 +17,14 @@ Prediction = Literal["epsilon", "v", "x0"]
 PIXEL_METHODS = ("ddpm", "ddim", "dpm-solver++")
 Share = Annotated[float, Field(ge=0, le=1)]
 MEAN_FLOW = "mean-flow"  # of networks that say a mean velocity
-FLOW_METHODS = ("euler", "heun", "euler-maruyama")  # of networks that say a velocity
+ODE_METHODS = ("euler", "heun", "heun-euler")
+FLOW_METHODS = ("euler", "heun", "euler-maruyama", "heun-euler")  # of networks that say a velocity
+
+
+LATER = (
+    *("truncation", "black_point", "guidance_interval", "time_shift"),
+    *("classifier", "stop", "truncated", "temperature"),
+)
 
 
 class ClassifierGuidance(BaseModel):
@@ -44,15 +51,18 @@ class SamplerConfig(BaseModel):
     """Sampler settings, named as in Azizi et al. 2023 and Saharia et al. 2022.
 
     method: "ddpm" is ancestral sampling (Ho et al. 2020), "ddim" Song et al. 2021 with `eta`,
-    "dpm-solver++" the second-order multistep solver 2M of Lu et al. 2022 (algorithm 2). Three are
-    of networks that say a velocity (generation/diffusion/flow.py): "euler" and "heun" solve the
-    ODE, "euler-maruyama" the SDE. "mean-flow" goes along a network's mean velocity (Geng et al.
-    2025), which is told guidance and interval and runs once a step. Two are not ours: "native" is a
-    diffusers pipeline's own scheduler with `steps` and `guidance`, "truncation" one pass of a GAN
-    whose noise is scaled by `truncation` (Brock et al. 2019, section 3.1).
+    "dpm-solver++" the second-order multistep solver 2M of Lu et al. 2022 (algorithm 2). Four are
+    of networks that say a velocity (generation/diffusion/flow.py): "euler", "heun" and
+    "heun-euler", whose last step is Euler's, solve the ODE, "euler-maruyama" the SDE. "mean-flow"
+    goes along a network's mean velocity (Geng et al. 2025), which is told guidance and interval and
+    runs once a step. Two are not ours: "native" is a diffusers pipeline's own scheduler with
+    `steps` and `guidance`, "truncation" one pass of a GAN whose noise is scaled by `truncation`
+    (Brock et al. 2019, section 3.1).
     guidance: w in uncond + w * (cond - uncond); w = 1 runs no unconditional pass.
     guidance_interval: of a flow, the least and greatest share of noise, 1 for noise alone, at which
     guidance acts (Kynkäänniemi et al. 2024); at others no unconditional pass is run.
+    time_shift: of an ODE, shift; its steps are at shift t / (1 + (shift - 1) t), t evenly from 0,
+    noise, to 1.
     gamma: log-variance coefficient, logvar = gamma*log(beta) + (1 - gamma)*log(beta~).
     noise_augmentation: how much noise the low-resolution input gets, in [0, 1), as a share of T.
     stop: the reverse process ends with that much noise left, a level as of noise_augmentation; the
@@ -74,6 +84,7 @@ class SamplerConfig(BaseModel):
         "euler",
         "heun",
         "euler-maruyama",
+        "heun-euler",
         "mean-flow",
         "native",
         "truncation",
@@ -92,6 +103,7 @@ class SamplerConfig(BaseModel):
     stop: Annotated[float, Field(ge=0, lt=1)] = 0.0
     truncated: bool = False
     temperature: Annotated[float, Field(gt=0)] = 1.0
+    time_shift: Annotated[float, Field(gt=0)] | None = None
 
     @model_validator(mode="after")
     def _every_setting_has_an_effect(self) -> Self:
@@ -106,6 +118,8 @@ class SamplerConfig(BaseModel):
                 "black_point is of images: it goes with threshold = 'static' and a method among "
                 + ", ".join(PIXEL_METHODS)
             )
+        if self.time_shift is not None and self.method not in ODE_METHODS:
+            raise ValueError("time_shift goes with a method among " + ", ".join(ODE_METHODS))
         self._check_interval()
         self._check_denoising()
         return self
@@ -138,15 +152,7 @@ class SamplerConfig(BaseModel):
     def _newer_settings_where_set(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Named only where set: a release built before there was a choice keeps its fingerprint."""
         content: dict[str, Any] = dump(self)
-        if self.truncation is None:
-            del content["truncation"]
-        if self.black_point == 0:
-            del content["black_point"]
-        if self.guidance_interval is None:
-            del content["guidance_interval"]
-        if self.classifier is None:
-            del content["classifier"]
-        for name in ("stop", "truncated", "temperature"):
+        for name in LATER:
             if getattr(self, name) == type(self).model_fields[name].default:
                 del content[name]
         return content
@@ -160,6 +166,6 @@ class SamplerConfig(BaseModel):
             return self.steps
         if self.method not in FLOW_METHODS:
             return self.steps * (1 if self.guidance == 1 else 2)
-        times = flow_times(self.method, self.steps)
+        times = flow_times(self.method, self.steps, self.time_shift)
         guided = [t for t in times if self.guidance != 1 and acts_at(self.guidance_interval, t)]
         return len(times) + len(guided)

@@ -1,6 +1,7 @@
 """An autoencoder of a latent model at work: images to the moments of their latents, and back."""
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,15 +54,17 @@ class Autoencoder:
 
     @torch.inference_mode()
     def decoded(self, latents: Tensor) -> Tensor:
-        """float32[N,C,H,W], about in [-1, 1], from latents as networks see them, [N,c,h,w].
-
-        One at a time: of large images memory is the limit.
-        """
+        """float32[N,C,H,W], about in [-1, 1], from latents as networks see them, [N,c,h,w]."""
         scaled = latents.float().to(self.device) / self.files.scaling_factor
-        scaled = scaled + self.files.shift_factor
-        return torch.cat(
-            [self.network.decode(one, return_dict=False)[0] for one in scaled.split(1)]
-        )
+        return decoded_by(self.network, scaled + self.files.shift_factor)
+
+
+def decoded_by(network: Any, latents: Tensor) -> Tensor:
+    """float32[N,C,H,W], by diffusers' `network`, from latents as it makes them, float32[N,c,h,w].
+
+    One at a time: of large images memory is the limit.
+    """
+    return torch.cat([network.decode(one, return_dict=False)[0] for one in latents.split(1)])
 
 
 @lru_cache(maxsize=1)

@@ -23,7 +23,7 @@ from release.errors import UserError
 CONFIG = "config.json"
 COMPONENTS = ("", "vae", "vqvae")  # where within a model the autoencoder may be
 Kind = Literal["AutoencoderKL", "AutoencoderKLFlux2", "VQModel"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[str, ...] = get_args(Kind)
 OTHERWISE = "or name its folder"
 
 
@@ -81,27 +81,28 @@ class AutoencoderFiles:
         return resolution // self.factor
 
 
-def locate_autoencoder(name: str) -> AutoencoderFiles:
+def locate_autoencoder(name: str, kinds: tuple[str, ...] = KINDS) -> AutoencoderFiles:
     """The autoencoder of that folder, or of OWNER/NAME[@REVISION] on the Hub, fetched if need be.
 
-    UserError, one line, where there is none, and for one of another class.
+    kinds: classes of diffusers' that it may be of. UserError, one line, where there is none, and
+    for one of another class.
     """
     folder = Path(name)
     if folder.is_dir():
-        return _within(name, folder)
+        return _within(name, folder, kinds)
     hub = HUB_NAME.fullmatch(name)
     if hub is None:
         raise UserError(
             f"autoencoder {name!r} is neither a folder nor a model's name on the Hub, OWNER/NAME "
             "or OWNER/NAME@REVISION"
         )
-    return _within(name, _on_hub(hub["repo"], hub["revision"]))
+    return _within(name, _on_hub(hub["repo"], hub["revision"], kinds), kinds)
 
 
-def autoencoder_beside(file: Path, name: str) -> AutoencoderFiles:
+def autoencoder_beside(file: Path, name: str, kinds: tuple[str, ...] = KINDS) -> AutoencoderFiles:
     """The Hub's `name`, from the folder of its last part beside `file` if there is one."""
     beside = file.parent / name.split("/")[1]
-    return locate_autoencoder(str(beside) if beside.is_dir() else name)
+    return locate_autoencoder(str(beside) if beside.is_dir() else name, kinds)
 
 
 def require_autoencoder(name: str, sha256: str) -> AutoencoderFiles:
@@ -115,42 +116,43 @@ def require_autoencoder(name: str, sha256: str) -> AutoencoderFiles:
     return found
 
 
-def _on_hub(repo: str, revision: str | None) -> Path:
+def _on_hub(repo: str, revision: str | None, kinds: tuple[str, ...]) -> Path:
     from huggingface_hub import snapshot_download, try_to_load_from_cache
 
     for component in COMPONENTS:
         config = f"{component}/{CONFIG}".lstrip("/")
         cached = try_to_load_from_cache(repo, config, revision=revision)
-        if isinstance(cached, str) and _is_whole(Path(cached).parent):
+        if isinstance(cached, str) and _is_whole(Path(cached).parent, kinds):
             return Path(cached).parent.parent if component else Path(cached).parent
     patterns = [f"{c}/{CONFIG}".lstrip("/") for c in COMPONENTS]
     with reaching_hub(repo, revision, OTHERWISE):
         folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
         for component, suffix in ((c, s) for c in COMPONENTS for s in SUFFIXES):
             place = folder / component
-            if _is_autoencoder(place) and not _is_whole(place):
+            if _is_autoencoder(place, kinds) and not _is_whole(place, kinds):
                 some = f"{component}/diffusion_pytorch_model*{suffix}".lstrip("/")
                 snapshot_download(repo, revision=folder.name, allow_patterns=[some])
     return folder
 
 
-def _within(name: str, folder: Path) -> AutoencoderFiles:
+def _within(name: str, folder: Path, kinds: tuple[str, ...]) -> AutoencoderFiles:
     for component in COMPONENTS:
         place = folder / component
-        if _is_autoencoder(place):
-            if not _is_whole(place):
+        if _is_autoencoder(place, kinds):
+            if not _is_whole(place, kinds):
                 raise UserError(f"autoencoder {name} has no complete weights in {place}")
             return AutoencoderFiles(lasting_name(name, folder), place)
-    raise UserError(f"{name} holds no autoencoder: no {CONFIG} of {' or '.join(KINDS)} there")
+    raise UserError(f"{name} holds no autoencoder: no {CONFIG} of {' or '.join(kinds)} there")
 
 
-def _is_autoencoder(place: Path) -> bool:
+def _is_autoencoder(place: Path, kinds: tuple[str, ...]) -> bool:
     try:
         content = json.loads((place / CONFIG).read_text())
-        return content["_class_name"] in KINDS and len(content["block_out_channels"]) > 0
+        known = content["_class_name"] in kinds
+        return known and (kinds != KINDS or len(content["block_out_channels"]) > 0)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def _is_whole(place: Path) -> bool:
-    return _is_autoencoder(place) and weights(place) is not None
+def _is_whole(place: Path, kinds: tuple[str, ...]) -> bool:
+    return _is_autoencoder(place, kinds) and weights(place) is not None

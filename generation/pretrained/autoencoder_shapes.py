@@ -17,10 +17,26 @@ def _kl(*widths: int, latents: int = 4) -> dict[str, Any]:
 
 STABLE_DIFFUSION = _kl(128, 256, 512, 512)  # 83.7 M parameters; SDXL's, DiT's and SiT's, too
 UPSCALER = _kl(128, 256, 512)  # of the x4 upscaler: a latent stands for 4 x 4 pixels
+VA_VAE = _kl(128, 128, 256, 256, 512, latents=32) | {  # LightningDiT's, and REPA-E's from it
+    "down_block_types": (*("DownEncoderBlock2D",) * 4, "AttnDownEncoderBlock2D"),
+    "up_block_types": ("AttnUpDecoderBlock2D", *("UpDecoderBlock2D",) * 4),
+}
 VQ_4 = _kl(128, 256, 512, latents=3) | {"num_vq_embeddings": 8192, "vq_embed_dim": 3}  # of LDM-4
 DEEP_COMPRESSION = {  # Sana's: a latent stands for 32 x 32 pixels
     "encoder_block_types": (*("ResBlock",) * 3, *("EfficientViTBlock",) * 3),
     "decoder_block_types": (*("ResBlock",) * 3, *("EfficientViTBlock",) * 3),
     "upsample_block_type": "interpolate",
     "downsample_block_type": "Conv",
+}
+RAE_DINOV2 = {  # DINOv2-B with registers at 224 px, and a decoder of ViT-XL's size to 256 px
+    "encoder_type": "dinov2",
+    "encoder_hidden_size": 768,
+    "encoder_num_hidden_layers": 12,
+    "encoder_patch_size": 14,
+    "encoder_input_size": 224,
+    "decoder_hidden_size": 1152,
+    "decoder_num_hidden_layers": 28,
+    "decoder_num_attention_heads": 16,
+    "decoder_intermediate_size": 4096,
+    "patch_size": 16,
 }

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from safetensors import SafetensorError
 
@@ -14,9 +14,17 @@ from generation.pretrained.diffusers_folder import file_sha256
 from generation.pretrained.downloads import model_cache
 from release.errors import UserError
 from release.files.checked_files import STATE_ERRORS
+from release.files.commit import sha256_text
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class Hashed(Protocol):
+    """What else a model is made of, by the hash of its content."""
+
+    @property
+    def sha256(self) -> str: ...
 
 
 @dataclass
@@ -25,20 +33,27 @@ class SingleFile:
 
     source: where its authors offer it, in words. problem: of (resolution, parent), see
     `size_problem`. loader: of (file, compiled). counted: of (checkpoint, resolution), see `work`.
+    beside: of the file, what else it needs, such as an autoencoder; UserError if out of reach.
     """
 
     source: str
     problem: Callable[[int, int | None], str | None]
     loader: Callable[[Path, bool], Generator]
     counted: Callable[[str, int], Work | None] = lambda _checkpoint, _resolution: None
+    beside: Callable[[Path], Hashed] | None = None
 
     def locate(self, checkpoint: str) -> Path:
         """The file named, or the one of that name in the model cache."""
-        return locate_file(checkpoint, self.source)
+        file = locate_file(checkpoint, self.source)
+        if self.beside is not None:
+            self.beside(file)
+        return file
 
     def sha256(self, file: Path) -> str:
-        """The hash of the checkpoint file, as downloaded."""
-        return file_sha256(file)
+        """Of all that decides the pixels: the checkpoint file, as downloaded, and what it needs."""
+        if self.beside is None:
+            return file_sha256(file)
+        return sha256_text(f"{file_sha256(file)} {self.beside(file).sha256}")
 
     def size_problem(self, _file: Path | None, resolution: int, parent: int | None) -> str | None:
         """Why it makes no image of `resolution` px from one of `parent` px; None if it does."""

@@ -18,7 +18,7 @@ from generation.pretrained.autoencoder_files import locate_autoencoder
 from release.classes.class_list import load_classes
 from tests.generation.families import latent_diffusion_reference, openai_reference
 from tests.generation.families.tiny_deepfloyd import save_base, save_super_resolution, save_upscaler
-from tests.models import tiny_biggan, tiny_noisy_classifier, tiny_transformers
+from tests.models import tiny_biggan, tiny_flows, tiny_noisy_classifier, tiny_transformers
 from tests.models.tiny_autoencoders import save_quantiser
 from tests.models.tiny_denoisers import save_denoiser
 from tests.models.tiny_mean_flow import save_mean_flow
@@ -156,6 +156,15 @@ CHECKPOINTS: dict[str, Save] = {
         tiny_transformers.save_repa, side=32, classes=CLASSES, blocks=4
     ),
     "iMF-XL-2.pth": partial(save_mean_flow, classes=CLASSES, blocks=4),
+    "lightningdit-xl-imagenet256-800ep.pt": partial(
+        tiny_flows.save_lightning, classes=CLASSES, grid=16, levels=5
+    ),
+    "REPA-E-SiT-XL-1-256x256.pt": partial(
+        tiny_flows.save_repa_e, classes=CLASSES, side=16, blocks=5
+    ),
+    "JiT-H-16.pth": partial(tiny_flows.save_jit, classes=CLASSES, grid=16, patch=16),
+    "JiT-H-32.pth": partial(tiny_flows.save_jit, classes=CLASSES, grid=16, patch=32),
+    "RAE-DiTDH-XL-256x256.pt": partial(tiny_flows.save_rae, classes=CLASSES, side=16, patch=16),
     "biggan-deep-128": partial(save_biggan_of, 5),
     "biggan-deep-256": partial(save_biggan_of, 6),
     "facebook/DiT-XL-2-256": partial(save_dit, side=32, classes=CLASSES, factor_blocks=4),

@@ -27,7 +27,7 @@ from release.layout.manifest import read_manifest
 from tests.conftest import release_bytes
 from tests.generation.families import latent_diffusion_reference, openai_reference
 from tests.generation.families.tiny_deepfloyd import STAGES, save_chain
-from tests.models import tiny_biggan, tiny_transformers
+from tests.models import tiny_biggan, tiny_flows, tiny_transformers
 from tests.models.tiny_denoisers import KINDS, save_denoiser
 from tests.models.tiny_loras import save_lora
 from tests.models.tiny_mean_flow import save_mean_flow
@@ -118,6 +118,24 @@ RECIPES: dict[str, list[Stage]] = {
             f'method = "euler-maruyama", guidance_interval = [0.0, 0.7], {LATENT}',
         )
     ],
+    "lightning-dit": [
+        (
+            "lightning-dit",
+            8,
+            "LightningDiT.pt",
+            f'method = "euler", time_shift = 0.3, guidance_interval = [0.0, 0.875], {LATENT}',
+        )
+    ],
+    "repa-e": [
+        (
+            "repa-e",
+            8,
+            "REPA-E.pt",
+            f'method = "euler-maruyama", guidance_interval = [0.0, 0.75], {LATENT}',
+        )
+    ],
+    "jit": [("jit", 32, "JiT.pth", f'method = "heun-euler", {LATENT}')],
+    "rae": [("rae", 16, "RAE.pt", f'method = "euler", time_shift = 0.15, {LATENT}')],
     "sr3": [("pixel-unet", 8, "class", "steps = 2"), ("sr3", 16, "sr3", "steps = 3")],
     "vq-vae-2": [("vq-vae-2", 16, "vq-vae-2", 'method = "native", steps = 1')],
     "ldm-own": [("ldm", 16, "ldm", "steps = 3, guidance = 1.5")],
@@ -156,6 +174,10 @@ def save_models(folder: Path) -> None:
         tiny_transformers.save_published(folder / name)
     tiny_transformers.save_repa(folder / "REPA.pt")
     save_mean_flow(folder / "iMF.pth")
+    tiny_flows.save_lightning(folder / "LightningDiT.pt")
+    tiny_flows.save_repa_e(folder / "REPA-E.pt")
+    tiny_flows.save_jit(folder / "JiT.pth")
+    tiny_flows.save_rae(folder / "RAE.pt")
     assert all((folder / stage).is_dir() for stage in STAGES)
 
 

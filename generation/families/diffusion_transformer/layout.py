@@ -16,8 +16,8 @@ DECODER = re.compile(r"decoder_blocks\.(?P<number>\d+)\.(?P<rest>.+)")
 @dataclass(frozen=True)
 class Layout:
     """flow: says a velocity, else epsilon. reversed: its time runs from 0, data, to 1, noise, and
-    its velocity with it. guided: of four channels so many, None for all. renamed: its tensors by
-    the keys of DiT's layout; what it does not know it leaves as it is."""
+    its velocity with it. guided: so many channels, the first ones; None for all. renamed: its
+    tensors by the keys of DiT's layout; what it does not know it leaves as it is."""
 
     flow: bool
     reversed: bool = False

@@ -4,7 +4,6 @@ Guidance is as in their code: of latents of four channels the first three are gu
 the conditional half's. Of other latents, of pixels and by REPA all channels are.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ import torch
 from torch import Tensor
 
 from generation.denoisers.latents import latent_stage
+from generation.denoisers.published_flow import from_data
 from generation.diffusion.flow import flow_sample, require_flow
-from generation.diffusion.flow_times import acts_at
 from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler import sample
 from generation.diffusion.sampler_config import SamplerConfig
@@ -24,6 +23,7 @@ from generation.families.diffusion_transformer.layout import Layout
 from generation.families.diffusion_transformer.network import TransformerDenoiser
 from generation.families.diffusion_transformer.recipe import LINEAR
 from generation.generator import ImageBatch, Screened
+from generation.networks.guided_transformer import GUIDED, GuidedTransformer
 from generation.networks.pixels import to_rgb
 from generation.networks.placement import Placement
 from generation.networks.transformer import Transformer
@@ -33,49 +33,8 @@ from generation.pretrained.components import require_first_stage, require_labels
 from generation.pretrained.source_files import read_tensors
 from release.errors import UserError
 
-LATENT_CHANNELS, GUIDED = 4, 3  # of these latents so many channels are guided
-Interval = tuple[float, float] | None
+LATENT_CHANNELS = 4  # of the latents of which GUIDED channels are guided
 AVERAGE = "ema"  # the averaged network of a training's file
-Network = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-
-class GuidedTransformer:
-    """A network with a batch's classes bound, as samplers call it: of x and the time t of all.
-
-    network: of x, time and condition, in `dtype`. condition int64[N], null: the class of none.
-    guidance w: uncond + w * (cond - uncond), both halves as one batch; 1 runs one half alone, and
-    so does a time outside `interval`. guided: of latents of four channels so many; None for all.
-    """
-
-    def __init__(
-        self,
-        network: Network,
-        condition: Tensor,
-        null: int,
-        guidance: float,
-        dtype: torch.dtype,
-        interval: Interval = None,
-        guided: int | None = GUIDED,
-    ) -> None:
-        self._network, self._guidance, self._dtype = network, guidance, dtype
-        self._interval, self._guided = interval, guided
-        self._halves = (condition, torch.full_like(condition, null))
-
-    def __call__(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
-        """What it says of the noise or the velocity, and the further channels."""
-        n, channels = x.shape[:2]
-        acts = self._guidance != 1 and acts_at(self._interval, t)
-        told = torch.cat(self._halves) if acts else self._halves[0]
-        inputs = (torch.cat([x, x]) if acts else x).to(self._dtype)
-        times = torch.full((len(inputs),), t, device=x.device)
-        out = self._network(inputs, times, told).to(x.dtype)
-        said, further = out[:n, :channels], out[:n, channels:]
-        if not acts:
-            return said, further
-        guided = (self._guided if channels == LATENT_CHANNELS else None) or channels
-        unconditional = out[n:, :guided]
-        change = self._guidance * (said[:, :guided] - unconditional)
-        return torch.cat([unconditional + change, said[:, guided:]], dim=1), further
 
 
 def sampled_latents(
@@ -120,6 +79,7 @@ class TransformerGenerator:
             settings.guidance,
             weight.dtype,
             settings.guidance_interval,
+            GUIDED if network.seen[0] == LATENT_CHANNELS else None,
         )
         x = sampled_latents(
             guided, self._schedule, network.seen, list(batch.seeds), settings, weight.device
@@ -161,12 +121,6 @@ class PublishedTransformer:
         shape = (plan.channels, plan.side, plan.side)
         x = sampled_latents(guided, self._schedule, shape, list(batch.seeds), settings, device)
         return to_rgb(self._autoencoder.decoded(x).float().cpu().numpy())
-
-
-def from_data(network: Network) -> Network:
-    """One whose time counts from 0, data, and whose velocity leads to noise, as others are called:
-    where x_s = (1 - s) x + s eps, v(x, t) = -u(x, 1 - t)."""
-    return lambda x, time, condition: -network(x, 1 - time, condition)
 
 
 def published_tensors(file: Path) -> dict[str, Tensor]:

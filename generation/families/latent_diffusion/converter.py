@@ -5,10 +5,9 @@ kept an average), the class embedding under `cond_stage_model`, the VQ autoencod
 `first_stage_model`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import count
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +15,12 @@ from torch import Tensor
 from generation.diffusion.schedule import NoiseSchedule
 from generation.families.adm.converter import convert_unet
 from generation.families.adm.shapes import Heads
-from generation.pretrained.loading import load_exactly
+from generation.pretrained.compvis_autoencoder import (
+    GROUPS,
+    autoencoder_modules,
+    counted_in,
+    load_modules,
+)
 from release.errors import UserError
 
 UNET = "model.diffusion_model."
@@ -40,26 +44,6 @@ TABLES = (
 )
 SIGNAL = "alphas_cumprod"
 SCALE = "scale_factor"
-GROUPS = 32
-
-Kind = Literal["plain", "resnet", "attention"]
-PARTS: dict[Kind, dict[str, str]] = {  # diffusers' name => the checkpoint's
-    "plain": {"": ""},
-    "resnet": {
-        "norm1": "norm1",
-        "conv1": "conv1",
-        "norm2": "norm2",
-        "conv2": "conv2",
-        "conv_shortcut": "nin_shortcut",
-    },
-    "attention": {
-        "group_norm": "norm",
-        "to_q": "q",
-        "to_k": "k",
-        "to_v": "v",
-        "to_out.0": "proj_out",
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -121,24 +105,14 @@ def convert_autoencoder(state: Mapping[str, Tensor], scaling_factor: float, name
     Attention in the middle is there if the file has it; the published 256 px model does.
     """
     try:
-        levels = next(i for i in count() if f"decoder.up.{i}.block.0.conv1.weight" not in state)
-        blocks = next(j for j in count() if f"encoder.down.0.block.{j}.conv1.weight" not in state)
+        levels, blocks = counted_in(state)
         attends = "decoder.mid.attn_1.q.weight" in state
         vae = _empty_autoencoder(state, levels, blocks, attends, scaling_factor)
     except KeyError as error:
         raise UserError(f"{name} holds no VQ autoencoder: no {error} there") from None
-    found: dict[str, Tensor] = {}
-    used: set[str] = set()
-    for ours, theirs, kind in autoencoder_modules(levels, blocks, attends):
-        for mine, its in PARTS[kind].items():
-            for leaf in ("weight", "bias"):
-                key = ".".join(filter(None, (theirs, its, leaf)))
-                if key in state:
-                    used.add(key)
-                    pointwise = kind == "attention" and its != "norm" and leaf == "weight"
-                    value = state[key].flatten(1) if pointwise else state[key]
-                    found[".".join(filter(None, (ours, mine, leaf)))] = value
-    return load_exactly(vae, found, set(state) - used, name)
+    modules = autoencoder_modules(levels, blocks, attends)
+    codes = ("quantize.embedding", "quantize.embedding", "plain")
+    return load_modules(vae, [codes, *modules], state, name)
 
 
 def _empty_autoencoder(
@@ -163,31 +137,6 @@ def _empty_autoencoder(
             mid_block_add_attention=attends,
             scaling_factor=scaling_factor,
         )
-
-
-def autoencoder_modules(levels: int, blocks: int, attends: bool) -> Iterator[tuple[str, str, Kind]]:
-    """(diffusers' name, the checkpoint's name, kind) of every module with weights."""
-    for name in ("quantize.embedding", "quant_conv", "post_quant_conv"):
-        yield name, name, "plain"
-    for side in ("encoder", "decoder"):
-        yield f"{side}.conv_in", f"{side}.conv_in", "plain"
-        yield f"{side}.conv_norm_out", f"{side}.norm_out", "plain"
-        yield f"{side}.conv_out", f"{side}.conv_out", "plain"
-        for j in range(2):
-            yield f"{side}.mid_block.resnets.{j}", f"{side}.mid.block_{j + 1}", "resnet"
-        if attends:
-            yield f"{side}.mid_block.attentions.0", f"{side}.mid.attn_1", "attention"
-    for i in range(levels):  # the checkpoint counts both ways from the finest level
-        ours, theirs = f"encoder.down_blocks.{i}", f"encoder.down.{i}"
-        for j in range(blocks):
-            yield f"{ours}.resnets.{j}", f"{theirs}.block.{j}", "resnet"
-        if i < levels - 1:
-            yield f"{ours}.downsamplers.0.conv", f"{theirs}.downsample.conv", "plain"
-        ours, theirs = f"decoder.up_blocks.{levels - 1 - i}", f"decoder.up.{i}"
-        for j in range(blocks + 1):
-            yield f"{ours}.resnets.{j}", f"{theirs}.block.{j}", "resnet"
-        if i > 0:
-            yield f"{ours}.upsamplers.0.conv", f"{theirs}.upsample.conv", "plain"
 
 
 def _under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

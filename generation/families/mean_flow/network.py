@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from generation.networks.rotary import rotations, turned
 from generation.networks.transformer import TimeEmbedding, unpatched
 
 EPS = 1e-6
-THETA = 10000.0  # of the rotary positions
 
 
 @dataclass(frozen=True)
@@ -121,17 +121,3 @@ class Block(nn.Module):
         found = F.scaled_dot_product_attention(query, key, split(self.value))
         out: Tensor = self.projection(found.transpose(1, 2).flatten(2))
         return out
-
-
-def rotations(count: int, width: int, device: torch.device) -> Tensor:
-    """complex64[count, width / 2]: by how much each pair of channels turns at each place."""
-    pairs = torch.arange(0, width, 2, dtype=torch.float32, device=device)
-    places = torch.arange(count, dtype=torch.float32, device=device)
-    angles = torch.outer(places, 1.0 / THETA ** (pairs / width))
-    return torch.polar(torch.ones_like(angles), angles)
-
-
-def turned(x: Tensor, turns: Tensor) -> Tensor:
-    """x float[...,T,W], neighbouring channels as one complex number, times `turns`."""
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)).contiguous())
-    return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)

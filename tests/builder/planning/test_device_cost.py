@@ -31,6 +31,10 @@ def first_stage(recipe: str) -> StageRecipe:
         ("dit", "facebook/DiT-XL-2-512", 512, 524.60),
         ("adm-256", "256x256_diffusion.pt", 256, 1120),
         ("ldm", "cin256-v2.ckpt", 256, 104),
+        ("jit", "JiT-B-16.pth", 256, 25),  # Li & He 2025, tables 7 and 8, in whole numbers
+        ("jit", "JiT-L-16.pth", 256, 88),
+        ("jit", "JiT-H-16.pth", 256, 182),
+        ("lightning-dit", "lightningdit-xl-imagenet256-800ep.pt", 256, 118.64),
     ],
 )
 def test_counts_are_those_of_the_papers(
@@ -38,7 +42,7 @@ def test_counts_are_those_of_the_papers(
 ) -> None:
     work = count_work(generator, checkpoint, side)
     assert work is not None
-    assert work.evaluation == pytest.approx(2e9 * giga, rel=0.005)
+    assert work.evaluation == pytest.approx(2e9 * giga, rel=0.02 if giga < 100 else 0.005)
     assert work.precision == "half"
 
 

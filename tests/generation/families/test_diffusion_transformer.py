@@ -23,9 +23,10 @@ from generation.families import generator_source, load_training_recipe, trainabl
 from generation.families.diffusion_transformer.converter import authors_state, convert
 from generation.families.diffusion_transformer.objective import hybrid_loss, velocity_loss
 from generation.families.diffusion_transformer.recipe import LINEAR, SIZES
-from generation.families.diffusion_transformer.sampling import GuidedTransformer, sampled_latents
+from generation.families.diffusion_transformer.sampling import sampled_latents
 from generation.families.dit.sampling import embed_times_as_trained, guided_denoiser
 from generation.generator import ImageBatch, Screened
+from generation.networks.guided_transformer import GuidedTransformer
 from generation.networks.transformer import Transformer, TransformerPlan
 from generation.pretrained.autoencoder import load_autoencoder, sampled
 from generation.training.data.images import DrawnImages
@@ -380,7 +381,11 @@ def test_a_file_in_the_authors_layout_is_sampled(family: str, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("family", "changes", "words"),
     [
-        ("sit", {"method": "ddpm"}, "is sampled by euler, heun, euler-maruyama, not by ddpm"),
+        (
+            "sit",
+            {"method": "ddpm"},
+            "is sampled by euler, heun, euler-maruyama, heun-euler, not by ddpm",
+        ),
         ("sit", {"threshold": "static"}, "a flow has no estimate to clip"),
         ("dit", {"method": "heun"}, "method heun belongs to other generators"),
         ("dit", {"gamma": 0.5}, "gamma has no effect"),

@@ -27,9 +27,13 @@ ADVICE = {
     "diffusers": "hf auth login",
     "dit": "hf auth login",
     "iddpm": "put it at",
+    "jit": "put it at",
     "ldm": "put it at",
+    "lightning-dit": "put it at",
     "mean-flow": "put it at",
+    "rae": "put it at",
     "repa": "put it at",
+    "repa-e": "put it at",
     "sit": "put it at",
 }
 

@@ -9,15 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from generation.denoisers.published_flow import from_data
 from generation.diffusion.flow import flow_sample
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.families import generator_source
 from generation.families.diffusion_transformer.converter import convert
 from generation.families.diffusion_transformer.layout import without_projectors
-from generation.families.diffusion_transformer.sampling import GuidedTransformer, from_data
 from generation.families.diffusion_transformer.work import published_plan
 from generation.families.dit.sampling import embed_times_as_trained
 from generation.generator import ImageBatch
+from generation.networks.guided_transformer import GuidedTransformer
 from generation.networks.transformer import Transformer
 from release.errors import UserError
 from tests.models.tiny_models import tiny_dit

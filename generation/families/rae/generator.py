@@ -1,0 +1,43 @@
+"""DiT^DH on ImageNet (Zheng et al. 2025): one file in its authors' layout, and its autoencoder.
+
+The autoencoder is diffusers' AutoencoderRAE: its folder beside the file, else the Hub's. To import
+it is to import no torch.
+"""
+
+from pathlib import Path
+
+from generation.generator import Generator
+from generation.networks.flops import Work
+from generation.networks.image_sizes import from_nothing
+from generation.pretrained.autoencoder_files import AutoencoderFiles, autoencoder_beside
+from generation.pretrained.source_files import SingleFile
+
+SOURCE = (
+    "the Hub, nyu-visionx/RAE-collections "
+    "(DiTs/Dinov2/wReg_base/ImageNet256/DiTDH-XL/stage2_model.pt)"
+)
+AUTOENCODER, KINDS = "nyu-visionx/RAE-dinov2-wReg-base-ViTXL-n08", ("AutoencoderRAE",)
+
+
+def autoencoder_of(file: Path) -> AutoencoderFiles:
+    """That of a checkpoint; UserError if it is out of reach."""
+    return autoencoder_beside(file, AUTOENCODER, KINDS)
+
+
+def _load(file: Path, compiled: bool) -> Generator:
+    """On the GPU if there is one, else on the CPU; float32 on both, as its authors advise."""
+    from generation.families.rae.sampling import rae
+    from generation.networks.placement import best_placement
+
+    return rae(file, autoencoder_of(file), best_placement(compiled).on_gpu("float32"))
+
+
+def _counted(checkpoint: str, resolution: int) -> Work | None:
+    from generation.families.rae.work import published_work
+
+    return published_work(checkpoint, resolution)
+
+
+GENERATOR = SingleFile(
+    SOURCE, lambda _, parent: from_nothing(parent), _load, _counted, beside=autoencoder_of
+)
