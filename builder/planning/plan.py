@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from builder.accept import LocatedRule
+from builder.planning.checkpoints import LocatedGuide
 from builder.planning.prompts import PromptChoice, choose_prompts
 from builder.planning.recipe import PARENT_ENCODING, Recipe, StageRecipe
 from release.classes.class_list import ClassEntry
@@ -51,6 +52,7 @@ class StagePlan:
     """One stage with all that decides its images, and the hash of it.
 
     rule: what keeps them. prompts: the hash of the recipe's own, None where there are none.
+    guide: the network that guidance leads away from.
     """
 
     recipe: StageRecipe
@@ -60,6 +62,7 @@ class StagePlan:
     rule: LocatedRule | None = None
     format: ShardFormat = "parquet"
     prompts: str | None = None
+    guide: LocatedGuide | None = None
 
     @property
     def attempts(self) -> int:
@@ -92,21 +95,24 @@ def plan_stages(
     checkpoint_hashes: Sequence[str],
     rules: Sequence[LocatedRule | None] | None = None,
     encodings: Sequence[str] | None = None,
+    guides: Sequence[LocatedGuide | None] | None = None,
 ) -> tuple[StagePlan, ...]:
     """Fingerprint each stage of `chain`; a stage's includes its parent's, none includes counts.
 
-    checkpoint_hashes, rules, encodings: one a stage; a stage without an accept rule has None.
+    checkpoint_hashes, rules, encodings, guides: one a stage; a stage without an accept rule or a
+    guide has None.
     encodings: by default those of `stage_encodings`.
     """
     encodings = encodings or stage_encodings(recipe, chain)
     rules = rules if rules is not None else [None] * len(chain)
+    guides = guides if guides is not None else [None] * len(chain)
     class_list = sha256_text(canonical_json([[c.label, c.wnid, c.name, c.prompt] for c in classes]))
     prompts = None
     if recipe.prompts is not None:
         prompts = sha256_text(canonical_json(recipe.prompts.model_dump(mode="json")))
     stages: list[StagePlan] = []
-    for stage, checkpoint, rule, encoding in zip(
-        chain, checkpoint_hashes, rules, encodings, strict=True
+    for stage, checkpoint, rule, encoding, guide in zip(
+        chain, checkpoint_hashes, rules, encodings, guides, strict=True
     ):
         content: dict[str, Any] = {
             "format": FORMAT,
@@ -127,9 +133,11 @@ def plan_stages(
             content["container"] = recipe.format
         if prompts is not None:  # likewise
             content["prompts"] = prompts
+        if guide is not None:  # likewise
+            content["guide"] = guide.sha256
         fingerprint = sha256_text(canonical_json(content))
         stages.append(
-            StagePlan(stage, encoding, checkpoint, fingerprint, rule, recipe.format, prompts)
+            StagePlan(stage, encoding, checkpoint, fingerprint, rule, recipe.format, prompts, guide)
         )
     return tuple(stages)
 

@@ -1,4 +1,4 @@
-"""Classifier-free guidance of any network, and what a network carries from step to step."""
+"""Guidance of any network, by itself or by a weaker one; what it carries from step to step."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from generation.diffusion.flow_times import acts_at
 from generation.diffusion.sampler import Denoiser, split_variance
 
 # x float[N,C,H,W], t int64[N], condition int64[N], parent and what the step before returned last
@@ -42,3 +43,26 @@ def guided(
         return unconditional + guidance * (conditional - unconditional), v
 
     return denoise
+
+
+# x float[N,C,H,W] and a time => what is said of it, and what else of that shape
+Said = Callable[[Tensor, Any], tuple[Tensor, Tensor | None]]
+
+
+def autoguided(
+    network: Said, guide: Said, guidance: float, interval: tuple[float, float] | None = None
+) -> Said:
+    """guide + w * (network - guide): Karras et al. 2024 (arXiv 2406.02507), equation 3.
+
+    Both are told the class; the guide is a weaker network of the same task. A learned variance is
+    the network's. interval: as in SamplerConfig; outside of it the guide is not asked.
+    """
+
+    def say(x: Tensor, time: Any) -> tuple[Tensor, Tensor | None]:
+        said, further = network(x, time)
+        if not acts_at(interval, time):
+            return said, further
+        weaker, _ = guide(x, time)
+        return weaker + guidance * (said - weaker), further
+
+    return say

@@ -30,7 +30,8 @@ class SamplerConfig(BaseModel):
     2025), which is told guidance and interval and runs once a step. Two are not ours: "native" is a
     diffusers pipeline's own scheduler with `steps` and `guidance`, "truncation" one pass of a GAN
     whose noise is scaled by `truncation` (Brock et al. 2019, section 3.1).
-    guidance: w in uncond + w * (cond - uncond); w = 1 runs no unconditional pass.
+    guidance: w in uncond + w * (cond - uncond); w = 1 runs no unconditional pass. With a stage's
+    guide, a weaker network, w in guide + w * (network - guide).
     guidance_interval: of a flow, the least and greatest share of noise, 1 for noise alone, at which
     guidance acts (Kynkäänniemi et al. 2024); at others no unconditional pass is run.
     gamma: log-variance coefficient, logvar = gamma*log(beta) + (1 - gamma)*log(beta~).
@@ -105,13 +106,24 @@ class SamplerConfig(BaseModel):
 
     @property
     def network_evaluations(self) -> int:
-        """Network evaluations an image takes, the unconditional ones included."""
+        """Network evaluations an image takes, those that guidance takes included."""
+        return self.own_evaluations + self.guiding_evaluations
+
+    @property
+    def own_evaluations(self) -> int:
+        """Of the network, told the class."""
         if self.method == "truncation":
             return 1
-        if self.method == MEAN_FLOW:
-            return self.steps
+        if self.method in FLOW_METHODS:
+            return len(flow_times(self.method, self.steps))
+        return self.steps
+
+    @property
+    def guiding_evaluations(self) -> int:
+        """Unconditional ones, or of a stage's guide."""
+        if self.guidance == 1 or self.method in ("truncation", MEAN_FLOW):
+            return 0
         if self.method not in FLOW_METHODS:
-            return self.steps * (1 if self.guidance == 1 else 2)
+            return self.steps
         times = flow_times(self.method, self.steps)
-        guided = [t for t in times if self.guidance != 1 and acts_at(self.guidance_interval, t)]
-        return len(times) + len(guided)
+        return sum(acts_at(self.guidance_interval, t) for t in times)

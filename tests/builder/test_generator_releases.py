@@ -15,6 +15,7 @@ from builder.builds.build import BuildPlan, plan_build
 from builder.builds.live_run import live_run
 from builder.builds.run import RunSettings
 from builder.cluster.cluster import ClusterOptions
+from builder.planning.checkpoints import load_networks
 from builder.planning.image_seeds import image_seed
 from builder.planning.recipe import Recipe, load_recipe
 from builder.release.verify import verify_release
@@ -94,6 +95,7 @@ RECIPES: dict[str, list[Stage]] = {
         ("pixel-unet", 8, "class", "steps = 3, guidance = 1.5"),
         ("pixel-unet", 16, "none", "steps = 3, noise_augmentation = 0.2"),
     ],
+    "pixel-unet-guided": [("pixel-unet", 8, "class", "steps = 3, guidance = 1.5")],
     "rin": [("rin", 16, "rin", "steps = 3, guidance = 1.5")],
     "simple-diffusion": [("simple-diffusion", 16, "uvit", "steps = 3, guidance = 1.5")],
     "simple-diffusion-unet": [("simple-diffusion", 16, "unet", "steps = 3")],
@@ -124,6 +126,10 @@ RECIPES: dict[str, list[Stage]] = {
     "ldm": [("ldm", 32, "ldm.ckpt", f'method = "ddim", {LATENT}')],
 }
 
+# Recipes whose first stage a second network guides, by its checkpoint.
+GUIDES = {"pixel-unet-guided": "weaker"}
+GUIDE = '[stage.guide]\ncheckpoint = "{}"\n'
+
 
 def save_models(folder: Path) -> None:
     """A tiny checkpoint of every kind, as published."""
@@ -146,6 +152,9 @@ def save_models(folder: Path) -> None:
     for conditioning, low in (("class", None), ("none", 8)):
         network = tiny_conditioned(conditioning, ("apple", "pear", "plum"), low)
         save_checkpoint(network, folder / conditioning, torch.float16)
+    weaker = tiny_conditioned("class", ("apple", "pear", "plum"))
+    weaker.unet.conv_out.weight.data.mul_(0.5)
+    save_checkpoint(weaker, folder / "weaker", torch.float16)
     for kind in KINDS:
         save_denoiser(folder / kind, kind, ("apple", "pear", "plum"))
     for name, family in (("dit-own", "dit"), ("sit", "sit")):
@@ -176,6 +185,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, class_list: Path) -> Iterat
                     checkpoint=folder / checkpoint,
                     sampler=sampler,
                 )
+            if name in GUIDES:
+                text += GUIDE.format(folder / GUIDES[name])
             (folder / f"{name}.toml").write_text(text)
             plans.append(planned(folder, name, "two")[1])
         with live_run(RunSettings(ClusterOptions(2)), most=2) as live:
@@ -218,8 +229,8 @@ def test_a_release_is_the_same_from_one_process_and_from_two(folder: Path, name:
             np.stack([before[row["parent_image_id"]] for row in chosen]) if before else None,
             stage.resolution,
         )
-        source = generator_source(stage.generator)
-        generator = source.load(source.locate(stage.checkpoint), compiled=False)
+        locate = generator_source(stage.generator).locate
+        generator = load_networks(stage, *map(locate, stage.checkpoints))
         again, reseeded, other = np.asarray(generator.sample(batch, stage.sampler))
         np.testing.assert_array_equal(again, images[rows[7]["image_id"]])
         np.testing.assert_array_equal(other, images[rows[2]["image_id"]])
