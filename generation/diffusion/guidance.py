@@ -1,7 +1,7 @@
 """Guidance of any network, by itself or by a weaker one; what it carries from step to step."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -45,24 +45,27 @@ def guided(
     return denoise
 
 
-# x float[N,C,H,W] and a time => what is said of it, and what else of that shape
-Said = Callable[[Tensor, Any], tuple[Tensor, Tensor | None]]
+class Bound(Protocol):
+    """A network with a batch bound: of x float[N,C,H,W] and a time of its sampler's kind, what it
+    says, and what else of that shape."""
+
+    def __call__(self, x: Tensor, t: Any) -> tuple[Tensor, Tensor | None]: ...
 
 
 def autoguided(
-    network: Said, guide: Said, guidance: float, interval: tuple[float, float] | None = None
-) -> Said:
+    network: Bound, guide: Bound, guidance: float, interval: tuple[float, float] | None = None
+) -> Bound:
     """guide + w * (network - guide): Karras et al. 2024 (arXiv 2406.02507), equation 3.
 
     Both are told the class; the guide is a weaker network of the same task. A learned variance is
     the network's. interval: as in SamplerConfig; outside of it the guide is not asked.
     """
 
-    def say(x: Tensor, time: Any) -> tuple[Tensor, Tensor | None]:
-        said, further = network(x, time)
-        if not acts_at(interval, time):
+    def say(x: Tensor, t: Any) -> tuple[Tensor, Tensor | None]:
+        said, further = network(x, t)
+        if not acts_at(interval, t):
             return said, further
-        weaker, _ = guide(x, time)
+        weaker, _ = guide(x, t)
         return weaker + guidance * (said - weaker), further
 
     return say

@@ -5,6 +5,11 @@ from typing import Any
 
 from release.errors import shortened
 
+OWN_ALONE = (
+    "cannot guide it: of this generator only checkpoints that finetune-generator wrote guide, and "
+    "are guided by, another"
+)
+
 
 def guide_difference(
     network: Mapping[str, Any],

@@ -3,6 +3,7 @@
 All are built at once on one cluster of two worker processes, then again by this process alone.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from builder.builds.build import BuildPlan, plan_build
 from builder.builds.live_run import live_run
@@ -19,6 +21,7 @@ from builder.planning.checkpoints import load_networks
 from builder.planning.image_seeds import image_seed
 from builder.planning.recipe import Recipe, load_recipe
 from builder.release.verify import verify_release
+from generation.denoisers.checkpoint_files import WEIGHTS_FILE
 from generation.families import MODULES, generator_source
 from generation.families.pixel_unet.checkpoint import save_checkpoint
 from generation.generator import ImageBatch
@@ -95,6 +98,13 @@ RECIPES: dict[str, list[Stage]] = {
         ("pixel-unet", 8, "class", "steps = 3, guidance = 1.5"),
         ("pixel-unet", 16, "none", "steps = 3, noise_augmentation = 0.2"),
     ],
+    "adm-64-guided": [("adm-64", 16, "adm-64.pt", "steps = 2, guidance = 1.5")],
+    "ldm-guided": [("ldm", 16, "ldm", "steps = 3, guidance = 1.5")],
+    "rin-guided": [("rin", 16, "rin", "steps = 3, guidance = 1.5")],
+    "sit-guided": [
+        ("sit", 16, "sit", f'method = "heun", guidance_interval = [0.3, 0.8], {LATENT}')
+    ],
+    "sit-published-guided": [("sit", 8, "SiT.pt", f'method = "euler", {LATENT}')],
     "pixel-unet-guided": [("pixel-unet", 8, "class", "steps = 3, guidance = 1.5")],
     "rin": [("rin", 16, "rin", "steps = 3, guidance = 1.5")],
     "simple-diffusion": [("simple-diffusion", 16, "uvit", "steps = 3, guidance = 1.5")],
@@ -127,7 +137,14 @@ RECIPES: dict[str, list[Stage]] = {
 }
 
 # Recipes whose first stage a second network guides, by its checkpoint.
-GUIDES = {"pixel-unet-guided": "weaker"}
+GUIDES = {
+    "adm-64-guided": "weaker.pt",
+    "ldm-guided": "ldm-weaker",
+    "pixel-unet-guided": "weaker",
+    "rin-guided": "rin-weaker",
+    "sit-guided": "sit-weaker",
+    "sit-published-guided": "SiT-weaker.pt",
+}
 GUIDE = '[stage.guide]\ncheckpoint = "{}"\n'
 
 
@@ -152,9 +169,6 @@ def save_models(folder: Path) -> None:
     for conditioning, low in (("class", None), ("none", 8)):
         network = tiny_conditioned(conditioning, ("apple", "pear", "plum"), low)
         save_checkpoint(network, folder / conditioning, torch.float16)
-    weaker = tiny_conditioned("class", ("apple", "pear", "plum"))
-    weaker.unet.conv_out.weight.data.mul_(0.5)
-    save_checkpoint(weaker, folder / "weaker", torch.float16)
     for kind in KINDS:
         save_denoiser(folder / kind, kind, ("apple", "pear", "plum"))
     for name, family in (("dit-own", "dit"), ("sit", "sit")):
@@ -165,7 +179,29 @@ def save_models(folder: Path) -> None:
         tiny_transformers.save_published(folder / name)
     tiny_transformers.save_repa(folder / "REPA.pt")
     save_mean_flow(folder / "iMF.pth")
+    save_weaker(folder)
     assert all((folder / stage).is_dir() for stage in STAGES)
+
+
+def save_weaker(folder: Path) -> None:
+    """The guides: of the same shape, with other weights."""
+    classes = ("apple", "pear", "plum")
+    weaker = tiny_conditioned("class", classes)
+    weaker.unet.conv_out.weight.data.mul_(0.5)
+    save_checkpoint(weaker, folder / "weaker", torch.float16)
+    for name, file in (("adm-64.pt", "weaker.pt"), ("SiT.pt", "SiT-weaker.pt")):
+        state = torch.load(folder / name)
+        torch.save({key: halved(key, tensor) for key, tensor in state.items()}, folder / file)
+    for name in ("ldm", "rin", "sit"):
+        shutil.copytree(folder / name, folder / f"{name}-weaker")
+        file = folder / f"{name}-weaker" / WEIGHTS_FILE
+        state = {key: halved(key, tensor) for key, tensor in load_file(file).items()}
+        save_file(state, file)
+
+
+def halved(key: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Weights; a transformer's fixed positions stay."""
+    return tensor if key == "pos_embed" else tensor * 0.5
 
 
 @pytest.fixture(scope="module")

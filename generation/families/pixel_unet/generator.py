@@ -20,6 +20,11 @@ from generation.networks.image_sizes import from_nothing, from_side, one_size
 from generation.networks.pixels import parents_of, to_rgb
 from release.errors import UserError
 
+TASK = (  # in which a guide must be as the stage that it guides
+    *("resolution", "channels", "low_resolution", "residual"),
+    *("prediction", "schedule", "conditioning"),
+)
+
 if TYPE_CHECKING:
     from generation.families.pixel_unet.network import PixelUNet, StageConfig
 
@@ -71,18 +76,9 @@ def size_problem(folder: Path | None, resolution: int, parent: int | None) -> st
 
 def guide_problem(folder: Path, guide: Path) -> str | None:
     """Why the stage in `guide` cannot guide the one in `folder`."""
-    facts = [
-        {
-            name: stage.get(name)
-            for name in (
-                *("resolution", "channels", "low_resolution", "residual"),
-                *("prediction", "schedule", "conditioning"),
-            )
-        }
-        for stage in (_stage(folder), _stage(guide))
-    ]
-    classes, known = (tuple(_stage(one).get("prompts", ())) for one in (folder, guide))
-    return guide_difference(*facts, classes, known)
+    stage, weaker = _stage(folder), _stage(guide)
+    facts, found = ({name: one.get(name) for name in TASK} for one in (stage, weaker))
+    return guide_difference(facts, found, stage.get("prompts", ()), weaker.get("prompts", ()))
 
 
 def load(folder: Path, compiled: bool) -> Generator:
