@@ -6,7 +6,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from generation.diffusion.flow_times import acts_at
 from generation.diffusion.sampler import Denoiser, split_variance
 
 # x float[N,C,H,W], t int64[N], condition int64[N], parent and what the step before returned last
@@ -52,18 +51,23 @@ class Bound(Protocol):
     def __call__(self, x: Tensor, t: Any) -> tuple[Tensor, Tensor | None]: ...
 
 
+def always(_: Any) -> bool:
+    """At every time."""
+    return True
+
+
 def autoguided(
-    network: Bound, guide: Bound, guidance: float, interval: tuple[float, float] | None = None
+    network: Bound, guide: Bound, guidance: float, acts: Callable[[Any], bool] = always
 ) -> Bound:
     """guide + w * (network - guide): Karras et al. 2024 (arXiv 2406.02507), equation 3.
 
     Both are told the class; the guide is a weaker network of the same task. A learned variance is
-    the network's. interval: as in SamplerConfig; outside of it the guide is not asked.
+    the network's. acts: whether guidance acts at a time; at others the guide is not asked.
     """
 
     def say(x: Tensor, t: Any) -> tuple[Tensor, Tensor | None]:
         said, further = network(x, t)
-        if not acts_at(interval, t):
+        if not acts(t):
             return said, further
         weaker, _ = guide(x, t)
         return weaker + guidance * (said - weaker), further

@@ -11,13 +11,16 @@ from pydantic import (
     model_validator,
 )
 
+from generation.diffusion.edm_levels import edm_calls, flow_time
 from generation.diffusion.flow_times import acts_at, flow_times
 
 Prediction = Literal["epsilon", "v", "x0"]
 PIXEL_METHODS = ("ddpm", "ddim", "dpm-solver++")
 Share = Annotated[float, Field(ge=0, le=1)]
 MEAN_FLOW = "mean-flow"  # of networks that say a mean velocity
+EDM = "edm"  # of networks that denoise at EDM's noise levels
 FLOW_METHODS = ("euler", "heun", "euler-maruyama")  # of networks that say a velocity
+WITH_INTERVAL = (*FLOW_METHODS, MEAN_FLOW, EDM)
 
 
 class SamplerConfig(BaseModel):
@@ -27,13 +30,15 @@ class SamplerConfig(BaseModel):
     "dpm-solver++" the second-order multistep solver 2M of Lu et al. 2022 (algorithm 2). Three are
     of networks that say a velocity (generation/diffusion/flow.py): "euler" and "heun" solve the
     ODE, "euler-maruyama" the SDE. "mean-flow" goes along a network's mean velocity (Geng et al.
-    2025), which is told guidance and interval and runs once a step. Two are not ours: "native" is a
+    2025), which is told guidance and interval and runs once a step. "edm" is Karras et al. 2022,
+    algorithm 1, of Heun's steps (generation/diffusion/edm.py). Two are not ours: "native" is a
     diffusers pipeline's own scheduler with `steps` and `guidance`, "truncation" one pass of a GAN
     whose noise is scaled by `truncation` (Brock et al. 2019, section 3.1).
     guidance: w in uncond + w * (cond - uncond); w = 1 runs no unconditional pass. With a stage's
     guide, a weaker network, w in guide + w * (network - guide).
-    guidance_interval: of a flow, the least and greatest share of noise, 1 for noise alone, at which
-    guidance acts (Kynkäänniemi et al. 2024); at others no unconditional pass is run.
+    guidance_interval: of a flow or "edm", the least and greatest share of noise, 1 for noise alone,
+    at which guidance acts (Kynkäänniemi et al. 2024); at others no unconditional pass is run. Of
+    "edm" it is sigma / (1 + sigma).
     gamma: log-variance coefficient, logvar = gamma*log(beta) + (1 - gamma)*log(beta~).
     noise_augmentation: how much noise the low-resolution input gets, in [0, 1), as a share of T.
     black_point: grey levels up to this one become black, 0, in the finished image. For sets with a
@@ -50,6 +55,7 @@ class SamplerConfig(BaseModel):
         "heun",
         "euler-maruyama",
         "mean-flow",
+        "edm",
         "native",
         "truncation",
     ] = "ddpm"
@@ -83,10 +89,10 @@ class SamplerConfig(BaseModel):
     def _check_interval(self) -> None:
         if self.guidance_interval is None:
             return
-        if self.method not in (*FLOW_METHODS, MEAN_FLOW) or self.guidance == 1:
+        if self.method not in WITH_INTERVAL or self.guidance == 1:
             raise ValueError(
                 "guidance_interval goes with a guidance other than 1 and a method among "
-                + ", ".join((*FLOW_METHODS, MEAN_FLOW))
+                + ", ".join(WITH_INTERVAL)
             )
         low, high = self.guidance_interval
         if low >= high:
@@ -114,16 +120,22 @@ class SamplerConfig(BaseModel):
         """Of the network, told the class."""
         if self.method == "truncation":
             return 1
-        if self.method in FLOW_METHODS:
-            return len(flow_times(self.method, self.steps))
-        return self.steps
+        times = self._call_times()
+        return self.steps if times is None else len(times)
 
     @property
     def guiding_evaluations(self) -> int:
         """Unconditional ones, or of a stage's guide."""
         if self.guidance == 1 or self.method in ("truncation", MEAN_FLOW):
             return 0
-        if self.method not in FLOW_METHODS:
+        times = self._call_times()
+        if times is None:
             return self.steps
-        times = flow_times(self.method, self.steps)
         return sum(acts_at(self.guidance_interval, t) for t in times)
+
+    def _call_times(self) -> list[float] | None:
+        """Of each call on a linear path, from 0, noise, to 1, data; None for other methods, which
+        call once a step."""
+        if self.method == EDM:
+            return [flow_time(sigma) for sigma in edm_calls(self.steps)]
+        return flow_times(self.method, self.steps) if self.method in FLOW_METHODS else None

@@ -23,6 +23,7 @@ MODULES = {
     "deepfloyd-if": "generation.families.deepfloyd_if.generator",
     "diffusers": "generation.families.diffusers.generator",
     "dit": "generation.families.diffusion_transformer.family:DIT",
+    "edm2": "generation.families.edm2.generator:GENERATOR",
     "iddpm": "generation.families.adm.generators:IDDPM",
     "ldm": "generation.families.latent_diffusion.family:GENERATOR",
     "mean-flow": "generation.families.mean_flow.generator:GENERATOR",

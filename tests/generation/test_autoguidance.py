@@ -1,6 +1,7 @@
 """Autoguidance where the answer is known: two Gaussians, and samplers written here in float64."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from math import sqrt
 
@@ -9,7 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from generation.diffusion.edm import edm_sample
+from generation.diffusion.edm_levels import flow_time
 from generation.diffusion.flow import flow_sample
+from generation.diffusion.flow_times import acts_at
 from generation.diffusion.guidance import autoguided
 from generation.diffusion.sampler import sample, sampling_steps
 from generation.diffusion.sampler_config import SamplerConfig
@@ -99,7 +103,8 @@ def test_a_flow_is_guided_within_its_interval_alone() -> None:
         asked.append(1 - t)
         return velocity(DEVIATIONS[1])(x, t)
 
-    say = autoguided(velocity(DEVIATIONS[0]), guide, WEIGHT, config.guidance_interval)
+    acts = partial(acts_at, config.guidance_interval)
+    say = autoguided(velocity(DEVIATIONS[0]), guide, WEIGHT, acts)
     x = flow_sample(lambda x, t: say(x, t)[0], config, lambda: NOISE).numpy()
     assert len(asked) == config.guiding_evaluations
     assert config.own_evaluations == 80
@@ -134,3 +139,53 @@ def test_weight_one_is_the_network_alone_and_its_variance_is_kept() -> None:
     torch.testing.assert_close(said, NOISE + 1)
     assert v is not None
     assert bool((v == 5).all())
+
+
+@pytest.mark.parametrize("interval", [None, (0.2, 0.7)])
+def test_edms_steps_are_heuns_and_end_at_the_known_scale(
+    interval: tuple[float, float] | None,
+) -> None:
+    """Against Heun's method written out, and without an interval the ODE's own answer."""
+    config = SamplerConfig(
+        method="edm", steps=40, guidance=WEIGHT, threshold="none", guidance_interval=interval
+    )
+    asked: list[float] = []
+
+    def denoiser(deviation: float) -> Callable[[Tensor, float], tuple[Tensor, None]]:
+        return lambda x, t: (shrinking(deviation, 1.0, t) * x, None)
+
+    def guide(x: Tensor, t: float) -> tuple[Tensor, None]:
+        asked.append(t)
+        return denoiser(DEVIATIONS[1])(x, t)
+
+    say = autoguided(
+        denoiser(DEVIATIONS[0]), guide, WEIGHT, lambda sigma: acts_at(interval, flow_time(sigma))
+    )
+    x = edm_sample(lambda x, t: say(x, t)[0], config.steps, NOISE).numpy()
+    assert len(asked) == config.guiding_evaluations
+    assert config.own_evaluations == 79
+    if interval is None:
+        np.testing.assert_allclose(x, NOISE.numpy() * 80 * known_scale(80.0), rtol=2e-2)
+    else:
+        assert all(0.2 <= sigma / (1 + sigma) <= 0.7 for sigma in asked)
+    np.testing.assert_allclose(x, NOISE.numpy() * _edm_factor(config), rtol=1e-9)
+
+
+def _edm_factor(config: SamplerConfig) -> float:
+    """Of the noise: equation 5's levels, algorithm 1; both networks are linear."""
+    ends = [s ** (1 / 7) for s in (80.0, 0.002)]
+    levels = [(ends[0] + i / 39 * (ends[1] - ends[0])) ** 7 for i in range(40)] + [0.0]
+    low, high = config.guidance_interval or (0.0, 1.0)
+
+    def slope(sigma: float) -> float:
+        strong, weak = (shrinking(s, 1.0, sigma) for s in DEVIATIONS)
+        acts = low <= sigma / (1 + sigma) <= high
+        return (1 - (weak + WEIGHT * (strong - weak) if acts else strong)) / sigma
+
+    factor = levels[0]
+    for now, after in pairwise(levels):
+        first = slope(now)
+        ahead = 1 + (after - now) * first
+        second = slope(after) * ahead if after else first
+        factor *= 1 + (after - now) * (first + second) / 2
+    return factor

@@ -5,6 +5,7 @@ the conditional half's. Of other latents, of pixels and by REPA all channels are
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ class TransformerGenerator:
         strong, weak = (
             bound_transformer(one, prompts, 1.0) for one in (self._network, self._guide)
         )
-        return autoguided(strong, weak, weight, interval)
+        return autoguided(strong, weak, weight, partial(acts_at, interval))
 
 
 def bound_transformer(
@@ -201,7 +202,7 @@ class PublishedTransformer:
         if self._guide is None:
             return self._bound(self._network, labels, weight, interval)
         strong, weak = (self._bound(one, labels, 1.0, None) for one in (self._network, self._guide))
-        return autoguided(strong, weak, weight, interval)
+        return autoguided(strong, weak, weight, partial(acts_at, interval))
 
     def _bound(
         self, network: Transformer, labels: Tensor, guidance: float, interval: Interval
