@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.accept import LocatedRule
+from builder.planning.checkpoints import LocatedGuide
 from builder.planning.prompts import PromptChoice, choose_prompts
 from builder.planning.recipe import PARENT_ENCODING, Recipe, StageRecipe
 from generation.diffusion.sampler_config import SamplerConfig
@@ -54,6 +55,7 @@ class StagePlan:
 
     rule: what keeps them. prompts: the hash of the recipe's own, None where there are none.
     classifier: the folder of the one that guides the sampler.
+    guide: the network that guidance leads away from.
     """
 
     recipe: StageRecipe
@@ -64,6 +66,7 @@ class StagePlan:
     format: ShardFormat = "parquet"
     prompts: str | None = None
     classifier: Path | None = None
+    guide: LocatedGuide | None = None
 
     @property
     def sampler(self) -> SamplerConfig:
@@ -105,21 +108,24 @@ def plan_stages(
     checkpoint_hashes: Sequence[str],
     rules: Sequence[LocatedRule | None] | None = None,
     encodings: Sequence[str] | None = None,
+    guides: Sequence[LocatedGuide | None] | None = None,
 ) -> tuple[StagePlan, ...]:
     """Fingerprint each stage of `chain`; a stage's includes its parent's, none includes counts.
 
-    checkpoint_hashes, rules, encodings: one a stage; a stage without an accept rule has None.
+    checkpoint_hashes, rules, encodings, guides: one a stage; a stage without an accept rule or a
+    guide has None.
     encodings: by default those of `stage_encodings`.
     """
     encodings = encodings or stage_encodings(recipe, chain)
     rules = rules if rules is not None else [None] * len(chain)
+    guides = guides if guides is not None else [None] * len(chain)
     class_list = sha256_text(canonical_json([[c.label, c.wnid, c.name, c.prompt] for c in classes]))
     prompts = None
     if recipe.prompts is not None:
         prompts = sha256_text(canonical_json(recipe.prompts.model_dump(mode="json")))
     stages: list[StagePlan] = []
-    for stage, checkpoint, rule, encoding in zip(
-        chain, checkpoint_hashes, rules, encodings, strict=True
+    for stage, checkpoint, rule, encoding, guide in zip(
+        chain, checkpoint_hashes, rules, encodings, guides, strict=True
     ):
         content: dict[str, Any] = {
             "format": FORMAT,
@@ -140,6 +146,8 @@ def plan_stages(
             content["container"] = recipe.format
         if prompts is not None:  # likewise
             content["prompts"] = prompts
+        if guide is not None:  # likewise
+            content["guide"] = guide.sha256
         guidance = stage.sampler.classifier
         stages.append(
             StagePlan(
@@ -151,6 +159,7 @@ def plan_stages(
                 recipe.format,
                 prompts,
                 None if guidance is None else Path(guidance.checkpoint).absolute(),
+                guide,
             )
         )
     return tuple(stages)

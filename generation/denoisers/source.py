@@ -15,6 +15,7 @@ from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.generator import Generator, ImageBatch, Screened
 from generation.networks.flops import Work
+from generation.networks.guides import guide_difference
 from generation.networks.image_sizes import from_nothing, from_side, one_size
 from generation.networks.pixels import parents_of, to_rgb
 from release.errors import UserError
@@ -70,25 +71,40 @@ class DenoiserSource:
             return None
         return Work(evaluation_flops(self.family, config), precision="single")
 
+    def guide_problem(self, folder: Path, guide: Path) -> str | None:
+        """Why the network in `guide` cannot guide the one in `folder`."""
+        config, weaker = (read_config(self.family, one) for one in (folder, guide))
+        task, found = (one.stage.model_dump(mode="json") for one in (config, weaker))
+        return guide_difference(task, found, config.classes, weaker.classes)
+
     def load(self, folder: Path, compiled: bool) -> Generator:
         """The stage's network on the GPU if there is one, else on the CPU; float32 on both."""
+        return self.family.sampler(self.network(folder, compiled))
+
+    def load_guided(self, folder: Path, guide: Path, compiled: bool) -> Generator:
+        """The same, guided by the network in `guide`."""
+        return self.family.sampler(*(self.network(one, compiled) for one in (folder, guide)))
+
+    def network(self, folder: Path, compiled: bool) -> "Denoiser":
+        """A checkpoint's network, where it is to run."""
         import torch
 
         from generation.denoisers.checkpoint import load_checkpoint
         from generation.networks.placement import best_placement
 
         network = load_checkpoint(self.family, folder)
-        return self.family.sampler(best_placement(compiled).place(network, torch.float32))
+        return best_placement(compiled).place(network, torch.float32)
 
 
 class DenoiserGenerator:
-    """Samples one stage."""
+    """Samples one stage. guide: what guidance leads away from; by default the network, told no
+    class."""
 
     takes_noisy_parents = False
     guided_by_classifier = False
 
-    def __init__(self, network: "Denoiser") -> None:
-        self._network = network
+    def __init__(self, network: "Denoiser", guide: "Denoiser | None" = None) -> None:
+        self._network, self._guide = network, guide
 
     def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
         """uint8[N,H,W,3], or Screened if any is not finite.
@@ -97,19 +113,20 @@ class DenoiserGenerator:
         """
         import torch
 
-        from generation.denoisers.sampling import class_denoiser
+        from generation.denoisers.sampling import bound_denoiser
         from generation.diffusion.sampler import sample
         from generation.diffusion.schedule import NoiseSchedule
 
         network, config = self._network, self._network.config
         stage, device = config.stage, next(network.parameters()).device
         self.require_effect(settings)
-        condition = network.conditions(list(batch.prompts)).to(device)
         schedule = NoiseSchedule(stage.schedule)
         with torch.inference_mode(), ahead_of_need(image_noise(batch.seeds, network.seen)) as noise:
             parent = self.parents(batch, settings, device)
             x0 = sample(
-                class_denoiser(network, schedule, condition, settings.guidance, parent),
+                bound_denoiser(
+                    network, self._guide, list(batch.prompts), settings.guidance, parent
+                ),
                 schedule,
                 stage.prediction,
                 settings,
@@ -143,7 +160,8 @@ class DenoiserGenerator:
 
     def require_effect(self, settings: SamplerConfig) -> None:
         """UserError for a setting that this network would not heed."""
-        if self._network.config.stage.conditioning == "none" and settings.guidance != 1:
+        unconditional = self._network.config.stage.conditioning == "none"
+        if unconditional and self._guide is None and settings.guidance != 1:
             raise UserError("an unconditional checkpoint has nothing to guide by: leave guidance 1")
         if settings.classifier is not None and not self.guided_by_classifier:
             raise UserError("no classifier guides this checkpoint: leave classifier out")

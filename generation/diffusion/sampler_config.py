@@ -11,6 +11,7 @@ from pydantic import (
     model_validator,
 )
 
+from generation.diffusion.edm_levels import edm_calls, flow_time
 from generation.diffusion.flow_times import acts_at, flow_times
 
 Prediction = Literal["epsilon", "v", "x0"]
@@ -19,8 +20,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 MEAN_FLOW = "mean-flow"  # of networks that say a mean velocity
 ODE_METHODS = ("euler", "heun", "heun-euler")
 FLOW_METHODS = ("euler", "heun", "euler-maruyama", "heun-euler")  # of networks that say a velocity
-
-
+EDM = "edm"  # of networks that denoise at EDM's noise levels
+WITH_INTERVAL = (*FLOW_METHODS, MEAN_FLOW, EDM)
 LATER = (
     *("truncation", "black_point", "guidance_interval", "time_shift"),
     *("classifier", "stop", "truncated", "temperature"),
@@ -55,12 +56,15 @@ class SamplerConfig(BaseModel):
     of networks that say a velocity (generation/diffusion/flow.py): "euler", "heun" and
     "heun-euler", whose last step is Euler's, solve the ODE, "euler-maruyama" the SDE. "mean-flow"
     goes along a network's mean velocity (Geng et al. 2025), which is told guidance and interval and
-    runs once a step. Two are not ours: "native" is a diffusers pipeline's own scheduler with
-    `steps` and `guidance`, "truncation" one pass of a GAN whose noise is scaled by `truncation`
-    (Brock et al. 2019, section 3.1).
-    guidance: w in uncond + w * (cond - uncond); w = 1 runs no unconditional pass.
-    guidance_interval: of a flow, the least and greatest share of noise, 1 for noise alone, at which
-    guidance acts (Kynkäänniemi et al. 2024); at others no unconditional pass is run.
+    runs once a step. "edm" is Karras et al. 2022, algorithm 1, of Heun's steps
+    (generation/diffusion/edm.py). Two are not ours: "native" is a diffusers pipeline's own
+    scheduler with `steps` and `guidance`, "truncation" one pass of a GAN whose noise is scaled by
+    `truncation` (Brock et al. 2019, section 3.1).
+    guidance: w in uncond + w * (cond - uncond); w = 1 runs no unconditional pass. With a stage's
+    guide, a weaker network, w in guide + w * (network - guide).
+    guidance_interval: of a flow or "edm", the least and greatest share of noise, 1 for noise alone,
+    at which guidance acts (Kynkäänniemi et al. 2024); at others no unconditional pass is run. Of
+    "edm" it is sigma / (1 + sigma).
     time_shift: of an ODE, shift; its steps are at shift t / (1 + (shift - 1) t), t evenly from 0,
     noise, to 1.
     gamma: log-variance coefficient, logvar = gamma*log(beta) + (1 - gamma)*log(beta~).
@@ -86,6 +90,7 @@ class SamplerConfig(BaseModel):
         "euler-maruyama",
         "heun-euler",
         "mean-flow",
+        "edm",
         "native",
         "truncation",
     ] = "ddpm"
@@ -139,10 +144,10 @@ class SamplerConfig(BaseModel):
     def _check_interval(self) -> None:
         if self.guidance_interval is None:
             return
-        if self.method not in (*FLOW_METHODS, MEAN_FLOW) or self.guidance == 1:
+        if self.method not in WITH_INTERVAL or self.guidance == 1:
             raise ValueError(
                 "guidance_interval goes with a guidance other than 1 and a method among "
-                + ", ".join((*FLOW_METHODS, MEAN_FLOW))
+                + ", ".join(WITH_INTERVAL)
             )
         low, high = self.guidance_interval
         if low >= high:
@@ -159,13 +164,32 @@ class SamplerConfig(BaseModel):
 
     @property
     def network_evaluations(self) -> int:
-        """Network evaluations an image takes, the unconditional ones included."""
+        """Network evaluations an image takes, those that guidance takes included."""
+        return self.own_evaluations + self.guiding_evaluations
+
+    @property
+    def own_evaluations(self) -> int:
+        """Of the network, told the class."""
         if self.method == "truncation":
             return 1
-        if self.method == MEAN_FLOW:
+        times = self._call_times()
+        return self.steps if times is None else len(times)
+
+    @property
+    def guiding_evaluations(self) -> int:
+        """Unconditional ones, or of a stage's guide."""
+        if self.guidance == 1 or self.method in ("truncation", MEAN_FLOW):
+            return 0
+        times = self._call_times()
+        if times is None:
             return self.steps
+        return sum(acts_at(self.guidance_interval, t) for t in times)
+
+    def _call_times(self) -> list[float] | None:
+        """Of each call on a linear path, from 0, noise, to 1, data; None for other methods, which
+        call once a step."""
+        if self.method == EDM:
+            return [flow_time(sigma) for sigma in edm_calls(self.steps)]
         if self.method not in FLOW_METHODS:
-            return self.steps * (1 if self.guidance == 1 else 2)
-        times = flow_times(self.method, self.steps, self.time_shift)
-        guided = [t for t in times if self.guidance != 1 and acts_at(self.guidance_interval, t)]
-        return len(times) + len(guided)
+            return None
+        return flow_times(self.method, self.steps, self.time_shift)

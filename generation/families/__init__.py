@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from generation.generator import GeneratorSource
+from generation.generator import GeneratorSource, GuidedSource
 from generation.networks.flops import Work
 from generation.training.recipe import BUILTIN, FIRST, TrainingRecipe
 from generation.training.trainable import Trainable
@@ -25,6 +25,7 @@ MODULES = {
     "deepfloyd-if": "generation.families.deepfloyd_if.generator",
     "diffusers": "generation.families.diffusers.generator",
     "dit": "generation.families.diffusion_transformer.family:DIT",
+    "edm2": "generation.families.edm2.generator:GENERATOR",
     "iddpm": "generation.families.adm.generators:IDDPM",
     "jit": "generation.families.jit.generator:GENERATOR",
     "ldm": "generation.families.latent_diffusion.family:GENERATOR",
@@ -75,6 +76,19 @@ def generator_source(name: str) -> GeneratorSource:
     None of ours imports torch before `load`.
     """
     return named_module("generator", name, MODULES, ("locate", "sha256", "load"))  # type: ignore[no-any-return]
+
+
+def guided_source(name: str) -> GuidedSource:
+    """The same, of one whose networks may be guided by a weaker one; UserError for any other."""
+    source = generator_source(name)
+    if not _is_guided(source):
+        able = ", ".join(one for one in MODULES if _is_guided(generator_source(one)))
+        raise UserError(f"generator {name} takes no [stage.guide]; those that do: {able}")
+    return source  # type: ignore[return-value]
+
+
+def _is_guided(source: GeneratorSource) -> bool:
+    return hasattr(source, "guide_problem") and hasattr(source, "load_guided")
 
 
 def work_of(generator: str, checkpoint: str, resolution: int) -> Work | None:

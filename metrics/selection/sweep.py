@@ -113,11 +113,10 @@ def sweep_points(recipe: Recipe, resolution: int, grid: Grid) -> list[Point]:
             raise UserError(f"{where}: {reason(first)}") from None
         name = "-".join(f"{AXES[axis]}{value:g}" for axis, value in settings.items())
         name = f"{grid.method}-{name}"
-        points.append(
-            Point(
-                name, {"method": grid.method, **settings}, with_sampler(recipe, resolution, sampler)
-            )
-        )
+        point = with_sampler(recipe, resolution, sampler)
+        if sampler.guidance == 1:  # at which a guide is asked for nothing
+            point = with_stage(point, resolution, {"guide": None})
+        points.append(Point(name, {"method": grid.method, **settings}, point))
     return points
 
 
