@@ -126,8 +126,11 @@ def run_study(
         tell_costs(missing, costs, trainers.workers, sys.stdout if dry_run else sys.stderr)
     if dry_run:
         on_gpu = gpu_costs(costs, missing, chosen.real.classes, device)
-        told = {"releases": missing, "costs": costs, "gpu": on_gpu}
-        content = {name: list(map(vars, rows)) for name, rows in told.items()}
+        content = {
+            "releases": [vars(one) for one in missing],
+            "costs": [vars(cost) for cost in costs],
+            "gpu": [vars(cost) for cost in on_gpu],
+        }
         lines = ["by counted work, --gpu and --utilisation:", *(one.as_line() for one in on_gpu)]
         print(json.dumps(content, indent=2) if as_json else "\n".join(lines))
         return
