@@ -114,6 +114,7 @@ def test_the_files_that_are_written_are_read_by_the_commands(tmp_path: Path):
     recipe = load_recipe(str(tmp_path / "build.toml"))
     assert [stage.resolution for stage in recipe.stages] == [16, 32]
     assert recipe.stages[1].checkpoint == str(tmp_path / "runs/32/checkpoint")
+    assert all(stage.model and stage.model.source for stage in recipe.stages)  # for a card
     asked = load_study(str(tmp_path / "study.toml"))
     assert asked.sizes == ("all",)
     assert [arm.kind for arm in asked.arms] == [
