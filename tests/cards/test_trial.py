@@ -14,6 +14,7 @@ from builder.planning.recipe import load_recipe
 from cards.drawing.tables import signed
 from cards.trial import conducting, plan, steps
 from cards.trial.log import StepLog
+from cards.trial.page import facts
 from cards.trial.plan import (
     Asked,
     Found,
@@ -222,6 +223,14 @@ def test_where_nothing_differed_no_size_is_promised():
     found = found.model_copy(update={"over_seeds": (0.0, 0.0), "over_images": (0.0, 0.0)})
     last = verdict(same.model_copy(update={"comparisons": [found]})).sentences[-1]
     assert last.startswith("Both were right on the same of the 36 test images, with every seed")
+
+
+def test_the_page_says_how_many_images_were_trained_on():
+    every = report("above", 0.15)
+    assert facts(FOUND, every) == f"{FOUND}."
+    some = [row.model_copy(update={"size": "10"}) for row in every.rows]
+    told = facts(FOUND, every.model_copy(update={"rows": tuple(some)}))
+    assert told == f"{FOUND}. Of each class 10 were trained on."
 
 
 # The commands
