@@ -151,6 +151,31 @@ def test_steps_are_drawn_by_the_second_moments_of_their_latest_losses() -> None:
     np.testing.assert_allclose(weights.numpy(), (1 / (steps * expected))[drawn], rtol=1e-5)
 
 
+def noted_by(rank: int, folder: Path, t: Tensor, losses: Tensor) -> None:
+    """One of two processes, with its half of a batch."""
+    meeting = f"file://{folder / 'meeting'}"
+    torch.distributed.init_process_group("gloo", meeting, rank=rank, world_size=2)
+    history = LossHistory(3)
+    history.note(t.chunk(2)[rank], losses.chunk(2)[rank])
+    torch.save(history.state_dict(), folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_note_what_one_does(tmp_path: Path) -> None:
+    t, losses = torch.tensor([0, 1, 1, 2, 1, 0] * 4), torch.linspace(0, 1, 24)
+    alone = LossHistory(3)
+    alone.note(t, losses)
+    start = torch.multiprocessing.get_context("fork").Process
+    both = [start(target=noted_by, args=(rank, tmp_path, t, losses)) for rank in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(60)
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert all(torch.equal(found[name], kept) for name, kept in alone.state_dict().items())
+
+
 def test_a_training_that_draws_by_losses_goes_on_with_them_and_keeps_none_in_its_checkpoint(
     tmp_path: Path,
 ) -> None:

@@ -223,3 +223,9 @@ def test_a_classifier_that_does_not_fit_is_refused_when_a_build_is_planned(
     )
     with pytest.raises(UserError, match=words):
         plan_build(loaded, loaded.stages, classes, 1, tmp_path / "release", classes)
+
+
+def test_a_sampler_of_no_denoising_network_takes_no_classifier() -> None:
+    settings = {"method": "euler", "classifier": {"checkpoint": "x"}}
+    with pytest.raises(ValueError, match="classifier goes with a method among"):
+        SamplerConfig.model_validate(settings)
