@@ -9,19 +9,23 @@ from pathlib import Path
 from generation.generator import Generator
 from generation.networks.flops import Work
 from generation.networks.image_sizes import from_nothing
-from generation.pretrained.autoencoder_files import AutoencoderFiles, autoencoder_beside
+from generation.pretrained.autoencoder_files import (
+    REPRESENTATION,
+    AutoencoderFiles,
+    autoencoder_beside,
+)
 from generation.pretrained.source_files import SingleFile
 
 SOURCE = (
     "the Hub, nyu-visionx/RAE-collections "
     "(DiTs/Dinov2/wReg_base/ImageNet256/DiTDH-XL/stage2_model.pt)"
 )
-AUTOENCODER, KINDS = "nyu-visionx/RAE-dinov2-wReg-base-ViTXL-n08", ("AutoencoderRAE",)
+AUTOENCODER = "nyu-visionx/RAE-dinov2-wReg-base-ViTXL-n08"
 
 
 def autoencoder_of(file: Path) -> AutoencoderFiles:
     """That of a checkpoint; UserError if it is out of reach."""
-    return autoencoder_beside(file, AUTOENCODER, KINDS)
+    return autoencoder_beside(file, AUTOENCODER, REPRESENTATION)
 
 
 def _load(file: Path, compiled: bool) -> Generator:
