@@ -13,7 +13,7 @@ from generation.diffusion.flow import flow_sample, require_flow
 from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.generator import ImageBatch, Screened
-from generation.networks.guided_transformer import GuidedTransformer, Network
+from generation.networks.guided_transformer import Channels, GuidedTransformer, Network
 from generation.networks.pixels import to_rgb
 from generation.networks.placement import Placement
 from generation.pretrained.components import require_first_stage, require_labels
@@ -30,7 +30,7 @@ class PublishedFlow:
     """network: of x float[N,C,H,W], time float[N] from 0, noise, to 1, data, and classes int64[N].
     shape: C, H, W. classes: without the null class, which stands after them. decoded: float32 of
     that shape => images, float[N,3,H,W] in [-1, 1]. velocity: of what the network says, x and the
-    time. guided: so many channels, the first ones; None for all. noise: the deviation of the start.
+    time. guided: channels, of so many; None for all. noise: the deviation of the start.
     """
 
     network: Network
@@ -38,7 +38,7 @@ class PublishedFlow:
     classes: int
     decoded: Callable[[Tensor], Tensor]
     velocity: Callable[[Tensor, Tensor, float], Tensor] = as_said
-    guided: int | None = None
+    guided: Channels | None = None
     noise: float = 1.0
 
 

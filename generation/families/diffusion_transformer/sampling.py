@@ -23,7 +23,7 @@ from generation.families.diffusion_transformer.layout import Layout
 from generation.families.diffusion_transformer.network import TransformerDenoiser
 from generation.families.diffusion_transformer.recipe import LINEAR
 from generation.generator import ImageBatch, Screened
-from generation.networks.guided_transformer import GUIDED, GuidedTransformer
+from generation.networks.guided_transformer import GuidedTransformer
 from generation.networks.pixels import to_rgb
 from generation.networks.placement import Placement
 from generation.networks.transformer import Transformer
@@ -33,7 +33,6 @@ from generation.pretrained.components import require_first_stage, require_labels
 from generation.pretrained.source_files import read_tensors
 from release.errors import UserError
 
-LATENT_CHANNELS = 4  # of the latents of which GUIDED channels are guided
 AVERAGE = "ema"  # the averaged network of a training's file
 
 
@@ -79,7 +78,6 @@ class TransformerGenerator:
             settings.guidance,
             weight.dtype,
             settings.guidance_interval,
-            GUIDED if network.seen[0] == LATENT_CHANNELS else None,
         )
         x = sampled_latents(
             guided, self._schedule, network.seen, list(batch.seeds), settings, weight.device

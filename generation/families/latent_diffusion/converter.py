@@ -17,6 +17,7 @@ from generation.families.adm.converter import convert_unet
 from generation.families.adm.shapes import Heads
 from generation.pretrained.compvis_autoencoder import (
     GROUPS,
+    Module,
     autoencoder_modules,
     counted_in,
     load_modules,
@@ -111,7 +112,7 @@ def convert_autoencoder(state: Mapping[str, Tensor], scaling_factor: float, name
     except KeyError as error:
         raise UserError(f"{name} holds no VQ autoencoder: no {error} there") from None
     modules = autoencoder_modules(levels, blocks, attends)
-    codes = ("quantize.embedding", "quantize.embedding", "plain")
+    codes: Module = ("quantize.embedding", "quantize.embedding", "plain")
     return load_modules(vae, [codes, *modules], state, name)
 
 
