@@ -20,7 +20,9 @@ Asked = tuple[str, str, int]  # generator, checkpoint, resolution
 def networks() -> list[Asked]:
     """Of all stages of all built-in recipes, each once, sorted."""
     stages = (stage for name in recipe_names_in(BUILTIN) for stage in load_recipe(name).stages)
-    return sorted({(stage.generator, stage.checkpoint, stage.resolution) for stage in stages})
+    return sorted(
+        {(stage.generator, one, stage.resolution) for stage in stages for one in stage.checkpoints}
+    )
 
 
 def counted(asked: Iterable[Asked]) -> dict[str, dict[str, object]]:

@@ -104,15 +104,17 @@ def _train(board: Board, system: System) -> None:
         if (board.work / "runs" / recipe / "checkpoint").is_dir():
             continue
         steps = _steps(board, system, recipe, data, share)
-        _finetune(board, recipe, data, f"runs/{recipe}", steps)
+        _finetune(board, system, recipe, data, f"runs/{recipe}", steps)
         for name in ("loss.csv", "loss.png", "training.json"):
             source = board.work / "runs" / recipe / "checkpoint" / name
             shutil.copy(source, board.out / system.name / f"{recipe}-{name}")
 
 
-def _finetune(board: Board, recipe: str, data: str, out: str, steps: int) -> float:
+def _finetune(board: Board, system: System, recipe: str, data: str, out: str, steps: int) -> float:
+    before = system.starts.get(recipe)
+    start = () if before is None else ("--from", f"runs/{before}/checkpoint")
     return board.run(
-        *("finetune-generator", "--recipe", recipe, "--data", data, "--out", out),
+        *("finetune-generator", "--recipe", recipe, "--data", data, "--out", out, *start),
         *("--steps", str(steps), "--threads", "1", "--json"),
     )
 
@@ -125,7 +127,7 @@ def _steps(board: Board, system: System, recipe: str, data: str, share: float) -
         for steps in CALIBRATION:
             folder = board.work / "calibration" / recipe
             shutil.rmtree(folder, ignore_errors=True)
-            took.append(_finetune(board, recipe, data, str(folder), steps))
+            took.append(_finetune(board, system, recipe, data, str(folder), steps))
         cost = (took[1] - took[0]) / (CALIBRATION[1] - CALIBRATION[0])
         seconds = share * board.budget
         if cost <= 0:
@@ -159,9 +161,11 @@ def _selected(board: Board, system: System) -> str:
 
 
 def _narrowed(sweep: Sequence[str]) -> tuple[str, ...]:
-    """One point of it, in few steps."""
+    """Two points of it, of diffusion models in few steps."""
     method = sweep[sweep.index("--method") + 1]
-    return ("--method", method, "--guidance", "1.5", "--steps", "2,3")
+    if "--steps" not in sweep:
+        return (*sweep[:3], ",".join(sweep[3].split(",")[:2]))
+    return ("--method", method, "--steps", "2,3")
 
 
 def _with_own_checkpoints(board: Board, system: System) -> str:

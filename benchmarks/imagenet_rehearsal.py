@@ -10,6 +10,10 @@ tests/rehearsal/rehearsal.py. Each is printed as it can be copied; the first tha
 walk with what it said. With --folder, a walk that was ended goes on: steps that are done are not
 done again.
 
+    python benchmarks/imagenet_rehearsal.py --data-only --folder miniature
+
+makes the images and recipes alone, to walk docs/imagenet.md with, and prints the first commands.
+
 OUT/rehearsal.json, rehearsal.md: seconds, and the peak of memory of the command and all processes
 it started (their proportional set size, looked at five times a second).
 """
@@ -35,7 +39,7 @@ sys.path.insert(0, str(ROOT))
 from release.files.commit import write_atomically  # noqa: E402
 from release.results.result import environment  # noqa: E402 - run as a script, its tests are beside it
 from tests.campaigns.kill_trials import hub_environment  # noqa: E402
-from tests.rehearsal.rehearsal import WHOLE, Step, steps, write_inputs  # noqa: E402
+from tests.rehearsal.rehearsal import WHOLE, Step, steps, write_data, write_inputs  # noqa: E402
 from tests.servers.hub_server import Hub  # noqa: E402
 
 INTERVAL = 0.2  # seconds between looks at the memory
@@ -60,10 +64,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the table")
+    parser.add_argument("--out", type=Path, help="folder of the table")
     parser.add_argument("--folder", type=Path, help="where to walk; by default a temporary one")
+    parser.add_argument(
+        "--data-only", action="store_true", help="make images and recipes, and stop"
+    )
     arguments = parser.parse_args()
     disable_progress_bars()
+    if arguments.data_only:
+        if arguments.folder is None:
+            parser.error("--data-only needs --folder, where the images are to stand")
+        print(f"cd {arguments.folder}", *write_data(arguments.folder, WHOLE), sep="\n")
+        return
+    if arguments.out is None:
+        parser.error("give --out, the folder of the table, or --data-only")
     with tempfile.TemporaryDirectory() as temporary:
         walk(arguments.folder or Path(temporary), arguments.out)
 

@@ -1,13 +1,15 @@
 """The systems of the board: what each is trained by, and what of its sampler is swept."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class System:
     """trainings: recipe, and share of the system's budget. build: the build recipe. sweep: options
     of select-sampler, none where it sweeps no such sampler. latents: name of those that the last
-    training learns from, made by the first one's autoencoder."""
+    training learns from, made by the first one's autoencoder. starts: of a training, the one before
+    it that it goes on from."""
 
     name: str
     title: str
@@ -15,15 +17,43 @@ class System:
     build: str
     sweep: tuple[str, ...] = ()
     latents: str = ""
+    starts: Mapping[str, str] = field(default_factory=dict)
 
 
 DDPM = ("--method", "ddpm", "--guidance", "1,1.5,2", "--steps", "50,100")
 DDIM = ("--method", "ddim", "--guidance", "1,1.5,2", "--steps", "25,50")
 SOLVER = ("--method", "dpm-solver++", "--guidance", "1,1.5,2", "--steps", "12,24")
 
-# Improved DDPM, ADM, ADM + upsampling and CDM are not trained from nothing here yet.
+UNGUIDED = ("--method", "ddpm", "--steps", "50,100")  # as the papers sample these
+TRUNCATION = ("--method", "truncation", "--truncation", "0.5,0.75,1")
+CODES = ("--method", "native", "--temperature", "0.8,0.9,1")
+
 SYSTEMS = (
-    System("biggan-deep", "BigGAN-deep", (("fashion-mnist-biggan", 1.0),), "fashion-mnist-biggan"),
+    System(
+        "biggan-deep",
+        "BigGAN-deep",
+        (("fashion-mnist-biggan", 1.0),),
+        "fashion-mnist-biggan",
+        TRUNCATION,
+    ),
+    System(
+        "iddpm", "Improved DDPM", (("fashion-mnist-iddpm", 1.0),), "fashion-mnist-iddpm", UNGUIDED
+    ),
+    System("adm", "ADM", (("fashion-mnist-adm", 1.0),), "fashion-mnist-adm", UNGUIDED),
+    System(
+        "adm-upsampling",
+        "ADM + upsampling",
+        (("fashion-mnist-adm-16", 0.5), ("fashion-mnist-adm-upsampler", 0.5)),
+        "fashion-mnist-adm-u",
+        UNGUIDED,
+    ),
+    System(
+        "cdm",
+        "CDM",
+        (("fashion-mnist-cdm-16", 0.5), ("fashion-mnist-cdm-32", 0.5)),
+        "fashion-mnist-cdm",
+        UNGUIDED,
+    ),
     System(
         "sr3",
         "SR3",
@@ -44,6 +74,7 @@ SYSTEMS = (
         "VQ-VAE-2",
         (("fashion-mnist-vq-vae", 0.25), ("fashion-mnist-vq-vae-2", 0.75)),
         "fashion-mnist-vq-vae-2",
+        CODES,
     ),
     System(
         "ldm-4",
@@ -70,9 +101,18 @@ SYSTEMS = (
     ),
     System(
         "imagen",
-        "Imagen",
-        (("fashion-mnist-16", 0.5), ("fashion-mnist-32", 0.5)),
+        "Imagen, fine-tuned",
+        (
+            ("fashion-mnist-16-web", 0.25),
+            ("fashion-mnist-32-web", 0.25),
+            ("fashion-mnist-16", 0.25),
+            ("fashion-mnist-32", 0.25),
+        ),
         "fashion-mnist",
         SOLVER,
+        starts={
+            "fashion-mnist-16": "fashion-mnist-16-web",
+            "fashion-mnist-32": "fashion-mnist-32-web",
+        },
     ),
 )

@@ -86,6 +86,7 @@ def _as_json(wanted: Wanted, shards: int, costs: Costs) -> dict[str, Any]:
                 "resolution": stage.resolution,
                 "generator": stage.generator,
                 "checkpoint": stage.checkpoint,
+                **({} if stage.guide is None else {"guide": stage.guide.checkpoint}),
                 "network_evaluations": stage.sampler.network_evaluations,
                 "images": images,
                 "model": stage.model and stage.model.model_dump(),
@@ -105,8 +106,10 @@ def _lines(wanted: Wanted, shards: int, costs: Costs) -> Iterator[str]:
     images = classes * per_class
     yield f"{wanted.recipe.name}: {classes:,} classes x {per_class:,} = {images:,} images a stage"
     for position, stage in enumerate(wanted.chain, start=1):
+        guide = "" if stage.guide is None else f"guided by {stage.guide.checkpoint}  "
         yield (
             f"  stage {position}: {stage.resolution:>4} px  {stage.generator}  {stage.checkpoint}  "
+            f"{guide}"
             f"{stage.sampler.method}, {stage.sampler.network_evaluations} evaluations an image, "
             f"{shards:,} shards"
         )
@@ -157,10 +160,10 @@ def _model_lines(stage: StageRecipe, images: int, cost: DeviceCost | None) -> It
 def _weights(stage: StageRecipe) -> str:
     """Where they stand on this machine, or what to do about it. Nothing is fetched."""
     try:
-        place = generator_source(stage.generator).locate(stage.checkpoint)
+        places = map(generator_source(stage.generator).locate, stage.checkpoints)
+        return f"here, {' and '.join(map(str, places))}"
     except UserError as error:
         return f"not here: {error}"
-    return f"here, {place}"
 
 
 def _left_to_make(wanted: Wanted, blocks: Sequence[Block], release: ReleasePath) -> list[ShardPlan]:

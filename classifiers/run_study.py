@@ -2,13 +2,16 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from builder.cluster.cluster import ClusterOptions
+from builder.planning.device_cost import GPU, Device
 from classifiers.study.study_file import BUILTIN, as_record, load_study
+from generation.networks.gpus import GPUS, UTILISATION
 from release.commands.command import Builtin, run_command
 from release.commands.options import (
     STATE_SECONDS,
@@ -22,6 +25,7 @@ from release.commands.options import (
     Workers,
 )
 from release.commands.toml_recipes import recipe_names_in
+from release.errors import UserError
 from release.files.commit import write_atomically
 
 StudyName = Annotated[
@@ -32,6 +36,21 @@ Out = Annotated[
     Path | None, typer.Option(help="Folder of runs and report; by default studies/NAME.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it takes, and stop.")]
+GpuName = Annotated[
+    str | None,
+    typer.Option(
+        "--gpu",
+        help=f"With --dry-run: the GPU that hours are told of: {', '.join(GPUS)}.  "
+        f"[default: {GPU}]",
+    ),
+]
+Utilisation = Annotated[
+    float | None,
+    typer.Option(
+        help="With --dry-run: the share of the GPU's peak that its work is assumed to reach.  "
+        f"[default: {UTILISATION}]"
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option(min=1, help="Cores of each process; by default 1, with GPUs the share of each."),
@@ -65,6 +84,8 @@ def run_study(
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
     dry_run: DryRun = False,
+    gpu: GpuName = None,
+    utilisation: Utilisation = None,
     as_json: Json = False,
 ) -> None:
     """Train every arm of a study with every classifier and seed, and report what helps.
@@ -78,6 +99,7 @@ def run_study(
     \b
       run-study minutes
       run-study fashion-mnist --dry-run
+      run-study imagenet --dry-run --gpu a100-80
       run-study mine.toml --workers 4 --threads 2 --out studies/mine
       run-study fashion-mnist --processes 2 --state-every 30
 
@@ -85,10 +107,14 @@ def run_study(
       run-study imagenet --scheduler-file /shared/scheduler.json --processes 4 --nodes 2
     """
     from classifiers.study.conducting import conduct, remaining_costs, require_shares, tell_costs
+    from classifiers.study.gpu_cost import gpu_costs
     from classifiers.study.plan import Planner
-    from classifiers.study.releases import make_releases, missing_releases
+    from classifiers.study.releases import make_releases, missing_releases, require_recipes
     from classifiers.study.runs import Trainers
 
+    if not dry_run and (gpu is not None or utilisation is not None):
+        raise UserError("--gpu and --utilisation go with --dry-run: hours of a GPU are of a plan")
+    device = Device.named(gpu, utilisation)
     chosen = load_study(study)
     options = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
     trainers = Trainers(options, threads, processes, nodes, state_every)
@@ -97,13 +123,20 @@ def run_study(
     planned = Planner(chosen, folder, {}, not missing)
     require_shares(planned, trainers.team)
     costs = remaining_costs(planned, trainers.group)
-    if dry_run and as_json:
-        told = {"releases": list(map(vars, missing)), "costs": list(map(vars, costs))}
-        print(json.dumps(told, indent=2))
     if not as_json:
         tell_costs(missing, costs, trainers.workers, sys.stdout if dry_run else sys.stderr)
     if dry_run:
+        on_gpu = gpu_costs(costs, missing, chosen.real.classes, device)
+        told: dict[str, Sequence[object]] = {
+            "releases": missing,
+            "costs": costs,
+            "gpu": on_gpu,
+        }
+        content = {name: list(map(vars, rows)) for name, rows in told.items()}
+        lines = ["by counted work, --gpu and --utilisation:", *(one.as_line() for one in on_gpu)]
+        print(json.dumps(content, indent=2) if as_json else "\n".join(lines))
         return
+    require_recipes(chosen, missing)
     write_atomically(folder / "study.json", (json.dumps(as_record(chosen), indent=2)).encode())
     make_releases(chosen, missing, options)
     conduct(Planner(chosen, folder, {}), trainers, as_json)

@@ -81,6 +81,14 @@ Start = Annotated[
     Path | None,
     typer.Option("--from", help="Go on from a classifier that --save wrote, at any resolution."),
 ]
+TeacherFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--teacher",
+        help="A classifier that --save wrote, for recipes that learn from one: "
+        "--set teacher.weight=0.5.",
+    ),
+]
 Loaders = Annotated[
     int | None,
     typer.Option(
@@ -123,6 +131,7 @@ def train_classifier(
     weights: Weights = None,
     steps: Steps = None,
     start: Start = None,
+    teacher: TeacherFile = None,
     save: Save = None,
     state_every: StateEvery = STATE_SECONDS,
     loaders: Loaders = None,
@@ -166,7 +175,7 @@ def train_classifier(
     cache = image_cache(cache_dir, cache_gb)
     named, reason = _recipe(recipe, train, test, changes or ())
     visits = _parse_weights(weights, len(train))
-    task = Task(named, tuple(train), test, per_class, times, visits, steps, start, classes)
+    task = Task(named, tuple(train), test, per_class, times, visits, steps, start, classes, teacher)
     _require_free(task, seed_paths(out, chosen_seeds))
     _tell_of_recipe(task, reason)
     experiment = _read(task, cache, quiet=as_json)

@@ -72,9 +72,21 @@ class GeneratorSource(Protocol):
     `finetune-generator` writes has `trained_resolution(folder) -> int | None`: the stage's
     resolution in px, None for a folder that holds no checkpoint of it. One that knows the shapes of
     networks without their weights has `work(checkpoint, resolution) -> Work | None`, what an image
-    takes (generation/networks/flops.py); None for a checkpoint that it does not know.
+    takes (generation/networks/flops.py); None for a checkpoint that it does not know. One whose
+    networks may be guided by a weaker one is a GuidedSource.
     """
 
     def locate(self, checkpoint: str) -> Path: ...
     def sha256(self, folder: Path) -> str: ...
     def load(self, folder: Path, compiled: bool) -> Generator: ...
+
+
+class GuidedSource(GeneratorSource, Protocol):
+    """A module whose networks may be guided by another one of its own (autoguidance).
+
+    guide_problem: why the network in `guide` cannot guide the one in `folder`, in words that follow
+    the guide's name; None where it can, and where only their weights would tell.
+    """
+
+    def guide_problem(self, folder: Path, guide: Path) -> str | None: ...
+    def load_guided(self, folder: Path, guide: Path, compiled: bool) -> Generator: ...

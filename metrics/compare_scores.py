@@ -9,6 +9,7 @@ import typer
 from classifiers.training.outcomes import read_outcomes
 from classifiers.training.predictions import TOP
 from metrics.scoring.comparability import difference_interval, numbers, require_comparable
+from metrics.scoring.directions import score_direction
 from release.commands.command import run_command
 from release.commands.terminal import printable, table_cell
 from release.errors import UserError, unknown_name
@@ -25,6 +26,7 @@ COVERS = {
     f"{OF_ONE_TRAINING}",
 }
 PAIRED = f"which test images were drawn, the same for both, paired one by one; {OF_ONE_TRAINING}"
+OF_OTHERS = "which images were drawn, as if each result had its own"
 FIRST = {"top1": 1, "top5": TOP}  # guesses that count
 
 
@@ -45,6 +47,7 @@ def compare_scores(
 
     A value is compared only if both were taken with the same protocol, settings and reference, over
     as many images; otherwise the reason stands in its place. With nothing to compare: exit code 2.
+    Each value says whether the second result is better, and whether the difference is significant.
     Of two trainings the interval covers which test images were drawn, not the chance of training;
     with the predictions beside both files, it is of the same images, paired one by one.
 
@@ -83,9 +86,18 @@ def _compare(paths: list[Path], results: list[Result], key: str) -> dict[str, An
         "first": before["value"],
         "second": after["value"],
         "difference": after["value"] - before["value"],
+        "better": _direction(results[0], key) or None,
         "interval": interval,
-        "interval_covers": PAIRED if paired else COVERS[kind] if interval else None,
+        "significant": not interval[0] <= 0 <= interval[1] if interval else None,
+        "interval_covers": PAIRED if paired else COVERS.get(kind, OF_OTHERS) if interval else None,
     }
+
+
+def _direction(result: Result, key: str) -> str:
+    """What is better of a value: "higher", "lower", or "" where nothing is known."""
+    if result.kind == "classifier":
+        return "higher" if key in FIRST else ""
+    return score_direction(key, result.values[key].get("better"))
 
 
 def _paired_interval(paths: list[Path], results: list[Result], key: str) -> list[float] | None:
@@ -113,19 +125,35 @@ def _print_table(rows: dict[str, dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("value", "first", "second", "difference", "95% interval")
+    table = Table("value", "first", "second", "second less first", "95% interval")
     refused = {key: row["refused"] for key, row in rows.items() if "refused" in row}
-    for key, row in rows.items():
-        if key in refused:
-            continue
-        ends = f"{row['interval'][0]:.4g} … {row['interval'][1]:.4g}" if row["interval"] else ""
+    compared = {key: row for key, row in rows.items() if key not in refused}
+    for key, row in compared.items():
+        print(printable(f"{key}: {_verdict(row)}."))
+    for key, row in compared.items():
+        ends = f"{row['interval'][0]:.4g} to {row['interval'][1]:.4g}" if row["interval"] else ""
         cells = [f"{row[name]:.4g}" for name in ("first", "second", "difference")]
         table.add_row(table_cell(key), *cells, ends)
     Console().print(table)
-    for covers in {row.get("interval_covers") for row in rows.values()} - {None}:
-        print(f"The interval covers {covers}.")
+    for covers in {row["interval_covers"] for row in compared.values()} - {None}:
+        print(f"The 95% interval of the difference covers {covers}.")
     for key, reason in refused.items():
         print(printable(f"{key}: not compared: {reason}"))
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    """ "the second is lower by 1.9, which is better; statistically significant"."""
+    if not row["difference"]:
+        return "the same in both"
+    towards = "higher" if row["difference"] > 0 else "lower"
+    by = f"the second is {towards} by {abs(row['difference']):.4g}"
+    if row["better"]:
+        by += f", which is {'better' if towards == row['better'] else 'worse'}"
+    if row["significant"] is None:
+        return f"{by}; no interval says whether by chance"
+    if row["significant"]:
+        return f"{by}; statistically significant"
+    return f"{by}; not statistically significant, as the 95% interval holds 0"
 
 
 if __name__ == "__main__":

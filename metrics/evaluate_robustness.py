@@ -1,7 +1,8 @@
 """The command `evaluate-robustness`."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +18,9 @@ from metrics.features.extractors import load_extractor
 from metrics.features.image_lists import ImageSet, open_image_set, read_image_list
 from metrics.features.named_networks import NamedNetwork, name_networks
 from metrics.features.release_features import split_identity
-from metrics.robustness.corruptions import CORRUPTIONS, parse_corruptions
+from metrics.robustness.corruption import Corruption
+from metrics.robustness.corruptions import ALL, CORRUPTIONS, FROST, parse_corruptions
+from metrics.robustness.distinct import require_distinct, require_other_images
 from metrics.robustness.effective import SETTINGS as EFFECTIVE
 from metrics.robustness.effective import effective_robustness
 from metrics.robustness.evaluation import (
@@ -27,6 +30,7 @@ from metrics.robustness.evaluation import (
     of_classes,
     top1_step,
 )
+from metrics.robustness.frost import LEFT_OUT, read_textures
 from metrics.robustness.masked import Masked
 from metrics.robustness.real_labels import SETTINGS as REAL
 from metrics.robustness.real_labels import read_real_labels, real_accuracy
@@ -59,7 +63,14 @@ RealTrained = Annotated[
 ]
 Corruptions = Annotated[
     str,
-    typer.Option(help=f"Of the --test images; comma-separated, or all: {', '.join(CORRUPTIONS)}."),
+    typer.Option(
+        help="Of the --test images; comma-separated, or all: "
+        f"{', '.join(CORRUPTIONS)}; frost with --frost-textures."
+    ),
+]
+FrostTextures = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the photographs of ImageNet-C's code, frost1.png and on."),
 ]
 RealLabels = Annotated[
     Path | None, typer.Option(help="real.json of reassessed-imagenet, for the --test images.")
@@ -73,6 +84,7 @@ class _Order:
     test: ImageSet
     shifted: Sequence[ImageSet]
     corruptions: Sequence[str]
+    known_corruptions: Mapping[str, Corruption]
     real_labels: list[list[int]] | None
     cache: Path
     device: str
@@ -122,6 +134,7 @@ def evaluate_robustness(
     shifted: Shifted = None,
     real_trained: RealTrained = None,
     corruptions: Corruptions = "",
+    frost_textures: FrostTextures = None,
     real_labels: RealLabels = None,
     out: Out = Path("results"),
     cache: Cache = CACHE,
@@ -151,14 +164,17 @@ def evaluate_robustness(
       evaluate-robustness results/study/runs/generated --test releases/fashion-mnist-real:32 \\
         --corruptions gaussian_noise,contrast
       evaluate-robustness timm:resnet50.a1_in1k --test releases/imagenet-1k-real:224:validation \\
-        --corruptions all --real-labels real.json
+        --corruptions all --frost-textures robustness/ImageNet-C/imagenet_c/imagenet_c/frost \\
+        --real-labels real.json
     """
     require_places(batch, out, cache)
     standard = _open_set(test, "--test")
+    known = _known_corruptions(corruptions, frost_textures, standard.config)
     order = _Order(
         test=standard,
         shifted=[_open_set(text, "--shifted") for text in shifted or []],
-        corruptions=parse_corruptions(corruptions),
+        corruptions=parse_corruptions(corruptions, known),
+        known_corruptions=known,
         real_labels=None
         if real_labels is None
         else read_real_labels(real_labels, len(standard.manifest.classes)),
@@ -170,6 +186,7 @@ def evaluate_robustness(
         quiet=as_json,
     )
     _require_classes_of_test(order)
+    require_distinct(order.test, order.shifted, cache)
     named, line_named = name_networks(networks), name_networks(real_trained or [])
     if len(line_named) == 1 or (line_named and not order.shifted):
         raise UserError("--real-trained: name two or more, and the sets with --shifted")
@@ -190,6 +207,22 @@ def _open_set(text: str, option: str) -> ImageSet:
     known = manifest.splits().get(parts[0], HELD_OUT)
     split = next((split for split in HELD_OUT if split in known), HELD_OUT[0])
     return open_image_set(path, parts[0], parts[1] if len(parts) > 1 else split)
+
+
+def _known_corruptions(
+    wanted: str, frost_textures: Path | None, config: str
+) -> dict[str, Corruption]:
+    """With frost, if its photographs are named; UserError if they are and it is not wanted."""
+    names = [name.strip() for name in wanted.split(",")]
+    if frost_textures is None:
+        if ALL in names:
+            print(LEFT_OUT, file=sys.stderr)
+        return CORRUPTIONS
+    if not {ALL, FROST} & set(names):
+        raise UserError("--frost-textures is for frost: name it, or all, in --corruptions")
+    textures = read_textures(frost_textures)
+    textures.require_larger(int(config) if config.isdecimal() else 0)
+    return CORRUPTIONS | {FROST: textures.corruption}
 
 
 def _require_classes_of_test(order: _Order) -> None:
@@ -218,6 +251,11 @@ def _open(network: NamedNetwork, order: _Order) -> _Opened:
         order.cluster,
         quiet=order.quiet,
     )
+    # the same pixels may be encoded otherwise, which shows only now
+    require_other_images(
+        order.test, order.shifted, order.cache, lambda s: split_identity(s, loaded, order.cache)
+    )
+    test = replace(test, corruptions=order.known_corruptions)
     return _Opened(network, test, tuple(shifted))
 
 

@@ -38,7 +38,10 @@ Out = Annotated[Path, typer.Option(help="Folder of the sweep: points, results, p
 Stage = Annotated[
     int | None, typer.Option(help="Resolution of the stage to sweep; by default the first.")
 ]
-Method = Annotated[str, typer.Option(help="ddpm, ddim or dpm-solver++.")]
+Method = Annotated[
+    str,
+    typer.Option(help="ddpm, ddim or dpm-solver++; of BigGAN truncation, of VQ-VAE-2 native."),
+]
 Guidance = Annotated[
     str | None, typer.Option(help="Comma-separated; an axis not given stays as in the recipe.")
 ]
@@ -47,6 +50,16 @@ Steps = Annotated[str | None, typer.Option(help="Step counts.")]
 Augmentation = Annotated[str | None, typer.Option(help="Of a super-resolution stage's input.")]
 BlackPoint = Annotated[
     str | None, typer.Option(help="Grey levels up to which finished pixels become black.")
+]
+Truncation = Annotated[
+    str | None, typer.Option(help="Scales of a GAN's noise, with --method truncation.")
+]
+Temperature = Annotated[
+    str | None, typer.Option(help="At which VQ-VAE-2's codes are drawn, with --method native.")
+]
+ClassifierScale = Annotated[
+    str | None,
+    typer.Option(help="Of the gradient of the classifier that the stage's sampler names."),
 ]
 PerClass = Annotated[int, typer.Option(min=1, help="Images of each class and point.")]
 ShortList = Annotated[
@@ -86,6 +99,9 @@ def select_sampler(
     steps: Steps = None,
     noise_augmentation: Augmentation = None,
     black_point: BlackPoint = None,
+    truncation: Truncation = None,
+    temperature: Temperature = None,
+    classifier_scale: ClassifierScale = None,
     per_class: PerClass = 100,
     short_list: ShortList = 4,
     cas_all: CasAll = False,
@@ -124,6 +140,8 @@ def select_sampler(
       select-sampler --recipe imagenet-if --real /shared/imagenet-1k-real --stage 64 \\
         --guidance 1,1.25,1.5,2 --classifier imagenet-resnet50 --cas-per-class 1200 \\
         --scheduler-file /shared/scheduler.json --out /shared/sweeps/base
+      select-sampler --recipe fashion-mnist-biggan --real releases/fashion-mnist-real \\
+        --method truncation --truncation 0.5,0.75,1 --out sweeps/biggan
     """
     from metrics.selection.sampler_sweep import AskedCas, run_sweep, swept_grid, swept_stage
 
@@ -131,7 +149,10 @@ def select_sampler(
     require_places(out, cache, device)
     options = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
     selection = swept_stage(recipe, stage, real, per_class, extractor, out)
-    axes = (guidance, gamma, steps, noise_augmentation, black_point)
+    axes = (
+        *(guidance, gamma, steps, noise_augmentation, black_point),
+        *(truncation, temperature, classifier_scale),
+    )
     grid, images = swept_grid(selection, method, axes), cas_per_class or per_class
     cas = AskedCas(cas_all, short_list, classifier, images, seeds, cas_stage, state_every)
     run_sweep(recipe, selection, grid, cas, options, cache, device, dry_run, as_json)

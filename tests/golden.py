@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from builder.builds.build import locate_checkpoints
+from builder.planning.checkpoints import locate_checkpoints
 from builder.planning.image_seeds import image_seed
 from builder.planning.plan import plan_stages
 from builder.planning.recipe import load_recipe

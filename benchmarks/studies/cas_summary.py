@@ -13,7 +13,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from classifiers.training.outcomes import Outcomes, accuracy, difference, read_outcomes
+from classifiers.training.outcomes import Outcomes, accuracy, read_outcomes
+from classifiers.training.paired_difference import difference
 from release.layout.manifest import Manifest, read_manifest
 from release.results.result import Result, read_result
 from release.results.statistics import student_interval

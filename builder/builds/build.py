@@ -21,6 +21,8 @@ from builder.builds.estimate import (
 )
 from builder.builds.finish import finish_release
 from builder.builds.run import OnDone, Outcome, ReleaseJobs, RunSettings, run_builds
+from builder.planning.checkpoints import locate_checkpoints, locate_guides
+from builder.planning.classifiers import with_classifiers
 from builder.planning.device_cost import stated_cost
 from builder.planning.gpu_memory import require_memory
 from builder.planning.labels import require_meaningful_labels
@@ -39,7 +41,6 @@ from builder.planning.regime import require_regime
 from builder.planning.sampling import require_sizes
 from builder.shards.shard import ShardJob
 from builder.standing.state import SyntheticState, read_state
-from generation.families import generator_source
 from generation.pretrained.finetuned import fine_tuned
 from release.classes.class_list import ClassEntry, load_classes
 from release.errors import UserError
@@ -87,26 +88,6 @@ class BuildPlan:
         ]
 
 
-def locate_checkpoints(chain: Sequence[StageRecipe]) -> tuple[list[Path], list[str]]:
-    """Folder and hash of each stage's checkpoint; UserError for a missing or wrong one.
-
-    A relative path starts where the command runs; workers, wherever they run, get an absolute one.
-    """
-    folders, hashes = [], []
-    for stage in chain:
-        source = generator_source(stage.generator)
-        folder = source.locate(stage.checkpoint)
-        found = source.sha256(folder)
-        if stage.sha256 is not None and found != stage.sha256:
-            raise UserError(
-                f"checkpoint {stage.checkpoint} has the wrong hash: {found[:12]}… found, the "
-                f"recipe wants {stage.sha256[:12]}…; restore the file or correct the recipe"
-            )
-        folders.append(folder.absolute())
-        hashes.append(found)
-    return folders, hashes
-
-
 def locate_rules(
     chain: Sequence[StageRecipe], checkpoints: Sequence[Path], class_ids: tuple[str, ...]
 ) -> list[LocatedRule | None]:
@@ -143,15 +124,17 @@ def plan_build(
     if request not in requests:
         requests = (*requests, request)
     blocks = plan_blocks(recipe, classes, requests)
-    chain = _keep_stages(recipe, chain, earlier)
+    chain = with_classifiers(_keep_stages(recipe, chain, earlier), classes)
+    recipe = recipe.model_copy(update={"stages": _replaced(recipe.stages, chain)})
     require_memory(chain)
     folders, hashes = locate_checkpoints(chain)
     require_sizes(chain, folders)
-    require_regime(recipe, chain, folders)
+    guides = locate_guides(chain, folders)
+    require_regime(recipe, chain, folders, guides)
     rules = locate_rules(chain, folders, tuple(c.wnid for c in classes))
     require_meaningful_labels(chain, folders, classes)
     encodings = _keep_encodings(release, recipe, chain, earlier)
-    stages = plan_stages(recipe, chain, classes, hashes, rules, encodings)
+    stages = plan_stages(recipe, chain, classes, hashes, rules, encodings, guides)
     state = SyntheticState(
         name=recipe.name,
         seed=recipe.seed,
@@ -178,6 +161,14 @@ def plan_build(
         checkpoints=tuple(folders),
         release=release,
     )
+
+
+def _replaced(
+    stages: Sequence[StageRecipe], chain: Sequence[StageRecipe]
+) -> tuple[StageRecipe, ...]:
+    """The recipe's stages, those of `chain` as they are there."""
+    known = {stage.resolution: stage for stage in chain}
+    return tuple(known.get(stage.resolution, stage) for stage in stages)
 
 
 def _keep_stages(
@@ -292,6 +283,14 @@ def _base_of(checkpoint: Path) -> dict[str, dict[str, str]]:
     return {"fine_tuned_from": {"checkpoint": told.base.checkpoint, "sha256": told.base.sha256}}
 
 
+def _guide_of(stage: StagePlan) -> dict[str, dict[str, str]]:
+    """The network that guidance led away from; nothing where there is none."""
+    if stage.guide is None or stage.recipe.guide is None:
+        return {}
+    named = stage.recipe.guide.checkpoint
+    return {"guide": {"checkpoint": named, "sha256": stage.guide.sha256}}
+
+
 def _origin(plan: BuildPlan) -> dict[str, Any]:
     return {
         "recipe": plan.recipe.model_dump(mode="json", by_alias=True),
@@ -302,6 +301,7 @@ def _origin(plan: BuildPlan) -> dict[str, Any]:
                 "checkpoint": s.recipe.checkpoint,
                 "checkpoint_sha256": s.checkpoint_sha256,
                 **_base_of(checkpoint),
+                **_guide_of(s),
                 "sampler": s.recipe.sampler.model_dump(),
                 "encoding": s.encoding,
                 "fingerprint": s.fingerprint,

@@ -45,6 +45,7 @@ def _deciding(stage: StagePlan) -> dict[str, Any]:
     return {
         "generator": recipe.generator,
         "checkpoint": stage.checkpoint_sha256[:12],
+        "guide": stage.guide and stage.guide.sha256[:12],
         **sampler,
         "batch": recipe.batch,
         "encoding": stage.encoding,

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from builder.cluster.worker import use_one_thread
+from builder.planning.checkpoints import load_networks, locate_guides
 from builder.planning.device_cost import DeviceCost, stated_cost
 from builder.planning.image_seeds import image_seed
 from builder.planning.plan import ShardPlan, stage_encodings
@@ -155,9 +156,10 @@ def calibrate(
 
 
 def _at_hand(stage: StageRecipe) -> Path | UserError:
-    """Where the stage's model is, or why it is nowhere."""
+    """Where the stage's model is, or why it or its guide is nowhere."""
     try:
-        return generator_source(stage.generator).locate(stage.checkpoint)
+        place, *_ = map(generator_source(stage.generator).locate, stage.checkpoints)
+        return place
     except UserError as error:
         return error
 
@@ -171,7 +173,8 @@ def _sample_a_batch(
     parents: np.ndarray | None,
 ) -> tuple[ImageCost, np.ndarray]:
     use_one_thread()
-    generator = generator_source(stage.generator).load(folder, stage.compile)
+    (guide,) = locate_guides([stage], [folder])
+    generator = load_networks(stage, folder, None if guide is None else guide.place)
     use_one_thread()  # loading imported torch
     entries = [wanted[i % len(wanted)] for i in range(stage.batch)]
     repeated = None if parents is None else parents[np.arange(stage.batch) % len(parents)]

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from builder.builds.growth import lists_fewer, standing_manifest
-from release.files.commit import remove_temporaries
+from builder.shards.halfway import FOLDER as HALFWAY
+from release.files.commit import delete_folder, remove_temporaries
 from release.files.storage import ReleasePath, exists
 from release.layout.index_writing import remove_unnoted_indices
 from release.layout.manifest import Manifest
@@ -19,6 +20,7 @@ def finish_release(release: ReleasePath, manifest: Manifest) -> Manifest:
     stays: what it lists and could not be made again is damaged. Returns the manifest that stands.
     """
     remove_temporaries(release)
+    delete_folder(release / HALFWAY)
     earlier = standing_manifest(release)
     manifest = with_views_of(manifest, earlier)
     if earlier is not None and lists_fewer(manifest, earlier):

@@ -1,7 +1,11 @@
 """The plan of a finished synthetic release, from its manifest alone: no weights, no class file."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
+from builder.planning.checkpoints import LocatedGuide
 from builder.planning.plan import (
     BuildRequest,
     ShardPlan,
@@ -63,6 +67,12 @@ def stated_environments(manifest: Manifest) -> tuple[Environment, ...]:
     )
 
 
+def _stated_guide(stage: Mapping[str, Any]) -> LocatedGuide | None:
+    """What the manifest says of a stage's guide, by its name in the recipe."""
+    guide = stage.get("guide")
+    return None if guide is None else LocatedGuide(Path(guide["checkpoint"]), guide["sha256"])
+
+
 def planned_release(manifest: Manifest) -> PlannedRelease:
     """Plan again what the manifest says it holds; UserError if its origin does not say enough."""
     try:
@@ -76,7 +86,10 @@ def planned_release(manifest: Manifest) -> PlannedRelease:
             str(stage.get("encoding", encoding))
             for stage, encoding in zip(made, stage_encodings(recipe, chain), strict=True)
         ]
-        derived = plan_stages(recipe, chain, manifest.classes, hashes, encodings=encodings)
+        guides = [_stated_guide(stage) for stage in made]
+        derived = plan_stages(
+            recipe, chain, manifest.classes, hashes, encodings=encodings, guides=guides
+        )
         requests = tuple(
             BuildRequest(tuple(r["classes"]), r["per_class"]) for r in manifest.origin["requests"]
         )

@@ -4,7 +4,6 @@ Rows stand in the order of a hash, so that any run of them is mixed, and a file 
 of the hashes: images that come or go change the files they are in, and no other.
 """
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,17 +12,18 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
+from builder.imports.id_hashes import hash_words
+from builder.imports.tuning import tuning_rows
 from release.errors import UserError
 from release.files.commit import canonical_json, sha256_text
 from release.real_sources import RealSource, RealSplit
 
 ROWS_PER_SHARD = 5000
 MEAN_ROWS = 4500  # of files of which each holds its part of the hashes: none has many more
+SMALL_FILES, SMALL_ROWS = 16, 2500  # up to so many files, so many rows each: all workers have some
 SHARD_BYTES = 900_000_000
 VIEW_BYTES_PER_PIXEL = 2  # of a photograph in lossless WebP, rounded up
 SIZES_READ = 64  # images whose size is looked at to tell how large the files will be
-TUNING_SHARE = 10  # one image in ten of train, of each class
-TUNING_RULE = "of each class in train, the tenth with the lowest SHA-256 of its image_id"
 MIXED = {"fashion-mnist"}  # sources that are mixed as they come, and keep their order
 OWN_ORDER = "as in the source"
 HASH_ORDER = "by the SHA-256 of 'row order ' + image_id"
@@ -83,6 +83,7 @@ def count_files(source: RealSource, earlier: Mapping[str, int]) -> dict[str, int
 def _files_for(data: RealSplit) -> int:
     count = len(data.labels)
     by_rows = 1 if count <= ROWS_PER_SHARD else -(-count // MEAN_ROWS)
+    by_rows = max(by_rows, min(SMALL_FILES, -(-count // SMALL_ROWS)))
     step = max(1, count // SIZES_READ)
     sizes = [size for i in range(0, count, step) if (size := _size(data, i)) is not None]
     mean = sum(sizes) / len(sizes) if sizes else 0.0
@@ -124,7 +125,7 @@ def _in_hash_order(
     labels = source.splits[split].labels
     classes = [[entry.wnid, entry.name, entry.prompt] for entry in source.classes]
     common = sha256_text(canonical_json([classes, has_file_names(source)]))
-    words = _hash_words([f"row order {name}" for name in ids])
+    words = hash_words([f"row order {name}" for name in ids])
     order = np.lexsort(words[::-1])
     # which of `files` equal parts of all hashes: by the upper 32 bits
     parts = ((words[0][order] >> np.uint64(32)) * np.uint64(files)) >> np.uint64(32)
@@ -136,23 +137,6 @@ def _in_hash_order(
             content = [[ids[i], labels[i], t] for i, t in zip(rows, tuning, strict=True)]
             identity = canonical_json(sha256_text(canonical_json([common, content])))
             yield Stretch(split, place, tuple(rows), tuple(tuning), identity)
-
-
-def tuning_rows(image_ids: Sequence[str], labels: Sequence[int]) -> np.ndarray:
-    """bool[N]: the rows of train that selection may look at, and no result (TUNING_RULE)."""
-    classes = np.asarray(labels, np.int64)
-    order = np.lexsort((*_hash_words(image_ids)[::-1], classes))
-    _, starts, counts = np.unique(classes[order], return_index=True, return_counts=True)
-    place = np.arange(len(classes)) - np.repeat(starts, counts)  # within its class
-    chosen = np.zeros(len(classes), dtype=bool)
-    chosen[order] = place < np.repeat(counts // TUNING_SHARE, counts)
-    return chosen
-
-
-def _hash_words(texts: Sequence[str]) -> np.ndarray:
-    """uint64[4, N]: the SHA-256 of each text, its first word first."""
-    digests = b"".join(hashlib.sha256(text.encode()).digest() for text in texts)
-    return np.frombuffer(digests, ">u8").reshape(-1, 4).T.astype(np.uint64)
 
 
 def view_parts(rows: int, resolution: int) -> list[tuple[int, int]]:

@@ -16,7 +16,8 @@ from builder.imports.bad_images import (
     note_bad_images,
 )
 from builder.imports.jobs import OriginalJob, Unsettled, ViewJob, plan_jobs, settle
-from builder.imports.layout import TUNING_RULE, count_files, has_file_names, row_order, stretches
+from builder.imports.layout import count_files, has_file_names, row_order, stretches
+from builder.imports.tuning import TUNING_RULE
 from builder.shards.view_shard import delete_outdated
 from builder.standing.state import RealState, read_state
 from release.errors import UserError

@@ -1,6 +1,6 @@
 """What an image of a stage takes of a GPU, before anything is fetched or sampled."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from builder.planning.recipe import StageRecipe
 from generation.families import work_of
@@ -47,12 +47,28 @@ def device_cost(stage: StageRecipe, device: Device) -> DeviceCost | None:
     stated = stated_cost(stage)
     if stated is not None:
         return stated
+    if stage.guide is not None:
+        return _guided_cost(stage, stage.guide.checkpoint, device)
     work = work_of(stage.generator, stage.checkpoint, stage.resolution)
     if work is None:
         return None
     evaluations = stage.sampler.network_evaluations
     seconds = work.seconds(evaluations, device.gpu, device.utilisation)
     return DeviceCost(seconds, str(device), f"counted: {_counted(work, evaluations)}", work)
+
+
+def _guided_cost(stage: StageRecipe, guide: str, device: Device) -> DeviceCost | None:
+    """The network's own evaluations, and those of its guide."""
+    work = work_of(stage.generator, stage.checkpoint, stage.resolution)
+    weaker = work_of(stage.generator, guide, stage.resolution)
+    if work is None or weaker is None:
+        return None
+    weaker = replace(weaker, decoding=0)  # of images that are the network's
+    own, guiding = stage.sampler.own_evaluations, stage.sampler.guiding_evaluations
+    seconds = work.seconds(own, device.gpu, device.utilisation)
+    seconds += weaker.seconds(guiding, device.gpu, device.utilisation)
+    basis = f"counted: {_counted(work, own)}; of the guide {_counted(weaker, guiding)}"
+    return DeviceCost(seconds, str(device), basis, work)
 
 
 def stated_cost(stage: StageRecipe) -> DeviceCost | None:

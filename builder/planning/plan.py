@@ -7,11 +7,14 @@ earlier requests never change. Nothing here depends on workers, time, or what is
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from builder.accept import LocatedRule
+from builder.planning.checkpoints import LocatedGuide
 from builder.planning.prompts import PromptChoice, choose_prompts
 from builder.planning.recipe import PARENT_ENCODING, Recipe, StageRecipe
+from generation.diffusion.sampler_config import SamplerConfig
 from release.classes.class_list import ClassEntry
 from release.errors import UserError
 from release.files.commit import canonical_json, sha256_text
@@ -51,6 +54,8 @@ class StagePlan:
     """One stage with all that decides its images, and the hash of it.
 
     rule: what keeps them. prompts: the hash of the recipe's own, None where there are none.
+    classifier: the folder of the one that guides the sampler.
+    guide: the network that guidance leads away from.
     """
 
     recipe: StageRecipe
@@ -60,6 +65,17 @@ class StagePlan:
     rule: LocatedRule | None = None
     format: ShardFormat = "parquet"
     prompts: str | None = None
+    classifier: Path | None = None
+    guide: LocatedGuide | None = None
+
+    @property
+    def sampler(self) -> SamplerConfig:
+        """As a worker needs it, which may run elsewhere: its classifier by an absolute path."""
+        settings = self.recipe.sampler
+        if settings.classifier is None or self.classifier is None:
+            return settings
+        place = settings.classifier.model_copy(update={"checkpoint": str(self.classifier)})
+        return settings.model_copy(update={"classifier": place})
 
     @property
     def attempts(self) -> int:
@@ -92,21 +108,24 @@ def plan_stages(
     checkpoint_hashes: Sequence[str],
     rules: Sequence[LocatedRule | None] | None = None,
     encodings: Sequence[str] | None = None,
+    guides: Sequence[LocatedGuide | None] | None = None,
 ) -> tuple[StagePlan, ...]:
     """Fingerprint each stage of `chain`; a stage's includes its parent's, none includes counts.
 
-    checkpoint_hashes, rules, encodings: one a stage; a stage without an accept rule has None.
+    checkpoint_hashes, rules, encodings, guides: one a stage; a stage without an accept rule or a
+    guide has None.
     encodings: by default those of `stage_encodings`.
     """
     encodings = encodings or stage_encodings(recipe, chain)
     rules = rules if rules is not None else [None] * len(chain)
+    guides = guides if guides is not None else [None] * len(chain)
     class_list = sha256_text(canonical_json([[c.label, c.wnid, c.name, c.prompt] for c in classes]))
     prompts = None
     if recipe.prompts is not None:
         prompts = sha256_text(canonical_json(recipe.prompts.model_dump(mode="json")))
     stages: list[StagePlan] = []
-    for stage, checkpoint, rule, encoding in zip(
-        chain, checkpoint_hashes, rules, encodings, strict=True
+    for stage, checkpoint, rule, encoding, guide in zip(
+        chain, checkpoint_hashes, rules, encodings, guides, strict=True
     ):
         content: dict[str, Any] = {
             "format": FORMAT,
@@ -115,7 +134,7 @@ def plan_stages(
             "resolution": stage.resolution,
             "generator": stage.generator,
             "checkpoint": checkpoint,
-            "sampler": stage.sampler.model_dump(),
+            "sampler": _identity(stage.sampler),
             "batch": stage.batch,
             "encoding": encoding,
             "parent": stages[-1].fingerprint if stages else None,
@@ -127,11 +146,31 @@ def plan_stages(
             content["container"] = recipe.format
         if prompts is not None:  # likewise
             content["prompts"] = prompts
-        fingerprint = sha256_text(canonical_json(content))
+        if guide is not None:  # likewise
+            content["guide"] = guide.sha256
+        guidance = stage.sampler.classifier
         stages.append(
-            StagePlan(stage, encoding, checkpoint, fingerprint, rule, recipe.format, prompts)
+            StagePlan(
+                stage,
+                encoding,
+                checkpoint,
+                sha256_text(canonical_json(content)),
+                rule,
+                recipe.format,
+                prompts,
+                None if guidance is None else Path(guidance.checkpoint).absolute(),
+                guide,
+            )
         )
     return tuple(stages)
+
+
+def _identity(sampler: SamplerConfig) -> dict[str, Any]:
+    """What of its settings decides images: of a classifier its hash, not where it lies."""
+    content = sampler.model_dump()
+    if sampler.classifier is not None:
+        del content["classifier"]["checkpoint"]
+    return content
 
 
 def stage_encodings(recipe: Recipe, chain: Sequence[StageRecipe]) -> tuple[str, ...]:

@@ -46,12 +46,26 @@ class AcceptRecipe(BaseModel):
         return self
 
 
+class GuideRecipe(BaseModel):
+    """A weaker network of the stage's generator, which guidance leads away from.
+
+    Autoguidance (Karras et al. 2024, arXiv 2406.02507): guide + w * (network - guide), w the
+    sampler's guidance, both told the class. sha256: as of the stage.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    checkpoint: str
+    sha256: str | None = None
+
+
 class StageRecipe(BaseModel):
     """One stage of the chain. sha256: the checkpoint's hash, refused if another is found.
 
     batch: images the network sees at once; fixed, so that pixels do not depend on grouping.
     accept: the rule by which images are kept; by default all are.
     compile: run the networks compiled, faster after minutes of warming up; pixels differ slightly.
+    guide: what guidance leads away from; by default the network itself, told no class.
     For people, deciding no pixel and no fingerprint: regime, of this stage's model where it differs
     from the recipe's; sampler_source, model, cost, published.
     """
@@ -66,11 +80,27 @@ class StageRecipe(BaseModel):
     batch: Positive = 50
     accept: AcceptRecipe | None = None
     compile: bool = False
+    # named in files only where it is set: manifests of before stay as they are
+    guide: Annotated[GuideRecipe | None, Field(exclude_if=lambda value: value is None)] = None
     regime: Regime | None = None
     sampler_source: str = ""
     model: ModelFacts | None = None
     cost: StageCost | None = None
     published: tuple[PublishedScore, ...] = ()
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """The network's, and its guide's where there is one."""
+        return (self.checkpoint, *([] if self.guide is None else [self.guide.checkpoint]))
+
+    @model_validator(mode="after")
+    def _guidance_asks_the_guide(self) -> "StageRecipe":
+        if self.guide is not None and self.sampler.guidance == 1:
+            raise ValueError(
+                "[stage.guide] has no effect at guidance 1: set the sampler's guidance, or leave "
+                "the guide out"
+            )
+        return self
 
 
 class ShardRecipe(BaseModel):

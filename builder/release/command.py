@@ -261,7 +261,7 @@ def publish(
       release publish releases/fashion-mnist-32 my-name/fashion-mnist-32
       release publish releases/fashion-mnist-32 my-name/fashion-mnist-32 --tag v1.0 --verify
     """
-    from builder.release.hub import Repository, hub_failures_in_a_line
+    from builder.release.hub import Repository, hub_failures_in_a_line, require_hub
     from builder.release.publish import publish_release, refuse_unpublishable
 
     if repository.count("/") != 1 or "" in repository.split("/"):
@@ -269,6 +269,7 @@ def publish(
     release = release_path(place)
     manifest = read_manifest(release)
     refuse_unpublishable(release, manifest)
+    require_hub(release, repository)
     if verify_first:
         report = _verified(release, manifest, _threads(threads), as_json)
         if not report.intact:

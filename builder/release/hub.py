@@ -25,6 +25,7 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from release.errors import UserError
 from release.files.commit import sha256_bytes
+from release.files.hub import out_of_reach
 from release.files.storage import ReleasePath, reaching, read_bytes
 
 TRANSIENT = (408, 429, 500, 502, 503, 504)
@@ -144,6 +145,15 @@ def _at_hand(files: Sequence[LocalFile]) -> Iterator[list[tuple[str, Path]]]:
             assert isinstance(place, Path)
             places.append((file.path, place))
         yield places
+
+
+def require_hub(release: ReleasePath, name: str) -> None:
+    """UserError of one line where the Hub is out of reach from the start."""
+    if why := out_of_reach():
+        raise UserError(
+            f"{release} is not published ({why}): with a network, "
+            f"run `release publish {release} {name}`"
+        )
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow.compute as pc
 from PIL import Image
 
-from builder.builds.build import locate_checkpoints
 from builder.builds.planned import planned_release
 from builder.cluster.cluster import ONE_THREAD
-from builder.planning.plan import ShardPlan, StagePlan
+from builder.planning.checkpoints import LocatedGuide, locate_checkpoints, locate_guides
+from builder.planning.plan import ShardPlan
+from builder.planning.recipe import StageRecipe
 from builder.planning.sampling import sample_batch
 from builder.shards.shard import load_generator
 from generation.diffusion.sampler_config import SamplerConfig
@@ -218,7 +219,8 @@ def _batches(images: Iterable[StoredImage]) -> Iterator[list[StoredImage]]:
 
     def settings(image: StoredImage) -> tuple[int, str, str]:
         stage, row = image.plan.stage.recipe, image.row
-        return stage.resolution, row["checkpoint_sha256"], row["sampler"]
+        guide = row.get("guide_sha256", "")
+        return stage.resolution, f"{row['checkpoint_sha256']} {guide}", row["sampler"]
 
     for _, group in groupby(sorted(images, key=settings), key=settings):
         alike = list(group)
@@ -230,8 +232,7 @@ def _batches(images: Iterable[StoredImage]) -> Iterator[list[StoredImage]]:
 def _sample(images: list[StoredImage], parents: list[np.ndarray | None]) -> list[np.ndarray]:
     """uint8[H,W,3] of each image from its row alone, in one batch of the stage's fixed size."""
     stage, row = images[0].plan.stage, images[0].row
-    wanted = row["checkpoint_sha256"]
-    generator = load_generator(stage.recipe, _checkpoint(stage, wanted), wanted)
+    generator = load_generator(stage.recipe, *_networks(stage.recipe, row))
     padded = [i % len(images) for i in range(stage.recipe.batch)]
     of_rows = [images[i].row for i in padded]
     known = [parent for parent in parents if parent is not None]
@@ -247,11 +248,19 @@ def _sample(images: list[StoredImage], parents: list[np.ndarray | None]) -> list
     return list(sampled.images[: len(images)])
 
 
-def _checkpoint(stage: StagePlan, wanted: str) -> Path:
-    folders, hashes = locate_checkpoints([stage.recipe])
-    if hashes[0] != wanted:
+def _networks(stage: StageRecipe, row: Mapping[str, Any]) -> tuple[Path, str, LocatedGuide | None]:
+    """The checkpoint with its hash, and its guide, as the row names them."""
+    (folder,), (found,) = locate_checkpoints([stage])
+    (guide,) = locate_guides([stage], [folder])
+    _require_hash(stage.checkpoint, found, row["checkpoint_sha256"])
+    if stage.guide is not None and guide is not None:
+        _require_hash(stage.guide.checkpoint, guide.sha256, row["guide_sha256"])
+    return folder, found, guide
+
+
+def _require_hash(checkpoint: str, found: str, wanted: str) -> None:
+    if found != wanted:
         raise UserError(
-            f"checkpoint {stage.recipe.checkpoint} here is {hashes[0][:12]}…, the image was made "
+            f"checkpoint {checkpoint} here is {found[:12]}…, the image was made "
             f"with {wanted[:12]}…: put that one in its place"
         )
-    return folders[0]

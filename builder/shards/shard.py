@@ -11,10 +11,12 @@ from typing import Any
 from safetensors import SafetensorError
 
 from builder.accept import AcceptRule, LocatedRule
+from builder.planning.checkpoints import LocatedGuide, load_networks
 from builder.planning.gpu_memory import require_memory
 from builder.planning.image_seeds import image_id, image_seed
 from builder.planning.plan import ShardPlan
 from builder.planning.recipe import StageRecipe
+from builder.shards.halfway import Halfway
 from builder.shards.overlap import beside_next_shard
 from builder.shards.rejections import rejected_attempts
 from builder.shards.slots import Cell, Slots, fill_slots
@@ -46,6 +48,7 @@ COLUMNS = {
     "checkpoint_sha256": "string",
     "sampler": "string",
 }
+GUIDE_COLUMN = {"guide_sha256": "string"}  # of stages that a second network guides
 
 
 @dataclass(frozen=True)
@@ -94,13 +97,16 @@ def build_shard(job: ShardJob) -> ShardRecord:
     stage = job.plan.stage
     # the sampler decides no weights: stages that differ in it alone share the loaded model
     model = stage.recipe.model_copy(update={"sampler": SamplerConfig()})
-    generator = load_generator(model, job.checkpoint, stage.checkpoint_sha256)
+    generator = load_generator(model, job.checkpoint, stage.checkpoint_sha256, stage.guide)
     rule = load_rule(stage.rule) if stage.rule else None
     cells = _cells(job)
     slots = Slots(len(cells), stage.attempts)
-    images = fill_slots(slots, cells, job.release_seed, stage, generator, rule)
+    halfway = Halfway.of(job.release, job.plan, job.release_seed, cells)
+    images = fill_slots(slots, cells, job.release_seed, stage, generator, rule, halfway)
     with beside_next_shard():
-        return _write_shard(job, cells, slots, images, started)
+        record = _write_shard(job, cells, slots, images, started - halfway.seconds)
+        halfway.forget()
+        return record
 
 
 def _write_shard(
@@ -110,7 +116,7 @@ def _write_shard(
     stage = job.plan.stage
     written = sorted(images)
     rows = [_row(job, cells[slot], slots.accepted[slot]) for slot in written]
-    features = image_features(job.classes, COLUMNS)
+    features = image_features(job.classes, columns_of(stage.recipe))
     columns: dict[str, list[Any]] = {
         name: [row[name] for row in rows] for name in features if name != "image"
     }
@@ -131,15 +137,24 @@ def _write_shard(
     )
 
 
+def columns_of(stage: StageRecipe) -> dict[str, str]:
+    """Of its rows, beside image and label."""
+    return COLUMNS if stage.guide is None else COLUMNS | GUIDE_COLUMN
+
+
 @lru_cache(maxsize=1)  # a worker holds one stage's model at a time
-def load_generator(stage: StageRecipe, checkpoint: Path, sha256: str) -> Generator:
+def load_generator(
+    stage: StageRecipe, checkpoint: Path, sha256: str, guide: LocatedGuide | None = None
+) -> Generator:
     """The model, loaded once a process; a changed checkpoint is refused, not mixed in."""
     source = generator_source(stage.generator)
-    if source.sha256(checkpoint) != sha256:
-        raise UserError(f"checkpoint {checkpoint} was changed after the build was planned")
+    planned = {checkpoint: sha256} | ({} if guide is None else {guide.place: guide.sha256})
+    for place, wanted in planned.items():
+        if source.sha256(place) != wanted:
+            raise UserError(f"checkpoint {place} was changed after the build was planned")
     require_memory([stage])
     try:
-        return source.load(checkpoint, stage.compile)
+        return load_networks(stage, checkpoint, None if guide is None else guide.place)
     except NO_CHECKPOINT as error:
         if stage.generator not in MODULES:  # its author needs the traceback
             raise
@@ -177,6 +192,7 @@ def _row(job: ShardJob, cell: Cell, attempt: int) -> dict[str, Any]:
     """Every column but the image."""
     stage = job.plan.stage
     identity = (job.release_seed, stage.recipe.resolution, cell.entry.wnid, cell.index, attempt)
+    guide = {} if stage.guide is None else {"guide_sha256": stage.guide.sha256}
     return {
         "label": cell.entry.label,
         "class_id": cell.entry.wnid,
@@ -189,4 +205,5 @@ def _row(job: ShardJob, cell: Cell, attempt: int) -> dict[str, Any]:
         "generator": stage.recipe.generator,
         "checkpoint_sha256": stage.checkpoint_sha256,
         "sampler": canonical_json(stage.recipe.sampler.model_dump()),
+        **guide,
     }

@@ -4,9 +4,10 @@ A slot's outcome follows from its own attempts alone, so it does not matter how 
 slots are batched together.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from builder.accept import AcceptRule, Verdict
 from builder.planning.image_seeds import image_seed
 from builder.planning.plan import StagePlan
 from builder.planning.sampling import sample_batch
-from builder.shards.stopping import raise_if_stopped
+from builder.shards.stopping import is_stopped, raise_if_stopped
 from generation.generator import Generator, ImageBatch
 from release.classes.class_list import ClassEntry
 from release.images.encoding import encode_image
@@ -68,6 +69,16 @@ class Slots:
         del self._waiting[slot]
         self.rejections.append(Rejection(slot, 0, Verdict(reason), True, made=False))
 
+    def go_on(self, accepted: Mapping[int, int], rejections: Sequence[Rejection]) -> None:
+        """What came of the slots of a shard whose worker was killed."""
+        self.accepted.update(accepted)
+        self.rejections[:] = rejections
+        settled = {*accepted, *(r.slot for r in rejections if r.last)}
+        tried = {r.slot: r.attempt + 1 for r in sorted(rejections, key=lambda r: r.attempt)}
+        self._waiting = {
+            slot: tried.get(slot, 0) for slot in range(self.count) if slot not in settled
+        }
+
     def next_batch(self, size: int) -> list[tuple[int, int]]:
         """At most `size` pairs (slot, attempt), none if all slots are settled.
 
@@ -103,6 +114,14 @@ class Slots:
                 self._waiting[slot] = attempt + 1
 
 
+class Kept(Protocol):
+    """What keeps the work of a shard; see builder/shards/halfway.py."""
+
+    def take_up(self, slots: Slots) -> dict[int, bytes]: ...
+    def due(self, *, stopped: bool) -> bool: ...
+    def save(self, slots: Slots, images: dict[int, bytes]) -> None: ...
+
+
 def fill_slots(
     slots: Slots,
     cells: Sequence[Cell],
@@ -110,24 +129,30 @@ def fill_slots(
     stage: StagePlan,
     generator: Generator,
     rule: AcceptRule | None,
+    kept: Kept,
 ) -> dict[int, bytes]:
     """Sample until every slot is settled; the encoded images by slot.
 
-    One batch is encoded in a thread while the next is sampled; at most two are in memory.
+    One batch is encoded in a thread while the next is sampled; at most two are in memory. kept: is
+    asked first for what was done before, and gets what is done on the way.
     """
     for slot, cell in enumerate(cells):
         if cell.needs_parent and cell.parent is None:
             slots.give_up(slot, NO_PARENT)
-    images: dict[int, bytes] = {}
+    images = kept.take_up(slots)
     encoding: list[Encoded] = []
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode") as pool:
         while batch := slots.next_batch(stage.recipe.batch):
+            if kept.due(stopped=is_stopped()):
+                while encoding:
+                    _collect(images, encoding.pop(0))
+                kept.save(slots, images)
             raise_if_stopped()
             pixels, reasons = _sample(batch, cells, release_seed, stage, generator)
             labels = [cells[slot].entry.label for slot, _ in _padded(batch, stage)]
             verdicts = _verdicts(pixels, reasons, labels, rule)[: len(batch)]
-            kept = list(slots.settle(batch, verdicts))
-            rows, numbers = [row for row, _ in kept], [slot for _, slot in kept]
+            taken = list(slots.settle(batch, verdicts))
+            rows, numbers = [row for row, _ in taken], [slot for _, slot in taken]
             encoding.append((numbers, pool.submit(_encode_all, pixels[rows], stage)))
             if len(encoding) > 1:
                 _collect(images, encoding.pop(0))
@@ -162,7 +187,7 @@ def _sample(
         parents=np.stack(parents) if parents else None,
         resolution=recipe.resolution,
     )
-    sampled = sample_batch(generator, rows, recipe, recipe.sampler)
+    sampled = sample_batch(generator, rows, recipe, stage.sampler)
     return sampled.images, sampled.reasons
 
 

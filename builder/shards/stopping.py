@@ -5,7 +5,7 @@ _current: list[str] = []
 
 
 class Stopped(Exception):  # noqa: N818 - asked for, not an error
-    """The build was told to stop; the shard in hand is dropped, nothing of it was written."""
+    """The build was told to stop; the shard in hand is not finished."""
 
 
 def stop_run(run: str) -> None:
@@ -19,7 +19,12 @@ def begin_job(run: str) -> None:
     raise_if_stopped()
 
 
+def is_stopped() -> bool:
+    """Whether the build at work here was told to stop."""
+    return bool(_current) and _current[0] in _stopped
+
+
 def raise_if_stopped() -> None:
-    """Raise Stopped if the build at work here was told to stop."""
-    if _current and _current[0] in _stopped:
+    """Raise Stopped if it was."""
+    if is_stopped():
         raise Stopped

@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -260,8 +260,7 @@ def claimed(release: ReleasePath, say: Say = lambda _: None) -> Iterator[None]:
     LeaseLostError if another build took it over meanwhile. say: told what is waited for.
     """
     require_no_way_out(release)
-    if isinstance(release, Path):
-        _make_folder(release)
+    made = _make_folder(release) if isinstance(release, Path) else []
     lease = _take(release, say)
     closed = threading.Event()
     keeper = threading.Thread(target=lease.keep, args=(closed,), name="lease", daemon=True)
@@ -274,22 +273,26 @@ def claimed(release: ReleasePath, say: Say = lambda _: None) -> Iterator[None]:
         if lease.lost is None:
             with suppress(OSError, UserError):  # a store that fails now: the lease ends by itself
                 lease.remove(own=True)
-        if isinstance(release, Path):
-            _remove_if_empty(release / FOLDER)
-            _remove_if_empty(release)  # bad input was found before anything was made
+        if isinstance(release, Path):  # bad input was found before anything was made
+            _remove_empty([release / FOLDER, release, *made])
     if lease.lost is not None:
         raise lease.lost
 
 
-def _make_folder(release: Path) -> None:
+def _make_folder(release: Path) -> list[Path]:
+    """The folders that it took, the innermost first."""
+    folder = release / FOLDER
     try:
-        (release / FOLDER).mkdir(parents=True, exist_ok=True)
+        lacking = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         if isinstance(error, PermissionError) and release.is_dir():
             raise UserError(f"--out {release} cannot be written to; name another folder") from None
         raise UserError(f"--out {release} cannot be made: {error.strerror}") from None
+    return lacking
 
 
-def _remove_if_empty(folder: Path) -> None:
-    with suppress(OSError):
-        folder.rmdir()
+def _remove_empty(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()

@@ -53,7 +53,7 @@ def _best(ranking: Ranking[Training], names: dict[tuple[str, str], str]) -> Best
     real = None if best is None else baseline_of(ranking, best)
     if best is None or real is None:
         return None
-    classifier = f"{ranking.settings['model']} ({ranking.settings['recipe']})"
+    classifier = f"{ranking.settings['model']} ({ranking.recipe})"
     return Best(classifier, training_name(best, names), best, real)
 
 

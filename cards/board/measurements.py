@@ -8,11 +8,12 @@ from cards.measured.cells import names_of
 from cards.measured.evaluation_tables import is_fraction, value_direction
 from cards.measured.rankings import Evaluated, Ranking, Score, Scored, Training
 from cards.measured.release_facts import Facts
-from cards.measured.score_names import extractor_name, score_direction, score_split, score_unit
+from cards.measured.score_names import extractor_name, score_unit
 from cards.measured.tables import training_name
 from cards.pages.board_data import Measurement, RankingFacts
 from classifiers.training.result_values import Source
 from metrics.evaluation import Evaluation
+from metrics.scoring.directions import score_direction, score_split
 from release.results.statistics import CONFIDENCE, student_interval
 
 Fields = dict[str, Any]
@@ -30,7 +31,7 @@ def training_measurements(
                 "system": training_name(row, names),
                 "images_are": row.arm,
                 "model": ranking.settings["model"],
-                "recipe": ranking.settings["recipe"],
+                "recipe": ranking.recipe,
                 "split": ranking.reference.get("split"),
                 "checked": row.checked == len(row.files),
             }

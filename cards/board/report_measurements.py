@@ -56,7 +56,7 @@ def _arm_fields(report: StudyReport, arm: Arm) -> Fields:
         "config": str(arm.resolution),
         "images": arm.images,
         "model": arm.model,
-        "recipe": arm.model,
+        "recipe": report.classifier(arm.model),
         "split": report.test.split,
         "seeds": len(arm.seeds),
         "reference": report.test.name,

@@ -78,11 +78,11 @@ def study_section(study: StudyReport, number: int) -> Section:
     )
 
 
-def group_words(group: tuple[str, int, str]) -> str:
+def group_words(study: StudyReport, group: tuple[str, int, str]) -> str:
     """ "fashion-mnist-small at 32 px, 100 real images of each class"."""
     model, resolution, size = group
     images = "all real images" if size == "all" else f"{size} real images of each class"
-    return f"{model} at {resolution} px, {images}"
+    return f"{study.classifier(model)} at {resolution} px, {images}"
 
 
 def arms_table(study: StudyReport, key: str) -> Table:
@@ -94,7 +94,7 @@ def arms_table(study: StudyReport, key: str) -> Table:
         tuple(c for c in ARM_COLUMNS if c.key != "top5" or any(arm.top5 for arm in study.rows)),
         tuple(
             Group(
-                group_words(group),
+                group_words(study, group),
                 tuple(Row(_arm_cells(arm), arm.kind == "real") for arm in arms),
             )
             for group, arms in study.groups.items()
@@ -182,7 +182,7 @@ def classifiers_table(study: StudyReport, key: str) -> Table:
     """Each classifier on real, generated and both; on ImageNet beside the paper's twelve."""
     rows = [
         Row(
-            _classifier_cells(arms, generated) | _paper_cells(study, arms[0]),
+            _classifier_cells(study, arms, generated) | _paper_cells(study, arms[0]),
         )
         for arms in study.groups.values()
         for generated in dict.fromkeys(arm.generated for arm in study.rows if arm.generated)
@@ -216,7 +216,7 @@ def _both(arms: Sequence[Arm], generated: str) -> Arm | None:
     return _find(arms, "real+generated", generated)
 
 
-def _classifier_cells(arms: Sequence[Arm], generated: str) -> dict[str, Cell]:
+def _classifier_cells(study: StudyReport, arms: Sequence[Arm], generated: str) -> dict[str, Cell]:
     both, alone = _both(arms, generated), _find(arms, "generated", generated)
     real = _find(arms, "real", None)
     found = {"real_top1": real, "generated_top1": alone, "both_top1": both}
@@ -224,7 +224,7 @@ def _classifier_cells(arms: Sequence[Arm], generated: str) -> dict[str, Cell]:
     if both is not None and both.difference is not None:
         cells["difference"] = points_cell(both.difference)
     return cells | {
-        "model": text_cell(arms[0].model),
+        "model": text_cell(study.classifier(arms[0].model)),
         "resolution": count_cell(arms[0].resolution),
         "real_images": text_cell(arms[0].size),
         "generated": text_cell(generated),
@@ -273,7 +273,7 @@ def gain_views(study: StudyReport, key: str) -> list[View]:
         views.append(
             View(
                 f"{key}-gain-{number}",
-                f"More generated images: {group_words(group)}",
+                f"More generated images: {group_words(study, group)}",
                 "Top-1 less that of real images alone; bars are 95% intervals over seeds. The "
                 "control visits the real images as often as both together.",
                 gain_chart(sorted(points, key=lambda p: p["times"])),
@@ -310,7 +310,7 @@ def study_class_views(study: StudyReport) -> list[ClassView]:
         )
         views.append(
             ClassView(
-                f"{own.label} against {against.label}: {group_words(group)}",
+                f"{own.label} against {against.label}: {group_words(study, group)}",
                 f"{against.label}, by the same classifier",
                 RULE if tested else f"{RULE} {TOO_FEW}",
                 changes,

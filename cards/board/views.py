@@ -42,7 +42,7 @@ def distance_views(
                     View(
                         f"{dataset}-{key}-{len(views)}",
                         f"CAS against {distance}",
-                        f"{ranking.settings['model']}, recipe {ranking.settings['recipe']}; "
+                        f"{ranking.settings['model']}, recipe {ranking.recipe}; "
                         f"{extractor_name(scored.settings)}.",
                         distance_chart(points, distance),
                     )
@@ -63,7 +63,7 @@ def class_views(trainings: Sequence[Ranking[Training]]) -> list[ClassView]:
             views.append(
                 ClassView(
                     f"{training_name(row, names)}, {row.images:,} images, "
-                    f"{ranking.settings['model']} ({ranking.settings['recipe']})",
+                    f"{ranking.settings['model']} ({ranking.recipe})",
                     f"{baseline.images:,} real images",
                     f"{RULE} {why_none}".strip(),
                     changes,

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,11 @@ from typing import Any
 from builder.planning.recipe import Recipe
 from builder.release.trust import foreign_modules
 from builder.shards.shard import COLUMNS as ROW_COLUMNS
+from builder.shards.shard import GUIDE_COLUMN
 from cards.card.columns import COLUMNS
 from cards.card.facts import (
     REGIMES,
+    StageFacts,
     accept_facts,
     citation,
     environments,
@@ -100,7 +102,13 @@ def _trust(recipe: dict[str, Any]) -> str:
     return "".join(f" --trust {shlex.quote(name)}" for name in named)
 
 
+def _columns(stages: Sequence[StageFacts]) -> list[str]:
+    """Of the rows of all stages."""
+    return [*ROW_COLUMNS, *(GUIDE_COLUMN if any(stage.guide for stage in stages) else ())]
+
+
 def _how_made(manifest: Manifest, pictures: Mapping[str, Samples]) -> dict[str, Any]:
+    stages = stage_facts(manifest)
     recipe = require(manifest, manifest.origin, "recipe", "origin")
     told = {
         name: require(manifest, recipe, name, "origin.recipe")
@@ -108,12 +116,12 @@ def _how_made(manifest: Manifest, pictures: Mapping[str, Samples]) -> dict[str, 
     }
     return {
         **told,
-        "stages": stage_facts(manifest),
+        "stages": stages,
         "trust": _trust(recipe),
         "regimes": REGIMES,
         "accepts": accept_facts(manifest),
         "made_with": environments(manifest),
-        "columns": {name: COLUMNS[name] for name in ("image", "label", *ROW_COLUMNS)},
+        "columns": {name: COLUMNS[name] for name in ("image", "label", *_columns(stages))},
         "example": next(ids[0] for samples in pictures.values() for ids in samples.image_ids),
     }
 

@@ -13,6 +13,7 @@ COLUMNS = {
     "generator": "What made the image.",
     "checkpoint_sha256": "Hash of the checkpoint that made the image.",
     "sampler": "The sampler's settings, as JSON.",
+    "guide_sha256": "Hash of the checkpoint that guidance led away from.",
     "file_name": "Where the image stands in its source.",
     "original_sha256": "Hash of the image's original bytes.",
     "width": "Of the original, in pixels.",
@@ -24,4 +25,5 @@ PROPERTIES = {
     "parent_image_id": "prov:wasDerivedFrom",
     "generator": "prov:wasGeneratedBy",
     "checkpoint_sha256": "prov:used",
+    "guide_sha256": "prov:used",
 }

@@ -46,6 +46,7 @@ class StageFacts:
 
     model: its name and terms. regime: where it is another than the release's, else None.
     fine_tuned_from: checkpoint and sha256 of what the checkpoint came from, where it says so.
+    guide: those of the network that guidance led away from.
     """
 
     resolution: int
@@ -58,6 +59,7 @@ class StageFacts:
     model: ModelFacts
     regime: str | None
     fine_tuned_from: dict[str, str] | None = None
+    guide: dict[str, str] | None = None
 
     @property
     def config(self) -> str:
@@ -183,6 +185,7 @@ def _stage_facts(
         model=validated(ModelFacts, told["model"], f"manifest of {manifest.name}: {recipe}: model"),
         regime=told.get("regime"),
         fine_tuned_from=made.get("fine_tuned_from"),
+        guide=made.get("guide"),
     )
 
 

@@ -31,7 +31,7 @@ def dataset_provenance(manifest: Manifest, stages: list[StageFacts]) -> Node:
             "prov:label": "Sampling of " + " and ".join(f"{s.resolution} px" for s in stages),
             "prov:wasAssociatedWith": _agent(environments(manifest)),
         },
-        "prov:wasDerivedFrom": [*sources, *(_checkpoint(stage) for stage in stages)],
+        "prov:wasDerivedFrom": [*sources, *(node for stage in stages for node in _networks(stage))],
         "prov:wasAttributedTo": {"@type": "prov:SoftwareAgent", "prov:label": SOFTWARE},
     }
 
@@ -47,14 +47,14 @@ def stage_provenance(manifest: Manifest, stage: StageFacts, parent: StageFacts |
             "@type": "prov:Activity",
             "prov:label": f"Sampling at {stage.resolution} px",
             "description": f"{stage.generator}; sampler settings: {stage.sampler_source}",
-            "prov:used": [_checkpoint(stage), *([_parent(parent)] if parent else [])],
+            "prov:used": [*_networks(stage), *([_parent(parent)] if parent else [])],
             "prov:wasAssociatedWith": _agent(environments(manifest)),
             "additionalProperty": [
                 {"@type": "sc:PropertyValue", "propertyID": f"sampler.{name}", "value": value}
                 for name, value in stage.sampler.items()
             ],
         },
-        "prov:wasDerivedFrom": [*sources, _checkpoint(stage)],
+        "prov:wasDerivedFrom": [*sources, *_networks(stage)],
     }
 
 
@@ -81,6 +81,11 @@ def _agent(made_with: list[str]) -> Node:
     }
 
 
+def _networks(stage: StageFacts) -> list[Node]:
+    """The checkpoint, and its guide where there is one."""
+    return [_checkpoint(stage), *([] if stage.guide is None else [_other(stage.guide)])]
+
+
 def _checkpoint(stage: StageFacts) -> Node:
     model, base = stage.model, stage.fine_tuned_from
     return {
@@ -90,16 +95,16 @@ def _checkpoint(stage: StageFacts) -> Node:
         "identifier": f"sha256:{stage.checkpoint_sha256}",
         "license": f"{model.license}. Images: {model.images}",
         "citation": model.source,
-        **({} if base is None else {"prov:wasDerivedFrom": [_base(base)]}),
+        **({} if base is None else {"prov:wasDerivedFrom": [_other(base)]}),
     }
 
 
-def _base(base: Mapping[str, str]) -> Node:
-    """The checkpoint that another was fine-tuned from."""
+def _other(checkpoint: Mapping[str, str]) -> Node:
+    """The checkpoint that another was fine-tuned from, or was guided by."""
     return {
         "@type": "prov:Entity",
-        "prov:label": f"checkpoint {base['checkpoint']}",
-        "identifier": f"sha256:{base['sha256']}",
+        "prov:label": f"checkpoint {checkpoint['checkpoint']}",
+        "identifier": f"sha256:{checkpoint['sha256']}",
     }
 
 

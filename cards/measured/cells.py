@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 
 from cards.drawing.tables import Cell, Column, Group, decimals_for, spread_cell, text_cell
-from cards.measured.rankings import Ranking, Score, Scored, Settings
+from cards.measured.rankings import Ranking, Score, Scored
 from cards.measured.release_facts import Facts
 from cards.measured.score_names import score_name
+from cards.measured.settings import Settings
 from classifiers.training.result_values import Source
 from release.files.commit import sha256_text
 

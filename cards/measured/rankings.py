@@ -6,18 +6,20 @@ distance falls as n grows.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Generic, TypeVar
 
 from cards.measured.predictions_check import predictions_beside
+from cards.measured.recipe_titles import recipe_title
 from cards.measured.result_schema import (
     AnyResult,
     ClassifierResult,
     EvaluationResult,
     ScoresResult,
 )
+from cards.measured.settings import Settings, flatten
 from classifiers.training.result_values import Source
 from metrics.scoring.comparability import (
     reference_of,
@@ -31,7 +33,6 @@ from release.files.commit import canonical_json, sha256_text
 from release.results.result import Result
 from release.results.values import Value
 
-Settings = dict[str, Any]
 T = TypeVar("T")
 R = TypeVar("R", ClassifierResult, ScoresResult, EvaluationResult)
 Valued = ScoresResult | EvaluationResult
@@ -144,7 +145,8 @@ class Scored:
 class Ranking(Generic[T]):
     """Rows that may be ranked together. settings: all they share, flat; one ranking, one key.
 
-    reference: what all were tested on or compared with; protocol_sha256: of the settings.
+    reference: what all were tested on or compared with; protocol_sha256: of the settings. recipe:
+    of the classifiers, for people: its name and what was set otherwise.
     """
 
     dataset: str
@@ -152,6 +154,7 @@ class Ranking(Generic[T]):
     rows: tuple[T, ...]
     reference: dict[str, Any]
     protocol_sha256: str
+    recipe: str = ""
 
     @property
     def key(self) -> str:
@@ -162,7 +165,14 @@ def classifier_rankings(results: Iterable[AnyResult]) -> list[Ranking[Training]]
     """Raises UserError if one run of one measurement stands in two files."""
     chosen = [r for r in results if isinstance(r, ClassifierResult)]
     tested = tested_images(r.result for r in chosen)
-    return _rankings(chosen, lambda r: _classifier_settings(r, tested), _training_key, _training)
+    found = _rankings(chosen, lambda r: _classifier_settings(r, tested), _training_key, _training)
+    return [replace(ranking, recipe=_recipe(ranking, found)) for ranking in found]
+
+
+def _recipe(ranking: Ranking[Training], others: Iterable[Ranking[Training]]) -> str:
+    name = ranking.settings["recipe"]
+    namesakes = [o.settings for o in others if o.settings["recipe"] == name]
+    return recipe_title(name, ranking.settings, namesakes)
 
 
 def score_rankings(results: Iterable[AnyResult]) -> list[Ranking[Scored]]:
@@ -264,16 +274,6 @@ def _shared_settings(result: Valued, varied: set[str]) -> Settings:
             if key in varied
         },
     }
-
-
-def flatten(prefix: str, value: Any) -> Settings:
-    """Nested settings as one level: {"a": {"b": 1}} becomes {"a.b": 1}."""
-    if not isinstance(value, dict):
-        return {prefix: value}
-    flat: Settings = {}
-    for key, inner in value.items():
-        flat |= flatten(f"{prefix}.{key}", inner)
-    return flat
 
 
 def _training_key(result: ClassifierResult) -> str:

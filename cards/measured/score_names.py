@@ -4,21 +4,13 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from cards.drawing.tables import Column
+from metrics.scoring.directions import score_direction, score_split
 from metrics.scoring.metric_list import value_names
-
-SPLITS = ("train", "validation", "test", "tuning")
-REFERENCE = "_reference_"  # between a metric and the name of the file it was measured against
 
 
 def score_column(key: str, stated: str | None = None) -> Column:
     """Of a result's value such as "fd_train". stated: the direction that the result gives."""
     return Column(key, score_name(key), better=score_direction(key, stated))
-
-
-def score_direction(key: str, stated: str | None = None) -> str:
-    """What is better: as the result states it, else as the metric is known; "" if neither."""
-    known = value_names().get(score_split(key)[0])
-    return stated or (known.better if known else "")
 
 
 def score_unit(key: str) -> Literal["fraction", "number"]:
@@ -46,18 +38,6 @@ def in_order(keys: Iterable[str]) -> list[str]:
         return place, "" if split == "train" else split or key
 
     return sorted(dict.fromkeys(keys), key=place)
-
-
-def score_split(key: str) -> tuple[str, str | None]:
-    """Metric and what it was measured against: one of SPLITS, "reference NAME" or nothing."""
-    known = value_names()
-    if key in known:
-        return key, None
-    metric, between, name = key.partition(REFERENCE)
-    if between and metric in known:
-        return metric, f"reference {name}"
-    metric, _, split = key.rpartition("_")
-    return (metric, split) if split in SPLITS and metric else (key, None)
 
 
 def extractor_name(settings: dict[str, Any]) -> str:

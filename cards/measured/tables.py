@@ -23,9 +23,10 @@ from cards.measured.cells import (
     percent_cell,
     score_cells,
 )
-from cards.measured.rankings import Ranking, Scored, Settings, Training, differing_settings
+from cards.measured.rankings import Ranking, Scored, Training, differing_settings
 from cards.measured.release_facts import Facts
 from cards.measured.score_names import extractor_name, in_order, score_column
+from cards.measured.settings import Settings
 from classifiers.training.result_values import Source
 
 TRAINING_COLUMNS = (
@@ -95,7 +96,7 @@ def training_table(
         ]
         groups.append(
             Group(
-                f"{ranking.settings['model']}, recipe {ranking.settings['recipe']}, "
+                f"{ranking.settings['model']}, recipe {ranking.recipe}, "
                 f"tested on {rows[0].scores['top1'].n:,} real images",
                 tuple(Row(c, r.arm == "real") for c, r in zip(cells, rows, strict=True)),
                 note=apart_note(ranking.settings, differing),

@@ -44,7 +44,9 @@ class Measurement(BaseModel):
     model: str | None = Field(
         None, description="classifier, or network whose features are compared"
     )
-    recipe: str | None = Field(None, description="the classifier's training recipe")
+    recipe: str | None = Field(
+        None, description="the classifier's training recipe, and what was set otherwise"
+    )
     metric: str = Field(description="top1, top5, top1_difference, fd, kid, ...")
     split: str | None = Field(None, description="of the reference: train, test, tuning")
     value: float = Field(description="the number, in `unit`")

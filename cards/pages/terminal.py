@@ -31,11 +31,15 @@ def print_board(facets: Sequence[Facet], *, every: bool = True) -> None:
         if hidden:
             console.print(
                 _shown(
-                    f"{hidden} more rows in {len(facet.tables)} tables: --all prints them, --out "
-                    "SITE writes them as a page",
+                    f"{_many(hidden, 'more row')} in {_many(len(facet.tables), 'table')}: --all "
+                    "prints them, --out SITE writes them as a page",
                     style="dim",
                 )
             )
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _rows(tables: Sequence[Table]) -> int:

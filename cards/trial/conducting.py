@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import ValidationError
 
+from cards.trial.log import StepLog
 from cards.trial.plan import (
     CHAIN,
     TRAINING,
@@ -25,7 +26,7 @@ from cards.trial.plan import (
     require_same,
 )
 from cards.trial.recipes import build_recipe, study
-from cards.trial.steps import Step, StepLog, held, run_steps
+from cards.trial.steps import Step, held, run_steps
 from release.classes.class_list import load_classes
 from release.commands.command import say
 from release.errors import UserError
@@ -39,7 +40,7 @@ from release.real_sources.source import SourceName
 if TYPE_CHECKING:
     from cards.trial.verdict import Verdict
 
-PLAN_FILE, LOG_FILE, ANSWER_FILE = "plan.json", "commands.json", "answer.json"
+PLAN_FILE, ANSWER_FILE = "plan.json", "answer.json"
 TESTS = ("test", "validation")  # the split that is tested on: the first of these that there is
 LEAST_CLASSES = 2
 LOOKED_AT = 64  # images, for their size and colour
@@ -62,7 +63,7 @@ def conduct(asked: Asked, out: Path, *, quiet: bool) -> tuple[Path, "Verdict"]:
     _planned(asked, out)
     require_known(asked)
     look = look_at(asked)
-    with held(out) as lock:
+    with held(out, quiet=quiet) as lock:
         return _conduct(asked, look, out, lock, quiet=quiet)
 
 
@@ -71,7 +72,7 @@ def _conduct(
 ) -> tuple[Path, "Verdict"]:
     planned = _planned(asked, out)
     resolution = planned.resolution if planned else _resolution(asked, look)
-    log = StepLog(out / LOG_FILE)
+    log = StepLog(out)
     first = import_step(asked, look, resolution, out)
     run_steps([first], log, lock, quiet=quiet)
     found = imported(out / "real", look)

@@ -8,8 +8,9 @@ from cards.board.board import sample_figure
 from cards.board.studies import study_section
 from cards.pages.facet import Facet, Section
 from cards.pages.page import render_html
+from cards.trial.log import StepLog
 from cards.trial.plan import Found
-from cards.trial.steps import Step, StepLog
+from cards.trial.steps import Step
 from cards.trial.verdict import Verdict
 from classifiers.study.report_model import StudyReport
 from release.files.commit import write_atomically

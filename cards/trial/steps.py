@@ -1,7 +1,6 @@
 """The commands of a trial: each is printed as it can be copied, run, and not run again."""
 
 import fcntl
-import json
 import os
 import shlex
 import shutil
@@ -16,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from cards.trial.log import StepLog, seen_at_work, unfinished
 from release.commands.command import EXIT_BAD_INPUT, EXIT_INTERRUPTED, say
+from release.commands.duration import duration
+from release.commands.progress import progress_bar
 from release.commands.terminal import printable
 from release.errors import redacted
-from release.files.commit import write_atomically
 
 LOCK_FILE = ".lock"
 
@@ -56,26 +57,13 @@ class Step:
         return shlex.join((name, *arguments))
 
 
-class StepLog:
-    """Which commands of a folder's trial are done, and the seconds that each took."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.seconds: dict[str, float] = {}
-        if path.is_file():
-            self.seconds = json.loads(path.read_bytes())
-
-    def note(self, step: Step, seconds: float) -> None:
-        self.seconds[step.line] = round(self.seconds.get(step.line, 0.0) + seconds, 1)
-        write_atomically(self._path, json.dumps(self.seconds, indent=1).encode())
-
-
 @contextmanager
-def held(out: Path) -> Iterator[int]:
+def held(out: Path, *, quiet: bool) -> Iterator[int]:
     """The trial in `out`, for this process and the commands that it starts.
 
     Yields the lock's descriptor. A command that is given it holds the trial, too: where this
-    process alone is killed, the next one waits here until that command has ended.
+    process alone is killed, the next one waits here until that command has ended. quiet: without
+    progress.
     """
     out.mkdir(parents=True, exist_ok=True)
     lock = os.open(out / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
@@ -83,13 +71,25 @@ def held(out: Path) -> Iterator[int]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"a command of this trial is still at work in {out}: waiting for its end")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            _wait(lock, out, quiet=quiet)
         except OSError:  # a file system without locks
             pass
         yield lock
     finally:
         os.close(lock)
+
+
+def _wait(lock: int, out: Path, *, quiet: bool) -> None:
+    at_work, since = "a command of this trial", ""
+    left = unfinished(out)
+    if left is not None and left.since is not None:
+        at_work = shlex.split(left.line)[0]
+        since = f", for {duration(max(0.0, time.time() - left.since) / 3600)} now: {left.title}"
+    say(f"{at_work} is still at work in {out}{since}; waiting for its end")
+    with progress_bar(1, f"waiting for {at_work}", "command", quiet=quiet) as advance:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        advance(1)
+    seen_at_work(out)
 
 
 def run_steps(steps: Sequence[Step], log: StepLog, lock: int, *, quiet: bool) -> None:
@@ -104,8 +104,10 @@ def run_steps(steps: Sequence[Step], log: StepLog, lock: int, *, quiet: bool) ->
             say("")
             say(f"# {step.title}")
             _show(f"$ {step.runnable}")
+        log.begin(step)
         started = time.monotonic()
         code = _run(step, lock, quiet=quiet)
+        log.end(time.monotonic() - started, done=not code)
         if code < 0:
             _show(f"ended by signal {-code}, rerun the same command to go on: {step.runnable}")
             raise SystemExit(128 - code)  # as shells count it
@@ -113,7 +115,6 @@ def run_steps(steps: Sequence[Step], log: StepLog, lock: int, *, quiet: bool) ->
             _show(f"stopped at: {step.runnable}")
         if code:
             raise SystemExit(code)
-        log.note(step, time.monotonic() - started)
 
 
 def _show(command: str) -> None:

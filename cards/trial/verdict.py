@@ -63,10 +63,10 @@ def verdict(report: StudyReport) -> Verdict:
 def _headline(report: StudyReport, both: Arm, repeated: Arm, found: Comparison) -> str:
     many = "as many" if both.times == 1 else f"{both.times:.2g} times as many"
     return (
-        f"{both.model}, trained on the real images and {many} generated ones, is right on "
-        f"{_percent(both.top1.mean)} of {report.test.n:,} test images. Trained on the real images "
-        f"alone, visited as often, it is right on {_percent(repeated.top1.mean)}. The difference "
-        f"is {_points(found)}.{_by_chance(report)}"
+        f"{report.classifier(both.model)}, trained on the real images and {many} generated ones, "
+        f"is right on {_percent(both.top1.mean)} of {report.test.n:,} test images. Trained on the "
+        f"real images alone, visited as often, it is right on {_percent(repeated.top1.mean)}. The "
+        f"difference is {_points(found)}.{_by_chance(report)}"
     )
 
 

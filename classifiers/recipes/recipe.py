@@ -27,6 +27,7 @@ LATEST = (
     "objective",
     "simclr",
     "mixing",
+    "teacher",
 )  # a saved classifier names these, too, only where they are used
 LATER = ("position", "precision", "clip", "start", "view", "micro_batch", *LATEST)
 Fill = Literal["mean", "noise"]
@@ -137,6 +138,20 @@ class Simclr(BaseModel):
 DEFAULT_SIMCLR = Simclr()
 
 
+class Teacher(BaseModel):
+    """What another classifier, `train-classifier --teacher`, says of each image as it is seen, with
+    its augmentation, is learned beside its class (Hinton et al. 2015).
+
+    weight: share of the loss. temperature: both sides' logits are divided by it, and the loss
+    multiplied by its square, so that gradients stay as large.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    weight: Annotated[float, Field(gt=0, le=1)] = 0.5
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+
+
 class ClassifierRecipe(ClassifierModel):
     """A classifier and its training.
 
@@ -173,6 +188,7 @@ class ClassifierRecipe(ClassifierModel):
     mixing: Mixing = POOLED
     objective: Literal["labels", "simclr"] = "labels"
     simclr: Simclr = DEFAULT_SIMCLR
+    teacher: Teacher | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "ClassifierRecipe":
@@ -202,6 +218,8 @@ class ClassifierRecipe(ClassifierModel):
             )
         if self.augmentation.mixup or self.augmentation.cutmix:
             raise ValueError('objective = "simclr" mixes no images: leave mixup and cutmix out')
+        if self.teacher is not None:
+            raise ValueError('objective = "simclr" learns no labels: leave teacher out')
         if self.mixing != POOLED:
             raise ValueError('objective = "simclr" has one set of images: leave mixing out')
         if self.clip:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from classifiers.recipes.recipe import ClassifierRecipe
 from classifiers.study.plan import Run
+from generation.networks.gpus import Precision
 from release.commands.duration import duration
 
 PROBE_MULTIPLY_ADDS = 4e9  # of the steps that are timed: a large network sees few images
@@ -17,6 +18,7 @@ class Cost:
     """Of all trainings of one classifier. images: seen; multiply_adds: of them all, with backward.
 
     hours: on one worker, at the pace of a few steps timed here; None if none were timed.
+    precision: of the network on a GPU.
     """
 
     model: str
@@ -24,6 +26,7 @@ class Cost:
     images: int
     multiply_adds: float
     hours: float | None
+    precision: Precision = "single"
 
     def as_line(self) -> str:
         hours = "" if self.hours is None else f", {duration(self.hours)} on one worker"
@@ -45,7 +48,9 @@ def study_costs(runs: Sequence[Run], classes: int, threads: int | None) -> list[
         work = multiply_adds(recipe, classes)
         seconds = seconds_per_image(recipe, classes, work, threads)
         name = f"{recipe.name} at {recipe.resolution} px"
-        costs.append(Cost(name, len(own), images, 3 * images * work, images * seconds / 3600))
+        hours = images * seconds / 3600
+        precision: Precision = "half" if recipe.precision == "bfloat16" else "single"
+        costs.append(Cost(name, len(own), images, 3 * images * work, hours, precision))
     return costs
 
 

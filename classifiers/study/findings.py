@@ -9,7 +9,8 @@ from itertools import combinations
 from typing import Any
 
 from classifiers.study.report_model import UNDECIDED, Arm, Comparison, Difference, Finding
-from classifiers.training.outcomes import Outcomes, difference
+from classifiers.training.outcomes import Outcomes
+from classifiers.training.paired_difference import difference
 
 Key = tuple[str, int, str, str]  # model, resolution, size, arm
 BELOW_REAL = "2: generated alone stays below real"

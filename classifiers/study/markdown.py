@@ -53,7 +53,10 @@ def markdown(report: StudyReport) -> str:
     for row in report.rows:
         groups.setdefault(row.group, []).append(row)
     for (model, resolution, size), rows in groups.items():
-        lines += ["", f"## {model} at {resolution} px, {size} real images of each class"]
+        lines += [
+            "",
+            f"## {report.classifier(model)} at {resolution} px, {size} real images of each class",
+        ]
         lines += [ARMS, *map(_arm_row, rows)]
     lines += ["", "## Findings of Azizi et al. 2023", "", CAVEAT]
     lines += _answer_tables(report.findings)

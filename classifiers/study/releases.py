@@ -60,15 +60,18 @@ def missing_releases(study: Study) -> list[Missing]:
     return list(found.values())
 
 
-def make_releases(study: Study, missing: Sequence[Missing], options: ClusterOptions) -> None:
-    """Import and build them, so that every arm trains on as many images as planned.
-
-    UserError, before any is begun, for one that names no recipe; then for one whose shards keep
-    failing or whose slots stay empty.
-    """
+def require_recipes(study: Study, missing: Sequence[Missing]) -> None:
+    """UserError for a release that is missing and names no recipe, before any is begun."""
     for one in missing:
         if one.source is None:
             raise UserError(f"study {study.name}: {one.as_line()}")
+
+
+def make_releases(study: Study, missing: Sequence[Missing], options: ClusterOptions) -> None:
+    """Import and build them, so that every arm trains on as many images as planned.
+
+    UserError for one whose shards keep failing or whose slots stay empty.
+    """
     settings = RunSettings(options, say=say, mixing_offered=False)
     for one in missing:
         if _make(one, study.real.views, settings).quarantined:

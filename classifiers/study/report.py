@@ -17,10 +17,10 @@ from classifiers.training.class_verdicts import (
 from classifiers.training.outcomes import (
     Outcomes,
     accuracy,
-    difference,
     has_top5,
     read_outcomes,
 )
+from classifiers.training.paired_difference import difference
 from release.files.storage import release_path
 from release.layout.manifest import read_manifest
 from release.results.result import environment, read_result

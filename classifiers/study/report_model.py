@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
+from classifiers.recipes.changes import with_changes
 from release.results.values import Interval, Part, Report, Share
 
 UNDECIDED = "not significant"
@@ -248,3 +249,14 @@ class StudyReport(Report):
         for arm in sorted(self.rows, key=lambda arm: -arm.top1.mean):
             found.setdefault(arm.group, []).append(arm)
         return {arm.group: found[arm.group] for arm in self.rows}
+
+    def classifier(self, model: str) -> str:
+        """A model of the rows as people read it: with what the study, or its tuning, had set."""
+        asked = (self.study.model_extra or {}).get("model", ())
+        models = dict.fromkeys(arm.model for arm in self.rows)
+        if len(asked) != len(models):
+            return model
+        own = dict(zip(models, asked, strict=True))[model]
+        return with_changes(
+            model, [*own.get("set", ()), *self.chosen_settings.get(own.get("recipe", ""), ())]
+        )

@@ -10,7 +10,7 @@ from classifiers.data.mixing import mixed
 from classifiers.data.sources import Source, describe
 from classifiers.recipes.recipe import ClassifierRecipe
 from classifiers.training.checkpoint import save_classifier
-from classifiers.training.predictions import accuracy_values, predict
+from classifiers.training.predictions import Predictions, accuracy_values, predict
 from classifiers.training.result_values import ClassifierValues
 from generation.training.data.order import Visits
 from release.commands.options import STATE_SECONDS
@@ -22,6 +22,8 @@ from release.results.result import Result, environment, read_result
 from release.streaming.encoded import EncodedImages
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from classifiers.training.state import StateFile
 
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
@@ -33,7 +35,8 @@ class Measurement:
 
     steps: optimiser steps in place of the recipe's epochs. train_images: how many each source of
     `train` gives; weights: how often an epoch visits them, by default once. test_images: how many
-    it is tested on. start: a saved classifier that the training goes on from.
+    it is tested on. start: a saved classifier that the training goes on from; teacher: one that it
+    learns from.
     """
 
     recipe: ClassifierRecipe
@@ -44,6 +47,7 @@ class Measurement:
     test_images: int
     weights: tuple[float, ...] = ()
     start: Path | None = None
+    teacher: Path | None = None
 
     @property
     def is_cas(self) -> bool:
@@ -85,6 +89,8 @@ class Measurement:
         }
         if self.start is not None:
             subject["start_sha256"] = sha256_file(self.start)
+        if self.teacher is not None:
+            subject["teacher_sha256"] = sha256_file(self.teacher)
         return Result(
             kind="classifier",
             dataset=self.test.manifest.dataset,
@@ -174,7 +180,6 @@ def run_experiment(
     gets the number of images training will see; its context gets those just seen. Of several
     processes that accelerate started, one tests and writes; the others get None.
     """
-    from classifiers.data.image_data import source_sha256
     from classifiers.training.loop import total_steps, train
     from generation.training.processes import launched_processes
 
@@ -196,29 +201,46 @@ def run_experiment(
                 on_end=seconds.append,
                 visits=mixed(recipe.mixing, experiment.visits, experiment.generated, steps),
                 start=experiment.start,
+                teacher=experiment.teacher,
                 state=state,
                 loaders=loaders,
             )
         if not processes.is_main_process:
             return None
         predictions = predict(model, recipe, testing, loaders)
-    saved = {}
-    if save is not None:
-        save_classifier(save, model, recipe, testing.class_ids)
-        saved["classifier_sha256"] = sha256_file(save)
     values = {
         "cas": experiment.is_cas,
         "steps": steps,
-        **accuracy_values(predictions, testing.class_ids, testing.class_names),
-        "test_images_sha256": source_sha256(experiment.test, testing, loaders),
-        "predictions_sha256": predictions.write(out.with_suffix(".parquet")),
-        **saved,
+        **_written(experiment, model, predictions, out, save, loaders),
     }
     spent = _spent(processes.num_processes, steps * recipe.batch, seconds[0])
     checked = validated(ClassifierValues, values, str(out)).content()
     (result := experiment.result(seed, checked, spent)).write(out)
     state.path.unlink(missing_ok=True)
     return result
+
+
+def _written(
+    experiment: Experiment,
+    model: "nn.Module",
+    predictions: Predictions,
+    out: Path,
+    save: Path | None,
+    loaders: int | None,
+) -> dict[str, Any]:
+    """The values of what was predicted, and the hashes of the files that are written beside."""
+    from classifiers.data.image_data import source_sha256
+
+    testing, values = experiment.testing, {}
+    if save is not None:
+        save_classifier(save, model, experiment.recipe, testing.class_ids)
+        values["classifier_sha256"] = sha256_file(save)
+    return {
+        **accuracy_values(predictions, testing.class_ids, testing.class_names),
+        "test_images_sha256": source_sha256(experiment.test, testing, loaders),
+        "predictions_sha256": predictions.write(out.with_suffix(".parquet")),
+        **values,
+    }
 
 
 def _spent(processes: int, images: int, seconds: float) -> dict[str, Any]:

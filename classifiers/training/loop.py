@@ -3,7 +3,8 @@
 A recipe becomes an objective, data and settings; generation/training/loop/loop.py trains them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from classifiers.training.objective import (
 )
 from classifiers.training.self_supervised import SimclrModel, SimclrObjective
 from classifiers.training.state import StateFile, TimedStates
-from generation.networks.timm_classifier import build_model
+from generation.networks.timm_classifier import build_model, load_network
 from generation.training.data.order import Visits
 from generation.training.loop.learner import LoopSettings, NotFiniteError
 from generation.training.loop.loop import Hooks
@@ -41,10 +42,6 @@ if TYPE_CHECKING:
 
 INITIALISATION = 0  # what numbers are drawn for, kept apart from those of step 0, 1, 2 …
 STEPS_BETWEEN_LOOKS = 50
-OBJECTIVES: dict[str, Callable[[nn.Module, ClassifierRecipe], Objective[LabelledPart]]] = {
-    "labels": ClassifierObjective,
-    "simclr": SimclrObjective,
-}
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -62,6 +59,7 @@ def train(
     on_end: Callable[[float], None] = lambda _: None,
     visits: Visits | MixedVisits | None = None,
     start: Path | None = None,
+    teacher: Path | None = None,
     network: Callable[[], nn.Module] | None = None,
     state: StateFile | None = None,
     loaders: int | None = None,
@@ -70,7 +68,8 @@ def train(
 
     `steps` replaces the recipe's epochs, to compare sets of different size at equal updates;
     `visits` says how often an epoch sees which image, by default each once. start: a saved
-    classifier to go on from; network: makes the one that is trained, by default the recipe's.
+    classifier to go on from; teacher: one to learn from, as the recipe says; network: makes the one
+    that is trained, by default the recipe's.
     state: kept on the way and, if it is there, gone on from. All randomness follows from the seed
     and the step, so on a CPU with the same number of threads the same arguments give the same
     weights, interrupted or not. on_end gets the seconds that training took, those before an
@@ -97,23 +96,50 @@ def train(
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         states = TimedStates(state)
         seed_torch(seed, INITIALISATION)
-        built = build_model(recipe, len(data.class_ids)) if network is None else network()
-        if start is not None:
-            start_from(start, built, data.class_ids)
+        built = _built(recipe, data.class_ids, network, start)
         model = with_auxiliary(built, place.of, recipe) if _apart(recipe, visits) else built
         own = ClassifierData(batches, seed, place, settings.parts)
-        objective = OBJECTIVES[recipe.objective](model, recipe)
-        try:
+        objective = _objective(model, recipe, teacher, device)
+        with _told_of_divergence(recipe, seed):
             learner = run_loop(objective, own, settings, states, processes, Hooks(advanced))
-        except NotFiniteError as error:
-            raise DivergedError(
-                f"classifier recipe {recipe.name}: the loss is not finite at step {error.step}, "
-                f"seed {seed}; lower learning_rate = {recipe.learning_rate}"
-            ) from None
     on_end(states.seconds)
     trained = learner.trained[MODEL]
     trained = trained.network if isinstance(trained, SimclrModel) else trained
     return (trained if model is built else without_auxiliary(trained, built)).eval()
+
+
+@contextmanager
+def _told_of_divergence(recipe: ClassifierRecipe, seed: int) -> Iterator[None]:
+    try:
+        yield
+    except NotFiniteError as error:
+        raise DivergedError(
+            f"classifier recipe {recipe.name}: the loss is not finite at step {error.step}, "
+            f"seed {seed}; lower learning_rate = {recipe.learning_rate}"
+        ) from None
+
+
+def _built(
+    recipe: ClassifierRecipe,
+    class_ids: tuple[str, ...],
+    network: Callable[[], nn.Module] | None,
+    start: Path | None,
+) -> nn.Module:
+    """What is trained, with the weights of `start` if there is one."""
+    built = build_model(recipe, len(class_ids)) if network is None else network()
+    if start is not None:
+        start_from(start, built, class_ids)
+    return built
+
+
+def _objective(
+    model: nn.Module, recipe: ClassifierRecipe, teacher: Path | None, device: torch.device
+) -> Objective[LabelledPart]:
+    if recipe.objective == "simclr":
+        return SimclrObjective(model, recipe)
+    return ClassifierObjective(
+        model, recipe, None if teacher is None else load_network(teacher).to(device)
+    )
 
 
 def _apart(recipe: ClassifierRecipe, visits: Visits | MixedVisits) -> bool:

@@ -28,20 +28,38 @@ class LabelledPart:
 
 
 class ClassifierObjective:
-    """Cross-entropy of the classes, with soft targets where images are mixed."""
+    """Cross-entropy of the classes, with soft targets where images are mixed; beside it that of
+    what a teacher says of the same images, where the recipe has one."""
 
     averaged = (MODEL,)
 
-    def __init__(self, model: nn.Module, recipe: ClassifierRecipe) -> None:
+    def __init__(
+        self, model: nn.Module, recipe: ClassifierRecipe, teacher: nn.Module | None = None
+    ) -> None:
         self.modules: Modules = {MODEL: model}
         self.updates = (Update("loss", MODEL, self._loss),)
         self._smoothing = recipe.label_smoothing
+        self._told, self._teacher = recipe.teacher, teacher
 
     def _loss(self, modules: Modules, part: LabelledPart) -> Tensor:
         """Its share of the batch's mean: parts may differ in size."""
         logits = modules[MODEL](part.images)
         loss = F.cross_entropy(logits, part.targets, label_smoothing=self._smoothing)
+        if self._told is not None and self._teacher is not None:
+            with torch.no_grad():
+                said = self._teacher(part.images)
+            own = 1 - self._told.weight
+            loss = own * loss + self._told.weight * soft_loss(logits, said, self._told.temperature)
         return loss * part.share if part.share < 1 else loss
+
+
+def soft_loss(logits: Tensor, said: Tensor, temperature: float) -> Tensor:
+    """Mean cross-entropy with the softmax of `said` (Hinton et al. 2015, section 2).
+
+    logits, said: float[B,classes].
+    """
+    wanted = (said.float() / temperature).softmax(dim=1)
+    return F.cross_entropy(logits.float() / temperature, wanted) * temperature**2
 
 
 class ClassifierData:

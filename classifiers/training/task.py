@@ -10,6 +10,7 @@ from classifiers.data.image_data import read_testing, read_training
 from classifiers.data.sources import Source, check_sources, counts_times, open_source
 from classifiers.recipes.recipe import ClassifierRecipe
 from classifiers.training.experiment import Experiment, Measurement
+from generation.networks.timm_classifier import read_classifier
 from release.errors import UserError
 from release.files.commit import canonical_json, sha256_text
 from release.files.storage import release_path
@@ -25,7 +26,7 @@ class Task:
     train, test: RELEASE[:CONFIG[:SPLIT]]. per_class: images of each class and source; with `times`,
     of each real source, and generated ones `times` as many. weights: visits an epoch, one a source.
     steps: in place of the recipe's epochs. start: a saved classifier to go on from. classes: only
-    these, comma-separated.
+    these, comma-separated. teacher: a saved classifier to learn from.
     """
 
     recipe: ClassifierRecipe
@@ -37,6 +38,7 @@ class Task:
     steps: int | None = None
     start: Path | None = None
     classes: str | None = None
+    teacher: Path | None = None
 
     def sources(self) -> tuple[tuple[Source, ...], Source]:
         """What it trains on and is tested on; UserError for a pairing that measures nothing."""
@@ -67,20 +69,19 @@ class Task:
     def identity(self) -> str:
         """Hash of all that decides the outcome with a seed, the releases' contents included."""
         train, test = self.sources()
-        return sha256_text(
-            canonical_json(
-                {
-                    "protocol": self.recipe.protocol(),
-                    "recipe": self.recipe.name,
-                    "train": [_content(source) for source in train],
-                    "test": _content(test),
-                    "times": self.times,
-                    "weights": self.weights or [1.0] * len(train),
-                    "steps": self.steps,
-                    "start": None if self.start is None else str(self.start),
-                }
-            )
-        )
+        content = {
+            "protocol": self.recipe.protocol(),
+            "recipe": self.recipe.name,
+            "train": [_content(source) for source in train],
+            "test": _content(test),
+            "times": self.times,
+            "weights": self.weights or [1.0] * len(train),
+            "steps": self.steps,
+            "start": None if self.start is None else str(self.start),
+        }
+        if self.teacher is not None:  # a later setting: identities without one stay
+            content["teacher"] = str(self.teacher)
+        return sha256_text(canonical_json(content))
 
     def measurement(self) -> Measurement:
         """What it measures, as the manifests count the images: none is read.
@@ -90,6 +91,7 @@ class Task:
         train, test = self.sources()
         if self.start is not None and not self.start.is_file():
             raise UserError(f"--from {self.start}: there is no such file")
+        self._require_teacher(test.class_ids)
         counts = [source.counts() for source in train]
         if self.times is not None:
             counts = counts_times(train, counts, self.times)
@@ -102,9 +104,34 @@ class Task:
             test_images=int(test.counts().sum()),
             weights=self.weights,
             start=self.start,
+            teacher=self.teacher,
         )
         found.require_visits()
         return found
+
+    def _require_teacher(self, class_ids: tuple[str, ...]) -> None:
+        """UserError unless there is one where the recipe learns from one, and it fits."""
+        recipe, teacher = self.recipe, self.teacher
+        if teacher is None:
+            if recipe.teacher is not None:
+                raise UserError(f"recipe {recipe.name} learns from a classifier: give --teacher")
+            return
+        if recipe.teacher is None:
+            raise UserError(
+                f"--teacher {teacher}: recipe {recipe.name} learns from none; "
+                "--set teacher.weight=0.5 has it learn"
+            )
+        if not teacher.is_file():
+            raise UserError(f"--teacher {teacher}: there is no such file")
+        about, known = read_classifier(teacher)
+        if known != class_ids:
+            raise UserError(f"--teacher {teacher} was trained on other classes than --train has")
+        for name in ("resolution", "channels", "mean", "std"):
+            if getattr(about, name) != getattr(recipe, name):
+                raise UserError(
+                    f"--teacher {teacher} sees other images than recipe {recipe.name}: "
+                    f"{name} {getattr(about, name)}, not {getattr(recipe, name)}"
+                )
 
     def read(
         self, advance: Callable[[int], None] = lambda _: None, cache: ImageCache = DEFAULT_CACHE

@@ -24,7 +24,7 @@ def save_checkpoint(family: Family, network: Denoiser, folder: Path) -> None:
     network.json comes last: a folder without it is no checkpoint. UserError, before anything is
     written, for weights that are not finite.
     """
-    weights = {name: t.contiguous() for name, t in sorted(network.state_dict().items())}
+    weights = {name: t.contiguous() for name, t in sorted(network.weights().items())}
     require_finite(weights.items(), f"the network for {folder}")
     content = config_as_json(family.name, network.config)
     write_atomically(folder / WEIGHTS_FILE, save(weights))

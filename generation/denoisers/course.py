@@ -31,11 +31,11 @@ class DenoiserCourse:
 
     def save(self, snapshot: Snapshot, folder: Path) -> None:
         """The averaged network."""
-        save_checkpoint(self.family, _trained(snapshot), folder)
+        save_checkpoint(self.family, trained_network(snapshot), folder)
 
     def samples(self, snapshot: Snapshot) -> np.ndarray:
         """A row a class."""
-        network = _trained(snapshot)
+        network = trained_network(snapshot)
         config, made = network.config, self.family.sampler(network)
         return sample_grid(
             made, config.classes, self.data.data, config.stage.resolution, self.family.preview
@@ -62,7 +62,8 @@ def training_images(network: Denoiser, recipe: DenoiserRecipe, images: TrainingS
     return images.told(index, network.config.channels)
 
 
-def _trained(snapshot: Snapshot) -> Denoiser:
+def trained_network(snapshot: Snapshot) -> Denoiser:
+    """Its average."""
     network = snapshot.trained[NETWORK]
     assert isinstance(network, Denoiser)
     return network

@@ -21,9 +21,9 @@ class Family:
     its stages may have parents.
 
     network: makes an untrained one; ValueError for a shape that cannot be. loss: what it learns by,
-    given a recipe. generator: samples a network in the dtype it runs in; by default that of
-    generation/denoisers/source.py. All import torch when they are called, not before. preview:
-    sampler of the images that a training shows.
+    given a recipe. generator: samples a network, and its guide where one is given after it, in the
+    dtype they run in; by default that of generation/denoisers/source.py. All import torch when they
+    are called, not before. preview: sampler of the images that a training shows.
     """
 
     name: str
@@ -31,13 +31,13 @@ class Family:
     network: "Callable[[DenoiserConfig], Denoiser]"
     loss: "Callable[[DenoiserRecipe], Loss]"
     enlarges: bool = False
-    generator: "Callable[[Denoiser], Generator] | None" = None
+    generator: "Callable[..., Generator] | None" = None
     preview: SamplerConfig = PREVIEW
 
-    def sampler(self, network: "Denoiser") -> "Generator":
-        """The generator of a network."""
+    def sampler(self, *networks: "Denoiser") -> "Generator":
+        """The generator of a network, or of one and its guide."""
         if self.generator is not None:
-            return self.generator(network)
+            return self.generator(*networks)
         from generation.denoisers.source import DenoiserGenerator
 
-        return DenoiserGenerator(network)
+        return DenoiserGenerator(*networks)

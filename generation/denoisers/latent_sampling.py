@@ -23,6 +23,8 @@ class LatentGenerator(DenoiserGenerator):
     def require_effect(self, settings: SamplerConfig) -> None:
         """UserError also for latents that are to be clipped."""
         super().require_effect(settings)
+        if latent_stage(self._network.config).latents and settings.stop:
+            raise UserError("the checkpoint decodes latents, which must be clean: leave stop out")
         if latent_stage(self._network.config).latents and settings.threshold != "none":
             raise UserError(
                 "the checkpoint samples latents, which have no bounds to clip to: its sampler "

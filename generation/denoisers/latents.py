@@ -5,7 +5,7 @@ To import it is to import no torch.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -14,12 +14,15 @@ from generation.denoisers.family import Family
 from generation.denoisers.recipe import DenoiserConfig, DenoiserRecipe, DenoiserStage, Table
 from generation.denoisers.source import DenoiserSource
 from generation.denoisers.trainable import DenoiserTrainable
-from generation.generator import Generator
+from generation.networks.guides import guide_difference
 from generation.pretrained.autoencoder_files import require_autoencoder
 from generation.training.data.channels import with_channels_of
 from generation.training.data.training_set import TrainingSet
 from release.errors import UserError
 from release.layout.latents import Latents
+
+if TYPE_CHECKING:
+    from generation.denoisers.network import Denoiser
 
 OWN_AUTOENCODER = "autoencoder"  # within a checkpoint's folder
 
@@ -75,6 +78,14 @@ def own_config(family: Family, folder: Path) -> DenoiserConfig:
     return replace(config, stage=stage.model_copy(update={"latents": latents}))
 
 
+def _task(stage: LatentStage) -> dict[str, Any]:
+    """What decides what a network is asked for."""
+    content = stage.model_dump(mode="json")
+    if content["latents"] is not None:
+        del content["latents"]["autoencoder"]
+    return content
+
+
 @dataclass
 class LatentSource(DenoiserSource):
     """A family's generator, whose checkpoints may need an autoencoder."""
@@ -87,16 +98,18 @@ class LatentSource(DenoiserSource):
             require_autoencoder(latents.autoencoder, latents.sha256)
         return found
 
-    def load(self, folder: Path, compiled: bool) -> Generator:
-        """The stage's network on the GPU if there is one, else on the CPU; float32 on both."""
-        import torch
+    def guide_problem(self, folder: Path, guide: Path) -> str | None:
+        """Why the network in `guide` cannot guide the one in `folder`; an autoencoder is the one of
+        its hash, by whatever name."""
+        config, weaker = (read_config(self.family, one) for one in (folder, guide))
+        task, found = (_task(latent_stage(one)) for one in (config, weaker))
+        return guide_difference(task, found, config.classes, weaker.classes)
 
-        from generation.denoisers.checkpoint import load_checkpoint
-        from generation.networks.placement import best_placement
-
-        network = load_checkpoint(self.family, folder)
+    def network(self, folder: Path, compiled: bool) -> "Denoiser":
+        """A checkpoint's network, where it is to run, with its own copy of its autoencoder."""
+        network = super().network(folder, compiled)
         network.config = own_config(self.family, folder)
-        return self.family.sampler(best_placement(compiled).place(network, torch.float32))
+        return network
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,24 @@
 import torch
 from torch import Tensor, nn
 
+from generation.denoisers.loss_history import LossHistory
 from generation.denoisers.recipe import DenoiserConfig
 from generation.diffusion.scaling import unit_variance
+from generation.diffusion.schedule import NoiseSchedule
 
 
 class Denoiser(nn.Module):
-    """A network with its config; a family's own implements `predict`."""
+    """A network with its config; a family's own implements `predict`.
+
+    history: the losses by which its training draws steps; no part of a checkpoint.
+    """
+
+    history: LossHistory | None
 
     def __init__(self, config: DenoiserConfig) -> None:
         super().__init__()
         self.config = config
+        self.history = None
 
     def forward(
         self,
@@ -43,6 +51,11 @@ class Denoiser(nn.Module):
         """`forward`, with x as the network is to see it."""
         raise NotImplementedError
 
+    def weights(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps."""
+        state: dict[str, Tensor] = self.state_dict()
+        return {name: tensor for name, tensor in state.items() if not name.startswith("history.")}
+
     @property
     def seen(self) -> tuple[int, int, int]:
         """Channels, height and width of x."""
@@ -56,3 +69,9 @@ class Denoiser(nn.Module):
     def conditions(self, prompts: list[str]) -> Tensor:
         """int64[N]; UserError for a class it lacks."""
         return torch.tensor(self.config.indices(prompts), dtype=torch.int64)
+
+
+def nearest_step(schedule: NoiseSchedule, log_snr: Tensor) -> Tensor:
+    """int64[N]: the steps of the schedule whose noise levels are nearest to log_snr, float[N]."""
+    table = torch.from_numpy(schedule.log_snr).float().to(log_snr.device)
+    return (table - log_snr.float()[:, None]).abs().argmin(dim=1)

@@ -7,8 +7,27 @@ from torch import Tensor
 
 from generation.denoisers.network import Denoiser
 from generation.diffusion import sampler
-from generation.diffusion.guidance import guided
+from generation.diffusion.guidance import autoguided, guided
 from generation.diffusion.schedule import NoiseSchedule
+
+
+def bound_denoiser(
+    network: Denoiser,
+    guide: Denoiser | None,
+    prompts: list[str],
+    guidance: float,
+    parent: Tensor | None,
+) -> sampler.Denoiser:
+    """`network` bound to a batch: guided by `guide`, else by itself, told no class."""
+    schedule = NoiseSchedule(network.config.stage.schedule)
+
+    def bound(one: Denoiser, weight: float) -> sampler.Denoiser:
+        condition = one.conditions(prompts).to(next(one.parameters()).device)
+        return class_denoiser(one, schedule, condition, weight, parent)
+
+    if guide is None:
+        return bound(network, guidance)
+    return autoguided(bound(network, 1.0), bound(guide, 1.0), guidance)
 
 
 def class_denoiser(

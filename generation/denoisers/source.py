@@ -15,14 +15,18 @@ from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.generator import Generator, ImageBatch, Screened
 from generation.networks.flops import Work
+from generation.networks.guides import guide_difference
 from generation.networks.image_sizes import from_nothing, from_side, one_size
 from generation.networks.pixels import parents_of, to_rgb
 from release.errors import UserError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from generation.denoisers.network import Denoiser
+    from generation.diffusion.sampler import Guide
+    from generation.diffusion.schedule import NoiseSchedule
 
 
 @dataclass
@@ -67,22 +71,40 @@ class DenoiserSource:
             return None
         return Work(evaluation_flops(self.family, config), precision="single")
 
+    def guide_problem(self, folder: Path, guide: Path) -> str | None:
+        """Why the network in `guide` cannot guide the one in `folder`."""
+        config, weaker = (read_config(self.family, one) for one in (folder, guide))
+        task, found = (one.stage.model_dump(mode="json") for one in (config, weaker))
+        return guide_difference(task, found, config.classes, weaker.classes)
+
     def load(self, folder: Path, compiled: bool) -> Generator:
         """The stage's network on the GPU if there is one, else on the CPU; float32 on both."""
+        return self.family.sampler(self.network(folder, compiled))
+
+    def load_guided(self, folder: Path, guide: Path, compiled: bool) -> Generator:
+        """The same, guided by the network in `guide`."""
+        return self.family.sampler(*(self.network(one, compiled) for one in (folder, guide)))
+
+    def network(self, folder: Path, compiled: bool) -> "Denoiser":
+        """A checkpoint's network, where it is to run."""
         import torch
 
         from generation.denoisers.checkpoint import load_checkpoint
         from generation.networks.placement import best_placement
 
         network = load_checkpoint(self.family, folder)
-        return self.family.sampler(best_placement(compiled).place(network, torch.float32))
+        return best_placement(compiled).place(network, torch.float32)
 
 
 class DenoiserGenerator:
-    """Samples one stage."""
+    """Samples one stage. guide: what guidance leads away from; by default the network, told no
+    class."""
 
-    def __init__(self, network: "Denoiser") -> None:
-        self._network = network
+    takes_noisy_parents = False
+    guided_by_classifier = False
+
+    def __init__(self, network: "Denoiser", guide: "Denoiser | None" = None) -> None:
+        self._network, self._guide = network, guide
 
     def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
         """uint8[N,H,W,3], or Screened if any is not finite.
@@ -91,25 +113,46 @@ class DenoiserGenerator:
         """
         import torch
 
-        from generation.denoisers.sampling import class_denoiser
+        from generation.denoisers.sampling import bound_denoiser
         from generation.diffusion.sampler import sample
         from generation.diffusion.schedule import NoiseSchedule
 
         network, config = self._network, self._network.config
         stage, device = config.stage, next(network.parameters()).device
         self.require_effect(settings)
-        condition = network.conditions(list(batch.prompts)).to(device)
         schedule = NoiseSchedule(stage.schedule)
         with torch.inference_mode(), ahead_of_need(image_noise(batch.seeds, network.seen)) as noise:
-            parent = parents_of(batch, stage.low_resolution, config.channels, device)
+            parent = self.parents(batch, settings, device)
             x0 = sample(
-                class_denoiser(network, schedule, condition, settings.guidance, parent),
+                bound_denoiser(
+                    network, self._guide, list(batch.prompts), settings.guidance, parent
+                ),
                 schedule,
                 stage.prediction,
                 settings,
                 lambda: torch.from_numpy(noise()).to(device),
+                guide=self.guide(batch, schedule, settings),
             )
         return to_rgb(self.images(x0).float().cpu().numpy())
+
+    def parents(
+        self,
+        batch: ImageBatch,
+        settings: SamplerConfig,  # noqa: ARG002 - of families that change parents
+        device: "torch.device",
+    ) -> "Tensor | None":
+        """float32[N,C,h,w], as the network is told of them; None for a base stage."""
+        config = self._network.config
+        return parents_of(batch, config.stage.low_resolution, config.channels, device)
+
+    def guide(
+        self,
+        batch: ImageBatch,  # noqa: ARG002 - of families that are guided
+        schedule: "NoiseSchedule",  # noqa: ARG002
+        settings: SamplerConfig,  # noqa: ARG002
+    ) -> "Guide | None":
+        """What a classifier adds; None without one."""
+        return None
 
     def images(self, x0: "Tensor") -> "Tensor":
         """float[N,C,H,W], about in [-1, 1], of what was sampled."""
@@ -117,7 +160,10 @@ class DenoiserGenerator:
 
     def require_effect(self, settings: SamplerConfig) -> None:
         """UserError for a setting that this network would not heed."""
-        if self._network.config.stage.conditioning == "none" and settings.guidance != 1:
+        unconditional = self._network.config.stage.conditioning == "none"
+        if unconditional and self._guide is None and settings.guidance != 1:
             raise UserError("an unconditional checkpoint has nothing to guide by: leave guidance 1")
-        if settings.noise_augmentation != 0:
+        if settings.classifier is not None and not self.guided_by_classifier:
+            raise UserError("no classifier guides this checkpoint: leave classifier out")
+        if settings.noise_augmentation != 0 and not self.takes_noisy_parents:
             raise UserError("the checkpoint knows no noise in parents: leave noise_augmentation 0")

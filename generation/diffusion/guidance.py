@@ -1,7 +1,7 @@
-"""Classifier-free guidance of any network, and what a network carries from step to step."""
+"""Guidance of any network, by itself or by a weaker one; what it carries from step to step."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -42,3 +42,34 @@ def guided(
         return unconditional + guidance * (conditional - unconditional), v
 
     return denoise
+
+
+class Bound(Protocol):
+    """A network with a batch bound: of x float[N,C,H,W] and a time of its sampler's kind, what it
+    says, and what else of that shape."""
+
+    def __call__(self, x: Tensor, t: Any) -> tuple[Tensor, Tensor | None]: ...
+
+
+def always(_: Any) -> bool:
+    """At every time."""
+    return True
+
+
+def autoguided(
+    network: Bound, guide: Bound, guidance: float, acts: Callable[[Any], bool] = always
+) -> Bound:
+    """guide + w * (network - guide): Karras et al. 2024 (arXiv 2406.02507), equation 3.
+
+    Both are told the class; the guide is a weaker network of the same task. A learned variance is
+    the network's. acts: whether guidance acts at a time; at others the guide is not asked.
+    """
+
+    def say(x: Tensor, t: Any) -> tuple[Tensor, Tensor | None]:
+        said, further = network(x, t)
+        if not acts(t):
+            return said, further
+        weaker, _ = guide(x, t)
+        return weaker + guidance * (said - weaker), further
+
+    return say

@@ -37,7 +37,11 @@ class NoisyImages:
     @classmethod
     def draw(cls, x0: Tensor, schedule: NoiseSchedule, rng: ImageRandom) -> "NoisyImages":
         """Each at a step of its own, all alike in probability; on the device of both."""
-        t = rng.integers(schedule.num_steps)
+        return cls.at(rng.integers(schedule.num_steps), x0, schedule, rng)
+
+    @classmethod
+    def at(cls, t: Tensor, x0: Tensor, schedule: NoiseSchedule, rng: ImageRandom) -> "NoisyImages":
+        """At these steps, int64[N]."""
         noise = rng.normal(*x0.shape[1:])
         table = torch.from_numpy(schedule.alphas_cumprod).float().to(x0.device)
         abar = table[t].view(-1, 1, 1, 1)

@@ -37,3 +37,11 @@ def ahead_of_need(batches: Iterator[np.ndarray]) -> Iterator[NoiseSource]:
             return pending.pop(0).result()
 
         yield draw
+
+
+def parent_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> np.ndarray:
+    """Standard normal float32[N, *shape] for the parents of images, apart from the images' own."""
+    return next(image_noise([~seed & _ALL_ONES for seed in seeds], shape))
+
+
+_ALL_ONES = (1 << 64) - 1  # ~seed & this: a stream no image seed (53 bits) can be

@@ -5,7 +5,7 @@ estimate of the clean image, s the step that follows t (s < t; after the last st
 abar_s = 1).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import exp, expm1, log, log1p, sqrt
 from typing import Protocol
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from generation.diffusion.augmentation import level_abar, noisy_range
 from generation.diffusion.residual import WHOLE_IMAGE, Residual
 from generation.diffusion.sampler_config import PIXEL_METHODS, Prediction, SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule
@@ -27,6 +28,10 @@ class Denoiser(Protocol):
     """
 
     def __call__(self, x: Tensor, t: int) -> tuple[Tensor, Tensor | None]: ...
+
+
+# Of x float[N,C,H,W] at the table index t: a gradient towards what is wanted, of x's shape.
+Guide = Callable[[Tensor, int], Tensor]
 
 
 def sampling_steps(schedule: NoiseSchedule, config: SamplerConfig) -> list[int]:
@@ -90,39 +95,63 @@ def sample(
     config: SamplerConfig,
     draw_noise: Callable[[], Tensor],
     residual: Residual = WHOLE_IMAGE,
+    guide: Guide | None = None,
 ) -> Tensor:
     """Run the reverse process; returns images, float[N,C,H,W], about in [-1, 1].
 
     `draw_noise` gives the next standard normal of the batch's shape: the start, then one a step
     for the methods that add noise. residual: what is diffused of an image; bounds are of images.
+    guide: s * grad log p(y | x_t) of a classifier; it moves the mean of ddpm, and x0 of the others
+    (Dhariwal & Nichol 2021, algorithms 1 and 2; as in their code, after x0 is bounded).
     """
     x = draw_noise()
-    steps = sampling_steps(schedule, config)
-    table = schedule.alphas_cumprod
     solver = SecondOrderSolver()
-    for i, t in enumerate(steps):
-        abar_t = float(table[t])
-        abar_s = float(table[steps[i + 1]]) if i + 1 < len(steps) else 1.0
+    for t, abar_t, abar_s in _transitions(schedule, config):
         prediction, v = denoise(x, t)
         x0 = predicted_x0(prediction, kind, x, sqrt(abar_t), sqrt(1 - abar_t))
         x0 = x0 / schedule.input_scale
         x0 = residual.of(apply_threshold(residual.image(x0), config)) * schedule.input_scale
+        gradient = None if guide is None else guide(x, t)
+        if gradient is not None and config.method != "ddpm":
+            x0 = guided_x0(x0, gradient, abar_t)
         if abar_s == 1.0:  # what every method's update comes to after the last step
             x = x0
         elif config.method == "ddpm":
             std = ddpm_deviation(config.gamma if v is None else (v + 1) / 2, abar_t, abar_s)
-            x = ddpm_mean(x, x0, abar_t, abar_s) + std * draw_noise()
+            mean = ddpm_mean(x, x0, abar_t, abar_s)
+            if gradient is not None:
+                mean = mean + std**2 * gradient  # algorithm 1
+            x = mean + std * draw_noise()
         elif config.method == "ddim":
             x = ddim_step(x, x0, config.eta, abar_t, abar_s, draw_noise)
         else:
             x = solver.step(x, x0, abar_t, abar_s)
-    return blackened(residual.image(x / schedule.input_scale), config.black_point)
+    image = residual.image(x / schedule.input_scale)
+    return blackened(image / noisy_range(config.stop), config.black_point)
+
+
+def _transitions(
+    schedule: NoiseSchedule, config: SamplerConfig
+) -> Iterator[tuple[int, float, float]]:
+    """Each step t, its abar_t, and abar_s of what follows; 1 at the end, or that of `stop`."""
+    steps, table = sampling_steps(schedule, config), schedule.alphas_cumprod
+    end = 1.0 if config.stop == 0 else level_abar(config.stop)
+    visited = [t for t in steps if table[t] < end]
+    if not visited:
+        raise UserError(f"stop = {config.stop:g} leaves no step to take")
+    for i, t in enumerate(visited):
+        yield t, float(table[t]), float(table[visited[i + 1]]) if i + 1 < len(visited) else end
 
 
 def ddpm_mean(x: Tensor, x0: Tensor, abar_t: float, abar_s: float) -> Tensor:
     """Mean of q(x_s | x_t, x0), Ho et al. 2020, eq. 7, between any two steps."""
     alpha = abar_t / abar_s
     return (sqrt(abar_s) * (1 - alpha) * x0 + sqrt(alpha) * (1 - abar_s) * x) / (1 - abar_t)
+
+
+def guided_x0(x0: Tensor, gradient: Tensor, abar_t: float) -> Tensor:
+    """x0 of eps - sqrt(1 - abar_t) * gradient, as of algorithm 2."""
+    return x0 + (1 - abar_t) / sqrt(abar_t) * gradient
 
 
 def ddpm_deviation(gamma: float | Tensor, abar_t: float, abar_s: float) -> float | Tensor:

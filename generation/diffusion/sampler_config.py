@@ -11,6 +11,7 @@ from pydantic import (
     model_validator,
 )
 
+from generation.diffusion.edm_levels import edm_calls, flow_time
 from generation.diffusion.flow_times import acts_at, flow_times
 
 Prediction = Literal["epsilon", "v", "x0"]
@@ -19,6 +20,32 @@ Share = Annotated[float, Field(ge=0, le=1)]
 MEAN_FLOW = "mean-flow"  # of networks that say a mean velocity
 ODE_METHODS = ("euler", "heun", "heun-euler")
 FLOW_METHODS = ("euler", "heun", "euler-maruyama", "heun-euler")  # of networks that say a velocity
+EDM = "edm"  # of networks that denoise at EDM's noise levels
+WITH_INTERVAL = (*FLOW_METHODS, MEAN_FLOW, EDM)
+LATER = (
+    *("truncation", "black_point", "guidance_interval", "time_shift"),
+    *("classifier", "stop", "truncated", "temperature"),
+)
+
+
+class ClassifierGuidance(BaseModel):
+    """A classifier of noisy images whose gradient leads to an image's class (Dhariwal & Nichol
+    2021, section 4).
+
+    checkpoint: its folder, of a training of noisy-classifier. scale: s, of the gradient of log
+    p(y | x_t). sha256: of its files; filled in when a build is planned.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    checkpoint: str
+    scale: Annotated[float, Field(gt=0)] = 1.0
+    sha256: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _hash_where_known(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = dump(self)
+        return {name: value for name, value in content.items() if value is not None}
 
 
 class SamplerConfig(BaseModel):
@@ -29,16 +56,25 @@ class SamplerConfig(BaseModel):
     of networks that say a velocity (generation/diffusion/flow.py): "euler", "heun" and
     "heun-euler", whose last step is Euler's, solve the ODE, "euler-maruyama" the SDE. "mean-flow"
     goes along a network's mean velocity (Geng et al. 2025), which is told guidance and interval and
-    runs once a step. Two are not ours: "native" is a diffusers pipeline's own scheduler with
-    `steps` and `guidance`, "truncation" one pass of a GAN whose noise is scaled by `truncation`
-    (Brock et al. 2019, section 3.1).
-    guidance: w in uncond + w * (cond - uncond); w = 1 runs no unconditional pass.
-    guidance_interval: of a flow, the least and greatest share of noise, 1 for noise alone, at which
-    guidance acts (Kynkäänniemi et al. 2024); at others no unconditional pass is run.
+    runs once a step. "edm" is Karras et al. 2022, algorithm 1, of Heun's steps
+    (generation/diffusion/edm.py). Two are not ours: "native" is a diffusers pipeline's own
+    scheduler with `steps` and `guidance`, "truncation" one pass of a GAN whose noise is scaled by
+    `truncation` (Brock et al. 2019, section 3.1).
+    guidance: w in uncond + w * (cond - uncond); w = 1 runs no unconditional pass. With a stage's
+    guide, a weaker network, w in guide + w * (network - guide).
+    guidance_interval: of a flow or "edm", the least and greatest share of noise, 1 for noise alone,
+    at which guidance acts (Kynkäänniemi et al. 2024); at others no unconditional pass is run. Of
+    "edm" it is sigma / (1 + sigma).
     time_shift: of an ODE, shift; its steps are at shift t / (1 + (shift - 1) t), t evenly from 0,
     noise, to 1.
     gamma: log-variance coefficient, logvar = gamma*log(beta) + (1 - gamma)*log(beta~).
     noise_augmentation: how much noise the low-resolution input gets, in [0, 1), as a share of T.
+    stop: the reverse process ends with that much noise left, a level as of noise_augmentation; the
+    image is stored noisy, its range made narrower, for a next stage whose parents are truncated.
+    truncated: parents are such images of the level that noise_augmentation names (Ho et al. 2022,
+    section 3.2), which gets no noise more.
+    temperature: of VQ-VAE-2's codes, drawn from softmax(logits / temperature); the paper's is 1.
+    classifier: guidance by a classifier of noisy images, of generators that take it.
     black_point: grey levels up to this one become black, 0, in the finished image. For sets with a
     background that is exactly black, which no network says exactly.
     """
@@ -54,6 +90,7 @@ class SamplerConfig(BaseModel):
         "euler-maruyama",
         "heun-euler",
         "mean-flow",
+        "edm",
         "native",
         "truncation",
     ] = "ddpm"
@@ -67,6 +104,10 @@ class SamplerConfig(BaseModel):
     truncation: Annotated[float, Field(gt=0, le=1)] | None = None
     black_point: Annotated[int, Field(ge=0, lt=255)] = 0
     guidance_interval: tuple[Share, Share] | None = None
+    classifier: ClassifierGuidance | None = None
+    stop: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    truncated: bool = False
+    temperature: Annotated[float, Field(gt=0)] = 1.0
     time_shift: Annotated[float, Field(gt=0)] | None = None
 
     @model_validator(mode="after")
@@ -85,15 +126,28 @@ class SamplerConfig(BaseModel):
         if self.time_shift is not None and self.method not in ODE_METHODS:
             raise ValueError("time_shift goes with a method among " + ", ".join(ODE_METHODS))
         self._check_interval()
+        self._check_denoising()
         return self
+
+    def _check_denoising(self) -> None:
+        """Of settings that networks alone have which denoise images."""
+        if self.method not in PIXEL_METHODS and (self.classifier is not None or self.stop):
+            name = "stop" if self.classifier is None else "classifier"
+            raise ValueError(f"{name} goes with a method among {', '.join(PIXEL_METHODS)}")
+        if self.stop and self.black_point:
+            raise ValueError("stop leaves noise in an image: black_point has no effect on it")
+        if self.temperature != 1 and self.method != "native":
+            raise ValueError(f"temperature is of codes: it has no effect on {self.method}")
+        if self.truncated and self.noise_augmentation == 0:
+            raise ValueError("truncated goes with the noise_augmentation that parents stopped at")
 
     def _check_interval(self) -> None:
         if self.guidance_interval is None:
             return
-        if self.method not in (*FLOW_METHODS, MEAN_FLOW) or self.guidance == 1:
+        if self.method not in WITH_INTERVAL or self.guidance == 1:
             raise ValueError(
                 "guidance_interval goes with a guidance other than 1 and a method among "
-                + ", ".join((*FLOW_METHODS, MEAN_FLOW))
+                + ", ".join(WITH_INTERVAL)
             )
         low, high = self.guidance_interval
         if low >= high:
@@ -103,25 +157,39 @@ class SamplerConfig(BaseModel):
     def _newer_settings_where_set(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Named only where set: a release built before there was a choice keeps its fingerprint."""
         content: dict[str, Any] = dump(self)
-        if self.truncation is None:
-            del content["truncation"]
-        if self.black_point == 0:
-            del content["black_point"]
-        if self.guidance_interval is None:
-            del content["guidance_interval"]
-        if self.time_shift is None:
-            del content["time_shift"]
+        for name in LATER:
+            if getattr(self, name) == type(self).model_fields[name].default:
+                del content[name]
         return content
 
     @property
     def network_evaluations(self) -> int:
-        """Network evaluations an image takes, the unconditional ones included."""
+        """Network evaluations an image takes, those that guidance takes included."""
+        return self.own_evaluations + self.guiding_evaluations
+
+    @property
+    def own_evaluations(self) -> int:
+        """Of the network, told the class."""
         if self.method == "truncation":
             return 1
-        if self.method == MEAN_FLOW:
+        times = self._call_times()
+        return self.steps if times is None else len(times)
+
+    @property
+    def guiding_evaluations(self) -> int:
+        """Unconditional ones, or of a stage's guide."""
+        if self.guidance == 1 or self.method in ("truncation", MEAN_FLOW):
+            return 0
+        times = self._call_times()
+        if times is None:
             return self.steps
+        return sum(acts_at(self.guidance_interval, t) for t in times)
+
+    def _call_times(self) -> list[float] | None:
+        """Of each call on a linear path, from 0, noise, to 1, data; None for other methods, which
+        call once a step."""
+        if self.method == EDM:
+            return [flow_time(sigma) for sigma in edm_calls(self.steps)]
         if self.method not in FLOW_METHODS:
-            return self.steps * (1 if self.guidance == 1 else 2)
-        times = flow_times(self.method, self.steps, self.time_shift)
-        guided = [t for t in times if self.guidance != 1 and acts_at(self.guidance_interval, t)]
-        return len(times) + len(guided)
+            return None
+        return flow_times(self.method, self.steps, self.time_shift)

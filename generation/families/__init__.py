@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from generation.generator import GeneratorSource
+from generation.generator import GeneratorSource, GuidedSource
 from generation.networks.flops import Work
 from generation.training.recipe import BUILTIN, FIRST, TrainingRecipe
 from generation.training.trainable import Trainable
@@ -16,13 +16,16 @@ from release.errors import UserError
 
 # generator: its module, or an object of a module
 MODULES = {
+    "adm": "generation.families.openai_unet.family:GENERATOR",
     "adm-256": "generation.families.adm.generators:ADM_256",
     "adm-64": "generation.families.adm.generators:ADM_64",
     "adm-upsampler": "generation.families.adm.generators:ADM_UPSAMPLER",
     "biggan": "generation.families.biggan.generator",
+    "cdm": "generation.families.cdm.family:GENERATOR",
     "deepfloyd-if": "generation.families.deepfloyd_if.generator",
     "diffusers": "generation.families.diffusers.generator",
     "dit": "generation.families.diffusion_transformer.family:DIT",
+    "edm2": "generation.families.edm2.generator:GENERATOR",
     "iddpm": "generation.families.adm.generators:IDDPM",
     "jit": "generation.families.jit.generator:GENERATOR",
     "ldm": "generation.families.latent_diffusion.family:GENERATOR",
@@ -39,17 +42,21 @@ MODULES = {
     "vq-vae-2": "generation.families.vq_vae_2.generator",
 }
 
-# what finetune-generator trains, each by its module for that: those of them, and autoencoders
+# what finetune-generator trains, each by its module for that: those of them, and what they need:
+# autoencoders, classifiers of noisy images
 TRAINED = {
+    "adm": "generation.families.openai_unet.family:TRAINABLE",
     "adm-256": "generation.families.adm.trainable:ADM_256",
     "adm-64": "generation.families.adm.trainable:ADM_64",
     "adm-upsampler": "generation.families.adm.trainable:ADM_UPSAMPLER",
     "biggan": "generation.families.biggan.trainable",
+    "cdm": "generation.families.cdm.family:TRAINABLE",
     "deepfloyd-if": "generation.families.deepfloyd_if.trainable",
     "diffusers": "generation.families.diffusers.trainable",
     "dit": "generation.families.diffusion_transformer.family:DIT_TRAINABLE",
     "iddpm": "generation.families.adm.trainable:IDDPM",
     "ldm": "generation.families.latent_diffusion.family:TRAINABLE",
+    "noisy-classifier": "generation.families.noisy_classifier.family:CLASSIFIER",
     "pixel-unet": "generation.families.pixel_unet.trainable",
     "rin": "generation.families.rin.family:TRAINABLE",
     "simple-diffusion": "generation.families.simple_diffusion.family:TRAINABLE",
@@ -69,6 +76,19 @@ def generator_source(name: str) -> GeneratorSource:
     None of ours imports torch before `load`.
     """
     return named_module("generator", name, MODULES, ("locate", "sha256", "load"))  # type: ignore[no-any-return]
+
+
+def guided_source(name: str) -> GuidedSource:
+    """The same, of one whose networks may be guided by a weaker one; UserError for any other."""
+    source = generator_source(name)
+    if not _is_guided(source):
+        able = ", ".join(one for one in MODULES if _is_guided(generator_source(one)))
+        raise UserError(f"generator {name} takes no [stage.guide]; those that do: {able}")
+    return source  # type: ignore[return-value]
+
+
+def _is_guided(source: GeneratorSource) -> bool:
+    return hasattr(source, "guide_problem") and hasattr(source, "load_guided")
 
 
 def work_of(generator: str, checkpoint: str, resolution: int) -> Work | None:

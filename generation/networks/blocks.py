@@ -33,6 +33,28 @@ def zeroed(layer: Layer) -> Layer:
     return layer
 
 
+def sinusoids(level: Tensor, features: int) -> Tensor:
+    """float[N], in about [0, 1] => float[N,features]."""
+    half = features // 2
+    exponents = torch.arange(half, device=level.device) / max(1, half - 1)
+    angles = LEVEL_SCALE * level[:, None] * torch.exp(-math.log(10000) * exponents)
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+class LevelEmbedding(nn.Module):
+    """A number as a vector: MLP(sinusoids of the number)."""
+
+    def __init__(self, features: int, width: int) -> None:
+        super().__init__()
+        self.features = features
+        self.first, self.second = nn.Linear(features, width), nn.Linear(width, width)
+
+    def forward(self, level: Tensor) -> Tensor:
+        """float[N], in about [0, 1] => float[N,width]."""
+        told: Tensor = self.second(F.silu(self.first(sinusoids(level, self.features))))
+        return told
+
+
 class Embedding(nn.Module):
     """A number and a class as one vector: MLP(sinusoids of the number) + embedding of the class."""
 
@@ -44,10 +66,7 @@ class Embedding(nn.Module):
 
     def forward(self, level: Tensor, condition: Tensor) -> Tensor:
         """level float[N], in about [0, 1]; condition int64[N] => float[N,width]."""
-        half = self.features // 2
-        exponents = torch.arange(half, device=level.device) / max(1, half - 1)
-        angles = LEVEL_SCALE * level[:, None] * torch.exp(-math.log(10000) * exponents)
-        waves = torch.cat([angles.sin(), angles.cos()], dim=1)
+        waves = sinusoids(level, self.features)
         told: Tensor = self.second(F.silu(self.first(waves))) + self.classes(condition)
         return told
 

@@ -20,6 +20,7 @@ from typing import Any
 from generation.diffusion.sampler_config import Prediction
 from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
 from release.errors import UserError
+from release.files.hub import asking_hub
 from release.files.names import within
 
 INDEX = "model_index.json"
@@ -295,9 +296,10 @@ def reaching_hub(repo: str, revision: str | None, otherwise: str) -> Iterator[No
         RevisionNotFoundError,
     )
 
-    page = f"{constants.ENDPOINT}/{repo}"
+    page, out_of_reach = f"{constants.ENDPOINT}/{repo}", ""
     try:
-        yield
+        with asking_hub() as out_of_reach:
+            yield
     except GatedRepoError:
         raise UserError(
             f"{repo} is gated: accept its licence at {page} and run `hf auth login`, {otherwise}"
@@ -308,7 +310,8 @@ def reaching_hub(repo: str, revision: str | None, otherwise: str) -> Iterator[No
             f"the Hub shows no model {repo}{at}: if it is private run `hf auth login`, {otherwise}"
         ) from None
     except (LocalEntryNotFoundError, HfHubHTTPError):
+        because = f" ({out_of_reach})" if out_of_reach else ""
         raise UserError(
-            f"{repo} is not on this machine and the Hub did not give it: with a network, accept "
-            f"its licence at {page} and run `hf auth login`, {otherwise}"
+            f"{repo} is not on this machine and the Hub did not give it{because}: with a network, "
+            f"accept its licence at {page} and run `hf auth login`, {otherwise}"
         ) from None

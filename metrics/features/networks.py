@@ -5,6 +5,7 @@ features float32[N,E]; C and E may be 0.
 """
 
 import hashlib
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from classifiers.recipes.recipe import ClassifierRecipe
 from classifiers.training.checkpoint import load_classifier
 from release.errors import UserError
 from release.files.commit import sha256_file
+from release.files.hub import asking_hub
 
 EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
@@ -72,11 +74,14 @@ def timm_network(name: str, weights: Path | None) -> tuple[TimmNetwork, str]:
     Returns the SHA-256 of its tensors too; raises UserError if there is no such model or file.
     """
     try:
-        model = timm.create_model(name, pretrained=weights is None, checkpoint_path=weights or "")
+        with asking_hub() if weights is None else nullcontext("") as out_of_reach:
+            model = timm.create_model(
+                name, pretrained=weights is None, checkpoint_path=weights or ""
+            )
     except OSError as error:
         raise UserError(
             f"the weights of timm's {name} are neither in the Hub's cache nor to be downloaded: "
-            f"give timm:{name}@PATH ({type(error).__name__})"
+            f"give timm:{name}@PATH ({out_of_reach or type(error).__name__})"
         ) from None
     except RuntimeError as error:
         raise UserError(f"timm's {name}: {error}") from None

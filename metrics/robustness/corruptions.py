@@ -1,17 +1,18 @@
 """Corruptions of ImageNet-C (Hendrycks & Dietterich 2019), with the constants of their code.
 
 Each takes an image as float64[H,W,3] in [0, 1], its constant and a generator of random numbers, and
-gives one of the same shape. The constants were chosen for images of 224 px. Frost is
-not here: it lays photographs over the image that come with their code alone.
+gives one of the same shape. The constants were chosen for images of 224 px. Frost, which needs
+photographs that come with their code alone, is in `frost.py`.
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Mapping
 from io import BytesIO
 
 import numpy as np
 from PIL import Image
 
+from metrics.robustness.corruption import Corruption
 from metrics.robustness.displacement import (
     blurred,
     elastic_transform,
@@ -20,7 +21,7 @@ from metrics.robustness.displacement import (
     zoomed,
 )
 from metrics.robustness.weather import fog, snow
-from release.errors import unknown_name
+from release.errors import UserError, unknown_name
 
 SEVERITIES = (1, 2, 3, 4, 5)
 Rng = np.random.Generator
@@ -110,14 +111,14 @@ def _zooms(end: float, step: float) -> tuple[float, ...]:
     return tuple(np.arange(1, end, step).tolist())
 
 
-# By name: the function, and its constant at severity 1 to 5.
-CORRUPTIONS: dict[str, tuple[Callable[..., np.ndarray], tuple[object, ...]]] = {
-    "gaussian_noise": (gaussian_noise, (0.08, 0.12, 0.18, 0.26, 0.38)),
-    "shot_noise": (shot_noise, (60, 25, 12, 5, 3)),
-    "impulse_noise": (impulse_noise, (0.03, 0.06, 0.09, 0.17, 0.27)),
-    "defocus_blur": (defocus_blur, ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))),
-    "gaussian_blur": (gaussian_blur, (1, 2, 3, 4, 6)),
-    "zoom_blur": (
+FROST, ALL = "frost", "all"
+CORRUPTIONS = {
+    "gaussian_noise": Corruption(gaussian_noise, (0.08, 0.12, 0.18, 0.26, 0.38)),
+    "shot_noise": Corruption(shot_noise, (60, 25, 12, 5, 3)),
+    "impulse_noise": Corruption(impulse_noise, (0.03, 0.06, 0.09, 0.17, 0.27)),
+    "defocus_blur": Corruption(defocus_blur, ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))),
+    "gaussian_blur": Corruption(gaussian_blur, (1, 2, 3, 4, 6)),
+    "zoom_blur": Corruption(
         zoom_blur,
         (
             _zooms(1.11, 0.01),
@@ -127,12 +128,12 @@ CORRUPTIONS: dict[str, tuple[Callable[..., np.ndarray], tuple[object, ...]]] = {
             _zooms(1.31, 0.03),
         ),
     ),
-    "glass_blur": (
+    "glass_blur": Corruption(
         glass_blur,
         ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
     ),
-    "motion_blur": (motion_blur, ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15))),
-    "snow": (
+    "motion_blur": Corruption(motion_blur, ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15))),
+    "snow": Corruption(
         snow,
         (
             (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
@@ -142,8 +143,8 @@ CORRUPTIONS: dict[str, tuple[Callable[..., np.ndarray], tuple[object, ...]]] = {
             (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
         ),
     ),
-    "fog": (fog, ((1.5, 2), (2.0, 2), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4))),
-    "elastic_transform": (
+    "fog": Corruption(fog, ((1.5, 2), (2.0, 2), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4))),
+    "elastic_transform": Corruption(
         elastic_transform,
         (  # 244 as in their code
             (244 * 2, 244 * 0.7, 244 * 0.1),
@@ -153,28 +154,36 @@ CORRUPTIONS: dict[str, tuple[Callable[..., np.ndarray], tuple[object, ...]]] = {
             (244 * 0.12, 244 * 0.01, 244 * 0.02),
         ),
     ),
-    "contrast": (contrast, (0.4, 0.3, 0.2, 0.1, 0.05)),
-    "brightness": (brightness, (0.1, 0.2, 0.3, 0.4, 0.5)),
-    "jpeg_compression": (jpeg_compression, (25, 18, 15, 10, 7)),
-    "pixelate": (pixelate, (0.6, 0.5, 0.4, 0.3, 0.25)),
+    "contrast": Corruption(contrast, (0.4, 0.3, 0.2, 0.1, 0.05)),
+    "brightness": Corruption(brightness, (0.1, 0.2, 0.3, 0.4, 0.5)),
+    "jpeg_compression": Corruption(jpeg_compression, (25, 18, 15, 10, 7)),
+    "pixelate": Corruption(pixelate, (0.6, 0.5, 0.4, 0.3, 0.25)),
 }
 
 
-def corrupt(image: np.ndarray, name: str, severity: int, key: int) -> np.ndarray:
+def corrupt(
+    image: np.ndarray,
+    name: str,
+    severity: int,
+    key: int,
+    known: Mapping[str, Corruption] = CORRUPTIONS,
+) -> np.ndarray:
     """uint8[H,W,3], rounded down as theirs. key: the image's, which decides all randomness."""
-    function, constants = CORRUPTIONS[name]
+    corruption = known[name]
     rng = np.random.default_rng([key, zlib.crc32(name.encode()), severity])
-    return _bytes(function(image / 255, constants[severity - 1], rng))
+    return _bytes(corruption.function(image / 255, corruption.constants[severity - 1], rng))
 
 
-def parse_corruptions(names: str) -> tuple[str, ...]:
+def parse_corruptions(names: str, known: Mapping[str, Corruption] = CORRUPTIONS) -> tuple[str, ...]:
     """Of a comma-separated list, "all", or "" for none; UserError for an unknown one."""
     wanted = [name.strip() for name in names.split(",") if name.strip()]
-    if wanted == ["all"]:
-        return tuple(CORRUPTIONS)
+    if wanted == [ALL]:
+        return tuple(known)
     for name in wanted:
-        if name not in CORRUPTIONS:
-            raise unknown_name("corruption", name, [*CORRUPTIONS, "all"])
+        if name == FROST and name not in known:
+            raise UserError("corruption 'frost' needs --frost-textures, a folder of photographs")
+        if name not in known:
+            raise unknown_name("corruption", name, [*CORRUPTIONS, FROST, ALL])
     return tuple(dict.fromkeys(wanted))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from metrics.evaluation import Evaluation, Step
-from metrics.robustness.corruptions import CORRUPTIONS, SEVERITIES
+from metrics.robustness.corruptions import CORRUPTIONS, FROST, SEVERITIES
 from metrics.robustness.masked import Masked
 from metrics.scoring.metric import ValueName
 from release.results.statistics import share, student_interval
@@ -27,7 +27,10 @@ ROBUSTNESS = Evaluation(
         "standard_top1": ValueName("Standard top-1", better="higher", unit="fraction"),
         "effective_robustness": ValueName("Effective robustness", better="higher", unit="fraction"),
         "real_labels": ValueName("ReaL", better="higher", unit="fraction"),
-        **{name: ValueName(_label(name), better="higher", unit="fraction") for name in CORRUPTIONS},
+        **{
+            name: ValueName(_label(name), better="higher", unit="fraction")
+            for name in (*CORRUPTIONS, FROST)
+        },
     },
 )
 TOP1: dict[str, Any] = {
@@ -40,13 +43,14 @@ STANDARD = TOP1 | {"protocol": "top1-masked-standard", "images": "of the set's c
 
 def corruption_step(name: str, masked: Masked) -> Step:
     """Mean accuracy over the severities, and that of each."""
-    constants = CORRUPTIONS[name][1]
+    corruption = masked.corruptions[name]
     settings = {
         "protocol": "imagenet-c",
         "corruption": name,
-        "constants": [list(c) if isinstance(c, tuple) else c for c in constants],
+        "constants": [list(c) if isinstance(c, tuple) else c for c in corruption.constants],
         "among": "the set's classes",
         "interval": "Student, over images' means, 95%",
+        **corruption.settings,
     }
     return Step(partial(_corrupted, name, masked), settings)
 

@@ -1,7 +1,7 @@
 """Predictions among the classes of a set: of a network's logits only theirs are compared."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -9,18 +9,23 @@ import numpy as np
 from metrics.features.extractors import Extractor
 from metrics.features.image_lists import ImageSet
 from metrics.features.release_features import iterate_features, iterate_pixels
-from metrics.robustness.corruptions import SEVERITIES, corrupt
+from metrics.robustness.corruption import Corruption
+from metrics.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from release.errors import UserError
 
 
 @dataclass(frozen=True)
 class Masked:
-    """One image set under one network. columns int64[C]: the logit of each of the set's classes."""
+    """One image set under one network. columns int64[C]: the logit of each of the set's classes.
+
+    corruptions: those that are known, by name.
+    """
 
     image_set: ImageSet
     extractor: Extractor
     cache: Path
     columns: np.ndarray
+    corruptions: Mapping[str, Corruption] = field(default_factory=lambda: CORRUPTIONS)
 
     @classmethod
     def of(cls, image_set: ImageSet, extractor: Extractor, cache: Path) -> "Masked":
@@ -48,7 +53,7 @@ class Masked:
             right = []
             for severity in SEVERITIES:
                 pixels = [
-                    corrupt(image, name, severity, key)
+                    corrupt(image, name, severity, key, self.corruptions)
                     for image, key in zip(images.pixels, images.keys.tolist(), strict=True)
                 ]
                 logits = self.extractor.extract(np.stack(pixels)).logits

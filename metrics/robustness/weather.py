@@ -1,6 +1,5 @@
 """Weather of ImageNet-C: snow and fog, after the formulas of the authors' code.
 
-Frost is not here: it lays photographs over the image that come with their code alone.
 Images float64[H,W,3] in [0, 1].
 """
 

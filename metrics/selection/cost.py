@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from builder.builds.estimate import calibrate
 from builder.builds.live_run import LiveRun
-from builder.planning.recipe import Recipe
+from builder.planning.recipe import Recipe, StageRecipe
 from builder.shards.shard import ShardJob
 from release.classes.class_list import ClassEntry
 from release.commands.duration import duration
@@ -65,10 +66,7 @@ def measure(
     live: LiveRun, recipe: Recipe, resolution: int, classes: Sequence[ClassEntry]
 ) -> dict[int, Speed]:
     """Speed of the stages up to `resolution`: a batch of each, sampled on a worker."""
-    chain = [
-        stage.model_copy(update={"checkpoint": absolute_if_folder(stage.checkpoint)})
-        for stage in recipe.chain(resolution)
-    ]  # workers may run in another folder
+    chain = [_at_absolute_places(stage) for stage in recipe.chain(resolution)]
     costs = live.call(calibrate, recipe, chain, classes, _say_nothing)
     return {
         stage.resolution: Speed(
@@ -77,6 +75,15 @@ def measure(
         )
         for stage in chain
     }
+
+
+def _at_absolute_places(stage: StageRecipe) -> StageRecipe:
+    """Workers may run in another folder."""
+    changes: dict[str, Any] = {"checkpoint": absolute_if_folder(stage.checkpoint)}
+    if stage.guide is not None:
+        place = absolute_if_folder(stage.guide.checkpoint)
+        changes["guide"] = stage.guide.model_copy(update={"checkpoint": place})
+    return stage.model_copy(update=changes)
 
 
 def _say_nothing(_: str) -> None:

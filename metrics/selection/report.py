@@ -136,7 +136,8 @@ def _without_leading_comment(text: str) -> str:
 
 def _inline(values: dict[str, Any]) -> Any:
     table = tomlkit.inline_table()
-    table.update(values)
+    for name, value in values.items():
+        table[name] = _inline(value) if isinstance(value, dict) else value
     return table
 
 

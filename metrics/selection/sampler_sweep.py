@@ -74,7 +74,9 @@ def run_sweep(
         return draw_sweep(report, grid, selection.out)
 
     def changes(best: Point) -> dict[str, Any]:
-        return {"sampler": sampler_settings(best.recipe.chain(selection.resolution)[-1].sampler)}
+        stage = best.recipe.chain(selection.resolution)[-1]
+        left_out = {"guide": None} if stage.guide is None else {}
+        return {"sampler": sampler_settings(stage.sampler), **left_out}
 
     run = _selection_run(selection, grid, asked, trainers, cache, device, quiet)
     run_selection(run, "sampler-selection", name, draw, changes, dry_run=dry_run)

@@ -169,12 +169,12 @@ def _first_change(text: bytes, record: dict[str, Any]) -> str:
 def require_tuning_unseen(stages: Sequence[StageRecipe]) -> None:
     """UserError for a checkpoint that says it learned from the tuning images, too."""
     for stage in stages:
-        place = generator_source(stage.generator).locate(stage.checkpoint)
-        if saw_tuning(place):
-            raise UserError(
-                f"checkpoint {stage.checkpoint} was trained on the tuning images, too: nothing can "
-                "be selected on them; train it with --split fit"
-            )
+        for checkpoint in stage.checkpoints:
+            if saw_tuning(generator_source(stage.generator).locate(checkpoint)):
+                raise UserError(
+                    f"checkpoint {checkpoint} was trained on the tuning images, too: nothing can "
+                    "be selected on them; train it with --split fit"
+                )
 
 
 def build_points(

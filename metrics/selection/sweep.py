@@ -19,8 +19,12 @@ AXES = {  # letter in names
     "steps": "s",
     "noise_augmentation": "a",
     "black_point": "b",
+    "truncation": "t",
+    "temperature": "c",
+    "classifier_scale": "k",
 }
-WHERE_ASKED = ("black_point",)  # sweeps of before it existed keep the names of their points
+# sweeps of before these existed keep the names of their points
+WHERE_ASKED = ("black_point", "truncation", "temperature", "classifier_scale")
 WHOLE = ("steps", "black_point")
 LABELS = {
     "guidance": "guidance weight w",
@@ -28,6 +32,9 @@ LABELS = {
     "steps": "steps",
     "noise_augmentation": "noise augmentation",
     "black_point": "black point",
+    "truncation": "truncation",
+    "temperature": "temperature",
+    "classifier_scale": "scale of the classifier's gradient",
 }
 
 
@@ -67,6 +74,11 @@ def parse_grid(recipe: Recipe, resolution: int, method: str, texts: dict[str, st
             f"--noise-augmentation has no effect on stage {resolution}, the first of the chain: "
             "it is noise on the parent image"
         )
+    if "classifier_scale" in values and own.classifier is None:
+        raise UserError(
+            f"--classifier-scale has no effect on stage {resolution}: its sampler names no "
+            "classifier"
+        )
     given = {"method": method} | {axis: text for axis, text in texts.items() if text is not None}
     options = " ".join(f"{_option(axis)} {text}" for axis, text in given.items())
     return Grid(method, values, options)
@@ -93,7 +105,7 @@ def sweep_points(recipe: Recipe, resolution: int, grid: Grid) -> list[Point]:
         settings = dict(zip(grid.values, values, strict=True))
         try:
             sampler = SamplerConfig.model_validate(
-                own.model_dump() | settings | {"method": grid.method, "eta": eta}
+                own.model_dump() | _of_sampler(own, settings) | {"method": grid.method, "eta": eta}
             )
         except ValidationError as error:
             first = error.errors()[0]
@@ -101,12 +113,20 @@ def sweep_points(recipe: Recipe, resolution: int, grid: Grid) -> list[Point]:
             raise UserError(f"{where}: {reason(first)}") from None
         name = "-".join(f"{AXES[axis]}{value:g}" for axis, value in settings.items())
         name = f"{grid.method}-{name}"
-        points.append(
-            Point(
-                name, {"method": grid.method, **settings}, with_sampler(recipe, resolution, sampler)
-            )
-        )
+        point = with_sampler(recipe, resolution, sampler)
+        if sampler.guidance == 1:  # at which a guide is asked for nothing
+            point = with_stage(point, resolution, {"guide": None})
+        points.append(Point(name, {"method": grid.method, **settings}, point))
     return points
+
+
+def _of_sampler(own: SamplerConfig, settings: dict[str, Any]) -> dict[str, Any]:
+    """A point's settings as those of a sampler, where some stand deeper."""
+    found = {axis: value for axis, value in settings.items() if axis != "classifier_scale"}
+    if "classifier_scale" in settings:
+        assert own.classifier is not None
+        found["classifier"] = own.classifier.model_dump() | {"scale": settings["classifier_scale"]}
+    return found
 
 
 def sampler_settings(sampler: SamplerConfig) -> dict[str, Any]:

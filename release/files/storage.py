@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from release.errors import UserError, redacted, unknown_name
+from release.files.hub import out_of_reach
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -48,6 +49,8 @@ def release_path(text: str) -> ReleasePath:
         needs = known_implementations.get(protocol, {}).get("err", "")
         extra = ": pip install s3fs" if protocol in ("s3", "s3a") else f": {needs}"
         raise UserError(f"{text} needs a package that is not installed{extra}") from None
+    if protocol == "hf" and (why := out_of_reach()):
+        raise StorageError(f"{text} cannot be reached ({why})")
     return path
 
 

@@ -43,20 +43,22 @@ class SamplerOrigin(TypedDict, total=False):
 
 
 class BaseOrigin(TypedDict):
-    """The model that a stage's checkpoint was fine-tuned from."""
+    """Another model of a stage: what its checkpoint was fine-tuned from, or its guide."""
 
     checkpoint: str
     sha256: str
 
 
 class StageOrigin(TypedDict, total=False):
-    """A stage as it was built. fine_tuned_from: of a checkpoint that says what it came from."""
+    """A stage as it was built. fine_tuned_from: of a checkpoint that says what it came from.
+    guide: the network that guidance led away from."""
 
     resolution: Required[Resolution]
     generator: str
     checkpoint: str
     checkpoint_sha256: str
     fine_tuned_from: BaseOrigin
+    guide: BaseOrigin
     sampler: SamplerOrigin
     encoding: Encoding
     fingerprint: str

@@ -10,6 +10,7 @@ from typing import Any
 
 from release.commands.named_files import no_folder
 from release.errors import UserError
+from release.files.hub import asking_hub
 from release.real_sources.source import RealSource, SourceName
 from release.real_sources.tables import read_tables
 
@@ -28,10 +29,14 @@ def read_hub(wanted: SourceName, name: str) -> RealSource:
             f"real data {wanted.name!r} is not at hand: there is no such folder{near}; a data set "
             "of the Hub is OWNER/NAME"
         )
-    with loading(
-        f"real data {wanted.name!r} is not at hand",
-        f"there is no such folder; {hint}name one CLASS/image or SPLIT/CLASS/image, or a data set "
-        f"that load_dataset finds{near}",
+    with (
+        asking_hub() as out_of_reach,
+        loading(
+            f"real data {wanted.name!r} is not at hand",
+            f"there is no such folder; {hint}name one CLASS/image or SPLIT/CLASS/image, or a data "
+            f"set that load_dataset finds{near}",
+            out_of_reach,
+        ),
     ):
         data, builder = load(path, config or None)
     source = read_tables(data, wanted, name, builder.info.license or "unknown")
@@ -63,8 +68,8 @@ def load(path: str, config: str | None) -> tuple[dict[str, Any], Any]:
 
 
 @contextmanager
-def loading(what: str, advice: str) -> Iterator[None]:
-    """Errors of `datasets` as one line: `what`, why, and what to do.
+def loading(what: str, advice: str, out_of_reach: str = "") -> Iterator[None]:
+    """Errors of `datasets` as one line: `what`, why, and what to do. out_of_reach: why the Hub is.
 
     It raises OSError and ValueError for missing data and for files that do not fit together,
     RuntimeError for a data set with a script, and its own kinds while a data set is made.
@@ -74,6 +79,8 @@ def loading(what: str, advice: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
+        if out_of_reach and isinstance(error, ConnectionError):
+            raise UserError(f"{what} ({out_of_reach}): {advice}") from None
         reason = _first_line(error)
         cause = _first_line(error.__cause__) if error.__cause__ else ""
         because = f": {cause}" if cause and cause not in reason else ""

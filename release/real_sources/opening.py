@@ -12,8 +12,8 @@ from release.real_sources.hub import read_hub
 from release.real_sources.idx import FASHION_MNIST_FOLDER, read_fashion_mnist
 from release.real_sources.local import is_data_set, read_local
 from release.real_sources.source import RealSource, SourceName
+from release.real_sources.splitting import with_test_split
 from release.real_sources.tars import is_archives, read_archives
-from release.real_sources.test_split import with_test_split
 
 FASHION_MNIST_HUB = "zalando-datasets/fashion_mnist"
 

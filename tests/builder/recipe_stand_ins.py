@@ -18,7 +18,7 @@ from generation.pretrained.autoencoder_files import locate_autoencoder
 from release.classes.class_list import load_classes
 from tests.generation.families import latent_diffusion_reference, openai_reference
 from tests.generation.families.tiny_deepfloyd import save_base, save_super_resolution, save_upscaler
-from tests.models import tiny_biggan, tiny_flows, tiny_transformers
+from tests.models import tiny_biggan, tiny_flows, tiny_noisy_classifier, tiny_transformers
 from tests.models.tiny_autoencoders import save_quantiser
 from tests.models.tiny_denoisers import save_denoiser
 from tests.models.tiny_mean_flow import save_mean_flow
@@ -76,13 +76,23 @@ def save_own(kind: str, recipe: str, network: dict[str, object], folder: Path) -
 UNET: dict[str, object] = {"wavelet": 2, "multipliers": [1, 1], "blocks": [1, 1], "attention": []}
 UVIT: dict[str, object] = {"wavelet": 3, "multipliers": [1, 1, 1]}
 SR3: dict[str, object] = {"base_channels": 4, "attention": [], "multipliers": [1, 1, 1, 1]}
+ADM: dict[str, object] = {"attention": [], "multipliers": [1, 1, 1]}
 OWN: dict[str, tuple[str, dict[str, object]]] = {  # training recipe: kind, what of it differs
+    "fashion-mnist-adm": ("adm", ADM),
+    "fashion-mnist-adm-16": ("adm", ADM),
+    "fashion-mnist-adm-upsampler": ("adm", ADM),
+    "fashion-mnist-cdm-16": ("cdm", ADM),
+    "fashion-mnist-cdm-32": ("cdm", ADM),
+    "fashion-mnist-iddpm": ("adm", ADM),
     "fashion-mnist-rin": ("rin", {}),
     "fashion-mnist-rin-noise-schedule": ("rin", {}),
     "fashion-mnist-simple-diffusion-unet": ("unet", {}),
     "fashion-mnist-simple-diffusion-uvit": ("uvit", {}),
     "fashion-mnist-sr3": ("sr3", SR3),
     "fashion-mnist-sr3-base": ("sr3-base", SR3),
+    "imagenet-cdm-32": ("cdm", ADM),
+    "imagenet-cdm-64": ("cdm", ADM | {"multipliers": [1] * 4}),
+    "imagenet-cdm-256": ("cdm", ADM | {"multipliers": [1] * 6, "variance": "fixed"}),
     "imagenet-rin-64": ("rin", {"patch": 8}),
     "imagenet-rin-256": ("rin", {"patch": 32}),
     "imagenet-rin-noise-schedule-64": ("rin", {"patch": 8}),
@@ -106,6 +116,15 @@ def save_latent_diffusion(folder: Path) -> None:
     prompts = tuple(c.prompt for c in load_classes("fashion-mnist"))
     network: dict[str, object] = {"attention": [4]}
     save_denoiser(folder, "ldm", prompts, stage=stage, network=network)
+
+
+def save_classifier(folder: Path) -> None:
+    """What finetune-generator leaves of fashion-mnist-adm-classifier."""
+    tiny_noisy_classifier.save_tiny(
+        folder,
+        tuple(c.prompt for c in load_classes("fashion-mnist")),
+        stage=load_training_recipe("fashion-mnist-adm-classifier").stage.model_dump(),
+    )
 
 
 def save_vq_vae_2(folder: Path) -> None:
@@ -173,6 +192,7 @@ CHECKPOINTS: dict[str, Save] = {
         f"runs/{recipe}/checkpoint": partial(save_transformer, recipe)
         for recipe in ("fashion-mnist-dit", "fashion-mnist-sit")
     },
+    "runs/fashion-mnist-adm-classifier/checkpoint": save_classifier,
     "runs/fashion-mnist-ldm/checkpoint": save_latent_diffusion,
     "runs/fashion-mnist-biggan/checkpoint": partial(
         tiny_biggan.save_tiny, classes=10, resolution=32

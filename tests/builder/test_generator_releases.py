@@ -3,6 +3,7 @@
 All are built at once on one cluster of two worker processes, then again by this process alone.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,14 +11,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from builder.builds.build import BuildPlan, plan_build
 from builder.builds.live_run import live_run
 from builder.builds.run import RunSettings
 from builder.cluster.cluster import ClusterOptions
+from builder.planning.checkpoints import load_networks
 from builder.planning.image_seeds import image_seed
 from builder.planning.recipe import Recipe, load_recipe
 from builder.release.verify import verify_release
+from generation.denoisers.checkpoint_files import WEIGHTS_FILE
 from generation.families import MODULES, generator_source
 from generation.families.pixel_unet.checkpoint import save_checkpoint
 from generation.generator import ImageBatch
@@ -94,6 +98,14 @@ RECIPES: dict[str, list[Stage]] = {
         ("pixel-unet", 8, "class", "steps = 3, guidance = 1.5"),
         ("pixel-unet", 16, "none", "steps = 3, noise_augmentation = 0.2"),
     ],
+    "adm-64-guided": [("adm-64", 16, "adm-64.pt", "steps = 2, guidance = 1.5")],
+    "ldm-guided": [("ldm", 16, "ldm", "steps = 3, guidance = 1.5")],
+    "rin-guided": [("rin", 16, "rin", "steps = 3, guidance = 1.5")],
+    "sit-guided": [
+        ("sit", 16, "sit", f'method = "heun", guidance_interval = [0.3, 0.8], {LATENT}')
+    ],
+    "sit-published-guided": [("sit", 8, "SiT.pt", f'method = "euler", {LATENT}')],
+    "pixel-unet-guided": [("pixel-unet", 8, "class", "steps = 3, guidance = 1.5")],
     "rin": [("rin", 16, "rin", "steps = 3, guidance = 1.5")],
     "simple-diffusion": [("simple-diffusion", 16, "uvit", "steps = 3, guidance = 1.5")],
     "simple-diffusion-unet": [("simple-diffusion", 16, "unet", "steps = 3")],
@@ -142,6 +154,17 @@ RECIPES: dict[str, list[Stage]] = {
     "ldm": [("ldm", 32, "ldm.ckpt", f'method = "ddim", {LATENT}')],
 }
 
+# Recipes whose first stage a second network guides, by its checkpoint.
+GUIDES = {
+    "adm-64-guided": "weaker.pt",
+    "ldm-guided": "ldm-weaker",
+    "pixel-unet-guided": "weaker",
+    "rin-guided": "rin-weaker",
+    "sit-guided": "sit-weaker",
+    "sit-published-guided": "SiT-weaker.pt",
+}
+GUIDE = '[stage.guide]\ncheckpoint = "{}"\n'
+
 
 def save_models(folder: Path) -> None:
     """A tiny checkpoint of every kind, as published."""
@@ -178,7 +201,29 @@ def save_models(folder: Path) -> None:
     tiny_flows.save_repa_e(folder / "REPA-E.pt")
     tiny_flows.save_jit(folder / "JiT.pth")
     tiny_flows.save_rae(folder / "RAE.pt")
+    save_weaker(folder)
     assert all((folder / stage).is_dir() for stage in STAGES)
+
+
+def save_weaker(folder: Path) -> None:
+    """The guides: of the same shape, with other weights."""
+    classes = ("apple", "pear", "plum")
+    weaker = tiny_conditioned("class", classes)
+    weaker.unet.conv_out.weight.data.mul_(0.5)
+    save_checkpoint(weaker, folder / "weaker", torch.float16)
+    for name, file in (("adm-64.pt", "weaker.pt"), ("SiT.pt", "SiT-weaker.pt")):
+        state = torch.load(folder / name)
+        torch.save({key: halved(key, tensor) for key, tensor in state.items()}, folder / file)
+    for name in ("ldm", "rin", "sit"):
+        shutil.copytree(folder / name, folder / f"{name}-weaker")
+        file = folder / f"{name}-weaker" / WEIGHTS_FILE
+        state = {key: halved(key, tensor) for key, tensor in load_file(file).items()}
+        save_file(state, file)
+
+
+def halved(key: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Weights; a transformer's fixed positions stay."""
+    return tensor if key == "pos_embed" else tensor * 0.5
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +243,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, class_list: Path) -> Iterat
                     checkpoint=folder / checkpoint,
                     sampler=sampler,
                 )
+            if name in GUIDES:
+                text += GUIDE.format(folder / GUIDES[name])
             (folder / f"{name}.toml").write_text(text)
             plans.append(planned(folder, name, "two")[1])
         with live_run(RunSettings(ClusterOptions(2)), most=2) as live:
@@ -240,8 +287,8 @@ def test_a_release_is_the_same_from_one_process_and_from_two(folder: Path, name:
             np.stack([before[row["parent_image_id"]] for row in chosen]) if before else None,
             stage.resolution,
         )
-        source = generator_source(stage.generator)
-        generator = source.load(source.locate(stage.checkpoint), compiled=False)
+        locate = generator_source(stage.generator).locate
+        generator = load_networks(stage, *map(locate, stage.checkpoints))
         again, reseeded, other = np.asarray(generator.sample(batch, stage.sampler))
         np.testing.assert_array_equal(again, images[rows[7]["image_id"]])
         np.testing.assert_array_equal(other, images[rows[2]["image_id"]])

@@ -114,6 +114,18 @@ def test_a_lease_is_kept_and_given_back(release: ReleasePath):
     assert not isinstance(release, Path) or not release.exists()
 
 
+def test_what_is_refused_leaves_no_folder_that_it_made(tmp_path: Path):
+    def refused(release: Path) -> None:
+        with pytest.raises(UserError, match="no such recipe"), claimed(release):
+            raise UserError("no such recipe")
+
+    refused(tmp_path / "releases/of/mine")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "releases").mkdir()
+    refused(tmp_path / "releases/of/mine")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "releases"]  # an empty one of the user's stays
+
+
 def test_a_second_build_on_this_machine_is_refused_at_once(release: ReleasePath):
     with claimed(release):
         started = time.monotonic()

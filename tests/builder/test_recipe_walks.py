@@ -19,6 +19,7 @@ import generation.families
 import generation.training.recipe
 from builder.builds.build import build_release, plan_build
 from builder.builds.run import RunSettings
+from builder.planning.classifiers import with_classifiers
 from builder.planning.image_seeds import image_id, image_seed
 from builder.planning.recipe import BUILTIN, Recipe, StageRecipe, load_recipe
 from builder.release.verify import verify_release
@@ -94,13 +95,20 @@ def in_few_steps(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"stages": tuple(map(shortened, recipe.stages))})
 
 
+def named_by(stage: StageRecipe) -> list[str]:
+    """Its checkpoint, and that of the classifier that guides it."""
+    guidance = stage.sampler.classifier
+    return [stage.checkpoint, *([guidance.checkpoint] if guidance else [])]
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_makes_the_rows_its_file_speaks_of(
     name: str, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = in_few_steps(load_recipe(name))
     for stage in recipe.stages:
-        save_stand_in(stage.checkpoint, here)
+        for checkpoint in named_by(stage):
+            save_stand_in(checkpoint, here)
     classes = load_classes(recipe.classes)
     wanted = [classes[label] for label in CLASSES[recipe.classes]]
     monkeypatch.setattr(
@@ -112,7 +120,7 @@ def test_a_recipe_makes_the_rows_its_file_speaks_of(
     assert outcome.manifest is not None
     assert verify_release(plan.release, outcome.manifest, 1, lambda _: None).problems == ()
     parents: dict[str, str] = {}
-    for stage in recipe.stages:
+    for stage in with_classifiers(recipe.stages, classes):
         parents = check_rows(plan.release, recipe, stage, wanted, parents)
     folders = {path.name for path in plan.release.iterdir() if path.name.isdigit()}
     assert folders == {str(stage.resolution) for stage in recipe.stages}
@@ -169,5 +177,6 @@ def test_every_recipe_of_a_training_is_read(folder: Path, load: Callable[[str], 
 
 
 def test_no_stand_in_is_left_over() -> None:
-    named = {stage.checkpoint for name in RECIPES for stage in load_recipe(name).stages}
+    stages = [stage for name in RECIPES for stage in load_recipe(name).stages]
+    named = {checkpoint for stage in stages for checkpoint in named_by(stage)}
     assert set(CHECKPOINTS) == {c for c in named if not c.startswith("builtin:")}

@@ -137,6 +137,19 @@ class Encoding:
         return content
 
 
+class NothingKept:
+    """Of a shard that takes little."""
+
+    def take_up(self, slots: Slots) -> dict[int, bytes]:  # noqa: ARG002
+        return {}
+
+    def due(self, *, stopped: bool) -> bool:  # noqa: ARG002
+        return False
+
+    def save(self, slots: Slots, images: dict[int, bytes]) -> None:  # noqa: ARG002
+        raise AssertionError
+
+
 def test_at_most_two_batches_wait_for_encoding(
     stand_in_recipe: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -146,7 +159,7 @@ def test_at_most_two_batches_wait_for_encoding(
     cells = [Cell(classes[0], index, classes[0].prompt) for index in range(8 * stage.recipe.batch)]
     work = Encoding(stage.recipe.resolution)
     monkeypatch.setattr(slots, "encode_image", work.encode)
-    images = fill_slots(Slots(len(cells), 1), cells, 7, stage, work, None)
+    images = fill_slots(Slots(len(cells), 1), cells, 7, stage, work, None, NothingKept())
     assert len(images) == work.encoded == len(cells)
     assert work.ahead <= 2 * stage.recipe.batch
 
@@ -155,4 +168,4 @@ def test_at_most_two_batches_wait_for_encoding(
 
     monkeypatch.setattr(slots, "encode_image", fail)
     with pytest.raises(ValueError, match="no room to encode in"):
-        fill_slots(Slots(len(cells), 1), cells, 7, stage, work, None)
+        fill_slots(Slots(len(cells), 1), cells, 7, stage, work, None, NothingKept())

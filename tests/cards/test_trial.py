@@ -1,7 +1,6 @@
 """try-images: what is planned from images and minutes, the answer, a whole trial to its page."""
 
 import json
-import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from PIL import Image
 from builder.planning.recipe import load_recipe
 from cards.drawing.tables import signed
 from cards.trial import conducting, plan, steps
+from cards.trial.log import StepLog
 from cards.trial.plan import (
     Asked,
     Found,
@@ -237,10 +237,10 @@ def test_a_command_that_is_done_is_not_run_again(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(steps, "_run", run)
     both = [steps.Step(title, ("build-dataset", title)) for title in codes]
     with pytest.raises(SystemExit) as ended:
-        steps.run_steps(both, steps.StepLog(tmp_path / "log.json"), 0, quiet=False)
+        steps.run_steps(both, StepLog(tmp_path), 0, quiet=False)
     assert ended.value.code == 2
     codes["second"] = 0
-    steps.run_steps(both, steps.StepLog(tmp_path / "log.json"), 0, quiet=False)
+    steps.run_steps(both, StepLog(tmp_path), 0, quiet=False)
     assert ran == ["first", "second", "second"]
 
 
@@ -268,7 +268,7 @@ def test_what_ended_a_trial_is_told_once(
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
     step = steps.Step("the images", ("build-dataset", "my  images"))
     with pytest.raises(SystemExit) as ended:
-        steps.run_steps([step], steps.StepLog(tmp_path / "log.json"), 0, quiet=False)
+        steps.run_steps([step], StepLog(tmp_path), 0, quiet=False)
     assert ended.value.code == left_with
     # a command is shown with every space of its names
     assert capsys.readouterr().err == f"\n# the images\n$ build-dataset 'my  images'\n{told}"
@@ -293,8 +293,8 @@ def test_with_json_what_a_command_found_wrong_is_the_document(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
     step = steps.Step("images", ("build-dataset", "--recipe", "absent"))
-    with steps.held(tmp_path) as lock, pytest.raises(SystemExit) as ended:
-        steps.run_steps([step], steps.StepLog(tmp_path / "log.json"), lock, quiet=True)
+    with steps.held(tmp_path, quiet=False) as lock, pytest.raises(SystemExit) as ended:
+        steps.run_steps([step], StepLog(tmp_path), lock, quiet=True)
     assert ended.value.code == 2
     assert "unknown recipe 'absent'" in json.loads(capfd.readouterr().out)["error"]
 
@@ -304,21 +304,9 @@ def test_a_long_report_is_left_to_the_page(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], shown: bool
 ):
     step = steps.Step("recipes", ("build-dataset", "--list-recipes"), shown=shown)
-    with steps.held(tmp_path) as lock:
-        steps.run_steps([step], steps.StepLog(tmp_path / "log.json"), lock, quiet=False)
+    with steps.held(tmp_path, quiet=False) as lock:
+        steps.run_steps([step], StepLog(tmp_path), lock, quiet=False)
     assert ("fashion-mnist" in capfd.readouterr().out) == shown
-
-
-def test_a_command_that_outlived_a_killed_trial_is_waited_for(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    with steps.held(tmp_path) as lock:
-        outliving = subprocess.Popen(["sleep", "0.5"], pass_fds=(lock,))
-    with steps.held(tmp_path):
-        assert outliving.poll() is not None or outliving.wait(0.2) == 0
-    assert "still at work in" in capsys.readouterr().err
-    with steps.held(tmp_path):
-        assert not capsys.readouterr().err
 
 
 def test_the_commands_run_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

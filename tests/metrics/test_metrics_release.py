@@ -513,7 +513,9 @@ def test_two_results_side_by_side(scored, tmp_path, capsys):
     assert high - low == pytest.approx(2**0.5 * (fd["interval"][1] - fd["interval"][0]))
     assert "n 70 against 50" in rows["fd_train"]["refused"]
     compare_scores(*paths)
-    assert "fd_train: not compared: " in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "fd_train: not compared: " in told
+    assert told.startswith("fd_test: the second is higher by 5, which is worse; ")
     with pytest.raises(UserError, match="n 70 against 50"):
         compare_scores(*paths, value="fd_train")
     with pytest.raises(UserError, match="unknown value of both results 'kid_test'"):

@@ -397,6 +397,12 @@ def test_trainings_tested_on_the_same_images_are_compared_in_pairs(tmp_path, cap
     assert row["difference"] == pytest.approx(5 / 300)
     assert 0 < low < row["difference"] < high < 0.04
     assert "paired one by one" in row["interval_covers"]
+    assert (row["better"], row["significant"]) == ("higher", True)
+    compare_scores(*paths)
+    told = capsys.readouterr().out
+    assert told.startswith("top1: the second is higher by 0.01667, which is better; statistically ")
+    compare_scores(*reversed(paths))
+    assert "lower by 0.01667, which is worse; statistically" in capsys.readouterr().out
     renamed = pq.read_table(paths[1].with_suffix(".parquet"))
     ids = pa.array([f"other-{i}" for i in range(len(renamed))])
     pq.write_table(renamed.set_column(0, "image_id", ids), paths[1].with_suffix(".parquet"))

@@ -7,15 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cards.measured.score_names import (
-    in_order,
-    score_column,
-    score_direction,
-    score_name,
-    score_split,
-    score_unit,
-)
+from cards.measured.score_names import in_order, score_column, score_name, score_unit
 from metrics.scoring import metric_list
+from metrics.scoring.directions import score_direction, score_split
 from metrics.scoring.metric_list import value_names
 from metrics.states import agreement, copies, frechet_ratio, per_class, two_sample
 from metrics.states.manifold import ManifoldScores

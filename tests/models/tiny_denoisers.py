@@ -77,6 +77,16 @@ LDM = {
     **{"heads": 2, "context": 8},
 }
 KINDS |= {"ldm": ("ldm", {"schedule": {"name": "scaled-linear", "num_steps": 100}}, LDM, {})}
+ADM = {
+    **{"base_channels": 32, "multipliers": [1, 1], "blocks": 1, "attention": [8]},
+    **{"head_width": 16, "dropout": 0.2},
+}
+COSINE = {"schedule": {"name": "cosine", "num_steps": 100}}
+NOISY_PARENTS = {"low_resolution": 8, "augmentation": "noise", "max_augmentation": 0.5}
+KINDS |= {
+    "adm": ("adm", COSINE, ADM, {"class_dropout": 0.1}),
+    "cdm": ("cdm", COSINE | NOISY_PARENTS, ADM, {}),
+}
 PROMPTS = ("apple", "pear", "plum")
 
 

@@ -139,13 +139,31 @@ def write_inputs(folder: Path, walk: Walk, hub: Hub) -> Images:
     """
     images = small_imagenet(walk.per_class, walk.val_per_class, walk.side)
     few = first_of_each(images, walk.few)
-    if not (folder / "study.toml").exists():
+    if not ((folder / "study.toml").exists() and (folder / "data/folder").exists()):
         write_layouts(folder, images, few, walk.layouts)
     if HUB in walk.layouts:
         put_on_hub(hub, folder, few)
     save_stand_ins(folder, [name for name in STAGES if name not in walk.trained])
     write_recipes(folder, walk.per_class, walk.training_steps, walk.study)
     return images
+
+
+def write_data(folder: Path, walk: Walk) -> list[str]:
+    """The images as image-net.org's archives in folder/imagenet and the walk's recipes, without a
+    walk; the first commands that take them."""
+    images = small_imagenet(walk.per_class, walk.val_per_class, walk.side)
+    LAYOUTS["tars"][0](folder / "imagenet", images)
+    write_recipes(folder, walk.per_class, walk.training_steps, walk.study)
+    trainings = [
+        f"finetune-generator --recipe {name}.toml --data {REAL} --out runs/{name}"
+        for name in STAGES
+    ]
+    return [
+        f"build-dataset --real imagenet --views {VIEWS} --out {REAL}",
+        *trainings,
+        f"build-dataset --recipe chain.toml --per-class {walk.generated}",
+        "run-study study.toml --dry-run",
+    ]
 
 
 def first_of_each(images: Images, count: int) -> Images:

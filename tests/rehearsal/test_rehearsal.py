@@ -7,13 +7,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from release.real_sources import open_source
 from tests.campaigns.kill_trials import hub_environment
 from tests.command_server import CommandServer
-from tests.rehearsal.rehearsal import SHORT, Step, steps, write_inputs
+from tests.rehearsal.rehearsal import SHORT, Step, steps, write_data, write_inputs
 from tests.servers.hub_server import Hub
 
 
@@ -41,6 +43,17 @@ def test_imagenet_walked_end_to_end(hub: tuple[Hub, str], tmp_path: Path) -> Non
             assert code == 0, (step.shown, out, err)
             assert "Traceback" not in err, (step.shown, err)
             step.check(tmp_path, out)
+
+
+def test_the_data_alone_is_imported_as_imagenet(tmp_path: Path) -> None:
+    commands = write_data(tmp_path, replace(SHORT, per_class=1))
+    source = open_source(str(tmp_path / "imagenet"))
+    assert {name: len(split.labels) for name, split in source.splits.items()} == {
+        "train": 1000,
+        "validation": 1000,
+    }
+    named = [word for line in commands for word in line.split() if word.endswith(".toml")]
+    assert all((tmp_path / name).is_file() for name in named)
 
 
 def run_python(step: Step, folder: Path, variables: Mapping[str, str]) -> tuple[int, str, str]:

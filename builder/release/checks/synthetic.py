@@ -13,7 +13,7 @@ from builder.release.checks.shards import (
     is_marked_synthetic,
     read_columns,
 )
-from builder.shards.shard import COLUMNS
+from builder.shards.shard import columns_of
 from builder.standing.state import STATE_FILE, SyntheticState, goes_on_from, read_state
 from release.errors import UserError
 from release.files.commit import canonical_json
@@ -28,13 +28,18 @@ def plan_checks(release: ReleasePath, manifest: Manifest) -> tuple[list[ShardChe
     """A check of each shard that is planned and listed, and what is wrong with the list."""
     planned = planned_release(manifest)
     plans = {plan.path: plan for plan in planned.shards}
-    schema = table_schema(image_features(manifest.classes, COLUMNS), manifest.classes)
+    schemas = {
+        stage.recipe.resolution: table_schema(
+            image_features(manifest.classes, columns_of(stage.recipe)), manifest.classes
+        )
+        for stage in planned.stages
+    }
     seed = planned.recipe.seed
     places = {flat_path(record.path): record.path for record in manifest.shards}
     checks = [
         ShardCheck(
             record=record,
-            schema=schema,
+            schema=schemas[plans[flat_path(record.path)].stage.recipe.resolution],
             rows=_RowCheck(release, record, plans[flat_path(record.path)], seed, places),
             image=_ImageCheck(plans[flat_path(record.path)].stage.recipe.resolution),
         )
@@ -88,6 +93,8 @@ class _RowCheck:
             "checkpoint_sha256": [stage.checkpoint_sha256] * len(cells),
             "sampler": [canonical_json(stage.recipe.sampler.model_dump())] * len(cells),
         }
+        if stage.guide is not None:
+            expected["guide_sha256"] = [stage.guide.sha256] * len(cells)
         found = [
             line
             for name, values in expected.items()

@@ -65,9 +65,20 @@ class OpenAISource:
 
         return unet_work(NETWORKS[self.name], checkpoint, resolution)
 
+    def guide_problem(self, _file: Path, _guide: Path) -> str | None:
+        """One generator's networks have one task; sides and classes are told by their tensors."""
+        return None
+
     def load(self, file: Path, compiled: bool) -> Generator:
         """On the GPU if there is one, in bfloat16 or the precision of a training; else on the CPU
         in float32."""
+        return self._loaded(file, None, compiled)
+
+    def load_guided(self, file: Path, guide: Path, compiled: bool) -> Generator:
+        """The same, guided by the network in `guide`, in the precision of what it guides."""
+        return self._loaded(file, guide, compiled)
+
+    def _loaded(self, file: Path, guide: Path | None, compiled: bool) -> Generator:
         from generation.families.adm.sampling import GuidedDiffusion
         from generation.networks.placement import best_placement
 
@@ -75,7 +86,7 @@ class OpenAISource:
         placement = best_placement(compiled)
         if told is not None:
             placement = placement.on_gpu(told.precision)
-        return GuidedDiffusion(file, NETWORKS[self.name], placement)
+        return GuidedDiffusion(file, NETWORKS[self.name], placement, guide)
 
 
 ADM_64 = OpenAISource("adm-64", GUIDED_DIFFUSION)

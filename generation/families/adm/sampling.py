@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from generation.diffusion.guidance import autoguided
 from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler import Denoiser, sample, split_variance
 from generation.diffusion.sampler_config import SamplerConfig
@@ -21,6 +22,7 @@ from generation.families.adm.converter import convert_unet
 from generation.families.adm.networks import Network
 from generation.families.adm.recipe import UPSCALING
 from generation.generator import ImageBatch, Screened
+from generation.networks.guides import guide_difference
 from generation.networks.placement import Placement
 from generation.pretrained.components import require_first_stage, require_labels, to_uint8
 from generation.pretrained.source_files import read_tensors
@@ -47,18 +49,24 @@ def labelled_denoiser(
 
 
 class GuidedDiffusion:
-    """Samples one stage; the checkpoint's label order is ImageNet's sorted wnids."""
+    """Samples one stage; the checkpoint's label order is ImageNet's sorted wnids.
 
-    def __init__(self, file: Path, network: Network, placement: Placement) -> None:
+    guide: a weaker network, which guidance leads away from; UserError for one of other images or
+    classes.
+    """
+
+    def __init__(
+        self, file: Path, network: Network, placement: Placement, guide: Path | None = None
+    ) -> None:
         self._file = file
         self._network = network
         self._placement = placement
-        unet = convert_unet(read_tensors(file), network.heads, str(file))
-        if unet.config.in_channels != (6 if network.enlarges else 3):
-            raise UserError(f"{file} takes {unet.config.in_channels} channels: another generator's")
-        if unet.config.num_class_embeds is None:
-            raise UserError(f"{file} is not class-conditional")
-        self._unet = placement.place(unet)
+        self._unet = self._placed(file)
+        self._guide = None if guide is None else self._placed(guide)
+        if self._guide is not None:
+            task, found = (_task(one) for one in (self._unet, self._guide))
+            if problem := guide_difference(task, found):
+                raise UserError(f"guide {guide} {problem}")
 
     def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
         """uint8[N,H,W,3]; UserError for labels, parents or settings that do not fit."""
@@ -70,11 +78,25 @@ class GuidedDiffusion:
             ahead_of_need(image_noise(batch.seeds, (3, side, side))) as noise,
         ):
             parent = self._parent(batch)
-
-            denoise = labelled_denoiser(self._unet, labels, parent, self._placement.dtype)
+            denoise = self._denoiser(labels, parent, settings.guidance)
             schedule = NoiseSchedule(self._network.schedule)
             x0 = sample(denoise, schedule, "epsilon", settings, lambda: self._tensor(noise()))
             return to_uint8(x0)
+
+    def _placed(self, file: Path) -> Any:
+        unet = convert_unet(read_tensors(file), self._network.heads, str(file))
+        if unet.config.in_channels != (6 if self._network.enlarges else 3):
+            raise UserError(f"{file} takes {unet.config.in_channels} channels: another generator's")
+        if unet.config.num_class_embeds is None:
+            raise UserError(f"{file} is not class-conditional")
+        return self._placement.place(unet)
+
+    def _denoiser(self, labels: Tensor, parent: Tensor | None, guidance: float) -> Denoiser:
+        dtype = self._placement.dtype
+        strong = labelled_denoiser(self._unet, labels, parent, dtype)
+        if self._guide is None:
+            return strong
+        return autoguided(strong, labelled_denoiser(self._guide, labels, parent, dtype), guidance)
 
     def _parent(self, batch: ImageBatch) -> Tensor | None:
         """float32[N,3,H,W] in [-1, 1], the parents enlarged."""
@@ -95,8 +117,11 @@ class GuidedDiffusion:
         else:
             require_first_stage(batch, self._file)
         require_labels(batch, config.num_class_embeds, self._file)
-        if settings.guidance != 1:
-            raise UserError(f"{self._file} has no null class: guidance must stay 1")
+        if settings.guidance != 1 and self._guide is None:
+            raise UserError(
+                f"{self._file} has no null class: guidance must stay 1, or name a weaker network "
+                "as the stage's guide"
+            )
         if settings.gamma != 0 and config.out_channels > 3:
             raise UserError(f"{self._file} learned its variance: gamma has no effect, leave it 0")
         if settings.noise_augmentation != 0:
@@ -104,3 +129,8 @@ class GuidedDiffusion:
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self._placement.device)
+
+
+def _task(unet: Any) -> dict[str, int]:
+    """In which a guide must be as the network that it guides."""
+    return {"images of side": unet.config.sample_size, "classes": unet.config.num_class_embeds}

@@ -16,7 +16,7 @@ from release.classes.class_list import load_classes
 from release.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from generation.families.adm.objective import LabelledUNet
 
@@ -98,6 +98,7 @@ def base_of(source: OpenAISource, start: str | None) -> Base:
 def starting_network(source: OpenAISource, recipe: OpenAIRecipe, file: Path) -> "LabelledUNet":
     """The U-Net in float32; a new embedding of classes follows from the recipe's seed."""
     from generation.families.adm.converter import LABELS, convert_unet
+    from generation.families.adm.layers import set_dropout
     from generation.families.adm.objective import LabelledUNet
     from generation.networks.finite import require_finite
     from generation.pretrained.source_files import read_tensors
@@ -107,7 +108,7 @@ def starting_network(source: OpenAISource, recipe: OpenAIRecipe, file: Path) -> 
         state[LABELS] = _new_embedding(state, shape_in(recipe), recipe.training.seed)
     unet = convert_unet(state, NETWORKS[source.name].heads, str(file))
     require_finite(unet.state_dict().items(), f"start {file}")
-    _set_dropout(unet, recipe.training.dropout)
+    set_dropout(unet, recipe.training.dropout)
     return LabelledUNet(unet)
 
 
@@ -119,12 +120,3 @@ def _new_embedding(state: "dict[str, Tensor]", shape: Shape, seed: int) -> "Tens
     width = state["time_embed.2.weight"].shape[0]
     drawn = torch.Generator().manual_seed(seed)
     return torch.randn(shape.classes, width, generator=drawn)
-
-
-def _set_dropout(unet: "nn.Module", share: float) -> None:
-    """In the residual blocks, where OpenAI's networks have it."""
-    from diffusers.models.resnet import ResnetBlock2D
-
-    for module in unet.modules():
-        if isinstance(module, ResnetBlock2D):
-            module.dropout.p = share

@@ -59,7 +59,7 @@ class PipelineGenerator:
         """uint8[N,H,W,3]; UserError for parents or settings that do not fit."""
         if batch.parents is not None:
             raise UserError(f"{self._folder} makes images from text: it must be a first stage")
-        if settings.method != "native":
+        if settings.method != "native" or settings.temperature != 1:
             raise UserError(
                 f"{self._folder} brings its own sampler: the recipe's needs "
                 'method = "native", steps and guidance'

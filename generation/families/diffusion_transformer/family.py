@@ -28,12 +28,13 @@ def _network(config: DenoiserConfig) -> "Denoiser":
     return TransformerDenoiser(config)
 
 
-def _generator(network: "Denoiser") -> "Generator":
+def _generator(network: "Denoiser", guide: "Denoiser | None" = None) -> "Generator":
     from generation.families.diffusion_transformer.network import TransformerDenoiser
     from generation.families.diffusion_transformer.sampling import TransformerGenerator
 
     assert isinstance(network, TransformerDenoiser)
-    return TransformerGenerator(network)
+    assert guide is None or isinstance(guide, TransformerDenoiser)
+    return TransformerGenerator(network, guide)
 
 
 def _dit_loss(_: DenoiserRecipe) -> "Loss":

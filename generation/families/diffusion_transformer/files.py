@@ -53,14 +53,26 @@ class TransformerFiles:
 
         return published_work(checkpoint, resolution)
 
+    def guide_problem(self, file: Path, guide: Path) -> str | None:
+        """Whether both know the same latents; of classes and sides their tensors tell."""
+        if autoencoder_of(file).sha256 != autoencoder_of(guide).sha256:
+            return "has another autoencoder than the network it is to guide"
+        return None
+
     def load(self, file: Path, compiled: bool) -> Generator:
         """On the GPU if there is one, in bfloat16 there; else float32 on the CPU."""
+        return self._loaded(file, None, compiled)
+
+    def load_guided(self, file: Path, guide: Path, compiled: bool) -> Generator:
+        """The same, guided by the network in `guide`."""
+        return self._loaded(file, guide, compiled)
+
+    def _loaded(self, file: Path, guide: Path | None, compiled: bool) -> Generator:
         from generation.families.diffusion_transformer.sampling import PublishedTransformer
         from generation.networks.placement import best_placement
 
-        return PublishedTransformer(
-            file, autoencoder_of(file), best_placement(compiled), self.layout
-        )
+        placement = best_placement(compiled)
+        return PublishedTransformer(file, autoencoder_of(file), placement, self.layout, guide)
 
 
 def is_file(checkpoint: str) -> bool:

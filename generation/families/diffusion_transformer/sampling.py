@@ -4,6 +4,7 @@ Guidance is as in their code: of latents of four channels the first three are gu
 the conditional half's. Of other latents, of pixels and by REPA all channels are.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from torch import Tensor
 from generation.denoisers.latents import latent_stage
 from generation.denoisers.published_flow import from_data
 from generation.diffusion.flow import flow_sample, require_flow
+from generation.diffusion.flow_times import acts_at
+from generation.diffusion.guidance import Bound, autoguided
 from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler import sample
 from generation.diffusion.sampler_config import SamplerConfig
@@ -23,10 +26,11 @@ from generation.families.diffusion_transformer.layout import Layout
 from generation.families.diffusion_transformer.network import TransformerDenoiser
 from generation.families.diffusion_transformer.recipe import LINEAR
 from generation.generator import ImageBatch, Screened
-from generation.networks.guided_transformer import GuidedTransformer
+from generation.networks.guided_transformer import GuidedTransformer, Interval
+from generation.networks.guides import guide_difference
 from generation.networks.pixels import to_rgb
 from generation.networks.placement import Placement
-from generation.networks.transformer import Transformer
+from generation.networks.transformer import Transformer, TransformerPlan
 from generation.pretrained.autoencoder import Autoencoder, load_autoencoder
 from generation.pretrained.autoencoder_files import AutoencoderFiles
 from generation.pretrained.components import require_first_stage, require_labels
@@ -37,7 +41,7 @@ AVERAGE = "ema"  # the averaged network of a training's file
 
 
 def sampled_latents(
-    network: GuidedTransformer,
+    network: Bound,
     schedule: NoiseSchedule | None,
     shape: tuple[int, int, int],
     seeds: list[int],
@@ -58,46 +62,82 @@ def sampled_latents(
 class TransformerGenerator:
     """Samples a network that was trained here."""
 
-    def __init__(self, network: TransformerDenoiser) -> None:
+    def __init__(
+        self, network: TransformerDenoiser, guide: TransformerDenoiser | None = None
+    ) -> None:
         stage = latent_stage(network.config)
-        self._network, self._stage = network, stage
+        self._network, self._guide, self._stage = network, guide, stage
         self._schedule = None if stage.prediction == "v" else NoiseSchedule(stage.schedule)
 
     def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
         """uint8[N,H,W,3]; UserError for parents, classes or settings that do not fit."""
         network, latents = self._network, self._stage.latents
         require_first_stage(batch, "the checkpoint")
-        if self._stage.conditioning == "none" and settings.guidance != 1:
+        unconditional = self._stage.conditioning == "none"
+        if unconditional and self._guide is None and settings.guidance != 1:
             raise UserError("an unconditional checkpoint has nothing to guide by: leave guidance 1")
         require_settings(settings, "the checkpoint", self._schedule, latent=latents is not None)
-        weight = next(network.parameters())
-        guided = GuidedTransformer(
-            lambda x, t, c: network(x, t, c)[0],
-            network.conditions(list(batch.prompts)).to(weight.device),
-            network.null_condition,
-            settings.guidance,
-            weight.dtype,
-            settings.guidance_interval,
-        )
+        device = next(network.parameters()).device
         x = sampled_latents(
-            guided, self._schedule, network.seen, list(batch.seeds), settings, weight.device
+            self._guided(list(batch.prompts), settings),
+            self._schedule,
+            network.seen,
+            list(batch.seeds),
+            settings,
+            device,
         )
         if latents is not None:
-            device = str(weight.device)
-            x = load_autoencoder(latents.autoencoder, latents.sha256, device).decoded(x)
+            x = load_autoencoder(latents.autoencoder, latents.sha256, str(device)).decoded(x)
         return to_rgb(x.float().cpu().numpy())
+
+    def _guided(self, prompts: list[str], settings: SamplerConfig) -> Bound:
+        weight, interval = settings.guidance, settings.guidance_interval
+        if self._guide is None:
+            return bound_transformer(self._network, prompts, weight, interval)
+        strong, weak = (
+            bound_transformer(one, prompts, 1.0) for one in (self._network, self._guide)
+        )
+        return autoguided(strong, weak, weight, partial(acts_at, interval))
+
+
+def bound_transformer(
+    network: TransformerDenoiser, prompts: list[str], guidance: float, interval: Interval = None
+) -> GuidedTransformer:
+    """Told the classes of a batch, and guided by itself, told none."""
+    weight = next(network.parameters())
+    return GuidedTransformer(
+        lambda x, t, c: network(x, t, c)[0],
+        network.conditions(prompts).to(weight.device),
+        network.null_condition,
+        guidance,
+        weight.dtype,
+        interval,
+    )
 
 
 class PublishedTransformer:
-    """Samples a checkpoint in its authors' layout and decodes its latents; a class is its label."""
+    """Samples a checkpoint in its authors' layout and decodes its latents; a class is its label.
+
+    guide: a weaker one, which guidance leads away from; UserError for one of other latents or
+    classes.
+    """
 
     def __init__(
-        self, file: Path, autoencoder: AutoencoderFiles, placement: Placement, layout: Layout
+        self,
+        file: Path,
+        autoencoder: AutoencoderFiles,
+        placement: Placement,
+        layout: Layout,
+        guide: Path | None = None,
     ) -> None:
         self._file, self._placement, self._layout = file, placement, layout
-        network: Transformer = convert(layout.renamed(published_tensors(file)), str(file))
-        self._plan = network.plan
-        self._network = placement.place(network)
+        self._network = self._placed(file)
+        self._plan = self._network.plan
+        self._guide = None if guide is None else self._placed(guide)
+        if self._guide is not None:
+            task, found = (_task(one.plan) for one in (self._network, self._guide))
+            if problem := guide_difference(task, found):
+                raise UserError(f"guide {guide} {problem}")
         self._autoencoder = Autoencoder(autoencoder, placement.device)
         self._schedule = None if layout.flow else NoiseSchedule(LINEAR)
 
@@ -107,18 +147,39 @@ class PublishedTransformer:
         require_labels(batch, self._plan.classes - 1, self._file)
         require_settings(settings, self._file, self._schedule, latent=True)
         device, plan = self._placement.device, self._plan
-        guided = GuidedTransformer(
-            from_data(self._network) if self._layout.reversed else self._network,
-            torch.tensor(list(batch.labels), device=device),
-            plan.classes - 1,
-            settings.guidance,
-            self._placement.dtype,
-            settings.guidance_interval,
-            self._layout.guided,
-        )
+        guided = self._guided(torch.tensor(list(batch.labels), device=device), settings)
         shape = (plan.channels, plan.side, plan.side)
         x = sampled_latents(guided, self._schedule, shape, list(batch.seeds), settings, device)
         return to_rgb(self._autoencoder.decoded(x).float().cpu().numpy())
+
+    def _placed(self, file: Path) -> Transformer:
+        network: Transformer = convert(self._layout.renamed(published_tensors(file)), str(file))
+        return self._placement.place(network)
+
+    def _guided(self, labels: Tensor, settings: SamplerConfig) -> Bound:
+        weight, interval = settings.guidance, settings.guidance_interval
+        if self._guide is None:
+            return self._bound(self._network, labels, weight, interval)
+        strong, weak = (self._bound(one, labels, 1.0, None) for one in (self._network, self._guide))
+        return autoguided(strong, weak, weight, partial(acts_at, interval))
+
+    def _bound(
+        self, network: Transformer, labels: Tensor, guidance: float, interval: Interval
+    ) -> GuidedTransformer:
+        return GuidedTransformer(
+            from_data(network) if self._layout.reversed else network,
+            labels,
+            self._plan.classes - 1,
+            guidance,
+            self._placement.dtype,
+            interval,
+            self._layout.guided,
+        )
+
+
+def _task(plan: TransformerPlan) -> dict[str, int]:
+    """In which a guide must be as the network that it guides."""
+    return {"latents of side": plan.side, "channels": plan.channels, "classes": plan.classes}
 
 
 def published_tensors(file: Path) -> dict[str, Tensor]:

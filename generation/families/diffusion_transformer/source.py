@@ -66,6 +66,24 @@ class TransformerSource(LatentSource):
         known = self.files.work(checkpoint, resolution)
         return known if known is not None else own_work(self.family, checkpoint, resolution)
 
+    def guide_problem(self, folder: Path, guide: Path) -> str | None:
+        """Why `guide` cannot guide the network in `folder`: both are files, or both our folders."""
+        both = (folder, guide)
+        if all(one.is_file() for one in both):
+            return self.files.guide_problem(folder, guide)
+        if any(one.is_file() or self._is_other(one) for one in both):
+            return (
+                "cannot guide it: both must be the authors' files, or folders that "
+                "finetune-generator wrote"
+            )
+        return super().guide_problem(folder, guide)
+
+    def load_guided(self, folder: Path, guide: Path, compiled: bool) -> Generator:
+        """The same, guided by the network in `guide`."""
+        if folder.is_file():
+            return self.files.load_guided(folder, guide, compiled)
+        return super().load_guided(folder, guide, compiled)
+
     def load(self, folder: Path, compiled: bool) -> Generator:
         """On the GPU if there is one, a file in bfloat16 there; else float32 on the CPU."""
         if folder.is_file():

@@ -21,10 +21,10 @@ def _network(config: DenoiserConfig) -> "Denoiser":
     return LatentUNet(config)
 
 
-def _generator(network: "Denoiser") -> "Generator":
+def _generator(network: "Denoiser", guide: "Denoiser | None" = None) -> "Generator":
     from generation.denoisers.latent_sampling import LatentGenerator
 
-    return LatentGenerator(network)
+    return LatentGenerator(network, guide)
 
 
 def _loss(_: DenoiserRecipe) -> "Loss":

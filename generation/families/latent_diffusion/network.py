@@ -10,19 +10,16 @@ The network is diffusers', as the reader of the authors' files makes it.
 
 from typing import Any
 
-import torch
-from diffusers.models.resnet import ResnetBlock2D
-from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
 from generation.denoisers.latents import seen_by
-from generation.denoisers.network import Denoiser
+from generation.denoisers.network import Denoiser, nearest_step
 from generation.denoisers.recipe import DenoiserConfig
 from generation.diffusion.schedule import NoiseSchedule
 from generation.families.adm.converter import new_unet
+from generation.families.adm.layers import start_as_identity
 from generation.families.adm.shapes import Heads, Shape
 from generation.families.latent_diffusion.recipe import LatentDiffusionShape
-from generation.networks.blocks import zeroed
 
 
 class LatentUNet(Denoiser):
@@ -34,7 +31,7 @@ class LatentUNet(Denoiser):
         self._schedule = NoiseSchedule(config.stage.schedule)
         self.classes = nn.Embedding(len(config.classes), shape.context)
         self.unet: Any = new_unet(_shape(shape, config), Heads(count=shape.heads), "[network]")
-        _start_as_identity(self.unet)
+        start_as_identity(self.unet)
 
     @property
     def seen(self) -> tuple[int, int, int]:
@@ -53,13 +50,9 @@ class LatentUNet(Denoiser):
         assert parent is None
         assert carried is None
         context = self.classes(condition)[:, None]  # [N,1,D]
-        said: Tensor = self.unet(x, self._step(log_snr), context, return_dict=False)[0]
+        step = nearest_step(self._schedule, log_snr)
+        said: Tensor = self.unet(x, step, context, return_dict=False)[0]
         return said, None
-
-    def _step(self, log_snr: Tensor) -> Tensor:
-        """int64[N]: steps of the schedule, by which the network knows a noise level."""
-        table = torch.from_numpy(self._schedule.log_snr).float().to(log_snr.device)
-        return (table - log_snr.float()[:, None]).abs().argmin(dim=1)
 
 
 def _shape(shape: LatentDiffusionShape, config: DenoiserConfig) -> Shape:
@@ -77,13 +70,3 @@ def _shape(shape: LatentDiffusionShape, config: DenoiserConfig) -> Shape:
         context=shape.context,
         depth=shape.depth,
     )
-
-
-def _start_as_identity(unet: Any) -> None:
-    """As in the authors' code: blocks add nothing at first, and the network says zero."""
-    for part in unet.modules():
-        if isinstance(part, ResnetBlock2D):
-            zeroed(part.conv2)
-        elif isinstance(part, Transformer2DModel):
-            zeroed(part.proj_out)
-    zeroed(unet.conv_out)

@@ -11,6 +11,7 @@ from generation.denoisers.checkpoint_files import is_of
 from generation.denoisers.latents import LatentSource
 from generation.generator import Generator
 from generation.networks.flops import Work
+from generation.networks.guides import OWN_ALONE
 from generation.networks.image_sizes import from_nothing
 from generation.pretrained.diffusers_folder import file_sha256
 from generation.pretrained.source_files import locate_file
@@ -56,6 +57,12 @@ class LatentDiffusionSource(LatentSource):
         if not Path(checkpoint).suffix:
             return own_work(self.family, checkpoint, resolution)
         return published_work() if resolution == SIDE else None
+
+    def guide_problem(self, folder: Path, guide: Path) -> str | None:
+        """Why `guide` cannot guide the network in `folder`; the authors' file guides none."""
+        if folder.is_file() or guide.is_file():
+            return OWN_ALONE
+        return super().guide_problem(folder, guide)
 
     def load(self, folder: Path, compiled: bool) -> Generator:
         """A file in bfloat16 on the GPU if there is one; else in float32, decoded in float32."""

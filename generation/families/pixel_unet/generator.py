@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from generation.diffusion.noise import ahead_of_need, image_noise
+from generation.diffusion.noise import ahead_of_need, image_noise, parent_noise
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.families.pixel_unet.checkpoint_files import (
     STAGE_FILE,
@@ -15,9 +15,15 @@ from generation.families.pixel_unet.checkpoint_files import (
     resolve_checkpoint,
 )
 from generation.generator import Generator, ImageBatch, Screened
+from generation.networks.guides import guide_difference
 from generation.networks.image_sizes import from_nothing, from_side, one_size
 from generation.networks.pixels import parents_of, to_rgb
 from release.errors import UserError
+
+TASK = (  # in which a guide must be as the stage that it guides
+    *("resolution", "channels", "low_resolution", "residual"),
+    *("prediction", "schedule", "conditioning"),
+)
 
 if TYPE_CHECKING:
     from generation.families.pixel_unet.network import PixelUNet, StageConfig
@@ -68,22 +74,38 @@ def size_problem(folder: Path | None, resolution: int, parent: int | None) -> st
     return one_size(stage["resolution"], resolution) or follows
 
 
+def guide_problem(folder: Path, guide: Path) -> str | None:
+    """Why the stage in `guide` cannot guide the one in `folder`."""
+    stage, weaker = _stage(folder), _stage(guide)
+    facts, found = ({name: one.get(name) for name in TASK} for one in (stage, weaker))
+    return guide_difference(facts, found, stage.get("prompts", ()), weaker.get("prompts", ()))
+
+
 def load(folder: Path, compiled: bool) -> Generator:
     """The stage's network on the GPU if there is one, in the precision of its training; else on the
     CPU in float32."""
+    return PixelUNetGenerator(_network(folder, compiled))
+
+
+def load_guided(folder: Path, guide: Path, compiled: bool) -> Generator:
+    """The same, guided by the stage in `guide`."""
+    return PixelUNetGenerator(_network(folder, compiled), _network(guide, compiled))
+
+
+def _network(folder: Path, compiled: bool) -> "PixelUNet":
     from generation.families.pixel_unet.checkpoint import load_checkpoint
     from generation.networks.placement import best_placement
 
     network = load_checkpoint(folder)
-    placement = best_placement(compiled).on_gpu(network.config.precision)
-    return PixelUNetGenerator(placement.place(network))
+    return best_placement(compiled).on_gpu(network.config.precision).place(network)
 
 
 class PixelUNetGenerator:
-    """Samples one stage of a pixel cascade."""
+    """Samples one stage of a pixel cascade. guide: what guidance leads away from; by default the
+    network, told the null condition."""
 
-    def __init__(self, network: "PixelUNet") -> None:
-        self._network = network
+    def __init__(self, network: "PixelUNet", guide: "PixelUNet | None" = None) -> None:
+        self._network, self._guide = network, guide
 
     def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
         """uint8[N,H,W,3], or Screened if any is not finite.
@@ -96,22 +118,23 @@ class PixelUNetGenerator:
         from generation.diffusion.residual import residual_of
         from generation.diffusion.sampler import sample
         from generation.diffusion.schedule import NoiseSchedule
-        from generation.families.pixel_unet.sampling import guided_denoiser
+        from generation.families.pixel_unet.sampling import bound_denoiser
 
         network = self._network
         config = network.config
         device = network.prompt_tokens.device
-        _require_effect(config, settings)
-        prompt = network.conditions(batch.prompts).to(device)
+        _require_effect(config, settings, guided=self._guide is not None)
         shape = (config.channels, config.resolution, config.resolution)
         with torch.inference_mode(), ahead_of_need(image_noise(batch.seeds, shape)) as noise:
             parent = parents_of(batch, config.low_resolution, config.channels, device)
             residual = residual_of(parent, config.resolution, config.residual)
             level = settings.noise_augmentation
             if parent is not None and level > 0:
-                lower = next(image_noise([~s & _ALL_ONES for s in batch.seeds], parent.shape[1:]))
+                lower = parent_noise(batch.seeds, tuple(parent.shape[1:]))
                 parent = augment(parent, torch.from_numpy(lower).to(device), level)
-            denoise = guided_denoiser(network, prompt, settings.guidance, parent, level)
+            denoise = bound_denoiser(
+                network, self._guide, batch.prompts, settings.guidance, parent, level
+            )
             schedule = NoiseSchedule(config.schedule)
             x0 = sample(
                 denoise,
@@ -124,14 +147,11 @@ class PixelUNetGenerator:
         return to_rgb(x0.float().cpu().numpy())
 
 
-def _require_effect(config: "StageConfig", settings: SamplerConfig) -> None:
-    """UserError for a setting that this network would not heed."""
-    if config.conditioning == "none" and settings.guidance != 1:
+def _require_effect(config: "StageConfig", settings: SamplerConfig, *, guided: bool) -> None:
+    """UserError for a setting that this network would not heed. guided: by another network."""
+    if config.conditioning == "none" and settings.guidance != 1 and not guided:
         raise UserError("an unconditional checkpoint has nothing to guide by: leave guidance 1")
     if config.variance == "learned" and settings.gamma != 0:
         raise UserError("the checkpoint learned its variance: gamma has no effect, leave it 0")
     if config.low_resolution is None and settings.noise_augmentation != 0:
         raise UserError("a base stage has no parent to add noise to: leave noise_augmentation 0")
-
-
-_ALL_ONES = (1 << 64) - 1  # ~seed & this: a stream no image seed (53 bits) can be

@@ -1,11 +1,32 @@
 """A pixel U-Net bound to its conditions and parents, as the sampler calls it."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from generation.diffusion.guidance import guided
+from generation.diffusion.guidance import autoguided, guided
 from generation.diffusion.sampler import Denoiser
 from generation.families.pixel_unet.network import PixelUNet
+
+
+def bound_denoiser(
+    network: PixelUNet,
+    guide: PixelUNet | None,
+    prompts: Sequence[str],
+    guidance: float,
+    parent: Tensor | None,
+    level: float,
+) -> Denoiser:
+    """`network` bound to a batch: guided by `guide`, else by itself, told nothing."""
+
+    def bound(one: PixelUNet, weight: float) -> Denoiser:
+        told = one.conditions(prompts).to(one.prompt_tokens.device)
+        return guided_denoiser(one, told, weight, parent, level)
+
+    if guide is None:
+        return bound(network, guidance)
+    return autoguided(bound(network, 1.0), bound(guide, 1.0), guidance)
 
 
 def guided_denoiser(

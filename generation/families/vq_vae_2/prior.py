@@ -214,10 +214,16 @@ class Prior(nn.Module):
 
 
 @torch.inference_mode()
-def drawn(prior: Prior, condition: Tensor, uniform: Tensor, top: Tensor | None = None) -> Tensor:
+def drawn(
+    prior: Prior,
+    condition: Tensor,
+    uniform: Tensor,
+    top: Tensor | None = None,
+    temperature: float = 1.0,
+) -> Tensor:
     """int64[N,H,W]: codes, each the first whose cumulated probability passes its number.
 
-    uniform float64[N,H,W] in [0, 1).
+    uniform float64[N,H,W] in [0, 1). temperature: logits are divided by it.
     """
     n, height, width = uniform.shape
     found = torch.zeros(n, height, width, dtype=torch.int64, device=uniform.device)
@@ -227,7 +233,8 @@ def drawn(prior: Prior, condition: Tensor, uniform: Tensor, top: Tensor | None =
         here = None if told is None else told[:, :, row : row + 1]
         for column in range(width):
             logits = prior(found[:, row : row + 1], condition, here, above.again())
-            shares = logits[:, :, 0, column].double().softmax(dim=1).cumsum(dim=1)
+            scores = logits[:, :, 0, column].double() / temperature
+            shares = scores.softmax(dim=1).cumsum(dim=1)
             passed = shares <= uniform[:, row, column, None]
             found[:, row, column] = passed.sum(dim=1).clamp(max=shares.shape[1] - 1)
         prior(found[:, row : row + 1], condition, here, above.again())

@@ -18,7 +18,7 @@ SETTINGS = SamplerConfig(method="native", steps=1)
 
 
 class CodeGenerator:
-    """Draws each code from its probabilities as they are, as the paper does."""
+    """Draws each code from its probabilities, as the paper does at a temperature of 1."""
 
     def __init__(self, networks: Networks) -> None:
         self._networks = networks
@@ -33,13 +33,14 @@ class CodeGenerator:
         _require_native(settings)
         networks, device = self._networks, next(self._top.parameters()).device
         condition = torch.tensor(networks.config.indices(list(batch.prompts)), device=device)
+        heat = settings.temperature
         tall, wide = networks.resolution // TOP, networks.resolution // BOTTOM
         numbers = torch.from_numpy(uniform(batch.seeds, tall**2 + wide**2)).to(device)
         with torch.inference_mode():
             first = numbers[:, : tall**2].view(-1, tall, tall)
-            top = drawn(self._top, condition, first)
+            top = drawn(self._top, condition, first, temperature=heat)
             second = numbers[:, tall**2 :].view(-1, wide, wide)
-            bottom = drawn(self._bottom, condition, second, top)
+            bottom = drawn(self._bottom, condition, second, top, heat)
             images = networks.autoencoder.images(top, bottom)
         return to_rgb(images.float().cpu().numpy())
 

@@ -17,9 +17,9 @@ from builder.imports.layout import (
     image_id,
     original_of,
     stretches,
-    tuning_rows,
     view_parts,
 )
+from builder.imports.tuning import tuning_rows
 from release.classes.class_list import ClassEntry
 from release.errors import UserError
 from release.real_sources import RealSource, open_source
@@ -140,15 +140,30 @@ def test_an_image_that_goes_changes_its_own_file_alone():
     files = count_files(before, {})
     kept = {s.identity for s in stretches(before, files)}
     found = [s.identity for s in stretches(after, count_files(after, files))]
-    assert len(found) == len(kept) == 3
+    assert len(found) == len(kept) == 5
     # its file, and that of the image which is now of the tuning tenth, or is no longer
     assert 1 <= len(set(found) - kept) <= 2
 
 
 def test_a_set_that_has_grown_much_is_cut_anew():
-    assert count_files(source(3000), {}) == {"train": 3}
-    assert count_files(source(5000), {"train": 3}) == {"train": 3}
-    assert count_files(source(9000), {"train": 3}) == {"train": 8}
+    assert count_files(source(3000), {}) == {"train": 5}
+    assert count_files(source(5000), {"train": 5}) == {"train": 5}
+    assert count_files(source(9000), {"train": 5}) == {"train": 15}
+
+
+def test_a_set_of_some_thousands_has_files_for_several_workers():
+    assert count_files(source(500), {}) == {"train": 1}
+    assert count_files(source(2500), {}) == {"train": 4}
+    assert count_files(source(10_000), {}) == {"train": 16}
+    assert count_files(source(20_000), {}) == {"train": 18}
+
+
+@pytest.mark.parametrize("per_class", [1125, 1250, 1300, 2250, 5000, 10_000, 17_900])
+def test_a_release_of_before_keeps_its_files(per_class: int):
+    """It had one of 5,000 images at most, else one for each 4,500."""
+    images = 4 * per_class
+    before = {"train": 1 if images <= 5000 else -(-images // 4500)}
+    assert count_files(source(per_class), before) == before
 
 
 def test_ids_are_safe_as_keys_and_file_names():
@@ -183,8 +198,7 @@ def test_a_job_is_small_enough_to_send():
     import pickle
 
     made_up = source(1250)
-    (job,) = plan_jobs(
-        "x", made_up, list(stretches(made_up, count_files(made_up, {}))), Path("r"), [], "pad"
-    )
+    files = list(stretches(made_up, {"train": 1}))
+    (job,) = plan_jobs("x", made_up, files, Path("r"), [], "pad")
     assert isinstance(job, OriginalJob)
     assert len(pickle.dumps(job)) < 5000 * 6

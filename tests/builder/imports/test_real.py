@@ -10,7 +10,7 @@ import pytest
 from datasets import load_dataset
 from PIL import Image
 
-from builder.imports.layout import tuning_rows
+from builder.imports.tuning import tuning_rows
 from release.errors import UserError
 from release.images.views import make_view
 from release.layout.image_sets import load_images

@@ -24,7 +24,8 @@ from classifiers.study.report_model import Arm
 from classifiers.study.study_file import BUILTIN, as_record, load_study, needed_per_class
 from classifiers.study.study_file import Arm as AskedArm
 from classifiers.training.class_verdicts import class_rows, confusions, name_ambiguity
-from classifiers.training.outcomes import Outcomes, accuracy, difference
+from classifiers.training.outcomes import Outcomes, accuracy
+from classifiers.training.paired_difference import difference
 from release.commands.toml_recipes import recipe_names_in
 from release.errors import UserError
 from release.layout.manifest import read_manifest
@@ -425,7 +426,11 @@ def test_dry_run_says_what_it_takes_and_makes_nothing(
     told = capsys.readouterr().out
     assert "in all 14 trainings" in told
     assert "on 2 workers" in told
+    assert "FLOPs" in told
+    assert "on one NVIDIA H100 SXM 80 GB at 40% of its peak" in told
     assert not out.exists()
+    with pytest.raises(UserError, match="go with --dry-run"):
+        run_study(str(place / "shapes.toml"), out=out, gpu="h100")
     with pytest.raises(UserError, match="batch = 32 does not divide over 3 processes"):
         run_study(str(place / "shapes.toml"), out=out, processes=3, dry_run=True)
 
@@ -452,13 +457,19 @@ release = "{tmp_path}/last"
             run_study(str(path), dry_run=True)
         return
     run_study(str(path), dry_run=True, as_json=True)
-    first, last = json.loads(capsys.readouterr().out)["releases"]
+    plan = json.loads(capsys.readouterr().out)
+    first, last = plan["releases"]
     assert first["release"] == f"{tmp_path}/first"
     assert (last["have"], last["wanted"]) == (0, 8)
+    trainings, built = plan["gpu"][0], plan["gpu"][-1]
+    assert trainings["flops"] == 2 * plan["costs"][0]["multiply_adds"]
+    assert built["what"].endswith(" images of " + (last["source"] or "fashion-mnist-fast"))
+    assert built["hours"] is None  # of a small U-Net nothing is counted
     if last["source"] is None:
         with pytest.raises(UserError, match=r"last: 0 of 8 images a class .* names no recipe"):
             run_study(str(path), out=tmp_path / "out")
         assert not (tmp_path / "first").exists()
+        assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

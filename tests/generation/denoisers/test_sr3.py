@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from generation.denoisers.learning import Questions
 from generation.denoisers.source import DenoiserGenerator
@@ -20,78 +19,17 @@ from generation.generator import ImageBatch
 from generation.training.data.images import DrawnImages
 from release.classes.class_list import load_classes
 from release.errors import UserError
+from tests.generation.denoisers.unet_reference import Paper, swish
 from tests.models.tiny_denoisers import PROMPTS, tiny_denoiser, tiny_recipe
 
 HALF_SUM = 1 / 2**0.5
-
-
-class Paper:
-    """The layers as functions of a network's weights, by their names."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self.weights = network.state_dict()
-
-    def linear(self, name: str, x: Tensor) -> Tensor:
-        return (
-            torch.einsum("...i,oi->...o", x, self.weights[f"{name}.weight"])
-            + self.weights[f"{name}.bias"]
-        )
-
-    def conv(self, name: str, x: Tensor) -> Tensor:
-        """By columns of patches."""
-        weight = self.weights[f"{name}.weight"]
-        out, _, size, _ = weight.shape
-        columns = F.unfold(x, size, padding=size // 2)
-        product = weight.reshape(out, -1) @ columns
-        shaped = product.reshape(len(x), out, *x.shape[2:])
-        return shaped + self.weights[f"{name}.bias"][:, None, None]
-
-    def norm(self, name: str, x: Tensor) -> Tensor:
-        """Groups of one channel: no layer of the tiny network has more than 32."""
-        flat = x.flatten(2)
-        groups = int(np.gcd(32, x.shape[1]))
-        grouped = flat.reshape(len(x), groups, -1)
-        centred = grouped - grouped.mean(2, keepdim=True)
-        normed = centred / (centred.square().mean(2, keepdim=True) + 1e-6).sqrt()
-        weight, bias = (self.weights[f"{name}.{part}"][:, None] for part in ("weight", "bias"))
-        return (normed.reshape(flat.shape) * weight + bias).reshape(x.shape)
-
-    def residual(self, name: str, x: Tensor, h: Tensor, side: int = 0) -> Tensor:
-        y = swish(self.norm(f"{name}.norm1", x))
-        if side:
-            x, y = (half(z) if side < 0 else twice(z) for z in (x, y))
-        y = self.conv(f"{name}.conv1", y)
-        scale, shift = self.linear(f"{name}.film", swish(h)).chunk(2, 1)
-        y = self.norm(f"{name}.norm2", y) * (1 + scale[..., None, None]) + shift[..., None, None]
-        if f"{name}.skip.weight" in self.weights:
-            x = self.conv(f"{name}.skip", x)
-        return (x + self.conv(f"{name}.conv2", swish(y))) * HALF_SUM
-
-    def attention(self, name: str, x: Tensor) -> Tensor:
-        tokens = self.norm(f"{name}.norm", x).flatten(2).mT
-        query, key, value = self.linear(f"{name}.qkv", tokens).chunk(3, 2)
-        scores = torch.softmax(query @ key.mT / query.shape[2] ** 0.5, 2)
-        found = self.linear(f"{name}.out", scores @ value).mT.reshape(x.shape)
-        return (x + found) * HALF_SUM
-
-
-def swish(x: Tensor) -> Tensor:
-    return x / (1 + torch.exp(-x))
-
-
-def twice(x: Tensor) -> Tensor:
-    return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
-
-
-def half(x: Tensor) -> Tensor:
-    return (x[..., ::2, ::2] + x[..., 1::2, ::2] + x[..., ::2, 1::2] + x[..., 1::2, 1::2]) / 4
 
 
 def sr3_of_the_paper(
     network: Any, x: Tensor, abar: Tensor, condition: Tensor, parent: Tensor | None
 ) -> Tensor:
     """16 and 8 px, a block each; attention at 8 px."""
-    p = Paper(network)
+    p = Paper(network, HALF_SUM)
     rates = torch.tensor([10000 ** (-i / 3) for i in range(4)])
     angles = 1000 * abar.sqrt()[:, None] * rates
     h = swish(p.linear("embedding.first", torch.cat([angles.sin(), angles.cos()], 1)))

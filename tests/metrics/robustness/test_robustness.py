@@ -1,10 +1,12 @@
 """evaluate-robustness: sets of some classes by mask, effective robustness, corruptions, ReaL."""
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cards.board.board import assemble_board
 from cards.measured.result_folder import read_folder
@@ -16,6 +18,7 @@ from metrics.robustness.masked import Masked, class_columns, predicted
 from release.errors import UserError
 from release.results.result import Result, read_result
 from tests.sets.colours import CLASSES, colour_images, relabelled, untrained, write_colours
+from tests.sets.shapes import write_release
 
 SOME = relabelled((CLASSES[20], CLASSES[3], CLASSES[11]))  # in an order of their own
 
@@ -117,6 +120,16 @@ def test_corrupted_pixels_are_what_is_judged(folder, monkeypatch):
         ({"real_trained": ["net1.safetensors"]}, "name two or more"),
         ({"shifted": ["{folder}/standard"]}, "give RELEASE:CONFIG"),
         ({"shifted": ["{folder}/foreign:8"]}, "has class 'n0099'"),
+        ({"shifted": ["{folder}/standard:8"]}, "holds the same images as --test standard:8:test"),
+        ({"shifted": ["{folder}/again:8"]}, "--shifted again:8:test holds the same images"),
+        (
+            {"shifted": ["{folder}/shifted:8", "{folder}/shifted:8"]},
+            "holds the same images as --shifted shifted:8:test",
+        ),
+        (
+            {"shifted": ["{folder}/shifted:8", "{folder}/other/shifted:8"]},
+            "would write one result file",
+        ),
         ({"real_labels": Path("none.json")}, "cannot be read"),
         ({"batch": 0}, "--batch 0"),
     ],
@@ -127,6 +140,8 @@ def test_bad_input_is_told_before_features_are_computed(
     foreign = relabelled((CLASSES[0], CLASSES[1]))
     foreign = (foreign[0], type(foreign[1])(1, "n0099", "foreign", "foreign"))
     write_colours(folder / "foreign", {"test": colour_images(2, 1, foreign)}, foreign)
+    write_colours(folder / "again", {"test": colour_images(10, 2)}, dataset="renamed")
+    write_colours(folder / "other" / "shifted", {"test": colour_images(20, 4, SOME)}, SOME)
     monkeypatch.setattr(
         "metrics.evaluate_robustness.load_extractor", lambda *_: pytest.fail("loaded")
     )
@@ -136,6 +151,21 @@ def test_bad_input_is_told_before_features_are_computed(
         options = {"real_trained": [str(folder / name) for name in options["real_trained"]]}
     with pytest.raises(UserError, match=said):
         evaluate(folder, tmp_path, **options)
+
+
+def bitmap(pixels: np.ndarray) -> bytes:
+    sink = io.BytesIO()
+    Image.fromarray(pixels).save(sink, "BMP")
+    return sink.getvalue()
+
+
+def test_the_same_pixels_in_other_files_are_refused_before_a_result(folder, tmp_path):
+    images = colour_images(10, 2)
+    bitmaps = {"test": [bitmap(pixels) for pixels in images.images]}
+    write_release(folder / "bitmaps", {"test": images}, "real", "colours", CLASSES, bitmaps, ("8",))
+    with pytest.raises(UserError, match="bitmaps:8:test holds the same images as --test standard"):
+        evaluate(folder, tmp_path, shifted=[f"{folder}/bitmaps:8"])
+    assert not list(tmp_path.iterdir())
 
 
 def test_real_labels_of_images_without_numbers_are_refused(folder, tmp_path):

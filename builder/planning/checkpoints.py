@@ -1,0 +1,67 @@
+"""The networks of a stage: its own, and the weaker one that guidance may lead away from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.planning.recipe import StageRecipe
+from generation.families import generator_source, guided_source
+from generation.generator import Generator
+from release.errors import UserError
+
+
+@dataclass(frozen=True)
+class LocatedGuide:
+    """A stage's guide, found: its absolute place and its hash."""
+
+    place: Path
+    sha256: str
+
+
+def locate_checkpoints(chain: Sequence[StageRecipe]) -> tuple[list[Path], list[str]]:
+    """Folder and hash of each stage's checkpoint; UserError for a missing or wrong one.
+
+    A relative path starts where the command runs; workers, wherever they run, get an absolute one.
+    """
+    found = [_located(stage.generator, stage.checkpoint, stage.sha256) for stage in chain]
+    return [place for place, _ in found], [sha256 for _, sha256 in found]
+
+
+def locate_guides(
+    chain: Sequence[StageRecipe], checkpoints: Sequence[Path]
+) -> list[LocatedGuide | None]:
+    """Each stage's guide, None where there is none; UserError for one that does not fit.
+
+    checkpoints: places of the stages' own networks.
+    """
+    return [_guide_of(*one) for one in zip(chain, checkpoints, strict=True)]
+
+
+def _guide_of(stage: StageRecipe, checkpoint: Path) -> LocatedGuide | None:
+    if stage.guide is None:
+        return None
+    source = guided_source(stage.generator)
+    place, sha256 = _located(stage.generator, stage.guide.checkpoint, stage.guide.sha256)
+    problem = source.guide_problem(checkpoint, place)
+    if problem is not None:
+        raise UserError(f"guide {stage.guide.checkpoint} {problem}")
+    return LocatedGuide(place, sha256)
+
+
+def _located(generator: str, checkpoint: str, sha256: str | None) -> tuple[Path, str]:
+    source = generator_source(generator)
+    place = source.locate(checkpoint)
+    found = source.sha256(place)
+    if sha256 is not None and found != sha256:
+        raise UserError(
+            f"checkpoint {checkpoint} has the wrong hash: {found[:12]}… found, the "
+            f"recipe wants {sha256[:12]}…; restore the file or correct the recipe"
+        )
+    return place.absolute(), found
+
+
+def load_networks(stage: StageRecipe, checkpoint: Path, guide: Path | None = None) -> Generator:
+    """The stage's model, guided by the one in `guide` if there is one."""
+    if guide is None:
+        return generator_source(stage.generator).load(checkpoint, stage.compile)
+    return guided_source(stage.generator).load_guided(checkpoint, guide, stage.compile)

@@ -1,0 +1,41 @@
+"""Classifiers that guide a stage's sampler: found, hashed and checked when a build is planned."""
+
+from collections.abc import Sequence
+
+from builder.planning.recipe import StageRecipe
+from generation.families import MODULES, generator_source
+from generation.families.noisy_classifier.files import locate_classifier, require_classes
+from release.classes.class_list import ClassEntry
+from release.errors import UserError
+
+
+def with_classifiers(
+    chain: Sequence[StageRecipe], classes: Sequence[ClassEntry]
+) -> list[StageRecipe]:
+    """The stages, each with its classifier's hash, which is part of what decides its images.
+
+    UserError for a generator that none can guide, and for a classifier that does not fit.
+    """
+    return [_with_classifier(stage, classes) for stage in chain]
+
+
+def _with_classifier(stage: StageRecipe, classes: Sequence[ClassEntry]) -> StageRecipe:
+    guidance = stage.sampler.classifier
+    if guidance is None:
+        return stage
+    if not _is_guided(stage.generator):
+        guided = ", ".join(name for name in MODULES if _is_guided(name))
+        raise UserError(
+            f"the sampler of stage {stage.resolution} names a classifier, by which "
+            f"{stage.generator} is not guided; these are: {guided}"
+        )
+    folder, found = locate_classifier(guidance, stage.resolution)
+    require_classes(guidance, folder, [entry.prompt for entry in classes])
+    sampler = stage.sampler.model_copy(
+        update={"classifier": guidance.model_copy(update={"sha256": found})}
+    )
+    return stage.model_copy(update={"sampler": sampler})
+
+
+def _is_guided(generator: str) -> bool:
+    return bool(getattr(generator_source(generator), "CLASSIFIER_GUIDED", False))

@@ -1,0 +1,1 @@
+"""CDM, cascaded diffusion models (Ho et al. 2022, arXiv 2106.15282)."""

@@ -1,0 +1,1 @@
+"""U-Nets that say their own variance: Improved DDPM, ADM, its upsampler, trained from nothing."""

@@ -1,0 +1,225 @@
+"""ADM-G: the classifier of noisy images, its gradient, its training, and what a build records."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from builder.builds.build import build_release, plan_build
+from builder.builds.run import RunSettings
+from builder.planning.recipe import load_recipe
+from generation.denoisers.source import DenoiserGenerator
+from generation.diffusion.sampler import sample
+from generation.diffusion.sampler_config import ClassifierGuidance, SamplerConfig
+from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
+from generation.families import trainable
+from generation.families.noisy_classifier.guidance import class_gradient
+from generation.finetune_generator import finetune_generator
+from generation.generator import ImageBatch
+from release.classes.class_list import load_classes
+from release.errors import UserError
+from tests.generation.denoisers.unet_reference import Paper, swish
+from tests.in_process import InProcess
+from tests.models.tiny_denoisers import PROMPTS, save_denoiser, tiny_denoiser
+from tests.models.tiny_noisy_classifier import save_tiny, tiny_classifier, tiny_recipe
+from tests.recipe_text import as_toml, tiny_build
+from tests.sets.painter import paint
+from tests.sets.small_releases import CLASSES, write_release
+
+ABAR = np.cumprod(1 - np.linspace(1e-4, 0.02, 100))
+
+
+def logits_of_the_paper(network: Any, x: Tensor, step: Tensor) -> Tensor:
+    """16 and 8 px, a block each, of 8 and 16 channels; attention at 8 px in heads of 8."""
+    p = Paper(network)
+    rates = torch.tensor([10000 ** (-i / 3) for i in range(4)])
+    angles = step[:, None] * rates
+    h = swish(p.linear("embedding.first", torch.cat([angles.sin(), angles.cos()], 1)))
+    h = p.linear("embedding.second", h)
+    y = p.residual("body.layers.0.residual", p.conv("body.enter", x), h)
+    y = p.residual("body.layers.1.layer", y, h, side=-1)
+    y = p.residual("body.layers.2.residual", y, h)
+    y = p.attention("body.layers.2.attention", y, heads=2)
+    y = p.attention("body.attention", p.residual("body.middle.0", y, h), heads=2)
+    y = swish(p.norm("body.norm", p.residual("body.middle.1", y, h)))
+    tokens = y.flatten(2).mT
+    tokens = torch.cat([tokens.mean(1, keepdim=True), tokens], 1) + p.weights["pool.places"]
+    return p.heads("pool", tokens, heads=2)[:, 0]
+
+
+def asked_of(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(3, 3, 16, 16, generator=generator, dtype=torch.float64).to(dtype)
+    steps = torch.tensor([0, 40, 99])
+    schedule = NoiseSchedule(ScheduleConfig(name="cosine", num_steps=100))
+    log_snr = torch.from_numpy(schedule.log_snr)[steps].float()
+    return x, steps, log_snr, torch.tensor([0, 1, 2])
+
+
+def test_a_classifier_says_what_the_paper_says() -> None:
+    network = tiny_classifier()
+    x, steps, log_snr, labels = asked_of(torch.float32)
+    said, carried = network(x, log_snr, labels)
+    assert carried is None
+    expected = logits_of_the_paper(network, x, steps)
+    assert said.shape == (3, 3)
+    assert said.std() > 0.05
+    assert (said - expected).abs().max() <= 1e-5 * max(1, expected.abs().max())
+
+
+def test_the_gradient_is_that_of_the_class_s_log_probability_in_float64() -> None:
+    network = tiny_classifier()
+    x, steps, log_snr, labels = asked_of(torch.float32)
+    with torch.inference_mode():  # as a sampler calls it
+        found = class_gradient(network, x, log_snr, labels)
+    double = tiny_classifier().double()
+    wide = asked_of(torch.float64)[0].requires_grad_(True)
+    logits = logits_of_the_paper(double, wide, steps)
+    chosen = logits.log_softmax(1)[torch.arange(3), labels].sum()
+    (expected,) = torch.autograd.grad(chosen, wide)
+    assert expected.abs().max() > 1e-3
+    assert (found - expected).abs().max() <= 1e-5 * max(1, float(expected.abs().max()))
+
+
+def test_a_guide_moves_the_mean_of_ddpm_and_epsilon_of_ddim() -> None:
+    """Algorithms 1 and 2 of the paper, one step each, in float64."""
+    schedule = NoiseSchedule(ScheduleConfig(name="linear", num_steps=100))
+    rng = np.random.default_rng(1)
+    start, noise, eps, v, g = rng.standard_normal((5, 2, 3, 4, 4))
+    draws = iter([start, noise])
+
+    def run(method: str) -> np.ndarray:
+        seen: list[Tensor] = []
+
+        def denoise(x: Tensor, _: int) -> tuple[Tensor, Tensor | None]:
+            seen.append(x)
+            return torch.from_numpy(eps), torch.from_numpy(np.tanh(v))
+
+        config: Any = {"method": method, "steps": 2, "threshold": "none"}
+        sample(
+            *(denoise, schedule, "epsilon", SamplerConfig(**config)),
+            lambda: torch.from_numpy(next(draws)),
+            guide=lambda _x, _t: torch.from_numpy(g),
+        )
+        return seen[1].numpy()
+
+    now, later = ABAR[99], ABAR[0]
+    x0 = (start - np.sqrt(1 - now) * eps) / np.sqrt(now)
+    alpha = now / later
+    mean = (np.sqrt(later) * (1 - alpha) * x0 + np.sqrt(alpha) * (1 - later) * start) / (1 - now)
+    beta, share = 1 - alpha, (np.tanh(v) + 1) / 2
+    low = beta * (1 - later) / (1 - now)
+    variance = np.exp(share * np.log(beta) + (1 - share) * np.log(low))
+    expected = mean + variance * g + np.sqrt(variance) * noise
+    np.testing.assert_allclose(run("ddpm"), expected, rtol=1e-9, atol=1e-12)
+    draws = iter([start])
+    shifted = eps - np.sqrt(1 - now) * g
+    x0 = (start - np.sqrt(1 - now) * shifted) / np.sqrt(now)
+    expected = np.sqrt(later) * x0 + np.sqrt(1 - later) * shifted
+    np.testing.assert_allclose(run("ddim"), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_images_follow_from_the_classifier_and_each_from_itself_alone(tmp_path: Path) -> None:
+    generator = trainable("adm").family.sampler(tiny_denoiser("adm"))
+    assert isinstance(generator, DenoiserGenerator)
+    folder = str(save_tiny(tmp_path / "classifier"))
+    settings = SamplerConfig(steps=3, classifier=ClassifierGuidance(checkpoint=folder, scale=20.0))
+    rows = (["apple", "pear", "plum"], [0, 1, 2], [5, 6, 7])
+    images: Any = generator.sample(ImageBatch(*rows, None, 16), settings)
+    unguided: Any = generator.sample(ImageBatch(*rows, None, 16), SamplerConfig(steps=3))
+    assert (images != unguided).any()
+    order = [2, 0, 1]
+    turned = ImageBatch(*([row[i] for i in order] for row in rows), None, 16)
+    np.testing.assert_array_equal(generator.sample(turned, settings), images[order])
+    other: Any = trainable("sr3").family.sampler(tiny_denoiser("sr3-base"))
+    with pytest.raises(UserError, match="no classifier guides this checkpoint"):
+        other.sample(ImageBatch(*rows, None, 16), settings)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with real/, classes.csv, classifier.toml, and runs/, a classifier and a network."""
+    folder = tmp_path_factory.mktemp("guided")
+    images = np.stack([paint(i % 4, i, 16, 10) for i in range(40)])
+    write_release(folder / "real", {"train": [images]}, kind="real", dataset="shapes")
+    lines = ["id,wnid,name,prompt", *(f"{c.label},{c.wnid},{c.name},{c.prompt}" for c in CLASSES)]
+    (folder / "classes.csv").write_text("\n".join(lines) + "\n")
+    recipe = tiny_recipe(str(folder / "classes.csv"))
+    (folder / "classifier.toml").write_text(as_toml(recipe))
+    save_denoiser(folder / "network", "adm", tuple(c.prompt for c in CLASSES))
+    return folder
+
+
+def test_a_classifier_is_trained_by_the_command_and_a_build_records_its_hash(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    InProcess(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    recipe = str(place / "classifier.toml")
+    data = str(place / "real")
+    finetune_generator(recipe=recipe, data=data, out=Path("run"), as_json=True)
+    assert Path("run/samples-000004.png").is_file()
+    sampler = 'steps = 2, classifier = { checkpoint = "run/checkpoint", scale = 2.0 }'
+    Path("build.toml").write_text(
+        tiny_build(place / "classes.csv", "adm", place / "network", sampler)
+    )
+    loaded, classes = load_recipe("build.toml"), load_classes(str(place / "classes.csv"))
+
+    def planned() -> Any:
+        return plan_build(loaded, loaded.stages, classes, 1, tmp_path / "release", classes)
+
+    plan = planned()
+    manifest = build_release(plan, RunSettings(), lambda _: None).manifest
+    assert manifest is not None
+    told = manifest.origin["stages"][0]["sampler"]["classifier"]
+    assert told["checkpoint"] == "run/checkpoint"
+    assert len(told["sha256"]) == 64
+    assert manifest.origin["recipe"]["stage"][0]["sampler"]["classifier"] == told
+    Path("run").rename("moved")
+    Path("build.toml").write_text(
+        Path("build.toml").read_text().replace("run/check", "moved/check")
+    )
+    loaded = load_recipe("build.toml")
+    assert planned().stages[0].fingerprint == plan.stages[0].fingerprint
+    save_tiny(Path("moved/checkpoint"), tuple(c.prompt for c in CLASSES))
+    with pytest.raises(UserError, match="whose stage 16 was made with other settings"):
+        planned()
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("generator", "is not guided; these are: adm, cdm"),
+        ("size", "sees images of 32 px, its stage makes 16 px ones"),
+        ("classes", "knows no class 'class 0'"),
+        ("hash", "has the wrong hash"),
+        ("none", "is not a checkpoint of noisy-classifier"),
+    ],
+)
+def test_a_classifier_that_does_not_fit_is_refused_when_a_build_is_planned(
+    what: str, words: str, place: Path, tmp_path: Path
+) -> None:
+    prompts = PROMPTS if what == "classes" else tuple(c.prompt for c in CLASSES)
+    stage = {"resolution": 32} if what == "size" else {}
+    folder = save_tiny(tmp_path / "classifier", prompts, stage=stage)
+    if what == "none":
+        (folder / "network.json").unlink()
+    generator, network = "adm", place / "network"
+    if what == "generator":
+        generator, network = "sr3", save_denoiser(tmp_path / "sr3", "sr3-base")
+    guidance = {"checkpoint": str(folder), **({"sha256": "0" * 64} if what == "hash" else {})}
+    table = ", ".join(f"{name} = {json.dumps(value)}" for name, value in guidance.items())
+    text = tiny_build(
+        place / "classes.csv", generator, network, f"steps = 2, classifier = {{ {table} }}"
+    )
+    (tmp_path / "build.toml").write_text(text)
+    loaded, classes = (
+        load_recipe(str(tmp_path / "build.toml")),
+        load_classes(str(place / "classes.csv")),
+    )
+    with pytest.raises(UserError, match=words):
+        plan_build(loaded, loaded.stages, classes, 1, tmp_path / "release", classes)

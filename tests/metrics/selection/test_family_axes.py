@@ -1,0 +1,56 @@
+"""Axes of select-sampler that belong to one family's sampler."""
+
+from pathlib import Path
+
+import pytest
+
+from builder.planning.recipe import Recipe, load_recipe
+from metrics.selection.report import write_recipe
+from metrics.selection.sweep import AXES, parse_grid, sampler_settings, sweep_points
+from release.errors import UserError
+
+ABSENT = dict.fromkeys(AXES)
+
+
+def swept(recipe: Recipe, method: str, **asked: str) -> list[dict[str, object]]:
+    grid = parse_grid(recipe, 32, method, ABSENT | asked)
+    points = sweep_points(recipe, 32, grid)
+    return [sampler_settings(point.recipe.chain(32)[-1].sampler) for point in points]
+
+
+def test_truncation_of_a_gan_temperature_of_codes_and_a_classifier_s_scale_are_swept() -> None:
+    truncations = swept(load_recipe("fashion-mnist-biggan"), "truncation", truncation="0.5,1")
+    assert [point["truncation"] for point in truncations] == [0.5, 1]
+    codes = swept(load_recipe("fashion-mnist-vq-vae-2"), "native", temperature="0.8,0.9")
+    assert [point["temperature"] for point in codes] == [0.8, 0.9]
+    guided = swept(load_recipe("fashion-mnist-adm-g"), "ddim", classifier_scale="1,2")
+    folder = "runs/fashion-mnist-adm-classifier/checkpoint"
+    assert [point["classifier"] for point in guided] == [
+        {"checkpoint": folder, "scale": scale} for scale in (1, 2)
+    ]
+
+
+def test_a_choice_with_a_classifier_is_written_as_a_recipe_that_is_read(tmp_path: Path) -> None:
+    recipe = load_recipe("fashion-mnist-adm-g")
+    (settings,) = swept(recipe, "ddim", classifier_scale="4", steps="25")
+    file = tmp_path / "chosen.toml"
+    write_recipe("fashion-mnist-adm-g", "chosen", 32, {"sampler": settings}, "best", file)
+    sampler = load_recipe(str(file)).stages[0].sampler
+    assert sampler.classifier is not None
+    assert (sampler.method, sampler.steps, sampler.classifier.scale) == ("ddim", 25, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "asked", "words"),
+    [
+        ("fashion-mnist-adm", "ddpm", {"classifier_scale": "1"}, "names no classifier"),
+        ("fashion-mnist-adm", "ddpm", {"temperature": "0.5"}, "temperature is of codes"),
+        ("fashion-mnist-adm", "ddpm", {"truncation": "0.5"}, "goes with method = 'truncation'"),
+        ("fashion-mnist-biggan", "truncation", {"truncation": "1.5"}, "--truncation"),
+    ],
+)
+def test_an_axis_of_another_family_is_refused(
+    name: str, method: str, asked: dict[str, str], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        swept(load_recipe(name), method, **asked)
