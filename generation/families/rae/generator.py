@@ -28,12 +28,12 @@ def autoencoder_of(file: Path) -> AutoencoderFiles:
     return autoencoder_beside(file, AUTOENCODER, REPRESENTATION)
 
 
-def _load(file: Path, compiled: bool) -> Generator:
+def _load(file: Path, compiled: bool, guide: Path | None = None) -> Generator:
     """On the GPU if there is one, else on the CPU; float32 on both, as its authors advise."""
     from generation.families.rae.sampling import rae
     from generation.networks.placement import best_placement
 
-    return rae(file, autoencoder_of(file), best_placement(compiled).on_gpu("float32"))
+    return rae(file, autoencoder_of(file), best_placement(compiled).on_gpu("float32"), guide)
 
 
 def _counted(checkpoint: str, resolution: int) -> Work | None:
@@ -42,6 +42,18 @@ def _counted(checkpoint: str, resolution: int) -> Work | None:
     return published_work(checkpoint, resolution)
 
 
-GENERATOR = SingleFile(
+class GuidedFile(SingleFile):
+    """Its networks may be guided by a weaker one, a file in the same layout."""
+
+    def guide_problem(self, _file: Path, _guide: Path) -> str | None:
+        """None: what it is, its weights tell."""
+        return None
+
+    def load_guided(self, file: Path, guide: Path, compiled: bool) -> Generator:
+        """Guided by the network in `guide`; UserError for one of other latents or classes."""
+        return _load(file, compiled, guide)
+
+
+GENERATOR = GuidedFile(
     SOURCE, lambda _, parent: from_nothing(parent), _load, _counted, beside=autoencoder_of
 )
