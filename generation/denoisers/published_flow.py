@@ -3,6 +3,7 @@ guided by labels, decoded."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,17 @@ import torch
 from torch import Tensor
 
 from generation.diffusion.flow import flow_sample, require_flow
+from generation.diffusion.flow_times import acts_at
+from generation.diffusion.guidance import Bound, autoguided
 from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.generator import ImageBatch, Screened
-from generation.networks.guided_transformer import GuidedTransformer, Network
+from generation.networks.guided_transformer import (
+    Channels,
+    GuidedTransformer,
+    Interval,
+    Network,
+)
 from generation.networks.pixels import to_rgb
 from generation.networks.placement import Placement
 from generation.pretrained.components import require_first_stage, require_labels
@@ -30,7 +38,8 @@ class PublishedFlow:
     """network: of x float[N,C,H,W], time float[N] from 0, noise, to 1, data, and classes int64[N].
     shape: C, H, W. classes: without the null class, which stands after them. decoded: float32 of
     that shape => images, float[N,3,H,W] in [-1, 1]. velocity: of what the network says, x and the
-    time. guided: so many channels, the first ones; None for all. noise: the deviation of the start.
+    time. guided: channels, of so many; None for all. noise: the deviation of the start. guide: a
+    weaker network, called as the other, which guidance leads away from on all channels.
     """
 
     network: Network
@@ -38,8 +47,9 @@ class PublishedFlow:
     classes: int
     decoded: Callable[[Tensor], Tensor]
     velocity: Callable[[Tensor, Tensor, float], Tensor] = as_said
-    guided: int | None = None
+    guided: Channels | None = None
     noise: float = 1.0
+    guide: Network | None = None
 
 
 class FlowGenerator:
@@ -54,15 +64,7 @@ class FlowGenerator:
         require_first_stage(batch, self._file)
         require_labels(batch, flow.classes, self._file)
         self._require_settings(settings)
-        network = GuidedTransformer(
-            flow.network,
-            torch.tensor(list(batch.labels), device=device),
-            flow.classes,
-            settings.guidance,
-            self._placement.dtype,
-            settings.guidance_interval,
-            flow.guided,
-        )
+        network = self._guided(torch.tensor(list(batch.labels), device=device), settings)
         with torch.inference_mode(), ahead_of_need(image_noise(batch.seeds, flow.shape)) as noise:
             x = flow_sample(
                 lambda x, t: flow.velocity(network(x, t)[0], x, t),
@@ -70,6 +72,21 @@ class FlowGenerator:
                 lambda: flow.noise * torch.from_numpy(noise()).to(device),
             )
             return to_rgb(flow.decoded(x).float().cpu().numpy())
+
+    def _guided(self, labels: Tensor, settings: SamplerConfig) -> Bound:
+        flow, weight, interval = self._flow, settings.guidance, settings.guidance_interval
+        if flow.guide is None:
+            return self._bound(flow.network, labels, weight, interval)
+        strong, weak = (self._bound(one, labels, 1.0, None) for one in (flow.network, flow.guide))
+        return autoguided(strong, weak, weight, partial(acts_at, interval))
+
+    def _bound(
+        self, network: Network, labels: Tensor, guidance: float, interval: Interval
+    ) -> GuidedTransformer:
+        flow, dtype = self._flow, self._placement.dtype
+        return GuidedTransformer(
+            network, labels, flow.classes, guidance, dtype, interval, flow.guided
+        )
 
     def _require_settings(self, settings: SamplerConfig) -> None:
         require_flow(settings)

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from generation.diffusion.flow_times import acts_at
 
-GUIDED = 3  # channels that DiT's code guides, and that of its descendants
+Channels = tuple[int, int]  # so many are guided, of so many
+GUIDED: Channels = (3, 4)  # as DiT's code guides latents of Stable Diffusion's autoencoder
 Interval = tuple[float, float] | None
 Network = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -17,7 +18,8 @@ class GuidedTransformer:
 
     network: of x, time and condition, in `dtype`. condition int64[N], null: the class of none.
     guidance w: uncond + w * (cond - uncond), both halves as one batch; 1 runs one half alone, and
-    so does a time outside `interval`. guided: so many channels, the first ones; None for all.
+    so does a time outside `interval`. guided: of so many channels the first ones; of other numbers
+    of channels, and where it is None, all.
     """
 
     def __init__(
@@ -28,7 +30,7 @@ class GuidedTransformer:
         guidance: float,
         dtype: torch.dtype,
         interval: Interval = None,
-        guided: int | None = GUIDED,
+        guided: Channels | None = GUIDED,
     ) -> None:
         self._network, self._guidance, self._dtype = network, guidance, dtype
         self._interval, self._guided = interval, guided
@@ -45,7 +47,8 @@ class GuidedTransformer:
         said, further = out[:n, :channels], out[:n, channels:]
         if not acts:
             return said, further
-        guided = self._guided or channels
+        some, of = self._guided or (channels, channels)
+        guided = some if channels == of else channels
         unconditional = out[n:, :guided]
         change = self._guidance * (said[:, :guided] - unconditional)
         return torch.cat([unconditional + change, said[:, guided:]], dim=1), further

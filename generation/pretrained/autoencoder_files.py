@@ -24,6 +24,7 @@ CONFIG = "config.json"
 COMPONENTS = ("", "vae", "vqvae")  # where within a model the autoencoder may be
 Kind = Literal["AutoencoderKL", "AutoencoderKLFlux2", "VQModel"]
 KINDS: tuple[str, ...] = get_args(Kind)
+REPRESENTATION = ("AutoencoderRAE",)  # which has no levels; for one family of generators alone
 OTHERWISE = "or name its folder"
 
 
@@ -148,8 +149,9 @@ def _within(name: str, folder: Path, kinds: tuple[str, ...]) -> AutoencoderFiles
 def _is_autoencoder(place: Path, kinds: tuple[str, ...]) -> bool:
     try:
         content = json.loads((place / CONFIG).read_text())
-        known = content["_class_name"] in kinds
-        return known and (kinds != KINDS or len(content["block_out_channels"]) > 0)
+        kind = content["_class_name"]
+        levels = kind in REPRESENTATION or len(content["block_out_channels"]) > 0
+        return kind in kinds and levels
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -164,6 +164,7 @@ CHECKPOINTS: dict[str, Save] = {
     ),
     "JiT-H-16.pth": partial(tiny_flows.save_jit, classes=CLASSES, grid=16, patch=16),
     "JiT-H-32.pth": partial(tiny_flows.save_jit, classes=CLASSES, grid=16, patch=32),
+    "RAE-DiTDH-S-14ep-256x256.pt": partial(tiny_flows.save_rae_guide, classes=CLASSES, side=16),
     "RAE-DiTDH-XL-256x256.pt": partial(tiny_flows.save_rae, classes=CLASSES, side=16, patch=16),
     "biggan-deep-128": partial(save_biggan_of, 5),
     "biggan-deep-256": partial(save_biggan_of, 6),

@@ -148,6 +148,7 @@ RECIPES: dict[str, list[Stage]] = {
     ],
     "jit": [("jit", 32, "JiT.pth", f'method = "heun-euler", {LATENT}')],
     "rae": [("rae", 16, "RAE.pt", f'method = "euler", time_shift = 0.15, {LATENT}')],
+    "rae-guided": [("rae", 16, "RAE.pt", f'method = "euler", {LATENT}')],
     "sr3": [("pixel-unet", 8, "class", "steps = 2"), ("sr3", 16, "sr3", "steps = 3")],
     "vq-vae-2": [("vq-vae-2", 16, "vq-vae-2", 'method = "native", steps = 1')],
     "ldm-own": [("ldm", 16, "ldm", "steps = 3, guidance = 1.5")],
@@ -159,6 +160,7 @@ GUIDES = {
     "adm-64-guided": "weaker.pt",
     "ldm-guided": "ldm-weaker",
     "pixel-unet-guided": "weaker",
+    "rae-guided": "RAE-weaker.pt",
     "rin-guided": "rin-weaker",
     "sit-guided": "sit-weaker",
     "sit-published-guided": "SiT-weaker.pt",
@@ -201,6 +203,7 @@ def save_models(folder: Path) -> None:
     tiny_flows.save_repa_e(folder / "REPA-E.pt")
     tiny_flows.save_jit(folder / "JiT.pth")
     tiny_flows.save_rae(folder / "RAE.pt")
+    tiny_flows.save_rae_guide(folder / "RAE-weaker.pt")
     save_weaker(folder)
     assert all((folder / stage).is_dir() for stage in STAGES)
 

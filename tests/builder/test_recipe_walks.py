@@ -96,9 +96,9 @@ def in_few_steps(recipe: Recipe) -> Recipe:
 
 
 def named_by(stage: StageRecipe) -> list[str]:
-    """Its checkpoint, and that of the classifier that guides it."""
+    """Its checkpoint, its guide's, and that of the classifier that guides it."""
     guidance = stage.sampler.classifier
-    return [stage.checkpoint, *([guidance.checkpoint] if guidance else [])]
+    return [*stage.checkpoints, *([guidance.checkpoint] if guidance else [])]
 
 
 @pytest.mark.parametrize("name", RECIPES)

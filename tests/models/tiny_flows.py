@@ -136,6 +136,14 @@ def save_rae(file: Path, classes: int = 3, side: int = 4, patch: int = 4) -> Pat
     return file
 
 
+def save_rae_guide(file: Path, classes: int = 3, side: int = 4) -> Path:
+    """Another network of the same latents."""
+    network = tiny_ditdh(side, classes, DINO)
+    network.end.out.weight.data.mul_(0.5)
+    torch.save({"ema": rae_converter.authors_state(network)}, file)
+    return file
+
+
 def save_representation_autoencoder(folder: Path, side: int, patch: int) -> None:
     """A decoder of one layer; an encoder of one, which makes side x side features."""
     torch.manual_seed(0)

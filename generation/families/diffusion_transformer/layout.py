@@ -16,12 +16,12 @@ DECODER = re.compile(r"decoder_blocks\.(?P<number>\d+)\.(?P<rest>.+)")
 @dataclass(frozen=True)
 class Layout:
     """flow: says a velocity, else epsilon. reversed: its time runs from 0, data, to 1, noise, and
-    its velocity with it. guided: so many channels, the first ones; None for all. renamed: its
-    tensors by the keys of DiT's layout; what it does not know it leaves as it is."""
+    its velocity with it. guided: channels, of so many, None for all. renamed: its tensors by the
+    keys of DiT's layout; what it does not know it leaves as it is."""
 
     flow: bool
     reversed: bool = False
-    guided: int | None = 3
+    guided: tuple[int, int] | None = (3, 4)
     renamed: "Callable[[Mapping[str, Tensor]], dict[str, Tensor]]" = dict
 
 

@@ -26,7 +26,7 @@ from generation.families.diffusion_transformer.layout import Layout
 from generation.families.diffusion_transformer.network import TransformerDenoiser
 from generation.families.diffusion_transformer.recipe import LINEAR
 from generation.generator import ImageBatch, Screened
-from generation.networks.guided_transformer import GUIDED, GuidedTransformer, Interval
+from generation.networks.guided_transformer import GuidedTransformer, Interval
 from generation.networks.guides import guide_difference
 from generation.networks.pixels import to_rgb
 from generation.networks.placement import Placement
@@ -37,7 +37,6 @@ from generation.pretrained.components import require_first_stage, require_labels
 from generation.pretrained.source_files import read_tensors
 from release.errors import UserError
 
-LATENT_CHANNELS = 4  # of the latents of which GUIDED channels are guided
 AVERAGE = "ema"  # the averaged network of a training's file
 
 
@@ -113,7 +112,6 @@ def bound_transformer(
         guidance,
         weight.dtype,
         interval,
-        GUIDED if network.seen[0] == LATENT_CHANNELS else None,
     )
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from generation.denoisers.published_flow import FlowGenerator, PublishedFlow, normalised_channels
 from generation.families.lightning_dit.autoencoder import VaVaeFiles, load_va_vae
 from generation.families.lightning_dit.converter import convert
-from generation.networks.guided_transformer import GUIDED
 from generation.networks.placement import Placement
 from generation.pretrained.autoencoder import decoded_by
 from generation.pretrained.source_files import read_tensors
 
 AVERAGE = "ema"  # the averaged network of a training's file
+GUIDED = 3  # channels
 
 
 def lightning_dit(file: Path, files: VaVaeFiles, placement: Placement) -> FlowGenerator:
@@ -26,6 +26,6 @@ def lightning_dit(file: Path, files: VaVaeFiles, placement: Placement) -> FlowGe
         shape=(plan.channels, plan.side, plan.side),
         classes=plan.classes - 1,
         decoded=normalised_channels(lambda z: decoded_by(autoencoder, z), mean, deviation),
-        guided=GUIDED,
+        guided=(GUIDED, plan.channels),
     )
     return FlowGenerator(file, flow, placement)

@@ -9,13 +9,16 @@ from generation.networks.flops import Work, counted_flops, decoding_flops
 from generation.pretrained.autoencoder_shapes import RAE_DINOV2
 
 RESOLUTION, SIDE, CHANNELS = 256, 16, 768
-PUBLISHED = {"RAE-DiTDH-XL-256x256.pt": (PartPlan(1152, 28, 16), PartPlan(2048, 2, 16))}
+HEAD = PartPlan(2048, 2, 16)
+PUBLISHED = {  # by file, the deep part
+    "RAE-DiTDH-XL-256x256.pt": PartPlan(1152, 28, 16),
+    "RAE-DiTDH-S-14ep-256x256.pt": PartPlan(384, 12, 6),  # the guide
+}
 
 
 def published_plan(name: str) -> DiTDHPlan:
     """Of the file of that name; KeyError for another."""
-    deep, head = PUBLISHED[name]
-    return DiTDHPlan(SIDE, CHANNELS, 1001, deep, head)
+    return DiTDHPlan(SIDE, CHANNELS, 1001, PUBLISHED[name], HEAD)
 
 
 def published_work(checkpoint: str, resolution: int) -> Work | None:

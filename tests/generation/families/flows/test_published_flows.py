@@ -13,7 +13,7 @@ from torch import Tensor
 
 from generation.diffusion.noise import image_noise
 from generation.diffusion.sampler_config import SamplerConfig
-from generation.families import generator_source
+from generation.families import generator_source, guided_source
 from generation.families.diffusion_transformer.converter import convert as convert_sit
 from generation.families.diffusion_transformer.layout import without_projectors
 from generation.families.lightning_dit.autoencoder import STATISTICS, WEIGHTS
@@ -27,6 +27,7 @@ from tests.models.tiny_flows import (
     save_jit,
     save_lightning,
     save_rae,
+    save_rae_guide,
     save_repa_e,
     tiny_ditdh,
     tiny_jit,
@@ -160,6 +161,29 @@ def test_settings_labels_and_parents_that_do_not_fit_are_refused(name: str, tmp_
     ):
         with pytest.raises(UserError, match=words):
             generator.sample(wrong, settings.model_copy(update=changes))
+
+
+def test_rae_is_led_away_from_a_weaker_network_as_by_hand(tmp_path: Path) -> None:
+    file, guide = save_rae(tmp_path / "rae.pt"), save_rae_guide(tmp_path / "weak.pt")
+    source = guided_source("rae")
+    assert source.guide_problem(file, guide) is None
+    settings = SamplerConfig(method="euler", steps=3, guidance=1.7, threshold="none")
+    generator = source.load_guided(file, guide, compiled=False)
+    (image,) = generator.sample(ImageBatch(["a"], [2], [5], None, 16), settings)
+    strong, weak = asked(tiny_ditdh(4, 3, 64)), tiny_ditdh(4, 3, 64)
+    weak.end.out.weight.data.mul_(0.5)
+    x = torch.from_numpy(next(image_noise([5], (64, 4, 4)))[0].copy())
+    with torch.no_grad():
+        for now in (1.0, 2 / 3, 1 / 3):
+            weaker = asked(weak)(x, now, 2)
+            x = x - (weaker + 1.7 * (strong(x, now, 2) - weaker)) / 3
+        folder = tmp_path / "RAE-dinov2-wReg-base-ViTXL-n08"
+        pixels = AutoencoderRAE.from_pretrained(folder).eval().decode(x[None]).sample[0]
+    levels = (pixels * 255).round().clamp(0, 255).permute(1, 2, 0)
+    np.testing.assert_allclose(image.astype(int), levels.int(), atol=1)
+    other = save_rae_guide(tmp_path / "other.pt", classes=4)
+    with pytest.raises(UserError, match=r"guide .*other\.pt has classes 5, the network it is to"):
+        source.load_guided(file, other, compiled=False)
 
 
 def test_the_sde_is_refused_for_noise_of_another_deviation(tmp_path: Path) -> None:
