@@ -33,6 +33,7 @@ from tests.generation.families import latent_diffusion_reference, openai_referen
 from tests.generation.families.tiny_deepfloyd import STAGES, save_chain
 from tests.models import tiny_biggan, tiny_transformers
 from tests.models.tiny_denoisers import KINDS, save_denoiser
+from tests.models.tiny_edm2 import save_edm2, tiny_plan
 from tests.models.tiny_loras import save_lora
 from tests.models.tiny_mean_flow import save_mean_flow
 from tests.models.tiny_models import (
@@ -74,6 +75,7 @@ sampler = {{ {sampler} }}
 Stage = tuple[str, int, str, str]
 OPENAI = "steps = 2"
 LATENT = 'steps = 3, guidance = 1.5, threshold = "none"'
+EDM = 'method = "edm", steps = 3, threshold = "none"'
 RECIPES: dict[str, list[Stage]] = {
     "adm-256": [("adm-256", 16, "adm-256.pt", OPENAI)],
     "adm-64-upsampler": [
@@ -93,6 +95,8 @@ RECIPES: dict[str, list[Stage]] = {
         ("diffusers", 16, "flux2-lora", 'method = "native", steps = 2, guidance = 2.0')
     ],
     "dit": [("dit", 8, "dit", LATENT)],
+    "edm2": [("edm2", 8, "edm2.safetensors", EDM)],
+    "edm2-guided": [("edm2", 16, "edm2-latents.safetensors", f"{EDM}, guidance = 1.5")],
     "iddpm": [("iddpm", 16, "iddpm.pt", OPENAI)],
     "pixel-unet": [  # a class-conditional base, an enlarger that is told nothing
         ("pixel-unet", 8, "class", "steps = 3, guidance = 1.5"),
@@ -139,6 +143,7 @@ RECIPES: dict[str, list[Stage]] = {
 # Recipes whose first stage a second network guides, by its checkpoint.
 GUIDES = {
     "adm-64-guided": "weaker.pt",
+    "edm2-guided": "edm2-no-classes.safetensors",
     "ldm-guided": "ldm-weaker",
     "pixel-unet-guided": "weaker",
     "rin-guided": "rin-weaker",
@@ -179,6 +184,9 @@ def save_models(folder: Path) -> None:
         tiny_transformers.save_published(folder / name)
     tiny_transformers.save_repa(folder / "REPA.pt")
     save_mean_flow(folder / "iMF.pth")
+    save_edm2(folder / "edm2.safetensors")
+    for name, count in (("edm2-latents", 3), ("edm2-no-classes", 0)):
+        save_edm2(folder / f"{name}.safetensors", tiny_plan(channels=4, classes=count), count)
     save_weaker(folder)
     assert all((folder / stage).is_dir() for stage in STAGES)
 

@@ -22,7 +22,7 @@ from builder.builds.run import RunSettings
 from builder.planning.image_seeds import image_id, image_seed
 from builder.planning.recipe import BUILTIN, Recipe, StageRecipe, load_recipe
 from builder.release.verify import verify_release
-from builder.shards.shard import COLUMNS, load_generator
+from builder.shards.shard import columns_of, load_generator
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.families import generator_source
 from generation.generator import Generator, ImageBatch, Screened
@@ -100,7 +100,8 @@ def test_a_recipe_makes_the_rows_its_file_speaks_of(
 ) -> None:
     recipe = in_few_steps(load_recipe(name))
     for stage in recipe.stages:
-        save_stand_in(stage.checkpoint, here)
+        for checkpoint in stage.checkpoints:
+            save_stand_in(checkpoint, here)
     classes = load_classes(recipe.classes)
     wanted = [classes[label] for label in CLASSES[recipe.classes]]
     monkeypatch.setattr(
@@ -129,7 +130,9 @@ def check_rows(
     side, source = stage.resolution, generator_source(stage.generator)
     (file,) = (release / str(side)).glob("*.parquet")
     table = pq.read_table(file)
-    assert set(table.column_names) == {"image", "label", *COLUMNS}
+    assert set(table.column_names) == {"image", "label", *columns_of(stage)}
+    hashes = [source.sha256(source.locate(checkpoint)) for checkpoint in stage.checkpoints]
+    named = dict(zip(("checkpoint_sha256", "guide_sha256"), hashes, strict=False))
     identities = [(recipe.seed, side, entry.wnid, 0, 0) for entry in wanted]
     expected = [
         {
@@ -142,7 +145,7 @@ def check_rows(
             "index": 0,
             "attempt": 0,
             "generator": stage.generator,
-            "checkpoint_sha256": source.sha256(source.locate(stage.checkpoint)),
+            **named,
             "sampler": canonical_json(stage.sampler.model_dump()),
         }
         for entry, identity in zip(wanted, identities, strict=True)
@@ -169,5 +172,6 @@ def test_every_recipe_of_a_training_is_read(folder: Path, load: Callable[[str], 
 
 
 def test_no_stand_in_is_left_over() -> None:
-    named = {stage.checkpoint for name in RECIPES for stage in load_recipe(name).stages}
+    stages = (stage for name in RECIPES for stage in load_recipe(name).stages)
+    named = {checkpoint for stage in stages for checkpoint in stage.checkpoints}
     assert set(CHECKPOINTS) == {c for c in named if not c.startswith("builtin:")}
