@@ -19,6 +19,7 @@ PIXEL_METHODS = ("ddpm", "ddim", "dpm-solver++")
 Share = Annotated[float, Field(ge=0, le=1)]
 MEAN_FLOW = "mean-flow"  # of networks that say a mean velocity
 EDM = "edm"  # of networks that denoise at EDM's noise levels
+NEXT_SCALE = "next-scale"  # of networks that say codes, scale by scale
 FLOW_METHODS = ("euler", "heun", "euler-maruyama")  # of networks that say a velocity
 WITH_INTERVAL = (*FLOW_METHODS, MEAN_FLOW, EDM)
 
@@ -31,14 +32,17 @@ class SamplerConfig(BaseModel):
     of networks that say a velocity (generation/diffusion/flow.py): "euler" and "heun" solve the
     ODE, "euler-maruyama" the SDE. "mean-flow" goes along a network's mean velocity (Geng et al.
     2025), which is told guidance and interval and runs once a step. "edm" is Karras et al. 2022,
-    algorithm 1, of Heun's steps (generation/diffusion/edm.py). Two are not ours: "native" is a
-    diffusers pipeline's own scheduler with `steps` and `guidance`, "truncation" one pass of a GAN
+    algorithm 1, of Heun's steps (generation/diffusion/edm.py). "next-scale" draws codes coarse to
+    fine (Tian et al. 2024), with w at the finest scale, in one step. Two are not ours: "native" is
+    a diffusers pipeline's own scheduler with `steps` and `guidance`, "truncation" one pass of a GAN
     whose noise is scaled by `truncation` (Brock et al. 2019, section 3.1).
     guidance: w in uncond + w * (cond - uncond); w = 1 runs no unconditional pass. With a stage's
     guide, a weaker network, w in guide + w * (network - guide).
     guidance_interval: of a flow or "edm", the least and greatest share of noise, 1 for noise alone,
     at which guidance acts (Kynkäänniemi et al. 2024); at others no unconditional pass is run. Of
     "edm" it is sigma / (1 + sigma).
+    top_k, top_p: of "next-scale", codes are drawn among the k likeliest, and of those among the
+    likeliest that add up to p.
     gamma: log-variance coefficient, logvar = gamma*log(beta) + (1 - gamma)*log(beta~).
     noise_augmentation: how much noise the low-resolution input gets, in [0, 1), as a share of T.
     black_point: grey levels up to this one become black, 0, in the finished image. For sets with a
@@ -56,6 +60,7 @@ class SamplerConfig(BaseModel):
         "euler-maruyama",
         "mean-flow",
         "edm",
+        "next-scale",
         "native",
         "truncation",
     ] = "ddpm"
@@ -69,6 +74,8 @@ class SamplerConfig(BaseModel):
     truncation: Annotated[float, Field(gt=0, le=1)] | None = None
     black_point: Annotated[int, Field(ge=0, lt=255)] = 0
     guidance_interval: tuple[Share, Share] | None = None
+    top_k: Annotated[int, Field(ge=1)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
 
     @model_validator(mode="after")
     def _every_setting_has_an_effect(self) -> Self:
@@ -84,7 +91,14 @@ class SamplerConfig(BaseModel):
                 + ", ".join(PIXEL_METHODS)
             )
         self._check_interval()
+        self._check_codes()
         return self
+
+    def _check_codes(self) -> None:
+        if self.method == NEXT_SCALE and self.steps != 1:
+            raise ValueError(f"{NEXT_SCALE} goes over a network's own scales: steps = 1")
+        if self.method != NEXT_SCALE and (self.top_k or self.top_p):
+            raise ValueError(f"top_k and top_p go with method = {NEXT_SCALE!r}")
 
     def _check_interval(self) -> None:
         if self.guidance_interval is None:
@@ -106,8 +120,9 @@ class SamplerConfig(BaseModel):
             del content["truncation"]
         if self.black_point == 0:
             del content["black_point"]
-        if self.guidance_interval is None:
-            del content["guidance_interval"]
+        for name in ("guidance_interval", "top_k", "top_p"):
+            if content[name] is None:
+                del content[name]
         return content
 
     @property
@@ -118,7 +133,7 @@ class SamplerConfig(BaseModel):
     @property
     def own_evaluations(self) -> int:
         """Of the network, told the class."""
-        if self.method == "truncation":
+        if self.method in ("truncation", NEXT_SCALE):
             return 1
         times = self._call_times()
         return self.steps if times is None else len(times)
@@ -130,7 +145,7 @@ class SamplerConfig(BaseModel):
             return 0
         times = self._call_times()
         if times is None:
-            return self.steps
+            return self.own_evaluations
         return sum(acts_at(self.guidance_interval, t) for t in times)
 
     def _call_times(self) -> list[float] | None:

@@ -14,11 +14,12 @@ import torch
 
 from generation.denoisers.checkpoint import save_checkpoint
 from generation.families import load_training_recipe, trainable
+from generation.families.var.plan import SCALES_256
 from generation.pretrained.autoencoder_files import locate_autoencoder
 from release.classes.class_list import load_classes
 from tests.generation.families import latent_diffusion_reference, openai_reference
 from tests.generation.families.tiny_deepfloyd import save_base, save_super_resolution, save_upscaler
-from tests.models import tiny_biggan, tiny_edm2, tiny_transformers
+from tests.models import tiny_biggan, tiny_edm2, tiny_transformers, tiny_var
 from tests.models.tiny_autoencoders import save_quantiser
 from tests.models.tiny_denoisers import save_denoiser
 from tests.models.tiny_mean_flow import save_mean_flow
@@ -149,6 +150,9 @@ CHECKPOINTS: dict[str, Save] = {
     "edm2-img512-xs-uncond-2147483-0.015.safetensors": partial(save_edm2_of, 4, 0, 1),
     "edm2-img512-xxl-0939524-0.075.safetensors": partial(save_edm2_of, 4, CLASSES, 2),
     "edm2-img512-m-0268435-0.155.safetensors": partial(save_edm2_of, 4, CLASSES, 3),
+    "var_d30.pth": partial(
+        tiny_var.save_var, plan=tiny_var.tiny_plan(SCALES_256, CLASSES), levels=5
+    ),
     "iMF-XL-2.pth": partial(save_mean_flow, classes=CLASSES, blocks=4),
     "biggan-deep-128": partial(save_biggan_of, 5),
     "biggan-deep-256": partial(save_biggan_of, 6),

@@ -44,6 +44,7 @@ from tests.models.tiny_models import (
     save_sdxl,
 )
 from tests.models.tiny_network import tiny_conditioned
+from tests.models.tiny_var import save_var
 from tests.models.tiny_vq_vae import save_tiny
 
 pytestmark = [
@@ -96,7 +97,7 @@ RECIPES: dict[str, list[Stage]] = {
     ],
     "dit": [("dit", 8, "dit", LATENT)],
     "edm2": [("edm2", 8, "edm2.safetensors", EDM)],
-    "edm2-guided": [("edm2", 16, "edm2-latents.safetensors", f"{EDM}, guidance = 1.5")],
+    "edm2-guided": [("edm2", 64, "edm2-latents.safetensors", f"{EDM}, guidance = 1.5")],
     "iddpm": [("iddpm", 16, "iddpm.pt", OPENAI)],
     "pixel-unet": [  # a class-conditional base, an enlarger that is told nothing
         ("pixel-unet", 8, "class", "steps = 3, guidance = 1.5"),
@@ -135,6 +136,15 @@ RECIPES: dict[str, list[Stage]] = {
         )
     ],
     "sr3": [("pixel-unet", 8, "class", "steps = 2"), ("sr3", 16, "sr3", "steps = 3")],
+    "var": [
+        (
+            "var",
+            6,
+            "var.pth",
+            'method = "next-scale", steps = 1, guidance = 2.5, top_k = 9, top_p = 0.9, '
+            'threshold = "none"',
+        )
+    ],
     "vq-vae-2": [("vq-vae-2", 16, "vq-vae-2", 'method = "native", steps = 1')],
     "ldm-own": [("ldm", 16, "ldm", "steps = 3, guidance = 1.5")],
     "ldm": [("ldm", 32, "ldm.ckpt", f'method = "ddim", {LATENT}')],
@@ -184,9 +194,10 @@ def save_models(folder: Path) -> None:
         tiny_transformers.save_published(folder / name)
     tiny_transformers.save_repa(folder / "REPA.pt")
     save_mean_flow(folder / "iMF.pth")
+    save_var(folder / "var.pth")
     save_edm2(folder / "edm2.safetensors")
     for name, count in (("edm2-latents", 3), ("edm2-no-classes", 0)):
-        save_edm2(folder / f"{name}.safetensors", tiny_plan(channels=4, classes=count), count)
+        save_edm2(folder / f"{name}.safetensors", tiny_plan(channels=4, classes=count), count, 4)
     save_weaker(folder)
     assert all((folder / stage).is_dir() for stage in STAGES)
 
