@@ -27,10 +27,12 @@ ADVICE = {
     "diffusers": "hf auth login",
     "dit": "hf auth login",
     "iddpm": "put it at",
+    "edm2": "put it at",
     "ldm": "put it at",
     "mean-flow": "put it at",
     "repa": "put it at",
     "sit": "put it at",
+    "var": "put it at",
 }
 
 
@@ -54,11 +56,13 @@ def test_the_dry_run_of(
     for stage in recipe.stages:
         assert stage.model is not None
         assert stage.cost is not None
+        sampler = stage.sampler
+        calls = sampler.own_evaluations if stage.guide else sampler.network_evaluations
         for fact in (
             stage.checkpoint,
             f"licence: {stage.model.license}. Images: {stage.model.images}",
             " in all on one NVIDIA H100 SXM 80 GB at 40% of its peak",
-            f"counted: {told(stage.sampler.network_evaluations)} of ",
+            f"counted: {told(calls)} of ",
             f"{stage.cost.memory_gib:g} GiB",
             stage.sampler_source,
         ):
