@@ -97,7 +97,7 @@ RECIPES: dict[str, list[Stage]] = {
     ],
     "dit": [("dit", 8, "dit", LATENT)],
     "edm2": [("edm2", 8, "edm2.safetensors", EDM)],
-    "edm2-guided": [("edm2", 64, "edm2-latents.safetensors", f"{EDM}, guidance = 1.5")],
+    "edm2-guided": [("edm2", 64, "latent-edm2/classes.safetensors", f"{EDM}, guidance = 1.5")],
     "iddpm": [("iddpm", 16, "iddpm.pt", OPENAI)],
     "pixel-unet": [  # a class-conditional base, an enlarger that is told nothing
         ("pixel-unet", 8, "class", "steps = 3, guidance = 1.5"),
@@ -153,7 +153,7 @@ RECIPES: dict[str, list[Stage]] = {
 # Recipes whose first stage a second network guides, by its checkpoint.
 GUIDES = {
     "adm-64-guided": "weaker.pt",
-    "edm2-guided": "edm2-no-classes.safetensors",
+    "edm2-guided": "latent-edm2/none.safetensors",
     "ldm-guided": "ldm-weaker",
     "pixel-unet-guided": "weaker",
     "rin-guided": "rin-weaker",
@@ -196,8 +196,10 @@ def save_models(folder: Path) -> None:
     save_mean_flow(folder / "iMF.pth")
     save_var(folder / "var.pth")
     save_edm2(folder / "edm2.safetensors")
-    for name, count in (("edm2-latents", 3), ("edm2-no-classes", 0)):
-        save_edm2(folder / f"{name}.safetensors", tiny_plan(channels=4, classes=count), count, 4)
+    (folder / "latent-edm2").mkdir()  # beside its own autoencoder
+    for name, count in (("classes", 3), ("none", 0)):
+        file = folder / "latent-edm2" / f"{name}.safetensors"
+        save_edm2(file, tiny_plan(channels=4, classes=count), count, 4)
     save_weaker(folder)
     assert all((folder / stage).is_dir() for stage in STAGES)
 
