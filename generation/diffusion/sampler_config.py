@@ -109,11 +109,11 @@ class SamplerConfig(BaseModel):
     truncation: Annotated[float, Field(gt=0, le=1)] | None = None
     black_point: Annotated[int, Field(ge=0, lt=255)] = 0
     guidance_interval: tuple[Share, Share] | None = None
+    time_shift: Annotated[float, Field(gt=0)] | None = None
     classifier: ClassifierGuidance | None = None
     stop: Annotated[float, Field(ge=0, lt=1)] = 0.0
     truncated: bool = False
     temperature: Annotated[float, Field(gt=0)] = 1.0
-    time_shift: Annotated[float, Field(gt=0)] | None = None
     top_k: Annotated[int, Field(ge=1)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
 
