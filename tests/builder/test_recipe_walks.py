@@ -2,7 +2,7 @@
 
 The recipe is as `load_recipe` has it: resolutions, batches, guidance, encoding, shards. Only the
 checkpoints are stand-ins (tests/builder/recipe_stand_ins.py), three of the classes are built, and
-sampling takes STEPS steps. A new recipe is walked as it comes; it fails until its checkpoints have
+sampling takes STEPS steps at most. A new recipe is walked as it comes; it fails until its checkpoints have
 one.
 """
 
@@ -89,7 +89,7 @@ class FullBatches:
 
 def in_few_steps(recipe: Recipe) -> Recipe:
     def shortened(stage: StageRecipe) -> StageRecipe:
-        sampler = stage.sampler.model_copy(update={"steps": STEPS})
+        sampler = stage.sampler.model_copy(update={"steps": min(STEPS, stage.sampler.steps)})
         return stage.model_copy(update={"sampler": sampler})
 
     return recipe.model_copy(update={"stages": tuple(map(shortened, recipe.stages))})
