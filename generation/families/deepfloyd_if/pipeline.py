@@ -140,6 +140,8 @@ class DeepFloydIF:
                 )
             image = enlarge(image, size)
         schedule, _ = noise_schedule(self._folder / self._family.parent_schedule)
+        if settings.truncated:
+            raise UserError("the pipeline adds noise to whole parents: leave truncated out")
         level = min(round(settings.noise_augmentation * schedule.num_steps), schedule.num_steps - 1)
         most = json.loads((self._folder / INDEX).read_text()).get("max_noise_level")
         if most is not None and level > most:
