@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from generation.diffusion.noise import ahead_of_need, image_noise
+from generation.diffusion.noise import ahead_of_need, image_noise, parent_noise
 from generation.diffusion.sampler import Denoiser, sample
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule
@@ -33,7 +33,6 @@ from generation.prompts.prompt_cache import Encoder, PromptCache
 from release.errors import UserError
 
 IF_TOKENS = 77  # IF's networks were trained on so many, though T5 reads more
-ALL_ONES = (1 << 64) - 1  # ~seed & this: a stream no image seed (53 bits) can be
 
 
 @dataclass(frozen=True)
@@ -140,6 +139,8 @@ class DeepFloydIF:
                 )
             image = enlarge(image, size)
         schedule, _ = noise_schedule(self._folder / self._family.parent_schedule)
+        if settings.truncated:
+            raise UserError("the pipeline adds noise to whole parents: leave truncated out")
         level = min(round(settings.noise_augmentation * schedule.num_steps), schedule.num_steps - 1)
         most = json.loads((self._folder / INDEX).read_text()).get("max_noise_level")
         if most is not None and level > most:
@@ -147,7 +148,7 @@ class DeepFloydIF:
                 f"noise_augmentation = {settings.noise_augmentation} is more than "
                 f"{self._folder} knows; at most {most / schedule.num_steps}"
             )
-        noise = next(image_noise([~s & ALL_ONES for s in batch.seeds], tuple(image.shape[1:])))
+        noise = parent_noise(batch.seeds, tuple(image.shape[1:]))
         return add_noise(image, self._tensor(noise), schedule, level), level
 
     def _tensor(self, array: np.ndarray) -> Tensor:

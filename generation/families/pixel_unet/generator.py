@@ -153,5 +153,7 @@ def _require_effect(config: "StageConfig", settings: SamplerConfig, *, guided: b
         raise UserError("an unconditional checkpoint has nothing to guide by: leave guidance 1")
     if config.variance == "learned" and settings.gamma != 0:
         raise UserError("the checkpoint learned its variance: gamma has no effect, leave it 0")
+    if settings.truncated:
+        raise UserError("the checkpoint sees whole parents with noise added: leave truncated out")
     if config.low_resolution is None and settings.noise_augmentation != 0:
         raise UserError("a base stage has no parent to add noise to: leave noise_augmentation 0")

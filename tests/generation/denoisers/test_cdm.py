@@ -14,7 +14,7 @@ from generation.diffusion.random_numbers import ImageRandom
 from generation.diffusion.sampler import sample
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
-from generation.families import trainable
+from generation.families import generator_source, trainable
 from generation.families.cdm.augmentation import augmented, blurred, with_level
 from generation.generator import ImageBatch
 from generation.training.data.images import DrawnImages
@@ -143,3 +143,12 @@ def test_a_base_stage_has_no_parents_to_augment() -> None:
         tiny_recipe("cdm", stage={"low_resolution": None})
     with pytest.raises(ValueError, match='goes with augmentation = "noise"'):
         tiny_recipe("cdm", stage={"augmentation": "blur"})
+
+
+def test_a_cascade_that_adds_the_noise_itself_takes_no_truncated_parents() -> None:
+    source = generator_source("pixel-unet")
+    generator = source.load(source.locate("builtin:fashion-mnist-32"), compiled=False)
+    parents = np.zeros((1, 16, 16, 3), np.uint8)
+    settings = SamplerConfig(steps=2, noise_augmentation=0.1, truncated=True)
+    with pytest.raises(UserError, match="leave truncated out"):
+        generator.sample(ImageBatch(["T-shirt"], [0], [1], parents, 32), settings)
