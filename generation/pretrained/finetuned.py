@@ -7,7 +7,7 @@ it is no checkpoint.
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from generation.pretrained.diffusers_folder import HUB_NAME
 from release.errors import UserError
@@ -37,7 +37,7 @@ class FineTuned(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     generator: str
-    resolution: int
+    resolution: PositiveInt
     precision: Literal["float32", "bfloat16", "float16"]
     base: Base
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.campaigns.kill_points import SENDS, kill_point
+from tests.campaigns.models_brought import autoencoder, brought, codebook, lora, priors
 from tests.command_server import CommandServer, Ended
 from tests.servers.hub_server import Hub
 
@@ -30,12 +31,14 @@ Content = Mapping[str, bytes]
 class Trial:
     """A command in the miniature's folder. before: what is done to the folder first.
 
-    remote: its writes are requests to the Hub, and what it leaves there counts.
+    remote: its writes are requests to the Hub, and what it leaves there counts. tried: at how
+    many of its writes the tests kill it; the campaign kills it at every one.
     """
 
     words: str
     before: Callable[[Path], None] = lambda _: None
     remote: bool = False
+    tried: int = 4
 
 
 def damage_a_shard(folder: Path) -> None:
@@ -73,6 +76,27 @@ TRIALS: dict[str, Trial] = {
     "finetune-generator": Trial(
         "finetune-generator --recipe generator.toml --data real --out new --threads 1"
     ),
+    "finetune-generator, LoRA": Trial(
+        "finetune-generator --recipe lora.toml --data real --out new --threads 1",
+        before=brought(lora),
+        tried=1,
+    ),
+    "finetune-generator, codebooks": Trial(
+        "finetune-generator --recipe codebook.toml --data real --out new --threads 1",
+        before=brought(codebook),
+        tried=1,
+    ),
+    "finetune-generator, priors": Trial(
+        "finetune-generator --recipe priors.toml --data real --out new --threads 1",
+        before=brought(priors),
+        tried=1,
+    ),
+    "release encode": Trial(
+        "release encode real --autoencoder vae --config 8 --mirrored --workers 1",
+        before=brought(autoencoder),
+        tried=0,
+    ),
+    "release view": Trial("release view real --from 16 --size 8 --workers 1", tried=0),
     "run-study": Trial("run-study study.toml --out new --workers 1"),
     "leaderboard": Trial("leaderboard results --out new"),
     "publish": Trial("release publish made someone/made", remote=True),
@@ -210,7 +234,9 @@ def _agree(first: Any, second: Any, found: Any) -> bool:
 
 
 def spread(count: int, most: int) -> list[int]:
-    """At most `most` of 1 … count, as evenly as can be, both ends among them."""
+    """At most `most` of 1 … count, as evenly as can be, both ends among them; the middle of one."""
     if count <= most:
         return list(range(1, count + 1))
+    if most == 1:
+        return [(count + 1) // 2]
     return sorted({1 + round(i * (count - 1) / (most - 1)) for i in range(most)})

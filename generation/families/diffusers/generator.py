@@ -46,8 +46,20 @@ def locate(checkpoint: str, otherwise: str = OTHERWISE) -> Path:
         raise UserError(f"{checkpoint} is a checkpoint of {told.generator}, not of {NAME}")
     if not (folder / LORA_FILE).is_file():
         raise UserError(f"{checkpoint} is not a whole checkpoint: no {LORA_FILE} there")
+    _require_whole(folder / LORA_FILE)
     base_folder(folder)
     return folder
+
+
+def _require_whole(path: Path) -> None:
+    """UserError for a file of weights that is cut: before a build, not when a worker reads it."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} is cut or damaged: {error}") from None
 
 
 def base_folder(folder: Path) -> Path:

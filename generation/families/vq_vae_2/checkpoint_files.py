@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PositiveInt, TypeAdapter, ValidationError
 
 from generation.families.vq_vae_2.recipe import HierarchyShape, PriorShapes
 from generation.pretrained.source_files import files_sha256
@@ -28,8 +28,8 @@ class HierarchyConfig:
     """autoencoder.json: the shape, and side and channels of its images."""
 
     network: HierarchyShape
-    resolution: int
-    channels: int
+    resolution: PositiveInt
+    channels: PositiveInt
 
 
 @dataclass(frozen=True)
