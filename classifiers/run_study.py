@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,6 +27,11 @@ from release.commands.options import (
 from release.commands.toml_recipes import recipe_names_in
 from release.errors import UserError
 from release.files.commit import write_atomically
+
+if TYPE_CHECKING:
+    from classifiers.study.cost import Cost
+    from classifiers.study.gpu_cost import GpuCost
+    from classifiers.study.releases import Missing
 
 StudyName = Annotated[
     str,
@@ -126,20 +131,30 @@ def run_study(
     if not as_json:
         tell_costs(missing, costs, trainers.workers, sys.stdout if dry_run else sys.stderr)
     if dry_run:
-        on_gpu = gpu_costs(costs, missing, chosen.real.classes, device)
-        told: dict[str, Sequence[object]] = {
-            "releases": missing,
-            "costs": costs,
-            "gpu": on_gpu,
-        }
-        content = {name: list(map(vars, rows)) for name, rows in told.items()}
-        lines = ["by counted work, --gpu and --utilisation:", *(one.as_line() for one in on_gpu)]
-        print(json.dumps(content, indent=2) if as_json else "\n".join(lines))
+        _print_plan(missing, costs, gpu_costs(costs, missing, chosen.real.classes, device), as_json)
         return
     require_recipes(chosen, missing)
     write_atomically(folder / "study.json", (json.dumps(as_record(chosen), indent=2)).encode())
     make_releases(chosen, missing, options)
     conduct(Planner(chosen, folder, {}), trainers, as_json)
+
+
+def _print_plan(
+    missing: "Sequence[Missing]",
+    costs: "Sequence[Cost]",
+    on_gpu: "Sequence[GpuCost]",
+    as_json: bool,
+) -> None:
+    """As a document all of it, else what a GPU takes, behind the costs here."""
+    if as_json:
+        content = {
+            "releases": [vars(one) for one in missing],
+            "costs": [vars(cost) for cost in costs],
+            "gpu": [vars(cost) for cost in on_gpu],
+        }
+        print(json.dumps(content, indent=2))
+        return
+    print("by counted work, --gpu and --utilisation:", *(c.as_line() for c in on_gpu), sep="\n")
 
 
 if __name__ == "__main__":

@@ -15,14 +15,13 @@ from metrics.features.extraction import extract_sets
 from metrics.features.extractors import DEFAULT_EXTRACTOR, EXTRACTORS, load_extractor, require_batch
 from metrics.features.image_lists import ImageSet, open_image_set
 from metrics.scoring.feature_spaces import by_subject, over_spaces
+from metrics.scoring.metric import Metric
 from metrics.scoring.metric_list import (
     DEFAULT_METRICS,
     METRICS,
     choose_metrics,
+    hoped_metrics,
     parse_metrics,
-    references_needed,
-    require_splits,
-    train_split,
 )
 from metrics.scoring.pair_picture import draw_closest_pairs, draw_easiest
 from metrics.scoring.reference_files import (
@@ -30,6 +29,12 @@ from metrics.scoring.reference_files import (
     ReferenceFile,
     read_reference_files,
     write_reference_file,
+)
+from metrics.scoring.reference_splits import (
+    ratio_left_out,
+    references_needed,
+    require_splits,
+    train_split,
 )
 from metrics.states.sample import SAMPLE_IMAGES
 from release.commands.command import run_command
@@ -157,6 +162,10 @@ def score_release(
     if metrics != "all":
         for splits in references.values():
             require_splits(parse_metrics(metrics), splits)
+    hoped = hoped_metrics(metrics, per_class)
+    for subject in subjects:
+        if reason := ratio_left_out(hoped, references[subject.config], subject):
+            _remark(reason)
     order = _Order(
         subjects=subjects,
         references=references,
@@ -201,7 +210,7 @@ def _score_with(name: str, order: _Order) -> list[tuple[Path, Result]]:
     if order.export_to and not any(metric.kind in FIELDS for metric in chosen.values()):
         raise UserError("--export-reference writes what fd and sfid measure against: add fd")
     real = [r for splits in order.references.values() for r in splits]
-    needed = real if order.export_to else references_needed(chosen.values(), real)
+    needed = real if order.export_to else _needed(order, chosen)
     sets = {s.label: s for s in [*order.subjects, *needed]}
     extract_sets(
         list(sets.values()),
@@ -221,6 +230,15 @@ def _score_with(name: str, order: _Order) -> list[tuple[Path, Result]]:
         if order.export_to:
             export_references(scorer, order.references.values(), order.export_to)
     return written
+
+
+def _needed(order: _Order, metrics: Mapping[str, Metric]) -> list[ImageSet]:
+    """The real splits that these metrics read of any subject."""
+    return [
+        r
+        for s in order.subjects
+        for r in references_needed(metrics.values(), order.references[s.config], s)
+    ]
 
 
 def _score_one(

@@ -119,50 +119,68 @@ def plan_stages(
     encodings = encodings or stage_encodings(recipe, chain)
     rules = rules if rules is not None else [None] * len(chain)
     guides = guides if guides is not None else [None] * len(chain)
-    class_list = sha256_text(canonical_json([[c.label, c.wnid, c.name, c.prompt] for c in classes]))
-    prompts = None
-    if recipe.prompts is not None:
-        prompts = sha256_text(canonical_json(recipe.prompts.model_dump(mode="json")))
+    common = _common_identity(recipe, classes)
     stages: list[StagePlan] = []
     for stage, checkpoint, rule, encoding, guide in zip(
         chain, checkpoint_hashes, rules, encodings, guides, strict=True
     ):
-        content: dict[str, Any] = {
-            "format": FORMAT,
-            "seed": recipe.seed,
-            "classes": class_list,
-            "resolution": stage.resolution,
-            "generator": stage.generator,
+        content = common | {
             "checkpoint": checkpoint,
-            "sampler": _identity(stage.sampler),
-            "batch": stage.batch,
             "encoding": encoding,
             "parent": stages[-1].fingerprint if stages else None,
-            **accept_identity(stage, rule),
+            **_stage_identity(stage, rule, guide),
         }
-        if stage.compile:  # named only where set: a release built before there was a choice goes on
-            content["compile"] = True
-        if recipe.format != "parquet":  # likewise
-            content["container"] = recipe.format
-        if prompts is not None:  # likewise
-            content["prompts"] = prompts
-        if guide is not None:  # likewise
-            content["guide"] = guide.sha256
         guidance = stage.sampler.classifier
         stages.append(
             StagePlan(
-                stage,
-                encoding,
-                checkpoint,
-                sha256_text(canonical_json(content)),
-                rule,
-                recipe.format,
-                prompts,
-                None if guidance is None else Path(guidance.checkpoint).absolute(),
-                guide,
+                recipe=stage,
+                encoding=encoding,
+                checkpoint_sha256=checkpoint,
+                fingerprint=sha256_text(canonical_json(content)),
+                rule=rule,
+                format=recipe.format,
+                prompts=common.get("prompts"),
+                classifier=None if guidance is None else Path(guidance.checkpoint).absolute(),
+                guide=guide,
             )
         )
     return tuple(stages)
+
+
+def _common_identity(recipe: Recipe, classes: Sequence[ClassEntry]) -> dict[str, Any]:
+    """What decides the images of all stages. Settings that came later are named only where they are
+    set: a release built before there was a choice goes on."""
+    content: dict[str, Any] = {
+        "format": FORMAT,
+        "seed": recipe.seed,
+        "classes": sha256_text(
+            canonical_json([[c.label, c.wnid, c.name, c.prompt] for c in classes])
+        ),
+    }
+    if recipe.format != "parquet":
+        content["container"] = recipe.format
+    if recipe.prompts is not None:
+        told = canonical_json(recipe.prompts.model_dump(mode="json"))
+        content["prompts"] = sha256_text(told)
+    return content
+
+
+def _stage_identity(
+    stage: StageRecipe, rule: LocatedRule | None, guide: LocatedGuide | None
+) -> dict[str, Any]:
+    """What a stage's own settings add; later ones as above."""
+    content: dict[str, Any] = {
+        "resolution": stage.resolution,
+        "generator": stage.generator,
+        "sampler": _identity(stage.sampler),
+        "batch": stage.batch,
+        **accept_identity(stage, rule),
+    }
+    if stage.compile:
+        content["compile"] = True
+    if guide is not None:
+        content["guide"] = guide.sha256
+    return content
 
 
 def _identity(sampler: SamplerConfig) -> dict[str, Any]:

@@ -13,12 +13,13 @@ def require_regime(
     recipe: Recipe,
     chain: Sequence[StageRecipe],
     places: Sequence[Path],
-    guides: Sequence[LocatedGuide | None],
+    guides: Sequence[LocatedGuide | None] | None = None,
 ) -> None:
     """UserError for regime A over a checkpoint that was trained on images of the recipe's classes.
 
-    places, guides: of each stage's checkpoint, and its guide.
+    places, guides: of each stage's checkpoint, and its guide; by default no stage has one.
     """
+    guides = guides if guides is not None else [None] * len(chain)
     for stage, place, guide in zip(chain, places, guides, strict=True):
         found = [place, *([] if guide is None else [guide.place])]
         for named, of in zip(stage.checkpoints, found, strict=True):

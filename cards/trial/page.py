@@ -62,7 +62,13 @@ def write_page(
         ShownCommand(step.title, step.runnable, f"{log.seconds.get(step.line, 0):,.0f} s")
         for step in steps
     )
-    shown = ShownTrial(found.dataset, answer.sentences, f"{found}.", commands)
+    shown = ShownTrial(found.dataset, answer.sentences, facts(found, report), commands)
     path = out / "index.html"
     write_atomically(path, render_html([facet], "trial.html", trial=shown).encode())
     return path
+
+
+def facts(found: Found, report: StudyReport) -> str:
+    """What the images are, and how many of them were trained on where it was not all."""
+    size = report.rows[0].size
+    return f"{found}." if size == "all" else f"{found}. Of each class {size} were trained on."

@@ -4,7 +4,7 @@ import json
 import math
 from pathlib import Path
 
-from cards.trial.plan import EVALUATIONS, Plan
+from cards.trial.plan import EVALUATIONS, TRAINING, Plan
 
 SET = "generated"  # what the study calls the generated images
 INDICES, BATCH = 25, 50  # of a shard; of the network, as a recipe that names none has it
@@ -40,6 +40,18 @@ def _stage(plan: Plan, out: Path, side: int) -> list[str]:
         f"checkpoint = {_text(str(out / 'runs' / str(side) / 'checkpoint'))}",
         f'sampler = {{ method = "dpm-solver++", steps = {steps}, {guidance} }}',
         'sampler_source = "as the recipe fashion-mnist-fast has it, not chosen for these images"',
+        *_model(plan, side),
+    ]
+
+
+def _model(plan: Plan, side: int) -> list[str]:
+    """What a card says of the stage's network."""
+    return [
+        "[stage.model]",
+        f"name = {_text(f'Small U-Net for {side} px, trained on {plan.dataset} alone')}",
+        'license = "unknown"',
+        f"images = {_text(f'It follows from the licence of {plan.dataset}: no other images.')}",
+        f"source = {_text(f'trained here by the recipe {TRAINING[side]}')}",
     ]
 
 

@@ -26,6 +26,12 @@ def image_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> Iterator[np.nda
         yield batch
 
 
+def uniform(seeds: Sequence[int], count: int) -> np.ndarray:
+    """float64[N,count] in [0, 1); row i comes from seeds[i] alone."""
+    streams = (np.random.Generator(np.random.Philox(key=seed)) for seed in seeds)
+    return np.stack([stream.random(count) for stream in streams])
+
+
 @contextmanager
 def ahead_of_need(batches: Iterator[np.ndarray]) -> Iterator[NoiseSource]:
     """Draw the next batch in a thread while the caller computes with this one."""

@@ -21,10 +21,11 @@ MEAN_FLOW = "mean-flow"  # of networks that say a mean velocity
 ODE_METHODS = ("euler", "heun", "heun-euler")
 FLOW_METHODS = ("euler", "heun", "euler-maruyama", "heun-euler")  # of networks that say a velocity
 EDM = "edm"  # of networks that denoise at EDM's noise levels
+NEXT_SCALE = "next-scale"  # of networks that say codes, scale by scale
 WITH_INTERVAL = (*FLOW_METHODS, MEAN_FLOW, EDM)
 LATER = (
     *("truncation", "black_point", "guidance_interval", "time_shift"),
-    *("classifier", "stop", "truncated", "temperature"),
+    *("classifier", "stop", "truncated", "temperature", "top_k", "top_p"),
 )
 
 
@@ -57,7 +58,8 @@ class SamplerConfig(BaseModel):
     "heun-euler", whose last step is Euler's, solve the ODE, "euler-maruyama" the SDE. "mean-flow"
     goes along a network's mean velocity (Geng et al. 2025), which is told guidance and interval and
     runs once a step. "edm" is Karras et al. 2022, algorithm 1, of Heun's steps
-    (generation/diffusion/edm.py). Two are not ours: "native" is a diffusers pipeline's own
+    (generation/diffusion/edm.py). "next-scale" draws codes coarse to fine (Tian et al. 2024), with
+    w at the finest scale, in one step. Two are not ours: "native" is a diffusers pipeline's own
     scheduler with `steps` and `guidance`, "truncation" one pass of a GAN whose noise is scaled by
     `truncation` (Brock et al. 2019, section 3.1).
     guidance: w in uncond + w * (cond - uncond); w = 1 runs no unconditional pass. With a stage's
@@ -67,6 +69,8 @@ class SamplerConfig(BaseModel):
     "edm" it is sigma / (1 + sigma).
     time_shift: of an ODE, shift; its steps are at shift t / (1 + (shift - 1) t), t evenly from 0,
     noise, to 1.
+    top_k, top_p: of "next-scale", codes are drawn among the k likeliest, and of those among the
+    likeliest that add up to p.
     gamma: log-variance coefficient, logvar = gamma*log(beta) + (1 - gamma)*log(beta~).
     noise_augmentation: how much noise the low-resolution input gets, in [0, 1), as a share of T.
     stop: the reverse process ends with that much noise left, a level as of noise_augmentation; the
@@ -91,6 +95,7 @@ class SamplerConfig(BaseModel):
         "heun-euler",
         "mean-flow",
         "edm",
+        "next-scale",
         "native",
         "truncation",
     ] = "ddpm"
@@ -104,11 +109,13 @@ class SamplerConfig(BaseModel):
     truncation: Annotated[float, Field(gt=0, le=1)] | None = None
     black_point: Annotated[int, Field(ge=0, lt=255)] = 0
     guidance_interval: tuple[Share, Share] | None = None
+    time_shift: Annotated[float, Field(gt=0)] | None = None
     classifier: ClassifierGuidance | None = None
     stop: Annotated[float, Field(ge=0, lt=1)] = 0.0
     truncated: bool = False
     temperature: Annotated[float, Field(gt=0)] = 1.0
-    time_shift: Annotated[float, Field(gt=0)] | None = None
+    top_k: Annotated[int, Field(ge=1)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
 
     @model_validator(mode="after")
     def _every_setting_has_an_effect(self) -> Self:
@@ -126,6 +133,7 @@ class SamplerConfig(BaseModel):
         if self.time_shift is not None and self.method not in ODE_METHODS:
             raise ValueError("time_shift goes with a method among " + ", ".join(ODE_METHODS))
         self._check_interval()
+        self._check_codes()
         self._check_denoising()
         return self
 
@@ -140,6 +148,12 @@ class SamplerConfig(BaseModel):
             raise ValueError(f"temperature is of codes: it has no effect on {self.method}")
         if self.truncated and self.noise_augmentation == 0:
             raise ValueError("truncated goes with the noise_augmentation that parents stopped at")
+
+    def _check_codes(self) -> None:
+        if self.method == NEXT_SCALE and self.steps != 1:
+            raise ValueError(f"{NEXT_SCALE} goes over a network's own scales: steps = 1")
+        if self.method != NEXT_SCALE and (self.top_k or self.top_p):
+            raise ValueError(f"top_k and top_p go with method = {NEXT_SCALE!r}")
 
     def _check_interval(self) -> None:
         if self.guidance_interval is None:
@@ -170,7 +184,7 @@ class SamplerConfig(BaseModel):
     @property
     def own_evaluations(self) -> int:
         """Of the network, told the class."""
-        if self.method == "truncation":
+        if self.method in ("truncation", NEXT_SCALE):
             return 1
         times = self._call_times()
         return self.steps if times is None else len(times)
@@ -182,7 +196,7 @@ class SamplerConfig(BaseModel):
             return 0
         times = self._call_times()
         if times is None:
-            return self.steps
+            return self.own_evaluations
         return sum(acts_at(self.guidance_interval, t) for t in times)
 
     def _call_times(self) -> list[float] | None:

@@ -39,6 +39,7 @@ MODULES = {
     "simple-diffusion": "generation.families.simple_diffusion.family:GENERATOR",
     "sit": "generation.families.diffusion_transformer.family:SIT",
     "sr3": "generation.families.sr3.family:GENERATOR",
+    "var": "generation.families.var.generator:GENERATOR",
     "vq-vae-2": "generation.families.vq_vae_2.generator",
 }
 

@@ -4,11 +4,10 @@ To add one: write its state and value in a file of its own, and an entry here. C
 read the names of its values from the entry.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from metrics.features.extractors import Extractor
-from metrics.features.image_lists import ImageSet
 from metrics.features.mergeable import BUCKETS, Groups
 from metrics.scoring.metric import Metric, StateKind, Value, ValueName, Values
 from metrics.states.agreement import AgreementCounts, agreement_values, logit_columns
@@ -41,11 +40,10 @@ from metrics.states.per_class import CLASS_IMAGES, ClassReference, ClassState, c
 from metrics.states.sample import SAMPLE_IMAGES, Sample
 from metrics.states.two_sample import FOLDS, STRENGTH, two_sample_values
 from release.classes.class_list import ClassEntry
-from release.errors import UserError, unknown_name
+from release.errors import unknown_name
 from release.results.statistics import interval_from_error, student_interval
 
 DEFAULT_METRICS = "fd,is"
-HELD_OUT_SPLITS = ("test", "validation", "tuning")
 PER_CLASS = ("classes", "class_fdr", "agreement")
 JACKKNIFE = {"interval": f"jackknife over {BUCKETS} buckets, 95%"}
 EXTRAPOLATED = {
@@ -337,38 +335,6 @@ def is_possible(metric: Metric, extractor: Extractor, classes: Sequence[ClassEnt
     return metric.needs is None or getattr(extractor.sample, metric.needs).shape[1] > 0
 
 
-def references_needed(metrics: Iterable[Metric], references: Sequence[ImageSet]) -> list[ImageSet]:
-    """Those of the real splits that these metrics read."""
-    kinds = {metric.against for metric in metrics}
-    if "references" in kinds:
-        return list(references)
-    if not kinds & {"train", "held-out"}:
-        return []
-    return [r for r in (train_split(references), held_out_split(references)) if r is not None]
-
-
-def train_split(references: Iterable[ImageSet]) -> ImageSet | None:
-    """What a generator may have copied from."""
-    return next((r for r in references if r.split == "train"), None)
-
-
-def held_out_split(references: Iterable[ImageSet]) -> ImageSet | None:
-    """Real images that none was copied from."""
-    return next((r for r in references if r.split in HELD_OUT_SPLITS), None)
-
-
-def require_splits(metrics: Mapping[str, Metric], references: Sequence[ImageSet]) -> None:
-    """UserError for a metric that needs a split that the real release lacks."""
-    for name, metric in metrics.items():
-        lacks = train_split(references) is None or held_out_split(references) is None
-        if metric.against == "held-out" and lacks:
-            known = ", ".join(reference.split for reference in references)
-            raise UserError(
-                f"metric {name!r} compares with train and with a held-out split "
-                f"({', '.join(HELD_OUT_SPLITS[:2])}); --real has {known}"
-            )
-
-
 def parse_metrics(names: str) -> dict[str, Metric]:
     """The metrics of a comma-separated list, or of "all"; raises UserError for an unknown one."""
     if names == "all":
@@ -380,11 +346,15 @@ def parse_metrics(names: str) -> dict[str, Metric]:
     return {name: METRICS[name] for name in dict.fromkeys(wanted)}
 
 
+def hoped_metrics(names: str, per_class: bool) -> dict[str, Metric]:
+    """Those named, and with `per_class` those within classes; an extractor may lack some."""
+    return parse_metrics(names) | {n: METRICS[n] for n in PER_CLASS if per_class}
+
+
 def choose_metrics(
     names: str, per_class: bool, extractor: Extractor, classes: Sequence[ClassEntry]
 ) -> dict[str, Metric]:
     """Those named; "all" and `per_class` mean those that this extractor makes possible."""
-    wanted = parse_metrics(names)
-    hoped = METRICS if names == "all" else {n: METRICS[n] for n in PER_CLASS if per_class}
-    named = {} if names == "all" else wanted
+    hoped = hoped_metrics(names, per_class)
+    named = {} if names == "all" else parse_metrics(names)
     return named | {n: m for n, m in hoped.items() if is_possible(m, extractor, classes)}

@@ -17,12 +17,15 @@ from metrics.scoring.metric import Metric, Value, Values, WholeSet
 from metrics.scoring.metric_list import (
     NEEDS,
     STATE_KINDS,
-    held_out_split,
     is_possible,
+)
+from metrics.scoring.reference_files import ReferenceFile
+from metrics.scoring.reference_splits import (
+    held_out_split,
+    others,
     references_needed,
     train_split,
 )
-from metrics.scoring.reference_files import ReferenceFile
 from metrics.scoring.result_values import ScoredValue
 from metrics.states.agreement import logit_columns
 from metrics.states.copies import Nearest, ids_by_key, name_pairs, nearest_images
@@ -69,13 +72,13 @@ class Scorer:
     def score(self, subject: ImageSet, references: Sequence[ImageSet]) -> Result:
         """The values of `subject`; a reference that is the subject itself is left out."""
         self.require_possible(subject, references)
-        needed = references_needed(self.metrics.values(), references)
+        needed = references_needed(self.metrics.values(), references, subject)
         images = self._pass(subject, _state_kinds(self.metrics.values()))
-        others = [r for r in needed if r.identity != subject.identity]
+        read = others(needed, subject)
         values: Values = {}
         for name, metric in self.metrics.items():
             state = images[metric.kind]
-            found = self._values(metric, state, subject, others)
+            found = self._values(metric, state, subject, read)
             settings = {"metric": name, "settings": self._settings(metric)}
             values |= {key: settings | value for key, value in found.items()}
         return self._result(subject, needed, _with_class_names(values, subject))
@@ -140,7 +143,7 @@ class Scorer:
     def _against_held_out(
         self, metric: Metric, state: Sample, references: Sequence[ImageSet]
     ) -> Values:
-        """Nothing of a real split itself: what it would be compared with is missing."""
+        """Nothing of a real split that is one of the two itself, as `ratio_left_out` says."""
         train, held_out = train_split(references), held_out_split(references)
         if train is None or held_out is None:
             return {}
@@ -232,7 +235,7 @@ class Scorer:
     def _result(self, subject: ImageSet, needed: Sequence[ImageSet], values: Values) -> Result:
         return Result(
             kind="scores",
-            dataset=subject.manifest.dataset,
+            dataset=(needed[0] if needed else subject).manifest.dataset,
             subject=subject.identity
             | {
                 "images": subject.count(self.cache),
@@ -302,8 +305,10 @@ def _load_state(path: Path | None, kind: type | None) -> Any:
 
 
 def _require_same_classes(subject: ImageSet, reference: ImageSet) -> None:
+    """Of generated images by the data set as well: real ones of another name may be scored."""
     ours, theirs = subject.manifest, reference.manifest
-    if ours.dataset != theirs.dataset or not same_classes(ours.classes, theirs.classes):
+    named_otherwise = ours.kind != "real" and ours.dataset != theirs.dataset
+    if named_otherwise or not same_classes(ours.classes, theirs.classes):
         raise UserError(
             f"{ours.name} has the classes of {ours.dataset}, {theirs.name} those of "
             f"{theirs.dataset}{_first_difference(subject, reference)}: a distance between them "

@@ -67,8 +67,7 @@ def parse_grid(recipe: Recipe, resolution: int, method: str, texts: dict[str, st
         text = texts.get(axis)
         if text is None and axis in WHERE_ASKED:
             continue
-        kept = 0.0 if axis == "gamma" and method != "ddpm" else getattr(own, axis)
-        values[axis] = (kept,) if text is None else _numbers(axis, text)
+        values[axis] = (_kept(own, axis, method),) if text is None else _numbers(axis, text)
     if len(chain) == 1 and any(values["noise_augmentation"]):
         raise UserError(
             f"--noise-augmentation has no effect on stage {resolution}, the first of the chain: "
@@ -82,6 +81,12 @@ def parse_grid(recipe: Recipe, resolution: int, method: str, texts: dict[str, st
     given = {"method": method} | {axis: text for axis, text in texts.items() if text is not None}
     options = " ".join(f"{_option(axis)} {text}" for axis, text in given.items())
     return Grid(method, values, options)
+
+
+def _kept(own: SamplerConfig, axis: str, method: str) -> float:
+    """The stage's own value of an axis that is not given."""
+    found: float = 0.0 if axis == "gamma" and method != "ddpm" else getattr(own, axis)
+    return found
 
 
 def _option(axis: str) -> str:

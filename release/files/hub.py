@@ -3,10 +3,12 @@
 Its clients try a call again for a minute, with a warning each time, where there is no network.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 PROBE_S = 5.0
+NUMBER = re.compile(r"^\[Errno -?\d+\] ")  # of the system's error, which says nothing to people
 
 
 def out_of_reach() -> str:
@@ -19,7 +21,7 @@ def out_of_reach() -> str:
     try:
         get_session().head(constants.ENDPOINT, timeout=PROBE_S)
     except (httpx2.HTTPError, OSError) as error:
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        reason = NUMBER.sub("", (str(error).splitlines() or [""])[0]) or type(error).__name__
         return f"{constants.ENDPOINT} is out of reach: {reason}"
     return ""
 

@@ -14,11 +14,19 @@ import torch
 
 from generation.denoisers.checkpoint import save_checkpoint
 from generation.families import load_training_recipe, trainable
+from generation.families.var.plan import SCALES_256
 from generation.pretrained.autoencoder_files import locate_autoencoder
 from release.classes.class_list import load_classes
 from tests.generation.families import latent_diffusion_reference, openai_reference
 from tests.generation.families.tiny_deepfloyd import save_base, save_super_resolution, save_upscaler
-from tests.models import tiny_biggan, tiny_flows, tiny_noisy_classifier, tiny_transformers
+from tests.models import (
+    tiny_biggan,
+    tiny_edm2,
+    tiny_flows,
+    tiny_noisy_classifier,
+    tiny_transformers,
+    tiny_var,
+)
 from tests.models.tiny_autoencoders import save_quantiser
 from tests.models.tiny_denoisers import save_denoiser
 from tests.models.tiny_mean_flow import save_mean_flow
@@ -142,6 +150,12 @@ def save_transformer(recipe: str, folder: Path) -> None:
     save_checkpoint(trainable(of.generator).family, network, folder)
 
 
+def save_edm2_of(channels: int, classes: int, seed: int, file: Path) -> None:
+    """Of the published depth and side; attention at 8 px alone."""
+    plan = tiny_edm2.tiny_plan(64, channels, classes, widths=(8, 8, 8, 64), attends=(8,))
+    tiny_edm2.save_edm2(file, plan, seed, blocks=4)
+
+
 # By the name in the recipe: what saves the model there, in the folder the build runs in.
 CHECKPOINTS: dict[str, Save] = {
     "64x64_diffusion.pt": partial(save_openai, "adm-64", 3),
@@ -154,6 +168,16 @@ CHECKPOINTS: dict[str, Save] = {
     ),
     "REPA-SiT-XL-2-256x256.pt": partial(
         tiny_transformers.save_repa, side=32, classes=CLASSES, blocks=4
+    ),
+    "edm2-img64-l-1073741-0.040.safetensors": partial(save_edm2_of, 3, CLASSES, 0),
+    "edm2-img64-s-1073741-0.045.safetensors": partial(save_edm2_of, 3, CLASSES, 1),
+    "edm2-img64-xs-0134217-0.110.safetensors": partial(save_edm2_of, 3, CLASSES, 2),
+    "edm2-img512-xxl-0939524-0.015.safetensors": partial(save_edm2_of, 4, CLASSES, 0),
+    "edm2-img512-xs-uncond-2147483-0.015.safetensors": partial(save_edm2_of, 4, 0, 1),
+    "edm2-img512-xxl-0939524-0.075.safetensors": partial(save_edm2_of, 4, CLASSES, 2),
+    "edm2-img512-m-0268435-0.155.safetensors": partial(save_edm2_of, 4, CLASSES, 3),
+    "var_d30.pth": partial(
+        tiny_var.save_var, plan=tiny_var.tiny_plan(SCALES_256, CLASSES), levels=5
     ),
     "iMF-XL-2.pth": partial(save_mean_flow, classes=CLASSES, blocks=4),
     "lightningdit-xl-imagenet256-800ep.pt": partial(

@@ -33,6 +33,7 @@ from tests.generation.families import latent_diffusion_reference, openai_referen
 from tests.generation.families.tiny_deepfloyd import STAGES, save_chain
 from tests.models import tiny_biggan, tiny_flows, tiny_transformers
 from tests.models.tiny_denoisers import KINDS, save_denoiser
+from tests.models.tiny_edm2 import save_edm2, tiny_plan
 from tests.models.tiny_loras import save_lora
 from tests.models.tiny_mean_flow import save_mean_flow
 from tests.models.tiny_models import (
@@ -43,6 +44,7 @@ from tests.models.tiny_models import (
     save_sdxl,
 )
 from tests.models.tiny_network import tiny_conditioned
+from tests.models.tiny_var import save_var
 from tests.models.tiny_vq_vae import save_tiny
 
 pytestmark = [
@@ -74,6 +76,7 @@ sampler = {{ {sampler} }}
 Stage = tuple[str, int, str, str]
 OPENAI = "steps = 2"
 LATENT = 'steps = 3, guidance = 1.5, threshold = "none"'
+EDM = 'method = "edm", steps = 3, threshold = "none"'
 RECIPES: dict[str, list[Stage]] = {
     "adm-256": [("adm-256", 16, "adm-256.pt", OPENAI)],
     "adm-64-upsampler": [
@@ -93,6 +96,8 @@ RECIPES: dict[str, list[Stage]] = {
         ("diffusers", 16, "flux2-lora", 'method = "native", steps = 2, guidance = 2.0')
     ],
     "dit": [("dit", 8, "dit", LATENT)],
+    "edm2": [("edm2", 8, "edm2.safetensors", EDM)],
+    "edm2-guided": [("edm2", 64, "latent-edm2/classes.safetensors", f"{EDM}, guidance = 1.5")],
     "iddpm": [("iddpm", 16, "iddpm.pt", OPENAI)],
     "pixel-unet": [  # a class-conditional base, an enlarger that is told nothing
         ("pixel-unet", 8, "class", "steps = 3, guidance = 1.5"),
@@ -150,6 +155,15 @@ RECIPES: dict[str, list[Stage]] = {
     "rae": [("rae", 16, "RAE.pt", f'method = "euler", time_shift = 0.15, {LATENT}')],
     "rae-guided": [("rae", 16, "RAE.pt", f'method = "euler", {LATENT}')],
     "sr3": [("pixel-unet", 8, "class", "steps = 2"), ("sr3", 16, "sr3", "steps = 3")],
+    "var": [
+        (
+            "var",
+            6,
+            "var.pth",
+            'method = "next-scale", steps = 1, guidance = 2.5, top_k = 9, top_p = 0.9, '
+            'threshold = "none"',
+        )
+    ],
     "vq-vae-2": [("vq-vae-2", 16, "vq-vae-2", 'method = "native", steps = 1')],
     "ldm-own": [("ldm", 16, "ldm", "steps = 3, guidance = 1.5")],
     "ldm": [("ldm", 32, "ldm.ckpt", f'method = "ddim", {LATENT}')],
@@ -158,6 +172,7 @@ RECIPES: dict[str, list[Stage]] = {
 # Recipes whose first stage a second network guides, by its checkpoint.
 GUIDES = {
     "adm-64-guided": "weaker.pt",
+    "edm2-guided": "latent-edm2/none.safetensors",
     "ldm-guided": "ldm-weaker",
     "pixel-unet-guided": "weaker",
     "rae-guided": "RAE-weaker.pt",
@@ -204,6 +219,12 @@ def save_models(folder: Path) -> None:
     tiny_flows.save_jit(folder / "JiT.pth")
     tiny_flows.save_rae(folder / "RAE.pt")
     tiny_flows.save_rae_guide(folder / "RAE-weaker.pt")
+    save_var(folder / "var.pth")
+    save_edm2(folder / "edm2.safetensors")
+    (folder / "latent-edm2").mkdir()  # beside its own autoencoder
+    for name, count in (("classes", 3), ("none", 0)):
+        file = folder / "latent-edm2" / f"{name}.safetensors"
+        save_edm2(file, tiny_plan(channels=4, classes=count), count, 4)
     save_weaker(folder)
     assert all((folder / stage).is_dir() for stage in STAGES)
 

@@ -23,7 +23,7 @@ from builder.planning.classifiers import with_classifiers
 from builder.planning.image_seeds import image_id, image_seed
 from builder.planning.recipe import BUILTIN, Recipe, StageRecipe, load_recipe
 from builder.release.verify import verify_release
-from builder.shards.shard import COLUMNS, load_generator
+from builder.shards.shard import columns_of, load_generator
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.families import generator_source
 from generation.generator import Generator, ImageBatch, Screened
@@ -137,7 +137,9 @@ def check_rows(
     side, source = stage.resolution, generator_source(stage.generator)
     (file,) = (release / str(side)).glob("*.parquet")
     table = pq.read_table(file)
-    assert set(table.column_names) == {"image", "label", *COLUMNS}
+    assert set(table.column_names) == {"image", "label", *columns_of(stage)}
+    hashes = [source.sha256(source.locate(checkpoint)) for checkpoint in stage.checkpoints]
+    named = dict(zip(("checkpoint_sha256", "guide_sha256"), hashes, strict=False))
     identities = [(recipe.seed, side, entry.wnid, 0, 0) for entry in wanted]
     expected = [
         {
@@ -150,7 +152,7 @@ def check_rows(
             "index": 0,
             "attempt": 0,
             "generator": stage.generator,
-            "checkpoint_sha256": source.sha256(source.locate(stage.checkpoint)),
+            **named,
             "sampler": canonical_json(stage.sampler.model_dump()),
         }
         for entry, identity in zip(wanted, identities, strict=True)

@@ -5,7 +5,8 @@ python -m tests.campaigns.train_latents_on_processes FOLDER
 FOLDER has sdxl/, classes.csv and real/latents/sdxl, latents of 8 px images. FOLDER/KIND/1, of kinds
 sit and lora: undisturbed; /same: on one process, killed (kill -9) at five steps by a seeded
 generator and gone on with; /other: killed at those steps and gone on with on another number of
-processes each time. What is random in training is on.
+processes each time. FOLDER/sit/2 is trained by two, /full by two with a shard of the weights each.
+What is random in training is on.
 """
 
 import json
@@ -48,12 +49,14 @@ TABLES: dict[str, dict[str, Any]] = {
 OTHERS = (2, 1, 2, 1, 2, 1)  # processes of /other, run after run
 
 
-def train(folder: Path, kind: str, name: str, stop: int | None, count: int) -> None:
+def train(folder: Path, kind: str, name: str, stop: int | None, count: int, **changes: Any) -> None:
     """As one of `count` processes, its states in FOLDER/KIND/NAME."""
     tables = TABLES[kind]
     family, start = trainable(tables["generator"]), str(folder / "sdxl") if kind == "lora" else None
     named = {"name": kind, "description": kind, "classes": str(folder / "classes.csv")}
-    recipe = family.RECIPE.model_validate(named | tables).with_training(accumulation=2 // count)
+    recipe = family.RECIPE.model_validate(named | tables).with_training(
+        accumulation=2 // count, **changes
+    )
     release, processes = folder / "real/latents/sdxl", launched_processes()
     images = open_training_set(Wanted(release, "fit", (SIDE,)), 0, ImageCache(limit=0), loaders=0)
     recipe = family.with_images(family.with_start(recipe, start), images, str(release))
@@ -74,6 +77,9 @@ def main(folder: Path) -> None:
                     count, lambda k=kind, n=name, s=stop, c=count: train(folder, k, n, s, c)
                 )
                 assert ended == (stop is None), (kind, name, stop)
+    for name, sharding in (("2", "none"), ("full", "full")):
+        changes = {"sharding": sharding}
+        assert on_processes(2, lambda n=name, c=changes: train(folder, "sit", n, None, 2, **c))
     print(json.dumps(moments))
 
 

@@ -14,6 +14,7 @@ from builder.planning.recipe import load_recipe
 from cards.drawing.tables import signed
 from cards.trial import conducting, plan, steps
 from cards.trial.log import StepLog
+from cards.trial.page import facts
 from cards.trial.plan import (
     Asked,
     Found,
@@ -114,6 +115,7 @@ def test_the_files_that_are_written_are_read_by_the_commands(tmp_path: Path):
     recipe = load_recipe(str(tmp_path / "build.toml"))
     assert [stage.resolution for stage in recipe.stages] == [16, 32]
     assert recipe.stages[1].checkpoint == str(tmp_path / "runs/32/checkpoint")
+    assert all(stage.model and stage.model.source for stage in recipe.stages)  # for a card
     asked = load_study(str(tmp_path / "study.toml"))
     assert asked.sizes == ("all",)
     assert [arm.kind for arm in asked.arms] == [
@@ -221,6 +223,14 @@ def test_where_nothing_differed_no_size_is_promised():
     found = found.model_copy(update={"over_seeds": (0.0, 0.0), "over_images": (0.0, 0.0)})
     last = verdict(same.model_copy(update={"comparisons": [found]})).sentences[-1]
     assert last.startswith("Both were right on the same of the 36 test images, with every seed")
+
+
+def test_the_page_says_how_many_images_were_trained_on():
+    every = report("above", 0.15)
+    assert facts(FOUND, every) == f"{FOUND}."
+    some = [row.model_copy(update={"size": "10"}) for row in every.rows]
+    told = facts(FOUND, every.model_copy(update={"rows": tuple(some)}))
+    assert told == f"{FOUND}. Of each class 10 were trained on."
 
 
 # The commands

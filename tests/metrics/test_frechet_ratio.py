@@ -156,3 +156,71 @@ def test_a_release_without_held_out_images_is_refused_at_once(tmp_path, monkeypa
             out=tmp_path / "r",
             cache=tmp_path / "c",
         )
+
+
+@pytest.fixture(scope="module")
+def real_sets(tmp_path_factory) -> Path:
+    """A real release of three splits; shifted images of its classes in a release of their own."""
+    place = tmp_path_factory.mktemp("real-fdr")
+    splits = {"train": (8, 1, 20), "test": (4, 2, 20), "validation": (4, 3, 20)}
+    write_colours(
+        place / "real", {s: colour_images(n, seed, noise=e) for s, (n, seed, e) in splits.items()}
+    )
+    shifted = {"test": colour_images(4, 4, noise=80)}
+    write_colours(place / "shifted", shifted, dataset="colours-v2")
+    untrained(place / "net.safetensors")
+    return place
+
+
+def scored(place: Path, *names: str, metrics: str = "fdr") -> list[Result]:
+    out = place / f"results-{'-'.join(names)}-{metrics}".replace(":", "-")
+    score_release(
+        [f"{place}/{name}" for name in names],
+        f"{place}/real",
+        out=out,
+        extractor=[f"classifier@{place}/net.safetensors"],
+        metrics=metrics,
+        cache=place / "cache",
+        workers=1,
+    )
+    return [read_result(path) for path in sorted(out.glob("*.json"))]
+
+
+def test_real_images_imported_by_themselves_are_measured(real_sets) -> None:
+    """Of the same classes under another name, over the held-out split's own distance."""
+    (result,) = scored(real_sets, "shifted:8:test", metrics="fdr,fd")
+    value = result.values["fdr_test"]
+    (held_out,) = scored(real_sets, "real:8:test", metrics="fd")
+    expected = result.values["fd_train"]["value"] / held_out.values["fd_train"]["value"]
+    assert value["value"] == pytest.approx(expected, rel=1e-6)
+    assert value["value"] > 1
+    assert (result.dataset, result.subject["name"]) == ("colours", "shifted")
+
+
+@pytest.mark.parametrize("metrics", ["fdr", "fdr,fd"])
+def test_a_held_out_split_is_measured_over_another(real_sets, metrics) -> None:
+    (result,) = scored(real_sets, "real:8:test", metrics=metrics)
+    (distance,) = scored(real_sets, "real:8:test", metrics="fd")
+    (other,) = scored(real_sets, "real:8:validation", metrics="fd")
+    expected = distance.values["fd_train"]["value"] / other.values["fd_train"]["value"]
+    assert result.values["fdr_validation"]["value"] == pytest.approx(expected, rel=1e-6)
+    assert "fdr_test" not in result.values
+
+
+def test_a_split_that_ratios_are_taken_of_is_said_to_have_none(real_sets, capsys) -> None:
+    (result,) = scored(real_sets, "real:8:train")
+    assert result.values == {}
+    assert "real:8:train: no fdr, as its distance to itself is 0" in capsys.readouterr().err
+    write_colours(
+        real_sets / "two" / "real", {"train": colour_images(2, 1), "test": colour_images(2, 2)}
+    )
+    untrained(real_sets / "two" / "net.safetensors")
+    scored(real_sets / "two", "real:8:test")
+    assert "real:8:test: no fdr, as it is the only held-out split" in capsys.readouterr().err
+
+
+def test_real_images_of_other_classes_are_still_refused(real_sets) -> None:
+    some = CLASSES[:5]
+    write_colours(real_sets / "few", {"test": colour_images(2, 1, some)}, some, "colours-few")
+    with pytest.raises(UserError, match="would compare class lists"):
+        scored(real_sets, "few:8:test")

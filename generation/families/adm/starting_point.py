@@ -28,7 +28,7 @@ def start_file(source: OpenAISource, start: str | None) -> Path:
     if start is None:
         raise UserError(
             f"{source.name} is fine-tuned, not trained from nothing: name a checkpoint, by `start` "
-            "in the recipe or by --from"
+            "in the recipe or by --from; the generator adm trains such a network from nothing"
         )
     return source.locate(start)
 

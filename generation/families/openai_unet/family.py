@@ -7,7 +7,7 @@ from generation.denoisers.family import Family
 from generation.denoisers.recipe import DenoiserConfig, DenoiserRecipe
 from generation.denoisers.source import DenoiserSource
 from generation.denoisers.trainable import DenoiserTrainable
-from generation.families.openai_unet.recipe import OpenAIRecipe
+from generation.families.openai_unet.recipe import ADMRecipe, OpenAIRecipe
 
 if TYPE_CHECKING:
     from generation.denoisers.learning import Loss
@@ -56,6 +56,6 @@ def _loss(recipe: DenoiserRecipe) -> "Loss":
     return variance_loss(recipe.training)
 
 
-FAMILY = Family("adm", OpenAIRecipe, _network, _loss, enlarges=True, generator=_generator)
+FAMILY = Family("adm", ADMRecipe, _network, _loss, enlarges=True, generator=_generator)
 GENERATOR = GuidedSource(FAMILY)
 TRAINABLE = OpenAITrainable(FAMILY)

@@ -79,7 +79,7 @@ class OpenAITraining(DenoiserTraining):
 
 
 class OpenAIRecipe(DenoiserRecipe):
-    """A base stage, or one that enlarges parents of `low_resolution`."""
+    """A base stage, or one that enlarges parents of `low_resolution`: of any family."""
 
     stage: OpenAIStage
     network: OpenAIShape
@@ -101,3 +101,7 @@ class OpenAIRecipe(DenoiserRecipe):
         if self.network.variance == "fixed" and self.training.loss == "vlb":
             raise ValueError('loss = "vlb" learns the variance: set variance = "learned"')
         return self
+
+
+class ADMRecipe(OpenAIRecipe):
+    """Of Improved DDPM, ADM and its upsampler."""

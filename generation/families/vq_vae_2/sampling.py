@@ -1,10 +1,9 @@
 """Sampling VQ-VAE-2: top codes, bottom codes, one pass of the decoder."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 
+from generation.diffusion.noise import uniform
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.families.vq_vae_2.checkpoint import Networks
 from generation.families.vq_vae_2.prior import Prior, drawn
@@ -43,12 +42,6 @@ class CodeGenerator:
             bottom = drawn(self._bottom, condition, second, top, heat)
             images = networks.autoencoder.images(top, bottom)
         return to_rgb(images.float().cpu().numpy())
-
-
-def uniform(seeds: Sequence[int], count: int) -> np.ndarray:
-    """float64[N,count] in [0, 1); row i comes from seeds[i] alone."""
-    streams = (np.random.Generator(np.random.Philox(key=seed)) for seed in seeds)
-    return np.stack([stream.random(count) for stream in streams])
 
 
 def _require_native(settings: SamplerConfig) -> None:

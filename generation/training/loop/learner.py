@@ -11,7 +11,7 @@ import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
-from generation.training.loop import sharding
+from generation.training.loop import same_order, sharding
 from generation.training.loop.activations import keep_block_inputs_alone
 from generation.training.loop.objective import Batch, Modules, Objective, TrainingData, Update
 from generation.training.loop.optimizers import OptimizerSettings, build_optimizer
@@ -87,8 +87,14 @@ class Learner(Generic[Batch]):
         self._together = processes.num_processes > 1
         self._sharded = settings.sharded and self._together
         self._main = processes.is_main_process
+        # of two such processes the weights are, to the bit, what they are with shards
+        self._as_if_sharded = (
+            self._together and self.device.type == "cpu" and len(self.modules) == 1
+        )
+        whole = self._sharded or self._as_if_sharded
+        layout = torch.contiguous_format if whole else torch.channels_last
         for module in self.modules.values():
-            module.to(self.device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+            module.to(self.device).to(memory_format=layout).train()  # type: ignore[call-overload]
             if settings.checkpointed:
                 keep_block_inputs_alone(module)
         averaged = objective.averaged if settings.decay else ()
@@ -96,6 +102,9 @@ class Learner(Generic[Batch]):
         self._copies: dict[str, nn.Module] = {}
         if self._sharded:
             self._shard()
+        elif self._as_if_sharded:
+            for module in self.modules.values():
+                same_order.add_up_by_block(module)
         self._weights = {
             name: [p for p in module.parameters() if p.requires_grad]
             for name, module in self.modules.items()
@@ -129,12 +138,10 @@ class Learner(Generic[Batch]):
             )
         mesh = sharding.all_processes(self.device)
         for name, module in self.trained.items():
-            module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
             if self._main:
                 self._copies[name] = deepcopy(module).to("cpu")
             sharding.shard(module, mesh)
         for name in self._averages:
-            self.modules[name].to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
             sharding.shard(self.modules[name], mesh)
 
     @property
@@ -203,7 +210,8 @@ class Learner(Generic[Batch]):
         if self._settings.clip:
             if self._scaler is not None:
                 self._scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(weights, self._settings.clip)
+            clip = same_order.clip_norm if self._as_if_sharded else nn.utils.clip_grad_norm_
+            clip(weights, self._settings.clip)
         if self._scaler is None:
             optimizer.step()
             return

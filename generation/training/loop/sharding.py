@@ -22,17 +22,18 @@ def all_processes(device: torch.device) -> DeviceMesh:
 def shard(module: nn.Module, mesh: DeviceMesh) -> None:
     """Keep a shard of each weight, in place: block after block is gathered when it is computed.
 
-    Blocks are what stands in the outermost lists of modules, as those of a U-Net or a transformer.
+    A convolution's weights must be contiguous, not channels last.
     """
-    for block in _blocks(module):
+    for block in blocks(module):
         fully_shard(block, mesh=mesh)
     fully_shard(module, mesh=mesh)
 
 
-def _blocks(module: nn.Module) -> list[nn.Module]:
+def blocks(module: nn.Module) -> list[nn.Module]:
+    """What stands in the outermost lists of modules, as those of a U-Net or a transformer."""
     found: list[nn.Module] = []
     for child in module.children():
-        found += [*child] if isinstance(child, nn.ModuleList) else _blocks(child)
+        found += [*child] if isinstance(child, nn.ModuleList) else blocks(child)
     return found
 
 

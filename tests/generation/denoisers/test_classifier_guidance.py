@@ -36,7 +36,7 @@ ABAR = np.cumprod(1 - np.linspace(1e-4, 0.02, 100))
 def logits_of_the_paper(network: Any, x: Tensor, step: Tensor) -> Tensor:
     """16 and 8 px, a block each, of 8 and 16 channels; attention at 8 px in heads of 8."""
     p = Paper(network)
-    rates = torch.tensor([10000 ** (-i / 3) for i in range(4)])
+    rates = torch.tensor([10000 ** (-i / 3) for i in range(4)], dtype=x.dtype)
     angles = step[:, None] * rates
     h = swish(p.linear("embedding.first", torch.cat([angles.sin(), angles.cos()], 1)))
     h = p.linear("embedding.second", h)
@@ -223,3 +223,9 @@ def test_a_classifier_that_does_not_fit_is_refused_when_a_build_is_planned(
     )
     with pytest.raises(UserError, match=words):
         plan_build(loaded, loaded.stages, classes, 1, tmp_path / "release", classes)
+
+
+def test_a_sampler_of_no_denoising_network_takes_no_classifier() -> None:
+    settings = {"method": "euler", "classifier": {"checkpoint": "x"}}
+    with pytest.raises(ValueError, match="classifier goes with a method among"):
+        SamplerConfig.model_validate(settings)

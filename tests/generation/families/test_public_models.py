@@ -28,6 +28,7 @@ ADVICE = {
     "dit": "hf auth login",
     "iddpm": "put it at",
     "jit": "put it at",
+    "edm2": "put it at",
     "ldm": "put it at",
     "lightning-dit": "put it at",
     "mean-flow": "put it at",
@@ -35,6 +36,7 @@ ADVICE = {
     "repa": "put it at",
     "repa-e": "put it at",
     "sit": "put it at",
+    "var": "put it at",
 }
 
 
@@ -45,7 +47,7 @@ def told(evaluations: int) -> str:
 def own_evaluations(stage: StageRecipe) -> int:
     """Of the network; those of a guide are counted apart."""
     sampler = stage.sampler
-    return sampler.network_evaluations if stage.guide is None else sampler.own_evaluations
+    return sampler.own_evaluations if stage.guide else sampler.network_evaluations
 
 
 @pytest.mark.parametrize("name", IMAGENET)

@@ -1,4 +1,4 @@
-"""Trainings on latents, of a whole network and of a LoRA, killed by -9 at five seeded moments."""
+"""Trainings on latents, of a whole network and of a LoRA: killed by -9; with shards of weights."""
 
 import json
 import os
@@ -75,3 +75,10 @@ def test_killed_five_times_it_ends_as_undisturbed(runs: Path, kind: str) -> None
         for one, average in zip(leaves(whole["modules"]), leaves(whole["averages"]), strict=True)
     ]
     assert max(moved) > 1e-3  # the tolerance is below what training changes
+
+
+def test_two_processes_with_shards_save_what_two_without_do_to_the_bit(runs: Path) -> None:
+    whole, shards = state(runs, "sit", "2"), state(runs, "sit", "full")
+    for part in ("modules", "averages", "optimizers", "losses"):
+        for one, other in zip(leaves(whole[part]), leaves(shards[part]), strict=True):
+            assert torch.equal(one, other), part

@@ -305,7 +305,9 @@ def test_unknown_names_list_the_options() -> None:
             validated(TrainingConfig, {"steps": 9, setting: "adan"}, "recipe x")
         known = get_args(OptimizerName if setting == "optimizer" else RateName)
         assert all(f"'{name}'" in str(caught.value) for name in known)
-    with pytest.raises(UserError, match=r"trained generator 'repa'; known: adm-256, .*pixel-unet"):
+    with pytest.raises(
+        UserError, match=r"trained generator 'repa'; known: adm, adm-256, .*pixel-unet"
+    ):
         trainable("repa")
 
 

@@ -367,3 +367,13 @@ def test_any_number_of_processes_gives_the_curve_and_weights_of_one(runs: Path, 
         for one, other in zip(leaves(alone["modules"]), leaves(alone["averages"]), strict=True)
     ]
     assert max(moved) > 1e-3  # the tolerance is below what training changes
+
+
+def test_two_processes_with_shards_save_what_two_without_do_to_the_bit(runs: Path) -> None:
+    """Blocks are computed again in one of the two, gradients clipped in both."""
+    whole, shards = state(runs, "2"), state(runs, "full")
+    assert whole.keys() == shards.keys()
+    for kind in ("modules", "averages", "optimizers", "losses"):
+        pairs = zip(leaves(whole[kind]), leaves(shards[kind]), strict=True)
+        for one, other in pairs:
+            assert torch.equal(one, other), kind

@@ -278,6 +278,23 @@ def test_codes_are_drawn_by_their_probabilities() -> None:
     assert (uniform < chosen + 1e-6).all()
 
 
+def test_a_low_temperature_draws_the_likeliest_codes() -> None:
+    prior = tiny_networks().priors["top"]
+    assert isinstance(prior, Prior)
+    told = torch.zeros(2, dtype=torch.int64)
+    one, other = (
+        drawn(prior, told, torch.full((2, 2, 2), share, dtype=torch.float64), temperature=1e-6)
+        for share in (0.01, 0.99)
+    )
+    torch.testing.assert_close(one, other)
+    assert not torch.equal(
+        *(
+            drawn(prior, told, torch.full((2, 2, 2), share, dtype=torch.float64))
+            for share in (0.01, 0.99)
+        )
+    )
+
+
 def test_the_priors_learn_the_codes_of_their_images() -> None:
     networks, images = tiny_networks(), drawn_images()
     objective = PriorObjective(dict(networks.priors.items()), networks.autoencoder)
