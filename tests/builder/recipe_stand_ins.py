@@ -17,16 +17,21 @@ from generation.families import load_training_recipe, trainable
 from generation.families.var.plan import SCALES_256
 from generation.pretrained.autoencoder_files import locate_autoencoder
 from release.classes.class_list import load_classes
-from tests.generation.families import latent_diffusion_reference, openai_reference
-from tests.generation.families.tiny_deepfloyd import save_base, save_super_resolution, save_upscaler
+from tests.generation.families.references import latent_diffusion_reference, openai_reference
+from tests.generation.families.references.tiny_deepfloyd import (
+    save_base,
+    save_super_resolution,
+    save_upscaler,
+)
 from tests.models import (
     tiny_biggan,
     tiny_edm2,
     tiny_flows,
     tiny_noisy_classifier,
     tiny_transformers,
-    tiny_var,
 )
+from tests.models.codes import tiny_var
+from tests.models.codes.tiny_vq_vae import save_tiny
 from tests.models.tiny_autoencoders import save_quantiser
 from tests.models.tiny_denoisers import save_denoiser
 from tests.models.tiny_mean_flow import save_mean_flow
@@ -39,7 +44,6 @@ from tests.models.tiny_models import (
     save_sana,
     save_sdxl,
 )
-from tests.models.tiny_vq_vae import save_tiny
 
 CLASSES = 1000
 CACHED = Path("cache/synthetic-imagenet/models")  # of $XDG_CACHE_HOME = "cache"

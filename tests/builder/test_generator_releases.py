@@ -29,9 +29,11 @@ from release.classes.class_list import load_classes
 from release.layout.image_sets import decode
 from release.layout.manifest import read_manifest
 from tests.conftest import release_bytes
-from tests.generation.families import latent_diffusion_reference, openai_reference
-from tests.generation.families.tiny_deepfloyd import STAGES, save_chain
+from tests.generation.families.references import latent_diffusion_reference, openai_reference
+from tests.generation.families.references.tiny_deepfloyd import STAGES, save_chain
 from tests.models import tiny_biggan, tiny_flows, tiny_transformers
+from tests.models.codes.tiny_var import save_var
+from tests.models.codes.tiny_vq_vae import save_tiny
 from tests.models.tiny_denoisers import KINDS, save_denoiser
 from tests.models.tiny_edm2 import save_edm2, tiny_plan
 from tests.models.tiny_loras import save_lora
@@ -44,8 +46,6 @@ from tests.models.tiny_models import (
     save_sdxl,
 )
 from tests.models.tiny_network import tiny_conditioned
-from tests.models.tiny_var import save_var
-from tests.models.tiny_vq_vae import save_tiny
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute"),
@@ -78,6 +78,11 @@ OPENAI = "steps = 2"
 LATENT = 'steps = 3, guidance = 1.5, threshold = "none"'
 EDM = 'method = "edm", steps = 3, threshold = "none"'
 RECIPES: dict[str, list[Stage]] = {
+    "adm": [("adm", 16, "adm", "steps = 3, guidance = 1.5")],
+    "cdm": [
+        ("pixel-unet", 8, "class", "steps = 3"),
+        ("cdm", 16, "cdm", "steps = 3, noise_augmentation = 0.2"),
+    ],
     "adm-256": [("adm-256", 16, "adm-256.pt", OPENAI)],
     "adm-64-upsampler": [
         ("adm-64", 16, "adm-64.pt", OPENAI),

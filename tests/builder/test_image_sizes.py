@@ -18,8 +18,8 @@ from generation.families.pixel_unet.checkpoint import save_checkpoint
 from release.classes.class_list import load_classes
 from release.errors import UserError
 from release.layout.image_sets import decode
-from tests.generation.families import latent_diffusion_reference, openai_reference
-from tests.generation.families.tiny_deepfloyd import save_chain
+from tests.generation.families.references import latent_diffusion_reference, openai_reference
+from tests.generation.families.references.tiny_deepfloyd import save_chain
 from tests.in_process import InProcess
 from tests.models.tiny_models import (
     save_biggan,

@@ -2,8 +2,8 @@
 
 The recipe is as `load_recipe` has it: resolutions, batches, guidance, encoding, shards. Only the
 checkpoints are stand-ins (tests/builder/recipe_stand_ins.py), three of the classes are built, and
-sampling takes STEPS steps at most. A new recipe is walked as it comes; it fails until its checkpoints have
-one.
+sampling takes STEPS steps at most. A new recipe is walked as it comes; it fails until its
+checkpoints have one.
 """
 
 from collections.abc import Callable, Iterator

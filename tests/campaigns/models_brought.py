@@ -45,7 +45,7 @@ def lora(folder: Path) -> None:
 
 def codebook(folder: Path) -> None:
     """FOLDER/codebook.toml: two levels of codes, of 16 px images."""
-    from tests.models.tiny_vq_vae import hierarchy_recipe
+    from tests.models.codes.tiny_vq_vae import hierarchy_recipe
     from tests.recipe_text import as_toml
 
     recipe = hierarchy_recipe("three.csv", training={"keep_every": 2})
@@ -54,7 +54,7 @@ def codebook(folder: Path) -> None:
 
 def priors(folder: Path) -> None:
     """FOLDER/priors.toml: of the codes of FOLDER/codes."""
-    from tests.models.tiny_vq_vae import prior_recipe, save_tiny_autoencoder
+    from tests.models.codes.tiny_vq_vae import prior_recipe, save_tiny_autoencoder
     from tests.recipe_text import as_toml
 
     save_tiny_autoencoder(folder / "codes")

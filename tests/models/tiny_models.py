@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiTTransformer2DModel
 
 from generation.families.biggan.network import BigGAN, BigGANConfig
-from tests.generation.families.tiny_deepfloyd import save_clip, save_t5
+from tests.generation.families.references.tiny_deepfloyd import save_clip, save_t5
 
 CLASSES = 3
 BIGGAN = {

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from generation.denoisers.latents import latent_stage
-from generation.denoisers.published_flow import from_data
 from generation.diffusion.flow import flow_sample, require_flow
 from generation.diffusion.flow_times import acts_at
 from generation.diffusion.guidance import Bound, autoguided
@@ -34,6 +33,7 @@ from generation.networks.transformer import Transformer, TransformerPlan
 from generation.pretrained.autoencoder import Autoencoder, load_autoencoder
 from generation.pretrained.autoencoder_files import AutoencoderFiles
 from generation.pretrained.components import require_first_stage, require_labels
+from generation.pretrained.published_flow import from_data
 from generation.pretrained.source_files import read_tensors
 from release.errors import UserError
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from generation.denoisers.published_flow import FlowGenerator, PublishedFlow
 from generation.families.jit.converter import convert
 from generation.networks.placement import Placement
+from generation.pretrained.published_flow import FlowGenerator, PublishedFlow
 from generation.pretrained.source_files import read_tensors
 
 AVERAGE = "model_ema1"  # of a training's file, the average that its authors sample

@@ -3,11 +3,11 @@ its published guidance is high."""
 
 from pathlib import Path
 
-from generation.denoisers.published_flow import FlowGenerator, PublishedFlow, normalised_channels
 from generation.families.lightning_dit.autoencoder import VaVaeFiles, load_va_vae
 from generation.families.lightning_dit.converter import convert
 from generation.networks.placement import Placement
 from generation.pretrained.autoencoder import decoded_by
+from generation.pretrained.published_flow import FlowGenerator, PublishedFlow, normalised_channels
 from generation.pretrained.source_files import read_tensors
 
 AVERAGE = "ema"  # the averaged network of a training's file

@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderRAE
 
-from generation.denoisers.published_flow import FlowGenerator, PublishedFlow, from_data
 from generation.families.diffusion_transformer.sampling import published_tensors
 from generation.families.rae.converter import convert
 from generation.families.rae.network import DiTDHPlan
@@ -15,6 +14,7 @@ from generation.networks.placement import Placement
 from generation.pretrained.autoencoder import decoded_by
 from generation.pretrained.autoencoder_files import AutoencoderFiles
 from generation.pretrained.components import load_component
+from generation.pretrained.published_flow import FlowGenerator, PublishedFlow, from_data
 from release.errors import UserError
 
 

@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-from generation.denoisers.published_flow import (
-    FlowGenerator,
-    PublishedFlow,
-    from_data,
-    normalised_channels,
-)
 from generation.families.diffusion_transformer.sampling import published_tensors
 from generation.families.repa_e.converter import convert_repa_e
 from generation.networks.placement import Placement
 from generation.pretrained.autoencoder import Autoencoder, decoded_by
 from generation.pretrained.autoencoder_files import AutoencoderFiles
+from generation.pretrained.published_flow import (
+    FlowGenerator,
+    PublishedFlow,
+    from_data,
+    normalised_channels,
+)
 from release.errors import UserError
 
 

@@ -27,7 +27,7 @@ from generation.training.loop.state import TrainingStates
 from generation.training.run import train_course
 from release.classes.class_list import load_classes
 from release.errors import UserError
-from tests.generation.families.openai_reference import OpenAIUNet as Reference
+from tests.generation.families.references.openai_reference import OpenAIUNet as Reference
 from tests.generation.training.hybrid_loss_reference import cosine, hybrid_loss, noisy
 from tests.models.tiny_denoisers import PROMPTS, tiny_denoiser, tiny_recipe
 

@@ -10,9 +10,9 @@ import pytest
 from generation.families import generator_source
 from release.errors import UserError
 from tests.campaigns.bad_inputs import LFS_POINTER
+from tests.models.codes.tiny_vq_vae import save_tiny
 from tests.models.tiny_loras import save_lora
 from tests.models.tiny_models import save_sdxl
-from tests.models.tiny_vq_vae import save_tiny
 
 LORA = "pytorch_lora_weights.safetensors"
 

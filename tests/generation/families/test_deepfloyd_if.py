@@ -45,7 +45,12 @@ from generation.pretrained.diffusers_folder import noise_schedule
 from generation.prompts.prompt_cache import PromptCache
 from release.errors import UserError
 from tests.conftest import run
-from tests.generation.families.tiny_deepfloyd import PROMPTS, STAGES, if_scheduler, save_chain
+from tests.generation.families.references.tiny_deepfloyd import (
+    PROMPTS,
+    STAGES,
+    if_scheduler,
+    save_chain,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute")
 

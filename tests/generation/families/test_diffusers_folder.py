@@ -12,7 +12,11 @@ from diffusers import DDPMScheduler
 from generation.families import generator_source
 from generation.pretrained.diffusers_folder import file_sha256, noise_schedule
 from release.errors import UserError
-from tests.generation.families.tiny_deepfloyd import save_base, save_super_resolution, write_index
+from tests.generation.families.references.tiny_deepfloyd import (
+    save_base,
+    save_super_resolution,
+    write_index,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute")
 

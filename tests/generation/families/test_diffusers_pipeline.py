@@ -22,7 +22,7 @@ from generation.diffusion.sampler_config import SamplerConfig
 from generation.families import generator_source
 from generation.generator import Generator, ImageBatch
 from release.errors import UserError
-from tests.generation.families.tiny_deepfloyd import PROMPTS
+from tests.generation.families.references.tiny_deepfloyd import PROMPTS
 from tests.models.tiny_models import save_flux2_klein, save_lcm, save_pixart, save_sana, save_sdxl
 
 pytestmark = [

@@ -16,7 +16,7 @@ from generation.families.latent_diffusion.sampling import HEADS, SCHEDULE
 from generation.generator import ImageBatch
 from generation.pretrained.source_files import read_tensors
 from release.errors import UserError
-from tests.generation.families.latent_diffusion_reference import (
+from tests.generation.families.references.latent_diffusion_reference import (
     CLASSES,
     FULL,
     FULL_VQ,

@@ -14,7 +14,7 @@ from generation.families.adm.shapes import Heads
 from generation.generator import ImageBatch
 from generation.pretrained.source_files import read_tensors
 from release.errors import UserError
-from tests.generation.families.openai_reference import FULL, OpenAIUNet, tiny
+from tests.generation.families.references.openai_reference import FULL, OpenAIUNet, tiny
 
 # Published: 296M, 554M (Dhariwal & Nichol 2021, table 4 and 10), 312M (their upsampler), 270M in
 # the name of IDDPM's file. Accepted: what the independent network of the published settings counts.

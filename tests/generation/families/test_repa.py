@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from generation.denoisers.published_flow import from_data
 from generation.diffusion.flow import flow_sample
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.families import generator_source
@@ -20,6 +19,7 @@ from generation.families.dit.sampling import embed_times_as_trained
 from generation.generator import ImageBatch
 from generation.networks.guided_transformer import GuidedTransformer
 from generation.networks.transformer import Transformer
+from generation.pretrained.published_flow import from_data
 from release.errors import UserError
 from tests.models.tiny_models import tiny_dit
 from tests.models.tiny_transformers import from_diffusers, repa_state, save_repa

@@ -22,7 +22,7 @@ from generation.families.var.sampling import by_scales, drawn, kept_logits
 from generation.families.var.work import published_work
 from generation.generator import ImageBatch
 from release.errors import UserError
-from tests.models.tiny_var import (
+from tests.models.codes.tiny_var import (
     autoencoder_state,
     save_var,
     tiny_decoder,

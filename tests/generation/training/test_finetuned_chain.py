@@ -19,7 +19,7 @@ from release.classes.class_list import load_classes
 from release.environment import own_environment
 from release.layout.image_sets import decode
 from release.layout.shard_commit import committed_records
-from tests.generation.families.tiny_deepfloyd import save_super_resolution, save_upscaler
+from tests.generation.families.references.tiny_deepfloyd import save_super_resolution, save_upscaler
 from tests.models.tiny_network import tiny_network
 
 pytestmark = pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute")

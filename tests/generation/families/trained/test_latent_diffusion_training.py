@@ -37,12 +37,12 @@ from release.classes.class_list import load_classes
 from release.errors import UserError
 from release.layout.image_sets import load_images
 from release.streaming.image_cache import ImageCache
-from tests.generation.families import latent_diffusion_reference as reference
+from tests.generation.families.references import latent_diffusion_reference as reference
 from tests.in_process import InProcess
+from tests.models.codes.tiny_vq import tiny_recipe
 from tests.models.tiny_autoencoders import save_autoencoder
 from tests.models.tiny_denoisers import tiny_denoiser
 from tests.models.tiny_denoisers import tiny_recipe as tiny_ldm
-from tests.models.tiny_vq import tiny_recipe
 from tests.recipe_text import as_toml, tiny_build
 from tests.sets.painter import paint
 from tests.sets.small_releases import CLASSES, write_release

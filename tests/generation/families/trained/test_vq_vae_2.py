@@ -38,7 +38,7 @@ from release.errors import UserError
 from release.layout.image_sets import load_images
 from release.streaming.image_cache import ImageCache
 from tests.in_process import InProcess
-from tests.models.tiny_vq_vae import (
+from tests.models.codes.tiny_vq_vae import (
     hierarchy_recipe,
     prior_recipe,
     save_tiny,

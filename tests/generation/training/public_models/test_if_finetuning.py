@@ -40,7 +40,7 @@ from release.errors import UserError
 from release.layout.image_sets import decode
 from release.layout.manifest import read_manifest
 from release.layout.shard_commit import committed_records
-from tests.generation.families.tiny_deepfloyd import (
+from tests.generation.families.references.tiny_deepfloyd import (
     if_scheduler,
     if_unet,
     save_t5,

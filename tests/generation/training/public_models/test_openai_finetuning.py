@@ -27,7 +27,7 @@ from generation.training.data.images import DrawnImages
 from metrics.selection.selection import require_tuning_unseen
 from release.errors import UserError
 from release.layout.manifest import read_manifest
-from tests.generation.families.openai_reference import tiny
+from tests.generation.families.references.openai_reference import tiny
 from tests.generation.training.hybrid_loss_reference import cosine, hybrid_loss, linear, noisy
 from tests.sets.small_releases import CLASSES, random_images, write_release
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.generation.families.openai_reference import Down, Up
+from tests.generation.families.references.openai_reference import Down, Up
 
 # cin256-v2 as published: widths 192 to 960, one head, a class token of 512.
 FULL: dict[str, Any] = {
