@@ -42,7 +42,7 @@ from generation.prompts.conditioning import embed_conditions
 from generation.training.data.images import Images, TrainingImages
 from generation.training.data.training_set import Wanted, open_training_set
 from generation.training.loop.learner import Learner
-from generation.training.loop.state import TrainingStates
+from generation.training.loop.state_files import TrainingStates
 from generation.training.processes import launched_processes
 from generation.training.run import loop_settings, train_course
 from release.classes.class_list import ClassEntry

@@ -3,15 +3,13 @@
 import math
 import os
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from pydantic import ValidationError
 
 from cards.trial.log import StepLog
+from cards.trial.look import LOOKED_AT, TESTS, Look, look_at
 from cards.trial.plan import (
     CHAIN,
     TRAINING,
@@ -32,30 +30,12 @@ from release.commands.command import say
 from release.errors import UserError
 from release.files.commit import write_atomically
 from release.files.storage import release_path
-from release.images.decoding import decode_rgb
 from release.layout.manifest import read_manifest
-from release.real_sources import RealSource, open_source
-from release.real_sources.source import SourceName
 
 if TYPE_CHECKING:
     from cards.trial.verdict import Verdict
 
 PLAN_FILE, ANSWER_FILE = "plan.json", "answer.json"
-TESTS = ("test", "validation")  # the split that is tested on: the first of these that there is
-LEAST_CLASSES = 2
-LOOKED_AT = 64  # images, for their size and colour
-
-
-@dataclass(frozen=True)
-class Look:
-    """At the images before they are imported. undivided: no split is to test on.
-
-    side: the median of the shorter ones' of some images, in px.
-    """
-
-    undivided: bool
-    side: int
-    colour: bool
 
 
 def conduct(asked: Asked, out: Path, *, quiet: bool) -> tuple[Path, "Verdict"]:
@@ -106,44 +86,6 @@ def require_known(asked: Asked) -> None:
     require_resolution(asked)
     if asked.classifier is not None:
         load_recipe(asked.classifier)
-
-
-def look_at(asked: Asked) -> Look:
-    """UserError for images that cannot be imported, divided, or told apart."""
-    source, undivided = _source(asked)
-    if len(source.classes) < LEAST_CLASSES:
-        raise UserError(f"{asked.images} has one class: a classifier tells at least two apart")
-    train = source.splits["train"]
-    sides, colour = [], False
-    rows = range(0, len(train.labels), max(1, len(train.labels) // LOOKED_AT))
-    for row in rows:
-        with suppress(UserError, OSError):  # the import names those that cannot be read
-            pixels = np.asarray(decode_rgb(train.read(row)))
-            sides.append(min(pixels.shape[:2]))
-            colour = colour or bool(np.any(pixels != pixels[..., :1]))
-    if not sides:
-        raise UserError(
-            f"{asked.images}: none of {len(rows)} images that were looked at can be read"
-        )
-    return Look(undivided, int(np.median(sides)), colour)
-
-
-def _source(asked: Asked) -> tuple[RealSource, bool]:
-    """The images, and whether they came without a split to test on."""
-    divided = SourceName(
-        asked.images, test_share=f"{asked.test_share:g}", split_seed=str(asked.split_seed)
-    )
-    try:
-        source = open_source(str(SourceName(asked.images)))
-    except UserError:
-        if not Path(asked.images).is_dir():
-            raise
-        return open_source(str(divided)), True  # CLASS/image may do; else this says what is wrong
-    if "train" not in source.splits:
-        raise UserError(f"{asked.images} has no split train, only {', '.join(source.splits)}")
-    if not set(source.splits) & set(TESTS):
-        return open_source(str(divided)), True
-    return source, False
 
 
 def _resolution(asked: Asked, look: Look) -> int:

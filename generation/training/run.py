@@ -20,7 +20,7 @@ from generation.training.loop.learner import Learner, LoopSettings, NotFiniteErr
 from generation.training.loop.loop import NO_HOOKS, Hooks, train
 from generation.training.loop.optimizers import OptimizerSettings
 from generation.training.loop.rates import annealed, ema_decay_by_count
-from generation.training.loop.state import TrainingStates
+from generation.training.loop.state_files import TrainingStates
 from generation.training.pictures import loss_curve, loss_table, picture
 from generation.training.trainable import Course
 from release.errors import UserError

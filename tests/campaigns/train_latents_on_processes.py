@@ -20,7 +20,7 @@ import torch
 
 from generation.families import trainable
 from generation.training.data.training_set import Wanted, open_training_set
-from generation.training.loop.state import TrainingStates
+from generation.training.loop.state_files import TrainingStates
 from generation.training.processes import launched_processes
 from generation.training.run import train_course
 from release.streaming.image_cache import ImageCache

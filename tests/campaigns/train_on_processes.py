@@ -27,7 +27,7 @@ from generation.families.pixel_unet.course import network_course
 from generation.families.pixel_unet.recipe import PixelUNetTraining
 from generation.training.data.training_set import Wanted, open_training_set
 from generation.training.loop.loop import Hooks
-from generation.training.loop.state import TrainingStates
+from generation.training.loop.state_files import TrainingStates
 from generation.training.processes import launched_processes
 from generation.training.run import train_course
 from release.streaming.image_cache import ImageCache

@@ -20,7 +20,7 @@ from generation.families.pixel_unet.recipe import PixelUNetTraining
 from generation.training.data.images import TrainingImages
 from generation.training.loop.learner import Learner
 from generation.training.loop.loop import Hooks
-from generation.training.loop.state import TrainingStates
+from generation.training.loop.state_files import TrainingStates
 from generation.training.processes import launched_processes
 from generation.training.run import train_course
 from tests.models.tiny_network import tiny_network

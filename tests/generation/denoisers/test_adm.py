@@ -23,7 +23,7 @@ from generation.families.openai_unet.network import OpenAIUNet, heads_of, plan_o
 from generation.generator import ImageBatch
 from generation.training.data.images import DrawnImages, TrainingImages
 from generation.training.loop.loop import Hooks
-from generation.training.loop.state import TrainingStates
+from generation.training.loop.state_files import TrainingStates
 from generation.training.run import train_course
 from release.classes.class_list import load_classes
 from release.errors import UserError

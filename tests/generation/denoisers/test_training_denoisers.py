@@ -20,7 +20,7 @@ from generation.finetune_generator import finetune_generator
 from generation.generator import ImageBatch, Screened
 from generation.training.data.images import TrainingImages
 from generation.training.loop.loop import Hooks
-from generation.training.loop.state import TrainingStates
+from generation.training.loop.state_files import TrainingStates
 from generation.training.run import train_course
 from release.errors import UserError
 from release.layout.manifest import read_manifest

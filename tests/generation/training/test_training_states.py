@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import generation.training.loop.state
+import generation.training.loop.state_files
 from generation.families import load_training_recipe
 from generation.families.pixel_unet.checkpoint import load_checkpoint, save_checkpoint
 from generation.families.pixel_unet.checkpoint_files import HASHED_FILES
@@ -21,7 +21,7 @@ from generation.generator import NOT_FINITE, Screened, as_levels
 from generation.networks.placement import Placement
 from generation.pretrained.components import to_uint8
 from generation.pretrained.diffusers_weights import tensor_file
-from generation.training.loop.state import PREVIOUS_FILE, STATE_FILE, TrainingStates
+from generation.training.loop.state_files import PREVIOUS_FILE, STATE_FILE, TrainingStates
 from release.errors import UserError
 from tests.models.tiny_network import tiny_network
 from tests.models.train_tiny import tiny_data, train_stage
@@ -138,7 +138,7 @@ def test_a_full_disk_keeps_the_state_before(
     def write(_: Path, put: Callable[[Any], None]) -> None:
         put(Full())
 
-    monkeypatch.setattr(generation.training.loop.state, "write_stream_atomically", write)
+    monkeypatch.setattr(generation.training.loop.state_files, "write_stream_atomically", write)
     with pytest.raises(OSError, match="No space left") as caught:
         states.write(STATE | {"step": 4})
     assert caught.value.errno == errno.ENOSPC  # what commands say in one line

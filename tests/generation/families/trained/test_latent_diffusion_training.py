@@ -31,7 +31,7 @@ from generation.finetune_generator import finetune_generator
 from generation.training.data.images import DrawnImages
 from generation.training.data.training_set import Wanted, open_training_set
 from generation.training.loop.loop import Hooks
-from generation.training.loop.state import TrainingStates
+from generation.training.loop.state_files import TrainingStates
 from generation.training.run import train_course
 from release.classes.class_list import load_classes
 from release.errors import UserError

@@ -30,7 +30,7 @@ from generation.pretrained.diffusers_folder import file_sha256
 from generation.pretrained.finetuned import fine_tuned
 from generation.prompts.prompt_table import PromptTable
 from generation.training.data.training_set import TrainingSet, Wanted, open_training_set
-from generation.training.loop.state import TrainingStates
+from generation.training.loop.state_files import TrainingStates
 from generation.training.run import train_course
 from release.errors import UserError
 from release.streaming.image_cache import ImageCache
