@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from cards.trial.log import StepLog
-from cards.trial.look import LOOKED_AT, TESTS, Look, look_at
+from cards.trial.own_images import LOOKED_AT, TESTS, Look, look_at
 from cards.trial.plan import (
     CHAIN,
     TRAINING,

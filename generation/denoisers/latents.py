@@ -14,7 +14,7 @@ from generation.denoisers.family import Family
 from generation.denoisers.recipe import DenoiserConfig, DenoiserRecipe, DenoiserStage, Table
 from generation.denoisers.source import DenoiserSource
 from generation.denoisers.trainable import DenoiserTrainable
-from generation.networks.guides import guide_difference
+from generation.networks.guide_fit import guide_difference
 from generation.pretrained.autoencoder_files import require_autoencoder
 from generation.training.data.channels import with_channels_of
 from generation.training.data.training_set import TrainingSet

@@ -15,7 +15,7 @@ from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.generator import Generator, ImageBatch, Screened
 from generation.networks.flops import Work
-from generation.networks.guides import guide_difference
+from generation.networks.guide_fit import guide_difference
 from generation.networks.image_sizes import from_nothing, from_side, one_size
 from generation.networks.pixels import parents_of, to_rgb
 from release.errors import UserError

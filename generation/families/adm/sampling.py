@@ -22,7 +22,7 @@ from generation.families.adm.converter import convert_unet
 from generation.families.adm.networks import Network
 from generation.families.adm.recipe import UPSCALING
 from generation.generator import ImageBatch, Screened
-from generation.networks.guides import guide_difference
+from generation.networks.guide_fit import guide_difference
 from generation.networks.placement import Placement
 from generation.pretrained.components import require_first_stage, require_labels, to_uint8
 from generation.pretrained.source_files import read_tensors

@@ -25,8 +25,8 @@ from generation.families.diffusion_transformer.layout import Layout
 from generation.families.diffusion_transformer.network import TransformerDenoiser
 from generation.families.diffusion_transformer.recipe import LINEAR
 from generation.generator import ImageBatch, Screened
+from generation.networks.guide_fit import guide_difference
 from generation.networks.guided_transformer import GuidedTransformer, Interval
-from generation.networks.guides import guide_difference
 from generation.networks.pixels import to_rgb
 from generation.networks.placement import Placement
 from generation.networks.transformer import Transformer, TransformerPlan

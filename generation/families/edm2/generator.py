@@ -11,7 +11,7 @@ from pathlib import Path
 from generation.families.edm2.plan import LATENT_CHANNELS, EDM2Plan, plan_of
 from generation.generator import Generator
 from generation.networks.flops import Work
-from generation.networks.guides import guide_difference
+from generation.networks.guide_fit import guide_difference
 from generation.networks.image_sizes import from_nothing, one_size
 from generation.pretrained.autoencoder_files import AutoencoderFiles, autoencoder_beside
 from generation.pretrained.diffusers_folder import file_sha256

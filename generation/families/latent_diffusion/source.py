@@ -11,7 +11,7 @@ from generation.denoisers.checkpoint_files import is_of
 from generation.denoisers.latents import LatentSource
 from generation.generator import Generator
 from generation.networks.flops import Work
-from generation.networks.guides import OWN_ALONE
+from generation.networks.guide_fit import OWN_ALONE
 from generation.networks.image_sizes import from_nothing
 from generation.pretrained.diffusers_folder import file_sha256
 from generation.pretrained.source_files import locate_file

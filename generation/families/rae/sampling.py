@@ -9,7 +9,7 @@ from diffusers import AutoencoderRAE
 from generation.families.diffusion_transformer.sampling import published_tensors
 from generation.families.rae.converter import convert
 from generation.families.rae.network import DiTDHPlan
-from generation.networks.guides import guide_difference
+from generation.networks.guide_fit import guide_difference
 from generation.networks.placement import Placement
 from generation.pretrained.autoencoder import decoded_by
 from generation.pretrained.autoencoder_files import AutoencoderFiles
