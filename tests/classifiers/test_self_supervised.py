@@ -105,6 +105,7 @@ def test_the_bytes_of_a_saved_recipe_of_before_stay() -> None:
     later = (
         ',"mixing":{"share":null,"real_last":0.0,"batch_norm":"shared"}',
         ',"objective":"labels","simclr":{"temperature":0.5,"hidden":null,"projection":128}',
+        ',"teacher":null',
         ',"colour_distortion":0.0,"blur":0.0',
     )
     for name in ("imagenet-resnetrs50-160", "fashion-mnist-small"):
