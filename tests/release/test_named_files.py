@@ -191,7 +191,8 @@ def test_what_a_generator_of_ours_cannot_load_is_bad_input(
         raise LookupError(f"pop from empty list, {folder.name}, {compiled}")
 
     source = SimpleNamespace(sha256=lambda _: "s", load=load)
-    monkeypatch.setattr("builder.shards.shard.generator_source", lambda _: source)
+    for module in ("builder.shards.shard", "builder.planning.checkpoints"):
+        monkeypatch.setattr(f"{module}.generator_source", lambda _: source)
     stage = load_recipe("fashion-mnist").stages[0]
     text = refusal(load_generator, stage, tmp_path, "s")
     assert "cannot be loaded as pixel-unet: LookupError: pop from empty list" in text

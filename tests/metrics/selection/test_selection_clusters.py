@@ -220,6 +220,6 @@ def test_checkpoints_of_every_kind_of_run_are_chosen_among(
 
 def test_a_folder_of_no_trained_generator_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"no checkpoint of a generator that .*: adm-.*pixel-unet, rin,"
+        UserError, match=r"no checkpoint of a generator that .*: adm, .*pixel-unet, rin,"
     ):
         trained_checkpoint(tmp_path)

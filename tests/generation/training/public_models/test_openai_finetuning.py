@@ -280,3 +280,4 @@ class Stage:
 
     def __init__(self, generator: str, checkpoint: str) -> None:
         self.generator, self.checkpoint = generator, checkpoint
+        self.checkpoints = (checkpoint,)
