@@ -42,6 +42,7 @@ from tests.models.tiny_models import (
     save_flux2_klein,
     save_pixart,
     save_sana,
+    save_sd,
     save_sdxl,
 )
 
@@ -214,6 +215,7 @@ CHECKPOINTS: dict[str, Save] = {
     "Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers": partial(
         save_sana, side=32, factor_blocks=6
     ),
+    "hbXNov/ucla-mint-finetune-sd-im1k": partial(save_sd, side=64, factor_blocks=4),
     "stabilityai/stable-diffusion-xl-base-1.0": partial(
         save_sdxl, side=128, factor_blocks=4, halvings=2, length=77
     ),

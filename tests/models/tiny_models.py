@@ -171,14 +171,16 @@ def save_sdxl(
     return folder
 
 
-def save_sd(folder: Path, side: int = 8, prediction: str = "epsilon") -> Path:
+def save_sd(
+    folder: Path, side: int = 8, prediction: str = "epsilon", factor_blocks: int = 2
+) -> Path:
     """One CLIP encoder, as Stable Diffusion 1 and 2; a network that says what `prediction` says."""
     from diffusers import PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
     torch.manual_seed(0)
     save_clip(folder)
-    save_vae(folder / "vae")
+    save_vae(folder / "vae", factor_blocks=factor_blocks)
     unet = UNet2DConditionModel(
         sample_size=side,
         block_out_channels=(8, 16),

@@ -34,6 +34,7 @@ KINDS = {
     SDXL: UNET,
 }
 
+SD_BASE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 SDXL_BASE = "stabilityai/stable-diffusion-xl-base-1.0"
 FLUX2_BASE = "black-forest-labs/FLUX.2-klein-base-4B"
 ATTENDING, PLAIN = "CrossAttn{}Block2D", "{}Block2D"
@@ -50,7 +51,7 @@ def _unet(widths: tuple[int, ...], attends: tuple[bool, ...], **changes: Any) ->
 # As the models' config.json on the Hub have them, for dry runs where their files are out of reach.
 # Counted, they come to 859.5, 2,567.5 and 3,875.5 M parameters.
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
-    "stable-diffusion-v1-5/stable-diffusion-v1-5": (
+    SD_BASE: (
         SD,
         _unet(
             (320, 640, 1280, 1280),

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from generation.families.diffusers.kinds import FACTOR, FLUX2_BASE, SDXL_BASE, SHAPES
+from generation.families.diffusers.kinds import FACTOR, FLUX2_BASE, SD_BASE, SDXL_BASE, SHAPES
 from generation.networks.flops import Work, counted_flops, decoding_flops
 from generation.pretrained.autoencoder_shapes import DEEP_COMPRESSION, STABLE_DIFFUSION
 from generation.pretrained.diffusers_folder import HUB_NAME
@@ -36,6 +36,20 @@ def _evaluated(name: str, shape: dict[str, Any], *inputs: Tensor, **further: Any
     with torch.device("meta"):
         network: Any = getattr(diffusers, name)(**shape)
         return counted_flops(lambda: network(*inputs, **further))
+
+
+def _sd(resolution: int) -> Work:
+    from diffusers import AutoencoderKL
+
+    side = resolution // FACTOR
+    evaluation = _evaluated(
+        "UNet2DConditionModel",
+        SHAPES[SD_BASE][1],
+        _zeros(4, side, side),
+        _zeros(),
+        _zeros(77, 768),
+    )
+    return _in_half(evaluation, decoding_flops(AutoencoderKL, STABLE_DIFFUSION, 4, side))
 
 
 def _sdxl(resolution: int) -> Work:
@@ -111,6 +125,7 @@ PUBLISHED: dict[str, Callable[[int], Work]] = {
     "PixArt-alpha/PixArt-XL-2-256x256": _pixart,
     "PixArt-alpha/PixArt-XL-2-512x512": _pixart,
     "PixArt-alpha/PixArt-XL-2-1024-MS": _pixart,
+    "hbXNov/ucla-mint-finetune-sd-im1k": _sd,
     SDXL_BASE: _sdxl,
 }
 
