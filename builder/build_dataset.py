@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from builder.cluster.cluster import ClusterOptions
-from builder.planning.device_cost import GPU, Device
+from builder.planning.device_cost import Device
 from builder.planning.recipe import BUILTIN, load_recipe
-from generation.networks.gpus import GPUS, UTILISATION
+from generation.networks.gpus import GPU, GPUS, UTILISATION
 from release.classes.class_list import load_classes, select_classes
 from release.commands.command import Builtin, run_command, say
 from release.commands.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from builder.cluster.cluster import ClusterOptions
-from builder.planning.device_cost import GPU, Device
 from classifiers.study.study_file import BUILTIN, as_record, load_study
-from generation.networks.gpus import GPUS, UTILISATION
+from generation.networks.gpus import GPU, GPUS, UTILISATION
 from release.commands.command import Builtin, run_command
 from release.commands.options import (
     STATE_SECONDS,
@@ -111,6 +110,7 @@ def run_study(
     \b
       run-study imagenet --scheduler-file /shared/scheduler.json --processes 4 --nodes 2
     """
+    from builder.planning.device_cost import Device
     from classifiers.study.conducting import conduct, remaining_costs, require_shares, tell_costs
     from classifiers.study.gpu_cost import gpu_costs
     from classifiers.study.plan import Planner

@@ -5,9 +5,7 @@ from dataclasses import dataclass, replace
 from builder.planning.recipe import StageRecipe
 from generation.families import work_of
 from generation.networks.flops import Work
-from generation.networks.gpus import UTILISATION, Gpu, known_gpu
-
-GPU = "h100"  # that hours are told of, where nobody names one
+from generation.networks.gpus import GPU, UTILISATION, Gpu, known_gpu
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Literal
 from release.errors import UserError, unknown_name
 
 Precision = Literal["half", "single"]
+GPU = "h100"  # that hours are told of, where nobody names one
 UTILISATION = 0.4  # of the peak: what plans assume where nobody says otherwise
 
 
