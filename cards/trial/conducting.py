@@ -179,8 +179,13 @@ def later_steps(plan: Plan, out: Path) -> list[Step]:
     comparing = ("run-study", str(out / "study.toml"), "--out", str(out / "study"))
     return [
         *training,
-        Step("its images", build),
-        Step("classifiers on real images, generated ones and both", comparing, shown=False),
+        Step("its images", build, reads=out / "build.toml"),
+        Step(
+            "classifiers on real images, generated ones and both",
+            comparing,
+            shown=False,
+            reads=out / "study.toml",
+        ),
     ]
 
 

@@ -12,6 +12,7 @@ from release.files.commit import write_atomically
 
 T = TypeVar("T")
 
+VERSION = "  # "  # behind a command, the hash of the file that it reads
 DONE_FILE, UNFINISHED_FILE = "commands.json", "unfinished.json"
 
 
@@ -52,6 +53,11 @@ class StepLog:
         left = self._unfinished
         if left is not None and left.since is not None:
             self._ended(max(0.0, _last_written(out) - left.since))
+
+    def total(self, command: Command) -> float:
+        """Seconds of it with whatever its file said."""
+        bare = command.line.partition(VERSION)[0]
+        return sum(s for line, s in self.seconds.items() if line.partition(VERSION)[0] == bare)
 
     def begin(self, step: Command) -> None:
         """A run of `step` begins."""

@@ -59,8 +59,7 @@ def write_page(
         ),
     )
     commands = tuple(
-        ShownCommand(step.title, step.runnable, f"{log.seconds.get(step.line, 0):,.0f} s")
-        for step in steps
+        ShownCommand(step.title, step.runnable, f"{log.total(step):,.0f} s") for step in steps
     )
     shown = ShownTrial(found.dataset, answer.sentences, facts(found, report), commands)
     path = out / "index.html"

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from cards.trial.log import StepLog, seen_at_work, unfinished
+from cards.trial.log import VERSION, StepLog, seen_at_work, unfinished
 from release.commands.command import EXIT_BAD_INPUT, EXIT_INTERRUPTED, say
 from release.commands.duration import duration
 from release.commands.progress import progress_bar
 from release.commands.terminal import printable
 from release.errors import redacted
+from release.files.commit import sha256_file
 
 LOCK_FILE = ".lock"
 
@@ -35,17 +36,20 @@ MODULES = {  # of the commands that a trial runs
 class Step:
     """One command. title: what it does, for people; words: the command and its arguments.
 
-    shown: whether its standard output is; the page has what a long report says.
+    shown: whether its standard output is; the page has what a long report says. reads: a file that
+    says what it does, and may say more in another run of the trial.
     """
 
     title: str
     words: tuple[str, ...]
     shown: bool = True
+    reads: Path | None = None
 
     @property
     def line(self) -> str:
         """By which it is known, wherever the environment is."""
-        return shlex.join(self.words)
+        line = shlex.join(self.words)
+        return line if self.reads is None else f"{line}{VERSION}{sha256_file(self.reads)[:12]}"
 
     @property
     def runnable(self) -> str:

@@ -425,6 +425,22 @@ def photographs(root: Path) -> Path:
     return root
 
 
+def test_more_seeds_run_the_study_again_and_nothing_else(tmp_path: Path):
+    made, log = planned(), StepLog(tmp_path)
+    for seeds in ((0, 1, 2), (0, 1, 2, 3, 4, 5)):
+        asked = made.model_copy(update={"asked": ASKED.model_copy(update={"seeds": seeds})})
+        (tmp_path / "build.toml").write_text(build_recipe(asked, tmp_path))
+        (tmp_path / "study.toml").write_text(study(asked, tmp_path))
+        new = [
+            step for step in conducting.later_steps(asked, tmp_path) if step.line not in log.seconds
+        ]
+        for step in new:
+            log.begin(step)
+            log.end(10.0, done=True)
+    assert [step.words[0] for step in new] == ["run-study"]
+    assert [log.total(s) for s in conducting.later_steps(asked, tmp_path)] == [10, 10, 10, 20]
+
+
 KILLED_AT = {  # writes of each command, about in the middle
     "the images, as a release": 70,
     "the generator's stage at 16 px": 35,
