@@ -74,7 +74,8 @@ def main() -> None:
     if arguments.data_only:
         if arguments.folder is None:
             parser.error("--data-only needs --folder, where the images are to stand")
-        print(f"cd {arguments.folder}", *write_data(arguments.folder, WHOLE), sep="\n")
+        place = f'cd {arguments.folder}; export PATH="{Path(sys.executable).parent}:$PATH"'
+        print(place, *write_data(arguments.folder, WHOLE), sep="\n")
         return
     if arguments.out is None:
         parser.error("give --out, the folder of the table, or --data-only")

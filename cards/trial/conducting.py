@@ -12,6 +12,7 @@ from cards.trial.log import StepLog
 from cards.trial.own_images import LOOKED_AT, TESTS, Look, look_at
 from cards.trial.plan import (
     CHAIN,
+    LEAST_STEPS,
     TRAINING,
     Asked,
     Found,
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     from cards.trial.verdict import Verdict
 
 PLAN_FILE, ANSWER_FILE = "plan.json", "answer.json"
+OF_LEAST = (
+    f"The generator was trained for {LEAST_STEPS} steps a stage, the least of any trial. Look at "
+    "its images first: where they show nothing, more --minutes come before more seeds."
+)
 
 
 def conduct(asked: Asked, out: Path, *, quiet: bool) -> tuple[Path, "Verdict"]:
@@ -66,7 +71,7 @@ def _conduct(
         say(str(plan))
     steps = [first, *later_steps(plan, out)]
     run_steps(steps, log, lock, quiet=quiet)
-    return _answer(out, found, plan.resolution, steps, log)
+    return _answer(out, found, plan, steps, log)
 
 
 def _planned(asked: Asked, out: Path) -> Plan | None:
@@ -190,7 +195,7 @@ def later_steps(plan: Plan, out: Path) -> list[Step]:
 
 
 def _answer(
-    out: Path, found: Found, resolution: int, steps: Sequence[Step], log: StepLog
+    out: Path, found: Found, plan: Plan, steps: Sequence[Step], log: StepLog
 ) -> tuple[Path, "Verdict"]:
     from cards.trial.page import write_page
     from cards.trial.verdict import verdict
@@ -198,8 +203,11 @@ def _answer(
 
     report = StudyReport.model_validate_json((out / "study/report.json").read_bytes())
     answer = verdict(report)
+    if plan.is_least:
+        first, headline, *others = answer.sentences
+        answer = answer.model_copy(update={"sentences": (first, headline, OF_LEAST, *others)})
     write_atomically(out / ANSWER_FILE, answer.model_dump_json(indent=1).encode())
-    return write_page(out, found, resolution, report, answer, steps, log), answer
+    return write_page(out, found, plan.resolution, report, answer, steps, log), answer
 
 
 def _read_plan(path: Path) -> Plan | None:

@@ -62,7 +62,7 @@ class Found:
         return (
             f"{self.dataset}: {self.classes} classes, {self.train:,} images to train on "
             f"(the rarest class has {self.least:,}), {self.test:,} to test on, {colour}, "
-            f"the shorter side {self.side} px"
+            f"{self.side} px the median of their shorter sides"
         )
 
 
@@ -100,6 +100,11 @@ class Plan(BaseModel):
     epochs: int
     minutes: float
     place: str = ""
+
+    @property
+    def is_least(self) -> bool:
+        """Whether a stage of the generator gets no more steps than any trial gives."""
+        return min(self.steps.values()) <= LEAST_STEPS
 
     @property
     def chain(self) -> tuple[int, ...]:

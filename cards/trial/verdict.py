@@ -76,7 +76,7 @@ def _by_chance(report: StudyReport) -> str:
     if not counts:
         return ""
     share = _percent(max(counts) / sum(counts))
-    return f" To name the commonest class each time is right on {share}."
+    return f" Guessing the commonest class each time is right on {share}."
 
 
 def _beside_real(report: StudyReport, both: Arm) -> str:
@@ -84,9 +84,9 @@ def _beside_real(report: StudyReport, both: Arm) -> str:
     alone = next(arm for arm in report.rows if arm.kind == "generated")
     equal = next(arm for arm in report.rows if arm.kind == both.kind and arm.budget == "steps")
     return (
-        f"With fewer updates: real images alone {_percent(real.top1.mean)}, real and generated at "
-        f"as many updates {_percent(equal.top1.mean)}; as many updates on generated images alone "
-        f"{_percent(alone.top1.mean)}."
+        f"At {real.steps:,} updates each, fewer than above: real images alone "
+        f"{_percent(real.top1.mean)}, real and generated {_percent(equal.top1.mean)}, generated "
+        f"alone {_percent(alone.top1.mean)}."
     )
 
 

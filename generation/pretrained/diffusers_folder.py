@@ -312,6 +312,7 @@ def reaching_hub(repo: str, revision: str | None, otherwise: str) -> Iterator[No
     except (LocalEntryNotFoundError, HfHubHTTPError):
         because = f" ({out_of_reach})" if out_of_reach else ""
         raise UserError(
-            f"{repo} is not on this machine and the Hub did not give it{because}: with a network, "
-            f"accept its licence at {page} and run `hf auth login`, {otherwise}"
+            f"{repo} is not on this machine and the Hub did not give it{because}: with a network "
+            f"it is fetched (if {page} asks for it, accept its licence there and run "
+            f"`hf auth login`), {otherwise}"
         ) from None

@@ -18,7 +18,7 @@ META = "meta.mat"
 DEVKIT_PLACES = (".", "data", "ILSVRC2012_devkit_t12/data", "devkit/data")
 DEVKIT_ARCHIVE = "ILSVRC2012_devkit_t12.tar.gz"
 VALIDATION_IMAGE = re.compile(r"ILSVRC2012_val_(\d{8})\.\w+")
-FORMS = f"val_annotations.txt, LOC_val_solution.csv, or {TRUTH} with {META}"
+FORMS = f"{DEVKIT_ARCHIVE}, val_annotations.txt, LOC_val_solution.csv, or {TRUTH} with {META}"
 
 
 def find_labels(split: str, images: Sequence[str], places: Sequence[Path]) -> list[str] | None:

@@ -21,6 +21,8 @@ def read_hub(wanted: SourceName, name: str) -> RealSource:
     """`org/name` or `org/name:config`, as a source called `name`; UserError if out of reach."""
     path, _, config = wanted.name.partition(":")
     hint = "apt-get install dataset-fashion-mnist, or " if name == "fashion-mnist" else ""
+    if Path(wanted.name).is_file():
+        raise UserError(f"real data {wanted.name!r} is a file: name the folder that it is in")
     near = no_folder(Path(path)) or ""
     if not HUB_NAME.fullmatch(path):
         raise UserError(f"real data {wanted.name!r} is not at hand: there is no such folder{near}")

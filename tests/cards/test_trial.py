@@ -206,7 +206,9 @@ def test_the_first_sentence_answers(answer: str, difference: float, said: str, f
     assert found.sentences[0].startswith(first)
     assert f"on {75 + 100 * difference:.1f}% of 36 test images" in found.sentences[1]
     assert f"{signed(100 * difference, 1)} points (95%: " in found.sentences[1]
-    assert found.sentences[1].endswith(" the commonest class each time is right on 100.0%.")
+    assert found.sentences[1].endswith(
+        " Guessing the commonest class each time is right on 100.0%."
+    )
     assert found.helped == (("cat",) if answer == "above" else ())
 
 
