@@ -24,6 +24,7 @@ from release.commands.command import Builtin, run_command
 from release.commands.named_files import require_folder
 from release.commands.options import STATE_SECONDS, Json, StateEvery
 from release.commands.progress import progress_bar
+from release.commands.seeds import parse_seeds
 from release.commands.surroundings import share_cores
 from release.errors import UserError
 from release.results.result import Result, read_result
@@ -317,17 +318,6 @@ def _choose_seeds(seed: int | None, seeds: str | None) -> Sequence[int]:
     if seed is not None:
         raise UserError("give --seed or --seeds, not both")
     return parse_seeds(seeds)
-
-
-def parse_seeds(seeds: str) -> tuple[int, ...]:
-    """Whole numbers of a comma-separated list, in the order given; UserError if one is twice."""
-    fields = [field.strip() for field in seeds.split(",")]
-    if not all(field.isdecimal() for field in fields):
-        raise UserError(f"--seeds {seeds!r}: give whole numbers, comma-separated, such as 0,1,2")
-    numbers = tuple(map(int, fields))
-    if double := [number for number in numbers if numbers.count(number) > 1]:
-        raise UserError(f"--seeds {seeds!r}: {double[0]} is there twice; give each seed once")
-    return numbers
 
 
 if __name__ == "__main__":  # for accelerate launch -m

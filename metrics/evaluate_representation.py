@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from builder.cluster.cluster import ClusterOptions
-from classifiers.train_classifier import parse_seeds
 from metrics.cache_folder import CACHE
 from metrics.evaluation import EvaluationSubject, complete, print_results, require_places
 from metrics.features.extraction import extract_sets
@@ -24,6 +23,7 @@ from metrics.representation.parts import DownstreamSet, open_downstream
 from metrics.score_release import Batch, Cache, Device, ExtractionScheduler, Out, SomeWorkers
 from release.commands.command import run_command
 from release.commands.options import Json, SchedulerFile, TlsCa, TlsCert, TlsKey
+from release.commands.seeds import parse_seeds
 from release.commands.validation import validated
 from release.errors import UserError
 from release.files.commit import canonical_json, sha256_text

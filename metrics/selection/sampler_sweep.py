@@ -12,7 +12,6 @@ from classifiers.data.sources import open_source
 from classifiers.recipes.recipe import ClassifierRecipe
 from classifiers.recipes.recipe import load_recipe as load_classifier
 from classifiers.study.runs import Trainers
-from classifiers.train_classifier import parse_seeds
 from classifiers.training.default_recipe import default_recipe, lost_colour
 from generation.networks.timm_classifier import require_fitting
 from metrics.selection.cas import CasSettings
@@ -23,6 +22,7 @@ from metrics.selection.report_model import SelectionReport
 from metrics.selection.selection import Point, Selection, require_tuning_unseen
 from metrics.selection.selection_run import SelectionRun
 from metrics.selection.sweep import AXES, Grid, parse_grid, sampler_settings, sweep_points
+from release.commands.seeds import parse_seeds
 
 
 @dataclass(frozen=True)

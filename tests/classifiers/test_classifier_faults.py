@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from classifiers.recipes.recipe import load_recipe
-from classifiers.train_classifier import parse_seeds, train_classifier
 from classifiers.training.checkpoint import load_classifier, save_classifier, start_from
 from classifiers.training.loop import DivergedError, require_parts, train
 from classifiers.training.predictions import predict
 from classifiers.training.state import StateFile
 from generation.networks.timm_classifier import build_model
+from release.commands.seeds import parse_seeds
 from release.errors import UserError
 from release.files.checked_files import write_state
 from release.files.commit import sha256_file
