@@ -22,9 +22,8 @@ from classifiers.training.experiment import (
 from classifiers.training.task import Task
 from release.commands.command import Builtin, run_command
 from release.commands.named_files import require_folder
-from release.commands.options import STATE_SECONDS, Json, StateEvery
+from release.commands.options import STATE_SECONDS, Json, StateEvery, parse_seeds
 from release.commands.progress import progress_bar
-from release.commands.seeds import parse_seeds
 from release.commands.surroundings import share_cores
 from release.errors import UserError
 from release.results.result import Result, read_result

@@ -22,8 +22,7 @@ from metrics.representation.fine_tuning import STEPS, FineTuning
 from metrics.representation.parts import DownstreamSet, open_downstream
 from metrics.score_release import Batch, Cache, Device, ExtractionScheduler, Out, SomeWorkers
 from release.commands.command import run_command
-from release.commands.options import Json, SchedulerFile, TlsCa, TlsCert, TlsKey
-from release.commands.seeds import parse_seeds
+from release.commands.options import Json, SchedulerFile, TlsCa, TlsCert, TlsKey, parse_seeds
 from release.commands.validation import validated
 from release.errors import UserError
 from release.files.commit import canonical_json, sha256_text

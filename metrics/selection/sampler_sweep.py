@@ -22,7 +22,7 @@ from metrics.selection.report_model import SelectionReport
 from metrics.selection.selection import Point, Selection, require_tuning_unseen
 from metrics.selection.selection_run import SelectionRun
 from metrics.selection.sweep import AXES, Grid, parse_grid, sampler_settings, sweep_points
-from release.commands.seeds import parse_seeds
+from release.commands.options import parse_seeds
 
 
 @dataclass(frozen=True)

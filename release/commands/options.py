@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from release.errors import UserError
+
 STATE_SECONDS = 60.0  # between the states that an interrupted training goes on from
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document, no progress.")]
@@ -28,3 +30,14 @@ TlsKey = Annotated[Path | None, typer.Option(help="With --scheduler: this client
 StateEvery = Annotated[
     float, typer.Option(min=0, help="Seconds between the states an interrupted run goes on from.")
 ]
+
+
+def parse_seeds(seeds: str) -> tuple[int, ...]:
+    """Whole numbers of a comma-separated list, in the order given; UserError if one is twice."""
+    fields = [field.strip() for field in seeds.split(",")]
+    if not all(field.isdecimal() for field in fields):
+        raise UserError(f"--seeds {seeds!r}: give whole numbers, comma-separated, such as 0,1,2")
+    numbers = tuple(map(int, fields))
+    if double := [number for number in numbers if numbers.count(number) > 1]:
+        raise UserError(f"--seeds {seeds!r}: {double[0]} is there twice; give each seed once")
+    return numbers

@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from classifiers.recipes.recipe import load_recipe
+from classifiers.train_classifier import train_classifier
 from classifiers.training.checkpoint import load_classifier, save_classifier, start_from
 from classifiers.training.loop import DivergedError, require_parts, train
 from classifiers.training.predictions import predict
 from classifiers.training.state import StateFile
 from generation.networks.timm_classifier import build_model
-from release.commands.seeds import parse_seeds
+from release.commands.options import parse_seeds
 from release.errors import UserError
 from release.files.checked_files import write_state
 from release.files.commit import sha256_file
@@ -284,7 +285,6 @@ from classifiers.data import batches
 from classifiers.training import experiment
 from classifiers.training import predictions
 from classifiers.training import loop as training
-from classifiers.train_classifier import train_classifier
 
 torch.set_num_threads(1)
 train, recipe, folder, *counts = sys.argv[1:]
