@@ -285,6 +285,7 @@ from classifiers.data import batches
 from classifiers.training import experiment
 from classifiers.training import predictions
 from classifiers.training import loop as training
+from classifiers.train_classifier import train_classifier
 
 torch.set_num_threads(1)
 train, recipe, folder, *counts = sys.argv[1:]
