@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
 
+from cards.board.agreement import agreements
 from cards.board.answer import PRINTED, answer
 from cards.board.finetuning import finetuning_section
 from cards.board.measurements import (
@@ -25,6 +26,7 @@ from cards.board.selection import selection_section
 from cards.board.studies import study_section
 from cards.board.views import class_views, distance_views, published_views
 from cards.drawing.sample_grid import read_samples, row_png
+from cards.drawing.side_by_side import one_of_each
 from cards.measured.evaluation_tables import evaluation_table
 from cards.measured.rankings import (
     Ranking,
@@ -44,6 +46,7 @@ from release.files.storage import ReleasePath
 
 TITLES = {DATASET: "ImageNet-1k", "fashion-mnist": "Fashion-MNIST", "digits": "Digits"}
 STRIP = 10  # images of a class side by side; wide as ten if fewer: the page stretches a strip
+BESIDE = 20  # images of a release in a row beside others
 
 
 def assemble_board(
@@ -55,10 +58,7 @@ def assemble_board(
     It is there if something was measured on ImageNet-1k, if nothing was at all, or if `published`.
     """
     facts = release_facts(releases, results.manifests)
-    figures: dict[str, list[SampleFigure]] = {}
-    for release in releases:
-        dataset, figure = sample_figure(release)
-        figures.setdefault(dataset, []).append(figure)
+    figures = _figures(releases)
     known = results.datasets | set(figures)
     trained = {r.result.dataset for r in results.measurements if r.result.kind == "classifier"}
     trained |= {study.dataset for study in results.studies}
@@ -119,11 +119,14 @@ def _measured_sections(
     scores: Sequence[Ranking[Scored]],
     facts: Facts,
 ) -> list[Section]:
+    found = agreements(trainings, scores)
+    told = tuple(f"{a.settings}. {a.correlation}" for a in found if a.correlation)
+    table = training_table(dataset, trainings, scores, facts) if trainings else None
     ranked = Section(
         f"{dataset}-training",
         "Which training set is worth most",
-        tables=(training_table(dataset, trainings, scores, facts),) if trainings else (),
-        views=tuple(distance_views(dataset, trainings, scores)),
+        tables=(replace(table, footnotes=(*table.footnotes, *told)),) if table else (),
+        views=tuple(distance_views(dataset, found)),
         class_views=tuple(class_views(trainings)),
     )
     distances = Section(
@@ -184,6 +187,30 @@ def _sample_sections(dataset: str, figures: Sequence[SampleFigure]) -> list[Sect
     if not figures:
         return []
     return [Section(f"{dataset}-samples", "Images", samples=tuple(figures))]
+
+
+def _figures(releases: Sequence[ReleasePath]) -> dict[str, list[SampleFigure]]:
+    """By data set: releases side by side where there are several, then each with its classes."""
+    figures: dict[str, list[SampleFigure]] = {}
+    shown: dict[str, list[ReleasePath]] = {}
+    for release in releases:
+        dataset, figure = sample_figure(release)
+        figures.setdefault(dataset, []).append(figure)
+        shown.setdefault(dataset, []).append(release)
+    for dataset, several in shown.items():
+        if len(several) > 1:
+            figures[dataset].insert(0, _side_by_side(several))
+    return figures
+
+
+def _side_by_side(releases: Sequence[ReleasePath]) -> SampleFigure:
+    rows = [one_of_each(release, BESIDE) for release in releases]
+    return SampleFigure(
+        title="Releases side by side",
+        caption="The first image of each class, then the second of each, not chosen by eye.",
+        side=max(image.shape[0] for _, _, images in rows for image in images),
+        rows=tuple((name, _data_uri(row_png(images, BESIDE))) for name, _, images in rows),
+    )
 
 
 def sample_figure(release: ReleasePath, config: str | None = None) -> tuple[str, SampleFigure]:

@@ -12,6 +12,7 @@ from cards.drawing.tables import (
     Table,
     count_cell,
     decimals_for,
+    signed,
     spread_cell,
     text_cell,
 )
@@ -128,7 +129,7 @@ def _footnotes(report: SelectionReport) -> list[str]:
             f"CAS, among the {regret.points} points that have one, over {regret.seeds} seeds."
         )
     if (rank := report.correlation_fd_cas) is not None and rank.spearman is not None:
-        notes.append(f"Rank correlation of FD and CAS {rank.spearman:+.2f} (n = {rank.n}).")
+        notes.append(f"Rank correlation of FD and CAS {signed(rank.spearman, 2)} (n = {rank.n}).")
     return notes
 
 

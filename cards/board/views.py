@@ -3,51 +3,36 @@
 from collections.abc import Sequence
 from typing import Any
 
+from cards.board.agreement import Agreement
 from cards.board.published import PublishedRow, read_published
 from cards.drawing.charts import distance_chart, gain_chart, scaling_chart
 from cards.measured.against_real import baseline_of
 from cards.measured.cells import names_of
 from cards.measured.class_changes import RULE, changes_between
-from cards.measured.rankings import Ranking, Scored, Training
-from cards.measured.score_names import extractor_name, score_name
-from cards.measured.tables import find_scored, training_name
+from cards.measured.rankings import Ranking, Training
+from cards.measured.tables import training_name
 from cards.pages.facet import ClassView, View
 
 REAL_ONLY_M = 1.2  # millions of real images in the paper's scaling curve
 
 
-def distance_views(
-    dataset: str, trainings: Sequence[Ranking[Training]], scores: Sequence[Ranking[Scored]]
-) -> list[View]:
-    """CAS against each distance, where one ranking of each has two generated sets in common."""
-    names = names_of(s for r in trainings for row in r.rows for s in row.sources)
-    views: list[View] = []
-    for ranking in trainings:
-        for scored in scores:
-            pairs = [(row, find_scored(scored, row)) for row in ranking.rows]
-            for key in ("fd_train", "fd_validation", "fd_test"):
-                points = [
-                    {
-                        "name": names[row.sources[0].name, row.sources[0].content_sha256],
-                        "distance": match.scores[key].mean,
-                        "top1": 100 * row.scores["top1"].mean,
-                    }
-                    for row, match in pairs
-                    if row.arm == "generated" and match is not None and key in match.scores
-                ]
-                if len(points) < 2:
-                    continue
-                distance = score_name(key)
-                views.append(
-                    View(
-                        f"{dataset}-{key}-{len(views)}",
-                        f"CAS against {distance}",
-                        f"{ranking.settings['model']}, recipe {ranking.recipe}; "
-                        f"{extractor_name(scored.settings)}.",
-                        distance_chart(points, distance),
-                    )
-                )
-    return views
+def distance_views(dataset: str, found: Sequence[Agreement]) -> list[View]:
+    """CAS against each distance."""
+    return [
+        View(
+            f"{dataset}-{agreement.metric}-{number}",
+            f"CAS against {agreement.distance}",
+            f"{agreement.settings}. {agreement.correlation}".strip(),
+            distance_chart(
+                [
+                    {"name": p.name, "distance": p.distance, "top1": 100 * p.top1}
+                    for p in agreement.points
+                ],
+                agreement.distance,
+            ),
+        )
+        for number, agreement in enumerate(found)
+    ]
 
 
 def class_views(trainings: Sequence[Ranking[Training]]) -> list[ClassView]:

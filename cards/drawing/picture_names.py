@@ -23,10 +23,11 @@ def shown_name(entry: ClassEntry, font: ImageFont.FreeTypeFont) -> str:
     name = printable(" ".join(entry.name.split()))
     words = (name, printable(entry.wnid), f"class {entry.label}")
     text = next(text for text in words if _letters().issuperset(map(ord, text)))
-    return _shortened(text, font)
+    return shown_text(text, font)
 
 
-def _shortened(text: str, font: ImageFont.FreeTypeFont) -> str:
+def shown_text(text: str, font: ImageFont.FreeTypeFont) -> str:
+    """Of text on one line as much as is not wider than WIDEST."""
     if font.getlength(text) <= WIDEST:
         return text
     kept = len(text)

@@ -221,13 +221,20 @@ def draw_grid(samples: Samples, most: int = SHOWN) -> Image.Image:
     most: pixels a side of an image in the picture, if that is more than CELL.
     """
     font = label_font()
-    names = [shown_name(c, font) for c in samples.classes]
-    side = max(CELL, min(most, max(i.shape[0] for row in samples.images for i in row)))
+    return draw_rows([shown_name(c, font) for c in samples.classes], samples.images, most)
+
+
+def draw_rows(
+    names: Sequence[str], rows: Sequence[Sequence[np.ndarray]], most: int = SHOWN
+) -> Image.Image:
+    """The same of rows of images, uint8[H,W,3] each, with a name each."""
+    font = label_font()
+    side = max(CELL, min(most, max(i.shape[0] for row in rows for i in row)))
     left = int(max(font.getlength(name) for name in names)) + 3 * GAP
-    width = left + samples.per_class * (side + GAP)
+    width = left + max(map(len, rows)) * (side + GAP)
     picture = Image.new("RGB", (width, len(names) * (side + GAP) + GAP), PAPER)
     draw = ImageDraw.Draw(picture)
-    for number, (name, row) in enumerate(zip(names, samples.images, strict=True)):
+    for number, (name, row) in enumerate(zip(names, rows, strict=True)):
         top = GAP + number * (side + GAP)
         draw.text((left - 2 * GAP, top + side // 2), name, INK, font, anchor="rm")
         for column, image in enumerate(row):

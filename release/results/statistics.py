@@ -120,3 +120,18 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> dict[st
 
     found = spearmanr(first, second)
     return {"spearman": float(found.statistic), "p": float(found.pvalue), "n": len(first)}
+
+
+def rank_interval(spearman: float, n: int) -> list[float] | None:
+    """95% interval of a Spearman's of n pairs; None for fewer than four, and for a perfect one.
+
+    Fisher's z with the standard error of Bonett & Wright 2000, "Sample size requirements for
+    estimating Pearson, Kendall and Spearman correlations".
+    """
+    from scipy.stats import norm
+
+    if n < 4 or abs(spearman) == 1:
+        return None
+    half = float(norm.ppf((1 + CONFIDENCE) / 2)) * ((1 + spearman**2 / 2) / (n - 3)) ** 0.5
+    z = float(np.arctanh(spearman))
+    return [float(np.tanh(z - half)), float(np.tanh(z + half))]

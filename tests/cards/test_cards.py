@@ -14,7 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from cards.board.board import STRIP, sample_figure
+from cards.board.board import STRIP, assemble_board, sample_figure
 from cards.card.body import card_body
 from cards.drawing.picture_names import WIDEST, label_font, shown_name
 from cards.drawing.sample_grid import (
@@ -30,7 +30,9 @@ from cards.drawing.sample_grid import (
     row_png,
     spread,
 )
+from cards.drawing.side_by_side import one_of_each
 from cards.drawing.tables import MISSING
+from cards.measured.result_folder import read_folder
 from cards.render_card import load_contract, picture_names, render_card
 from release.classes.class_list import ClassEntry
 from release.errors import UserError
@@ -90,6 +92,24 @@ def test_strips_of_a_page_are_as_wide_whatever_a_class_has(release: Path) -> Non
     for _, address in figure.rows:
         with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as strip:
             assert strip.width == STRIP * 17 - 1
+
+
+def test_releases_side_by_side_show_the_same_classes_in_turn(release: Path, tmp_path: Path) -> None:
+    name, dataset, images = one_of_each(release, 7)
+    assert (name, dataset) == (read_manifest(release).name, read_manifest(release).dataset)
+    first = [(50 + label, index, 0) for index in range(2) for label in range(3)]
+    assert [tuple(image[0, 0]) for image in images] == [*first, (50, 2, 0)]
+    out = tmp_path / "rows.png"
+    command = [sys.executable, "-m", "cards.drawing.side_by_side", str(release), str(release)]
+    done = subprocess.run([*command, "--out", str(out), "--count", "7"], check=False)
+    assert done.returncode == 0
+    with Image.open(out) as picture:
+        assert picture.height == 2 * (CELL + GAP) + GAP
+        left = picture.width - 7 * (CELL + GAP)
+        assert picture.getpixel((left, GAP)) == first[0]
+    (facet,) = assemble_board(read_folder(tmp_path), [release, release])
+    beside = facet.sections[-1].samples[0]
+    assert [row for row, _ in beside.rows] == [name, name]
 
 
 def test_grid_enlarges_whole_pixels_without_blending(release: Path) -> None:

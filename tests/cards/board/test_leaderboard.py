@@ -3,9 +3,11 @@
 import csv
 import io
 import json
+import math
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from cards.board.answer import NO_BASELINE, NOTHING, PRINTED
 from cards.board.board import assemble_board
@@ -23,10 +26,12 @@ from cards.measured.against_real import ratio_to, verdict
 from cards.measured.rankings import Score
 from cards.measured.result_folder import ResultFolder, read_folder
 from cards.pages.data_files import render_csv
+from cards.pages.facet import Facet
 from cards.pages.page import render_html, render_markdown, write_site
 from release.errors import UserError
 from release.files.commit import sha256_file
 from release.results.result import Result
+from release.results.statistics import rank_interval
 from tests.campaigns.killing import POINTS, hashes, killed_at, temporaries
 from tests.cards.board.board_tables import board_tables
 from tests.cards.made_up_results import (
@@ -308,6 +313,44 @@ def test_distances_to_validation_count_as_those_to_test_do(tmp_path: Path) -> No
         (column,) = [c for c in tables[key].columns if c.key == "fd_validation"]
         assert (column.label, column.better) == ("FD to validation", "lower")
     assert "CAS against FD to validation" in [v.title for s in facet.sections for v in s.views]
+
+
+def _board_of_sets(folder: Path, pairs: Sequence[tuple[float, float]]) -> Facet:
+    """pairs: distance and CAS of each generated set."""
+    results = []
+    for number, (distance, top1) in enumerate(pairs):
+        source = a_source(f"set{number}", 1000)
+        results += [a_classifier_result([source], top1, 0), a_scores_result(source, distance)]
+    (facet,) = assemble_board(read_folder(write_all(folder, results)), [])
+    return facet
+
+
+def test_rank_correlation_of_distance_and_cas_has_its_interval(tmp_path: Path) -> None:
+    pairs = [(10.0, 0.8), (20.0, 0.82), (30.0, 0.7), (40.0, 0.6), (50.0, 0.65), (60.0, 0.5)]
+    rho = spearmanr(*zip(*pairs, strict=True)).statistic
+    half = 1.959964 * math.sqrt((1 + rho**2 / 2) / (len(pairs) - 3))
+    ends = [math.tanh(math.atanh(rho) + side * half) for side in (-1, 1)]
+    assert rank_interval(rho, len(pairs)) == pytest.approx(ends, rel=1e-6)
+    facet = _board_of_sets(tmp_path / "results", pairs)
+    numbers = [f"{abs(number):.2f}" for number in (rho, *ends)]
+    said = (
+        f"Rank correlation of FD to train and CAS over 6 sets: Spearman \N{MINUS SIGN}{numbers[0]}, "
+        f"95% \N{MINUS SIGN}{numbers[1]} to {'\N{MINUS SIGN}' if ends[1] < 0 else '+'}{numbers[2]}"
+    )
+    assert any(said in note for table in facet.tables for note in table.footnotes)
+    assert any(said in view.caption for view in facet.views)
+
+
+def test_few_or_perfectly_ordered_sets_have_no_interval(tmp_path: Path) -> None:
+    pairs = [(10.0, 0.8), (20.0, 0.7), (30.0, 0.6), (40.0, 0.5)]
+    few = _board_of_sets(tmp_path / "few", pairs[:3])
+    assert not any("Rank correlation" in view.caption for view in few.views)
+    perfect = _board_of_sets(tmp_path / "perfect", pairs)
+    assert any(
+        "Spearman \N{MINUS SIGN}1.00; \N{MINUS SIGN}1 where" in view.caption
+        for view in perfect.views
+    )
+    assert rank_interval(-1.0, 4) is None
 
 
 @pytest.mark.parametrize(
