@@ -332,10 +332,10 @@ def test_rank_correlation_of_distance_and_cas_has_its_interval(tmp_path: Path) -
     ends = [math.tanh(math.atanh(rho) + side * half) for side in (-1, 1)]
     assert rank_interval(rho, len(pairs)) == pytest.approx(ends, rel=1e-6)
     facet = _board_of_sets(tmp_path / "results", pairs)
-    numbers = [f"{abs(number):.2f}" for number in (rho, *ends)]
+    texts = [f"{number:+.2f}".replace("-", "\N{MINUS SIGN}") for number in (rho, *ends)]
     said = (
-        f"Rank correlation of FD to train and CAS over 6 sets: Spearman \N{MINUS SIGN}{numbers[0]}, "
-        f"95% \N{MINUS SIGN}{numbers[1]} to {'\N{MINUS SIGN}' if ends[1] < 0 else '+'}{numbers[2]}"
+        f"Rank correlation of FD to train and CAS over 6 sets: Spearman {texts[0]}, "
+        f"95% {texts[1]} to {texts[2]}"
     )
     assert any(said in note for table in facet.tables for note in table.footnotes)
     assert any(said in view.caption for view in facet.views)
