@@ -348,10 +348,8 @@ def test_the_commands_run_from_any_folder(tmp_path: Path, monkeypatch: pytest.Mo
         ({"images": "broken"}, "broken: none of 24 images that were looked at can be read"),
         ({"images": "tests"}, "tests has no split train, only test"),
         ({"images": "rare"}, "class 'dog' has 1 different image, too few to train on some"),
-        (
-            {"images": "flat"},
-            r"flat holds no images in a layout that is read \(15 images in no cla",
-        ),
+        ({"images": "flat"}, r"flat: 15 images in no class folder: put those of each class into"),
+        ({"images": "above"}, "above has no split train, only photos; if the folders in it are cl"),
     ],
 )
 def test_bad_input_ends_before_anything_is_made(
@@ -361,6 +359,7 @@ def test_bad_input_ends_before_anything_is_made(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # else it is asked for
     photographs(tmp_path / "photos")
     photographs(tmp_path / "tests/test")
+    photographs(tmp_path / "above/photos")
     photographs(tmp_path / "one")
     (tmp_path / "one/dog").rename(tmp_path / "flat")
     for path in list(photographs(tmp_path / "rare").glob("dog/*"))[1:]:
