@@ -144,7 +144,7 @@ def _outdated(planned: Plan, out: Path) -> bool:
 
 def _taken_by_others() -> float:
     """Share of the cores that is busy while this process waits."""
-    return psutil.cpu_percent(interval=LOOK_S) / 100
+    return float(psutil.cpu_percent(interval=LOOK_S)) / 100
 
 
 def _plan(asked: Asked, found: Found, resolution: int, out: Path, *, quiet: bool) -> Plan:

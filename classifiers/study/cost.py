@@ -13,7 +13,7 @@ from release.commands.progress import progress_bar
 
 PROBE_MULTIPLY_ADDS = 4e9  # of the steps that are timed: a large network sees few images
 PROBE_STEPS = 3
-LONG_STEP_S = 1.0  # a first step as long is the pace: what it warms up is little beside it
+PROBE_S = 1.0  # of timed steps; then fewer will do
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def multiply_adds(recipe: ClassifierRecipe, classes: int) -> float:
 def seconds_per_image(
     recipe: ClassifierRecipe, classes: int, work: float, threads: int | None
 ) -> float:
-    """Of the bare training step on this machine, by its median over a few steps, or by the first
-    one where that is long."""
+    """Of the bare training step on this machine, by its median over a few steps, or one long one,
+    after a first one that warms up."""
     import torch
 
     from classifiers.training.bare_step import BareStep
@@ -112,12 +112,11 @@ def seconds_per_image(
         shape = (batch, recipe.channels, recipe.resolution, recipe.resolution)
         images = torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last)
         labels = torch.randint(classes, (batch,), device=device)
-        seconds = []
-        for _ in range(1 + PROBE_STEPS):
+        seconds: list[float] = []
+        float(step(images, labels))
+        while len(seconds) < PROBE_STEPS and sum(seconds) < PROBE_S:
             started = time.perf_counter()
             float(step(images, labels))
             seconds.append(time.perf_counter() - started)
-            if seconds[0] > LONG_STEP_S and device.type == "cpu":
-                break
     torch.set_num_threads(before)
-    return statistics.median(seconds[1:] or seconds) / batch
+    return statistics.median(seconds) / batch

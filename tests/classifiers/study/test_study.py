@@ -243,7 +243,7 @@ def test_budgets_and_control_see_what_they_say() -> None:
     assert 0 < costs[0].hours < 1
 
 
-def test_a_long_first_step_is_the_pace_and_progress_is_told(
+def test_one_long_step_is_the_pace_and_progress_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = Planner(load_study("minutes"), Path("out"), {}, placed=False).runs()[:1]
@@ -255,9 +255,9 @@ def test_a_long_first_step_is_the_pace_and_progress_is_told(
     study_costs(runs, 10, 1)
     assert len(steps) == 1 + PROBE_STEPS
     assert not capsys.readouterr().err
-    monkeypatch.setattr("classifiers.study.cost.LONG_STEP_S", 0.0)
+    monkeypatch.setattr("classifiers.study.cost.PROBE_S", 1e-9)
     (cost,) = study_costs(runs, 10, 1, quiet=False)
-    assert len(steps) == 1 + PROBE_STEPS + 1
+    assert len(steps) == 1 + PROBE_STEPS + 2
     assert cost.hours
     assert "timing here: 1 of 1 classifiers" in capsys.readouterr().err
 
