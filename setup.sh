@@ -14,6 +14,9 @@ browser_there() {
     command -v chromium || command -v chromium-browser || command -v google-chrome
 } >/dev/null
 
+gigabytes=$([ "${1:-}" = --test ] && echo 7.1 || echo 6.6)
+echo "setup: packages go into .venv, about $gigabytes GB on disk on Linux, most of it torch with CUDA; minutes, by your network"
+
 # Debian splits venv's pip from python3 and forbids pip outside an environment.
 if [ ! -x .venv/bin/pip ]; then
     python3 -m venv --clear .venv >/dev/null 2>&1 || { debian_install python3-venv; python3 -m venv --clear .venv; }
@@ -25,6 +28,9 @@ if [ "${1:-}" = --test ]; then
     $install --editable . --group dev
     [ -d /usr/share/datasets/fashion-mnist ] || debian_install dataset-fashion-mnist
     browser_there || ! command -v apt-get >/dev/null || debian_install chromium
+    next="pytest"
 else
     $install --editable .
+    next="build-dataset --recipe fashion-mnist --res 32 --per-class 100"
 fi
+echo "setup: done. Next: source .venv/bin/activate && $next"

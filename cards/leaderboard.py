@@ -48,7 +48,7 @@ def leaderboard(
 
     if out is not None:
         require_folder(out, "--out")
-    found = read_folder(results)
+    found = read_folder(results, quiet=json_)
     shown = [release_path(r) for r in release or []]
     facets = assemble_board(found, shown, published=published)
     if not found.measurements and not found.studies and not found.selections:

@@ -11,6 +11,7 @@ from release.commands.named_files import require_folder
 from release.commands.options import Json
 from release.commands.surroundings import share_cores
 from release.errors import UserError
+from release.images.views import CropRule
 
 Images = Annotated[
     str,
@@ -44,6 +45,14 @@ BadImages = Annotated[
     typer.Option(help="Stop where images cannot be imported, and name them, or skip them."),
 ]
 
+Crop = Annotated[
+    CropRule | None,
+    typer.Option(
+        help="How images become square: center-crop, or pad with black borders.  "
+        "[default: center-crop]"
+    ),
+]
+
 
 def main() -> None:
     """Console entry point."""
@@ -63,6 +72,7 @@ def try_images(
     split_seed: SplitSeed = 0,
     classifier: Classifier = None,
     bad_images: BadImages = "stop",
+    crop: Crop = None,
     as_json: Json = False,
 ) -> None:
     """Find out whether generated images would help a classifier of your images.
@@ -77,6 +87,7 @@ def try_images(
     \b
       try-images my-images
       try-images my-images --minutes 60 --res 64 --out tries/longer
+      try-images my-images --crop pad --out tries/whole
     """
     from cards.trial.conducting import conduct
     from cards.trial.plan import Asked
@@ -92,6 +103,7 @@ def try_images(
         split_seed=split_seed,
         classifier=classifier,
         bad_images=bad_images,
+        crop=crop,
     )
     folder = (out or Path("tries") / _name(images)).resolve()
     require_folder(folder, "--out")

@@ -127,7 +127,7 @@ def run_study(
     missing = missing_releases(chosen)
     planned = Planner(chosen, folder, {}, not missing)
     require_shares(planned, trainers.team)
-    costs = remaining_costs(planned, trainers.group)
+    costs = remaining_costs(planned, trainers.group, quiet=as_json)
     if not as_json:
         tell_costs(missing, costs, trainers.workers, sys.stdout if dry_run else sys.stderr)
     if dry_run:

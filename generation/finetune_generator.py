@@ -20,7 +20,7 @@ from generation.training.recipe import BUILTIN, TrainingRecipe
 from generation.training.record import claim_folder, training_record
 from generation.training.trainable import Course, Trainable
 from release.classes.class_list import class_difference, load_classes
-from release.commands.command import Builtin, run_command
+from release.commands.command import Builtin, run_command, say
 from release.commands.progress import progress_bar
 from release.commands.surroundings import share_cores
 from release.errors import UserError
@@ -160,6 +160,8 @@ def _print_plan(
     """What the training takes, of what is known without fetching anything."""
     from generation.training.plan import training_plan
 
+    if not as_json:
+        say(f"counting the network of {recipe.name}")
     family = trainable(recipe.generator)
     known = getattr(family, "planned", family.with_start)
     chosen = known(recipe, start)

@@ -11,6 +11,7 @@ from cards.measured.report_schema import SELECTIONS, AnyReport, FinetuningReport
 from cards.measured.result_schema import AnyResult, ClassifierResult, parse_result, result_models
 from classifiers.study.report_model import StudyReport
 from metrics.selection.report_model import SelectionReport
+from release.commands.progress import progress_bar
 from release.commands.validation import validated
 from release.errors import UserError
 from release.layout.manifest import MANIFEST_FILE, Manifest, read_manifest
@@ -21,6 +22,7 @@ from release.results.result import read_result
 STUDY_FOLDERS = ("runs",)
 SELECTION_FOLDERS = ("results", "points", "cas", "parent*")
 FINETUNING_FOLDERS = ("results",)
+MANY = 100  # results, which take seconds to read with the predictions beside them
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,12 @@ def read_results(folder: Path) -> list[AnyResult]:
     return list(read_folder(folder).measurements)
 
 
-def read_folder(folder: Path) -> ResultFolder:
+def read_folder(folder: Path, *, quiet: bool = True) -> ResultFolder:
     """Raises UserError for a missing folder, a broken result or report, or one that was changed.
 
     A classifier's result is checked against the predictions beside it. JSON of no known shape,
-    such as a build's or a fault campaign's, is passed over, and so are hidden folders.
+    such as a build's or a fault campaign's, is passed over, and so are hidden folders. quiet:
+    without progress.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder of result files")
@@ -65,8 +68,13 @@ def read_folder(folder: Path) -> ResultFolder:
     own = [path for path in contents if owned.isdisjoint(path.parents) and path not in models]
     results = [path for path in own if _is_measurement(contents[path])]
     manifests = [path for path in own if _is_manifest(path, contents[path])]
+    measurements, quiet = [], quiet or len(results) < MANY
+    with progress_bar(len(results), "reading", "results", quiet=quiet) as advance:
+        for path in results:
+            measurements.append(_checked(parse_result(path, read_result(path))))
+            advance(1)
     return ResultFolder(
-        measurements=tuple(_checked(parse_result(path, read_result(path))) for path in results),
+        measurements=tuple(measurements),
         studies=tuple(r for r in reports if isinstance(r, StudyReport)),
         selections=tuple(r for r in reports if isinstance(r, SelectionReport)),
         finetunings=tuple(r for r in reports if isinstance(r, FinetuningReport)),

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 from pydantic import ValidationError
 
 from cards.trial.log import StepLog
 from cards.trial.own_images import LOOKED_AT, TESTS, Look, look_at
 from cards.trial.plan import (
+    BUSY,
     CHAIN,
     LEAST_STEPS,
     TRAINING,
@@ -28,6 +30,7 @@ from cards.trial.recipes import build_recipe, study
 from cards.trial.steps import Step, held, run_steps
 from release.classes.class_list import load_classes
 from release.commands.command import say
+from release.commands.progress import progress_bar
 from release.errors import UserError
 from release.files.commit import write_atomically
 from release.files.storage import release_path
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from cards.trial.verdict import Verdict
 
 PLAN_FILE, ANSWER_FILE = "plan.json", "answer.json"
+RUNS = "runs"  # the generator's trainings
+LOOK_S = 1.0
 OF_LEAST = (
     f"The generator was trained for {LEAST_STEPS} steps a stage, the least of any trial. Look at "
     "its images first: where they show nothing, more --minutes come before more seeds."
@@ -63,7 +68,9 @@ def _conduct(
     found = imported(out / "real", look)
     if not quiet:
         say(str(found))
-    plan = planned or _plan(asked, found, resolution, out, quiet=quiet)
+    if planned is None or _outdated(planned, out):
+        planned = _plan(asked, found, resolution, out, quiet=quiet)
+    plan = planned
     write_atomically(out / PLAN_FILE, plan.model_dump_json(indent=1).encode())
     write_atomically(out / "build.toml", build_recipe(plan, out).encode())
     write_atomically(out / "study.toml", study(plan, out).encode())
@@ -105,6 +112,8 @@ def import_step(asked: Asked, look: Look, resolution: int, out: Path) -> Step:
     words = ["build-dataset", "--real", asked.images, "--views", views]
     if look.undivided:
         words += ["--test-share", f"{asked.test_share:g}", "--split-seed", str(asked.split_seed)]
+    if asked.crop is not None:
+        words += ["--crop", asked.crop]
     if asked.bad_images != "stop":
         words += ["--bad-images", asked.bad_images]
     return Step("the images, as a release", (*words, "--out", str(out / "real")))
@@ -127,24 +136,39 @@ def imported(real: Path, look: Look) -> Found:
     )
 
 
+def _outdated(planned: Plan, out: Path) -> bool:
+    """Whether it was timed on a machine that is much less busy now, and nothing follows it yet."""
+    trained = (out / RUNS).exists()
+    return not trained and planned.busy > BUSY and planned.busy - _taken_by_others() > BUSY
+
+
+def _taken_by_others() -> float:
+    """Share of the cores that is busy while this process waits."""
+    return float(psutil.cpu_percent(interval=LOOK_S)) / 100
+
+
 def _plan(asked: Asked, found: Found, resolution: int, out: Path, *, quiet: bool) -> Plan:
-    if not quiet:
-        say("timing a few steps of each training here")
     classifier = chosen_classifier(asked, resolution, colour=found.colour)
-    paces = _paces(resolution, classifier, out)
+    busy = _taken_by_others()
+    paces = _paces(resolution, classifier, out, quiet=quiet)
     plan = make_plan(asked, found, resolution, classifier, paces)
-    return plan.model_copy(update={"place": str(out)})
+    return plan.model_copy(update={"place": str(out), "busy": busy})
 
 
-def _paces(resolution: int, classifier: str, out: Path) -> Paces:
+def _paces(resolution: int, classifier: str, out: Path, *, quiet: bool) -> Paces:
+    """By a few steps of each training, timed here. quiet: without progress."""
     from classifiers.recipes.recipe import load_recipe
     from classifiers.study.cost import multiply_adds, seconds_per_image
 
     seconds, batches = {}, {}
-    for side in CHAIN[resolution]:
-        seconds[side], batches[side] = _stage_pace(TRAINING[side], out / "real")
-    trained, classes = load_recipe(classifier), len(load_classes(str(out / "real")))
-    cost = seconds_per_image(trained, classes, multiply_adds(trained, classes), 1)
+    chain = CHAIN[resolution]
+    with progress_bar(len(chain) + 1, "timing here", "trainings", quiet=quiet) as advance:
+        for side in chain:
+            seconds[side], batches[side] = _stage_pace(TRAINING[side], out / "real")
+            advance(1)
+        trained, classes = load_recipe(classifier), len(load_classes(str(out / "real")))
+        cost = seconds_per_image(trained, classes, multiply_adds(trained, classes), 1)
+        advance(1)
     return Paces(seconds, batches, cost, os.cpu_count() or 1)
 
 
@@ -172,7 +196,7 @@ def later_steps(plan: Plan, out: Path) -> list[Step]:
                 *("finetune-generator", "--recipe", TRAINING[side], "--split", "train"),
                 *("--data", str(out / "real"), "--steps", str(plan.steps[side])),
                 *(() if plan.per_class is None else ("--per-class", str(plan.per_class))),
-                *("--out", str(out / "runs" / str(side))),
+                *("--out", str(out / RUNS / str(side))),
             ),
         )
         for side in plan.chain
@@ -207,7 +231,7 @@ def _answer(
         first, headline, *others = answer.sentences
         answer = answer.model_copy(update={"sentences": (first, headline, OF_LEAST, *others)})
     write_atomically(out / ANSWER_FILE, answer.model_dump_json(indent=1).encode())
-    return write_page(out, found, plan.resolution, report, answer, steps, log), answer
+    return write_page(out, found, plan, report, answer, steps, log), answer
 
 
 def _read_plan(path: Path) -> Plan | None:

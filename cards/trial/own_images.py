@@ -10,7 +10,7 @@ from cards.trial.plan import Asked
 from release.errors import UserError
 from release.images.decoding import decode_rgb
 from release.real_sources import RealSource, open_source
-from release.real_sources.source import SourceName
+from release.real_sources.source import SPLITS, SourceName
 
 TESTS = ("test", "validation")  # the split that is tested on: the first of these that there is
 LEAST_CLASSES = 2
@@ -61,7 +61,12 @@ def _source(asked: Asked) -> tuple[RealSource, bool]:
             raise
         return open_source(str(divided)), True  # CLASS/image may do; else this says what is wrong
     if "train" not in source.splits:
-        raise UserError(f"{asked.images} has no split train, only {', '.join(source.splits)}")
+        classes = (
+            "" if {*source.splits} & {*SPLITS} else "; if the folders in it are classes, name it"
+        )
+        raise UserError(
+            f"{asked.images} has no split train, only {', '.join(source.splits)}{classes}"
+        )
     if not set(source.splits) & set(TESTS):
         return open_source(str(divided)), True
     return source, False

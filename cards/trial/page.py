@@ -9,12 +9,18 @@ from cards.board.studies import study_section
 from cards.pages.facet import Facet, Section
 from cards.pages.page import render_html
 from cards.trial.log import StepLog
-from cards.trial.plan import Found
+from cards.trial.plan import Found, Plan
 from cards.trial.steps import Step
 from cards.trial.verdict import Verdict
 from classifiers.study.report_model import StudyReport
 from release.files.commit import write_atomically
 from release.files.storage import release_path
+from release.images.views import CropRule
+
+SQUARES: dict[CropRule, str] = {
+    "center-crop": "Of each image the central square was taken (--crop center-crop).",
+    "pad": "Each image was made square by black borders (--crop pad).",
+}
 
 
 @dataclass(frozen=True)
@@ -39,15 +45,15 @@ class ShownTrial:
 def write_page(
     out: Path,
     found: Found,
-    resolution: int,
+    plan: Plan,
     report: StudyReport,
     answer: Verdict,
     steps: Sequence[Step],
     log: StepLog,
 ) -> Path:
-    """OUT/index.html, one file that loads nothing from elsewhere. resolution: of its images."""
+    """OUT/index.html, one file that loads nothing from elsewhere."""
     figures = [
-        sample_figure(release_path(str(out / name)), str(resolution))[1]
+        sample_figure(release_path(str(out / name)), str(plan.resolution))[1]
         for name in ("generated", "real")
     ]
     facet = Facet(
@@ -61,13 +67,17 @@ def write_page(
     commands = tuple(
         ShownCommand(step.title, step.runnable, f"{log.total(step):,.0f} s") for step in steps
     )
-    shown = ShownTrial(found.dataset, answer.sentences, facts(found, report), commands)
+    shown = ShownTrial(
+        found.dataset, answer.sentences, facts(found, report, plan.asked.crop), commands
+    )
     path = out / "index.html"
     write_atomically(path, render_html([facet], "trial.html", trial=shown).encode())
     return path
 
 
-def facts(found: Found, report: StudyReport) -> str:
-    """What the images are, and how many of them were trained on where it was not all."""
+def facts(found: Found, report: StudyReport, crop: CropRule | None = None) -> str:
+    """What the images are, how many of them were trained on where it was not all, and how they were
+    made square where it was asked for."""
     size = report.rows[0].size
-    return f"{found}." if size == "all" else f"{found}. Of each class {size} were trained on."
+    told = [f"{found}.", *([] if size == "all" else [f"Of each class {size} were trained on."])]
+    return " ".join([*told, *([] if crop is None else [SQUARES[crop]])])

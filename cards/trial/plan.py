@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from release.errors import UserError
+from release.images.views import CropRule
 
 CHAIN = {16: (16,), 32: (16, 32), 64: (16, 32, 64)}  # the stages that lead to a resolution
 TRAINING = {16: "small-16", 32: "small-32", 64: "small-64"}
@@ -25,6 +26,7 @@ VISITS = 1 + 1 + 2 + 1 + 2  # of the five arms, in visits of the real images
 LEAST_STEPS = 200  # of a generator's stage: below, its images show nothing
 ROOM = 1.25  # over the minutes that a plan takes, in what is advised: paces vary
 FEW_STEPS = 50  # to which their number is rounded
+BUSY = 0.25  # share of the cores: what others took, if more, is told of a plan
 
 
 class Asked(BaseModel):
@@ -42,6 +44,7 @@ class Asked(BaseModel):
     split_seed: int
     classifier: str | None
     bad_images: Literal["stop", "skip"] = "stop"
+    crop: CropRule | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,8 @@ class Plan(BaseModel):
 
     per_class: real images of each class, None for all. times: generated images for each real one.
     generated: of each class. minutes: by the paces of this machine. place: the trial's folder,
-    which the commands and what they record name; "" in plans of before it was told.
+    which the commands and what they record name; "" in plans of before it was told. busy: share of
+    the cores that other programs took when it was timed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -100,6 +104,7 @@ class Plan(BaseModel):
     epochs: int
     minutes: float
     place: str = ""
+    busy: float = 0.0
 
     @property
     def is_least(self) -> bool:
@@ -115,8 +120,9 @@ class Plan(BaseModel):
         steps = " and ".join(f"{self.steps[side]:,} steps at {side} px" for side in self.chain)
         seeds = len(self.asked.seeds)
         least = ", the least that says something" if self.minutes > self.asked.minutes else ""
+        busy = f", timed while others took {self.busy:.0%} of the cores" if self.busy > BUSY else ""
         return (
-            f"plan, about {math.ceil(self.minutes)} min here{least}: a generator ({steps}), "
+            f"plan, about {math.ceil(self.minutes)} min here{busy}{least}: a generator ({steps}), "
             f"{self.generated * self.classes:,} images of it, {5 * seeds} trainings of "
             f"{self.classifier} ({seeds} seed{'' if seeds == 1 else 's'} of real, generated, both, "
             "both at equal updates, real visited twice)"

@@ -60,8 +60,8 @@ def _say(line: str, quiet: bool) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def remaining_costs(planner: Planner, threads: int | None) -> "list[Cost]":
-    """Of what is not finished yet."""
+def remaining_costs(planner: Planner, threads: int | None, *, quiet: bool) -> "list[Cost]":
+    """Of what is not finished yet. quiet: without progress."""
     from classifiers.study.cost import study_costs
 
     groups = planner.tuning_runs()
@@ -70,7 +70,7 @@ def remaining_costs(planner: Planner, threads: int | None) -> "list[Cost]":
         planner = replace(planner, changes=choose_settings(planner, groups))
     runs = [*tuning, *planner.runs()]
     missing = [run for run in runs if not run.finished] if planner.placed else runs
-    return study_costs(missing, planner.study.real.classes, threads)
+    return study_costs(missing, planner.study.real.classes, threads, quiet=quiet)
 
 
 def tell_costs(

@@ -1,5 +1,6 @@
 """What a study takes, told before it begins: trainings, images, multiply-adds, hours."""
 
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +9,11 @@ from classifiers.recipes.recipe import ClassifierRecipe
 from classifiers.study.plan import Run
 from generation.networks.gpus import Precision
 from release.commands.duration import duration
+from release.commands.progress import progress_bar
 
 PROBE_MULTIPLY_ADDS = 4e9  # of the steps that are timed: a large network sees few images
 PROBE_STEPS = 3
+PROBE_S = 1.0  # of timed steps; then fewer will do
 
 
 @dataclass(frozen=True)
@@ -36,22 +39,33 @@ class Cost:
         )
 
 
-def study_costs(runs: Sequence[Run], classes: int, threads: int | None) -> list[Cost]:
-    """One a classifier, of `runs`; a few steps of each are timed with `threads` torch threads."""
+def study_costs(
+    runs: Sequence[Run], classes: int, threads: int | None, *, quiet: bool = True
+) -> list[Cost]:
+    """One a classifier, of `runs`; a few steps of each are timed with `threads` torch threads.
+
+    quiet: without progress.
+    """
     by_recipe: dict[str, tuple[ClassifierRecipe, list[Run]]] = {}
     for run in runs:
         recipe = run.task.recipe
         by_recipe.setdefault(recipe.model_dump_json(), (recipe, []))[1].append(run)
     costs = []
-    for recipe, own in by_recipe.values():
-        images = sum(run.seen for run in own)
-        work = multiply_adds(recipe, classes)
-        seconds = seconds_per_image(recipe, classes, work, threads)
-        name = f"{recipe.name} at {recipe.resolution} px"
-        hours = images * seconds / 3600
-        precision: Precision = "half" if recipe.precision == "bfloat16" else "single"
-        costs.append(Cost(name, len(own), images, 3 * images * work, hours, precision))
+    with progress_bar(len(by_recipe), "timing here", "classifiers", quiet=quiet) as advance:
+        for recipe, own in by_recipe.values():
+            costs.append(_cost(recipe, own, classes, threads))
+            advance(1)
     return costs
+
+
+def _cost(recipe: ClassifierRecipe, own: Sequence[Run], classes: int, threads: int | None) -> Cost:
+    images = sum(run.seen for run in own)
+    work = multiply_adds(recipe, classes)
+    seconds = seconds_per_image(recipe, classes, work, threads)
+    name = f"{recipe.name} at {recipe.resolution} px"
+    hours = images * seconds / 3600
+    precision: Precision = "half" if recipe.precision == "bfloat16" else "single"
+    return Cost(name, len(own), images, 3 * images * work, hours, precision)
 
 
 def cost_lines(costs: Sequence[Cost], workers: int) -> list[str]:
@@ -80,7 +94,8 @@ def multiply_adds(recipe: ClassifierRecipe, classes: int) -> float:
 def seconds_per_image(
     recipe: ClassifierRecipe, classes: int, work: float, threads: int | None
 ) -> float:
-    """Of the bare training step on this machine, by its median over a few steps."""
+    """Of the bare training step on this machine, by its median over a few steps, or one long one,
+    after a first one that warms up."""
     import torch
 
     from classifiers.training.bare_step import BareStep
@@ -97,10 +112,11 @@ def seconds_per_image(
         shape = (batch, recipe.channels, recipe.resolution, recipe.resolution)
         images = torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last)
         labels = torch.randint(classes, (batch,), device=device)
-        seconds = []
-        for _ in range(1 + PROBE_STEPS):
+        seconds: list[float] = []
+        float(step(images, labels))
+        while len(seconds) < PROBE_STEPS and sum(seconds) < PROBE_S:
             started = time.perf_counter()
             float(step(images, labels))
             seconds.append(time.perf_counter() - started)
     torch.set_num_threads(before)
-    return sorted(seconds[1:])[PROBE_STEPS // 2] / batch
+    return statistics.median(seconds) / batch

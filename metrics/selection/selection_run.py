@@ -90,6 +90,7 @@ class SelectionRun:
         if not work:
             return Cost(0, 0, 0, 0.0, 0.0)
         classes = self.selection.classes
+        self._remark(f"calibrating up to {max(work)} px on a worker: a batch a stage, thrown away")
         speeds = measure(live, self.points[0].recipe, max(work), classes)
         return cost_of(work, speeds, live.cluster.threads())
 

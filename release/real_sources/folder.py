@@ -1,7 +1,8 @@
 """Folders of image files: SPLIT/CLASS/image and what ImageNet's distributors make of it."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,17 +16,24 @@ from release.real_sources.files import (
     suffix,
     suffix_counts,
 )
-from release.real_sources.source import RealSource, file_version, first_few, named_splits
+from release.real_sources.source import (
+    SPLIT_NAMES,
+    SPLITS,
+    RealSource,
+    file_version,
+    first_few,
+    named_splits,
+)
 
 # Below what a person calls the ImageNet folder.
 DATA_FOLDERS = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC")
 TRAIN = "train"  # what an undivided folder is
 IMAGES = "images"  # Tiny ImageNet: WNID/images/, val/images/
 LAYOUTS = (
-    "SPLIT/CLASS/image or SPLIT/CLASS/images/image, CLASS/image with --test-share, "
-    "ILSVRC/Data/CLS-LOC with its flat val, ILSVRC2012_img_train.tar, or what load_dataset and "
-    "load_from_disk read (Parquet, Arrow, WebDataset)"
+    "SPLIT/CLASS/image, CLASS/image with --test-share, ImageNet's archives, Parquet, Arrow, "
+    "WebDataset"
 )
+LOOKED_INTO = 10_000  # folders, for images that stand in no layout
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,12 @@ def read_folder(root: Path, *, unsplit: bool = False) -> RealSource:
         return _source(root, {TRAIN: root}, {TRAIN: whole.by_class}, remarks)
     remarks = _left_out(unlabelled, empty, passed)
     if not found:
-        raise _nothing_found(root, remarks, bool(unlabelled))
+        raise _nothing_found(root, unlabelled, passed, unsplit=unsplit)
+    if not _known_splits(found):
+        remarks.append(
+            f"taken for splits: {first_few(list(found))}; if the folders in one are classes, name "
+            "that one, with --test-share 0.2"
+        )
     return _source(root, {name: base / name for name in found}, found, remarks)
 
 
@@ -168,13 +181,57 @@ def _label_flat(root: Path, split: Path, found: FoundFiles) -> FoundFiles:
     return FoundFiles(by_class, [], found.passed)
 
 
-def _nothing_found(root: Path, remarks: Sequence[str], has_images: bool) -> UserError:
-    advice = [
-        f"if its folders are classes, put them into {root}/train/ and {root}/test/, or let "
-        "--test-share 0.2 make a fifth of each the test split"
-    ]
-    why = "; ".join([*remarks, *(advice if has_images else [])])
-    if own := len(only_images(list_folder(root)[1], Counter())):
-        why = "; ".join([f"{own:,} images in no class folder", *([why] if why else [])])
-    reasons = f" ({why})" if why else ""
-    return UserError(f"{root} holds no images in a layout that is read{reasons}: {LAYOUTS}")
+def _nothing_found(
+    root: Path, unlabelled: Mapping[str, int], passed: Counter[str], *, unsplit: bool
+) -> UserError:
+    """What is wrong with the folder, then what to do about it, then what is read."""
+    if unlabelled:
+        wrong, cure = _without_labels(root, unlabelled)
+    elif own := len(only_images(list_folder(root)[1], Counter())):
+        wrong = f"{own:,} images in no class folder"
+        cure = "put those of each class into a folder of its own, and name the folder above these"
+    elif deep := _classes_below(root):
+        divided = bool(_known_splits([deep.name]))
+        share = "" if unsplit or divided else ", with --test-share 0.2"
+        wrong = f"its class folders stand deeper, in {deep}"
+        cure = f"name {deep.parent if divided else 'that folder'}{share}"
+    else:
+        files = Counter({end: n for end, n in passed.items() if end.startswith(".")})
+        wrong = f"no images{f', but {suffix_counts(files)}' if files else ''}"
+        cure = (
+            f"images are {' '.join(sorted(image_suffixes()))}"
+            if files
+            else "name the folder that has them"
+        )
+    return UserError(f"{root}: {wrong}: {cure} (read: {LAYOUTS})")
+
+
+def _without_labels(root: Path, unlabelled: Mapping[str, int]) -> tuple[str, str]:
+    """What is wrong with images right below these folders, and the cure."""
+    found = f"{sum(unlabelled.values()):,} images in {first_few(list(unlabelled))} have no"
+    if len(_known_splits(unlabelled)) == len(unlabelled):
+        return f"{found} class", f"put them into class folders, or beside them {FORMS}"
+    return (
+        f"{found} split above their class",
+        f"--test-share 0.2 makes a fifth of each class the test split, or put them into "
+        f"{root}/train/ and {root}/test/",
+    )
+
+
+def _known_splits(names: Iterable[str]) -> list[str]:
+    return [name for name in names if SPLIT_NAMES.get(name, name) in SPLITS]
+
+
+def _classes_below(root: Path) -> Path | None:
+    """The folder nearest to `root` whose folders hold images, among the first LOOKED_INTO."""
+    waiting = deque([root])
+    for _ in range(LOOKED_INTO):
+        if not waiting:
+            break
+        folder = waiting.popleft()
+        with suppress(UserError):  # one that cannot be read is not what is looked for
+            folders, files = list_folder(folder)
+            if only_images(files, Counter()):
+                return folder.parent
+            waiting.extend(folder / name for name in folders)
+    return None

@@ -12,6 +12,7 @@ from release.errors import UserError, unknown_name
 
 # As load_dataset names the splits it finds in folders.
 SPLIT_NAMES = {"val": "validation", "valid": "validation"}
+SPLITS = ("train", "validation", "test")  # others keep the name that they come with
 SHOWN = 3  # examples that a message names
 
 

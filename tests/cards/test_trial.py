@@ -233,6 +233,8 @@ def test_the_page_says_how_many_images_were_trained_on():
     some = [row.model_copy(update={"size": "10"}) for row in every.rows]
     told = facts(FOUND, every.model_copy(update={"rows": tuple(some)}))
     assert told == f"{FOUND}. Of each class 10 were trained on."
+    padded = facts(FOUND, every, "pad")
+    assert padded == f"{FOUND}. Each image was made square by black borders (--crop pad)."
 
 
 # The commands
@@ -348,10 +350,8 @@ def test_the_commands_run_from_any_folder(tmp_path: Path, monkeypatch: pytest.Mo
         ({"images": "broken"}, "broken: none of 24 images that were looked at can be read"),
         ({"images": "tests"}, "tests has no split train, only test"),
         ({"images": "rare"}, "class 'dog' has 1 different image, too few to train on some"),
-        (
-            {"images": "flat"},
-            r"flat holds no images in a layout that is read \(15 images in no cla",
-        ),
+        ({"images": "flat"}, r"flat: 15 images in no class folder: put those of each class into"),
+        ({"images": "above"}, "above has no split train, only photos; if the folders in it are cl"),
     ],
 )
 def test_bad_input_ends_before_anything_is_made(
@@ -361,6 +361,7 @@ def test_bad_input_ends_before_anything_is_made(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # else it is asked for
     photographs(tmp_path / "photos")
     photographs(tmp_path / "tests/test")
+    photographs(tmp_path / "above/photos")
     photographs(tmp_path / "one")
     (tmp_path / "one/dog").rename(tmp_path / "flat")
     for path in list(photographs(tmp_path / "rare").glob("dog/*"))[1:]:
@@ -403,6 +404,26 @@ def test_images_of_all_kinds_are_looked_at(
     assert chosen_resolution(asked, look.side, has_gpu=False) == 16
     step = conducting.import_step(asked, look, 16, tmp_path / "out")
     assert step.words[-4:] == ("--bad-images", "skip", "--out", str(tmp_path / "out/real"))
+    padded = conducting.import_step(asked.model_copy(update={"crop": "pad"}), look, 16, tmp_path)
+    assert padded.words[-6:-2] == ("--crop", "pad", "--bad-images", "skip")
+    assert "--crop" not in step.words
+
+
+def test_a_plan_of_a_busy_machine_says_so_and_is_timed_again_before_anything_follows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    quiet, busy = planned(), planned().model_copy(update={"busy": 0.9})
+    assert "timed while" not in str(quiet)
+    assert "min here, timed while others took 90% of the cores: a generator" in str(busy)
+    now = [0.2]
+    monkeypatch.setattr("psutil.cpu_percent", lambda interval: 100 * now[0] * bool(interval))
+    assert conducting._outdated(busy, tmp_path)
+    assert not conducting._outdated(quiet, tmp_path)
+    now[0] = 0.8  # as busy as before
+    assert not conducting._outdated(busy, tmp_path)
+    now[0] = 0.2
+    (tmp_path / "runs").mkdir()  # a training has begun, of steps that the plan says
+    assert not conducting._outdated(busy, tmp_path)
 
 
 @pytest.fixture
@@ -411,7 +432,9 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("LEAST_STEPS", 2), ("FEW_STEPS", 2), ("UPDATES", 4), ("STARTS_S", 0.0)):
         monkeypatch.setattr(plan, name, value)
     monkeypatch.setattr(
-        conducting, "_paces", lambda *_: Paces({16: 10.0}, {16: 64}, classifier=0.001, workers=2)
+        conducting,
+        "_paces",
+        lambda *_, **__: Paces({16: 10.0}, {16: 64}, classifier=0.001, workers=2),
     )
 
 

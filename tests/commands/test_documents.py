@@ -6,15 +6,18 @@ tests/cards/test_trial.py, those of docs/consuming.md in tests/cards/test_consum
 """
 
 import importlib
+import json
 import re
 import shlex
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from builder.planning.recipe import BUILTIN, load_recipe
 from release.commands import command
 from tests.conftest import ROOT
 
@@ -99,7 +102,7 @@ def test_every_link_leads_somewhere(document: Path) -> None:
 
 def test_the_commands_are_found() -> None:
     found = [words[0] for words in lines(GUIDE)]
-    assert found.count("build-dataset") == 5
+    assert found.count("build-dataset") == 7
     assert found.count("finetune-generator") == 3  # one of them through accelerate
     assert {"release", "score-release", "train-classifier", "run-study", "leaderboard"} < {*found}
 
@@ -123,3 +126,59 @@ def test_the_guides_figures_are_those_of_its_dry_runs(
     parsers(words[0])(args=words[1:], standalone_mode=False)
     told = capsys.readouterr().out
     assert all(figure in told for figure in figures), told
+
+
+def test_the_guides_recipe_follows_from_its_table(tmp_path: Path) -> None:
+    text = (BUILTIN / "imagenet-if.toml").read_text()
+    changes = re.findall(r"^\|[^|]*\| `([^|`]+)` \| `([^|`]+)` \|$", GUIDE.read_text(), re.M)
+    assert len(changes) == 6
+    for before, after in changes:
+        assert before in text, before
+        text = text.replace(before, after, 1)
+    text = re.sub(r"\[\[stage.published\]\]\n(.+\n){3}", "", text, count=1)
+    for side in (256, 1024):
+        text = text.replace(f"resolution = {side}\n", f'resolution = {side}\nregime = "A"\n')
+    path = tmp_path / "own-if.toml"
+    path.write_text(text)
+    recipe = load_recipe(str(path))
+    assert (recipe.name, recipe.regime) == ("own-if", "B")
+    assert [stage.regime for stage in recipe.stages] == [None, "A", "A"]
+    assert recipe.stages[0].checkpoint == "runs/if-64/checkpoint"
+    assert not recipe.stages[0].published
+
+
+def test_the_counts_told_of_the_study_are_those_of_its_report() -> None:
+    study = json.loads((ROOT / "results/fashion-mnist/study/report.json").read_text())
+    answers: dict[tuple[str, str, str], Counter[str]] = {}
+    for row in (*study["findings"], *study["comparisons"]):
+        for budget in (row["budget"], "both"):
+            key = (row.get("finding") or row["question"], budget, row["model"])
+            answers.setdefault(key, Counter())[row["answer"]] += 1
+
+    def told(asked: str, budget: str, answer: str, classifier: str = "small") -> str:
+        found = answers[asked, budget, f"fashion-mnist-{classifier}"]
+        return f"{found[answer]} of {found.total()}"
+
+    added = "2: real + generated is above real"
+    epochs = told(added, "epochs", "reproduced")
+    updates = told(added, "steps", "not reproduced")
+    control = "real + generated is above the same real images visited as often"
+    repeated = told(control, "epochs", "below")
+    readme = (ROOT / "README.md").read_text()
+    assert f"Yes, in {epochs} cases" in readme
+    assert f"better still in {repeated.replace('of', 'of the')}" in readme
+    assert f"significant in {updates} cases" in readme
+    text = (ROOT / "docs/studies.md").read_text()
+    alone = "2: generated alone stays below real"
+    for figure in (
+        f"reproduced in {told(alone, 'epochs', 'reproduced')} (",
+        f"| in {told(alone, 'epochs', 'reproduced', 'vit')} (",
+        f"reproduced in {epochs} (",
+        f"| in {told(added, 'epochs', 'reproduced', 'vit')} (",
+        f"not reproduced in {updates} (",
+        f"reproduced in {told(added, 'steps', 'reproduced', 'vit')} (",
+        f"below in {repeated} (",
+        f"above in {told(control, 'epochs', 'above', 'vit')} (",
+        f"above in {told('whole is above same', 'both', 'above')} (",
+    ):
+        assert figure in text, figure

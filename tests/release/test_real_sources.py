@@ -145,6 +145,39 @@ def test_classes_without_splits_are_told_where_to_go(tmp_path: Path):
     assert "50 images in 'class0', 'class1', 'class10' … (50)" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (
+            "train/deep/cat/a.jpg",
+            "its class folders stand deeper, in {}/train/deep: name that fold",
+        ),
+        (
+            "one/two/train/cat/a.jpg",
+            "its class folders stand deeper, in {}/one/two/train: name {}/o",
+        ),
+        ("a.jpg", "1 images in no class folder: put those of each class into a folder of its own"),
+        ("val/a.jpg", "1 images in 'val' have no class: put them into class folders, or beside"),
+        ("cat/a.jpg", "1 images in 'cat' have no split above their class: --test-share 0.2 makes"),
+        ("notes/a.txt", "no images, but 1 .txt: images are .apng"),
+    ],
+)
+def test_classes_at_the_wrong_level_are_told_first_then_the_cure(
+    tmp_path: Path, name: str, told: str
+):
+    with pytest.raises(UserError) as error:
+        open_source(str(put(tmp_path, name)))
+    assert str(error.value).startswith(f"{tmp_path}: {told.replace('{}', str(tmp_path))}")
+
+
+def test_folders_of_no_splits_name_are_told(tmp_path: Path):
+    source = open_source(str(put(tmp_path / "one", "pets/cat/a.jpg", "pets/dog/a.jpg")))
+    assert "taken for splits: 'pets'; if the folders in one are classes, name that" in said(source)
+    assert "taken for splits" not in said(
+        open_source(str(put(tmp_path / "other", "test/cat/a.jpg")))
+    )
+
+
 # ImageNet as its distributors ship it
 
 

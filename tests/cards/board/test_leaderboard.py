@@ -378,6 +378,18 @@ def test_what_differs_is_not_ranked_together(
     assert all(reason in g["note"] for g in groups)
 
 
+def test_reading_many_results_shows_progress(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = [a_classifier_result([a_source("good", 1000)], 0.8, seed) for seed in (0, 1)]
+    folder = write_all(tmp_path / "results", results)
+    read_folder(folder, quiet=False)
+    assert not capsys.readouterr().err  # few take no time
+    monkeypatch.setattr("cards.measured.result_folder.MANY", 2)
+    read_folder(folder, quiet=False)
+    assert "reading: 2 of 2 results" in capsys.readouterr().err
+
+
 def test_other_data_set_is_another_facet(tmp_path: Path) -> None:
     results = [
         a_classifier_result([a_source("good", 1000)], 0.8, 0, dataset=name)

@@ -16,13 +16,14 @@ from builder.making import Wanted
 from cards.measured.result_folder import read_folder
 from classifiers.recipes.recipe import load_recipe
 from classifiers.run_study import run_study
-from classifiers.study.cost import multiply_adds, study_costs
+from classifiers.study.cost import PROBE_STEPS, multiply_adds, study_costs
 from classifiers.study.findings import comparisons, findings
 from classifiers.study.plan import Planner
 from classifiers.study.releases import make_releases, missing_releases
 from classifiers.study.report_model import Arm
 from classifiers.study.study_file import BUILTIN, as_record, load_study, needed_per_class
 from classifiers.study.study_file import Arm as AskedArm
+from classifiers.training.bare_step import BareStep
 from classifiers.training.class_verdicts import class_rows, confusions, name_ambiguity
 from classifiers.training.outcomes import Outcomes, accuracy
 from classifiers.training.paired_difference import difference
@@ -240,6 +241,25 @@ def test_budgets_and_control_see_what_they_say() -> None:
     assert costs[0].multiply_adds == pytest.approx(3 * work * costs[0].images)
     assert costs[0].hours is not None
     assert 0 < costs[0].hours < 1
+
+
+def test_one_long_step_is_the_pace_and_progress_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = Planner(load_study("minutes"), Path("out"), {}, placed=False).runs()[:1]
+    steps: list[int] = []
+    called = BareStep.__call__
+    monkeypatch.setattr(
+        BareStep, "__call__", lambda *given: steps.append(len(given[1])) or called(*given)
+    )
+    study_costs(runs, 10, 1)
+    assert len(steps) == 1 + PROBE_STEPS
+    assert not capsys.readouterr().err
+    monkeypatch.setattr("classifiers.study.cost.PROBE_S", 1e-9)
+    (cost,) = study_costs(runs, 10, 1, quiet=False)
+    assert len(steps) == 1 + PROBE_STEPS + 2
+    assert cost.hours
+    assert "timing here: 1 of 1 classifiers" in capsys.readouterr().err
 
 
 def test_epochs_of_a_size_stand_in_for_the_recipes(tmp_path: Path) -> None:

@@ -71,8 +71,10 @@ def test_a_lora_is_planned_beside_what_it_leaves_frozen(capsys: pytest.CaptureFi
 @pytest.mark.parametrize("name", sorted(path.stem for path in BUILTIN.glob("fashion-*.toml")))
 def test_every_recipe_has_a_plan(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     finetune_generator(recipe=name, dry_run=True)
-    said = capsys.readouterr().out
-    training = load_training_recipe(name).training
+    said, told = capsys.readouterr()
+    recipe = load_training_recipe(name)
+    assert told == f"counting the network of {recipe.name}\n"
+    training = recipe.training
     assert f"M parameters, {training.optimizer}, float32" in said
     assert said.count("images at once") == 2  # and one image of a batch of 64 on 64 GPUs, or none
     on_64 = {64: "1 image at once (accumulation = 1)", 32: "a batch of 32 does not divide over"}

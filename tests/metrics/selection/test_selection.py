@@ -4,7 +4,8 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,9 +19,11 @@ from generation.diffusion.sampler_config import SamplerConfig
 from generation.families.pixel_unet.checkpoint import save_checkpoint
 from metrics.select_checkpoint import select_checkpoint
 from metrics.select_sampler import select_sampler
+from metrics.selection import selection_run
 from metrics.selection.cas import regret
+from metrics.selection.cost import Work
 from metrics.selection.selection import require_tuning_unseen
-from metrics.selection.selection_run import further, less_accurate, runner_up
+from metrics.selection.selection_run import SelectionRun, further, less_accurate, runner_up
 from metrics.selection.sweep import parse_grid, sampler_settings, sweep_points
 from release.errors import UserError
 from release.layout.image_sets import load_images
@@ -210,6 +213,19 @@ def test_a_dry_run_tells_the_cost_and_makes_nothing(place: Path) -> None:
     assert answer["cost"]["hours"] > 0
     assert answer["cost"]["megabytes"] > 0
     assert not (place / "dry").exists()
+
+
+def test_a_batch_that_is_timed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    run = SimpleNamespace(
+        selection=SimpleNamespace(classes=()), points=[SimpleNamespace(recipe=None)]
+    )
+    run._remark = said.append
+    monkeypatch.setattr(selection_run, "measure", lambda *_: {})
+    monkeypatch.setattr(selection_run, "cost_of", lambda *_: None)
+    live = SimpleNamespace(cluster=SimpleNamespace(threads=lambda: 1))
+    SelectionRun._cost(cast(Any, run), cast(Any, live), {8: Work(1, 1), 16: Work(1, 1)})
+    assert said == ["calibrating up to 16 px on a worker: a batch a stage, thrown away"]
 
 
 def refuse(place: Path, match: str, **changes: Any) -> None:
