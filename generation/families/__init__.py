@@ -34,6 +34,7 @@ MODULES = {
     "jit": "generation.families.jit.generator:GENERATOR",
     "ldm": "generation.families.latent_diffusion.family:GENERATOR",
     "lightning-dit": "generation.families.lightning_dit.generator:GENERATOR",
+    "mar": "generation.families.mar.generator:GENERATOR",
     "mean-flow": "generation.families.mean_flow.generator:GENERATOR",
     "pixel-unet": "generation.families.pixel_unet.generator",
     "rae": "generation.families.rae.generator:GENERATOR",
