@@ -1,5 +1,5 @@
-"""Counts the arithmetic of every network that a built-in recipe names, and writes the table that
-plans read, so that they need not count: generation/families/counted.json.
+"""Counts the arithmetic and the memory of every network that a built-in recipe names, and writes
+the table that plans read, so that they need not count: generation/families/counted.json.
 
     python -m benchmarks.count_flops
 
@@ -8,7 +8,6 @@ Run it when a recipe names a new checkpoint; tests/builder/planning/test_device_
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
 
 from builder.planning.recipe import BUILTIN, load_recipe
 from generation.families import COUNTED, count_work, work_key
@@ -28,7 +27,7 @@ def networks() -> list[Asked]:
 def counted(asked: Iterable[Asked]) -> dict[str, dict[str, object]]:
     """Those that their families know without weights."""
     found = {work_key(*one): count_work(*one) for one in asked}
-    return {key: asdict(work) for key, work in found.items() if work is not None}
+    return {key: work.as_json() for key, work in found.items() if work is not None}
 
 
 if __name__ == "__main__":

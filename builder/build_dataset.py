@@ -1,6 +1,7 @@
 """The command `build-dataset`."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -8,7 +9,7 @@ import typer
 
 from builder.cluster.cluster import ClusterOptions
 from builder.planning.device_cost import Device
-from builder.planning.recipe import BUILTIN, load_recipe
+from builder.planning.recipe import BUILTIN, MOST_ROWS, load_recipe
 from generation.networks.gpus import GPU, GPUS, UTILISATION
 from release.classes.class_list import load_classes, select_classes
 from release.commands.command import Builtin, run_command, say
@@ -33,7 +34,7 @@ PER_CLASS = 100
 VIEWS = "16,32"
 OF_BUILDS = (
     *("--recipe", "--res", "--per-class", "--classes"),
-    *("--dry-run", "--compare", "--rate"),
+    *("--dry-run", "--compare", "--rate", "--batch", "--compile"),
 )
 ABOUT = ("--classes-from", "--image-column", "--label-column", "--test-share", "--split-seed")
 
@@ -57,6 +58,21 @@ FileFormat = Annotated[
     typer.Option("--format", help="Of the files: parquet or arrow; by default the recipe's."),
 ]
 Out = Annotated[str | None, typer.Option(help="Its folder or URL; by default releases/RECIPE-RES.")]
+Batch = Annotated[
+    str | None,
+    typer.Option(
+        help="Images that networks see at once: one number, or one for each stage, "
+        "comma-separated; by default what fits a GPU's memory, without one the recipe's."
+    ),
+]
+Compile = Annotated[
+    bool | None,
+    typer.Option(
+        "--compile/--no-compile",
+        help="Run networks compiled; by default on a GPU, where it pays, and where the recipe "
+        "says so.",
+    ),
+]
 AllowMixed = Annotated[
     bool,
     typer.Option(
@@ -160,6 +176,8 @@ def build_dataset(
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
     allow_mixed: AllowMixed = False,
+    batch: Batch = None,
+    compiled: Compile = None,
     dry_run: DryRun = False,
     compare: Compare = False,
     rate: Rate = None,
@@ -196,6 +214,7 @@ def build_dataset(
       build-dataset --real my-images --test-share 0.2 --views 16,32
       build-dataset --res 1024 --per-class 1200 --dry-run --gpu a100-40
       build-dataset --res 256 --per-class 1200 --compare --rate '1.80 EUR'
+      build-dataset --recipe fashion-mnist --per-class 10 --batch 25 --out releases/small-batches
       build-dataset --recipe fashion-mnist --scheduler tcp://127.0.0.1:8786
     """
     from builder.builds.run import RunSettings
@@ -208,20 +227,27 @@ def build_dataset(
     of_imports = dict(zip(ABOUT, about, strict=True)) | {"--views": views, "--crop": crop}
     of_plans: dict[str, object] = {"--gpu": gpu, "--utilisation": utilisation}
     if real is not None:
-        asked = (recipe, res, per_class, classes, dry_run or None, compare or None, rate)
+        asked = (
+            *(recipe, res, per_class, classes, dry_run or None, compare or None, rate),
+            *(batch, compiled),
+        )
         of_builds = dict(zip(OF_BUILDS, asked, strict=True)) | of_plans
         _refuse(of_builds, "of a build; --real imports all images of what it names")
         named = _source_name(real, *about)
         return _import(named, views or VIEWS, crop, file_format, out, bad_images, settings, as_json)
     _refuse(of_imports, "of an import, with --real")
+    run_as = {"--batch": batch, "--compile": compiled}
     if compare:
+        _refuse(run_as, "of a build")
         device = Device.named(gpu, utilisation)
         print_comparison(res, _counted(per_class), classes, recipe, rate, results, as_json, device)
         return 0
     _refuse({"--rate": rate, "--results": results}, "of a comparison, with --compare")
     wanted = _wanted(recipe or DEFAULT_RECIPE, res, _counted(per_class), classes, file_format)
+    wanted = replace(wanted, batches=_batches(batch), compile=compiled)
     if dry_run:
-        print_plan(wanted, _place(wanted, out), as_json, Device.named(gpu, utilisation))
+        device, means = Device.named(gpu, utilisation), wanted.means(cluster)
+        print_plan(wanted, _place(wanted, out), as_json, device, means)
         return 0
     _refuse(of_plans, "of a plan, with --compare or --dry-run")
     return _build(wanted, _place(wanted, out), settings, as_json)
@@ -272,6 +298,15 @@ def _counted(per_class: int | None) -> int:
     if per_class < 1:
         raise UserError(f"--per-class {per_class}: give at least 1")
     return per_class
+
+
+def _batches(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    numbers = text.split(",")
+    if not all(number.strip().isdecimal() and 0 < int(number) <= MOST_ROWS for number in numbers):
+        raise UserError(f"--batch {text!r}: give a number of images, or one for each stage: 64,16")
+    return tuple(int(number) for number in numbers)
 
 
 def _source_name(

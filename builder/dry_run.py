@@ -3,14 +3,15 @@
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
-from builder.builds.build import plan_build
+from builder.builds.build import chain_as_run, plan_build
 from builder.builds.estimate import as_json as estimate_as_json
 from builder.builds.estimate import as_lines, calibrate, estimate
 from builder.making import Wanted
 from builder.planning.device_cost import DEFAULT_DEVICE, Device, DeviceCost, device_cost
+from builder.planning.execution import AS_RECIPES_SAY, Means, Size, batch_line
 from builder.planning.hub_limits import planned_problem
 from builder.planning.model_facts import ModelFacts
 from builder.planning.plan import (
@@ -22,7 +23,7 @@ from builder.planning.plan import (
     plan_stages,
 )
 from builder.planning.recipe import StageRecipe
-from builder.standing.state import STATE_FILE
+from builder.standing.state import STATE_FILE, SyntheticState, read_state
 from generation.families import generator_source
 from release.commands.command import say
 from release.commands.duration import duration
@@ -38,18 +39,23 @@ NEEDED = [name for name, field in ModelFacts.model_fields.items() if field.is_re
 
 
 def print_plan(
-    wanted: Wanted, release: ReleasePath, as_json: bool, device: Device = DEFAULT_DEVICE
+    wanted: Wanted,
+    release: ReleasePath,
+    as_json: bool,
+    device: Device = DEFAULT_DEVICE,
+    means: Means = AS_RECIPES_SAY,
 ) -> None:
     """What a build would make and take; at most a batch a stage is sampled, nothing is written.
 
     Nothing is fetched: a model that is not at hand stays where it is. device: the GPU that hours
-    are told of, by the arithmetic of the networks.
+    are told of, by the arithmetic of the networks. means: what it would be built on.
     """
     os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported, later
     request = BuildRequest(tuple(c.wnid for c in wanted.chosen), wanted.per_class)
     blocks = plan_blocks(wanted.recipe, wanted.chosen, [request])
     arrow = wanted.recipe.format == "arrow"
     unpublishable = planned_problem(len(blocks), len(wanted.chain), arrow=arrow)
+    wanted = _as_run(wanted, blocks, release, means)
     left = _left_to_make(wanted, blocks, release)
     say_so = _be_quiet if as_json else say
     costs = {stage.resolution: device_cost(stage, device) for stage in wanted.chain}
@@ -61,7 +67,8 @@ def print_plan(
         plan = _as_json(wanted, len(blocks), costs) | {"unpublishable": unpublishable}
         print(json.dumps({**plan, "estimate": estimate_as_json(stages)}, indent=2))
         return
-    for line in (*_lines(wanted, len(blocks), costs), *(f"  {line}" for line in as_lines(stages))):
+    lines = _lines(wanted, Size.of(blocks), len(blocks), costs, device)
+    for line in (*lines, *(f"  {line}" for line in as_lines(stages))):
         print(line)
     recipe = wanted.recipe
     if unpublishable is not None:
@@ -87,6 +94,8 @@ def _as_json(wanted: Wanted, shards: int, costs: Costs) -> dict[str, Any]:
                 "generator": stage.generator,
                 "checkpoint": stage.checkpoint,
                 **({} if stage.guide is None else {"guide": stage.guide.checkpoint}),
+                "batch": stage.batch,
+                "compile": stage.compile,
                 "network_evaluations": stage.sampler.network_evaluations,
                 "images": images,
                 "model": stage.model and stage.model.model_dump(),
@@ -100,7 +109,7 @@ def _as_json(wanted: Wanted, shards: int, costs: Costs) -> dict[str, Any]:
     }
 
 
-def _lines(wanted: Wanted, shards: int, costs: Costs) -> Iterator[str]:
+def _lines(wanted: Wanted, size: Size, shards: int, costs: Costs, device: Device) -> Iterator[str]:
     """For people, stage by stage; shards: of each."""
     classes, per_class = len(wanted.chosen), wanted.per_class
     images = classes * per_class
@@ -115,6 +124,7 @@ def _lines(wanted: Wanted, shards: int, costs: Costs) -> Iterator[str]:
         )
         for line in _model_lines(stage, images, costs[stage.resolution]):
             yield f"    {line}"
+        yield f"    {batch_line(stage, size, device.gpu)}"
 
 
 def _be_quiet(_: str) -> None:
@@ -164,6 +174,14 @@ def _weights(stage: StageRecipe) -> str:
         return f"here, {' and '.join(map(str, places))}"
     except UserError as error:
         return f"not here: {error}"
+
+
+def _as_run(wanted: Wanted, blocks: Sequence[Block], release: ReleasePath, means: Means) -> Wanted:
+    """With the stages as a build there would run them."""
+    begun = exists(release / STATE_FILE)
+    state = read_state(release, SyntheticState) if begun else None
+    chain, _ = chain_as_run(wanted.chain, state, blocks, means)
+    return replace(wanted, chain=chain)
 
 
 def _left_to_make(wanted: Wanted, blocks: Sequence[Block], release: ReleasePath) -> list[ShardPlan]:

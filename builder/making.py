@@ -13,6 +13,9 @@ from typing import Literal
 
 from builder.builds.build import build_release, plan_build
 from builder.builds.run import Outcome, RunSettings
+from builder.cluster.cluster import ClusterOptions
+from builder.planning.execution import Means
+from builder.planning.gpu_memory import gpus_here
 from builder.planning.recipe import Recipe, StageRecipe
 from builder.standing.lease import claimed
 from release.classes.class_list import ClassEntry
@@ -29,7 +32,8 @@ from release.real_sources.source import SourceName
 class Wanted:
     """What is to be built: `per_class` images of each of `chosen`, through the stages of `chain`.
 
-    classes: the recipe's whole list, by which labels go.
+    classes: the recipe's whole list, by which labels go. batches, compile: how its networks run,
+    see builder/planning/execution.py.
     """
 
     recipe: Recipe
@@ -37,6 +41,13 @@ class Wanted:
     classes: Sequence[ClassEntry]
     chosen: Sequence[ClassEntry]
     per_class: int
+    batches: tuple[int, ...] | None = None
+    compile: bool | None = None
+
+    def means(self, cluster: ClusterOptions) -> Means:
+        """What it is built on there."""
+        gpus = () if cluster.foreign else gpus_here()
+        return Means(gpus, cluster.workers, self.batches, self.compile)
 
 
 def build_wanted(
@@ -51,7 +62,13 @@ def build_wanted(
             wanted.per_class,
             release,
             wanted.classes,
+            wanted.means(settings.cluster),
         )
+        for resolution, execution in plan.state.execution.items():
+            settings.say(
+                f"{resolution} px: batches of {execution.batch}"
+                f"{', compiled' if execution.compile else ''} ({execution.basis})"
+            )
         with progress_bar(plan.images, wanted.recipe.name, "images", quiet=quiet) as advance:
             return build_release(plan, settings, lambda record: advance(record.planned))
 

@@ -4,11 +4,13 @@
     python -m benchmarks.speed.gpu_generators --tiny                     # any machine
 
 Each network is saved at its published shape with random weights, in its authors' layout, beside an
-autoencoder. The builder's generator loads it from there and samples the recipe's batch by the
-recipe's sampler, in at most --steps steps: speed does not depend on what weights say. The bare loop
-calls the same network on noise of one generator, in the same precision, as often, adds what it says
-and decodes the batch at once. Rounds take turns; medians are compared. --seconds ends the script
-between recipes; what was measured until then is written.
+autoencoder. The builder's generator loads it from there and samples by the recipe's sampler, in at
+most --steps steps: speed does not depend on what weights say. It samples as many images as a build
+would at once (builder/planning/execution.py), but --batch at most, and on a GPU also compiled; its
+first round then tells what compiling took. The bare loop calls the same network on noise of one
+generator, in the same precision, as often, adds what it says and decodes the batch at once. Rounds
+take turns; medians are compared. On a GPU the peak of the builder's memory stands beside what its
+plan counts. --seconds ends the script between recipes; what was measured until then is written.
 """
 
 import argparse
@@ -24,6 +26,9 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from builder.planning.device_memory import GIB, memory_need
+from builder.planning.execution import Means, Size, as_run
+from builder.planning.gpu_memory import gpus_here
 from builder.planning.recipe import StageRecipe, load_recipe
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.families import generator_source, work_of
@@ -41,6 +46,10 @@ from release.environment import device_kind
 NAMES = ("imf-256", "imf-2-steps-256", "dit-256", "sit-256", "repa-256")
 AUTOENCODERS = ("sd-vae-ft-ema", "sd-vae-ft-mse")  # where files in the authors' layouts look
 SCALE = 0.18215
+COLUMNS = (
+    *("recipe", "batch", "steps", "images/s", "compiled", "compiling, s", "bare loop", "ratio"),
+    *("TFLOP/s", "GiB", "counted"),
+)
 TINY_DECODER = STABLE_DIFFUSION | {"block_out_channels": (8,) * 4, "norm_num_groups": 4}
 TINY = TransformerPlan(32, 4, 8, 1001, patch=8, width=384, depth=1, heads=6)
 TINY_MEAN_FLOW = MeanFlowPlan(32, 4, 1001, 8, 16, 2, 2, 24)
@@ -48,22 +57,27 @@ TINY_MEAN_FLOW = MeanFlowPlan(32, 4, 1001, 8, 16, 2, 2, 24)
 
 @dataclass(frozen=True)
 class Speed:
-    """Images a second. flops: that the builder's reach."""
+    """Images a second. compiling: seconds. gib, counted: memory of the builder's loop, measured and
+    as its plan counts it. flops: that the builder's reach, compiled where it was."""
 
     recipe: str
     batch: int
     sampler: SamplerConfig
     ours: float
     bare: float
+    compiled: float | None
+    compiling: float | None
+    gib: float | None
+    counted: float | None
     flops: float | None
 
     def row(self) -> str:
         """Of the table."""
-        reached = "" if self.flops is None else f"{self.flops / 1e12:.3g}"
-        return (
-            f"| `{self.recipe}` | {self.batch} | {self.sampler.steps} | {self.ours:.3g} | "
-            f"{self.bare:.3g} | {self.ours / self.bare:.2f} | {reached} |"
-        )
+        best = max(self.ours, self.compiled or 0)
+        numbers = [self.ours, self.compiled, self.compiling, self.bare, best / self.bare]
+        numbers += [self.flops and self.flops / 1e12, self.gib, self.counted]
+        told = " | ".join("" if number is None else f"{number:.3g}" for number in numbers)
+        return f"| `{self.recipe}` | {self.batch} | {self.sampler.steps} | {told} |"
 
 
 def main() -> None:
@@ -71,8 +85,8 @@ def main() -> None:
     started = time.perf_counter()
     print(f"{device_kind()}, torch {torch.__version__}; {arguments.rounds} rounds, random weights")
     lines = [
-        "| recipe | batch | steps | images/s | bare loop | ratio | TFLOP/s |",
-        "|---|--:|--:|--:|--:|--:|--:|",
+        f"| {' | '.join(COLUMNS)} |",
+        f"|---{'|--:' * (len(COLUMNS) - 1)}|",
     ]
     print("\n".join(lines))
     with tempfile.TemporaryDirectory() as place:
@@ -89,8 +103,11 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="the table, as Markdown")
-    parser.add_argument("--steps", type=int, default=20, help="at most, of each sampler")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=10, help="at most, of each sampler")
+    parser.add_argument("--batch", type=int, default=64, help="images at once, at most")
+    parser.add_argument("--rounds", type=int, default=3)
+    gpu = torch.cuda.is_available()
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=gpu)
     parser.add_argument("--seconds", type=float, default=400, help="no recipe begins after them")
     parser.add_argument("--tiny", action="store_true", help="tiny networks, two images a batch")
     return parser.parse_args()
@@ -105,25 +122,54 @@ def save_autoencoders(place: Path, *, tiny: bool) -> None:
 
 def measured(recipe: str, place: Path, arguments: argparse.Namespace) -> Speed:
     """Of one recipe, whose file is gone afterwards."""
-    (stage,) = load_recipe(recipe).stages
+    whole = load_recipe(recipe)
+    rows = whole.shard.classes * whole.shard.indices
+    means = Means(gpus_here(), compile=False)
+    ((stage,), _) = as_run(whole.stages, (), {}, Size(rows, rows), means)
     steps = min(stage.sampler.steps, arguments.steps)
     settings = stage.sampler.model_copy(update={"steps": steps})
-    batch = 2 if arguments.tiny else stage.batch
+    batch = 2 if arguments.tiny else min(stage.batch, arguments.batch)
     suffix = ".pth" if stage.generator == "mean-flow" else ".pt"
     file = place / f"{recipe}{suffix}"
     torch.save(random_state(stage, tiny=arguments.tiny), file)
-    loops = {
-        "ours": builders(stage, settings, file, batch),
-        "bare": bare(stage, settings, file, batch),
-    }
+    ours = builders(stage, settings, file, batch)
+    gib = peak_gib(ours)
+    loops = {"ours": ours, "bare": bare(stage, settings, file, batch)}
+    if arguments.compile:
+        fast = stage.model_copy(update={"compile": True})
+        loops["compiled"] = builders(fast, settings, file, batch)
     file.unlink()
-    seconds = interleaved(loops, arguments.rounds)
-    work = None if arguments.tiny else work_of(stage.generator, stage.checkpoint, stage.resolution)
-    ours, other = batch / seconds["ours"], batch / seconds["bare"]
-    flops = None
-    if work is not None:
-        flops = ours * (settings.network_evaluations * work.evaluation + work.decoding)
-    return Speed(recipe, batch, settings, ours, other, flops)
+    first, seconds = interleaved(loops, arguments.rounds)
+    images = {name: batch / taken for name, taken in seconds.items()}
+    best = max(images["ours"], images.get("compiled", 0))
+    need = None if arguments.tiny else memory_need(stage)
+    return Speed(
+        recipe,
+        batch,
+        settings,
+        images["ours"],
+        images["bare"],
+        images.get("compiled"),
+        first["compiled"] - seconds["compiled"] if arguments.compile else None,
+        gib,
+        None if need is None else need.gib(batch),
+        None if arguments.tiny else best * flops_of_an_image(stage, settings),
+    )
+
+
+def flops_of_an_image(stage: StageRecipe, settings: SamplerConfig) -> int:
+    work = work_of(stage.generator, stage.checkpoint, stage.resolution)
+    assert work is not None  # the recipes are built in
+    return settings.network_evaluations * work.evaluation + work.decoding
+
+
+def peak_gib(loop: Callable[[], object]) -> float | None:
+    """Of a GPU's memory that the loop takes, weights included; None without one."""
+    if not torch.cuda.is_available():
+        return None
+    torch.cuda.reset_peak_memory_stats()
+    loop()
+    return torch.cuda.max_memory_reserved() / GIB
 
 
 def random_state(stage: StageRecipe, *, tiny: bool) -> dict[str, Tensor]:
@@ -204,15 +250,19 @@ def evaluations(
     return instant
 
 
-def interleaved(loops: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Medians, in seconds, after one round that warms up; a loop ends with its images here."""
+def interleaved(
+    loops: dict[str, Callable[[], object]], rounds: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Seconds of the first round, which warms up, and medians of the others; a loop ends with its
+    images here."""
     taken: dict[str, list[float]] = {name: [] for name in loops}
     for _ in range(rounds + 1):
         for name, loop in loops.items():
             started = time.perf_counter()
             loop()
             taken[name].append(time.perf_counter() - started)
-    return {name: statistics.median(seconds[1:]) for name, seconds in taken.items()}
+    first = {name: seconds[0] for name, seconds in taken.items()}
+    return first, {name: statistics.median(seconds[1:]) for name, seconds in taken.items()}
 
 
 if __name__ == "__main__":

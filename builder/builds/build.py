@@ -4,7 +4,7 @@ plan_build → builder/builds/run.py → write_release.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,11 @@ from builder.builds.run import OnDone, Outcome, ReleaseJobs, RunSettings, run_bu
 from builder.planning.checkpoints import locate_checkpoints, locate_guides
 from builder.planning.classifiers import with_classifiers
 from builder.planning.device_cost import stated_cost
+from builder.planning.execution import AS_RECIPES_SAY, Execution, Means, Size, as_run
 from builder.planning.gpu_memory import require_memory
 from builder.planning.labels import require_meaningful_labels
 from builder.planning.plan import (
+    Block,
     BuildRequest,
     ShardPlan,
     StagePlan,
@@ -111,10 +113,12 @@ def plan_build(
     per_class: int,
     release: ReleasePath,
     classes: Sequence[ClassEntry] | None = None,
+    means: Means = AS_RECIPES_SAY,
 ) -> BuildPlan:
     """Plan the release in `release`, on top of what earlier requests made there.
 
-    classes: the recipe's list, by default read from where the recipe says.
+    classes: the recipe's list, by default read from where the recipe says. means: what stages that
+    are not begun run on.
     Raises UserError if the folder holds another release.
     """
     classes = tuple(classes or load_classes(recipe.classes))
@@ -124,7 +128,9 @@ def plan_build(
     if request not in requests:
         requests = (*requests, request)
     blocks = plan_blocks(recipe, classes, requests)
-    chain = with_classifiers(_keep_stages(recipe, chain, earlier), classes)
+    chain = _keep_stages(recipe, chain, earlier)
+    chain, execution = chain_as_run(chain, earlier, blocks, means)
+    chain = with_classifiers(chain, classes)
     recipe = recipe.model_copy(update={"stages": _replaced(recipe.stages, chain)})
     require_memory(chain)
     folders, hashes = locate_checkpoints(chain)
@@ -144,6 +150,7 @@ def plan_build(
         encodings={str(s.recipe.resolution): s.encoding for s in stages},
         format=recipe.format,
         environments=earlier.environments if earlier else (),
+        execution=execution,
     )
     if earlier:
         _require_same_release(
@@ -161,6 +168,17 @@ def plan_build(
         checkpoints=tuple(folders),
         release=release,
     )
+
+
+def chain_as_run(
+    chain: Sequence[StageRecipe],
+    state: SyntheticState | None,
+    blocks: Sequence[Block],
+    means: Means,
+) -> tuple[list[StageRecipe], dict[str, Execution]]:
+    """The stages as they run in a release of that state, and how; see `as_run`."""
+    begun, kept = (state.stages, state.execution) if state else ({}, {})
+    return as_run(chain, begun, kept, Size.of(blocks), means)
 
 
 def _replaced(
@@ -291,6 +309,12 @@ def _guide_of(stage: StagePlan) -> dict[str, dict[str, str]]:
     return {"guide": {"checkpoint": named, "sha256": stage.guide.sha256}}
 
 
+def _execution_of(stage: StagePlan, state: SyntheticState) -> dict[str, dict[str, Any]]:
+    """How its networks ran, and why; nothing where that was as the recipe says."""
+    execution = state.execution.get(str(stage.recipe.resolution))
+    return {} if execution is None else {"execution": asdict(execution)}
+
+
 def _origin(plan: BuildPlan) -> dict[str, Any]:
     return {
         "recipe": plan.recipe.model_dump(mode="json", by_alias=True),
@@ -302,6 +326,7 @@ def _origin(plan: BuildPlan) -> dict[str, Any]:
                 "checkpoint_sha256": s.checkpoint_sha256,
                 **_base_of(checkpoint),
                 **_guide_of(s),
+                **_execution_of(s, plan.state),
                 "sampler": s.recipe.sampler.model_dump(),
                 "encoding": s.encoding,
                 "fingerprint": s.fingerprint,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.planning.checkpoints import LocatedGuide
+from builder.planning.execution import Execution
 from builder.planning.plan import (
     BuildRequest,
     ShardPlan,
@@ -56,6 +57,7 @@ def stated_state(manifest: Manifest, planned: PlannedRelease) -> SyntheticState:
         format=planned.recipe.format,
         encodings={str(s.recipe.resolution): s.encoding for s in planned.stages},
         environments=stated_environments(manifest),
+        execution=_stated_executions(manifest),
     )
 
 
@@ -65,6 +67,16 @@ def stated_environments(manifest: Manifest) -> tuple[Environment, ...]:
         Environment(e["device"], tuple(sorted(e["versions"].items())))
         for e in manifest.origin.get("environments", ())
     )
+
+
+def _stated_executions(manifest: Manifest) -> dict[str, Execution]:
+    """Of the stages that did not run as the recipe says."""
+    stages = manifest.origin.get("stages", ())
+    return {
+        str(stage["resolution"]): Execution(**stage["execution"])
+        for stage in stages
+        if "execution" in stage
+    }
 
 
 def _stated_guide(stage: Mapping[str, Any]) -> LocatedGuide | None:

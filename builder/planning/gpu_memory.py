@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from builder.planning.device_memory import GIB
+from builder.planning.execution import GpuMemory
 from builder.planning.recipe import StageRecipe
 from release.environment import visible_gpus
 from release.errors import UserError
-
-GIB = 1 << 30
 
 
 def require_memory(stages: Sequence[StageRecipe]) -> None:
@@ -21,8 +21,8 @@ def require_memory(stages: Sequence[StageRecipe]) -> None:
             raise UserError(
                 f"the stage at {stage.resolution} px needs {stage.cost.memory_gib:g} GiB of GPU "
                 f"memory with batch = {stage.batch}, the smallest GPU here has {smallest:.1f}: "
-                "hide it with CUDA_VISIBLE_DEVICES, end at a lower --res, or use a recipe of your "
-                "own with a smaller batch and its memory_gib"
+                "hide it with CUDA_VISIBLE_DEVICES, end at a lower --res, ask for fewer images at "
+                "once by --batch, or use a recipe of your own with its memory_gib"
             )
 
 
@@ -34,3 +34,14 @@ def gpu_memory_gib() -> list[float]:
     import torch
 
     return [torch.cuda.get_device_properties(i).total_memory / GIB for i in range(len(gpus))]
+
+
+def gpus_here() -> tuple[GpuMemory, ...]:
+    """Each GPU this process may use, and what is free on it; none as above."""
+    gpus = visible_gpus()
+    if not gpus:
+        return ()
+    import torch
+
+    found = (torch.cuda.mem_get_info(i) for i in range(len(gpus)))
+    return tuple(GpuMemory(total, free) for free, total in found)

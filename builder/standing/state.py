@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, TypeAdapter
 
+from builder.planning.execution import Execution
 from builder.planning.plan import BuildRequest
 from builder.standing.lease import FOLDER as LEASE_FOLDER
 from release.environment import Environment
@@ -22,7 +23,7 @@ Resolution = Annotated[str, Field(pattern=r"^[1-9]\d*$")]
 class SyntheticState:
     """A synthetic release: fingerprints and encodings of its stages by resolution, the format of
     its files, all it was asked for, and what its shards were made with: one environment, unless
-    mixing was allowed.
+    mixing was allowed. execution: how stages run that do not run as the recipe says.
     """
 
     name: str
@@ -33,6 +34,7 @@ class SyntheticState:
     encodings: dict[str, str] = field(default_factory=dict)
     format: ShardFormat = "parquet"
     environments: tuple[Environment, ...] = ()
+    execution: dict[Resolution, Execution] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -118,5 +120,7 @@ def goes_on_from(state: SyntheticState, finished: SyntheticState) -> bool:
 def write_state(release: ReleasePath, state: AnyState) -> None:
     """Say what the folder is going to hold."""
     content = {"kind": KINDS[type(state)], **asdict(state)}
+    if not content.get("execution"):
+        content.pop("execution", None)  # as before there was a choice
     text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     write_atomically(release / STATE_FILE, text.encode())

@@ -46,7 +46,8 @@ class StageFacts:
 
     model: its name and terms. regime: where it is another than the release's, else None.
     fine_tuned_from: checkpoint and sha256 of what the checkpoint came from, where it says so.
-    guide: those of the network that guidance led away from.
+    guide: those of the network that guidance led away from. execution: batch, compile and basis,
+    where the build chose how networks run.
     """
 
     resolution: int
@@ -60,6 +61,7 @@ class StageFacts:
     regime: str | None
     fine_tuned_from: dict[str, str] | None = None
     guide: dict[str, str] | None = None
+    execution: dict[str, Any] | None = None
 
     @property
     def config(self) -> str:
@@ -186,6 +188,7 @@ def _stage_facts(
         regime=told.get("regime"),
         fine_tuned_from=made.get("fine_tuned_from"),
         guide=made.get("guide"),
+        execution=made.get("execution"),
     )
 
 

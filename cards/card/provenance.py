@@ -52,6 +52,10 @@ def stage_provenance(manifest: Manifest, stage: StageFacts, parent: StageFacts |
             "additionalProperty": [
                 {"@type": "sc:PropertyValue", "propertyID": f"sampler.{name}", "value": value}
                 for name, value in stage.sampler.items()
+            ]
+            + [
+                {"@type": "sc:PropertyValue", "propertyID": f"execution.{name}", "value": value}
+                for name, value in (stage.execution or {}).items()
             ],
         },
         "prov:wasDerivedFrom": [*sources, *_networks(stage)],

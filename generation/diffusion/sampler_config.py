@@ -22,10 +22,12 @@ ODE_METHODS = ("euler", "heun", "heun-euler")
 FLOW_METHODS = ("euler", "heun", "euler-maruyama", "heun-euler")  # of networks that say a velocity
 EDM = "edm"  # of networks that denoise at EDM's noise levels
 NEXT_SCALE = "next-scale"  # of networks that say codes, scale by scale
+MASKED = "masked-autoregressive"  # of networks that draw tokens in a random order
 WITH_INTERVAL = (*FLOW_METHODS, MEAN_FLOW, EDM)
 LATER = (
     *("truncation", "black_point", "guidance_interval", "time_shift"),
     *("classifier", "stop", "truncated", "temperature", "top_k", "top_p"),
+    "diffusion_steps",
 )
 
 
@@ -59,7 +61,9 @@ class SamplerConfig(BaseModel):
     goes along a network's mean velocity (Geng et al. 2025), which is told guidance and interval and
     runs once a step. "edm" is Karras et al. 2022, algorithm 1, of Heun's steps
     (generation/diffusion/edm.py). "next-scale" draws codes coarse to fine (Tian et al. 2024), with
-    w at the finest scale, in one step. Two are not ours: "native" is a diffusers pipeline's own
+    w at the finest scale, in one step. "masked-autoregressive" draws tokens in a random order, some
+    at each of `steps`, by a diffusion of `diffusion_steps` each (Li et al. 2024); w grows to the
+    last step. Two are not ours: "native" is a diffusers pipeline's own
     scheduler with `steps` and `guidance`, "truncation" one pass of a GAN whose noise is scaled by
     `truncation` (Brock et al. 2019, section 3.1).
     guidance: w in uncond + w * (cond - uncond); w = 1 runs no unconditional pass. With a stage's
@@ -77,7 +81,8 @@ class SamplerConfig(BaseModel):
     image is stored noisy, its range made narrower, for a next stage whose parents are truncated.
     truncated: parents are such images of the level that noise_augmentation names (Ho et al. 2022,
     section 3.2), which gets no noise more.
-    temperature: of VQ-VAE-2's codes, drawn from softmax(logits / temperature); the paper's is 1.
+    temperature: of VQ-VAE-2's codes, drawn from softmax(logits / temperature); of
+    "masked-autoregressive", what a diffusion's noise is multiplied by. The papers' is 1.
     classifier: guidance by a classifier of noisy images, of generators that take it.
     black_point: grey levels up to this one become black, 0, in the finished image. For sets with a
     background that is exactly black, which no network says exactly.
@@ -96,6 +101,7 @@ class SamplerConfig(BaseModel):
         "mean-flow",
         "edm",
         "next-scale",
+        "masked-autoregressive",
         "native",
         "truncation",
     ] = "ddpm"
@@ -116,6 +122,7 @@ class SamplerConfig(BaseModel):
     temperature: Annotated[float, Field(gt=0)] = 1.0
     top_k: Annotated[int, Field(ge=1)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    diffusion_steps: Annotated[int, Field(gt=0, le=1000)] | None = None
 
     @model_validator(mode="after")
     def _every_setting_has_an_effect(self) -> Self:
@@ -144,7 +151,7 @@ class SamplerConfig(BaseModel):
             raise ValueError(f"{name} goes with a method among {', '.join(PIXEL_METHODS)}")
         if self.stop and self.black_point:
             raise ValueError("stop leaves noise in an image: black_point has no effect on it")
-        if self.temperature != 1 and self.method != "native":
+        if self.temperature != 1 and self.method not in ("native", MASKED):
             raise ValueError(f"temperature is of codes: it has no effect on {self.method}")
         if self.truncated and self.noise_augmentation == 0:
             raise ValueError("truncated goes with the noise_augmentation that parents stopped at")
@@ -154,6 +161,8 @@ class SamplerConfig(BaseModel):
             raise ValueError(f"{NEXT_SCALE} goes over a network's own scales: steps = 1")
         if self.method != NEXT_SCALE and (self.top_k or self.top_p):
             raise ValueError(f"top_k and top_p go with method = {NEXT_SCALE!r}")
+        if (self.diffusion_steps is not None) != (self.method == MASKED):
+            raise ValueError(f"diffusion_steps goes with method = {MASKED!r}, and only with it")
 
     def _check_interval(self) -> None:
         if self.guidance_interval is None:

@@ -1,18 +1,22 @@
 """Families of generators, a folder each. A recipe's stage names one of MODULES."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from generation.generator import GeneratorSource, GuidedSource
-from generation.networks.flops import Work
+from generation.networks.flops import Memory, Work
 from generation.training.recipe import BUILTIN, FIRST, TrainingRecipe
 from generation.training.trainable import Trainable
 from release.commands.named_modules import named_module
 from release.commands.toml_recipes import load_toml, setting_in
 from release.errors import UserError
+
+if TYPE_CHECKING:
+    from generation.networks.peak_memory import Peak
 
 # generator: its module, or an object of a module
 MODULES = {
@@ -30,6 +34,7 @@ MODULES = {
     "jit": "generation.families.jit.generator:GENERATOR",
     "ldm": "generation.families.latent_diffusion.family:GENERATOR",
     "lightning-dit": "generation.families.lightning_dit.generator:GENERATOR",
+    "mar": "generation.families.mar.generator:GENERATOR",
     "mean-flow": "generation.families.mean_flow.generator:GENERATOR",
     "pixel-unet": "generation.families.pixel_unet.generator",
     "rae": "generation.families.rae.generator:GENERATOR",
@@ -99,14 +104,34 @@ def work_of(generator: str, checkpoint: str, resolution: int) -> Work | None:
     """
     found = _counted().get(work_key(generator, checkpoint, resolution))
     if found is not None and not Path(checkpoint).exists():
-        return Work(**found)
+        return Work.read(found)
     return count_work(generator, checkpoint, resolution)
 
 
 def count_work(generator: str, checkpoint: str, resolution: int) -> Work | None:
-    """The same, counted on torch's meta device."""
+    """The same, counted on torch's meta device, with the memory it takes."""
     count = getattr(generator_source(generator), "work", None)
-    return None if count is None else count(checkpoint, resolution)
+    if count is None:
+        return None
+    from generation.networks.peak_memory import noted_peaks
+
+    with noted_peaks() as peaks:
+        work: Work | None = count(checkpoint, resolution)
+    return work and replace(work, memory=_memory(peaks))
+
+
+def _memory(peaks: "Sequence[Peak]") -> Memory | None:
+    """Of the largest network that steps, and of the one that decodes; None where none was run."""
+    steps = [peak for peak in peaks if not peak.decoding]
+    if not steps:
+        return None
+    decoders = [peak for peak in peaks if peak.decoding]
+    return Memory(
+        max(peak.weights for peak in steps),
+        max(peak.activations for peak in steps),
+        max((peak.weights for peak in decoders), default=0),
+        max((peak.activations for peak in decoders), default=0),
+    )
 
 
 def work_key(generator: str, checkpoint: str, resolution: int) -> str:

@@ -5,16 +5,30 @@ of linear layers, convolutions and attention; what stands between them is not co
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from generation.networks.gpus import Gpu, Precision
+
+SIZES: dict[Precision, int] = {"half": 2, "single": 4}  # bytes of a number
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes as if all were float32 (generation/networks/peak_memory.py). weights: of the network,
+    activations: of one call of it for one image, at their peak; so of the decoder."""
+
+    weights: int
+    activations: int
+    decoder_weights: int = 0
+    decoder_activations: int = 0
 
 
 @dataclass(frozen=True)
 class Work:
     """Floating-point operations of one image. evaluation: of one call of the network; decoding:
-    once, of the latents. Each with the precision that it runs in on a GPU here.
+    once, of the latents. Each with the precision that it runs in on a GPU here. memory: what that
+    takes, where it was counted, too.
 
     Texts are embedded once a prompt, not once an image, and are not in it.
     """
@@ -23,6 +37,17 @@ class Work:
     decoding: int = 0
     precision: Precision = "half"
     decoded_in: Precision = "single"
+    memory: Memory | None = None
+
+    @classmethod
+    def read(cls, content: dict[str, Any]) -> "Work":
+        """Of what `as_json` gives."""
+        memory = content.get("memory")
+        return cls(**content | {"memory": memory and Memory(**memory)})
+
+    def as_json(self) -> dict[str, Any]:
+        """For a file."""
+        return asdict(self)
 
     def seconds(self, evaluations: int, gpu: Gpu, utilisation: float) -> float:
         """Of the GPU, an image, at that share of its peaks."""
@@ -30,11 +55,13 @@ class Work:
         return sampled + gpu.seconds(self.decoding, self.decoded_in, utilisation)
 
 
-def counted_flops(run: Callable[[], object]) -> int:
-    """Of `run`, whose tensors are on the meta device."""
+def counted_flops(run: Callable[[], object], *, decoding: bool = False) -> int:
+    """Of `run`, whose tensors are on the meta device. decoding: it decodes latents."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counter:
+    from generation.networks.peak_memory import peak_noted
+
+    with peak_noted(decoding=decoding), FlopCounterMode(display=False) as counter:
         run()
     return int(counter.get_total_flops())
 
@@ -46,4 +73,5 @@ def decoding_flops(autoencoder: type, shape: dict[str, Any], *latents: int) -> i
     channels, side = latents
     with torch.device("meta"):
         network: Any = autoencoder(**shape)
-        return counted_flops(lambda: network.decode(torch.zeros(1, channels, side, side)))
+        latent = torch.zeros(1, channels, side, side)
+        return counted_flops(lambda: network.decode(latent), decoding=True)

@@ -21,6 +21,9 @@ VA_VAE = _kl(128, 128, 256, 256, 512, latents=32) | {  # LightningDiT's, and REP
     "down_block_types": (*("DownEncoderBlock2D",) * 4, "AttnDownEncoderBlock2D"),
     "up_block_types": ("AttnUpDecoderBlock2D", *("UpDecoderBlock2D",) * 4),
 }
+KL_16 = _kl(128, 128, 256, 256, 512, latents=16) | {  # MAR's: attention where it encodes alone
+    "down_block_types": (*("DownEncoderBlock2D",) * 4, "AttnDownEncoderBlock2D"),
+}
 VQ_4 = _kl(128, 256, 512, latents=3) | {"num_vq_embeddings": 8192, "vq_embed_dim": 3}  # of LDM-4
 DEEP_COMPRESSION = {  # Sana's: a latent stands for 32 x 32 pixels
     "encoder_block_types": (*("ResBlock",) * 3, *("EfficientViTBlock",) * 3),

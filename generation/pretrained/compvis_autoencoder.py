@@ -37,14 +37,15 @@ def convert_kl(state: Mapping[str, Tensor], name: str) -> Any:
     """AutoencoderKL in float32; UserError names a key that is missing or odd."""
     try:
         levels, blocks = counted_in(state)
-        places = ("mid.attn_1", f"up.{levels - 1}.attn.0")
-        attends, coarsest = (f"decoder.{place}.q.weight" in state for place in places)
-        network = _empty_kl(state, levels, blocks, attends, coarsest)
+        last = f"{levels - 1}.attn.0"
+        places = ("decoder.mid.attn_1", f"encoder.down.{last}", f"decoder.up.{last}")
+        attends, *coarsest = (f"{place}.q.weight" in state for place in places)
+        network = _empty_kl(state, levels, blocks, attends, *coarsest)
     except (KeyError, ValueError) as error:
         raise UserError(
             f"{name} holds no autoencoder of Rombach et al.'s layout: {error}"
         ) from None
-    modules = autoencoder_modules(levels, blocks, attends, coarsest)
+    modules = autoencoder_modules(levels, blocks, attends, *coarsest)
     return load_modules(network, modules, state, name)
 
 
@@ -75,10 +76,10 @@ def load_modules(
 
 
 def autoencoder_modules(
-    levels: int, blocks: int, attends: bool, coarsest: bool = False
+    levels: int, blocks: int, attends: bool, encoding: bool = False, decoding: bool = False
 ) -> Iterator[Module]:
-    """Of every module with weights. attends: in the middle; coarsest: after each of the coarsest
-    level's blocks."""
+    """Of every module with weights. attends: in the middle; encoding, decoding: after each block of
+    the coarsest level on that side."""
     for name in ("quant_conv", "post_quant_conv"):
         yield name, name, "plain"
     for side in ("encoder", "decoder"):
@@ -91,12 +92,12 @@ def autoencoder_modules(
             yield f"{side}.mid_block.attentions.0", f"{side}.mid.attn_1", "attention"
     for i in range(levels):  # the checkpoint counts both ways from the finest level
         ours, theirs = f"encoder.down_blocks.{i}", f"encoder.down.{i}"
-        last = coarsest and i == levels - 1
-        yield from _level(ours, theirs, blocks, last)
+        last = i == levels - 1
+        yield from _level(ours, theirs, blocks, encoding and last)
         if i < levels - 1:
             yield f"{ours}.downsamplers.0.conv", f"{theirs}.downsample.conv", "plain"
         ours, theirs = f"decoder.up_blocks.{levels - 1 - i}", f"decoder.up.{i}"
-        yield from _level(ours, theirs, blocks + 1, last)
+        yield from _level(ours, theirs, blocks + 1, decoding and last)
         if i > 0:
             yield f"{ours}.upsamplers.0.conv", f"{theirs}.upsample.conv", "plain"
 
@@ -109,19 +110,24 @@ def _level(ours: str, theirs: str, blocks: int, attends: bool) -> Iterator[Modul
 
 
 def _empty_kl(
-    state: Mapping[str, Tensor], levels: int, blocks: int, attends: bool, coarsest: bool
+    state: Mapping[str, Tensor],
+    levels: int,
+    blocks: int,
+    attends: bool,
+    encoding: bool,
+    decoding: bool,
 ) -> Any:
     from diffusers import AutoencoderKL
 
     widths = [state[f"decoder.up.{i}.block.0.conv1.weight"].shape[0] for i in range(levels)]
-    kinds = [""] * (levels - 1) + ["Attn" if coarsest else ""]
+    down, up = ([""] * (levels - 1) + ["Attn" * there] for there in (encoding, decoding))
     with torch.device("meta"):
         return AutoencoderKL(
             in_channels=state["encoder.conv_in.weight"].shape[1],
             out_channels=state["decoder.conv_out.weight"].shape[0],
             block_out_channels=tuple(widths),
-            down_block_types=tuple(f"{kind}DownEncoderBlock2D" for kind in kinds),
-            up_block_types=tuple(f"{kind}UpDecoderBlock2D" for kind in reversed(kinds)),
+            down_block_types=tuple(f"{kind}DownEncoderBlock2D" for kind in down),
+            up_block_types=tuple(f"{kind}UpDecoderBlock2D" for kind in reversed(up)),
             layers_per_block=blocks,
             latent_channels=state["decoder.conv_in.weight"].shape[1],
             norm_num_groups=GROUPS,

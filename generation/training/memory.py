@@ -1,18 +1,16 @@
 """What a training needs of memory, before any of it is taken, and what there is."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from generation.networks.peak_memory import FusedAttention
 from generation.training.config import TrainingConfig
 from generation.training.loop.activations import keep_block_inputs_alone
 from release.errors import UserError
@@ -28,7 +26,6 @@ MOMENTS = {  # adafactor's rows and columns are next to nothing
     "momentum": 1,
     "sgd": 1,
 }
-QKV = ("query", "key", "value")  # attention's arguments
 CGROUPS = Path("/sys/fs/cgroup")
 LIMITS = (  # of versions 2 and 1: folder, limit, what is taken, and what of that is file cache
     ("", "memory.max", "memory.current", "inactive_file"),
@@ -91,7 +88,7 @@ def training_memory(
     images = config.batch // (processes * config.accumulation)
     if config.gradient_checkpointing:
         keep_block_inputs_alone(module)
-    with FlopCounterMode(display=False) as counter, _FusedAttention():
+    with FlopCounterMode(display=False) as counter, FusedAttention():
         activations = _saved_for_backward(module, lambda: run(images))
     if config.precision != "no":
         activations //= 2
@@ -127,21 +124,6 @@ def fixed_parts(
         "optimizer": MOMENTS[config.optimizer] * whole,
         **({"frozen": held} if held else {}),
     }
-
-
-class _FusedAttention(TorchFunctionMode):
-    """Attention on the meta device as a CPU and a GPU compute it, without the matrix of weights:
-    left to itself the meta device keeps that for the backward pass."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        named = kwargs or {}
-        if func is F.scaled_dot_product_attention:
-            query, key, value = (*args, *(named[n] for n in QKV[len(args) :]))[:3]
-            if query.is_meta and query.ndim == 4:
-                return torch.ops.aten._scaled_dot_product_flash_attention(query, key, value)[0]
-        return func(*args, **named)
 
 
 def require_memory(needed: TrainingMemory, device: torch.device) -> None:

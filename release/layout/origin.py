@@ -49,9 +49,19 @@ class BaseOrigin(TypedDict):
     sha256: str
 
 
+class ExecutionOrigin(TypedDict):
+    """How a stage's networks ran, where its build chose it; see builder/planning/execution.py."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    batch: Annotated[int, Field(strict=True, gt=0, lt=2**31)]
+    compile: bool
+    basis: str
+
+
 class StageOrigin(TypedDict, total=False):
     """A stage as it was built. fine_tuned_from: of a checkpoint that says what it came from.
-    guide: the network that guidance led away from."""
+    guide: the network that guidance led away from. execution: where the build chose it."""
 
     resolution: Required[Resolution]
     generator: str
@@ -59,6 +69,7 @@ class StageOrigin(TypedDict, total=False):
     checkpoint_sha256: str
     fine_tuned_from: BaseOrigin
     guide: BaseOrigin
+    execution: ExecutionOrigin
     sampler: SamplerOrigin
     encoding: Encoding
     fingerprint: str

@@ -30,7 +30,7 @@ from tests.models import (
     tiny_noisy_classifier,
     tiny_transformers,
 )
-from tests.models.codes import tiny_var
+from tests.models.codes import tiny_mar, tiny_var
 from tests.models.codes.tiny_vq_vae import save_tiny
 from tests.models.tiny_autoencoders import save_quantiser
 from tests.models.tiny_denoisers import save_denoiser
@@ -184,6 +184,10 @@ CHECKPOINTS: dict[str, Save] = {
     "var_d30.pth": partial(
         tiny_var.save_var, plan=tiny_var.tiny_plan(SCALES_256, CLASSES), levels=5
     ),
+    **{
+        f"mar_{size}.pth": partial(tiny_mar.save_mar, classes=CLASSES, grid=16, levels=5)
+        for size in ("base", "large", "huge")
+    },
     "iMF-XL-2.pth": partial(save_mean_flow, classes=CLASSES, blocks=4),
     "lightningdit-xl-imagenet256-800ep.pt": partial(
         tiny_flows.save_lightning, classes=CLASSES, grid=16, levels=5

@@ -32,6 +32,7 @@ from tests.conftest import release_bytes
 from tests.generation.families.references import latent_diffusion_reference, openai_reference
 from tests.generation.families.references.tiny_deepfloyd import STAGES, save_chain
 from tests.models import tiny_biggan, tiny_flows, tiny_transformers
+from tests.models.codes.tiny_mar import save_mar
 from tests.models.codes.tiny_var import save_var
 from tests.models.codes.tiny_vq_vae import save_tiny
 from tests.models.tiny_denoisers import KINDS, save_denoiser
@@ -169,6 +170,15 @@ RECIPES: dict[str, list[Stage]] = {
             'threshold = "none"',
         )
     ],
+    "mar": [
+        (
+            "mar",
+            8,
+            "mar/mar.pth",
+            'method = "masked-autoregressive", steps = 5, diffusion_steps = 4, guidance = 2.9, '
+            'threshold = "none"',
+        )
+    ],
     "vq-vae-2": [("vq-vae-2", 16, "vq-vae-2", 'method = "native", steps = 1')],
     "ldm-own": [("ldm", 16, "ldm", "steps = 3, guidance = 1.5")],
     "ldm": [("ldm", 32, "ldm.ckpt", f'method = "ddim", {LATENT}')],
@@ -225,6 +235,8 @@ def save_models(folder: Path) -> None:
     tiny_flows.save_rae(folder / "RAE.pt")
     tiny_flows.save_rae_guide(folder / "RAE-weaker.pt")
     save_var(folder / "var.pth")
+    (folder / "mar").mkdir()
+    save_mar(folder / "mar" / "mar.pth")
     save_edm2(folder / "edm2.safetensors")
     (folder / "latent-edm2").mkdir()  # beside its own autoencoder
     for name, count in (("classes", 3), ("none", 0)):

@@ -44,3 +44,40 @@ def test_a_linear_layer_takes_any_leading_shape(bias: bool, shape: tuple[int, ..
 def test_what_is_not_compiled_stays_as_it_is() -> None:
     placed = Placement("cpu", torch.float32).place(nn.Linear(2, 2))
     assert type(placed) is nn.Linear
+
+
+def test_small_networks_run_as_cuda_graphs_whose_outputs_are_copied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stand-in for the compiler writes every output to one place, as a CUDA graph does."""
+    modes: list[str | None] = []
+    place, told = torch.zeros(2, 3), torch.zeros(2)
+
+    def compiled(network: nn.Module, mode: str | None = None, **_: object) -> None:
+        modes.append(mode)
+
+        def replay(x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor | None]]:
+            place.copy_(network.forward(x))
+            return place, {"told": told, "none": None}
+
+        network._compiled_call_impl = replay
+
+    monkeypatch.setattr(nn.Module, "compile", compiled)
+    begun: list[int] = []
+    mark = "cudagraph_mark_step_begin"  # tells that a graph's outputs may be overwritten
+    monkeypatch.setattr(torch.compiler, mark, lambda: begun.append(1))
+    layer = nn.Linear(5, 3)
+    placed = Placement("meta", torch.float32, compile=True)
+    monkeypatch.setattr(nn.Module, "to", lambda self, *_, **__: self)  # there is no such device
+    placed.arrange(layer)
+    with torch.no_grad():
+        x, y = torch.randn(2, 5), torch.randn(2, 5)
+        first, others = layer(x)
+        layer(y)
+        torch.testing.assert_close(first, layer.forward(x))
+    assert len(begun) == 2
+    assert others["told"] is not told
+    assert others["none"] is None
+    monkeypatch.setattr("generation.networks.placement.REPLAYED", 18)
+    placed.arrange(layer)
+    assert modes == ["reduce-overhead", None]

@@ -54,13 +54,14 @@ def tiny_ditdh(side: int = 4, classes: int = 3, channels: int = CHANNELS) -> DiT
     return ready(DiTDHNetwork(DiTDHPlan(side, channels, classes + 1, *parts, waves=5)))
 
 
-def tiny_va_vae(levels: int = 2, width: int = 32) -> AutoencoderKL:
-    """Attention in the middle and on the coarsest level, as VA-VAE's."""
-    kinds = [""] * (levels - 1) + ["Attn"]
+def tiny_va_vae(levels: int = 2, width: int = 32, decodes: bool = True) -> AutoencoderKL:
+    """Attention in the middle and on the coarsest level, as VA-VAE's; decodes: also where it
+    decodes."""
+    kinds, ups = ([""] * (levels - 1) + ["Attn" * there] for there in (True, decodes))
     network = AutoencoderKL(
         block_out_channels=(width,) * levels,
         down_block_types=tuple(f"{kind}DownEncoderBlock2D" for kind in kinds),
-        up_block_types=tuple(f"{kind}UpDecoderBlock2D" for kind in reversed(kinds)),
+        up_block_types=tuple(f"{kind}UpDecoderBlock2D" for kind in reversed(ups)),
         layers_per_block=1,
         latent_channels=CHANNELS,
         norm_num_groups=32,
@@ -71,7 +72,8 @@ def tiny_va_vae(levels: int = 2, width: int = 32) -> AutoencoderKL:
 def compvis_state(network: AutoencoderKL) -> dict[str, Tensor]:
     """Its tensors by the keys of Rombach et al.'s layout."""
     state, levels = network.state_dict(), len(network.config.block_out_channels)
-    modules = autoencoder_modules(levels, network.config.layers_per_block, True, True)
+    decodes = network.config.up_block_types[0].startswith("Attn")
+    modules = autoencoder_modules(levels, network.config.layers_per_block, True, True, decodes)
     found: dict[str, Tensor] = {}
     for ours, theirs, kind in modules:
         for mine, its in PARTS[kind].items():

@@ -23,6 +23,8 @@ SUFFIXES = (".pth", ".safetensors")
 class VARSource:
     """The interface of generation/generator.py."""
 
+    SHAPES_VARY = True  # each scale has its own
+
     def locate(self, checkpoint: str) -> Path:
         """The file; UserError also for an autoencoder that is not beside it."""
         file = locate_file(checkpoint, f"{SOURCE} ({Path(checkpoint).name})")

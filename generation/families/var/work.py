@@ -57,4 +57,4 @@ def decoder_flops(plan: DecoderPlan, scales: tuple[int, ...]) -> int:
                 decoder.added(image, torch.zeros(1, side, side, dtype=torch.int64), 0.0)
             decoder(image)
 
-        return counted_flops(run)
+        return counted_flops(run, decoding=True)
