@@ -271,6 +271,7 @@ def test_scoring_again_gives_the_same_result(releases, scored, tmp_path, capsys)
     assert next(iter(printed.values()))["values"] == again.values
 
 
+@pytest.mark.usefixtures("_forked_workers")
 def test_the_bits_are_the_same_at_any_number_of_workers(releases, scored, tmp_path):
     """Five shards on two and on four processes, each with an empty cache."""
     for workers in (2, 4):
