@@ -12,6 +12,7 @@ import json
 import os
 import pkgutil
 import resource
+import runpy
 import signal
 import subprocess
 import sys
@@ -36,7 +37,8 @@ LIBRARIES = (
 )
 PACKAGES = ("release", "generation", "builder", "classifiers", "metrics", "cards")
 WITHOUT_WORKERS = {
-    *("compare-scores", "finetune-generator", "leaderboard", "render-card", "train-classifier")
+    *("compare-scores", "finetune-generator", "leaderboard", "render-card", "train-classifier"),
+    "python",
 }
 
 
@@ -89,7 +91,10 @@ class CommandServer:
         environment: Mapping[str, str] | None = None,
         gigabytes: float | None = None,
     ) -> Ended:
-        """Run a console command in `folder`. gigabytes: of private memory that it may take."""
+        """Run a console command, or python -m or -c, in `folder`.
+
+        gigabytes: of private memory that it may take.
+        """
         request = {
             "command": [str(part) for part in command],
             "folder": str(folder),
@@ -130,7 +135,6 @@ def preload() -> None:
 def serve() -> None:
     preload()
     gc.freeze()  # else each child copies what it collects
-    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     for line in sys.stdin:
         number, request = json.loads(line)
         if "fork_server" in request:
@@ -138,17 +142,17 @@ def serve() -> None:
                 f"command-server-{os.getpid()}-{number}", request["fork_server"]
             )
         else:
-            answer = vars(_run(request, scripts))
+            answer = vars(_run(request))
         print(json.dumps([number, answer]), flush=True)
     os._exit(0)  # as above
 
 
-def _run(request: dict[str, Any], scripts: dict) -> Ended:
+def _run(request: dict[str, Any]) -> Ended:
     outputs = [Path(f"/tmp/command-{os.getpid()}.{name}") for name in ("out", "err")]
     started = time.monotonic()
     child = os.fork()
     if child == 0:
-        _be_the_command(request, outputs, scripts)
+        _be_the_command(request, outputs)
     code, timed_out = _wait(child, request["timeout"])
     said = [path.read_bytes().decode(errors="replace") for path in outputs]
     for path in outputs:
@@ -165,7 +169,7 @@ def _serve_forks(name: str, environment: Mapping[str, str]) -> str:
     return name
 
 
-def _be_the_command(request: dict[str, Any], outputs: Sequence[Path], scripts: dict) -> NoReturn:
+def _be_the_command(request: dict[str, Any], outputs: Sequence[Path]) -> NoReturn:
     os.setsid()
     for descriptor, path in zip((1, 2), outputs, strict=True):
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -183,12 +187,9 @@ def _be_the_command(request: dict[str, Any], outputs: Sequence[Path], scripts: d
     if request["command"][0] not in WITHOUT_WORKERS:
         _fork_workers()
     ending._leave = lambda _: None  # it would skip what those imported above have registered
-    name, *arguments = request["command"]
-    sys.argv = [name, *arguments]
-    module, function = scripts[name].split(":")
     code = 0
     try:
-        getattr(importlib.import_module(module), function)()
+        call(*request["command"])
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except BaseException:
@@ -198,6 +199,22 @@ def _be_the_command(request: dict[str, Any], outputs: Sequence[Path], scripts: d
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(code)  # tearing down all that was imported takes seconds
+
+
+def call(name: str, *arguments: str) -> None:
+    """Do in this process what the command does."""
+    if name != "python":
+        sys.argv = [name, *arguments]
+        scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+        module, function = scripts[name].split(":")
+        getattr(importlib.import_module(module), function)()
+        return
+    kind, code, *rest = arguments
+    sys.argv = [kind, *rest]
+    if kind == "-m":
+        runpy.run_module(code, run_name="__main__", alter_sys=True)
+    else:
+        exec(code, {"__name__": "__main__"})
 
 
 def _fork_workers() -> None:

@@ -125,11 +125,11 @@ def s3(store: "FaultyStore") -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def _forked_workers() -> Iterator[None]:
+def _worker_forks() -> Iterator[None]:
     """Workers of this process start in a moment."""
-    from tests.forked_commands import forked_workers
+    from tests.forked_commands import worker_forks
 
-    with forked_workers():
+    with worker_forks():
         yield
 
 

@@ -7,17 +7,19 @@ included.
 """
 
 import atexit
+import multiprocessing
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import dask
 
 from builder.cluster.cluster import SETTINGS
-from tests.command_server import CommandServer
+from tests.command_server import CommandServer, call
 from tests.servers.fork_server import own, use_fork_server
 
 SECONDS = 600.0  # of one command
@@ -36,9 +38,31 @@ def run(command: Sequence[str | Path], **environment: str) -> subprocess.Complet
     return subprocess.CompletedProcess(command, ended.code, ended.out, ended.err)
 
 
+def run_together(module: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a module as two processes beside each other."""
+    return run(["python", "-m", "tests.servers.launched", "2", module, *arguments])
+
+
 @contextmanager
-def forked_workers() -> Iterator[None]:
-    """The workers that this process starts meanwhile, with the environment it has now."""
+def started(command: Sequence[str | Path]) -> Iterator[BaseProcess]:
+    """Run it meanwhile, in a process that may be killed, and is in the end."""
+    forking = multiprocessing.get_context("forkserver")
+    with worker_forks():
+        process = forking.Process(target=call, args=tuple(map(str, command)))
+        process.start()
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.join()
+
+
+@contextmanager
+def worker_forks() -> Iterator[None]:
+    """Have the processes that this one starts meanwhile, Dask's workers as well, be forks.
+
+    They begin with the environment that it has now.
+    """
     with dask.config.set({"logging": SETTINGS["logging"]}):
         import distributed  # noqa: F401 - first, as it sets what would be lost with the below
     before = vars(own).copy()
