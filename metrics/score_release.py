@@ -14,6 +14,7 @@ from metrics.cache_folder import CACHE
 from metrics.features.extraction import extract_sets
 from metrics.features.extractors import DEFAULT_EXTRACTOR, EXTRACTORS, load_extractor, require_batch
 from metrics.features.image_lists import ImageSet, open_image_set
+from metrics.options import Batch, Cache, Device, ExtractionScheduler, Out, SomeWorkers
 from metrics.scoring.feature_spaces import by_subject, over_spaces
 from metrics.scoring.metric import Metric
 from metrics.scoring.metric_list import (
@@ -59,7 +60,6 @@ Releases = Annotated[
     list[str], typer.Argument(help="RELEASE:CONFIG or RELEASE:CONFIG:SPLIT (split: train).")
 ]
 Real = Annotated[str, typer.Option(help="The real release: every split is a reference.")]
-Out = Annotated[Path, typer.Option(help="Folder for the result files.")]
 ExtractorNames = Annotated[
     list[str] | None, typer.Option(help=f"May be given several times. {_EXTRACTOR_HELP}.")
 ]
@@ -80,16 +80,6 @@ ReferenceFiles = Annotated[
 ExportFolder = Annotated[
     Path | None,
     typer.Option(help="Folder for the real splits' statistics, as those tools read them."),
-]
-Cache = Annotated[Path, typer.Option(help="Features and reference statistics.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
-Batch = Annotated[int, typer.Option(help="Images the network sees at once.")]
-SomeWorkers = Annotated[
-    int | None,
-    typer.Option(min=1, help="Processes that extract features; by default one a GPU or core."),
-]
-ExtractionScheduler = Annotated[
-    str | None, typer.Option(help="Address of a Dask cluster to extract features on.")
 ]
 
 

@@ -1,8 +1,8 @@
 """Console commands run one after another in forks of a process that has imported the libraries.
 
-A command that needs torch starts in milliseconds instead of seconds, so that hundreds of them fit
-into a test or a campaign. Each runs in a session of its own, and may be killed at a chosen write
-operation (tests/campaigns/kill_points.py) or at a time limit.
+A command that needs torch starts in milliseconds instead of seconds, and so do the workers that it
+starts, so that hundreds of them fit into a test or a campaign. Each runs in a session of its own,
+and may be killed at a chosen write operation (tests/campaigns/kill_points.py) or at a time limit.
 """
 
 import atexit
@@ -10,7 +10,9 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import resource
+import runpy
 import signal
 import subprocess
 import sys
@@ -22,21 +24,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from builder.cluster.cluster import SETTINGS
+from cards.drawing.charts import vega_bundle
+from tests.servers.fork_server import listening, serve_forks, start_fork_server
+
 ROOT = Path(__file__).parent.parent
 SITE = Path(__file__).parent / "campaigns/kill_points_site"
-PRELOADED = (
-    *("torch", "torchvision", "timm", "diffusers", "transformers", "safetensors.torch"),
+LIBRARIES = (
+    *("torch", "torchvision", "timm.optim", "diffusers", "transformers", "safetensors.torch"),
     *("datasets", "pyarrow.parquet", "scipy.stats", "sklearn", "statsmodels.stats.proportion"),
-    *("matplotlib.pyplot", "altair", "accelerate", "huggingface_hub"),
-    *(
-        "builder.builds.build",
-        "generation.families.pixel_unet.course",
-        "generation.training.run",
-        "classifiers.training.loop",
-        "metrics.scoring.scoring",
-    ),
-    *("cards.pages.page",),
+    *("matplotlib.pyplot", "altair", "accelerate", "huggingface_hub", "distributed"),
 )
+PACKAGES = ("release", "generation", "builder", "classifiers", "metrics", "cards")
+WITHOUT_WORKERS = {
+    *("compare-scores", "finetune-generator", "leaderboard", "render-card", "train-classifier"),
+    "python",
+}
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,14 @@ class CommandServer:
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._environment = dict(environment or {})
+        self._asked = 0
 
     def __enter__(self) -> "CommandServer":
         path = os.pathsep.join([str(SITE), str(ROOT), os.environ.get("PYTHONPATH", "")])
-        # Workers import what the command imports: without threads of their own, as the builder's.
-        environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-        environment |= self._environment
+        # Workers are forks of it: what the builder's find before their first import.
+        workers = SETTINGS["distributed.nanny.pre-spawn-environ"]
+        environment = os.environ | {name: str(value) for name, value in workers.items()}
+        environment |= {"PYTHONPATH": path} | self._environment
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.command_server"],
             cwd=ROOT,
@@ -86,9 +91,10 @@ class CommandServer:
         environment: Mapping[str, str] | None = None,
         gigabytes: float | None = None,
     ) -> Ended:
-        """Run a console command in `folder`. gigabytes: of private memory that it may take."""
-        assert self._process.stdin
-        assert self._process.stdout
+        """Run a console command, or python -m or -c, in `folder`.
+
+        gigabytes: of private memory that it may take.
+        """
         request = {
             "command": [str(part) for part in command],
             "folder": str(folder),
@@ -96,33 +102,74 @@ class CommandServer:
             "environment": dict(environment or {}),
             "bytes": gigabytes and int(gigabytes * 2**30),
         }
-        self._process.stdin.write(json.dumps(request) + "\n")
+        return Ended(**self._answer(request))
+
+    def start_fork_server(self, environment: Mapping[str, str]) -> str:
+        """Start one (tests/servers/fork_server.py); its name."""
+        name: str = self._answer({"fork_server": dict(environment)})
+        return name
+
+    def _answer(self, request: Mapping[str, Any]) -> Any:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._asked += 1
+        self._process.stdin.write(json.dumps([self._asked, request]) + "\n")
         self._process.stdin.flush()
-        return Ended(**json.loads(self._process.stdout.readline()))
+        for line in self._process.stdout:
+            number, answer = json.loads(line)
+            if number == self._asked:  # not one that nobody waited for, as its test had timed out
+                return answer
+        raise AssertionError("the server of commands has ended")
+
+
+def preload() -> None:
+    """All that a command may need: the libraries, every module of the project, a page's script."""
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    for name in PACKAGES:
+        for module in pkgutil.walk_packages([str(ROOT / name)], f"{name}."):
+            importlib.import_module(module.name)
+    vega_bundle()
 
 
 def serve() -> None:
-    for name in PRELOADED:
-        importlib.import_module(name)
+    preload()
     gc.freeze()  # else each child copies what it collects
-    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     for line in sys.stdin:
-        request = json.loads(line)
-        outputs = [Path(f"/tmp/command-{os.getpid()}.{name}") for name in ("out", "err")]
-        started = time.monotonic()
-        child = os.fork()
-        if child == 0:
-            _be_the_command(request, outputs, scripts)
-        code, timed_out = _wait(child, request["timeout"])
-        said = [path.read_bytes().decode(errors="replace") for path in outputs]
-        for path in outputs:
-            path.unlink()
-        print(json.dumps(vars(Ended(code, *said, time.monotonic() - started, timed_out))))
-        sys.stdout.flush()
+        number, request = json.loads(line)
+        if "fork_server" in request:
+            answer: Any = _serve_forks(
+                f"command-server-{os.getpid()}-{number}", request["fork_server"]
+            )
+        else:
+            answer = vars(_run(request))
+        print(json.dumps([number, answer]), flush=True)
     os._exit(0)  # as above
 
 
-def _be_the_command(request: dict[str, Any], outputs: Sequence[Path], scripts: dict) -> NoReturn:
+def _run(request: dict[str, Any]) -> Ended:
+    outputs = [Path(f"/tmp/command-{os.getpid()}.{name}") for name in ("out", "err")]
+    started = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        _be_the_command(request, outputs)
+    code, timed_out = _wait(child, request["timeout"])
+    said = [path.read_bytes().decode(errors="replace") for path in outputs]
+    for path in outputs:
+        path.unlink()
+    return Ended(code, *said, time.monotonic() - started, timed_out)
+
+
+def _serve_forks(name: str, environment: Mapping[str, str]) -> str:
+    with listening(name) as listener:
+        if os.fork() == 0:
+            os.dup2(2, 1)  # what workers print is no answer
+            os.environ.update(environment)
+            serve_forks(listener)
+    return name
+
+
+def _be_the_command(request: dict[str, Any], outputs: Sequence[Path]) -> NoReturn:
     os.setsid()
     for descriptor, path in zip((1, 2), outputs, strict=True):
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -137,13 +184,12 @@ def _be_the_command(request: dict[str, Any], outputs: Sequence[Path], scripts: d
     from tests.campaigns.kill_points import install
 
     install()
+    if request["command"][0] not in WITHOUT_WORKERS:
+        _fork_workers()
     ending._leave = lambda _: None  # it would skip what those imported above have registered
-    name, *arguments = request["command"]
-    sys.argv = [name, *arguments]
-    module, function = scripts[name].split(":")
     code = 0
     try:
-        getattr(importlib.import_module(module), function)()
+        call(*request["command"])
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except BaseException:
@@ -153,6 +199,29 @@ def _be_the_command(request: dict[str, Any], outputs: Sequence[Path], scripts: d
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(code)  # tearing down all that was imported takes seconds
+
+
+def call(name: str, *arguments: str) -> None:
+    """Do in this process what the command does."""
+    if name != "python":
+        sys.argv = [name, *arguments]
+        scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+        module, function = scripts[name].split(":")
+        getattr(importlib.import_module(module), function)()
+        return
+    kind, code, *rest = arguments
+    sys.argv = [kind, *rest]
+    if kind == "-m":
+        runpy.run_module(code, run_name="__main__", alter_sys=True)
+    else:
+        exec(code, {"__name__": "__main__"})
+
+
+def _fork_workers() -> None:
+    import dask
+
+    start_fork_server()
+    dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
 
 
 def _wait(child: int, timeout: float) -> tuple[int, bool]:

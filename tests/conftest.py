@@ -124,8 +124,17 @@ def s3(store: "FaultyStore") -> dict[str, str]:
     return store.environment
 
 
+@pytest.fixture(scope="module")
+def _worker_forks() -> Iterator[None]:
+    """Workers of this process start in a moment."""
+    from tests.forked_commands import worker_forks
+
+    with worker_forks():
+        yield
+
+
 def run(command: Sequence[str | Path], **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a console command of the project as a user would."""
+    """Run a console command of the project as a user would; tests/forked_commands.py is faster."""
     program = Path(sys.executable).parent / str(command[0])
     return subprocess.run(
         [program, *map(str, command[1:])],

@@ -5,6 +5,7 @@ from its style sheet. Every chart stands beside a table of the same numbers, for
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -226,6 +227,7 @@ def _spec(chart: "alt.LayerChart | alt.FacetChart", height: int) -> Spec:
     return styled.configure_legend(labelFontSize=12).to_dict()  # type: ignore[no-any-return]
 
 
+@cache
 def vega_bundle() -> str:
     """Vega, Vega-Lite and vega-embed as one script, 0.9 MB, that makes `window.vegaEmbed`."""
     import vl_convert

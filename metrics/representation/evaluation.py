@@ -8,6 +8,7 @@ from typing import Any
 from metrics.evaluation import Evaluation, Step
 from metrics.representation.few_shot import few_shot, settings_of
 from metrics.representation.fine_tuning import FineTuning
+from metrics.representation.names import FROZEN, NAMES
 from metrics.representation.neighbours import NEIGHBOURS, nearest_neighbours
 from metrics.representation.neighbours import SETTINGS as KNN
 from metrics.representation.parts import Downstream
@@ -17,8 +18,6 @@ from metrics.scoring.metric import ValueName
 from release.errors import UserError, unknown_name
 
 SHOTS = (1, 5, 10)  # whose values have names of their own
-FROZEN = ("linear_probe", "knn", "few_shot")
-NAMES = (*FROZEN, "fine_tuning")
 REPRESENTATION = Evaluation(
     kind="representation",
     title="What the features are worth elsewhere",

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metrics.representation.names import STEPS
 from metrics.representation.parts import DownstreamSet
 from release.errors import UserError
 from release.files.commit import canonical_json, sha256_text, write_atomically
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from classifiers.recipes.recipe import ClassifierRecipe
     from metrics.features.extractors import Extractor
 
-STEPS = 1000
 BATCH = 64
 SEED = 0
 SETTINGS: dict[str, Any] = {

@@ -1,13 +1,15 @@
 """Error bars by the delete-one-bucket jackknife, for any value of a mergeable state."""
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from metrics.features.mergeable import BUCKETS, Groups, State
 from release.results.statistics import interval_from_error
@@ -106,5 +108,12 @@ def _side_by_side(
     """A core each: eigenvalues hardly gain from a second one, and threads that wait for each other
     on a busy machine take many times as long.
     """
-    with threadpool_limits(1), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    threads = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    with _libraries(len(sys.modules)).limit(limits=1), threads as pool:
         return list(pool.map(value_less, keys))
+
+
+@lru_cache(maxsize=1)
+def _libraries(modules: int) -> ThreadpoolController:  # noqa: ARG001
+    """Those with threads, looked for anew when a module was imported since: it takes 8 ms."""
+    return ThreadpoolController()

@@ -29,6 +29,7 @@ from release.classes.class_list import load_classes
 from release.layout.image_sets import decode
 from release.layout.manifest import read_manifest
 from tests.conftest import release_bytes
+from tests.forked_commands import worker_forks
 from tests.generation.families.references import latent_diffusion_reference, openai_reference
 from tests.generation.families.references.tiny_deepfloyd import STAGES, save_chain
 from tests.models import tiny_biggan, tiny_flows, tiny_transformers
@@ -288,7 +289,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, class_list: Path) -> Iterat
                 text += GUIDE.format(folder / GUIDES[name])
             (folder / f"{name}.toml").write_text(text)
             plans.append(planned(folder, name, "two")[1])
-        with live_run(RunSettings(ClusterOptions(2)), most=2) as live:
+        with worker_forks(), live_run(RunSettings(ClusterOptions(2)), most=2) as live:
             live.build(plans, lambda _: None)
         yield folder
 

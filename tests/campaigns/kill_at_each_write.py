@@ -1,4 +1,6 @@
-"""Train a tiny stage as finetune-generator does, killed at write after write: python FILE FOLDER.
+"""Train a tiny stage as finetune-generator does, killed at write after write:
+
+python -m tests.campaigns.kill_at_each_write FOLDER
 
 FOLDER/whole is trained in one go. FOLDER/stopped is killed (kill -9) at its first write, run again
 and killed at the fourth write of that run, and so on until a run ends. Each run is a fork of this

@@ -21,7 +21,9 @@ from release.layout.manifest import read_manifest
 from tests.builder.accept.red_rule import RED
 from tests.builder.release.hub_environment import environment
 from tests.cards.tiny_card import a_result, a_score
-from tests.conftest import STAND_IN_RECIPE, run, state_facts
+from tests.conftest import STAND_IN_RECIPE, state_facts
+from tests.conftest import run as run_anew
+from tests.forked_commands import run
 from tests.servers.hub_server import Hub
 
 REPO = "someone/colours"
@@ -65,7 +67,7 @@ def hub(
     server, address = state.serve()
     found = environment(address, tmp_path_factory.mktemp("home"))
     found["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    published = run(["release", "publish", release, REPO], **found)
+    published = run_anew(["release", "publish", release, REPO], **found)
     assert published.returncode == 0, published.stderr
     yield state, found
     server.shutdown()

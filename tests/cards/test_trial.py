@@ -31,7 +31,7 @@ from classifiers.study.report_model import StudyReport
 from classifiers.study.study_file import load_study
 from release.errors import UserError
 from tests.campaigns.kill_points import kill_point
-from tests.command_server import CommandServer
+from tests.forked_commands import command_server
 
 ASKED = Asked(
     images="photos",
@@ -478,25 +478,25 @@ KILLED_AT = {  # writes of each command, about in the middle
 def test_from_a_folder_of_classes_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     photos = str(photographs(tmp_path / "photos"))
     asked = ASKED.model_copy(update={"images": photos, "res": 16, "seeds": (0, 1)})
-    with CommandServer() as server:
+    server = command_server()
 
-        def run(step: steps.Step, *_: Any, **__: Any) -> int:
-            """Killed at a write in its middle when it runs first."""
-            workers = () if step.words[0] == "finetune-generator" else ("--workers", "1")
-            at = 0 if step.line in killed else KILLED_AT[step.title]
-            deadly = kill_point(at, tmp_path / "writes.log", tmp_path / "trial")
-            (tmp_path / "writes.log").unlink(missing_ok=True)
-            ended = server.run([*step.words, *workers], tmp_path, 300, deadly)
-            assert ended.code == (-9 if at else 0), ended
-            killed.add(step.line)
-            return ended.code
+    def run(step: steps.Step, *_: Any, **__: Any) -> int:
+        """Killed at a write in its middle when it runs first."""
+        workers = () if step.words[0] == "finetune-generator" else ("--workers", "1")
+        at = 0 if step.line in killed else KILLED_AT[step.title]
+        deadly = kill_point(at, tmp_path / "writes.log", tmp_path / "trial")
+        (tmp_path / "writes.log").unlink(missing_ok=True)
+        ended = server.run([*step.words, *workers], tmp_path, 300, deadly)
+        assert ended.code == (-9 if at else 0), ended
+        killed.add(step.line)
+        return ended.code
 
-        monkeypatch.setattr(steps, "_run", run)
-        killed: set[str] = set()
-        for _ in KILLED_AT:
-            with pytest.raises(SystemExit, match="137"):
-                conducting.conduct(asked, tmp_path / "trial", quiet=True)
-        page, answer = conducting.conduct(asked, tmp_path / "trial", quiet=True)
+    monkeypatch.setattr(steps, "_run", run)
+    killed: set[str] = set()
+    for _ in KILLED_AT:
+        with pytest.raises(SystemExit, match="137"):
+            conducting.conduct(asked, tmp_path / "trial", quiet=True)
+    page, answer = conducting.conduct(asked, tmp_path / "trial", quiet=True)
     assert len(killed) == len(KILLED_AT)
     text = page.read_text()
     assert text.index(answer.sentences[0]) < text.index("<table")

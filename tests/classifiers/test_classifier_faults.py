@@ -1,10 +1,7 @@
 """train-classifier on damaged files, numbers that are not finite, and settings that cannot be."""
 
 import math
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +19,7 @@ from release.errors import UserError
 from release.files.checked_files import write_state
 from release.files.commit import sha256_file
 from release.results.result import read_result
+from tests.forked_commands import run
 from tests.sets.shapes import (
     CLASSES,
     RECIPE,
@@ -280,7 +278,6 @@ DRIVER = """
 import os, signal, sys
 from pathlib import Path
 import torch
-import accelerate, scipy.stats, timm.optim, timm.utils.model_ema  # once for all calls
 from classifiers.data import batches
 from classifiers.training import experiment
 from classifiers.training import predictions
@@ -321,13 +318,7 @@ def test_killed_at_each_of_its_writes_it_ends_as_if_undisturbed(
     def calls(name: str, *writes: int) -> list[int]:
         (tmp_path / name).mkdir()
         options = [real, recipe_file, tmp_path / name, *writes]
-        done = subprocess.run(
-            [sys.executable, "-c", DRIVER, *map(str, options)],
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run(["python", "-c", DRIVER, *options])
         return [int(line) for line in done.stdout.splitlines() if line.lstrip("-").isdecimal()]
 
     def left(name: str) -> dict[str, object]:

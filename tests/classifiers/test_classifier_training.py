@@ -43,6 +43,7 @@ from release.files.checked_files import write_state
 from release.layout.image_sets import load_images
 from release.results.result import read_result
 from release.streaming.encoded import index_images
+from tests.forked_commands import run, run_together, started
 from tests.sets.shapes import (
     CLASSES,
     RECIPE,
@@ -476,26 +477,23 @@ def test_a_state_of_before_is_gone_on_from(tmp_path: Path) -> None:
 def command(real: Path, recipe: Path, out: Path) -> list[str]:
     options = ["--train", real, "--test", real, "--recipe", recipe, "--steps", 80]
     options += ["--state-every", 0, "--out", out, "--save", out.with_suffix(".safetensors")]
-    return [sys.executable, "-m", "classifiers.train_classifier", *map(str, options), "--json"]
+    return ["train-classifier", *map(str, options), "--json"]
 
 
 def test_killed_and_run_again_it_ends_with_the_same_bytes(real: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(recipe_toml(changed(ema=0.9)))
-    settings = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     out = tmp_path / "killed.json"
     state = out.with_suffix(".state")
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command(real, recipe, out), env=settings, **quiet) as process:
-        while not state.exists() and process.poll() is None:
+    with started(command(real, recipe, out)) as process:
+        while not state.exists() and process.is_alive():
             time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    assert process.exitcode == -signal.SIGKILL
     assert 0 < torch.load(state, weights_only=True)["step"] < 80
     whole = tmp_path / "whole.json"
     for path in (out, whole):
-        subprocess.run(command(real, recipe, path), env=settings, check=True, **quiet)
+        done = run(command(real, recipe, path))
+        assert done.returncode == 0, done.stderr
     weights = [load_file(path.with_suffix(".safetensors")) for path in (out, whole)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
     predictions = [path.with_suffix(".parquet").read_bytes() for path in (out, whole)]
@@ -529,16 +527,8 @@ def test_processes_that_decode_end_with_a_training_that_is_killed(
 def test_two_processes_share_each_batch_and_one_writes(real: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(recipe_toml(changed(micro_batch=3)))
-    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     options = ["--train", real, "--test", real, "--recipe", recipe, "--out", tmp_path / "two.json"]
-    done = subprocess.run(
-        [sys.executable, "-m", *launch, "classifiers.train_classifier", *map(str, options)],
-        env=os.environ
-        | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_together("classifiers.train_classifier", *options)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("top-1") == 1
     result = read_result(tmp_path / "two.json")

@@ -34,6 +34,7 @@ from generation.training.data.order import Visits, batch_rows
 from release.errors import UserError
 from release.results.result import read_result
 from release.results.statistics import share
+from tests.forked_commands import run
 from tests.sets.shapes import (
     CLASSES,
     NAMES,
@@ -550,20 +551,15 @@ def test_a_mix_at_equal_steps_is_not_cas_and_another_result_is_kept(
     assert out.read_bytes() == content
 
 
-def run_cli(*arguments: str) -> subprocess.CompletedProcess[str]:
-    code = "from classifiers.train_classifier import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
-    )
-
-
 def test_json_is_all_there_is_on_standard_output(
     real: Path, recipe_file: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "r.json"
-    done = run_cli(
-        *("--train", str(real), "--test", str(real), "--recipe", str(recipe_file)),
-        *("--steps", "2", "--out", str(out), "--json"),
+    done = run(
+        [
+            *("train-classifier", "--train", real, "--test", real, "--recipe", recipe_file),
+            *("--steps", "2", "--out", out, "--json"),
+        ]
     )
     assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout)["results"][0]
@@ -586,7 +582,7 @@ def test_bad_input_is_one_line(
     real: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     base = ["--train", str(real), "--test", str(real), "--out", str(tmp_path / "r.json")]
-    done = run_cli(*base, *arguments)
+    done = run(["train-classifier", *base, *arguments])
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("error: ")
@@ -600,4 +596,4 @@ def test_help_shows_an_example_without_starting_torch() -> None:
         "assert 'torch' not in sys.modules and 'timm' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert "train-classifier --train" in run_cli("--help").stdout
+    assert "train-classifier --train" in run(["train-classifier", "--help"]).stdout

@@ -1,17 +1,23 @@
 """Every console command: help with an example that its own options accept, and --json."""
 
 import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT, run
+from tests.forked_commands import run as run_forked
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SUBCOMMANDS = ("verify", "repair", "extend", "view", "encode", "reproduce", "publish")
 RELEASE = [f"release {name}" for name in SUBCOMMANDS]
 COMMANDS = sorted([*PROJECT["scripts"], *RELEASE])
+# Those whose help shows before numpy, pyarrow and Pillow are there, a third of a second later.
+LIGHT = ("evaluate-representation", "evaluate-robustness", "leaderboard", "run-study", "try-images")
+HEAVY = {"numpy", "pyarrow", "PIL", "torch", "scipy", "dask", "fsspec"}
 
 
 def examples(command: str, text: str) -> list[list[str]]:
@@ -33,7 +39,14 @@ def test_help_shows_examples_whose_options_exist(command: str):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_unknown_option_is_one_line(command: str, tmp_path: Path):
-    result = run([*command.split(), "--no-such-option", str(tmp_path)])
+    result = run_forked([*command.split(), "--no-such-option", str(tmp_path)])
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1, result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_help_of_light_commands_imports_nothing_heavy():
+    modules = [PROJECT["scripts"][command].split(":")[0] for command in LIGHT]
+    code = f"import sys, {', '.join(modules)}; print(*sys.modules.keys() & {HEAVY})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

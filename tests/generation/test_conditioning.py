@@ -24,7 +24,7 @@ from generation.prompts.conditioning import Conditioning, embed_conditions
 from generation.training.data.images import TrainingImages
 from release.classes.class_list import load_classes
 from release.errors import UserError
-from tests.conftest import run
+from tests.forked_commands import run
 from tests.models.tiny_network import SHAPE, tiny_conditioned
 from tests.models.train_tiny import train_stage
 from tests.sets.painter import paint

@@ -18,7 +18,8 @@ from generation.prompts.text_encoder import PromptEmbeddings
 from release.images.views import make_view
 from release.layout.image_sets import load_images
 from release.real_sources import open_source
-from tests.conftest import release_bytes, run
+from tests.conftest import release_bytes
+from tests.forked_commands import run
 
 TINY = {
     "block_out_channels": [4, 8],

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +29,7 @@ from metrics.scoring.reference_files import read_reference_file
 from release.errors import UserError
 from release.files.commit import sha256_file
 from release.results.result import Result, read_result
+from tests.forked_commands import run
 from tests.sets.small_releases import CLASSES, random_images, write_release
 
 BATCH = 16
@@ -271,6 +270,7 @@ def test_scoring_again_gives_the_same_result(releases, scored, tmp_path, capsys)
     assert next(iter(printed.values()))["values"] == again.values
 
 
+@pytest.mark.usefixtures("_worker_forks")
 def test_the_bits_are_the_same_at_any_number_of_workers(releases, scored, tmp_path):
     """Five shards on two and on four processes, each with an empty cache."""
     for workers in (2, 4):
@@ -541,11 +541,7 @@ def test_of_two_trainings_the_accuracies_are_compared(tmp_path, capsys):
 
 
 def test_the_command_says_bad_input_in_one_line(releases):
-    code = "from metrics.score_release import main; main()"
-    arguments = [f"{releases}/shapes-16:99", "--real", str(releases / "shapes-real")]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
-    )
+    done = run(["score-release", f"{releases}/shapes-16:99", "--real", releases / "shapes-real"])
     assert done.returncode == 2
     assert done.stdout == ""
     assert re.fullmatch(r"error: unknown configuration .*'99'; known: 16\n", done.stderr)

@@ -1,13 +1,11 @@
 """Train two tiny stages to the end, or on from where a killed run stopped.
 
-python -m tests.models.train_tiny FOLDER
-
-Prints a line after each optimiser step. What is random in training is on: caption dropout, flips,
-augmentation, network dropout, accumulation; the second stage learns its variance.
+What is random in training is on: caption dropout, flips, augmentation, network dropout,
+accumulation; the second stage learns its variance.
 """
 
-import sys
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, cast
 
@@ -77,7 +75,8 @@ def train_stage(
     return averaged(learner), learner.losses["loss"]
 
 
-def main(folder: Path) -> None:
+def train_stages(folder: Path, said: Connection) -> None:
+    """`said` gets 1 after each optimiser step."""
     stages = {
         "base": (tiny_network(dropout=0.2), BASE),
         "upscaler": (tiny_network(low_resolution=4, variance="learned"), UPSCALER),
@@ -88,10 +87,6 @@ def main(folder: Path) -> None:
             tiny_data(network),
             config,
             folder / name,
-            on_progress=lambda steps: print("step\n" * (steps == 1), end="", flush=True),
+            on_progress=lambda steps: said.send(steps) if steps == 1 else None,
             on_save=lambda *_: None,
         )
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -3,10 +3,7 @@
 The short form of benchmarks/imagenet_rehearsal.py; each command must end well, as typed.
 """
 
-import os
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +12,7 @@ import pytest
 from release.real_sources import open_source
 from tests.campaigns.kill_trials import hub_environment
 from tests.command_server import CommandServer
-from tests.rehearsal.rehearsal import SHORT, Step, steps, write_data, write_inputs
+from tests.rehearsal.rehearsal import SHORT, steps, write_data, write_inputs
 from tests.servers.hub_server import Hub
 
 
@@ -35,14 +32,10 @@ def test_imagenet_walked_end_to_end(hub: tuple[Hub, str], tmp_path: Path) -> Non
     variables["XDG_CACHE_HOME"] = str(tmp_path / "cache")
     with CommandServer(variables) as server:
         for step in steps(SHORT, images):
-            if step.words[0] == "python":
-                code, out, err = run_python(step, tmp_path, variables)
-            else:
-                ended = server.run(step.words, tmp_path, timeout=600)
-                code, out, err = ended.code, ended.out, ended.err
-            assert code == 0, (step.shown, out, err)
-            assert "Traceback" not in err, (step.shown, err)
-            step.check(tmp_path, out)
+            ended = server.run(step.words, tmp_path, timeout=600)
+            assert ended.code == 0, (step.shown, ended)
+            assert "Traceback" not in ended.err, (step.shown, ended)
+            step.check(tmp_path, ended.out)
 
 
 def test_the_data_alone_is_imported_as_imagenet(tmp_path: Path) -> None:
@@ -54,15 +47,3 @@ def test_the_data_alone_is_imported_as_imagenet(tmp_path: Path) -> None:
     }
     named = [word for line in commands for word in line.split() if word.endswith(".toml")]
     assert all((tmp_path / name).is_file() for name in named)
-
-
-def run_python(step: Step, folder: Path, variables: Mapping[str, str]) -> tuple[int, str, str]:
-    done = subprocess.run(
-        [sys.executable, *step.words[1:]],
-        cwd=folder,
-        env=os.environ | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stdout, done.stderr

@@ -13,7 +13,8 @@ from release.layout.image_sets import load_images
 from release.layout.manifest import read_manifest
 from release.layout.shard_files import is_shard, iterate_shard, read_shard, shard_schema
 from release.streaming.encoded import index_images
-from tests.conftest import release_bytes, run
+from tests.conftest import release_bytes
+from tests.forked_commands import run
 
 PER_CLASS = 6
 IMAGES = 3 * PER_CLASS

@@ -17,7 +17,7 @@ from release.layout.manifest import read_manifest
 from release.real_sources import RealSource, SourceName, open_source
 from release.real_sources.class_matching import join_list
 from release.real_sources.class_names import entries_of
-from tests.conftest import run
+from tests.forked_commands import run
 from tests.rehearsal.imagenet_layouts import hub_names
 from tests.sets.pictures import picture, save_parquet, table, write
 from tests.sets.shapes import make_images, write_release

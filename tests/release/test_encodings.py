@@ -13,7 +13,7 @@ from builder.release.verify import verify_release
 from release.classes.class_list import load_classes
 from release.layout.manifest import read_manifest
 from release.layout.shard_files import read_shard
-from tests.conftest import run
+from tests.forked_commands import run
 
 FORMATS = {"webp-lossless": "WEBP", "png": "PNG", "jpeg": "JPEG"}
 

@@ -22,7 +22,8 @@ from release.layout.image_sets import load_images
 from release.layout.manifest import read_manifest
 from release.layout.shard_commit import committed_record, committed_records, marker_path
 from tests.builder.build_command import build
-from tests.conftest import ROOT, release_bytes, run
+from tests.conftest import ROOT, release_bytes
+from tests.forked_commands import run
 from tests.servers.faulty_store import BUCKET
 
 

@@ -1,4 +1,4 @@
-"""Dask workers that start in a moment: forks of a process that has imported what they need."""
+"""A running cluster whose workers start in a moment: forks of a process that has imported all."""
 
 import asyncio
 import multiprocessing
@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 
 import pytest
@@ -15,14 +14,7 @@ from distributed import Client, Scheduler, Security, SpecCluster, Worker
 from builder.cluster.cluster import Cluster
 from builder.cluster.worker import dask_setup
 from tests.conftest import ROOT
-
-PRELOAD = [
-    "tests.servers.forked_workers",
-    "distributed",
-    "classifiers.training.loop",
-    "timm.optim",
-    "accelerate",
-]
+from tests.forked_commands import worker_forks
 
 
 def run_worker(address: str, resources: dict[str, float], folder: Path) -> None:
@@ -51,17 +43,13 @@ class ForkedWorkers:
         self.cluster, self.said = cluster, list[str]()
         self._address, self._folder = address, folder
         self._forking = multiprocessing.get_context("forkserver")
-        self._forking.set_forkserver_preload(PRELOAD)
-        with pytest.MonkeyPatch.context() as patch:  # others have packages named tests, too
-            patch.setenv("PYTHONPATH", str(ROOT))
-            ensure_running()
         self.processes: list[multiprocessing.process.BaseProcess] = []
 
     def start(self, **resources: float) -> None:
         process = self._forking.Process(
             target=run_worker, args=(self._address, resources, self._folder)
         )
-        with pytest.MonkeyPatch.context() as patch:  # of a server that other tests started, too
+        with pytest.MonkeyPatch.context() as patch:  # others have packages named tests, too
             patch.syspath_prepend(str(ROOT))
             process.start()
         self.processes.append(process)
@@ -78,11 +66,12 @@ def forked_workers(folder: Path, count: int) -> Iterator[ForkedWorkers]:
     """`count` of them, and the cluster as a command meets it."""
     options = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
     scheduler = {"cls": Scheduler, "options": options}
-    with SpecCluster({}, scheduler, security=Security()) as alone, Client(alone) as client:
+    with worker_forks(), SpecCluster({}, scheduler, security=Security()) as alone:
         address = alone.scheduler_address
-        workers = ForkedWorkers(Cluster(client, True, address), address, folder)
-        for _ in range(count):
-            workers.start()
-        yield workers
-        while workers.processes:
-            workers.kill()
+        with Client(alone) as client:
+            workers = ForkedWorkers(Cluster(client, True, address), address, folder)
+            for _ in range(count):
+                workers.start()
+            yield workers
+            while workers.processes:
+                workers.kill()

@@ -21,7 +21,8 @@ from cards.render_card import picture_names
 from release.errors import UserError
 from release.layout.manifest import read_manifest
 from tests.builder.accept.red_rule import PER_CLASS, RED, build, plan, rejections, rows
-from tests.conftest import STAND_IN_RECIPE, release_bytes, run, state_facts
+from tests.conftest import STAND_IN_RECIPE, release_bytes, state_facts
+from tests.forked_commands import run
 from tests.stand_in import StandIn
 
 

@@ -16,7 +16,7 @@ from release.images.views import make_view
 from release.layout.image_sets import load_images
 from release.layout.manifest import read_manifest
 from release.real_sources import open_source
-from tests.conftest import run
+from tests.forked_commands import run
 
 
 @pytest.fixture(scope="module")

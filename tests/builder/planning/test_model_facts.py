@@ -11,7 +11,8 @@ from builder.planning.plan import plan_stages
 from builder.planning.recipe import BUILTIN, load_recipe
 from release.classes.class_list import load_classes
 from release.errors import UserError
-from tests.conftest import run, state_facts
+from tests.conftest import state_facts
+from tests.forked_commands import run
 
 SMALL_CARD = Device.named("a100-40", None)
 

@@ -11,7 +11,8 @@ from builder.planning.recipe import load_recipe
 from release.classes.class_list import class_definitions, load_classes
 from release.errors import UserError
 from release.layout.manifest import read_manifest
-from tests.conftest import STAND_IN_RECIPE, run
+from tests.conftest import STAND_IN_RECIPE
+from tests.forked_commands import run
 
 TWO = """
 [prompts]

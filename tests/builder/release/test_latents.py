@@ -139,6 +139,7 @@ def test_a_quantiser_has_points(release: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(moments[0][0], wanted, atol=1e-5)
 
 
+@pytest.mark.usefixtures("_worker_forks")
 def test_two_workers_make_the_same_bytes_and_a_rerun_makes_none(
     release: Path, autoencoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,8 @@ from builder.standing.lease import claimed
 from cards.render_card import write_card
 from release.layout.manifest import read_manifest
 from release.layout.shard_commit import sidecar_name
-from tests.conftest import release_bytes, run
+from tests.conftest import release_bytes
+from tests.forked_commands import run
 
 
 @pytest.fixture(scope="module")

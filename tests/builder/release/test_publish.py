@@ -21,7 +21,7 @@ from release.layout.manifest import read_manifest
 from release.layout.shard_commit import marker_name
 from release.streaming.encoded import index_images
 from tests.builder.release.hub_environment import environment
-from tests.conftest import run
+from tests.forked_commands import run
 from tests.servers.faulty_store import BUCKET, FaultyStore
 from tests.servers.hub_server import Hub
 

@@ -14,7 +14,8 @@ from builder.release.reproduce import Release
 from release.errors import UserError
 from release.files.storage import release_path
 from release.layout.manifest import read_manifest
-from tests.conftest import release_bytes, run
+from tests.conftest import release_bytes
+from tests.forked_commands import run
 from tests.servers.faulty_store import BUCKET
 
 

@@ -46,7 +46,8 @@ from release.layout.shard_commit import marker_path
 from release.layout.training_views import jpeg_codec
 from tests.builder.imports.serial_import import SerialImport
 from tests.campaigns.killing import POINTS, killed_at, temporaries
-from tests.conftest import release_bytes, run, state_facts
+from tests.conftest import release_bytes, state_facts
+from tests.forked_commands import run
 from tests.in_process import InProcess
 from tests.servers.faulty_store import BUCKET
 from tests.sets.shapes import encode_table

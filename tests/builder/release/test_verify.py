@@ -18,7 +18,8 @@ from release.images.encoding import encode_image
 from release.layout.image_sets import decode
 from release.layout.manifest import Manifest, ShardRecord, read_manifest
 from release.layout.shard_commit import marker_path
-from tests.conftest import STAND_IN_RECIPE, release_bytes, run
+from tests.conftest import STAND_IN_RECIPE, release_bytes
+from tests.forked_commands import run
 from tests.sets.shapes import encode_table
 
 PER_CLASS = 5

@@ -390,6 +390,7 @@ def test_classifiers_are_kept_where_a_study_says_so(place: Path, tmp_path: Path)
     assert load_study("imagenet").keep_classifiers
 
 
+@pytest.mark.usefixtures("_worker_forks")
 def test_a_study_runs_resumes_and_reports(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = place / "out"
     text = STUDY.format(place=place).replace(

@@ -21,6 +21,7 @@ from generation.finetune_generator import finetune_generator
 from generation.generator import ImageBatch
 from release.errors import UserError
 from tests.conftest import ROOT
+from tests.forked_commands import run_together
 from tests.models.tiny_network import SHAPE, tiny_network
 from tests.models.train_tiny import BASE, tiny_data, train_stage
 from tests.sets.painter import paint
@@ -241,7 +242,8 @@ def together(cwd: Path, *program: str | Path) -> subprocess.CompletedProcess[str
 
 def test_processes_share_their_gradients(tmp_path: Path) -> None:
     """Each takes its half of the batch, so alone they would part."""
-    together(tmp_path, "-m", "tests.models.train_together", tmp_path)
+    ended = run_together("tests.models.train_together", tmp_path)
+    assert ended.returncode == 0, ended.stderr
     first, second = (load_file(tmp_path / f"rank{rank}.safetensors") for rank in (0, 1))
     assert same(first, second)
     assert not same(first, dict(tiny_network().named_parameters()))

@@ -1,9 +1,6 @@
 """Trainings on latents, of a whole network and of a LoRA: killed by -9; with shards of weights."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,7 @@ from torch import Tensor
 
 from builder.release.encode_command import encode
 from tests.campaigns.train_latents_on_processes import SIDE, STEPS, TABLES
-from tests.conftest import ROOT
+from tests.forked_commands import run
 from tests.in_process import InProcess
 from tests.models.tiny_models import save_sdxl
 from tests.sets.painter import paint
@@ -37,10 +34,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             str(folder / "sdxl"),
             **{"config": str(SIDE), "name": "sdxl", "mirrored": True, "as_json": True},
         )
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    environment["XDG_CACHE_HOME"] = str(folder / "cache")
-    program = [sys.executable, "-m", "tests.campaigns.train_latents_on_processes", folder]
-    ended = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
+    program = ["python", "-m", "tests.campaigns.train_latents_on_processes", folder]
+    ended = run(program, CUDA_VISIBLE_DEVICES="", XDG_CACHE_HOME=str(folder / "cache"))
     assert ended.returncode == 0, ended.stderr
     assert len(json.loads(ended.stdout)) == 5
     return folder

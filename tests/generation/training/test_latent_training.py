@@ -1,9 +1,6 @@
 """DiT and SiT on latents of a release, by the commands: in memory, streamed, stopped, sampled."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +27,7 @@ from release.errors import UserError
 from release.files.commit import sha256_file
 from release.layout.image_sets import decode
 from release.streaming.image_cache import ImageCache
-from tests.conftest import ROOT
+from tests.forked_commands import run_together
 from tests.in_process import InProcess
 from tests.models.tiny_autoencoders import save_autoencoder
 from tests.models.tiny_denoisers import KINDS
@@ -222,17 +219,9 @@ def test_two_processes_train_together_on_latents(place: Path) -> None:
     write_recipe(place, "sit-sharded", "sit", training=sharded)
     write_recipe(place, "sit-whole", "sit", training={"flip": True})
     alone = train(place, "sit-whole", "alone", data=data, steps=2)
-    settings = {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = ["-m", "generation.finetune_generator", "--recipe", place / "sit-sharded.toml"]
-    options = ["--data", place / data, "--out", place / "together", "--steps", "2", "--json"]
-    ended = subprocess.run(
-        [sys.executable, "-m", *launch, *command, *options, "--resident-gb", "0"],
-        env=os.environ | settings,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    options = ["--recipe", place / "sit-sharded.toml", "--data", place / data, "--json"]
+    options += ["--out", place / "together", "--steps", "2", "--resident-gb", "0"]
+    ended = run_together("generation.finetune_generator", *options)
     assert ended.returncode == 0, ended.stderr
     both, one = weights(place / "together/checkpoint"), weights(alone)
     for name, weight in one.items():

@@ -3,9 +3,6 @@
 import gc
 import json
 import multiprocessing
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +22,7 @@ from release.errors import UserError
 from release.files.storage import release_path
 from release.layout.image_sets import LabelledImages
 from release.streaming.image_cache import ImageCache
-from tests.conftest import ROOT
+from tests.forked_commands import run
 from tests.models.tiny_network import SHAPE
 from tests.servers.faulty_store import BUCKET, FaultyStore
 from tests.sets import small_releases
@@ -324,9 +321,8 @@ def test_dropout_of_several_rows_an_image_and_of_no_images() -> None:
 @pytest.fixture(scope="module")
 def runs(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    program = [sys.executable, "-m", "tests.campaigns.train_on_processes", folder, release]
-    ended = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
+    program = ["python", "-m", "tests.campaigns.train_on_processes", folder, release]
+    ended = run(program, CUDA_VISIBLE_DEVICES="")
     assert ended.returncode == 0, ended.stderr
     assert len(json.loads(ended.stdout)) == 5
     return folder

@@ -1,11 +1,13 @@
 """Training a stage: exact resume, accumulation, averages, what a batch is made of."""
 
 import itertools
-import os
+import multiprocessing
 import random
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +28,9 @@ from generation.training.denoising import NoisyTraining
 from generation.training.pictures import loss_curve, loss_table
 from generation.training.run import loop_settings
 from release.errors import UserError
+from tests.forked_commands import run, worker_forks
 from tests.models.tiny_network import PROMPTS, tiny_network
-from tests.models.train_tiny import BASE, STEPS, UPSCALER, tiny_data, train_stage
+from tests.models.train_tiny import BASE, STEPS, UPSCALER, tiny_data, train_stage, train_stages
 
 ROOT = Path(__file__).parents[3]
 CPU = torch.device("cpu")
@@ -36,7 +39,24 @@ CPU = torch.device("cpu")
 # ---------------------------------------------------------------- resume
 
 
-Start = Callable[[Path], subprocess.Popen[str]]
+@dataclass
+class Training:
+    """A process that trains the tiny stages, and what it says after each step."""
+
+    process: BaseProcess
+    steps: Connection
+
+    def steps_to_its_end(self) -> int:
+        """How many more it takes."""
+        count = 0
+        with suppress(EOFError):
+            for count in itertools.count():  # noqa: B007
+                self.steps.recv()
+        self.process.join()
+        return count
+
+
+Start = Callable[[Path], Training]
 LOSSES = {  # of tests/models/train_tiny.py since its random numbers follow an image's place
     "base": (0.95458, 0.74646, 0.61088, 0.84008, 0.83138, 0.67857, 0.81727, 0.61193, 0.85353),
     "upscaler": (0.58229, 0.76653, 0.69259, 0.62283, 0.80944, 0.59109),
@@ -44,34 +64,34 @@ LOSSES = {  # of tests/models/train_tiny.py since its random numbers follow an i
 
 
 @pytest.fixture
-def start_training() -> Iterator[Start]:
+def start_training(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Train the tiny stages into a folder, in a process that does not outlive the test."""
-    started = []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    forking, started = multiprocessing.get_context("forkserver"), list[Training]()
 
-    def start(folder: Path) -> subprocess.Popen[str]:
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-        command = [sys.executable, "-m", "tests.models.train_tiny", folder]
-        started.append(
-            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-        )
+    def start(folder: Path) -> Training:
+        steps, said = forking.Pipe(duplex=False)
+        started.append(Training(forking.Process(target=train_stages, args=(folder, said)), steps))
+        started[-1].process.start()
+        said.close()
         return started[-1]
 
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    with worker_forks():
+        yield start
+        for training in started:
+            training.process.kill()
+            training.process.join()
+            training.steps.close()
 
 
-def kill_when(process: subprocess.Popen[str], ready: Callable[[int], bool]) -> None:
+def kill_when(training: Training, ready: Callable[[int], bool]) -> None:
     """kill -9 once `ready`, asked after each step with their number; a step may go on meanwhile."""
-    assert process.stdout is not None
     for steps in itertools.count():
         if ready(steps):
             break
-        assert process.stdout.readline() == "step\n"
-    process.kill()
-    process.communicate()
+        training.steps.recv()
+    training.process.kill()
+    training.process.join()
 
 
 def assert_same(first: object, second: object, where: str) -> None:
@@ -100,11 +120,11 @@ def test_a_killed_run_ends_as_an_uninterrupted_one_bit_for_bit(
         half = stopped / stage / ".state.pt.0123.tmp"  # killed while it saved
         half.write_bytes(b"half a state")
     resumed = start_training(stopped)
-    lines = resumed.communicate()[0].count("step\n")
-    assert resumed.returncode == 0
-    assert uninterrupted.communicate()[0].count("step\n") == STEPS
-    assert uninterrupted.returncode == 0
-    assert lines <= UPSCALER.steps - 2, f"{first}: super-resolution was not resumed"
+    steps = resumed.steps_to_its_end()
+    assert resumed.process.exitcode == 0
+    assert uninterrupted.steps_to_its_end() == STEPS
+    assert uninterrupted.process.exitcode == 0
+    assert steps <= UPSCALER.steps - 2, f"{first}: super-resolution was not resumed"
     for stage in ("base", "upscaler"):
         states = [torch.load(f / stage / "state.pt", weights_only=True) for f in (whole, stopped)]
         assert_same(*states, f"killed after {first}, {stage}")
@@ -114,9 +134,9 @@ def test_a_killed_run_ends_as_an_uninterrupted_one_bit_for_bit(
 def test_a_run_killed_at_write_after_write_leaves_what_an_undisturbed_one_leaves(
     tmp_path: Path,
 ) -> None:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    program = [sys.executable, ROOT / "tests" / "campaigns" / "kill_at_each_write.py", tmp_path]
-    kills = subprocess.run(program, env=environment, capture_output=True, text=True, check=True)
+    program = ["python", "-m", "tests.campaigns.kill_at_each_write", tmp_path]
+    kills = run(program, CUDA_VISIBLE_DEVICES="")
+    assert kills.returncode == 0, kills.stderr
     assert int(kills.stdout) > 3
     whole, stopped = (
         {str(path.relative_to(root)): path for path in root.rglob("*") if path.is_file()}

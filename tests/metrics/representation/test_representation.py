@@ -259,7 +259,7 @@ def test_bad_input_is_told_before_features_are_computed(
     folder, tmp_path, monkeypatch, options, said
 ):
     monkeypatch.setattr(
-        "metrics.evaluate_representation.load_extractor", lambda *_: pytest.fail("loaded")
+        "metrics.representation.evaluating.load_extractor", lambda *_: pytest.fail("loaded")
     )
     with pytest.raises(UserError, match=said):
         evaluate(folder, tmp_path, **options)

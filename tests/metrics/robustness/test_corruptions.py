@@ -12,6 +12,7 @@ from scipy.stats import linregress
 
 from metrics.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt, disk, parse_corruptions
 from metrics.robustness.effective import effective_robustness
+from metrics.robustness.names import CORRUPTION_NAMES
 from metrics.robustness.real_labels import read_real_labels, real_accuracy
 from release.errors import UserError
 
@@ -39,6 +40,10 @@ def picture(side: int = 64) -> np.ndarray:
 
 def corrupted(name: str, severity: int, image: np.ndarray | None = None, key: int = 1):
     return corrupt(picture() if image is None else image, name, severity, key)
+
+
+def test_the_names_that_help_shows_are_those_there_are():
+    assert tuple(CORRUPTIONS) == CORRUPTION_NAMES
 
 
 def test_constants_are_the_published_ones():

@@ -99,7 +99,7 @@ def test_all_without_photographs_says_that_frost_is_left_out(tmp_path, monkeypat
 
 def test_other_photographs_are_refused_before_a_network_is_loaded(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "metrics.evaluate_robustness.load_extractor", lambda *_: pytest.fail("loaded")
+        "metrics.robustness.evaluating.load_extractor", lambda *_: pytest.fail("loaded")
     )
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken").mkdir()

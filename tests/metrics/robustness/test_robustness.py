@@ -143,7 +143,7 @@ def test_bad_input_is_told_before_features_are_computed(
     write_colours(folder / "again", {"test": colour_images(10, 2)}, dataset="renamed")
     write_colours(folder / "other" / "shifted", {"test": colour_images(20, 4, SOME)}, SOME)
     monkeypatch.setattr(
-        "metrics.evaluate_robustness.load_extractor", lambda *_: pytest.fail("loaded")
+        "metrics.robustness.evaluating.load_extractor", lambda *_: pytest.fail("loaded")
     )
     if "shifted" in options:
         options = {"shifted": [text.format(folder=folder) for text in options["shifted"]]}

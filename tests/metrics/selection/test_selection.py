@@ -30,7 +30,8 @@ from release.layout.image_sets import load_images
 from release.layout.manifest import read_manifest
 from release.results.result import read_result
 from release.results.statistics import rank_correlation
-from tests.conftest import FACTS, run
+from tests.conftest import FACTS
+from tests.forked_commands import run
 from tests.models.tiny_network import tiny_network
 from tests.sets.painter import paint
 from tests.sets.shapes import changed, recipe_toml
