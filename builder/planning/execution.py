@@ -19,7 +19,8 @@ from generation.families import generator_source
 from generation.networks.gpus import Gpu
 from release.errors import UserError
 
-LARGEST = 256  # images at once: more fill a GPU no better, and a kill then costs more of them
+LARGEST = 256  # images at once: more fill a GPU no better
+BATCH_SECONDS = 300.0  # that a batch may take: so much work a kill costs at most
 USED = 0.8  # of a GPU's memory; the rest is for the driver and what kernels work in
 PAYS_FROM = (
     600.0  # seconds of sampling a worker: compiling takes some 100 and saves a fifth or more
@@ -120,6 +121,8 @@ def as_run(
         chosen = _asked(before, asked, means.compile)
         if (chosen.batch, chosen.compile) != (stage.batch, stage.compile):
             stages[position], found[name] = _executed(stage, chosen), chosen
+        elif name in kept:  # the recipe is that of the release's manifest, as it was built
+            found[name] = chosen
     return stages, found
 
 
@@ -161,12 +164,19 @@ def _chosen(stage: StageRecipe, size: Size, means: Means, asked: int | None) -> 
     return Execution(batch, compiled, f"{why}; {reason}")
 
 
+def _largest(stage: StageRecipe) -> int:
+    """Images at once, whatever the memory; what the recipe says is never too many."""
+    cost = device_cost(stage, DEFAULT_DEVICE)
+    in_time = LARGEST if cost is None else int(BATCH_SECONDS / cost.seconds)
+    return max(stage.batch, min(LARGEST, in_time))
+
+
 def _batch(stage: StageRecipe, rows: int, memory: float) -> tuple[int, str]:
     """As few batches a shard as fit, of one size; the recipe's where its need is not known."""
     need = memory_need(stage)
     if need is None:
         return stage.batch, "the recipe's batch: what an image needs is not known"
-    most = min(LARGEST, need.most(memory))
+    most = min(_largest(stage), need.most(memory))
     if most == 0:
         raise UserError(
             f"the stage at {stage.resolution} px needs {need.gib(1):.1f} GiB of GPU memory for one "
@@ -201,7 +211,7 @@ def batch_line(stage: StageRecipe, size: Size, gpu: Gpu) -> str:
     most = need.most(USED * gpu.memory * 1e9)
     if most == 0:
         return f"{told}; {gpu.name} holds no image of it ({need})"
-    batch = _even(min(LARGEST, most), size.rows)
+    batch = _even(min(_largest(stage), most), size.rows)
     return f"{told}; on {gpu.name}: {batch}, {need.gib(batch):.3g} GiB ({need})"
 
 

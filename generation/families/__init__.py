@@ -40,6 +40,7 @@ MODULES = {
     "rae": "generation.families.rae.generator:GENERATOR",
     "repa": "generation.families.diffusion_transformer.family:REPA",
     "repa-e": "generation.families.repa_e.generator:GENERATOR",
+    "repa-e-end-to-end": "generation.families.repa_e.generator:END_TO_END",
     "rin": "generation.families.rin.family:GENERATOR",
     "simple-diffusion": "generation.families.simple_diffusion.family:GENERATOR",
     "sit": "generation.families.diffusion_transformer.family:SIT",

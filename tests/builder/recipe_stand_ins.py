@@ -195,6 +195,9 @@ CHECKPOINTS: dict[str, Save] = {
     "REPA-E-SiT-XL-1-256x256.pt": partial(
         tiny_flows.save_repa_e, classes=CLASSES, side=16, blocks=5
     ),
+    "REPA-E-SiT-XL-1-INVAE-256x256.pt": partial(
+        tiny_flows.save_repa_e_end_to_end, classes=CLASSES, side=16, levels=5
+    ),
     "JiT-H-16.pth": partial(tiny_flows.save_jit, classes=CLASSES, grid=16, patch=16),
     "JiT-H-32.pth": partial(tiny_flows.save_jit, classes=CLASSES, grid=16, patch=32),
     "RAE-DiTDH-S-14ep-256x256.pt": partial(tiny_flows.save_rae_guide, classes=CLASSES, side=16),

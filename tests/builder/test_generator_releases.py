@@ -158,6 +158,14 @@ RECIPES: dict[str, list[Stage]] = {
             f'method = "euler-maruyama", guidance_interval = [0.0, 0.75], {LATENT}',
         )
     ],
+    "repa-e-end-to-end": [
+        (
+            "repa-e-end-to-end",
+            8,
+            "REPA-E-own.pt",
+            f'method = "euler", guidance_interval = [0.0, 0.8], {LATENT}',
+        )
+    ],
     "jit": [("jit", 32, "JiT.pth", f'method = "heun-euler", {LATENT}')],
     "rae": [("rae", 16, "RAE.pt", f'method = "euler", time_shift = 0.15, {LATENT}')],
     "rae-guided": [("rae", 16, "RAE.pt", f'method = "euler", {LATENT}')],
@@ -232,6 +240,7 @@ def save_models(folder: Path) -> None:
     save_mean_flow(folder / "iMF.pth")
     tiny_flows.save_lightning(folder / "LightningDiT.pt")
     tiny_flows.save_repa_e(folder / "REPA-E.pt")
+    tiny_flows.save_repa_e_end_to_end(folder / "REPA-E-own.pt")
     tiny_flows.save_jit(folder / "JiT.pth")
     tiny_flows.save_rae(folder / "RAE.pt")
     tiny_flows.save_rae_guide(folder / "RAE-weaker.pt")

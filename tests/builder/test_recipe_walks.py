@@ -89,7 +89,10 @@ class FullBatches:
 
 def in_few_steps(recipe: Recipe) -> Recipe:
     def shortened(stage: StageRecipe) -> StageRecipe:
-        sampler = stage.sampler.model_copy(update={"steps": min(STEPS, stage.sampler.steps)})
+        steps = {"steps": min(STEPS, stage.sampler.steps)}
+        if stage.sampler.diffusion_steps is not None:
+            steps["diffusion_steps"] = STEPS
+        sampler = stage.sampler.model_copy(update=steps)
         return stage.model_copy(update={"sampler": sampler})
 
     return recipe.model_copy(update={"stages": tuple(map(shortened, recipe.stages))})

@@ -122,6 +122,15 @@ def save_repa_e(file: Path, classes: int = 3, side: int = 4, blocks: int = 2) ->
     return file
 
 
+def save_repa_e_end_to_end(file: Path, classes: int = 3, side: int = 4, levels: int = 2) -> Path:
+    """The file of a training that holds its autoencoder and that one's discriminator, too."""
+    state = repa_e_state(side=side, classes=classes + 1, depth=1, patch=1)
+    own = compvis_state(tiny_va_vae(levels))
+    other = {"discriminator": {"main.0.bias": torch.zeros(3)}, "steps": 400_000}
+    torch.save({"ema": state, "model": {}, "opt": {}, "vae": own, **other}, file)
+    return file
+
+
 def save_jit(file: Path, classes: int = 3, grid: int = 4, patch: int = 8) -> Path:
     """The file of a training."""
     state = jit_converter.authors_state(tiny_jit(grid, classes, patch))

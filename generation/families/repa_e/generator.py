@@ -1,7 +1,8 @@
 """REPA-E on ImageNet (Leng et al. 2025): SiT in its authors' layout, and its autoencoder.
 
-The autoencoder is diffusers' AutoencoderKL: its folder e2e-vavae-hf beside the file, else the
-Hub's. To import it is to import no torch.
+GENERATOR is of networks that learned from a frozen autoencoder, diffusers' AutoencoderKL: its
+folder e2e-vavae-hf beside the file, else the Hub's. END_TO_END is of networks that learned together
+with theirs, which the same file holds. To import it is to import no torch.
 """
 
 from pathlib import Path
@@ -13,6 +14,7 @@ from generation.pretrained.autoencoder_files import AutoencoderFiles, autoencode
 from generation.pretrained.source_files import SingleFile
 
 SOURCE = "the Hub, REPA-E/sit-ldm-e2e-vavae (checkpoints/4000000.pt)"
+TOGETHER = "the Hub, REPA-E/sit-repae-invae, -vavae or -sdvae (checkpoints/0400000.pt)"
 AUTOENCODER = "REPA-E/e2e-vavae-hf"
 
 
@@ -29,6 +31,14 @@ def _load(file: Path, compiled: bool) -> Generator:
     return repa_e(file, autoencoder_of(file), best_placement(compiled))
 
 
+def _load_together(file: Path, compiled: bool) -> Generator:
+    """As `_load`, its autoencoder from the same file."""
+    from generation.families.repa_e.sampling import repa_e_end_to_end
+    from generation.networks.placement import best_placement
+
+    return repa_e_end_to_end(file, best_placement(compiled))
+
+
 def _counted(checkpoint: str, resolution: int) -> Work | None:
     from generation.families.repa_e.work import published_work
 
@@ -38,3 +48,4 @@ def _counted(checkpoint: str, resolution: int) -> Work | None:
 GENERATOR = SingleFile(
     SOURCE, lambda _, parent: from_nothing(parent), _load, _counted, beside=autoencoder_of
 )
+END_TO_END = SingleFile(TOGETHER, lambda _, parent: from_nothing(parent), _load_together, _counted)

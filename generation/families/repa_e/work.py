@@ -9,7 +9,7 @@ from generation.networks.transformer import TransformerPlan
 from generation.pretrained.autoencoder_shapes import VA_VAE
 
 RESOLUTION, SIDE, CHANNELS = 256, 16, 32
-PUBLISHED = ("REPA-E-SiT-XL-1-256x256.pt",)
+PUBLISHED = ("REPA-E-SiT-XL-1-256x256.pt", "REPA-E-SiT-XL-1-INVAE-256x256.pt")
 
 
 def published_plan() -> TransformerPlan:

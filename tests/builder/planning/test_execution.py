@@ -15,6 +15,7 @@ from builder.builds.planned import planned_release, stated_state
 from builder.builds.run import RunSettings
 from builder.cluster.cluster import ClusterOptions
 from builder.planning import execution, gpu_memory
+from builder.planning.device_cost import DEFAULT_DEVICE, device_cost
 from builder.planning.device_memory import GIB, MemoryNeed, memory_need
 from builder.planning.execution import Execution, GpuMemory, Means, Size, as_run
 from builder.planning.gpu_memory import gpus_here
@@ -78,6 +79,15 @@ def test_the_batch_is_what_fits_in_as_few_of_one_size_as_a_shard_takes() -> None
     with pytest.raises(UserError, match=r"needs 1\.7 GiB of GPU memory for one image at a time"):
         chosen(DIT, Size(10, 10), gpus=(GpuMemory(GIB, GIB),))
     assert chosen(DIT, Size(10, 10), gpus=(GpuMemory(GIB, GIB),), batches=(2,)).batch == 2
+
+
+def test_a_batch_takes_no_longer_than_a_kill_may_cost() -> None:
+    """By the counted hours: a thousand steps of a network at 64 px, each guided."""
+    base = load_recipe("imagenet-if").stages[0]
+    cost = device_cost(base, DEFAULT_DEVICE)
+    assert cost is not None
+    found = chosen(base, Size(10_000, 10_000), gpus=(LARGE,))
+    assert execution.BATCH_SECONDS * 0.8 < found.batch * cost.seconds <= execution.BATCH_SECONDS
 
 
 def test_without_a_gpu_and_where_nothing_is_known_the_recipe_decides() -> None:
@@ -165,6 +175,8 @@ def test_a_release_says_how_it_was_made_and_grows_as_it_was_begun(
         grown = planned(recipe, release, 6, **means)
         assert grown.state.execution == state.execution
         assert grown.stages[0].fingerprint == stage.fingerprint
+    of_manifest = planned_release(manifest).recipe
+    assert planned(of_manifest, release).state.execution == state.execution
     with pytest.raises(UserError, match="batch was 8, is 5"):
         planned(recipe, release, batches=(5,))
 

@@ -29,6 +29,7 @@ from tests.models.tiny_flows import (
     save_rae,
     save_rae_guide,
     save_repa_e,
+    save_repa_e_end_to_end,
     tiny_ditdh,
     tiny_jit,
     tiny_lightning,
@@ -40,16 +41,18 @@ GUIDED: dict[str, Any] = {"guidance": 2.5, "guidance_interval": (0.0, 0.6), "thr
 SETTINGS = {
     "lightning-dit": SamplerConfig(method="euler", steps=4, time_shift=0.3, **GUIDED),
     "repa-e": SamplerConfig(method="euler", steps=4, **GUIDED),
+    "repa-e-end-to-end": SamplerConfig(method="euler", steps=4, **GUIDED),
     "jit": SamplerConfig(method="heun-euler", steps=4, **GUIDED),
     "rae": SamplerConfig(method="euler", steps=4, time_shift=0.2, threshold="none"),
 }
 SAVE: dict[str, Callable[[Path], Path]] = {
     "lightning-dit": save_lightning,
     "repa-e": save_repa_e,
+    "repa-e-end-to-end": save_repa_e_end_to_end,
     "jit": save_jit,
     "rae": save_rae,
 }
-SIDES = {"lightning-dit": 8, "repa-e": 8, "jit": 32, "rae": 16}
+SIDES = {"lightning-dit": 8, "repa-e": 8, "repa-e-end-to-end": 8, "jit": 32, "rae": 16}
 Say = Callable[[Tensor, float, int], Tensor]  # of x [C,H,W], the time of its authors, the class
 
 
@@ -74,6 +77,17 @@ def by_hand_lightning(folder: Path, noise: Tensor, label: int) -> Tensor:
 
 
 def by_hand_repa_e(folder: Path, noise: Tensor, label: int) -> Tensor:
+    """Latents, decoded by the autoencoder beside the file."""
+    autoencoder = AutoencoderKL.from_pretrained(folder / "e2e-vavae-hf").eval()
+    return autoencoder.decode(repa_e_latents(noise, label)[None]).sample[0]
+
+
+def by_hand_end_to_end(_: Path, noise: Tensor, label: int) -> Tensor:
+    """The same, decoded by the autoencoder in the file."""
+    return tiny_va_vae().decode(repa_e_latents(noise, label)[None]).sample[0]
+
+
+def repa_e_latents(noise: Tensor, label: int) -> Tensor:
     """Times from 1, noise, to 0; all channels guided up to t = 0.6."""
     state = repa_e_state(side=4, classes=4, depth=1, patch=1)
     kept = {key: t for key, t in state.items() if not key.startswith("bn.")}
@@ -85,9 +99,7 @@ def by_hand_repa_e(folder: Path, noise: Tensor, label: int) -> Tensor:
             u = none + 2.5 * (u - none)
         x = x - u / 4
     deviation = state["bn.running_var"].sqrt().view(-1, 1, 1)
-    latents = x * deviation + state["bn.running_mean"].view(-1, 1, 1)
-    autoencoder = AutoencoderKL.from_pretrained(folder / "e2e-vavae-hf").eval()
-    return autoencoder.decode(latents[None]).sample[0]
+    return x * deviation + state["bn.running_mean"].view(-1, 1, 1)
 
 
 def by_hand_jit(_: Path, noise: Tensor, label: int) -> Tensor:
@@ -121,6 +133,7 @@ def by_hand_rae(folder: Path, noise: Tensor, label: int) -> Tensor:
 BY_HAND = {
     "lightning-dit": by_hand_lightning,
     "repa-e": by_hand_repa_e,
+    "repa-e-end-to-end": by_hand_end_to_end,
     "jit": by_hand_jit,
     "rae": by_hand_rae,
 }
@@ -220,6 +233,20 @@ def test_latents_of_another_autoencoder_are_refused(tmp_path: Path) -> None:
     save_representation_autoencoder(tmp_path / "RAE-dinov2-wReg-base-ViTXL-n08", 3, 4)
     with pytest.raises(UserError, match=r"latents of \(64, 4, 4\), autoencoder .* \(64, 3, 3\)"):
         generator_source("rae").load(file, False)
+
+
+def test_an_end_to_end_file_holds_its_autoencoder_whole(tmp_path: Path) -> None:
+    source, file = generator_source("repa-e-end-to-end"), save_repa_e_end_to_end(tmp_path / "a.pt")
+    before, content = source.sha256(file), torch.load(file)
+    del content["vae"]["decoder.norm_out.bias"]
+    torch.save(content, file)
+    assert source.sha256(file) != before
+    with pytest.raises(
+        UserError, match=r"a\.pt, autoencoder does not fit .* decoder.conv_norm_out"
+    ):
+        source.load(file, False)
+    with pytest.raises(UserError, match=r"b\.pt holds no state dict"):
+        source.load(save_repa_e(tmp_path / "b.pt"), False)
 
 
 def test_repa_es_keys_are_all_mapped() -> None:
