@@ -85,18 +85,16 @@ def evaluate_representation(
         --evaluations all,fine_tuning --tuning-rates 1e-3,1e-2,1e-1
     """
     from metrics.evaluation import print_results, require_places
-    from metrics.features.named_networks import name_networks
-    from metrics.representation.evaluating import Order, evaluate
+    from metrics.representation.evaluating import Order, evaluate_all
     from metrics.representation.evaluation import REPRESENTATION, Asked
     from metrics.representation.fine_tuning import FineTuning
     from metrics.representation.parts import open_downstream
 
     require_places(batch, out, cache)
     tuning = FineTuning(tuning_steps, parse_rates(tuning_rates))
-    asked = Asked.of(evaluations, parse_shots(shots), parse_seeds(seeds), tuning)
     order = Order(
+        asked=Asked.of(evaluations, parse_shots(shots), parse_seeds(seeds), tuning),
         sets=[open_downstream(text) for text in on],
-        asked=asked,
         cache=cache,
         device=device,
         batch=batch,
@@ -104,12 +102,7 @@ def evaluate_representation(
         out=out,
         quiet=as_json,
     )
-    named = name_networks(networks)
-    for downstream in order.sets:
-        asked.require_images(
-            downstream.train_images(cache), *downstream.fewest(cache), downstream.label
-        )
-    written = dict(pair for network in named for pair in evaluate(network, order))
+    written = evaluate_all(networks, order)
     print_results(written, REPRESENTATION.names, as_json=as_json)
 
 

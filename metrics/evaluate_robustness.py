@@ -11,7 +11,6 @@ from metrics.options import Batch, Cache, Device, ExtractionScheduler, Out, Some
 from metrics.robustness.names import CORRUPTION_NAMES
 from release.commands.command import run_command
 from release.commands.options import Json, SchedulerFile, TlsCa, TlsCert, TlsKey
-from release.errors import UserError
 
 Networks = Annotated[
     list[str],
@@ -90,18 +89,8 @@ def evaluate_robustness(
         --real-labels real.json
     """
     from metrics.evaluation import print_results, require_places
-    from metrics.features.named_networks import name_networks
     from metrics.robustness.corruptions import parse_corruptions
-    from metrics.robustness.distinct import require_distinct
-    from metrics.robustness.evaluating import (
-        OnLine,
-        Order,
-        evaluate,
-        known_corruptions,
-        open_network,
-        open_set,
-        require_classes_of_test,
-    )
+    from metrics.robustness.evaluating import Order, evaluate_all, known_corruptions, open_set
     from metrics.robustness.evaluation import ROBUSTNESS
     from metrics.robustness.real_labels import read_real_labels
 
@@ -123,13 +112,7 @@ def evaluate_robustness(
         out=out,
         quiet=as_json,
     )
-    require_classes_of_test(order)
-    require_distinct(order.test, order.shifted, cache)
-    named, line_named = name_networks(networks), name_networks(real_trained or [])
-    if len(line_named) == 1 or (line_named and not order.shifted):
-        raise UserError("--real-trained: name two or more, and the sets with --shifted")
-    line = [OnLine.of(open_network(network, order)) for network in line_named]
-    written = dict(pair for network in named for pair in evaluate(network, line, order))
+    written = evaluate_all(networks, real_trained or [], order)
     print_results(written, ROBUSTNESS.names, as_json=as_json)
 
 

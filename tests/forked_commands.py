@@ -22,7 +22,7 @@ from builder.cluster.cluster import SETTINGS
 from tests.command_server import CommandServer, call
 from tests.servers.fork_server import own, use_fork_server
 
-SECONDS = 600.0  # of one command
+SECONDS = 900.0  # of one command, as of one test
 
 
 @cache

@@ -3,7 +3,6 @@
 import json
 import os
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +11,7 @@ import typer
 
 from builder.cluster.cluster import ClusterOptions
 from builder.release.encode_command import encode
+from builder.release.told import print_comparisons, print_repair, print_report
 from builder.release.view_command import view
 from builder.standing.lease import claimed
 from release.commands.command import EXIT_FOUND_WANTING, run_commands, say
@@ -42,7 +42,6 @@ Examples:
 """
 if TYPE_CHECKING:
     from builder.builds.run import RunSettings
-    from builder.release.reproduce import Comparison
 
 ReleasePlace = Annotated[
     str, typer.Argument(metavar="RELEASE", help="Folder or URL of a finished release.")
@@ -91,7 +90,7 @@ def verify(place: ReleasePlace, threads: Threads = None, as_json: Json = False) 
     report = _verified(release, read_manifest(release), _threads(threads), as_json)
     report = with_latents(release, report, _threads(threads))
     seconds = time.monotonic() - started
-    _print_report(release, report, seconds, as_json)
+    print_report(release, report, seconds, as_json)
     if not report.intact:
         raise typer.Exit(EXIT_FOUND_WANTING)
 
@@ -125,7 +124,7 @@ def repair(
         report = _verified(release, manifest, _threads(threads), as_json)
         if report.intact:
             remove_temporaries(release)  # of a repair that was killed when all was mended
-            _print_repair(release, (), (), report, as_json)
+            print_repair(release, (), (), report, as_json)
             return
         damaged = frozenset(damaged_shards(manifest, report))
         images = sum(record.rows for record in manifest.shards)
@@ -135,7 +134,7 @@ def repair(
             )
         chosen = damaged | set(repaired.again)
         after = _verified(release, repaired.manifest, _threads(threads), as_json, chosen)
-    _print_repair(release, repaired.again, repaired.changed, after, as_json)
+    print_repair(release, repaired.again, repaired.changed, after, as_json)
     if not after.intact:
         raise typer.Exit(EXIT_FOUND_WANTING)
 
@@ -224,7 +223,7 @@ def reproduce(
             if out is not None:
                 comparison.write_pair(out)
             advance(1)
-    _print_comparisons(release, comparisons, as_json)
+    print_comparisons(release, comparisons, as_json)
     if not all(comparison.same_pixels for comparison in comparisons):
         raise typer.Exit(EXIT_FOUND_WANTING)
 
@@ -326,75 +325,6 @@ def _threads(threads: int | None) -> int:
     if threads is not None and threads < 1:
         raise UserError(f"--threads {threads}: give at least 1")
     return threads or len(os.sched_getaffinity(0))
-
-
-def _print_repair(
-    release: ReleasePath,
-    again: Sequence[str],
-    changed: Sequence[str],
-    report: Report,
-    as_json: bool,
-) -> None:
-    if as_json:
-        content = {
-            "release": str(release),
-            "intact": report.intact,
-            "made_again": list(again),
-            "changed": list(changed),
-            "problems": [{"path": p.path, "problem": p.text} for p in report.problems],
-        }
-        print(json.dumps(content, indent=2))
-        return
-    for path in again:
-        print(f"{path}: made again{', with other bytes' if path in changed else ''}")
-    for problem in report.problems:
-        print(problem)
-    state = f"{len(report.problems)} problems remain" if report.problems else "intact"
-    print(f"{release}: {state} ({len(again)} shards made again)")
-
-
-def _print_comparisons(release: ReleasePath, found: Sequence["Comparison"], as_json: bool) -> None:
-    if as_json:
-        images = [
-            {
-                "image_id": c.image_id,
-                "same_pixels": c.same_pixels,
-                "same_bytes": c.same_bytes,
-                "largest_difference": c.largest_difference,
-                "made_with": c.environment,
-            }
-            for c in found
-        ]
-        print(json.dumps({"release": str(release), "images": images}, indent=2))
-        return
-    for comparison in found:
-        print(comparison)
-    for difference in sorted({c.environment for c in found if c.environment is not None}):
-        print(f"made with {difference}: equal pixels are not promised")
-    same = sum(c.same_pixels for c in found)
-    print(f"{release}: {same} of {len(found)} images have the same pixels")
-
-
-def _print_report(release: ReleasePath, report: Report, seconds: float, as_json: bool) -> None:
-    if as_json:
-        content = {
-            "release": str(release),
-            "intact": report.intact,
-            "shards": report.shards,
-            "images": report.images,
-            "bytes": report.bytes,
-            "seconds": round(seconds, 2),
-            "problems": [{"path": p.path, "problem": p.text} for p in report.problems],
-        }
-        print(json.dumps(content, indent=2))
-        return
-    for problem in report.problems:
-        print(problem)
-    found = f"{len(report.problems)} problems" if report.problems else "intact"
-    print(
-        f"{release}: {found} ({report.shards:,} shards, {report.images:,} images, "
-        f"{report.bytes / 1e6:,.1f} MB in {seconds:.1f} s)"
-    )
 
 
 if __name__ == "__main__":

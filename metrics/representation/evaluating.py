@@ -10,7 +10,7 @@ from builder.cluster.cluster import ClusterOptions
 from metrics.evaluation import EvaluationSubject, complete
 from metrics.features.extraction import extract_sets
 from metrics.features.extractors import Extractor, load_extractor
-from metrics.features.named_networks import NamedNetwork
+from metrics.features.named_networks import NamedNetwork, name_networks
 from metrics.features.release_features import split_identity
 from metrics.representation.evaluation import REPRESENTATION, Asked
 from metrics.representation.parts import DownstreamSet
@@ -33,7 +33,19 @@ class Order:
     quiet: bool
 
 
-def evaluate(network: NamedNetwork, order: Order) -> list[tuple[Path, Result]]:
+def evaluate_all(networks: Sequence[str], order: Order) -> dict[Path, Result]:
+    """Results by path; UserError for a set that is too small, before features are there."""
+    named = name_networks(networks)
+    for downstream in order.sets:
+        order.asked.require_images(
+            downstream.train_images(order.cache),
+            *downstream.fewest(order.cache),
+            downstream.label,
+        )
+    return dict(pair for network in named for pair in _evaluate(network, order))
+
+
+def _evaluate(network: NamedNetwork, order: Order) -> list[tuple[Path, Result]]:
     """One network on every set: all features first, then each result, written as it is there."""
     loaded = load_extractor(network.extractor, order.device, order.batch)
     image_sets = [part for s in order.sets for part in (s.train, s.test)]

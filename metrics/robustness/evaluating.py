@@ -14,11 +14,11 @@ from metrics.evaluation import EvaluationSubject, Step, complete
 from metrics.features.extraction import extract_sets
 from metrics.features.extractors import load_extractor
 from metrics.features.image_lists import ImageSet, open_image_set, read_image_list
-from metrics.features.named_networks import NamedNetwork
+from metrics.features.named_networks import NamedNetwork, name_networks
 from metrics.features.release_features import split_identity
 from metrics.robustness.corruption import Corruption
 from metrics.robustness.corruptions import ALL, CORRUPTIONS, FROST
-from metrics.robustness.distinct import require_other_images
+from metrics.robustness.distinct import require_distinct, require_other_images
 from metrics.robustness.effective import SETTINGS as EFFECTIVE
 from metrics.robustness.effective import effective_robustness
 from metrics.robustness.evaluation import (
@@ -74,7 +74,7 @@ class _Opened:
 
 
 @dataclass(frozen=True)
-class OnLine:
+class _OnLine:
     """A real-trained network: its name, the hash of its weights, and accuracies as above."""
 
     system: str
@@ -82,10 +82,23 @@ class OnLine:
     accuracies: list[tuple[np.ndarray, np.ndarray]]
 
     @classmethod
-    def of(cls, opened: _Opened) -> "OnLine":
+    def of(cls, opened: _Opened) -> "_OnLine":
         """Without the network, so that a line of many takes no memory."""
         weights = opened.test.extractor.protocol.weights_sha256
         return cls(opened.network.system, weights, opened.accuracies)
+
+
+def evaluate_all(
+    networks: Sequence[str], real_trained: Sequence[str], order: Order
+) -> dict[Path, Result]:
+    """Results of `networks` by path; the line of effective robustness is that of `real_trained`."""
+    _require_classes_of_test(order)
+    require_distinct(order.test, order.shifted, order.cache)
+    named, line_named = name_networks(networks), name_networks(real_trained)
+    if len(line_named) == 1 or (line_named and not order.shifted):
+        raise UserError("--real-trained: name two or more, and the sets with --shifted")
+    line = [_OnLine.of(_open(network, order)) for network in line_named]
+    return dict(pair for network in named for pair in _evaluate(network, line, order))
 
 
 def open_set(text: str, option: str) -> ImageSet:
@@ -118,7 +131,7 @@ def known_corruptions(
     return CORRUPTIONS | {FROST: textures.corruption}
 
 
-def require_classes_of_test(order: Order) -> None:
+def _require_classes_of_test(order: Order) -> None:
     """UserError for a shifted set with a class that the standard test lacks."""
     known = {entry.wnid for entry in order.test.manifest.classes}
     for shifted in order.shifted:
@@ -131,7 +144,7 @@ def require_classes_of_test(order: Order) -> None:
                 )
 
 
-def open_network(network: NamedNetwork, order: Order) -> _Opened:
+def _open(network: NamedNetwork, order: Order) -> _Opened:
     """With the features of all sets."""
     loaded = load_extractor(network.extractor, order.device, order.batch)
     test, *shifted = (Masked.of(s, loaded, order.cache) for s in (order.test, *order.shifted))
@@ -152,11 +165,11 @@ def open_network(network: NamedNetwork, order: Order) -> _Opened:
     return _Opened(network, test, tuple(shifted))
 
 
-def evaluate(
-    network: NamedNetwork, line: Sequence[OnLine], order: Order
+def _evaluate(
+    network: NamedNetwork, line: Sequence[_OnLine], order: Order
 ) -> Iterator[tuple[Path, Result]]:
     """Each result, written as its values are there."""
-    opened = open_network(network, order)
+    opened = _open(network, order)
     yield _complete(opened, opened.test, _standard_steps(opened.test, order), order)
     for place, shifted in enumerate(opened.shifted):
         yield _complete(opened, shifted, _shifted_steps(opened, place, line), order)
@@ -185,7 +198,7 @@ def _real_labels(test: Masked, labels: list[list[int]]) -> dict[str, Any]:
     return real_accuracy(image_ids, test.predicted(), labels)
 
 
-def _shifted_steps(opened: _Opened, place: int, line: Sequence[OnLine]) -> dict[str, Step]:
+def _shifted_steps(opened: _Opened, place: int, line: Sequence[_OnLine]) -> dict[str, Step]:
     steps = {
         "top1": top1_step(opened.shifted[place]),
         "standard_top1": Step(lambda: share(opened.accuracies[place][0]), STANDARD),
@@ -198,7 +211,7 @@ def _shifted_steps(opened: _Opened, place: int, line: Sequence[OnLine]) -> dict[
     return steps
 
 
-def _effective(opened: _Opened, place: int, line: Sequence[OnLine]) -> dict[str, Any]:
+def _effective(opened: _Opened, place: int, line: Sequence[_OnLine]) -> dict[str, Any]:
     standard, shifted = zip(*(own.accuracies[place] for own in line), strict=True)
     return effective_robustness(*opened.accuracies[place], np.stack(standard), np.stack(shifted))
 

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import release_bytes, run
+from tests.conftest import release_bytes
+from tests.conftest import run as run_anew
+from tests.forked_commands import run
 
 BUILD = ["build-dataset", "--recipe"]
 
@@ -26,7 +28,7 @@ BUILD = ["build-dataset", "--recipe"]
     ],
 )
 def test_one_line_and_exit_code_two(arguments: list[str], expected: str, tmp_path: Path):
-    result = run([*arguments, "--out", tmp_path / "release"], HF_HUB_OFFLINE="1")
+    result = run_anew([*arguments, "--out", tmp_path / "release"], HF_HUB_OFFLINE="1")
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1, result.stderr
     assert expected in result.stderr

@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,16 +49,12 @@ from tests.cards.tiny_card import (
     a_result,
     a_score,
 )
+from tests.forked_commands import run
 from tests.sets.shapes import encode_table
 
 
 def render(release: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cards.render_card", str(release), *options],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run(["render-card", release, *options])
 
 
 def body_of(

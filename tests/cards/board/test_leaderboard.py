@@ -42,6 +42,7 @@ from tests.cards.made_up_results import (
     labelled_fixture,
     write_all,
 )
+from tests.forked_commands import run
 
 
 @pytest.fixture
@@ -480,40 +481,31 @@ def test_other_files_are_left_alone(measured: Path) -> None:
 
 def test_command_refuses_tampered_result_with_one_line(measured: Path) -> None:
     path = tamper(measured, {"protocol": {"epochs": 1}})
-    run = subprocess.run(
-        [sys.executable, "-m", "cards.leaderboard", str(measured)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (run.returncode, run.stdout) == (2, "")
-    assert run.stderr == f"error: {path}: the protocol was changed after the result was written\n"
+    done = run(["leaderboard", measured])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: {path}: the protocol was changed after the result was written\n"
 
 
 def test_command_writes_the_site_and_one_json_document(measured: Path, tmp_path: Path) -> None:
     out = tmp_path / "site"
-    run = subprocess.run(
-        [sys.executable, "-m", "cards.leaderboard", str(measured), "--out", str(out), "--json"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    document = json.loads(run.stdout)
+    done = run(["leaderboard", measured, "--out", out, "--json"])
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
     names = ["index.html", *(f"leaderboard.{end}" for end in ("md", "csv", "json")), "classes.csv"]
     assert [Path(f).name for f in document["files"]] == names
     assert json.loads((out / "leaderboard.json").read_text()) == document["board"]
 
 
 def test_command_prints_tables_on_the_terminal(measured: Path) -> None:
-    run = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "cards.leaderboard", str(measured), "--all", "--published"],
         capture_output=True,
         text=True,
         check=True,
         env={"COLUMNS": "200", "PYTHONUTF8": "1"},
     )
-    assert re.search(r"\b1 +good +81\.00 ± 1\.41", run.stdout)
-    assert "239.18 ± 1.14" in run.stdout
+    assert re.search(r"\b1 +good +81\.00 ± 1\.41", done.stdout)
+    assert "239.18 ± 1.14" in done.stdout
 
 
 def test_terminal_begins_with_the_answer_and_a_few_rows(
