@@ -48,7 +48,8 @@ COLUMNS = {
 }
 FILE_NAME = {"file_name": "string"}  # where images are files: as it stands in its source
 READ_ROWS = 16
-DECODED_AHEAD = 2  # images beside the one that is written: a worker left alone has cores to spare
+DECODED_AHEAD = 2  # runs beside the one that is written: a worker left alone has cores to spare
+RUN_IMAGES, RUN_BYTES = 16, 2 << 20  # decoded in one go by a thread: whichever is reached first
 
 
 @dataclass(frozen=True)
@@ -128,22 +129,41 @@ class OriginalJob:
         self, source: RealSource, views: Sequence["ViewJob"]
     ) -> Iterator[tuple[Row, dict["ViewJob", Row]]]:
         """The row of each slot, and those of views; the next ones are decoded meanwhile."""
-        ahead: deque[Future[tuple[Row, dict[ViewJob, Row]]]] = deque()
+        ahead: deque[Future[list[tuple[Row, dict[ViewJob, Row]]]]] = deque()
         with ThreadPoolExecutor(DECODED_AHEAD) as pool:
-            for slot in range(self.planned):
-                content = read_image(source, self.stretch, slot)
-                wanted = [view for view in views if view.slots[0] <= slot < view.slots[1]]
-                ahead.append(pool.submit(self._rows_of, source, slot, content, wanted))
+            for start, contents in self._read(source):
+                ahead.append(pool.submit(self._rows_of, source, start, contents, views))
                 if len(ahead) > DECODED_AHEAD:
-                    yield ahead.popleft().result()
+                    yield from ahead.popleft().result()
             while ahead:
-                yield ahead.popleft().result()
+                yield from ahead.popleft().result()
+
+    def _read(self, source: RealSource) -> Iterator[tuple[int, list[bytes | UserError]]]:
+        """The encoded images in runs, with the slot that each begins at."""
+        start, run, size = 0, list[bytes | UserError](), 0
+        for slot in range(self.planned):
+            content = read_image(source, self.stretch, slot)
+            run.append(content)
+            size += 0 if isinstance(content, UserError) else len(content)
+            if len(run) >= RUN_IMAGES or size >= RUN_BYTES or slot == self.planned - 1:
+                yield start, run
+                start, run, size = slot + 1, [], 0
 
     def _rows_of(
-        self, source: RealSource, slot: int, content: bytes | UserError, views: Sequence["ViewJob"]
-    ) -> tuple[Row, dict["ViewJob", Row]]:
-        row, image = original_row(source, self.stretch, slot, content)
-        return row, {view: row if image is None else view.row(row, image) for view in views}
+        self,
+        source: RealSource,
+        start: int,
+        contents: Sequence[bytes | UserError],
+        views: Sequence["ViewJob"],
+    ) -> list[tuple[Row, dict["ViewJob", Row]]]:
+        """Of a run that begins at slot `start`."""
+        found = []
+        for slot, content in enumerate(contents, start):
+            row, image = original_row(source, self.stretch, slot, content)
+            wanted = [view for view in views if view.slots[0] <= slot < view.slots[1]]
+            of_views = {view: row if image is None else view.row(row, image) for view in wanted}
+            found.append((row, of_views))
+        return found
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """A file of a release whose rows are written as they come: a row group at a time is in memory."""
 
+import hashlib
 import time
 from contextlib import ExitStack
 from types import TracebackType
@@ -27,6 +28,7 @@ class RowFile:
         self._group: list[Row] = []
         self._bytes = 0
         self._class_ids: list[str] = []
+        self._hashes: list[bytes] = []
         self._left_out: list[Row] = []
         self._open = ExitStack()
 
@@ -55,6 +57,7 @@ class RowFile:
             return
         self._group.append(row)
         self._class_ids.append(row["class_id"])
+        self._hashes.append(_image_hash(row))
         self._bytes += len(row["image"])
         if self._bytes >= ROW_GROUP_BYTES:
             self._end_group()
@@ -63,6 +66,7 @@ class RowFile:
         """Write what is left; the file is whole then. No harm if it is whole already."""
         if self._group:
             self._end_group()
+        self._stream.hashes = self._hashes
         self._open.close()
 
     def commit(self, made_from: str) -> ShardRecord:
@@ -82,3 +86,10 @@ class RowFile:
         group = self._group
         self._group, self._bytes = [], 0
         self._write({name: [row[name] for row in group] for name in group[0]})
+
+
+def _image_hash(row: Row) -> bytes:
+    """SHA-256 of the row's image; of an original it is there already."""
+    if row["crop_rule"] == "none":
+        return bytes.fromhex(row["original_sha256"])
+    return hashlib.sha256(row["image"]).digest()

@@ -39,6 +39,32 @@ def table_schema(features: dict[str, dict[str, Any]], classes: Sequence[ClassEnt
     return pa.schema(fields, metadata=metadata)
 
 
+def yaml_features(schema: pa.Schema) -> list[dict[str, Any]]:
+    """The features of a file as `datasets` states them in a README's YAML.
+
+    Those of table_schema are written out, since importing `datasets` takes most of a second at the
+    end of each build; it is asked about others.
+    """
+    try:
+        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+        if all(_arrow_type(features[field.name]) == field.type for field in schema):
+            return [{"name": name, "dtype": _yaml_type(features[name])} for name in schema.names]
+    except (TypeError, KeyError, ValueError):  # somebody else has written it
+        pass
+    from datasets import Features
+
+    return list(Features.from_arrow_schema(schema)._to_yaml_list())
+
+
+def _yaml_type(feature: dict[str, Any]) -> str | dict[str, Any]:
+    if feature["_type"] == "Image":
+        return "image"
+    if feature["_type"] == "ClassLabel":
+        names = {str(label): name for label, name in enumerate(feature["names"])}
+        return {"class_label": {"names": names}}
+    return str(feature["dtype"])
+
+
 def _arrow_type(feature: dict[str, Any]) -> pa.DataType:
     if feature["_type"] == "Image":
         return pa.struct(list(IMAGE.items()))

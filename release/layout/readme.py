@@ -14,6 +14,7 @@ from release.layout.image_index import is_index
 from release.layout.index_writing import write_indices
 from release.layout.latents import latents_of
 from release.layout.manifest import Manifest, read_manifest
+from release.layout.parquet import yaml_features
 from release.layout.shard_files import (
     ShardFormat,
     flat_path,
@@ -203,17 +204,14 @@ def contract_problems(release: ReleasePath, manifest: Manifest) -> list[str]:
 def _dataset_info(
     release: ReleasePath, manifest: Manifest, config: str, splits: list[str]
 ) -> dict[str, Any]:
-    from datasets import Features
-
     first = next(s for s in manifest.shards if s.config == config)
-    features = Features.from_arrow_schema(shard_schema(release / first.path))
     sizes = {
         split: sum(s.bytes for s in manifest.shards if (s.config, s.split) == (config, split))
         for split in splits
     }
     return {
         "config_name": config,
-        "features": features._to_yaml_list(),
+        "features": yaml_features(shard_schema(release / first.path)),
         "splits": [
             {"name": split, "num_bytes": sizes[split], "num_examples": manifest.rows(config, split)}
             for split in splits

@@ -154,9 +154,10 @@ def write_shard(path: ReleasePath, write: Callable[["pa.NativeFile"], None]) -> 
 
 @dataclass
 class ShardStream:
-    """A shard's file that is being written."""
+    """A shard's file that is being written. hashes: SHA-256 of each image, where known already."""
 
     sink: "pa.NativeFile"
+    hashes: Sequence[bytes] | None = None
     _written: WrittenShard | None = None
 
     def written(self) -> WrittenShard:
@@ -171,7 +172,7 @@ def shard_stream(path: ReleasePath) -> Iterator[ShardStream]:
     noted: list[str] = []
 
     def note(content: Content) -> None:
-        noted.append(as_text(shard_index(content, shard_format(path.name))))
+        noted.append(as_text(shard_index(content, shard_format(path.name), found.hashes)))
 
     with stream_atomically(path, note) as stream:
         found = ShardStream(stream.sink)

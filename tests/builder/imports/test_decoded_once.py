@@ -1,5 +1,6 @@
 """An import decodes each image once, for the file of originals and all views made along with it."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from builder.imports import jobs, layout, row_file
 from builder.imports.jobs import OriginalJob, ViewJob, plan_jobs
 from release.files.storage import release_path
 from release.images.decoding import decode_rgb
+from release.layout.image_index import from_text, shard_index
 from release.layout.manifest import ShardRecord
-from release.layout.shard_commit import forget_shard, marker_path
+from release.layout.shard_commit import forget_shard, marker_path, sidecar_name
 from release.real_sources import open_source
 from tests.builder.imports.serial_import import SerialImport
 from tests.conftest import release_bytes
@@ -150,3 +152,26 @@ def test_behind_a_url_each_file_is_made_alone(photos: Path, tmp_path: Path):
     here, there = planned(str(tmp_path / "out")), planned("memory://somewhere/out")
     assert [len(j.views) for j in (*here, *there) if isinstance(j, OriginalJob)] == [2, 0]
     assert [job.path for job in here] == [job.path for job in there]
+
+
+def test_runs_of_any_length_give_the_same_release(
+    importing: SerialImport, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    found = []
+    for name, images, size in (("one", 1, 1 << 20), ("few", 3, 1 << 20), ("small", 16, 1500)):
+        monkeypatch.setattr(jobs, "RUN_IMAGES", images)
+        monkeypatch.setattr(jobs, "RUN_BYTES", size)
+        importing(photos, tmp_path / name / "out", VIEWS, on_bad_images="skip")
+        found.append(release_bytes(tmp_path / name / "out"))
+    assert found[0] == found[1] == found[2]
+
+
+def test_the_index_of_an_import_has_the_hashes_of_the_bytes_that_stand_there(
+    importing: SerialImport, photos: Path, tmp_path: Path
+):
+    out = tmp_path / "out"
+    manifest = importing(photos, out, VIEWS, on_bad_images="skip")
+    for record in manifest.shards:
+        noted = json.loads((out / sidecar_name(record.path)).read_bytes())["images"]["rows"]
+        content = (out / record.path).read_bytes()
+        assert from_text(noted).equals(shard_index(content, "parquet"))
