@@ -344,6 +344,9 @@ def test_the_commands_run_from_any_folder(tmp_path: Path, monkeypatch: pytest.Mo
     assert folders == tuple(
         tmp_path / "tries" / name for name in ("photos", "photos-config", "name")
     )
+    with suppress(ZeroDivisionError):
+        try_images("photos", crop="pad")
+    assert [one.crop for one, _ in given] == [None, None, None, "pad"]
 
 
 @pytest.mark.parametrize(
