@@ -149,10 +149,9 @@ def _taken_by_others() -> float:
 
 def _plan(asked: Asked, found: Found, resolution: int, out: Path, *, quiet: bool) -> Plan:
     classifier = chosen_classifier(asked, resolution, colour=found.colour)
-    busy = _taken_by_others()
     paces = _paces(resolution, classifier, out, quiet=quiet)
     plan = make_plan(asked, found, resolution, classifier, paces)
-    return plan.model_copy(update={"place": str(out), "busy": busy})
+    return plan.model_copy(update={"place": str(out)})
 
 
 def _paces(resolution: int, classifier: str, out: Path, *, quiet: bool) -> Paces:
@@ -160,7 +159,7 @@ def _paces(resolution: int, classifier: str, out: Path, *, quiet: bool) -> Paces
     from classifiers.recipes.recipe import load_recipe
     from classifiers.study.cost import multiply_adds, seconds_per_image
 
-    seconds, batches = {}, {}
+    seconds, batches, busy = {}, {}, _taken_by_others()
     chain = CHAIN[resolution]
     with progress_bar(len(chain) + 1, "timing here", "trainings", quiet=quiet) as advance:
         for side in chain:
@@ -169,7 +168,7 @@ def _paces(resolution: int, classifier: str, out: Path, *, quiet: bool) -> Paces
         trained, classes = load_recipe(classifier), len(load_classes(str(out / "real")))
         cost = seconds_per_image(trained, classes, multiply_adds(trained, classes), 1)
         advance(1)
-    return Paces(seconds, batches, cost, os.cpu_count() or 1)
+    return Paces(seconds, batches, cost, os.cpu_count() or 1, busy)
 
 
 def _stage_pace(name: str, real: Path) -> tuple[float, int]:

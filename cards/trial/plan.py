@@ -71,12 +71,16 @@ class Found:
 
 @dataclass(frozen=True)
 class Paces:
-    """Measured here: seconds of a step of 64 images by stage; of a classifier's step, an image."""
+    """Measured here: seconds of a step of 64 images by stage; of a classifier's step, an image.
+
+    busy: share of the cores that other programs took just before.
+    """
 
     stages: dict[int, float]
     batches: dict[int, int]
     classifier: float
     workers: int
+    busy: float = 0.0
 
 
 class Plan(BaseModel):
@@ -120,13 +124,18 @@ class Plan(BaseModel):
         steps = " and ".join(f"{self.steps[side]:,} steps at {side} px" for side in self.chain)
         seeds = len(self.asked.seeds)
         least = ", the least that says something" if self.minutes > self.asked.minutes else ""
-        busy = f", timed while others took {self.busy:.0%} of the cores" if self.busy > BUSY else ""
         return (
-            f"plan, about {math.ceil(self.minutes)} min here{busy}{least}: a generator ({steps}), "
+            f"plan, about {math.ceil(self.minutes)} min here{told_busy(self.busy)}{least}: "
+            f"a generator ({steps}), "
             f"{self.generated * self.classes:,} images of it, {5 * seeds} trainings of "
             f"{self.classifier} ({seeds} seed{'' if seeds == 1 else 's'} of real, generated, both, "
             "both at equal updates, real visited twice)"
         )
+
+
+def told_busy(share: float) -> str:
+    """What is said beside a time that was measured on a busy machine."""
+    return f", timed while others took {share:.0%} of the cores" if share > BUSY else ""
 
 
 def require_resolution(asked: Asked) -> None:
@@ -182,14 +191,17 @@ def make_plan(asked: Asked, found: Found, resolution: int, classifier: str, pace
         classifier=classifier,
         epochs=epochs,
         minutes=total / 60,
+        busy=paces.busy,
     )
     if total > 2 * seconds:
         ways = [f"--minutes {math.ceil(ROOM * plan.minutes)}"]
         ways += ["--res 16"] if resolution > min(CHAIN) else []
         ways += ["one seed (--seeds 0)"] if len(asked.seeds) > 1 else []
+        later = ", or try again when these are done" if paces.busy > BUSY else ""
         raise UserError(
             f"--minutes {asked.minutes:g}: the least that says something about {real:,.0f} images "
-            f"takes about {plan.minutes:.0f} min here; give {' or '.join(ways)}"
+            f"takes about {plan.minutes:.0f} min here{told_busy(paces.busy)}; give "
+            f"{' or '.join(ways)}{later}"
         )
     return plan
 

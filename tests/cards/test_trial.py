@@ -3,6 +3,7 @@
 import json
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,11 @@ def test_too_little_time_is_one_line_that_says_how_much_it_takes():
         UserError, match=r"--minutes 5: the least .* give --minutes 3\d or --res 16 or one seed"
     ):
         planned(paces=slow, minutes=5)
+    busy = replace(slow, busy=0.8)
+    told = r"min here, timed while others took 80% of the cores; give .*, or try again when these"
+    with pytest.raises(UserError, match=told):
+        planned(paces=busy, minutes=5)
+    assert planned(paces=replace(PACES, busy=0.8)).busy == 0.8
 
 
 def test_a_folder_holds_one_trial(tmp_path: Path):
@@ -338,6 +344,9 @@ def test_the_commands_run_from_any_folder(tmp_path: Path, monkeypatch: pytest.Mo
     assert folders == tuple(
         tmp_path / "tries" / name for name in ("photos", "photos-config", "name")
     )
+    with suppress(ZeroDivisionError):
+        try_images("photos", crop="pad")
+    assert [one.crop for one, _ in given] == [None, None, None, "pad"]
 
 
 @pytest.mark.parametrize(
