@@ -29,7 +29,7 @@ from cards.drawing.sample_grid import (
     row_png,
     spread,
 )
-from cards.drawing.side_by_side import one_of_each
+from cards.drawing.side_by_side import draw_side_by_side, one_of_each
 from cards.drawing.tables import MISSING
 from cards.measured.result_folder import read_folder
 from cards.render_card import load_contract, picture_names, render_card
@@ -95,9 +95,7 @@ def test_releases_side_by_side_show_the_same_classes_in_turn(release: Path, tmp_
     first = [(50 + label, index, 0) for index in range(2) for label in range(3)]
     assert [tuple(image[0, 0]) for image in images] == [*first, (50, 2, 0)]
     out = tmp_path / "rows.png"
-    command = [sys.executable, "-m", "cards.drawing.side_by_side", str(release), str(release)]
-    done = subprocess.run([*command, "--out", str(out), "--count", "7"], check=False)
-    assert done.returncode == 0
+    draw_side_by_side([str(release), str(release)], out, count=7)
     with Image.open(out) as picture:
         assert picture.height == 2 * (CELL + GAP) + GAP
         left = picture.width - 7 * (CELL + GAP)
