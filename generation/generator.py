@@ -73,7 +73,8 @@ class GeneratorSource(Protocol):
     resolution in px, None for a folder that holds no checkpoint of it. One that knows the shapes of
     networks without their weights has `work(checkpoint, resolution) -> Work | None`, what an image
     takes (generation/networks/flops.py); None for a checkpoint that it does not know. One whose
-    networks may be guided by a weaker one is a GuidedSource.
+    networks see another shape at every call has SHAPES_VARY = True: no build compiles them by
+    itself. One whose networks may be guided by a weaker one is a GuidedSource.
     """
 
     def locate(self, checkpoint: str) -> Path: ...

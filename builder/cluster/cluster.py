@@ -335,15 +335,17 @@ def _start_cluster(environments: list[dict[str, str]]) -> "SpecCluster":
         for i, env in enumerate(environments)
     }
     try:
-        scheduler = {"cls": Scheduler, "options": options}
-        cluster = SpecCluster(workers, scheduler, security=Security())
+        asked = {"cls": Scheduler, "options": options}
+        cluster = SpecCluster(workers, asked, security=Security())
     except Exception as raised:  # whatever a worker's start, or its import of this project, ends in
         error: BaseException = raised
         while error.__cause__ is not None:
             error = error.__cause__
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"no workers start on this machine: {reason}") from None
-    cluster.scheduler.http_application.add_application(DashboardWhenAsked(cluster.scheduler))
+    scheduler = cluster.scheduler
+    assert scheduler is not None
+    scheduler.http_application.add_application(DashboardWhenAsked(scheduler))
     return cluster
 
 

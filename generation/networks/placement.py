@@ -1,6 +1,8 @@
 """Where a stage's networks run and in what precision: one answer for every generator."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import torch
@@ -88,18 +90,30 @@ def _is_small(network: nn.Module) -> bool:
 
 
 def _compile_replayed(network: nn.Module) -> None:
-    """Compiled, and a call's kernels started at once as a CUDA graph. A graph writes each call's
-    output to the same memory, so callers get a copy."""
+    """Compiled, and a call's kernels started at once as a CUDA graph.
+
+    A graph writes each call's output to the same memory, so callers get a copy. It belongs to the
+    thread that recorded it, and shards are sampled in changing ones: all calls are made in one.
+    """
     network.compile(dynamic=False, mode="reduce-overhead")
     replay = network._compiled_call_impl
     if replay is None:
         raise RuntimeError("torch keeps what it compiles elsewhere than it did")
 
-    def call(*inputs: Any, **named: Any) -> Any:
-        torch.compiler.cudagraph_mark_step_begin()
-        return tree_map_only(Tensor, torch.clone, replay(*inputs, **named))
+    def call(inference: bool, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        with torch.inference_mode(inference), torch.no_grad():
+            torch.compiler.cudagraph_mark_step_begin()
+            return tree_map_only(Tensor, torch.clone, replay(*inputs, **named))
 
-    network._compiled_call_impl = call
+    network._compiled_call_impl = lambda *inputs, **named: (
+        _replaying().submit(call, torch.is_inference_mode_enabled(), inputs, named).result()
+    )
+
+
+@lru_cache(maxsize=1)
+def _replaying() -> ThreadPoolExecutor:
+    """The thread of this process that CUDA graphs belong to."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="replay")
 
 
 class _PointwiseLinear(nn.Linear):

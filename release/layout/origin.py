@@ -77,10 +77,10 @@ class StageOrigin(TypedDict, total=False):
 
 
 class CostOrigin(TypedDict, total=False):
-    """What the recipe says an image of a stage takes."""
+    """What the recipe says an image of a stage takes: of a device, or nothing but its memory."""
 
-    seconds: Required[float]
-    hardware: Required[str]
+    seconds: float
+    hardware: str
 
 
 class RecipeStageOrigin(TypedDict, total=False):

@@ -1,6 +1,8 @@
 """Where networks run; the compiler itself takes longer than all these tests, so it is not run."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -57,6 +59,8 @@ def test_small_networks_run_as_cuda_graphs_whose_outputs_are_copied(
         modes.append(mode)
 
         def replay(x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor | None]]:
+            threads.add(threading.current_thread().name)
+            assert torch.is_inference_mode_enabled() == x.is_inference()
             place.copy_(network.forward(x))
             return place, {"told": told, "none": None}
 
@@ -64,6 +68,7 @@ def test_small_networks_run_as_cuda_graphs_whose_outputs_are_copied(
 
     monkeypatch.setattr(nn.Module, "compile", compiled)
     begun: list[int] = []
+    threads: set[str] = set()
     mark = "cudagraph_mark_step_begin"  # tells that a graph's outputs may be overwritten
     monkeypatch.setattr(torch.compiler, mark, lambda: begun.append(1))
     layer = nn.Linear(5, 3)
@@ -75,7 +80,13 @@ def test_small_networks_run_as_cuda_graphs_whose_outputs_are_copied(
         first, others = layer(x)
         layer(y)
         torch.testing.assert_close(first, layer.forward(x))
-    assert len(begun) == 2
+        with ThreadPoolExecutor(1) as other:
+            made, _ = other.submit(layer, torch.zeros(2, 5)).result()
+        torch.testing.assert_close(made, layer.bias.expand(2, -1))
+        with torch.inference_mode():
+            layer(torch.zeros(2, 5))
+    assert len(begun) == 4
+    assert threads == {"replay_0"}  # a graph belongs to the thread that recorded it
     assert others["told"] is not told
     assert others["none"] is None
     monkeypatch.setattr("generation.networks.placement.REPLAYED", 18)

@@ -264,8 +264,12 @@ def test_sampler_and_cost_come_from_a_copy_of_the_manifest(tmp_path: Path) -> No
         assert row["seconds"] == pytest.approx(0.75)
 
 
-def test_cost_that_a_stage_does_not_tell_is_left_out(tmp_path: Path) -> None:
-    stages = [{"resolution": 16, "cost": {"seconds": 0.5, "hardware": "x"}}, {"resolution": 32}]
+@pytest.mark.parametrize("cost", [{}, {"cost": {"memory_gib": 8.0, "source": "counted"}}])
+def test_cost_that_a_stage_does_not_tell_is_left_out(
+    tmp_path: Path, cost: dict[str, object]
+) -> None:
+    first = {"resolution": 16, "cost": {"seconds": 0.5, "hardware": "x"}}
+    stages = [first, {"resolution": 32, **cost}]
     manifest = replace(MANIFEST, origin={**MANIFEST.origin, "recipe": {"stage": stages}})
     manifest.write(results_of_release(tmp_path, manifest))
     columns = table_of(facet_of(tmp_path), "-scores")["columns"]
