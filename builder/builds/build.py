@@ -123,10 +123,7 @@ def plan_build(
     """
     classes = tuple(classes or load_classes(recipe.classes))
     earlier = read_state(release, SyntheticState)
-    request = BuildRequest(tuple(c.wnid for c in wanted), per_class)
-    requests = earlier.requests if earlier else ()
-    if request not in requests:
-        requests = (*requests, request)
+    requests = _requests(earlier, BuildRequest(tuple(c.wnid for c in wanted), per_class))
     blocks = plan_blocks(recipe, classes, requests)
     chain = _keep_stages(recipe, chain, earlier)
     chain, execution = chain_as_run(chain, earlier, blocks, means)
@@ -141,17 +138,7 @@ def plan_build(
     require_meaningful_labels(chain, folders, classes)
     encodings = _keep_encodings(release, recipe, chain, earlier)
     stages = plan_stages(recipe, chain, classes, hashes, rules, encodings, guides)
-    state = SyntheticState(
-        name=recipe.name,
-        seed=recipe.seed,
-        shard=recipe.shard.model_dump(),
-        stages={str(s.recipe.resolution): s.fingerprint for s in stages},
-        requests=requests,
-        encodings={str(s.recipe.resolution): s.encoding for s in stages},
-        format=recipe.format,
-        environments=earlier.environments if earlier else (),
-        execution=execution,
-    )
+    state = _state(recipe, stages, requests, earlier, execution)
     if earlier:
         _require_same_release(
             release,
@@ -167,6 +154,32 @@ def plan_build(
         shards=tuple(plan_shards(stages, blocks)),
         checkpoints=tuple(folders),
         release=release,
+    )
+
+
+def _requests(earlier: SyntheticState | None, request: BuildRequest) -> tuple[BuildRequest, ...]:
+    """All that were made of the release, this one last if it is new."""
+    made = earlier.requests if earlier else ()
+    return made if request in made else (*made, request)
+
+
+def _state(
+    recipe: Recipe,
+    stages: Sequence[StagePlan],
+    requests: tuple[BuildRequest, ...],
+    earlier: SyntheticState | None,
+    execution: dict[str, Execution],
+) -> SyntheticState:
+    return SyntheticState(
+        name=recipe.name,
+        seed=recipe.seed,
+        shard=recipe.shard.model_dump(),
+        stages={str(s.recipe.resolution): s.fingerprint for s in stages},
+        requests=requests,
+        encodings={str(s.recipe.resolution): s.encoding for s in stages},
+        format=recipe.format,
+        environments=earlier.environments if earlier else (),
+        execution=execution,
     )
 
 
