@@ -9,7 +9,7 @@ from tornado.web import Application
 class DashboardWhenAsked(Application):  # type: ignore[misc]
     """Stands in for the dashboard until a browser asks for it.
 
-    Its imports, bokeh and pandas, take most of a second before the first worker starts, and hardly
+    Its imports, bokeh above all, take half a second before the first worker starts, and hardly
     any build is looked at.
     """
 
