@@ -28,8 +28,7 @@ ImageData = LabelledImages | EncodedImages
 # Batches of resident images that are cropped at once. A training step leaves no cache warm and no
 # thread awake, so each small operation before it takes several times as long as by itself.
 CROPPED_AT_ONCE = 8
-FOR_CROPS = ("classifiers.data.resized_crop",)
-FOR_CHANGES = ("timm.data", "torchvision.transforms")  # slow to import, and large
+FOR_AUGMENTATION = ("timm.data", "torchvision.transforms.v2")  # slow to import
 FRAMING = 1  # what numbers are drawn for, kept apart from others of the same step
 
 
@@ -275,13 +274,6 @@ def _decoded(
     processes = 0
     if isinstance(data, EncodedImages) and loaders:
         processes, data = loaders, data.mapped_alone()
-    preload = (__name__, *(() if seed is None else _for_augmentation(recipe)))
+    augmented = seed is not None and recipe.augmentation.one_by_one
+    preload = (__name__, *(FOR_AUGMENTATION if augmented else ()))
     return decoded_ahead(_Decoder(recipe, data, seed), keys, device, processes, preload)
-
-
-def _for_augmentation(recipe: ClassifierRecipe) -> tuple[str, ...]:
-    """What a process imports that augments images one by one."""
-    settings = recipe.augmentation
-    changed = settings.rand_augment or settings.colour_distortion
-    crops = () if settings.resized_crop is None else FOR_CROPS
-    return (*crops, *(FOR_CHANGES if changed else ()))
