@@ -411,7 +411,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("LEAST_STEPS", 2), ("FEW_STEPS", 2), ("UPDATES", 4), ("STARTS_S", 0.0)):
         monkeypatch.setattr(plan, name, value)
     monkeypatch.setattr(
-        conducting, "_paces", lambda *_: Paces({16: 10.0}, {16: 64}, classifier=0.001, workers=2)
+        conducting, "_paces", lambda *_: Paces({16: 60.0}, {16: 64}, classifier=0.001, workers=2)
     )
 
 
