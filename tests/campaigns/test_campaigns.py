@@ -18,7 +18,6 @@ from tests.sets.miniature import make_miniature
 
 EVERY = 16  # of so many cases of bad input one is tried,
 MOST = 12  # and of each command no more; the campaign tries all
-SLOW = {"select-checkpoint": 6}  # most cases are seen by a worker alone, which starts for 8 s
 Place = tuple[CommandServer, Path, Hub]
 
 
@@ -53,7 +52,6 @@ def test_killed_at_a_write_and_run_again_it_ends_as_undisturbed(place: Place, na
 def test_bad_input_is_one_line_and_harms_nothing(place: Place, command: str):
     server, whole, _ = place
     own = [case for case in cases(whole) if case.command == command]
-    most = SLOW.get(command, MOST)
-    for number in spread(len(own), max(2, min(most, len(own) // EVERY))):
+    for number in spread(len(own), max(2, min(MOST, len(own) // EVERY))):
         row = try_case(server, whole, own[number - 1])
         assert row["verdict"] in VERDICTS_RIGHT, row

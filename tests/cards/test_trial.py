@@ -443,7 +443,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         conducting,
         "_paces",
-        lambda *_, **__: Paces({16: 10.0}, {16: 64}, classifier=0.001, workers=2),
+        lambda *_, **__: Paces({16: 60.0}, {16: 64}, classifier=0.001, workers=2),
     )
 
 

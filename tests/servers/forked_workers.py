@@ -15,6 +15,7 @@ from builder.cluster.cluster import Cluster
 from builder.cluster.worker import dask_setup
 from tests.conftest import ROOT
 from tests.forked_commands import worker_forks
+from tests.servers.fork_server import start_fork_server
 
 
 def run_worker(address: str, resources: dict[str, float], folder: Path) -> None:
@@ -30,6 +31,7 @@ def run_worker(address: str, resources: dict[str, float], folder: Path) -> None:
         ) as worker:
             await worker.finished()
 
+    start_fork_server()  # its own, as a worker's is: a child of it, which has its children
     os.chdir(folder)  # not the client's
     sys.stderr = (folder / "log").open("a")
     dask_setup(None)  # type: ignore[arg-type]
