@@ -87,7 +87,7 @@ def import_images(
 
     views: resolutions, ascending. crop: by default pad for fashion-mnist, else center-crop.
     """
-    from builder.imports.release import import_real
+    from builder.imports.release import all_views, import_real
 
     if not views or min(views) < 1 or max(views) > MOST_SIDE:
         given = ",".join(map(str, views))
@@ -99,7 +99,8 @@ def import_images(
     release = release_path(out or f"releases/{source.release}")
     require_outside(release, SourceName.parse(name).name)
     rule: CropRule = crop or ("pad" if source.name == "fashion-mnist" else "center-crop")
-    total = sum(len(s.labels) for s in source.splits.values()) * (1 + len(views))
+    images = sum(len(s.labels) for s in source.splits.values())
+    total = images * (1 + len(all_views(release, views)))
     decoding = replace(settings, cluster=settings.cluster.without_gpus())
     with (
         claimed(release, settings.say),

@@ -91,18 +91,26 @@ def _plan_state(
     recorded = RECORDED_RULES[crop_rule]
     earlier = read_state(release, RealState)
     if earlier is None:
-        return RealState(name, recorded, tuple(sorted(views)), count_files(source, {}))
+        return RealState(name, recorded, _joined(None, views), count_files(source, {}))
     if earlier.crop_rule != recorded:
         raise UserError(
             f"{release} has views by the rule {earlier.crop_rule}, asked for is {recorded}; name "
             "another --out"
         )
-    every = tuple(sorted({*earlier.views, *views}))
     files = count_files(source, earlier.files)
-    state = replace(earlier, source=name, views=every, files=files)
+    state = replace(earlier, source=name, views=_joined(earlier, views), files=files)
     if earlier.source != name:
         _require_same_images(release, earlier, plan_import(name, source, release, state))
     return state
+
+
+def all_views(release: ReleasePath, views: Sequence[int]) -> tuple[int, ...]:
+    """Those that the folder is going to hold: asked for now, or before; ascending."""
+    return _joined(read_state(release, RealState), views)
+
+
+def _joined(earlier: RealState | None, views: Sequence[int]) -> tuple[int, ...]:
+    return tuple(sorted({*(earlier.views if earlier else ()), *views}))
 
 
 def _require_same_images(

@@ -194,13 +194,15 @@ def make_plan(asked: Asked, found: Found, resolution: int, classifier: str, pace
         busy=paces.busy,
     )
     if total > 2 * seconds:
-        ways = [f"--minutes {math.ceil(ROOM * plan.minutes)}"]
+        roomy = math.ceil(ROOM * plan.minutes)
+        ways = [f"--minutes {roomy}"]
         ways += ["--res 16"] if resolution > min(CHAIN) else []
         ways += ["one seed (--seeds 0)"] if len(asked.seeds) > 1 else []
         later = ", or try again when these are done" if paces.busy > BUSY else ""
         raise UserError(
             f"--minutes {asked.minutes:g}: the least that says something about {real:,.0f} images "
-            f"takes about {plan.minutes:.0f} min here{told_busy(paces.busy)}; give "
+            f"takes about {plan.minutes:.0f} min here, {roomy} with room to spare"
+            f"{told_busy(paces.busy)}; give "
             f"{' or '.join(ways)}{later}"
         )
     return plan

@@ -40,11 +40,20 @@ def require_folder(path: Path, option: str) -> None:
 
 
 def no_folder(path: object) -> str | None:
-    """None where `path` is a folder or a URL; else what names the nearest one, if one is near."""
+    """None where `path` is a folder or a URL; else why not, and what names the nearest one."""
     if not isinstance(path, Path) or path.is_dir():
         return None
+    if is_file(path):
+        return "that is a file, not a folder"
+    return f"there is no such folder{nearest_folder(path)}"
+
+
+def nearest_folder(path: Path) -> str:
+    """What names a folder beside `path` of nearly its name; "" if there is none, or it is one."""
+    if path.is_dir():
+        return ""
     try:
-        beside = [str(path.with_name(found.name)) for found in path.parent.iterdir()]
+        beside = [str(path.with_name(f.name)) for f in path.parent.iterdir() if f.is_dir()]
     except (OSError, ValueError):
         beside = []
     return nearest(str(path), beside)

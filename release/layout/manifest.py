@@ -241,12 +241,7 @@ def _read_manifest(release: ReleasePath) -> Manifest:
     try:
         text = read_text(path)
     except (FileNotFoundError, NotADirectoryError):
-        missing = no_folder(release)
-        reason = (
-            f"there is no such folder{missing}"
-            if missing is not None
-            else f"no {MANIFEST_FILE} there"
-        )
+        reason = no_folder(release) or f"no {MANIFEST_FILE} there"
         raise UserError(f"{release} is not a finished release: {reason}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path} cannot be read: {error}") from None

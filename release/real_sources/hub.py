@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from release.commands.named_files import no_folder
+from release.commands.named_files import nearest_folder
 from release.errors import UserError
 from release.files.hub import asking_hub
 from release.real_sources.source import RealSource, SourceName
@@ -23,7 +23,7 @@ def read_hub(wanted: SourceName, name: str) -> RealSource:
     hint = "apt-get install dataset-fashion-mnist, or " if name == "fashion-mnist" else ""
     if Path(wanted.name).is_file():
         raise UserError(f"real data {wanted.name!r} is a file: name the folder that it is in")
-    near = no_folder(Path(path)) or ""
+    near = nearest_folder(Path(path))
     if not HUB_NAME.fullmatch(path):
         raise UserError(f"real data {wanted.name!r} is not at hand: there is no such folder{near}")
     if near and "/" not in path:  # a mistyped folder: the Hub would be asked for half a minute

@@ -162,6 +162,7 @@ def test_a_view_added_after_a_change_has_the_bytes_of_its_original(
     importing: SerialImport, photos: Path, tmp_path: Path
 ):
     importing(photos, tmp_path / "out", [8])
+    assert real.all_views(tmp_path / "out", [4]) == (4, 8)  # what progress counts
     shutil.copy(photos / "test/dog/im 01.a.jpg", photos / "test/cat/im 01.a.jpg")
     manifest = importing(photos, tmp_path / "out", [4])
     assert set(manifest.splits()) == {"original", "4", "8"}

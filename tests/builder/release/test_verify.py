@@ -219,6 +219,11 @@ def test_what_is_no_release(tmp_path: Path):
     result = run(["release", "verify", tmp_path])
     assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
     assert "is not a finished release" in result.stderr
+    file = tmp_path / "notes.txt"
+    file.touch()
+    result = run(["release", "verify", file])
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
+    assert "that is a file, not a folder" in result.stderr
 
 
 def test_a_real_release(tmp_path: Path):
