@@ -50,15 +50,16 @@ def peak_noted(*, decoding: bool) -> Iterator[None]:
         return
     with torch.no_grad(), FusedAttention(), _LiveTensors() as live:
         yield
-    peaks.append(Peak(sum(live.given.values()), live.peak, decoding))
+    peaks.append(Peak(sum(one.nbytes() for one in live.given.values()), live.peak, decoding))
 
 
 class _LiveTensors(TorchDispatchMode):
-    """given: bytes by storage of what was there before; peak: of what was made meanwhile."""
+    """given: what was there before, held so that its address stays its own; peak: bytes of what was
+    made meanwhile."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.given: dict[int, int] = {}
+        self.given: dict[int, torch.UntypedStorage] = {}
         self.peak = 0
         self._made: dict[int, int] = {}
         self._held = 0
@@ -69,7 +70,7 @@ class _LiveTensors(TorchDispatchMode):
         for tensor in _tensors((args, kwargs)):
             storage = tensor.untyped_storage()
             if storage._cdata not in self._made:
-                self.given[storage._cdata] = storage.nbytes()
+                self.given[storage._cdata] = storage
         out = func(*args, **(kwargs or {}))
         for tensor in _tensors(out):
             self._note(tensor.untyped_storage())
