@@ -81,8 +81,8 @@ def changed(recipe: Path, folder: Path, before: str, after: str) -> Path:
             "tests.stand_in",
             "dalle",
             "unknown generator 'dalle'; known: adm, adm-256, adm-64, adm-upsampler, biggan, cdm, "
-            "deepfloyd-if, diffusers, dit, edm2, iddpm, jit, ldm, lightning-dit, mean-flow, "
-            "pixel-unet, rae, repa, repa-e, rin",
+            "deepfloyd-if, diffusers, dit, edm2, iddpm, jit, ldm, lightning-dit, mar, "
+            "mean-flow, pixel-unet, rae, repa, repa-e, repa-e-end-to-end, rin",
         ),
         ('"8"\nbatch = 3', '"8"\nsha256 = "beef"\nbatch = 3', "has the wrong hash"),
         ("three.csv", "four.csv", "does not exist"),
