@@ -95,7 +95,7 @@ def test_too_little_time_is_one_line_that_says_how_much_it_takes():
     ):
         planned(paces=slow, minutes=5)
     busy = replace(slow, busy=0.8)
-    told = r"min here, \d+ with room to spare, timed while others took 80% of the cores; give .*, or try again when these"
+    told = r"\d+ with room to spare, timed while others took 80% .*, or try again when these"
     with pytest.raises(UserError, match=told):
         planned(paces=busy, minutes=5)
     assert planned(paces=replace(PACES, busy=0.8)).busy == 0.8
