@@ -100,21 +100,19 @@ def import_images(
     require_outside(release, SourceName.parse(name).name)
     rule: CropRule = crop or ("pad" if source.name == "fashion-mnist" else "center-crop")
     images = sum(len(s.labels) for s in source.splits.values())
-    total = images * (1 + len(all_views(release, views)))
     decoding = replace(settings, cluster=settings.cluster.without_gpus())
-    with (
-        claimed(release, settings.say),
-        progress_bar(total, source.name, "images and views", quiet=quiet) as advance,
-    ):
-        outcome = import_real(
-            name,
-            release,
-            views,
-            rule,
-            decoding,
-            lambda record: advance(record.planned),
-            bad_images,
-        )
+    with claimed(release, settings.say):
+        total = images * (1 + len(all_views(release, views)))
+        with progress_bar(total, source.name, "images and views", quiet=quiet) as advance:
+            outcome = import_real(
+                name,
+                release,
+                views,
+                rule,
+                decoding,
+                lambda record: advance(record.planned),
+                bad_images,
+            )
     return outcome, release
 
 
