@@ -86,7 +86,7 @@ def _cost(
         if measured is not None and measured.seconds is not None:
             total += measured.seconds
             basis = "of one worker, writing included, as the finished shards took"
-        elif "seconds" in (cost := stated.get(config) or {}):
+        elif {"seconds", "hardware"} <= (cost := stated.get(config) or {}).keys():
             total += cost["seconds"]
             basis = f"stated by the recipe for {cost['hardware']}"
         else:

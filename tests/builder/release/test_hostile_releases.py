@@ -126,7 +126,11 @@ def test_no_shard_is_outside(release: Path, path: Any):
         (("origin",), {"stages": None}, "origin.stages: "),
         (("origin",), {"stages": [5]}, "origin.stages 1: "),
         (("origin",), {"stages": [{"resolution": "16"}]}, "origin.stages 1: resolution: "),
-        (("origin",), {"recipe": {"stage": [{"cost": {}}]}}, "origin.recipe.stage 1: cost.seconds"),
+        (
+            ("origin",),
+            {"recipe": {"stage": [{"cost": {"seconds": "x"}}]}},
+            "origin.recipe.stage 1: cost.seconds",
+        ),
         (("origin",), {"requests": [{"classes": "a", "per_class": 1}]}, "origin.requests 1: cla"),
         (("origin",), {"environments": [{"device": "cpu"}]}, "origin.environments 1: versions"),
         (("name",), "../../x", "name: "),
