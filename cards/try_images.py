@@ -19,7 +19,10 @@ Images = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder of the trial; by default tries/NAME.")]
 Minutes = Annotated[
-    float, typer.Option(min=1, help="How long it may take here; the trainings are as long.")
+    float,
+    typer.Option(
+        min=1, help="How long all of it may take here; what is made and trained is chosen to fit."
+    ),
 ]
 Resolution = Annotated[
     int | None,

@@ -73,17 +73,19 @@ def _worst_learned(trained_on: str, trainings: Sequence[AboutTraining]) -> Itera
 
 def _harmed(beside: Sequence[AboutTraining]) -> str:
     """The classes that are harmed by the rule of the leaderboard."""
-    lines = []
+    lines, untested = [], False
     for about in beside:
         if about.baseline is None:
             continue
-        changes, _ = changes_between(about.baseline, about.row)
+        changes, why_none = changes_between(about.baseline, about.row)
+        untested = untested or bool(why_none)
         harmed = [change.name for change in changes if change.verdict == "harmed"][:WORST]
         if harmed:
             lines.append(f"{about.ranking.settings['model']}: {_listed(harmed)}")
     if lines:
         return f"Harmed by a statistically significant difference: {'; '.join(lines)}."
-    return "None of the differences is statistically significant, which takes three runs of both."
+    needs = ", which takes three runs of both" if untested else ""
+    return f"None of the differences is statistically significant{needs}."
 
 
 def _mean_top1(rows: Iterable[Training]) -> dict[str, float]:

@@ -39,9 +39,11 @@ def _worth(trained_on: str, trainings: Sequence[AboutTraining]) -> str:
     if low is high and low.baseline is not None:
         real = _percent(low.baseline.scores["top1"])
         beside = f", {real} with {low.baseline.images:,} real images alone"
-    found = "; ".join(f"{verdict} for {count}" for verdict, count in verdicts.items())
-    if found and low is high:
-        found = next(iter(verdicts))
+    many = len(ordered)
+    found = "; ".join(
+        verdict if count == many else f"{verdict} in {count} of {many}"
+        for verdict, count in verdicts.items()
+    )
     against = f" Against real images alone: {found}." if found else ""
     reached = f"{_who(ordered)} {' to '.join(ends)} top-1"
     return f"{alone}: {reached} with {trained_on}{beside}.{against}"

@@ -65,7 +65,7 @@ class Found:
         return (
             f"{self.dataset}: {self.classes} classes, {self.train:,} images to train on "
             f"(the rarest class has {self.least:,}), {self.test:,} to test on, {colour}, "
-            f"{self.side} px the median of their shorter sides"
+            f"their shorter sides {self.side} px by the median"
         )
 
 
@@ -233,7 +233,8 @@ def require_same(plan: Plan, asked: Asked, out: Path) -> None:
     ]
     if changed:
         raise UserError(
-            f"--out {out} holds another trial: {'; '.join(changed)}; name another --out"
+            f"--out {out} holds another trial: {'; '.join(changed)}; give these as they were, or "
+            "name another --out"
         )
     if plan.place != str(out):
         why = f"made in {plan.place}, which its files name: move it back"

@@ -15,7 +15,7 @@ def build_recipe(plan: Plan, out: Path) -> str:
     """TOML of the recipe by which `build-dataset` makes the trial's images."""
     filling = math.ceil(BATCH / min(INDICES, plan.generated))  # classes that fill a batch
     shard = min(plan.classes, max(LEAST_SHARD, filling))
-    description = f"Made by a small cascade that was trained on {plan.dataset} alone"
+    description = f"Made by a small generator that was trained on {plan.dataset} alone"
     lines = [
         f"name = {_text(f'{plan.dataset}-generated')}",
         f"description = {_text(description)}",

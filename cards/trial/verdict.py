@@ -84,7 +84,7 @@ def _beside_real(report: StudyReport, both: Arm) -> str:
     alone = next(arm for arm in report.rows if arm.kind == "generated")
     equal = next(arm for arm in report.rows if arm.kind == both.kind and arm.budget == "steps")
     return (
-        f"At {real.steps:,} updates each, fewer than above: real images alone "
+        f"At {real.steps:,} updates each, where those above made {both.steps:,}: real images alone "
         f"{_percent(real.top1.mean)}, real and generated {_percent(equal.top1.mean)}, generated "
         f"alone {_percent(alone.top1.mean)}."
     )

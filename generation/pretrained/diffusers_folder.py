@@ -75,8 +75,8 @@ def locate_model(checkpoint: str, layouts: Layouts, otherwise: str = OTHERWISE) 
     name = HUB_NAME.fullmatch(checkpoint)
     if name is None:
         raise UserError(
-            f"checkpoint {checkpoint!r} is neither a folder in diffusers' layout nor a model's "
-            "name on the Hub, OWNER/NAME or OWNER/NAME@REVISION"
+            f"checkpoint {checkpoint!r} is neither a folder that is there nor a model's name on "
+            "the Hub, OWNER/NAME or OWNER/NAME@REVISION"
         )
     cached = cached_model(checkpoint)
     if cached is not None and _gap(cached, layouts) is None:

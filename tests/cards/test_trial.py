@@ -105,7 +105,10 @@ def test_a_folder_holds_one_trial(tmp_path: Path):
     made = planned().model_copy(update={"place": str(tmp_path)})
     plan.require_same(made, ASKED, tmp_path)
     other = ASKED.model_copy(update={"minutes": 30.0, "times": 2.0})
-    with pytest.raises(UserError, match=r"minutes was 15.*, is 30.0; times was 1.0, is 2.0; name"):
+    with pytest.raises(
+        UserError,
+        match=r"minutes was 15.*, is 30.0; times was 1.0, is 2.0; give these as they were, or name",
+    ):
         plan.require_same(made, other, tmp_path)
     plan.require_same(made, ASKED.model_copy(update={"seeds": (0, 1, 2, 3)}), tmp_path)
     with pytest.raises(
