@@ -116,7 +116,7 @@ def import_plan(folder: Path) -> None:
     from builder.imports.layout import count_files
     from builder.imports.release import plan_import
     from builder.standing.state import RealState
-    from release.images.views import RECORDED_RULES
+    from release.images.crop_rules import RECORDED_RULES
     from release.real_sources import open_source
 
     name, release = str(folder / "set"), folder / "imported"

@@ -21,7 +21,7 @@ from release.files.storage import (
     absolute_if_folder,
     release_path,
 )
-from release.images.views import CropRule
+from release.images.crop_rules import CropRule
 from release.layout.shard_files import ShardFormat
 from release.real_sources.source import SourceName
 

@@ -23,7 +23,7 @@ from release.commands.command import say
 from release.commands.progress import progress_bar
 from release.errors import UserError
 from release.files.storage import ReleasePath, release_path, require_no_secret
-from release.images.views import MOST_SIDE, CropRule
+from release.images.crop_rules import MOST_SIDE, CropRule
 from release.real_sources import open_source
 from release.real_sources.source import SourceName
 

@@ -11,7 +11,7 @@ from release.commands.named_files import require_folder
 from release.commands.options import Json
 from release.commands.surroundings import share_cores
 from release.errors import UserError
-from release.images.views import CropRule
+from release.images.crop_rules import CropRule
 
 Images = Annotated[
     str,

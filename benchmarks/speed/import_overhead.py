@@ -31,9 +31,10 @@ import numpy as np
 from PIL import Image
 
 from release.environment import own_environment
+from release.images.crop_rules import CropRule
 from release.images.decoding import decode_rgb
 from release.images.encoding import encode_image
-from release.images.views import CropRule, make_view
+from release.images.views import make_view
 
 WIDTH, HEIGHT = 500, 375
 CLASSES = 100

@@ -28,9 +28,10 @@ from release.files.commit import (
     sha256_text,
 )
 from release.files.storage import ReleasePath
+from release.images.crop_rules import RECORDED_RULES, CropRule
 from release.images.decoding import decode_rgb
 from release.images.encoding import encode_image
-from release.images.views import RECORDED_RULES, CropRule, make_view
+from release.images.views import make_view
 from release.layout.manifest import ShardRecord
 from release.layout.parquet import image_features, table_schema
 from release.layout.shard_commit import committed_record, committed_records, made_from, read_marker

@@ -23,8 +23,8 @@ from builder.standing.state import RealState, read_state
 from release.errors import UserError
 from release.files.commit import delete_file
 from release.files.storage import ReleasePath, list_files, release_name
+from release.images.crop_rules import RECORDED_RULES, CropRule
 from release.images.decoding import PIXEL_RULE
-from release.images.views import RECORDED_RULES, CropRule
 from release.layout.manifest import MANIFEST_FILE, Manifest, ShardRecord, read_manifest
 from release.layout.readme import remove_documents
 from release.layout.shard_commit import forget_shard, marker_name

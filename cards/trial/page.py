@@ -15,7 +15,7 @@ from cards.trial.verdict import Verdict
 from classifiers.study.report_model import StudyReport
 from release.files.commit import write_atomically
 from release.files.storage import release_path
-from release.images.views import CropRule
+from release.images.crop_rules import CropRule
 
 SQUARES: dict[CropRule, str] = {
     "center-crop": "Of each image the central square was taken (--crop center-crop).",

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from release.errors import UserError
-from release.images.views import CropRule
+from release.images.crop_rules import CropRule
 
 CHAIN = {16: (16,), 32: (16, 32), 64: (16, 32, 64)}  # the stages that lead to a resolution
 TRAINING = {16: "small-16", 32: "small-32", 64: "small-64"}

@@ -1,16 +1,11 @@
 """Fixed-resolution views of images of any size, by a named rule that is recorded with them."""
 
-from typing import Literal
-
 import numpy as np
 from PIL import Image
 
+from release.images.crop_rules import CropRule
 from release.images.decoding import as_rgb
 
-MOST_SIDE = 8192  # pixels of a view's side: 200 MB an image
-CropRule = Literal["center-crop", "pad"]
-# As they are recorded. center-crop without a number rounded odd sides up where it halved.
-RECORDED_RULES: dict[CropRule, str] = {"center-crop": "center-crop-2", "pad": "pad"}
 SHORT_SIDE = "short-side"  # of shrink, as it is recorded
 
 LONGEST = 100

@@ -16,9 +16,10 @@ from typing import Literal
 
 from release.errors import UserError, unknown_name
 from release.files.commit import canonical_json, sha256_text
+from release.images.crop_rules import MOST_SIDE
 from release.images.decoding import decode_rgb
 from release.images.encoding import encode_jpeg, jpeg_codec
-from release.images.views import MOST_SIDE, SHORT_SIDE, shrink
+from release.images.views import SHORT_SIDE, shrink
 from release.layout.manifest import Manifest, ShardRecord
 from release.layout.origin import Subsampling, ViewName
 from release.layout.shard_files import (

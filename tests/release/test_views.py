@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from release.images.views import RECORDED_RULES, make_view
+from release.images.crop_rules import RECORDED_RULES
+from release.images.views import make_view
 
 
 def center_crop_arr(pil_image: Image.Image, image_size: int) -> np.ndarray:

@@ -31,10 +31,12 @@ ADVICE = {
     "edm2": "put it at",
     "ldm": "put it at",
     "lightning-dit": "put it at",
+    "mar": "put it at",
     "mean-flow": "put it at",
     "rae": "put it at",
     "repa": "put it at",
     "repa-e": "put it at",
+    "repa-e-end-to-end": "put it at",
     "sit": "put it at",
     "var": "put it at",
 }
