@@ -203,8 +203,6 @@ def build_dataset(
     Exit codes: 0 done; 2 bad input, or something outside ended it, as the one line says;
     3 finished, but some shards kept failing (see OUT/quarantine); 130 interrupted.
 
-    Examples:
-
     \b
       build-dataset --recipe fashion-mnist --res 32 --per-class 100
       build-dataset --recipe fashion-mnist --res 32 --per-class 200
@@ -214,12 +212,10 @@ def build_dataset(
       build-dataset --real my-images --test-share 0.2 --views 16,32
       build-dataset --res 1024 --per-class 1200 --dry-run --gpu a100-40
       build-dataset --res 256 --per-class 1200 --compare --rate '1.80 EUR'
-      build-dataset --recipe fashion-mnist --per-class 10 --batch 25 --out releases/small-batches
       build-dataset --recipe fashion-mnist --scheduler tcp://127.0.0.1:8786
     """
     from builder.builds.run import RunSettings
     from builder.comparing import print_comparison
-    from builder.dry_run import print_plan
 
     cluster = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
     settings = RunSettings(cluster, allow_mixed, _be_quiet if as_json else say)
@@ -227,28 +223,22 @@ def build_dataset(
     of_imports = dict(zip(ABOUT, about, strict=True)) | {"--views": views, "--crop": crop}
     of_plans: dict[str, object] = {"--gpu": gpu, "--utilisation": utilisation}
     if real is not None:
-        asked = (
-            *(recipe, res, per_class, classes, dry_run or None, compare or None, rate),
-            *(batch, compiled),
-        )
-        of_builds = dict(zip(OF_BUILDS, asked, strict=True)) | of_plans
+        asked = (recipe, res, per_class, classes, dry_run or None, compare or None, rate)
+        of_builds = dict(zip(OF_BUILDS, (*asked, batch, compiled), strict=True)) | of_plans
         _refuse(of_builds, "of a build; --real imports all images of what it names")
         named = _source_name(real, *about)
         return _import(named, views or VIEWS, crop, file_format, out, bad_images, settings, as_json)
     _refuse(of_imports, "of an import, with --real")
-    run_as = {"--batch": batch, "--compile": compiled}
+    device = Device.named(gpu, utilisation)
     if compare:
-        _refuse(run_as, "of a build")
-        device = Device.named(gpu, utilisation)
+        _refuse({"--batch": batch, "--compile": compiled}, "of a build")
         print_comparison(res, _counted(per_class), classes, recipe, rate, results, as_json, device)
         return 0
     _refuse({"--rate": rate, "--results": results}, "of a comparison, with --compare")
     wanted = _wanted(recipe or DEFAULT_RECIPE, res, _counted(per_class), classes, file_format)
     wanted = replace(wanted, batches=_batches(batch), compile=compiled)
     if dry_run:
-        device, means = Device.named(gpu, utilisation), wanted.means(cluster)
-        print_plan(wanted, _place(wanted, out), as_json, device, means)
-        return 0
+        return _tell_plan(wanted, _place(wanted, out), as_json, device, cluster)
     _refuse(of_plans, "of a plan, with --compare or --dry-run")
     return _build(wanted, _place(wanted, out), settings, as_json)
 
@@ -268,6 +258,15 @@ def _be_quiet(_: str) -> None:
 
 def _place(wanted: "Wanted", out: str | None) -> ReleasePath:
     return release_path(out or f"releases/{wanted.recipe.name}-{wanted.chain[-1].resolution}")
+
+
+def _tell_plan(
+    wanted: "Wanted", release: ReleasePath, as_json: bool, device: Device, cluster: ClusterOptions
+) -> int:
+    from builder.dry_run import print_plan
+
+    print_plan(wanted, release, as_json, device, wanted.means(cluster))
+    return 0
 
 
 def _build(wanted: "Wanted", release: ReleasePath, settings: "RunSettings", as_json: bool) -> int:
