@@ -22,9 +22,7 @@ from release.errors import UserError
 LARGEST = 256  # images at once: more fill a GPU no better
 BATCH_SECONDS = 300.0  # that a batch may take: so much work a kill costs at most
 USED = 0.8  # of a GPU's memory; the rest is for the driver and what kernels work in
-PAYS_FROM = (
-    600.0  # seconds of sampling a worker: compiling takes some 100 and saves a fifth or more
-)
+PAYS_FROM = 600.0  # seconds of sampling a worker; compiling takes some 100, saves a fifth or more
 
 
 @dataclass(frozen=True)
