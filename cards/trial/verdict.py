@@ -98,7 +98,7 @@ def _of_classes(helped: tuple[str, ...], harmed: tuple[str, ...]) -> str:
         for word, names in (("Helped", helped), ("harmed", harmed))
         if names
     ]
-    return f"{'; '.join(parts)} (false discovery rate 5%)."
+    return f"{'; '.join(parts)} (most changed first; false discovery rate 5%)."
 
 
 def _to_know_better(said: Said, report: StudyReport, found: Comparison) -> str:
@@ -137,9 +137,11 @@ def _half(ends: tuple[float, float]) -> float:
 def _classes(
     report: StudyReport, both: Arm, repeated: Arm
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    rows = next(
+    """Names of each kind, those that changed most first."""
+    found = next(
         (c.rows for c in report.classes if (c.arm, c.against) == (both.arm, repeated.arm)), ()
     )
+    rows = sorted(found, key=lambda row: -abs(row.other - row.baseline))
     helped, harmed = (
         tuple(row.name for row in rows if row.verdict == word) for word in ("helped", "harmed")
     )

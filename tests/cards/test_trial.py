@@ -221,6 +221,18 @@ def test_the_first_sentence_answers(answer: str, difference: float, said: str, f
     assert found.helped == (("cat",) if answer == "above" else ())
 
 
+def test_classes_that_changed_most_stand_first():
+    found = report("above", 0.15)
+    (changes,) = found.classes
+    (cat,) = changes.rows
+    dog = cat.model_copy(update={"name": "dog", "baseline": 0.3})  # 60 points more, the cat 40
+    owl = cat.model_copy(update={"name": "owl", "baseline": 0.1, "verdict": "harmed", "other": 0.0})
+    changes = changes.model_copy(update={"rows": (cat, owl, dog)})
+    answered = verdict(found.model_copy(update={"classes": (changes,)}))
+    assert answered.helped == ("dog", "cat")
+    assert any(line.startswith("Helped: dog, cat; harmed: owl (") for line in answered.sentences)
+
+
 def test_what_it_would_take_to_know_better_is_told():
     last = verdict(report("not significant", 0.03)).sentences[-1]
     # half of the interval is 10 points: a quarter of the spread takes four times as many
