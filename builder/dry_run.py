@@ -10,8 +10,8 @@ from builder.builds.build import chain_as_run, plan_build
 from builder.builds.estimate import as_json as estimate_as_json
 from builder.builds.estimate import as_lines, calibrate, estimate
 from builder.making import Wanted
+from builder.planning.batch_and_compile import AS_RECIPES_SAY, Means, Size, batch_line
 from builder.planning.device_cost import DEFAULT_DEVICE, Device, DeviceCost, device_cost
-from builder.planning.execution import AS_RECIPES_SAY, Means, Size, batch_line
 from builder.planning.hub_limits import planned_problem
 from builder.planning.model_facts import ModelFacts
 from builder.planning.plan import (

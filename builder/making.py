@@ -14,7 +14,7 @@ from typing import Literal
 from builder.builds.build import build_release, plan_build
 from builder.builds.run import Outcome, RunSettings
 from builder.cluster.cluster import ClusterOptions
-from builder.planning.execution import Means
+from builder.planning.batch_and_compile import Means
 from builder.planning.gpu_memory import gpus_here
 from builder.planning.recipe import Recipe, StageRecipe
 from builder.standing.lease import claimed
@@ -33,7 +33,7 @@ class Wanted:
     """What is to be built: `per_class` images of each of `chosen`, through the stages of `chain`.
 
     classes: the recipe's whole list, by which labels go. batches, compile: how its networks run,
-    see builder/planning/execution.py.
+    see builder/planning/batch_and_compile.py.
     """
 
     recipe: Recipe

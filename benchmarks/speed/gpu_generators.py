@@ -6,11 +6,12 @@
 Each network is saved at its published shape with random weights, in its authors' layout, beside an
 autoencoder. The builder's generator loads it from there and samples by the recipe's sampler, in at
 most --steps steps: speed does not depend on what weights say. It samples as many images as a build
-would at once (builder/planning/execution.py), but --batch at most, and on a GPU also compiled; its
-first round then tells what compiling took. The bare loop calls the same network on noise of one
-generator, in the same precision, as often, adds what it says and decodes the batch at once. Rounds
-take turns; medians are compared. On a GPU the peak of the builder's memory stands beside what its
-plan counts. --seconds ends the script between recipes; what was measured until then is written.
+would at once (builder/planning/batch_and_compile.py), but --batch at most, and on a GPU also
+compiled; its first round then tells what compiling took. The bare loop calls the same network on
+noise of one generator, in the same precision, as often, adds what it says and decodes the batch at
+once. Rounds take turns; medians are compared. On a GPU the peak of the builder's memory stands
+beside what its plan counts. --seconds ends the script between recipes; what was measured until then
+is written.
 """
 
 import argparse
@@ -26,8 +27,8 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from builder.planning.batch_and_compile import Means, Size, as_run
 from builder.planning.device_memory import GIB, memory_need
-from builder.planning.execution import Means, Size, as_run
 from builder.planning.gpu_memory import gpus_here
 from builder.planning.recipe import StageRecipe, load_recipe
 from generation.diffusion.sampler_config import SamplerConfig

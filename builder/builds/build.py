@@ -21,10 +21,10 @@ from builder.builds.estimate import (
 )
 from builder.builds.finish import finish_release
 from builder.builds.run import OnDone, Outcome, ReleaseJobs, RunSettings, run_builds
+from builder.planning.batch_and_compile import AS_RECIPES_SAY, Execution, Means, Size, as_run
 from builder.planning.checkpoints import locate_checkpoints, locate_guides
 from builder.planning.classifiers import with_classifiers
 from builder.planning.device_cost import stated_cost
-from builder.planning.execution import AS_RECIPES_SAY, Execution, Means, Size, as_run
 from builder.planning.gpu_memory import require_memory
 from builder.planning.labels import require_meaningful_labels
 from builder.planning.plan import (

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from builder.planning.batch_and_compile import Execution
 from builder.planning.checkpoints import LocatedGuide
-from builder.planning.execution import Execution
 from builder.planning.plan import (
     BuildRequest,
     ShardPlan,

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from builder.planning.batch_and_compile import GpuMemory
 from builder.planning.device_memory import GIB
-from builder.planning.execution import GpuMemory
 from builder.planning.recipe import StageRecipe
 from release.environment import visible_gpus
 from release.errors import UserError

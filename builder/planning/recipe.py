@@ -63,7 +63,7 @@ class StageRecipe(BaseModel):
     """One stage of the chain. sha256: the checkpoint's hash, refused if another is found.
 
     batch: images the network sees at once; fixed, so that pixels do not depend on grouping. A build
-    on a GPU may choose another, and compiling (builder/planning/execution.py).
+    on a GPU may choose another, and compiling (builder/planning/batch_and_compile.py).
     accept: the rule by which images are kept; by default all are.
     compile: run the networks compiled, faster after minutes of warming up; pixels differ slightly.
     guide: what guidance leads away from; by default the network itself, told no class.

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, TypeAdapter
 
-from builder.planning.execution import Execution
+from builder.planning.batch_and_compile import Execution
 from builder.planning.plan import BuildRequest
 from builder.standing.lease import FOLDER as LEASE_FOLDER
 from release.environment import Environment

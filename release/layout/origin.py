@@ -50,7 +50,7 @@ class BaseOrigin(TypedDict):
 
 
 class ExecutionOrigin(TypedDict):
-    """How a stage's networks ran, where its build chose it; see builder/planning/execution.py."""
+    """How a stage's networks ran, where a build chose it: builder/planning/batch_and_compile.py."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 

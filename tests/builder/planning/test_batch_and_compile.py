@@ -14,10 +14,10 @@ from builder.builds.build import BuildPlan, build_release, plan_build
 from builder.builds.planned import planned_release, stated_state
 from builder.builds.run import RunSettings
 from builder.cluster.cluster import ClusterOptions
-from builder.planning import execution, gpu_memory
+from builder.planning import batch_and_compile, gpu_memory
+from builder.planning.batch_and_compile import Execution, GpuMemory, Means, Size, as_run
 from builder.planning.device_cost import DEFAULT_DEVICE, device_cost
 from builder.planning.device_memory import GIB, MemoryNeed, memory_need
-from builder.planning.execution import Execution, GpuMemory, Means, Size, as_run
 from builder.planning.gpu_memory import gpus_here
 from builder.planning.recipe import Recipe, load_recipe
 from builder.release.reproduce import Release
@@ -87,7 +87,11 @@ def test_a_batch_takes_no_longer_than_a_kill_may_cost() -> None:
     cost = device_cost(base, DEFAULT_DEVICE)
     assert cost is not None
     found = chosen(base, Size(10_000, 10_000), gpus=(LARGE,))
-    assert execution.BATCH_SECONDS * 0.8 < found.batch * cost.seconds <= execution.BATCH_SECONDS
+    assert (
+        batch_and_compile.BATCH_SECONDS * 0.8
+        < found.batch * cost.seconds
+        <= batch_and_compile.BATCH_SECONDS
+    )
 
 
 def test_without_a_gpu_and_where_nothing_is_known_the_recipe_decides() -> None:
@@ -230,5 +234,5 @@ def test_the_command_takes_a_batch_and_the_dry_run_tells_it(
 
 def test_the_share_of_memory_that_is_used_is_the_same_on_every_gpu_of_a_kind() -> None:
     usable = {GpuMemory(80 * GIB, free * GIB).usable for free in (79, 70, 65)}
-    assert usable == {execution.USED * 80 * GIB}
+    assert usable == {batch_and_compile.USED * 80 * GIB}
     assert MemoryNeed(10, 3).most(20) == 3
