@@ -1,4 +1,5 @@
-"""What the code is like as a house: full folders, cycles of folders, functions, imports of tests.
+"""What the code is like as a house: full folders, cycles of folders, functions, imports of tests,
+and how many files its two main lines are (the tables of ARCHITECTURE.md).
 
     python benchmarks/house.py
     python benchmarks/house.py --root ../another-checkout --json
@@ -9,6 +10,7 @@ Counts the Python files that git tracks; folders are a package's direct children
 import argparse
 import ast
 import json
+import re
 import statistics
 import subprocess
 from collections import Counter, defaultdict
@@ -68,6 +70,32 @@ def function_lines(trees: dict[Path, ast.Module]) -> list[tuple[int, str]]:
     ]
 
 
+def main_lines(root: Path) -> dict[str, list[Path]]:
+    """Files of each main line in order, by its table's title."""
+    text = (root / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    tables = text.split("## Two main lines", 1)[1].split("\n## ", 1)[0].strip().split("\n\n")
+    return {
+        table.split("|", 2)[1].strip(): [
+            Path(name) for name in re.findall(r"`([\w/]+/\w+\.py)`", table)
+        ]
+        for table in tables
+    }
+
+
+def skipped(line: list[Path], root: Path) -> list[Path]:
+    """Files of a main line that none before them imports: there a reader has to search.
+
+    A family's generator is reached by the name that a recipe has for it.
+    """
+    found, known = [], {str(line[0].with_suffix("")).replace("/", ".")}
+    for file in line:
+        if str(file.with_suffix("")).replace("/", ".") not in known and "FAMILY" not in file.parts:
+            found.append(file)
+        if "FAMILY" not in file.parts:
+            known |= set(imported(ast.parse((root / file).read_text(encoding="utf-8"))))
+    return found
+
+
 def measure(root: Path) -> dict[str, Any]:
     """The figures of one checkout."""
     sources = {file: (root / file).read_text(encoding="utf-8") for file in tracked(root)}
@@ -81,6 +109,7 @@ def measure(root: Path) -> dict[str, Any]:
     files = Counter(str(f.parent) for f in sources if f.name != "__init__.py")
     ours = [text for file, text in sources.items() if file.parts[0] in PACKAGES]
     return {
+        "files_of_main_lines": {k: len(line) for k, line in main_lines(root).items()},
         "folders_over_15_files": {k: n for k, n in files.items() if n > MOST_FILES},
         "cycles_between_folders": cycles(trees),
         "imports_from_tests": from_tests,

@@ -1,0 +1,16 @@
+"""The two main lines of ARCHITECTURE.md can be followed from import to import."""
+
+import pytest
+
+from benchmarks.house import main_lines, skipped
+from tests.conftest import ROOT
+
+
+@pytest.mark.parametrize(
+    "title", ["from a recipe to a shard", "from a release to its Fréchet distance"]
+)
+def test_each_file_of_a_main_line_is_imported_by_one_before_it(title: str) -> None:
+    line = main_lines(ROOT)[title]
+    assert len(line) > 5
+    assert skipped(line, ROOT) == []
+    assert skipped([line[0], line[-2]], ROOT) == [line[-2]]  # a gap is seen
