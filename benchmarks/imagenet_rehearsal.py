@@ -31,6 +31,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
+import torch
 from datasets import disable_progress_bars
 
 ROOT = Path(__file__).parent.parent
@@ -171,17 +172,20 @@ def table_row(row: Row) -> str:
 
 
 def write(out: Path, rows: list[Row]) -> None:
-    content = {"environment": environment(), "rows": list(map(asdict, rows))}
+    instructions = torch.backends.cpu.get_cpu_capability()
+    place = environment() | {"instructions": instructions}
+    content = {"environment": place, "rows": list(map(asdict, rows))}
     write_atomically(out / "rehearsal.json", (json.dumps(content, indent=1) + "\n").encode())
     lines = [
         "# ImageNet in miniature, walked end to end",
         "",
         f"1000 classes, {WHOLE.per_class} training and {WHOLE.val_per_class} validation images of "
         f"each (other layouts: {WHOLE.few} training images of each), {WHOLE.generated} generated. "
-        f"Made by `benchmarks/imagenet_rehearsal.py` on {os.cpu_count()} CPU cores, once; load is "
-        "the machine's average of a minute when the step began, CPU seconds are of all its "
-        "processes. Memory is the peak of the command "
-        "and all processes it started.",
+        f"Made by `benchmarks/imagenet_rehearsal.py` on {os.cpu_count()} CPU cores with "
+        f"{instructions}, once; load is the machine's average of a minute when the step began, CPU "
+        "seconds are of all its processes. Memory is the peak of the command and all processes it "
+        "started. The classifiers of ImageNet train in bfloat16, which a CPU without AVX-512 "
+        "computes slowly.",
         "",
         "| step | s | CPU s | GiB | load | command |",
         "|---|--:|--:|--:|--:|---|",
