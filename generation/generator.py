@@ -1,6 +1,7 @@
 """What a generator is asked for, and what it gives: the interface of all families."""
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -58,6 +59,20 @@ class Generator(Protocol):
     """One stage's model, loaded. Returns uint8[N,H,W,3], or `Screened` if it may refuse images."""
 
     def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened: ...
+
+
+class DecodingBeside(Generator, Protocol):
+    """A generator that, where `decodes_beside`, decodes a batch while it samples the next.
+
+    begin: samples what will be the images of the batch, and hands them out as soon as they are
+    decoded; what decoding raises, the future raises.
+    """
+
+    @property
+    def decodes_beside(self) -> bool: ...
+    def begin(
+        self, batch: ImageBatch, settings: SamplerConfig
+    ) -> Future[np.ndarray | Screened]: ...
 
 
 class GeneratorSource(Protocol):

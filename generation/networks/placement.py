@@ -31,19 +31,25 @@ class Placement:
             return self
         return replace(self, dtype=getattr(torch, precision))
 
-    def place(self, network: Network, dtype: torch.dtype | None = None) -> Network:
-        """`network` ready to run, in `dtype` if it needs another one: frozen, channels_last."""
+    def place(
+        self, network: Network, dtype: torch.dtype | None = None, *, replayed: bool = True
+    ) -> Network:
+        """`network` ready to run, in `dtype` if it needs another one: frozen, channels_last.
+
+        replayed: as `arrange`.
+        """
         network.eval().requires_grad_(False)
         network.to(self.device)
         wanted = dtype or self.dtype
         if next(network.parameters()).dtype != wanted:  # diffusers warns of any cast, needed or not
             network.to(wanted)
-        return self.arrange(network)
+        return self.arrange(network, replayed=replayed)
 
-    def arrange(self, network: Network) -> Network:
+    def arrange(self, network: Network, *, replayed: bool = True) -> Network:
         """`network`, which is on its device in its dtype, in channels_last; compiled if wanted.
 
-        UserError for weights that are not finite.
+        replayed: it may run as a CUDA graph, which one that runs beside others must not: graphs
+        share memory. UserError for weights that are not finite.
         """
         require_finite(network.state_dict().items(), type(network).__name__)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -51,7 +57,7 @@ class Placement:
             if self.device == "cpu":
                 _freeze_weights()
                 network.apply(_by_convolution)
-            if self.device != "cpu" and _is_small(network):
+            if replayed and self.device != "cpu" and _is_small(network):
                 _compile_replayed(network)
             else:
                 network.compile(dynamic=False)
