@@ -89,7 +89,8 @@ class GeneratorSource(Protocol):
     networks without their weights has `work(checkpoint, resolution) -> Work | None`, what an image
     takes (generation/networks/flops.py); None for a checkpoint that it does not know. One whose
     networks see another shape at every call has SHAPES_VARY = True: no build compiles them by
-    itself. One whose networks may be guided by a weaker one is a GuidedSource.
+    itself. One whose networks may be guided by a weaker one is a GuidedSource, one whose networks
+    may run in fp8 an Fp8Source.
     """
 
     def locate(self, checkpoint: str) -> Path: ...
@@ -106,3 +107,9 @@ class GuidedSource(GeneratorSource, Protocol):
 
     def guide_problem(self, folder: Path, guide: Path) -> str | None: ...
     def load_guided(self, folder: Path, guide: Path, compiled: bool) -> Generator: ...
+
+
+class Fp8Source(GeneratorSource, Protocol):
+    """A module whose networks may run in fp8 (generation/networks/fp8.py)."""
+
+    def load_fp8(self, folder: Path, compiled: bool) -> Generator: ...

@@ -157,6 +157,8 @@ def fill_slots(
         while not slots.settled:
             if kept.due(stopped=is_stopped()):
                 under_way.finish()
+                if slots.settled:
+                    break
                 kept.save(slots, images)
             raise_if_stopped()
             batch = slots.next_batch(stage.recipe.batch, under_way.slots_begun)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
 from generation.networks.finite import require_finite
+from generation.networks.fp8 import run_in_fp8
 from release.errors import UserError, shortened
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -19,11 +20,15 @@ REPLAYED = 50_000_000  # parameters; smaller networks run as CUDA graphs where t
 
 @dataclass(frozen=True)
 class Placement:
-    """device, the networks' dtype, and whether they run compiled for their one fixed shape."""
+    """device, the networks' dtype, and whether they run compiled for their one fixed shape.
+
+    fp8: linear layers of their blocks multiply in it, the rest stays in bfloat16.
+    """
 
     device: str
     dtype: torch.dtype
     compile: bool = False
+    fp8: bool = False
 
     def on_gpu(self, precision: str) -> "Placement":
         """In the dtype of that name where this is a GPU; a CPU keeps its own."""
@@ -53,6 +58,8 @@ class Placement:
         """
         require_finite(network.state_dict().items(), type(network).__name__)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.fp8:
+            run_in_fp8(network)
         if self.compile:
             if self.device == "cpu":
                 _freeze_weights()
