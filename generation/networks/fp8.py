@@ -4,8 +4,8 @@ Weights are rounded to float8_e4m3 when they are loaded, with a scale for each o
 is each token at each call. So an image depends on no other of its batch, which a scale for a whole
 tensor would not leave so. Everything else stays in bfloat16: embeddings, modulation, the output.
 
-The product is torch's own. torchao offers the same, and is not used: it would be a package more that
-decides pixels, and leaves out layers that it cannot take without saying so.
+The product is torch's own. torchao, which calls it too, would be one more package that decides
+pixels, and leaves out layers that it cannot take without saying so.
 
 To import it is to import no torch.
 """

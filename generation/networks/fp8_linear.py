@@ -28,7 +28,7 @@ class Fp8Linear(nn.Module):
             output_dtype=x.dtype,
             use_fast_accum=True,
         )
-        return out.unflatten(0, x.shape[:-1])
+        return out.view(*x.shape[:-1], -1)
 
 
 def scaled_rows(x: Tensor) -> tuple[Tensor, Tensor]:
