@@ -9,7 +9,8 @@ most --steps steps: speed does not depend on what weights say. It samples as man
 would at once (builder/planning/execution.py), but --batch at most, and on a GPU also compiled; its
 first round then tells what compiling took. The bare loop calls the same network on noise of one
 generator, in the same precision, as often, adds what it says and decodes the batch at once. Of two
-batches ("beside") the first is decoded while the second is sampled. Rounds take turns; medians are compared. On a GPU the peak of the builder's memory stands beside what its plan counts.
+batches ("beside") the first is decoded while the second is sampled. Rounds take turns; medians are
+compared. On a GPU the peak of the builder's memory stands beside what its plan counts.
 
 Then FLUX.2-klein's transformer alone, with random weights at its published shape: evaluations a
 second at 1024 px, in bfloat16 and in fp8 where the GPU has it. --seconds ends the script between

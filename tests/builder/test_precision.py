@@ -116,4 +116,5 @@ def test_without_such_a_gpu_a_command_ends_in_one_line(folder: Path, tmp_path: P
     assert not (tmp_path / "release").exists()
     told = run(["build-dataset", *options, "--out", tmp_path / "release", "--dry-run"])
     assert told.returncode == 0, told.stderr
+    assert f"    precision: fp8, as its authors publish it: {SOURCE}\n" in told.stdout
     assert "time unknown: no batch of it can be sampled here (the stage at 16 px has" in told.stdout
