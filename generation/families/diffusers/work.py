@@ -102,18 +102,12 @@ def _flux2_klein(resolution: int) -> Work:
 
     side = resolution // FACTOR
     tokens, texts = (side // 2) ** 2, 512
+    told = (_zeros(tokens, 128), _zeros(texts, 7680), _zeros())
+    places = {"img_ids": _zeros(tokens, 4)[0], "txt_ids": _zeros(texts, 4)[0]}
     with torch.device("meta"):
         network: Any = Flux2Transformer2DModel(**SHAPES[FLUX2_BASE][1])
         with counted_in_fp8(network) as in_fp8:
-            evaluation = counted_flops(
-                lambda: network(
-                    _zeros(tokens, 128),
-                    _zeros(texts, 7680),
-                    _zeros(),
-                    img_ids=_zeros(tokens, 4)[0],
-                    txt_ids=_zeros(texts, 4)[0],
-                )
-            )
+            evaluation = counted_flops(lambda: network(*told, **places))
     work = _in_half(evaluation, decoding_flops(AutoencoderKLFlux2, {}, 32, side))
     return replace(work, for_fp8=in_fp8[0])
 
