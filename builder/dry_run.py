@@ -96,6 +96,7 @@ def _as_json(wanted: Wanted, shards: int, costs: Costs) -> dict[str, Any]:
                 **({} if stage.guide is None else {"guide": stage.guide.checkpoint}),
                 "batch": stage.batch,
                 "compile": stage.compile,
+                **({} if stage.precision is None else {"precision": stage.precision}),
                 "network_evaluations": stage.sampler.network_evaluations,
                 "images": images,
                 "model": stage.model and stage.model.model_dump(),
@@ -151,6 +152,8 @@ def _model_lines(stage: StageRecipe, images: int, cost: DeviceCost | None) -> It
         yield f"licence: {model.license}. Images: {model.images}"
         if model.left_out:
             yield f"not applied: {model.left_out}"
+    if stage.precision is not None and stage.model is not None:
+        yield f"precision: {stage.precision}, as its authors publish it: {stage.model.fp8}"
     if cost is not None:
         hours = images * cost.seconds / 3600
         yield f"cost: {cost.seconds:.3g} s an image, {duration(hours)} in all on {cost.hardware}"

@@ -16,6 +16,7 @@ from builder.builds.run import Outcome, RunSettings
 from builder.cluster.cluster import ClusterOptions
 from builder.planning.batch_and_compile import Means
 from builder.planning.gpu_memory import gpus_here
+from builder.planning.precision import require_precision_here
 from builder.planning.recipe import Recipe, StageRecipe
 from builder.standing.lease import claimed
 from release.classes.class_list import ClassEntry
@@ -53,7 +54,12 @@ class Wanted:
 def build_wanted(
     wanted: Wanted, release: ReleasePath, settings: RunSettings, *, quiet: bool
 ) -> Outcome:
-    """Build it in `release`, or go on with what is there."""
+    """Build it in `release`, or go on with what is there.
+
+    UserError for a precision that this machine has not, where the images are made here.
+    """
+    if not settings.cluster.foreign:
+        require_precision_here(wanted.chain)
     with claimed(release, settings.say):
         plan = plan_build(
             wanted.recipe,

@@ -1,6 +1,7 @@
 """What a generator is asked for, and what it gives: the interface of all families."""
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -60,6 +61,20 @@ class Generator(Protocol):
     def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened: ...
 
 
+class DecodingBeside(Generator, Protocol):
+    """A generator that, where `decodes_beside`, decodes a batch while it samples the next.
+
+    begin: samples what will be the images of the batch, and hands them out as soon as they are
+    decoded; what decoding raises, the future raises.
+    """
+
+    @property
+    def decodes_beside(self) -> bool: ...
+    def begin(
+        self, batch: ImageBatch, settings: SamplerConfig
+    ) -> Future[np.ndarray | Screened]: ...
+
+
 class GeneratorSource(Protocol):
     """A generator's module: finds the model's files, hashes them, loads them.
 
@@ -74,7 +89,8 @@ class GeneratorSource(Protocol):
     networks without their weights has `work(checkpoint, resolution) -> Work | None`, what an image
     takes (generation/networks/flops.py); None for a checkpoint that it does not know. One whose
     networks see another shape at every call has SHAPES_VARY = True: no build compiles them by
-    itself. One whose networks may be guided by a weaker one is a GuidedSource.
+    itself. One whose networks may be guided by a weaker one is a GuidedSource, one whose networks
+    may run in fp8 an Fp8Source.
     """
 
     def locate(self, checkpoint: str) -> Path: ...
@@ -91,3 +107,9 @@ class GuidedSource(GeneratorSource, Protocol):
 
     def guide_problem(self, folder: Path, guide: Path) -> str | None: ...
     def load_guided(self, folder: Path, guide: Path, compiled: bool) -> Generator: ...
+
+
+class Fp8Source(GeneratorSource, Protocol):
+    """A module whose networks may run in fp8 (generation/networks/fp8.py)."""
+
+    def load_fp8(self, folder: Path, compiled: bool) -> Generator: ...

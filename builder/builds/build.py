@@ -38,6 +38,7 @@ from builder.planning.plan import (
     plan_stages,
     stage_encodings,
 )
+from builder.planning.precision import require_precision
 from builder.planning.recipe import Recipe, StageRecipe
 from builder.planning.regime import require_regime
 from builder.planning.sampling import require_sizes
@@ -129,6 +130,7 @@ def plan_build(
     chain, execution = chain_as_run(chain, earlier, blocks, means)
     chain = with_classifiers(chain, classes)
     recipe = recipe.model_copy(update={"stages": _replaced(recipe.stages, chain)})
+    require_precision(chain)
     require_memory(chain)
     folders, hashes = locate_checkpoints(chain)
     require_sizes(chain, folders)
@@ -340,6 +342,7 @@ def _origin(plan: BuildPlan) -> dict[str, Any]:
                 **_base_of(checkpoint),
                 **_guide_of(s),
                 **_execution_of(s, plan.state),
+                **({} if s.recipe.precision is None else {"precision": s.recipe.precision}),
                 "sampler": s.recipe.sampler.model_dump(),
                 "encoding": s.encoding,
                 "fingerprint": s.fingerprint,

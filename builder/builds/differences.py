@@ -51,6 +51,7 @@ def _deciding(stage: StagePlan) -> dict[str, Any]:
         "encoding": stage.encoding,
         "accept": recipe.accept and recipe.accept.model_dump(mode="json"),
         "compile": recipe.compile,
+        "precision": recipe.precision,
         "prompts": stage.prompts and stage.prompts[:12],
     }
 

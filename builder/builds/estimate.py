@@ -19,6 +19,7 @@ from builder.planning.checkpoints import load_networks, locate_guides
 from builder.planning.device_cost import DeviceCost, stated_cost
 from builder.planning.image_seeds import image_seed
 from builder.planning.plan import ShardPlan, stage_encodings
+from builder.planning.precision import require_precision_here
 from builder.planning.prompts import choose_prompts
 from builder.planning.recipe import Recipe, StageRecipe
 from builder.planning.sampling import require_sizes, sample_batch
@@ -145,7 +146,7 @@ def calibrate(
             side = chain[position - 1].resolution
             parents = np.full((stage.batch, side, side, 3), 128, np.uint8)
         if isinstance(folder, UserError):
-            reason = f"model not at hand ({folder})"
+            reason = f"no batch of it can be sampled here ({folder})"
             costs[stage.resolution] = unmeasured_cost(stage, encoding, cost_of(stage), reason)
             parents = None
             continue
@@ -156,8 +157,9 @@ def calibrate(
 
 
 def _at_hand(stage: StageRecipe) -> Path | UserError:
-    """Where the stage's model is, or why it or its guide is nowhere."""
+    """Where the stage's model is, or why it or its guide is nowhere, or cannot run here."""
     try:
+        require_precision_here([stage])
         place, *_ = map(generator_source(stage.generator).locate, stage.checkpoints)
         return place
     except UserError as error:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from builder.planning.precision import require_precision_here
 from builder.planning.recipe import StageRecipe
-from generation.families import generator_source, guided_source
+from generation.families import fp8_source, generator_source, guided_source
 from generation.generator import Generator
 from release.errors import UserError
 
@@ -61,7 +62,13 @@ def _located(generator: str, checkpoint: str, sha256: str | None) -> tuple[Path,
 
 
 def load_networks(stage: StageRecipe, checkpoint: Path, guide: Path | None = None) -> Generator:
-    """The stage's model, guided by the one in `guide` if there is one."""
+    """The stage's model, in its precision, guided by the one in `guide` if there is one.
+
+    UserError for a precision that this machine has not.
+    """
+    if stage.precision is not None:
+        require_precision_here([stage])
+        return fp8_source(stage.generator).load_fp8(checkpoint, stage.compile)
     if guide is None:
         return generator_source(stage.generator).load(checkpoint, stage.compile)
     return guided_source(stage.generator).load_guided(checkpoint, guide, stage.compile)

@@ -41,7 +41,7 @@ class DeviceCost:
 
 def device_cost(stage: StageRecipe, device: Device) -> DeviceCost | None:
     """As the recipe states it for its hardware, else counted for `device`; None where neither is
-    known."""
+    known, and in fp8 on a GPU that has none."""
     stated = stated_cost(stage)
     if stated is not None:
         return stated
@@ -50,6 +50,10 @@ def device_cost(stage: StageRecipe, device: Device) -> DeviceCost | None:
     work = work_of(stage.generator, stage.checkpoint, stage.resolution)
     if work is None:
         return None
+    if stage.precision is not None:
+        if not work.for_fp8 or device.gpu.fp8 is None:
+            return None
+        work = replace(work, in_fp8=True)
     evaluations = stage.sampler.network_evaluations
     seconds = work.seconds(evaluations, device.gpu, device.utilisation)
     return DeviceCost(seconds, str(device), f"counted: {_counted(work, evaluations)}", work)
@@ -80,7 +84,8 @@ def stated_cost(stage: StageRecipe) -> DeviceCost | None:
 def _counted(work: Work, evaluations: int) -> str:
     times = "one evaluation" if evaluations == 1 else f"{evaluations:,} evaluations"
     single = " in float32" if work.precision == "single" else ""
-    text = f"{times} of {work.evaluation / 1e9:,.4g} GFLOPs{single}"
+    fp8 = f", {work.for_fp8 / work.evaluation:.0%} of them in fp8" if work.in_fp8 else ""
+    text = f"{times} of {work.evaluation / 1e9:,.4g} GFLOPs{single}{fp8}"
     if not work.decoding:
         return text
     single = " in float32" if work.decoded_in == "single" else ""

@@ -8,12 +8,14 @@ from generation.networks.flops import SIZES
 
 GIB = 1 << 30
 ALLOCATED = 1.5  # of what was counted: allocators keep fragments, kernels want room to work in
-COPIES = 4  # of a batch's images in float32, beside what the network holds
+COPIES = 4  # of a batch's images in float32, decoded, rounded or latents, beside the network's own
 
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """Bytes. fixed: weights, and decoding, which is done image by image; image: of each in a batch.
+    """Bytes, at once, of a batch that is sampled and of the one before, which is decoded meanwhile.
+
+    fixed: weights, and decoding, which is done image by image; image: of each in a batch.
 
     ALLOCATED and COPIES are assumed, the rest is counted on the meta device.
     """

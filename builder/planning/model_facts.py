@@ -11,6 +11,7 @@ class ModelFacts(BaseModel):
     """A model and its terms. images: what the licence says of distributing produced images.
 
     left_out: what the published pipeline does to images and is not done here: checkers, watermarks.
+    fp8: where its authors publish it in fp8, without which no stage runs so.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -19,6 +20,7 @@ class ModelFacts(BaseModel):
     license: str
     images: str
     left_out: str = ""
+    fp8: Annotated[str, Field(exclude_if=lambda value: not value)] = ""
     source: str  # the model's page or paper
 
 

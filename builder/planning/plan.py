@@ -178,6 +178,8 @@ def _stage_identity(
     }
     if stage.compile:
         content["compile"] = True
+    if stage.precision is not None:
+        content["precision"] = stage.precision
     if guide is not None:
         content["guide"] = guide.sha256
     return content

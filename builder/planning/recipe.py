@@ -1,7 +1,7 @@
 """A recipe: the whole of what decides a release's images, as its author writes it (TOML)."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -66,6 +66,8 @@ class StageRecipe(BaseModel):
     on a GPU may choose another, and compiling (builder/planning/batch_and_compile.py).
     accept: the rule by which images are kept; by default all are.
     compile: run the networks compiled, faster after minutes of warming up; pixels differ slightly.
+    precision: "fp8", where the model's authors publish it so (generation/networks/fp8.py); by
+    default that of its family.
     guide: what guidance leads away from; by default the network itself, told no class.
     For people, deciding no pixel and no fingerprint: regime, of this stage's model where it differs
     from the recipe's; sampler_source, model, cost, published.
@@ -81,7 +83,10 @@ class StageRecipe(BaseModel):
     batch: Positive = 50
     accept: AcceptRecipe | None = None
     compile: bool = False
-    # named in files only where it is set: manifests of before stay as they are
+    # named in files only where they are set: manifests of before stay as they are
+    precision: Annotated[Literal["fp8"] | None, Field(exclude_if=lambda value: value is None)] = (
+        None
+    )
     guide: Annotated[GuideRecipe | None, Field(exclude_if=lambda value: value is None)] = None
     regime: Regime | None = None
     sampler_source: str = ""
@@ -93,6 +98,15 @@ class StageRecipe(BaseModel):
     def checkpoints(self) -> tuple[str, ...]:
         """The network's, and its guide's where there is one."""
         return (self.checkpoint, *([] if self.guide is None else [self.guide.checkpoint]))
+
+    @model_validator(mode="after")
+    def _authors_allow_the_precision(self) -> "StageRecipe":
+        if self.precision is not None and not (self.model and self.model.fp8):
+            raise ValueError(
+                'precision = "fp8" is for models whose authors publish them so: say where in '
+                "[stage.model] fp8, or leave precision out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _guidance_asks_the_guide(self) -> "StageRecipe":

@@ -1,12 +1,15 @@
-"""One batch of a stage: its images are of the stage's size, or the user learns why not."""
+"""A batch of a stage: its images are of the stage's size, or the user learns why not."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeGuard
+
+import numpy as np
 
 from builder.planning.recipe import StageRecipe
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.families import generator_source
-from generation.generator import Generator, ImageBatch, Screened
+from generation.generator import DecodingBeside, Generator, ImageBatch, Screened
 from release.errors import UserError
 
 
@@ -27,7 +30,29 @@ def sample_batch(
     generator: Generator, batch: ImageBatch, stage: StageRecipe, settings: SamplerConfig
 ) -> Screened:
     """uint8[N,R,R,3], R the stage's resolution; UserError for images of another size."""
-    sampled = generator.sample(batch, settings)
+    return _of_size(generator.sample(batch, settings), batch, stage)
+
+
+def decodes_beside(generator: Generator) -> TypeGuard[DecodingBeside]:
+    """Whether it decodes a batch while it samples the next."""
+    return bool(getattr(generator, "decodes_beside", False))
+
+
+def begin_batch(
+    generator: Generator, batch: ImageBatch, stage: StageRecipe, settings: SamplerConfig
+) -> Callable[[], Screened]:
+    """Samples now; what it returns gives what `sample_batch` does, and waits until it is decoded.
+
+    Of a generator that decodes nothing beside sampling it is all done already.
+    """
+    if not decodes_beside(generator):
+        sampled = sample_batch(generator, batch, stage, settings)
+        return lambda: sampled
+    begun = generator.begin(batch, settings)
+    return lambda: _of_size(begun.result(), batch, stage)
+
+
+def _of_size(sampled: np.ndarray | Screened, batch: ImageBatch, stage: StageRecipe) -> Screened:
     if not isinstance(sampled, Screened):
         sampled = Screened(sampled, [None] * len(batch.seeds))
     side = stage.resolution

@@ -1,10 +1,12 @@
 """The slots of a shard: each tries its attempts in order until one is accepted.
 
 A slot's outcome follows from its own attempts alone, so it does not matter how attempts of many
-slots are batched together.
+slots are batched together. A generator that decodes beside sampling is asked for the next batch
+before its images of the one before are taken: of slots that were not in that one.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -14,15 +16,17 @@ import numpy as np
 from builder.accept import AcceptRule, Verdict
 from builder.planning.image_seeds import image_seed
 from builder.planning.plan import StagePlan
-from builder.planning.sampling import sample_batch
+from builder.planning.sampling import begin_batch, decodes_beside
 from builder.shards.stopping import is_stopped, raise_if_stopped
-from generation.generator import Generator, ImageBatch
+from generation.generator import Generator, ImageBatch, Screened
 from release.classes.class_list import ClassEntry
 from release.images.encoding import encode_image
 from release.layout.image_sets import decode
 
 NO_PARENT = "the image it is made from is quarantined"
 
+Pairs = list[tuple[int, int]]  # slots and attempts of a batch
+Begun = tuple[Pairs, Callable[[], Screened]]  # and their images, once they are decoded
 Encoded = tuple[list[int], Future[list[bytes]]]  # slots, their images
 
 
@@ -79,13 +83,19 @@ class Slots:
             slot: tried.get(slot, 0) for slot in range(self.count) if slot not in settled
         }
 
-    def next_batch(self, size: int) -> list[tuple[int, int]]:
+    @property
+    def settled(self) -> bool:
+        """Whether none is left to be tried."""
+        return not self._waiting
+
+    def next_batch(self, size: int, but: Collection[int] = ()) -> Pairs:
         """At most `size` pairs (slot, attempt), none if all slots are settled.
 
+        but: slots in batches that are not settled yet, and so in no other.
         When fewer slots wait than the batch has rows, the rows to spare go to the attempts that
         would come next: the batch costs the same, and shards end sooner.
         """
-        first = list(self._waiting.items())[:size]
+        first = [pair for pair in self._waiting.items() if pair[0] not in but][:size]
         pairs = (
             (slot, attempt + ahead)
             for ahead in range(self.attempts)
@@ -133,82 +143,118 @@ def fill_slots(
 ) -> dict[int, bytes]:
     """Sample until every slot is settled; the encoded images by slot.
 
-    One batch is encoded in a thread while the next is sampled; at most two are in memory. kept: is
-    asked first for what was done before, and gets what is done on the way.
+    One batch is encoded in a thread while the next is sampled; at most two are in memory, three
+    where one is decoded as well meanwhile. kept: is asked first for what was done before, and gets
+    what is done on the way.
     """
     for slot, cell in enumerate(cells):
         if cell.needs_parent and cell.parent is None:
             slots.give_up(slot, NO_PARENT)
     images = kept.take_up(slots)
-    encoding: list[Encoded] = []
+    ahead = int(decodes_beside(generator))  # batches that are begun before one is taken
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode") as pool:
-        while batch := slots.next_batch(stage.recipe.batch):
+        under_way = _UnderWay(slots, cells, release_seed, stage, generator, rule, images, pool)
+        while not slots.settled:
             if kept.due(stopped=is_stopped()):
-                while encoding:
-                    _collect(images, encoding.pop(0))
+                under_way.finish()
+                if slots.settled:
+                    break
                 kept.save(slots, images)
             raise_if_stopped()
-            pixels, reasons = _sample(batch, cells, release_seed, stage, generator)
-            labels = [cells[slot].entry.label for slot, _ in _padded(batch, stage)]
-            verdicts = _verdicts(pixels, reasons, labels, rule)[: len(batch)]
-            taken = list(slots.settle(batch, verdicts))
-            rows, numbers = [row for row, _ in taken], [slot for _, slot in taken]
-            encoding.append((numbers, pool.submit(_encode_all, pixels[rows], stage)))
-            if len(encoding) > 1:
-                _collect(images, encoding.pop(0))
-        for encoded in encoding:
-            _collect(images, encoded)
+            batch = slots.next_batch(stage.recipe.batch, under_way.slots_begun)
+            if batch:
+                under_way.begin(batch)
+            if not batch or len(under_way.begun) > ahead:
+                under_way.take()
+        under_way.finish()
     return images
 
 
-def _padded(batch: list[tuple[int, int]], stage: StagePlan) -> list[tuple[int, int]]:
+@dataclass
+class _UnderWay:
+    """Batches on their way into `images`, encoded, by slot: begun; then taken, which is judged and
+    given to the encoder; then collected."""
+
+    slots: Slots
+    cells: Sequence[Cell]
+    release_seed: int
+    stage: StagePlan
+    generator: Generator
+    rule: AcceptRule | None
+    images: dict[int, bytes]
+    encoder: ThreadPoolExecutor
+    begun: deque[Begun] = field(default_factory=deque)
+    encoding: deque[Encoded] = field(default_factory=deque)
+
+    @property
+    def slots_begun(self) -> set[int]:
+        """Of batches that are not judged yet."""
+        return {slot for batch, _ in self.begun for slot, _ in batch}
+
+    def begin(self, batch: Pairs) -> None:
+        """Sample it."""
+        stage = self.stage
+        rows = _rows(_padded(batch, stage), self.cells, self.release_seed, stage)
+        self.begun.append((batch, begin_batch(self.generator, rows, stage.recipe, stage.sampler)))
+
+    def take(self) -> None:
+        """The batch that was begun first, as soon as it is decoded."""
+        if not self.begun:
+            return
+        batch, sampled = self.begun.popleft()
+        labels = [self.cells[slot].entry.label for slot, _ in _padded(batch, self.stage)]
+        found = sampled()
+        verdicts = _verdicts(found, labels, self.rule)[: len(batch)]
+        taken = list(self.slots.settle(batch, verdicts))
+        rows, numbers = [row for row, _ in taken], [slot for _, slot in taken]
+        encoded = self.encoder.submit(_encode_all, found.images[rows], self.stage)
+        self.encoding.append((numbers, encoded))
+        self._collect(but=1)
+
+    def finish(self) -> None:
+        """All that is under way."""
+        while self.begun:
+            self.take()
+        self._collect(but=0)
+
+    def _collect(self, but: int) -> None:
+        """What is encoded of all batches but so many."""
+        while len(self.encoding) > but:
+            slots, future = self.encoding.popleft()
+            self.images.update(zip(slots, future.result(), strict=True))
+
+
+def _padded(batch: Pairs, stage: StagePlan) -> Pairs:
     """The batch at the stage's fixed size: its last row again and again."""
     return [*batch, *[batch[-1]] * (stage.recipe.batch - len(batch))]
 
 
-def _sample(
-    batch: list[tuple[int, int]],
-    cells: Sequence[Cell],
-    release_seed: int,
-    stage: StagePlan,
-    generator: Generator,
-) -> tuple[np.ndarray, Sequence[str | None]]:
-    """uint8[N,H,W,3] and the generator's own reasons to refuse, N the fixed size of a batch."""
+def _rows(pairs: Pairs, cells: Sequence[Cell], release_seed: int, stage: StagePlan) -> ImageBatch:
+    """As a generator is asked for them."""
     recipe = stage.recipe
-    padded = [(cells[slot], attempt) for slot, attempt in _padded(batch, stage)]
-    parents = [decode(cell.parent) for cell, _ in padded if cell.parent is not None]
-    rows = ImageBatch(
-        prompts=[cell.prompt for cell, _ in padded],
-        labels=[cell.entry.label for cell, _ in padded],
+    attempted = [(cells[slot], attempt) for slot, attempt in pairs]
+    parents = [decode(cell.parent) for cell, _ in attempted if cell.parent is not None]
+    return ImageBatch(
+        prompts=[cell.prompt for cell, _ in attempted],
+        labels=[cell.entry.label for cell, _ in attempted],
         seeds=[
             image_seed(release_seed, recipe.resolution, cell.entry.wnid, cell.index, attempt)
-            for cell, attempt in padded
+            for cell, attempt in attempted
         ],
         parents=np.stack(parents) if parents else None,
         resolution=recipe.resolution,
     )
-    sampled = sample_batch(generator, rows, recipe, stage.sampler)
-    return sampled.images, sampled.reasons
 
 
-def _verdicts(
-    images: np.ndarray,
-    reasons: Sequence[str | None],
-    labels: Sequence[int],
-    rule: AcceptRule | None,
-) -> list[Verdict]:
+def _verdicts(sampled: Screened, labels: Sequence[int], rule: AcceptRule | None) -> list[Verdict]:
     """The generator's refusals first, then the rule's; padding is judged too, for its shape."""
+    images = sampled.images
     judged = rule.judge(images, labels) if rule else [Verdict()] * len(images)
     return [
         Verdict(reason) if reason is not None else verdict
-        for reason, verdict in zip(reasons, judged, strict=True)
+        for reason, verdict in zip(sampled.reasons, judged, strict=True)
     ]
 
 
 def _encode_all(images: np.ndarray, stage: StagePlan) -> list[bytes]:
     return [encode_image(image, stage.encoding, synthetic=True) for image in images]
-
-
-def _collect(images: dict[int, bytes], encoded: Encoded) -> None:
-    slots, future = encoded
-    images.update(zip(slots, future.result(), strict=True))

@@ -47,7 +47,7 @@ class StageFacts:
     model: its name and terms. regime: where it is another than the release's, else None.
     fine_tuned_from: checkpoint and sha256 of what the checkpoint came from, where it says so.
     guide: those of the network that guidance led away from. execution: batch, compile and basis,
-    where the build chose how networks run.
+    where the build chose how networks run. precision: where the recipe chose it.
     """
 
     resolution: int
@@ -62,6 +62,7 @@ class StageFacts:
     fine_tuned_from: dict[str, str] | None = None
     guide: dict[str, str] | None = None
     execution: dict[str, Any] | None = None
+    precision: str | None = None
 
     @property
     def config(self) -> str:
@@ -189,6 +190,7 @@ def _stage_facts(
         fine_tuned_from=made.get("fine_tuned_from"),
         guide=made.get("guide"),
         execution=made.get("execution"),
+        precision=made.get("precision"),
     )
 
 

@@ -3,22 +3,36 @@
 from torch import Tensor
 
 from generation.denoisers.latents import latent_stage
+from generation.denoisers.network import Denoiser
 from generation.denoisers.source import DenoiserGenerator
 from generation.diffusion.sampler_config import SamplerConfig
-from generation.pretrained.autoencoder import load_autoencoder
+from generation.generator import ImageBatch
+from generation.pretrained.autoencoder import Autoencoder, load_autoencoder
+from generation.pretrained.decoding import DecodingGenerator
 from release.errors import UserError
 
 
-class LatentGenerator(DenoiserGenerator):
+def autoencoder_of(network: Denoiser) -> Autoencoder | None:
+    """Of its latents, loaded where the network is; None for one on pixels."""
+    space = latent_stage(network.config).latents
+    if space is None:
+        return None
+    device = next(network.parameters()).device
+    return load_autoencoder(space.autoencoder, space.sha256, str(device))
+
+
+class LatentGenerator(DecodingGenerator, DenoiserGenerator):
     """Samples one stage."""
 
-    def images(self, x0: Tensor) -> Tensor:
-        """Decoded, where these are latents."""
-        latents = latent_stage(self._network.config).latents
-        if latents is None:
-            return x0
-        autoencoder = load_autoencoder(latents.autoencoder, latents.sha256, str(x0.device))
-        return autoencoder.decoded(x0)
+    def latents(self, batch: ImageBatch, settings: SamplerConfig) -> Tensor:
+        """float[N,C,h,w], of pixels where it learned from these; UserError as `sampled`."""
+        autoencoder_of(self._network)  # it is not to be loaded beside sampling
+        return self.sampled(batch, settings)
+
+    def decoded(self, latents: Tensor) -> Tensor:
+        """float[N,C,H,W], about in [-1, 1]."""
+        autoencoder = autoencoder_of(self._network)
+        return latents if autoencoder is None else autoencoder.decoded(latents)
 
     def require_effect(self, settings: SamplerConfig) -> None:
         """UserError also for latents that are to be clipped."""

@@ -107,7 +107,11 @@ class DenoiserGenerator:
         self._network, self._guide = network, guide
 
     def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
-        """uint8[N,H,W,3], or Screened if any is not finite.
+        """uint8[N,H,W,3], or Screened if any is not finite; UserError as `sampled`."""
+        return to_rgb(self.sampled(batch, settings).float().cpu().numpy())
+
+    def sampled(self, batch: ImageBatch, settings: SamplerConfig) -> "Tensor":
+        """float[N,C,H,W], as the network makes it: of images about in [-1, 1].
 
         Raises UserError if the batch has no parents and the stage needs them, or none in colour.
         """
@@ -123,7 +127,7 @@ class DenoiserGenerator:
         schedule = NoiseSchedule(stage.schedule)
         with torch.inference_mode(), ahead_of_need(image_noise(batch.seeds, network.seen)) as noise:
             parent = self.parents(batch, settings, device)
-            x0 = sample(
+            return sample(
                 bound_denoiser(
                     network, self._guide, list(batch.prompts), settings.guidance, parent
                 ),
@@ -133,7 +137,6 @@ class DenoiserGenerator:
                 lambda: torch.from_numpy(noise()).to(device),
                 guide=self.guide(batch, schedule, settings),
             )
-        return to_rgb(self.images(x0).float().cpu().numpy())
 
     def parents(
         self,
@@ -153,10 +156,6 @@ class DenoiserGenerator:
     ) -> "Guide | None":
         """What a classifier adds; None without one."""
         return None
-
-    def images(self, x0: "Tensor") -> "Tensor":
-        """float[N,C,H,W], about in [-1, 1], of what was sampled."""
-        return x0
 
     def require_effect(self, settings: SamplerConfig) -> None:
         """UserError for a setting that this network would not heed."""

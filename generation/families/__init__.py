@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from generation.generator import GeneratorSource, GuidedSource
+from generation.generator import Fp8Source, GeneratorSource, GuidedSource
 from generation.networks.flops import Memory, Work
 from generation.training.recipe import BUILTIN, FIRST, TrainingRecipe
 from generation.training.trainable import Trainable
@@ -91,6 +91,15 @@ def guided_source(name: str) -> GuidedSource:
     if not _is_guided(source):
         able = ", ".join(one for one in MODULES if _is_guided(generator_source(one)))
         raise UserError(f"generator {name} takes no [stage.guide]; those that do: {able}")
+    return source  # type: ignore[return-value]
+
+
+def fp8_source(name: str) -> Fp8Source:
+    """The same, of one whose networks may run in fp8; UserError for any other."""
+    source = generator_source(name)
+    if not hasattr(source, "load_fp8"):
+        able = ", ".join(one for one in MODULES if hasattr(generator_source(one), "load_fp8"))
+        raise UserError(f"generator {name} has no precision to choose; those that do: {able}")
     return source  # type: ignore[return-value]
 
 

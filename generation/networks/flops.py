@@ -10,7 +10,7 @@ from typing import Any
 
 from generation.networks.gpus import Gpu, Precision
 
-SIZES: dict[Precision, int] = {"half": 2, "single": 4}  # bytes of a number
+SIZES: dict[Precision, int] = {"fp8": 1, "half": 2, "single": 4}  # bytes of a number
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Memory:
 class Work:
     """Floating-point operations of one image. evaluation: of one call of the network; decoding:
     once, of the latents. Each with the precision that it runs in on a GPU here. memory: what that
-    takes, where it was counted, too.
+    takes, where it was counted, too. for_fp8: of `evaluation`, in the layers that may run in fp8;
+    in_fp8: whether they do.
 
     Texts are embedded once a prompt, not once an image, and are not in it.
     """
@@ -38,6 +39,8 @@ class Work:
     precision: Precision = "half"
     decoded_in: Precision = "single"
     memory: Memory | None = None
+    for_fp8: int = 0
+    in_fp8: bool = False
 
     @classmethod
     def read(cls, content: dict[str, Any]) -> "Work":
@@ -46,12 +49,17 @@ class Work:
         return cls(**content | {"memory": memory and Memory(**memory)})
 
     def as_json(self) -> dict[str, Any]:
-        """For a file."""
-        return asdict(self)
+        """For a file, which does not name what came later where it is not set."""
+        later = ("for_fp8", "in_fp8")
+        return {n: value for n, value in asdict(self).items() if value or n not in later}
 
     def seconds(self, evaluations: int, gpu: Gpu, utilisation: float) -> float:
         """Of the GPU, an image, at that share of its peaks."""
-        sampled = gpu.seconds(evaluations * self.evaluation, self.precision, utilisation)
+        in_fp8 = self.for_fp8 if self.in_fp8 else 0
+        rest = evaluations * (self.evaluation - in_fp8)
+        sampled = gpu.seconds(rest, self.precision, utilisation)
+        if in_fp8:
+            sampled += gpu.seconds(evaluations * in_fp8, "fp8", utilisation)
         return sampled + gpu.seconds(self.decoding, self.decoded_in, utilisation)
 
 

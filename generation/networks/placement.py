@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
 from generation.networks.finite import require_finite
+from generation.networks.fp8 import run_in_fp8
 from release.errors import UserError, shortened
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -19,11 +20,15 @@ REPLAYED = 50_000_000  # parameters; smaller networks run as CUDA graphs where t
 
 @dataclass(frozen=True)
 class Placement:
-    """device, the networks' dtype, and whether they run compiled for their one fixed shape."""
+    """device, the networks' dtype, and whether they run compiled for their one fixed shape.
+
+    fp8: linear layers of their blocks multiply in it, the rest stays in bfloat16.
+    """
 
     device: str
     dtype: torch.dtype
     compile: bool = False
+    fp8: bool = False
 
     def on_gpu(self, precision: str) -> "Placement":
         """In the dtype of that name where this is a GPU; a CPU keeps its own."""
@@ -31,27 +36,35 @@ class Placement:
             return self
         return replace(self, dtype=getattr(torch, precision))
 
-    def place(self, network: Network, dtype: torch.dtype | None = None) -> Network:
-        """`network` ready to run, in `dtype` if it needs another one: frozen, channels_last."""
+    def place(
+        self, network: Network, dtype: torch.dtype | None = None, *, replayed: bool = True
+    ) -> Network:
+        """`network` ready to run, in `dtype` if it needs another one: frozen, channels_last.
+
+        replayed: as `arrange`.
+        """
         network.eval().requires_grad_(False)
         network.to(self.device)
         wanted = dtype or self.dtype
         if next(network.parameters()).dtype != wanted:  # diffusers warns of any cast, needed or not
             network.to(wanted)
-        return self.arrange(network)
+        return self.arrange(network, replayed=replayed)
 
-    def arrange(self, network: Network) -> Network:
+    def arrange(self, network: Network, *, replayed: bool = True) -> Network:
         """`network`, which is on its device in its dtype, in channels_last; compiled if wanted.
 
-        UserError for weights that are not finite.
+        replayed: it may run as a CUDA graph, which one that runs beside others must not: graphs
+        share memory. UserError for weights that are not finite.
         """
         require_finite(network.state_dict().items(), type(network).__name__)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.fp8:
+            run_in_fp8(network)
         if self.compile:
             if self.device == "cpu":
                 _freeze_weights()
                 network.apply(_by_convolution)
-            if self.device != "cpu" and _is_small(network):
+            if replayed and self.device != "cpu" and _is_small(network):
                 _compile_replayed(network)
             else:
                 network.compile(dynamic=False)

@@ -58,10 +58,12 @@ def free_memory() -> None:
 
 
 def to_uint8(images: Tensor) -> np.ndarray | Screened:
-    """float[N,3,H,W] in [-1, 1] => uint8[N,H,W,3], rounded to the nearest level.
+    """float[N,3,H,W], or [N,1,H,W] in grey, in [-1, 1] => uint8[N,H,W,3], rounded to the nearest
+    level.
 
     Images with NaN or infinity are refused.
     """
     finite = images.isfinite().flatten(1).all(dim=1).cpu().numpy()
     levels = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    levels = levels.expand(-1, 3, -1, -1)
     return refusing(levels.permute(0, 2, 3, 1).contiguous().cpu().numpy(), finite)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,16 +14,16 @@ from generation.diffusion.flow_times import acts_at
 from generation.diffusion.guidance import Bound, autoguided
 from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler_config import SamplerConfig
-from generation.generator import ImageBatch, Screened
+from generation.generator import ImageBatch
 from generation.networks.guided_transformer import (
     Channels,
     GuidedTransformer,
     Interval,
     Network,
 )
-from generation.networks.pixels import to_rgb
 from generation.networks.placement import Placement
 from generation.pretrained.components import require_first_stage, require_labels
+from generation.pretrained.decoding import DecodingGenerator
 from release.errors import UserError
 
 
@@ -52,26 +51,29 @@ class PublishedFlow:
     guide: Network | None = None
 
 
-class FlowGenerator:
+class FlowGenerator(DecodingGenerator):
     """Samples one; a class is its label."""
 
     def __init__(self, file: Path, flow: PublishedFlow, placement: Placement) -> None:
         self._file, self._flow, self._placement = file, flow, placement
 
-    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
-        """uint8[N,H,W,3]; UserError for labels, parents or settings that do not fit."""
+    def latents(self, batch: ImageBatch, settings: SamplerConfig) -> Tensor:
+        """float32[N,C,H,W]; UserError for labels, parents or settings that do not fit."""
         flow, device = self._flow, self._placement.device
         require_first_stage(batch, self._file)
         require_labels(batch, flow.classes, self._file)
         self._require_settings(settings)
         network = self._guided(torch.tensor(list(batch.labels), device=device), settings)
         with torch.inference_mode(), ahead_of_need(image_noise(batch.seeds, flow.shape)) as noise:
-            x = flow_sample(
+            return flow_sample(
                 lambda x, t: flow.velocity(network(x, t)[0], x, t),
                 settings,
                 lambda: flow.noise * torch.from_numpy(noise()).to(device),
             )
-            return to_rgb(flow.decoded(x).float().cpu().numpy())
+
+    def decoded(self, latents: Tensor) -> Tensor:
+        """float[N,3,H,W] in [-1, 1]."""
+        return self._flow.decoded(latents)
 
     def _guided(self, labels: Tensor, settings: SamplerConfig) -> Bound:
         flow, weight, interval = self._flow, settings.guidance, settings.guidance_interval

@@ -61,7 +61,8 @@ class ExecutionOrigin(TypedDict):
 
 class StageOrigin(TypedDict, total=False):
     """A stage as it was built. fine_tuned_from: of a checkpoint that says what it came from.
-    guide: the network that guidance led away from. execution: where the build chose it."""
+    guide: the network that guidance led away from. execution: where the build chose it. precision:
+    where the recipe chose it."""
 
     resolution: Required[Resolution]
     generator: str
@@ -70,6 +71,7 @@ class StageOrigin(TypedDict, total=False):
     fine_tuned_from: BaseOrigin
     guide: BaseOrigin
     execution: ExecutionOrigin
+    precision: Literal["fp8"]
     sampler: SamplerOrigin
     encoding: Encoding
     fingerprint: str

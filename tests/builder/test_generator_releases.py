@@ -6,6 +6,7 @@ All are built at once on one cluster of two worker processes, then again by this
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -22,9 +23,11 @@ from builder.planning.image_seeds import image_seed
 from builder.planning.recipe import Recipe, load_recipe
 from builder.release.verify import verify_release
 from generation.denoisers.checkpoint_files import WEIGHTS_FILE
+from generation.diffusion.sampler_config import SamplerConfig
 from generation.families import MODULES, generator_source
 from generation.families.pixel_unet.checkpoint import save_checkpoint
 from generation.generator import ImageBatch
+from generation.pretrained.decoding import DecodingGenerator
 from release.classes.class_list import load_classes
 from release.layout.image_sets import decode
 from release.layout.manifest import read_manifest
@@ -193,6 +196,12 @@ RECIPES: dict[str, list[Stage]] = {
     "ldm": [("ldm", 32, "ldm.ckpt", f'method = "ddim", {LATENT}')],
 }
 
+# Generators that sample something and decode it then, and those on pixels that end as they do.
+DECODING = {
+    *("dit", "edm2", "jit", "ldm", "lightning-dit", "mar", "mean-flow", "rae", "repa", "repa-e"),
+    *("repa-e-end-to-end", "sit", "var"),
+}
+
 # Recipes whose first stage a second network guides, by its checkpoint.
 GUIDES = {
     "adm-64-guided": "weaker.pt",
@@ -345,3 +354,30 @@ def test_a_release_is_the_same_from_one_process_and_from_two(folder: Path, name:
         np.testing.assert_array_equal(other, images[rows[2]["image_id"]])
         assert (reseeded != again).any()
         before = images
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, stages in RECIPES.items() if stages[0][0] in DECODING]
+)
+def test_a_release_is_the_same_where_batches_are_decoded_beside_sampling(
+    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file's bytes; on a GPU it is so by itself."""
+    begun: list[int] = []
+    begin = DecodingGenerator.begin
+
+    def noted(generator: DecodingGenerator, batch: ImageBatch, settings: SamplerConfig) -> Any:
+        begun.append(len(batch.seeds))
+        return begin(generator, batch, settings)
+
+    monkeypatch.setattr(DecodingGenerator, "decodes_beside", True)
+    monkeypatch.setattr(DecodingGenerator, "begin", noted)
+    _, plan = planned(folder, name, "beside")
+    for job in plan.jobs():
+        job.run()
+    assert begun == [3] * 5  # 8 images of one shard, 4 of the other
+    made, wanted = (
+        {n: d for n, d in release_bytes(folder / where / name).items() if ".parquet" in n}
+        for where in ("beside", "two")
+    )
+    assert made == wanted

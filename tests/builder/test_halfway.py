@@ -3,7 +3,9 @@
 import json
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,12 @@ from builder.accept import Verdict
 from builder.builds.build import plan_build
 from builder.planning.recipe import load_recipe
 from builder.shards import halfway, stopping
+from builder.shards.halfway import Halfway
 from builder.shards.shard import ShardJob, load_generator
 from builder.shards.slots import Rejection, Slots
 from builder.shards.stopping import Stopped, begin_job, stop_run
+from generation.diffusion.sampler_config import SamplerConfig
+from generation.generator import ImageBatch
 from release.classes.class_list import load_classes
 from release.layout.manifest import ShardRecord
 from tests.stand_in import StandIn
@@ -101,6 +106,38 @@ def test_a_shard_goes_on_where_it_was_kept(
     assert files(broken) == files(whole)
     (sidecar,) = broken.glob(f"sidecars/{resolution}/*")
     assert json.loads(sidecar.read_text())["seconds"] > 0.004 * len(wanted)
+    assert not list(broken.rglob("halfway/*/*"))
+
+
+def test_a_shard_goes_on_that_was_killed_while_a_batch_was_decoded(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is under way is made again; the images are those of a worker that decodes in turn."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    undisturbed, job = (first_jobs(recipe, release)[8] for release in (whole, broken))
+    run_until(undisturbed, monkeypatch, None)
+    asked = count(1)
+    monkeypatch.setattr(Halfway, "due", lambda _, *, stopped: next(asked) % 3 == 0)  # noqa: ARG005
+
+    def decoded(images: np.ndarray) -> np.ndarray:
+        time.sleep(0.05)
+        return images
+
+    lives = 0
+    with ThreadPoolExecutor(max_workers=1) as pool:
+
+        def begin(generator: StandIn, batch: ImageBatch, settings: SamplerConfig) -> Future:
+            return pool.submit(decoded, generator.sample(batch, settings))
+
+        monkeypatch.setattr(StandIn, "decodes_beside", True, raising=False)
+        monkeypatch.setattr(StandIn, "begin", begin, raising=False)
+        record = None
+        while record is None and lives < 30:  # three batches a life: each is killed at its fourth
+            record, _ = run_until(job, monkeypatch, 3)
+            lives += 1
+    assert record is not None
+    assert lives > 1
+    assert files(broken) == files(whole)
     assert not list(broken.rglob("halfway/*/*"))
 
 

@@ -92,3 +92,20 @@ def test_small_networks_run_as_cuda_graphs_whose_outputs_are_copied(
     monkeypatch.setattr("generation.networks.placement.REPLAYED", 18)
     placed.arrange(layer)
     assert modes == ["reduce-overhead", None]
+
+
+def test_a_network_that_runs_beside_others_is_no_cuda_graph(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    modes: list[str | None] = []
+
+    def noted(network: nn.Module, *, dynamic: bool, mode: str | None = None) -> None:
+        assert not dynamic
+        modes.append(mode)
+        network._compiled_call_impl = lambda x: x
+
+    monkeypatch.setattr(nn.Module, "compile", noted)
+    on_gpu = Placement("cuda", torch.float32, compile=True)
+    on_gpu.arrange(nn.Linear(2, 2))
+    on_gpu.arrange(nn.Linear(2, 2), replayed=False)
+    assert modes == ["reduce-overhead", None]

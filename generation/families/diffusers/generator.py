@@ -11,6 +11,7 @@ be the one that it was trained on.
 """
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from generation.generator import Generator
@@ -115,6 +116,20 @@ def load(folder: Path, compiled: bool) -> Generator:
     if told is None:
         return PipelineGenerator(folder, placement)
     return PipelineGenerator(base_folder(folder), placement.on_gpu(told.precision), lora=folder)
+
+
+def load_fp8(folder: Path, compiled: bool) -> Generator:
+    """The same, the transformer's blocks in fp8, all else in bfloat16; UserError for a LoRA, whose
+    adapter would be added to weights that are rounded to fewer digits than it was trained on."""
+    import torch
+
+    from generation.families.diffusers.pipeline import PipelineGenerator
+    from generation.networks.placement import best_placement
+
+    if fine_tuned(folder) is not None:
+        raise UserError(f"{folder} is a LoRA, which does not run in fp8: leave precision out")
+    placement = best_placement(compiled)
+    return PipelineGenerator(folder, replace(placement, dtype=torch.bfloat16, fp8=True))
 
 
 def work(checkpoint: str, resolution: int) -> Work | None:

@@ -1,6 +1,7 @@
 """What public text-to-image pipelines take of arithmetic: the shapes of their config.json."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from generation.families.diffusers.kinds import FACTOR, FLUX2_BASE, SD_BASE, SDXL_BASE, SHAPES
 from generation.networks.flops import Work, counted_flops, decoding_flops
+from generation.networks.fp8 import counted_in_fp8
 from generation.pretrained.autoencoder_shapes import DEEP_COMPRESSION, STABLE_DIFFUSION
 from generation.pretrained.diffusers_folder import HUB_NAME
 
@@ -96,20 +98,18 @@ def _sana(shape: dict[str, Any], resolution: int) -> Work:
 
 
 def _flux2_klein(resolution: int) -> Work:
-    from diffusers import AutoencoderKLFlux2
+    from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
 
     side = resolution // FACTOR
     tokens, texts = (side // 2) ** 2, 512
-    evaluation = _evaluated(
-        "Flux2Transformer2DModel",
-        SHAPES[FLUX2_BASE][1],
-        _zeros(tokens, 128),
-        _zeros(texts, 7680),
-        _zeros(),
-        img_ids=_zeros(tokens, 4)[0],
-        txt_ids=_zeros(texts, 4)[0],
-    )
-    return _in_half(evaluation, decoding_flops(AutoencoderKLFlux2, {}, 32, side))
+    told = (_zeros(tokens, 128), _zeros(texts, 7680), _zeros())
+    places = {"img_ids": _zeros(tokens, 4)[0], "txt_ids": _zeros(texts, 4)[0]}
+    with torch.device("meta"):
+        network: Any = Flux2Transformer2DModel(**SHAPES[FLUX2_BASE][1])
+        with counted_in_fp8(network) as in_fp8:
+            evaluation = counted_flops(lambda: network(*told, **places))
+    work = _in_half(evaluation, decoding_flops(AutoencoderKLFlux2, {}, 32, side))
+    return replace(work, for_fp8=in_fp8[0])
 
 
 def _in_half(evaluation: int, decoding: int) -> Work:

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from generation.denoisers.latent_sampling import autoencoder_of
 from generation.denoisers.latents import latent_stage
 from generation.diffusion.flow import flow_sample, require_flow
 from generation.diffusion.flow_times import acts_at
@@ -24,15 +24,15 @@ from generation.families.diffusion_transformer.converter import convert
 from generation.families.diffusion_transformer.layout import Layout
 from generation.families.diffusion_transformer.network import TransformerDenoiser
 from generation.families.diffusion_transformer.recipe import LINEAR
-from generation.generator import ImageBatch, Screened
+from generation.generator import ImageBatch
 from generation.networks.guide_fit import guide_difference
 from generation.networks.guided_transformer import GuidedTransformer, Interval
-from generation.networks.pixels import to_rgb
 from generation.networks.placement import Placement
 from generation.networks.transformer import Transformer, TransformerPlan
-from generation.pretrained.autoencoder import Autoencoder, load_autoencoder
+from generation.pretrained.autoencoder import Autoencoder
 from generation.pretrained.autoencoder_files import AutoencoderFiles
 from generation.pretrained.components import require_first_stage, require_labels
+from generation.pretrained.decoding import DecodingGenerator
 from generation.pretrained.published_flow import from_data
 from generation.pretrained.source_files import read_tensors
 from release.errors import UserError
@@ -59,7 +59,7 @@ def sampled_latents(
         return sample(network, schedule, "epsilon", settings, draw)
 
 
-class TransformerGenerator:
+class TransformerGenerator(DecodingGenerator):
     """Samples a network that was trained here."""
 
     def __init__(
@@ -69,8 +69,8 @@ class TransformerGenerator:
         self._network, self._guide, self._stage = network, guide, stage
         self._schedule = None if stage.prediction == "v" else NoiseSchedule(stage.schedule)
 
-    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
-        """uint8[N,H,W,3]; UserError for parents, classes or settings that do not fit."""
+    def latents(self, batch: ImageBatch, settings: SamplerConfig) -> Tensor:
+        """float32[N,C,h,w]; UserError for parents, classes or settings that do not fit."""
         network, latents = self._network, self._stage.latents
         require_first_stage(batch, "the checkpoint")
         unconditional = self._stage.conditioning == "none"
@@ -78,7 +78,8 @@ class TransformerGenerator:
             raise UserError("an unconditional checkpoint has nothing to guide by: leave guidance 1")
         require_settings(settings, "the checkpoint", self._schedule, latent=latents is not None)
         device = next(network.parameters()).device
-        x = sampled_latents(
+        autoencoder_of(network)  # it is not to be loaded beside sampling
+        return sampled_latents(
             self._guided(list(batch.prompts), settings),
             self._schedule,
             network.seen,
@@ -86,9 +87,11 @@ class TransformerGenerator:
             settings,
             device,
         )
-        if latents is not None:
-            x = load_autoencoder(latents.autoencoder, latents.sha256, str(device)).decoded(x)
-        return to_rgb(x.float().cpu().numpy())
+
+    def decoded(self, latents: Tensor) -> Tensor:
+        """float32[N,C,H,W], about in [-1, 1]."""
+        autoencoder = autoencoder_of(self._network)
+        return latents if autoencoder is None else autoencoder.decoded(latents)
 
     def _guided(self, prompts: list[str], settings: SamplerConfig) -> Bound:
         weight, interval = settings.guidance, settings.guidance_interval
@@ -115,7 +118,7 @@ def bound_transformer(
     )
 
 
-class PublishedTransformer:
+class PublishedTransformer(DecodingGenerator):
     """Samples a checkpoint in its authors' layout and decodes its latents; a class is its label.
 
     guide: a weaker one, which guidance leads away from; UserError for one of other latents or
@@ -141,16 +144,19 @@ class PublishedTransformer:
         self._autoencoder = Autoencoder(autoencoder, placement.device)
         self._schedule = None if layout.flow else NoiseSchedule(LINEAR)
 
-    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
-        """uint8[N,H,W,3]; UserError for labels, parents or settings that do not fit."""
+    def latents(self, batch: ImageBatch, settings: SamplerConfig) -> Tensor:
+        """float32[N,C,h,w]; UserError for labels, parents or settings that do not fit."""
         require_first_stage(batch, self._file)
         require_labels(batch, self._plan.classes - 1, self._file)
         require_settings(settings, self._file, self._schedule, latent=True)
         device, plan = self._placement.device, self._plan
         guided = self._guided(torch.tensor(list(batch.labels), device=device), settings)
         shape = (plan.channels, plan.side, plan.side)
-        x = sampled_latents(guided, self._schedule, shape, list(batch.seeds), settings, device)
-        return to_rgb(self._autoencoder.decoded(x).float().cpu().numpy())
+        return sampled_latents(guided, self._schedule, shape, list(batch.seeds), settings, device)
+
+    def decoded(self, latents: Tensor) -> Tensor:
+        """float32[N,3,H,W], about in [-1, 1]."""
+        return self._autoencoder.decoded(latents)
 
     def _placed(self, file: Path) -> Transformer:
         network: Transformer = convert(self._layout.renamed(published_tensors(file)), str(file))

@@ -11,29 +11,28 @@ And unlike both, each image's noise comes from its own seed.
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler import Denoiser, sample
 from generation.diffusion.sampler_config import SamplerConfig
-from generation.generator import ImageBatch, Screened
+from generation.generator import ImageBatch
 from generation.networks.placement import Placement
 from generation.pretrained.components import (
     decode_latents,
     load_component,
     require_first_stage,
     require_labels,
-    to_uint8,
 )
+from generation.pretrained.decoding import DecodingGenerator
 from generation.pretrained.diffusers_folder import noise_schedule
 from release.errors import UserError
 
 GUIDED = 3  # channels; the paper's code guides these alone, for reproducibility of its numbers
 
 
-class DiT:
+class DiT(DecodingGenerator):
     """Samples a class-conditional DiT and decodes its latents."""
 
     def __init__(self, folder: Path, placement: Placement) -> None:
@@ -48,22 +47,25 @@ class DiT:
         self._vae = load_component(AutoencoderKL, folder / "vae", torch.float32).to(self._device)
         self._schedule, self._kind = noise_schedule(folder / "scheduler")
 
-    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
-        """uint8[N,H,W,3]; UserError for labels, parents or settings that do not fit."""
+    def latents(self, batch: ImageBatch, settings: SamplerConfig) -> Tensor:
+        """float32[N,C,h,w]; UserError for labels, parents or settings that do not fit."""
         self._check(batch, settings)
         config = self._transformer.config
         labels = torch.tensor(list(batch.labels), device=self._device)
         shape = (config.in_channels, config.sample_size, config.sample_size)
         denoise = guided_denoiser(self._transformer, labels, settings.guidance, self._dtype)
         with torch.inference_mode(), ahead_of_need(image_noise(batch.seeds, shape)) as noise:
-            x0 = sample(
+            return sample(
                 denoise,
                 self._schedule,
                 self._kind,
                 settings,
                 lambda: torch.from_numpy(noise()).to(self._device),
             )
-            return to_uint8(decode_latents(self._vae, x0))
+
+    def decoded(self, latents: Tensor) -> Tensor:
+        """float32[N,3,H,W], about in [-1, 1]."""
+        return decode_latents(self._vae, latents)
 
     def _check(self, batch: ImageBatch, settings: SamplerConfig) -> None:
         require_first_stage(batch, self._folder)

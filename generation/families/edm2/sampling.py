@@ -6,7 +6,6 @@ have a deviation of 0.5; the autoencoder's images count from 0 to 1.
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,12 +17,12 @@ from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.families.edm2.converter import convert
 from generation.families.edm2.network import EDM2, SIGMA_DATA
-from generation.generator import ImageBatch, Screened
-from generation.networks.pixels import to_rgb
+from generation.generator import ImageBatch
 from generation.networks.placement import Placement
 from generation.pretrained.autoencoder import Autoencoder
 from generation.pretrained.autoencoder_files import AutoencoderFiles
 from generation.pretrained.components import require_first_stage, require_labels
+from generation.pretrained.decoding import DecodingGenerator
 from generation.pretrained.source_files import read_tensors
 from release.errors import UserError
 
@@ -32,7 +31,7 @@ MEAN = (5.81, 3.25, 0.12, -2.15)
 DEVIATION = (4.17, 4.62, 3.71, 3.28)
 
 
-class EDM2Generator:
+class EDM2Generator(DecodingGenerator):
     """Samples a checkpoint; a class is its label. autoencoder: None on pixels."""
 
     def __init__(
@@ -47,8 +46,9 @@ class EDM2Generator:
         self._guide = None if guide is None else _placed(guide, placement)
         self._autoencoder = None if autoencoder is None else Autoencoder(autoencoder, self._device)
 
-    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
-        """uint8[N,H,W,3]; UserError for labels, parents or settings that do not fit."""
+    def latents(self, batch: ImageBatch, settings: SamplerConfig) -> Tensor:
+        """float32[N,C,h,w], without an autoencoder of pixels; UserError for labels, parents or
+        settings that do not fit."""
         plan = self._network.plan
         require_first_stage(batch, self._file)
         require_edm(settings, self._file)
@@ -58,8 +58,19 @@ class EDM2Generator:
         with torch.inference_mode(), ahead_of_need(image_noise(batch.seeds, shape)) as noise:
             start = torch.from_numpy(noise()).to(self._device)
             denoise = self._guided(batch, settings)
-            x = edm_sample(lambda x, sigma: denoise(x, sigma)[0], settings.steps, start)
-            return to_rgb(self._images(x).float().cpu().numpy())
+            return edm_sample(lambda x, sigma: denoise(x, sigma)[0], settings.steps, start)
+
+    def decoded(self, latents: Tensor) -> Tensor:
+        """float32[N,3,H,W], about in [-1, 1]."""
+        if self._autoencoder is None:
+            return latents
+        mean, deviation = (
+            torch.tensor(v, device=latents.device).view(-1, 1, 1) for v in (MEAN, DEVIATION)
+        )
+        scaled = latents / SIGMA_DATA * deviation + mean
+        files = self._autoencoder.files
+        decoded = self._autoencoder.decoded((scaled - files.shift_factor) * files.scaling_factor)
+        return decoded * 2 - 1
 
     def _guided(self, batch: ImageBatch, settings: SamplerConfig) -> Bound:
         labels = torch.tensor(list(batch.labels), device=self._device)
@@ -78,18 +89,6 @@ class EDM2Generator:
                 "as the stage's guide"
             )
         return alone
-
-    def _images(self, x: Tensor) -> Tensor:
-        """float[N,3,H,W], about in [-1, 1]."""
-        if self._autoencoder is None:
-            return x
-        mean, deviation = (
-            torch.tensor(v, device=x.device).view(-1, 1, 1) for v in (MEAN, DEVIATION)
-        )
-        latents = x / SIGMA_DATA * deviation + mean
-        files = self._autoencoder.files
-        decoded = self._autoencoder.decoded((latents - files.shift_factor) * files.scaling_factor)
-        return decoded * 2 - 1
 
 
 def _placed(file: Path, placement: Placement) -> EDM2:

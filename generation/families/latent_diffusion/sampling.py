@@ -9,7 +9,6 @@ differs: steps are spread from T - 1 to 0, the noisiest included (the paper's co
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,14 +19,14 @@ from generation.diffusion.schedule import NoiseSchedule
 from generation.families.adm.shapes import Heads
 from generation.families.latent_diffusion.converter import convert_latent_diffusion
 from generation.families.latent_diffusion.recipe import SCHEDULE
-from generation.generator import ImageBatch, Screened
+from generation.generator import ImageBatch
 from generation.networks.placement import Placement
 from generation.pretrained.components import (
     decode_latents,
     require_first_stage,
     require_labels,
-    to_uint8,
 )
+from generation.pretrained.decoding import DecodingGenerator
 from generation.pretrained.source_files import read_tensors
 from release.errors import UserError
 
@@ -35,7 +34,7 @@ from release.errors import UserError
 HEADS = Heads(count=1)
 
 
-class LatentDiffusion:
+class LatentDiffusion(DecodingGenerator):
     """Samples the U-Net and decodes its latents."""
 
     def __init__(self, file: Path, placement: Placement) -> None:
@@ -48,8 +47,8 @@ class LatentDiffusion:
         # bfloat16's steps are wider than a pixel's: decode in float32
         self._vae = networks.autoencoder.to(placement.device)
 
-    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
-        """uint8[N,H,W,3]; UserError for labels, parents or settings that do not fit."""
+    def latents(self, batch: ImageBatch, settings: SamplerConfig) -> Tensor:
+        """float32[N,C,h,w]; UserError for labels, parents or settings that do not fit."""
         self._check(batch, settings)
         device, config = self._placement.device, self._unet.config
         labels = torch.tensor(list(batch.labels), device=device)
@@ -58,14 +57,17 @@ class LatentDiffusion:
             self._unet, self._classes, labels, settings.guidance, self._placement.dtype
         )
         with torch.inference_mode(), ahead_of_need(image_noise(batch.seeds, shape)) as noise:
-            x0 = sample(
+            return sample(
                 denoise,
                 self._schedule,
                 "epsilon",
                 settings,
                 lambda: torch.from_numpy(noise()).to(device),
             )
-            return to_uint8(decode_latents(self._vae, x0))
+
+    def decoded(self, latents: Tensor) -> Tensor:
+        """float32[N,3,H,W], about in [-1, 1]."""
+        return decode_latents(self._vae, latents)
 
     def _check(self, batch: ImageBatch, settings: SamplerConfig) -> None:
         require_first_stage(batch, self._file)

@@ -12,7 +12,6 @@ from math import cos, floor, pi
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,11 +22,11 @@ from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
 from generation.families.mar.autoencoder import SCALE, KLFile, load_kl_16
 from generation.families.mar.converter import convert
 from generation.families.mar.network import MAR, TokenDenoiser, with_places
-from generation.generator import ImageBatch, Screened
-from generation.networks.pixels import to_rgb
+from generation.generator import ImageBatch
 from generation.networks.placement import Placement
 from generation.pretrained.autoencoder import decoded_by
 from generation.pretrained.components import require_first_stage, require_labels
+from generation.pretrained.decoding import DecodingGenerator
 from generation.pretrained.source_files import read_tensors
 from release.errors import UserError
 
@@ -35,7 +34,7 @@ AVERAGE = "model_ema"  # of what a training's file keeps
 SCHEDULE = NoiseSchedule(ScheduleConfig(name="cosine", num_steps=1000))
 
 
-class MARGenerator:
+class MARGenerator(DecodingGenerator):
     """Samples a checkpoint in its authors' layout; a class is its label."""
 
     def __init__(self, file: Path, autoencoder: KLFile, placement: Placement) -> None:
@@ -52,8 +51,8 @@ class MARGenerator:
         self._network = replace(placement, compile=False).place(network)
         placement.arrange(self._network.denoiser)
 
-    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
-        """uint8[N,H,W,3]; UserError for labels, parents or settings that do not fit."""
+    def latents(self, batch: ImageBatch, settings: SamplerConfig) -> Tensor:
+        """float32[N,C,h,w]; UserError for labels, parents or settings that do not fit."""
         plan = self._network.plan
         require_first_stage(batch, self._file)
         require_labels(batch, plan.classes - 1, self._file)
@@ -61,9 +60,12 @@ class MARGenerator:
         labels = torch.tensor(list(batch.labels), device=self._device)
         with torch.inference_mode():
             tokens = drawn_tokens(self._network, labels, batch.seeds, settings)
-            latents = tokens.transpose(1, 2).unflatten(2, (plan.grid, plan.grid))
-            pixels = decoded_by(self._autoencoder, latents / SCALE)
-        return to_rgb(pixels.float().cpu().numpy())
+            latents: Tensor = tokens.transpose(1, 2).unflatten(2, (plan.grid, plan.grid))
+            return latents
+
+    def decoded(self, latents: Tensor) -> Tensor:
+        """float32[N,3,H,W], about in [-1, 1]."""
+        return decoded_by(self._autoencoder, latents / SCALE)
 
 
 def require_masked(settings: SamplerConfig, source: object) -> None:

@@ -9,7 +9,6 @@ autoencoder, less their mean and over their deviation. In float32, as its author
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,12 +16,12 @@ from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler_config import MEAN_FLOW, SamplerConfig
 from generation.families.mean_flow.converter import convert
 from generation.families.mean_flow.network import MeanFlowNetwork
-from generation.generator import ImageBatch, Screened
-from generation.networks.pixels import to_rgb
+from generation.generator import ImageBatch
 from generation.networks.placement import Placement
 from generation.pretrained.autoencoder import Autoencoder
 from generation.pretrained.autoencoder_files import AutoencoderFiles
 from generation.pretrained.components import require_first_stage, require_labels
+from generation.pretrained.decoding import DecodingGenerator
 from generation.pretrained.source_files import read_tensors
 from release.errors import UserError
 
@@ -33,7 +32,7 @@ DEVIATION = (4.85503674, 5.31922414, 3.93725398, 3.9870003)
 ALWAYS = (0.0, 1.0)
 
 
-class MeanFlow:
+class MeanFlow(DecodingGenerator):
     """Samples a checkpoint in its authors' layout and decodes its latents; a class is its label."""
 
     def __init__(self, file: Path, autoencoder: AutoencoderFiles, placement: Placement) -> None:
@@ -43,8 +42,8 @@ class MeanFlow:
         self._network = placement.place(network, torch.float32)
         self._autoencoder = Autoencoder(autoencoder, placement.device)
 
-    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
-        """uint8[N,H,W,3]; UserError for labels, parents or settings that do not fit."""
+    def latents(self, batch: ImageBatch, settings: SamplerConfig) -> Tensor:
+        """float32[N,C,h,w]; UserError for labels, parents or settings that do not fit."""
         require_first_stage(batch, self._file)
         require_labels(batch, self._plan.classes - 1, self._file)
         require_mean_flow(settings, self._file)
@@ -52,9 +51,11 @@ class MeanFlow:
         shape = (self._plan.channels, self._plan.side, self._plan.side)
         with torch.inference_mode(), ahead_of_need(image_noise(batch.seeds, shape)) as noise:
             start = torch.from_numpy(noise()).to(self._device)
-            latents = along_mean_velocity(self._network, start, condition, settings)
-            pixels = self._autoencoder.decoded(self._scaled(latents))
-        return to_rgb(pixels.float().cpu().numpy())
+            return along_mean_velocity(self._network, start, condition, settings)
+
+    def decoded(self, latents: Tensor) -> Tensor:
+        """float32[N,3,H,W], about in [-1, 1]."""
+        return self._autoencoder.decoded(self._scaled(latents))
 
     def _scaled(self, latents: Tensor) -> Tensor:
         """As the autoencoder takes them, from those of mean 0 and deviation 1."""

@@ -7,7 +7,6 @@ among the probabilities left by top-k and top-p.
 
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,15 +16,15 @@ from generation.diffusion.sampler_config import NEXT_SCALE, SamplerConfig
 from generation.families.var.converter import convert_decoder, convert_transformer
 from generation.families.var.decoder import MultiScaleDecoder
 from generation.families.var.network import VAR, Kept
-from generation.generator import ImageBatch, Screened
-from generation.networks.pixels import to_rgb
+from generation.generator import ImageBatch
 from generation.networks.placement import Placement
 from generation.pretrained.components import require_first_stage, require_labels
+from generation.pretrained.decoding import DecodingGenerator
 from generation.pretrained.source_files import read_tensors
 from release.errors import UserError
 
 
-class VARGenerator:
+class VARGenerator(DecodingGenerator):
     """Samples a checkpoint in its authors' layout; a class is its label."""
 
     def __init__(self, file: Path, autoencoder: Path, placement: Placement) -> None:
@@ -38,10 +37,11 @@ class VARGenerator:
         ):
             raise UserError(f"{file} and {autoencoder} are of different codebooks")
         self._network = placement.place(network)
-        self._decoder = placement.place(decoder, torch.float32)
+        self._decoder = placement.place(decoder, torch.float32, replayed=False)
 
-    def sample(self, batch: ImageBatch, settings: SamplerConfig) -> np.ndarray | Screened:
-        """uint8[N,H,W,3]; UserError for labels, parents or settings that do not fit."""
+    def latents(self, batch: ImageBatch, settings: SamplerConfig) -> Tensor:
+        """float32[N,C,S,S], all maps of codes added; UserError for labels, parents or settings that
+        do not fit."""
         plan = self._network.plan
         require_first_stage(batch, self._file)
         require_labels(batch, plan.classes - 1, self._file)
@@ -49,9 +49,11 @@ class VARGenerator:
         labels = torch.tensor(list(batch.labels), device=self._device)
         numbers = torch.from_numpy(uniform(batch.seeds, plan.tokens)).to(self._device)
         with torch.inference_mode():
-            image = by_scales(self._network, self._decoder, labels, numbers, settings)
-            pixels = torch.cat([self._decoder(one) for one in image.split(1)])
-        return to_rgb(pixels.float().cpu().numpy())
+            return by_scales(self._network, self._decoder, labels, numbers, settings)
+
+    def decoded(self, latents: Tensor) -> Tensor:
+        """float32[N,3,H,W], about in [-1, 1]."""
+        return torch.cat([self._decoder(one) for one in latents.split(1)])
 
 
 def require_next_scale(settings: SamplerConfig, source: object) -> None:
