@@ -212,12 +212,19 @@ def _require_free(task: Task, paths: Mapping[int, Path]) -> None:
 
 
 def _tell_of_recipe(task: Task, reason: str | None) -> None:
-    """Which one was taken for who named none, and what one that was named would lose."""
+    """Which one was taken for who named none; what one that was named would lose, or be slow in."""
+    from generation.networks.placement import emulates_bfloat16
     from generation.training.processes import launched_processes
 
-    recipe = task.recipe
-    if not launched_processes().is_main_process:
+    recipe, processes = task.recipe, launched_processes()
+    if not processes.is_main_process:
         return
+    if recipe.precision == "bfloat16" and emulates_bfloat16(processes.device.type):
+        print(
+            f"warning: recipe {recipe.name} trains in bfloat16, which this CPU emulates, many "
+            "times slower than float32: --set precision=float32 (another measurement) avoids it",
+            file=sys.stderr,
+        )
     if reason is not None:
         print(f"recipe {recipe.name}: {reason}; --recipe takes another", file=sys.stderr)
     elif loss := lost_colour(recipe, task.sources()[1]):

@@ -200,6 +200,7 @@ def _require_room(
     family: Trainable, recipe: TrainingRecipe, processes: "PartialState", quiet: bool
 ) -> None:
     """Say what the training takes; UserError if it cannot run here, or finds no room."""
+    from generation.networks.placement import emulates_bfloat16
     from generation.training.loop.loop import require_even_batch
     from generation.training.memory import require_memory
 
@@ -210,6 +211,13 @@ def _require_room(
     needed = family.memory(recipe, processes.num_processes)
     if processes.is_main_process and not quiet:
         print(f"{recipe.name}: {needed}", file=sys.stderr)
+    slow = config.precision == "bf16" and emulates_bfloat16(processes.device.type)
+    if processes.is_main_process and slow:
+        print(
+            f"warning: {recipe.name} trains in bf16, which this CPU emulates, many times slower "
+            'than float32: precision = "no" in a copy of the recipe avoids it',
+            file=sys.stderr,
+        )
     require_memory(needed, processes.device)
 
 

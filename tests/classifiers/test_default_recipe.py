@@ -101,6 +101,39 @@ def test_the_recipe_taken_is_said_and_the_colour_lost(
     assert said[2:] == ["", ""]
 
 
+@pytest.mark.parametrize("instructions", ["AVX2", "AVX512"])
+def test_a_cpu_that_emulates_bfloat16_is_told_of(
+    instructions: str,
+    releases: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class ReadingError(Exception):
+        pass
+
+    def stop(*_: object) -> None:
+        raise ReadingError
+
+    monkeypatch.setattr("classifiers.training.task.read_training", stop)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: instructions)
+    path = str(releases["colour-32"])
+    for precision in ("bfloat16", "float32"):
+        with pytest.raises(ReadingError):
+            train_classifier(
+                train=[path],
+                test=path,
+                out=tmp_path / "r.json",
+                recipe="small-resnet-32",
+                changes=[f"precision={precision}"],
+                as_json=True,
+            )
+        warned = precision == "bfloat16" and instructions == "AVX2"
+        found = capsys.readouterr().err
+        assert found.count("which this CPU emulates, many times slower") == warned
+        assert ("--set precision=float32" in found) == warned
+
+
 def test_one_colour_image_is_colour_and_a_broken_one_is_left_to_the_reading(tmp_path: Path) -> None:
     data = make_images(1, 0)
     source = open_source(str(write_release(tmp_path / "r", {"train": coloured(data)})), 16)

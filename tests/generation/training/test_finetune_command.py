@@ -122,10 +122,14 @@ def test_a_run_stopped_between_saves_keeps_what_an_uninterrupted_one_keeps(tmp_p
         assert same(state, whole[step])
 
 
-def test_a_checkpoint_names_the_precision_of_its_training(place: Path) -> None:
+def test_a_checkpoint_names_the_precision_of_its_training(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """In which a GPU samples it; one of float32, as all were before, says nothing."""
     (place / "half.toml").write_text((place / "tiny.toml").read_text() + 'precision = "bf16"\n')
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
     half = train(place, "half", recipe=str(place / "half.toml"), steps=1) / "checkpoint"
+    assert torch.cuda.is_available() != ("which this CPU emulates" in capsys.readouterr().err)
     assert json.loads((half / "stage.json").read_text())["precision"] == "bfloat16"
     assert "precision" not in json.loads((place / "run/checkpoint/stage.json").read_text())
     network = load_checkpoint(half)
