@@ -68,19 +68,26 @@ def test_sizes_that_no_default_recipe_has_are_told(releases: dict[str, Path]) ->
         train_classifier(train=[grey], test=grey, out=Path("r.json"))
 
 
-def test_the_recipe_taken_is_said_and_the_colour_lost(
-    releases: dict[str, Path],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class ReadingError(Exception):
-        pass
+class ReadingError(Exception):
+    """Images would be read now."""
+
+
+@pytest.fixture
+def unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training ends where it would read its images."""
 
     def stop(*_: object) -> None:
         raise ReadingError
 
     monkeypatch.setattr("classifiers.training.task.read_training", stop)
+
+
+@pytest.mark.usefixtures("unread")
+def test_the_recipe_taken_is_said_and_the_colour_lost(
+    releases: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     said = []
     for release, recipe in (
         ("colour-32", None),
@@ -101,6 +108,7 @@ def test_the_recipe_taken_is_said_and_the_colour_lost(
     assert said[2:] == ["", ""]
 
 
+@pytest.mark.usefixtures("unread")
 @pytest.mark.parametrize("instructions", ["AVX2", "AVX512"])
 def test_a_cpu_that_emulates_bfloat16_is_told_of(
     instructions: str,
@@ -109,13 +117,6 @@ def test_a_cpu_that_emulates_bfloat16_is_told_of(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class ReadingError(Exception):
-        pass
-
-    def stop(*_: object) -> None:
-        raise ReadingError
-
-    monkeypatch.setattr("classifiers.training.task.read_training", stop)
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: instructions)
     path = str(releases["colour-32"])
     for precision in ("bfloat16", "float32"):
