@@ -231,7 +231,7 @@ def _changed(recipe: TrainingRecipe, steps: int | None, keep_every: int | None) 
         recipe = recipe.with_steps(steps)
         if recipe.training.warmup != before:
             found = f"warmup = {recipe.training.warmup} instead of {before}"
-            print(f"--steps {steps}: {found}, so that half of them are none", file=sys.stderr)
+            print(f"--steps {steps}: {found}, half of the steps at most", file=sys.stderr)
     if keep_every is not None:
         recipe = recipe.with_training(keep_every=keep_every)
     return recipe

@@ -46,7 +46,9 @@ def unknown_name(
 
 def nearest(name: str, options: Iterable[str]) -> str:
     """What ends an error about a name that is nearly one of `options`; empty if none is near."""
-    by_lower = {option.lower(): option for option in options}
+    by_lower: dict[str, str] = {}
+    for option in options:
+        by_lower.setdefault(option.lower(), option)  # the first, which unknown_name lists
     close = get_close_matches(name.lower()[:SHOWN], by_lower, n=1)
     return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
 

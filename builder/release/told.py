@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from release.commands.terminal import counted
 from release.files.storage import ReleasePath
 from release.layout.findings import Report
 
@@ -33,8 +34,9 @@ def print_repair(
         print(f"{path}: made again{', with other bytes' if path in changed else ''}")
     for problem in report.problems:
         print(problem)
-    state = f"{len(report.problems)} problems remain" if report.problems else "intact"
-    print(f"{release}: {state} ({len(again)} shards made again)")
+    problems = counted(len(report.problems), "problem")
+    state = f"{problems} left" if report.problems else "intact"
+    print(f"{release}: {state} ({counted(len(again), 'shard')} made again)")
 
 
 def print_comparisons(release: ReleasePath, found: Sequence["Comparison"], as_json: bool) -> None:
@@ -76,8 +78,9 @@ def print_report(release: ReleasePath, report: Report, seconds: float, as_json: 
         return
     for problem in report.problems:
         print(problem)
-    found = f"{len(report.problems)} problems" if report.problems else "intact"
+    found = counted(len(report.problems), "problem") if report.problems else "intact"
     print(
-        f"{release}: {found} ({report.shards:,} shards, {report.images:,} images, "
+        f"{release}: {found} ({counted(report.shards, 'shard')}, "
+        f"{counted(report.images, 'image')}, "
         f"{report.bytes / 1e6:,.1f} MB in {seconds:.1f} s)"
     )

@@ -11,6 +11,7 @@ from cards.measured.report_schema import SELECTIONS, AnyReport, FinetuningReport
 from cards.measured.result_schema import AnyResult, ClassifierResult, parse_result, result_models
 from classifiers.study.report_model import StudyReport
 from metrics.selection.report_model import SelectionReport
+from release.commands.named_files import no_folder
 from release.commands.progress import progress_bar
 from release.commands.validation import validated
 from release.errors import UserError
@@ -59,8 +60,8 @@ def read_folder(folder: Path, *, quiet: bool = True) -> ResultFolder:
     such as a build's or a fault campaign's, is passed over, and so are hidden folders. quiet:
     without progress.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder of result files")
+    if reason := no_folder(folder):
+        raise UserError(f"{folder} is not a folder of result files: {reason}")
     contents = {path: _load(path) for path in _json_files(folder)}
     models = {path: model for path, content in contents.items() if (model := report_model(content))}
     reports = [_parse_report(m, p, contents) for p, m in models.items()]

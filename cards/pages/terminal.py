@@ -10,7 +10,7 @@ from rich.text import Text
 
 from cards.drawing.tables import Group, Table
 from cards.pages.facet import Facet
-from release.commands.terminal import printable
+from release.commands.terminal import counted, printable
 
 FIRST = 5  # rows
 COLUMNS = 6
@@ -31,15 +31,11 @@ def print_board(facets: Sequence[Facet], *, every: bool = True) -> None:
         if hidden:
             console.print(
                 _shown(
-                    f"{_many(hidden, 'more row')} in {_many(len(facet.tables), 'table')}: --all "
-                    "prints them, --out SITE writes them as a page",
+                    f"{counted(hidden, 'more row')} in {counted(len(facet.tables), 'table')}: "
+                    "--all prints them, --out SITE writes them as a page",
                     style="dim",
                 )
             )
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _rows(tables: Sequence[Table]) -> int:

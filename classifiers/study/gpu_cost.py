@@ -9,6 +9,8 @@ from classifiers.study.cost import Cost
 from classifiers.study.releases import Missing
 from release.commands.duration import duration
 
+SHORT_HOURS = 1 / 60  # work so small that starting kernels takes longer than computing
+
 
 @dataclass(frozen=True)
 class GpuCost:
@@ -25,7 +27,8 @@ class GpuCost:
         if self.hours is None:
             return f"{self.what}: not counted; `build-dataset --dry-run` times a batch here"
         counted = "" if self.flops is None else f"{self.flops:.2g} FLOPs, "
-        return f"{self.what}: {counted}{duration(self.hours)} on {self.hardware}"
+        small = "; small networks take far longer" if self.hours < SHORT_HOURS else ""
+        return f"{self.what}: {counted}{duration(self.hours)} on {self.hardware}{small}"
 
 
 def gpu_costs(

@@ -21,6 +21,11 @@ def _is_shown(character: str) -> bool:
     return character.isprintable() or unicodedata.category(character) == "Zs"  # any space
 
 
+def counted(count: int, what: str) -> str:
+    """`1 shard`, `2,000 shards`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def table_cell(text: str) -> "Text":
     """`text` for one of rich's tables: printable, and without markup such as [red]."""
     from rich.text import Text

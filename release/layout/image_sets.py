@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
+from release.commands.named_files import no_folder
 from release.errors import UserError, unknown_name
 from release.files.storage import ReleasePath, list_files, read_text
 from release.images.decoding import decode_rgb
@@ -83,7 +84,8 @@ def split_files(release: ReleasePath, config: str, split: str) -> list[ReleasePa
 def _split_names(release: ReleasePath, config: str, split: str) -> list[str]:
     names = _listed_files(release)
     if not names:
-        raise UserError(f"{release} is not a release: no Parquet or Arrow files; see build-dataset")
+        reason = no_folder(release) or "no Parquet or Arrow files; see build-dataset"
+        raise UserError(f"{release} is not a release: {reason}")
     configs = {name.split("/")[0] for name in names}
     if config not in configs:
         raise unknown_name(f"configuration of {release}", config, configs)

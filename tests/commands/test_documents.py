@@ -9,6 +9,7 @@ import importlib
 import json
 import re
 import shlex
+import subprocess
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -47,6 +48,20 @@ def _ours(words: list[str]) -> list[str] | None:
         if "=" not in word and words[0] not in ("accelerate", "torchrun", "setsid", "nohup"):
             return None
     return None
+
+
+def test_the_guided_recipe_of_comparing_is_guided(tmp_path: Path) -> None:
+    """By the sed of its first block: the base alone, and its source says so."""
+    block = BLOCK.findall((ROOT / "docs/comparing.md").read_text())[0]
+    change = block[block.index("sed ") : block.index("> guided.toml")]
+    made = tmp_path / "guided.toml"
+    made.write_bytes(
+        subprocess.run(change, shell=True, cwd=ROOT, check=True, capture_output=True).stdout
+    )
+    before, after = load_recipe("fashion-mnist"), load_recipe(str(made))
+    assert (before.stages[0].sampler.guidance, after.stages[0].sampler.guidance) == (1.0, 3.0)
+    assert after.stages[0].sampler_source == "guidance 3, by hand"
+    assert (after.name, after.stages[1:]) == ("guided", before.stages[1:])
 
 
 @pytest.fixture(scope="module")

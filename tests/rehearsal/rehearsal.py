@@ -159,10 +159,10 @@ def write_data(folder: Path, walk: Walk) -> list[str]:
         for name in STAGES
     ]
     return [
-        f"build-dataset --real imagenet --views {VIEWS} --out {REAL}",
-        *trainings,
-        f"build-dataset --recipe chain.toml --per-class {walk.generated}",
-        "run-study study.toml --dry-run",
+        f"build-dataset --real imagenet --views {VIEWS} --out {REAL}  # in place of step 1's",
+        *trainings,  # tiny stages, where the guide fine-tunes or takes public weights
+        f"build-dataset --recipe chain.toml --per-class {walk.generated}  # in place of step 3's",
+        "run-study study.toml --dry-run  # step 6",
     ]
 
 

@@ -33,3 +33,7 @@ def test_hours_follow_from_counted_work():
     assert made.hours > made.flops / (312e12 * 0.5) / 3600
     assert (embedded.flops, embedded.hours) == (None, None)
     assert "10,000 images of fashion-mnist: not counted" in embedded.as_line()
+    assert not half.as_line().endswith("far longer")
+    tiny = Cost("small ResNet at 32 px", 3, 1000, 1e12, None)
+    (short,) = gpu_costs([tiny], [], 10, DEVICE)
+    assert short.as_line().endswith("at 50% of its peak; small networks take far longer")
