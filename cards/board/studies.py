@@ -63,6 +63,12 @@ INTERVALS = (
     "± is the standard deviation over runs; square brackets are 95% intervals: of a difference "
     "over seeds (Student's, paired), and in a column of its own over test images."
 )
+SIGNIFICANT = (
+    "A difference is statistically significant if both its intervals, over seeds and over test "
+    "images, exclude 0, so with one seed none is. A class is helped or harmed if two tests, one "
+    "over seeds and one over test images, both say so, corrected over all classes to a false "
+    "discovery rate of 5%."
+)
 
 
 def study_section(study: StudyReport, number: int) -> Section:
@@ -101,7 +107,7 @@ def arms_table(study: StudyReport, key: str) -> Table:
         ),
         caption=f"{study.study.description.strip()} Tested on {test.n:,} real images of "
         f"{test.name} ({test.split}).",
-        footnotes=(INTERVALS, *_answer_lines(study)),
+        footnotes=(INTERVALS, SIGNIFICANT, *_answer_lines(study)),
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from builder.planning.recipe import load_recipe
+from cards.board.studies import study_section
 from cards.drawing.tables import signed
 from cards.trial import conducting, plan, steps
 from cards.trial.log import StepLog
@@ -256,6 +257,16 @@ def test_the_page_says_how_many_images_were_trained_on():
     assert told == f"{FOUND}. Of each class 10 were trained on."
     padded = facts(FOUND, every, "pad")
     assert padded == f"{FOUND}. Each image was made square by black borders (--crop pad)."
+
+
+def test_the_rule_of_a_verdict_stands_below_the_first_table_that_has_one():
+    section = study_section(report("not significant", 0.03), 0)
+    notes = section.tables[0].footnotes
+    (told,) = [i for i, note in enumerate(notes) if "both its intervals" in note]
+    answers = [i for i, note in enumerate(notes) if ": not significant (" in note]
+    assert told < min(answers)
+    assert "false discovery rate of 5%" in notes[told]
+    assert "not significant beside an interval without 0" in section.class_views[0].rule
 
 
 # The commands
