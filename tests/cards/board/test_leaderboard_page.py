@@ -142,7 +142,7 @@ def test_class_is_found_named_and_marked(page: Any) -> None:
 
 
 def test_every_class_is_named_on_hover(page: Any) -> None:
-    points = page.locator(f"{CLASSES} path[aria-roledescription=circle]")
+    points = page.locator(f"{CLASSES} path[aria-roledescription=class]")
     assert points.count() == 1000
     labels = points.evaluate_all("all => all.map(p => p.getAttribute('aria-label'))")
     named = {label.split("class: ")[1].split(";")[0] for label in labels}
@@ -153,6 +153,19 @@ def test_every_class_is_named_on_hover(page: Any) -> None:
     shown = tooltip(page)
     assert "made-up class number" in shown
     assert "95% interval" in shown
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_verdicts_are_told_apart_without_colours(browser: Any, address: str, scheme: str) -> None:
+    with opened(browser, address, scheme=scheme) as page:
+        symbols = page.locator(f"{CLASSES} .role-legend-symbol path")
+        shapes = symbols.evaluate_all("all => all.map(symbol => symbol.getAttribute('d'))")
+        words = page.locator(f"{CLASSES} .role-legend-label text").all_text_contents()
+        assert words == ["harmed", "helped", "not significant", "not tested"]
+        assert len(set(shapes)) == len(words)
+        marks = page.locator(f"{CLASSES} path[aria-roledescription=class]")
+        drawn = marks.evaluate_all("all => all.map(mark => mark.getAttribute('d'))")
+        assert len(set(drawn)) == len(set(column(page, CLASSES, 6)))
 
 
 def test_charts_are_walked_by_keyboard(page: Any) -> None:
