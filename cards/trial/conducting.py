@@ -27,7 +27,7 @@ from cards.trial.plan import (
     require_same,
 )
 from cards.trial.recipes import build_recipe, study
-from cards.trial.steps import Step, held, run_steps
+from cards.trial.steps import Step, held, run_steps, show_path
 from release.classes.class_list import load_classes
 from release.commands.command import say
 from release.commands.progress import progress_bar
@@ -64,6 +64,8 @@ def _conduct(
     resolution = planned.resolution if planned else _resolution(asked, look)
     log = StepLog(out)
     first = import_step(asked, look, resolution, out)
+    if not quiet:
+        show_path()
     run_steps([first], log, lock, quiet=quiet)
     found = imported(out / "real", look)
     if not quiet:

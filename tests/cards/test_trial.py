@@ -1,6 +1,7 @@
 """try-images: what is planned from images and minutes, the answer, a whole trial to its page."""
 
 import json
+import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import replace
@@ -320,19 +321,55 @@ def test_what_ended_a_trial_is_told_once(
     assert capsys.readouterr().err == f"\n# the images\n$ build-dataset 'my  images'\n{told}"
 
 
-def test_a_command_is_printed_with_its_place_where_the_shell_finds_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_shell_that_finds_no_commands_is_told_the_line_that_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    step = steps.Step("recipes", ("build-dataset", "--list-recipes"))
     here = Path(sys.executable).parent
+    line = f'export PATH="{here}:$PATH"'
     monkeypatch.setenv("PATH", f"{here}:/usr/bin:/bin")
-    assert step.runnable == step.line == "build-dataset --list-recipes"
-    other = tmp_path / "build-dataset"
-    other.write_text("#!/bin/sh")
-    other.chmod(0o755)
+    steps.show_path()
+    assert (steps.path_line(), steps.missing_path()) == (line, None)
+    for name in steps.MODULES:
+        other = tmp_path / name
+        other.write_text("#!/bin/sh")
+        other.chmod(0o755)
     for path in ("/usr/bin:/bin", f"{tmp_path}:{here}"):
         monkeypatch.setenv("PATH", path)
-        assert step.runnable == f"{here}/build-dataset --list-recipes"
+        steps.show_path()
+        assert steps.missing_path() == line
+    assert capsys.readouterr().err == f"$ {line}\n" * 2
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "none/python"))
+    assert steps.path_line() is steps.missing_path() is None
+
+
+def test_a_fresh_shell_runs_what_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = tmp_path / 'a "b" $HOME `c` \\d'
+    folder.mkdir()
+    for name in steps.MODULES:
+        (folder / name).write_text('#!/bin/sh\necho ours "$@"')
+        (folder / name).chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    step = steps.Step("images", ("build-dataset", "my  images"))
+    script = f"{steps.missing_path()}\n{step.runnable}"
+    ran = subprocess.run(["sh", "-c", script], cwd="/", capture_output=True, text=True, check=True)
+    assert ran.stdout == "ours my  images\n"
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_the_line_stands_before_the_command_that_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], quiet: bool
+):
+    """Without --json it stands before the first command."""
+    monkeypatch.setattr(steps, "_run", lambda *_, **__: 1)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    with pytest.raises(SystemExit):
+        steps.run_steps(
+            [steps.Step("images", ("build-dataset",))], StepLog(tmp_path), 0, quiet=quiet
+        )
+    told = capsys.readouterr().err.splitlines()
+    assert told[-1] == "stopped at: build-dataset"
+    assert (f"$ {steps.path_line()}" in told) == quiet
 
 
 def test_with_json_what_a_command_found_wrong_is_the_document(
@@ -535,8 +572,9 @@ def test_from_a_folder_of_classes_to_the_page(tmp_path: Path, monkeypatch: pytes
     assert len(killed) == len(KILLED_AT)
     text = page.read_text()
     assert text.index(answer.sentences[0]) < text.index("<table")
+    first = text.index(f"export PATH=&#34;{Path(sys.executable).parent}:$PATH&#34;")
     for command in ("build-dataset --real", "finetune-generator --recipe small-16", "run-study"):
-        assert command in text
+        assert first < text.index(f"<code>{command}")
     assert "Top-5, %" not in text  # two classes have none
     assert "1 of 1 cases" not in text
     assert text.count("data:image/png;base64,") == 4  # a strip a class, generated and real
