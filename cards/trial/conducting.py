@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psutil
 from pydantic import ValidationError
 
-from cards.trial.log import StepLog
+from cards.trial.log import DONE_FILE, UNFINISHED_FILE, StepLog
 from cards.trial.own_images import LOOKED_AT, TESTS, Look, look_at
 from cards.trial.plan import (
     BUSY,
@@ -27,14 +27,14 @@ from cards.trial.plan import (
     require_same,
 )
 from cards.trial.recipes import build_recipe, study
-from cards.trial.steps import Step, held, run_steps, show_path
+from cards.trial.steps import LOCK_FILE, Step, held, run_steps, show_path
 from release.classes.class_list import load_classes
 from release.commands.command import say
 from release.commands.progress import progress_bar
 from release.errors import UserError
 from release.files.commit import write_atomically
 from release.files.storage import release_path
-from release.layout.manifest import read_manifest
+from release.layout.manifest import MANIFEST_FILE, read_manifest
 
 if TYPE_CHECKING:
     from cards.trial.verdict import Verdict
@@ -50,6 +50,7 @@ OF_LEAST = (
 
 def conduct(asked: Asked, out: Path, *, quiet: bool) -> tuple[Path, "Verdict"]:
     """The page and the answer. What is done already is not done again."""
+    require_own_folder(out)
     _planned(asked, out)
     require_known(asked)
     look = look_at(asked)
@@ -81,6 +82,23 @@ def _conduct(
     steps = [first, *later_steps(plan, out)]
     run_steps(steps, log, lock, quiet=quiet)
     return _answer(out, found, plan, steps, log)
+
+
+def require_own_folder(out: Path) -> None:
+    """UserError for a folder that holds something else than a trial, which would be mixed with it.
+
+    A trial that was killed before its plan has its lock alone, or a log of its commands.
+    """
+    held_here = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if held_here <= {LOCK_FILE}:
+        return
+    if MANIFEST_FILE in held_here:
+        what = "is a release"
+    elif held_here.isdisjoint({PLAN_FILE, DONE_FILE, UNFINISHED_FILE}):
+        what = "holds other files and no trial"
+    else:
+        return
+    raise UserError(f"--out {out} {what}: name a new or empty folder, or one of a trial of before")
 
 
 def _planned(asked: Asked, out: Path) -> Plan | None:
@@ -241,4 +259,7 @@ def _read_plan(path: Path) -> Plan | None:
     try:
         return Plan.model_validate_json(path.read_bytes())
     except ValidationError:
-        raise UserError(f"{path} is damaged: remove it, and the trial is planned anew") from None
+        raise UserError(
+            f"{path} is damaged, or of something else than a trial: remove it, and the trial is "
+            "planned anew, or name another --out"
+        ) from None

@@ -447,6 +447,40 @@ def test_bad_input_ends_before_anything_is_made(
 
 
 @pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (["manifest.json", "real/a.parquet"], "is a release"),
+        (["manifest.json", "plan.json", ".lock", "commands.json"], "is a release"),  # mixed before
+        (["build.json"], "holds other files and no trial"),  # a release that is being built
+        (["cat/1.png", "dog/2.png"], "holds other files and no trial"),
+        ([".lock", "notes.txt"], "holds other files and no trial"),
+    ],
+)
+def test_a_folder_of_something_else_is_refused_as_it_was(
+    tmp_path: Path, files: list[str], told: str
+):
+    out, photos = tmp_path / "mine", photographs(tmp_path / "photos")
+    for name in files:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("{}")
+    before = sorted(tmp_path.rglob("*"))
+    words = ["try-images", str(photos), "--out", str(out)]
+    ended = command_server().run(words, tmp_path, 60)
+    assert ended.code == 2
+    (line,) = ended.err.splitlines()
+    assert line.startswith(f"error: --out {out} {told}: name a new or empty folder, or one of a tr")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("files", [[], [".lock"], [".lock", "unfinished.json", "real"]])
+def test_a_new_folder_and_that_of_a_killed_trial_are_taken(tmp_path: Path, files: list[str]):
+    conducting.require_own_folder(tmp_path / "new")
+    for name in files:
+        (tmp_path / name).touch()
+    conducting.require_own_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("kind", "look"),
     [
         ("CMYK", conducting.Look(True, 20, colour=True)),
