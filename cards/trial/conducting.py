@@ -42,10 +42,6 @@ if TYPE_CHECKING:
 PLAN_FILE, ANSWER_FILE = "plan.json", "answer.json"
 RUNS = "runs"  # the generator's trainings
 LOOK_S = 1.0
-OF_LEAST = (
-    f"The generator was trained for {LEAST_STEPS} steps a stage, the least of any trial. Look at "
-    "its images first: where they show nothing, more --minutes come before more seeds."
-)
 
 
 def conduct(asked: Asked, out: Path, *, quiet: bool) -> tuple[Path, "Verdict"]:
@@ -248,9 +244,18 @@ def _answer(
     answer = verdict(report)
     if plan.is_least:
         first, headline, *others = answer.sentences
-        answer = answer.model_copy(update={"sentences": (first, headline, OF_LEAST, *others)})
+        answer = answer.model_copy(update={"sentences": (first, headline, of_least(plan), *others)})
     write_atomically(out / ANSWER_FILE, answer.model_dump_json(indent=1).encode())
     return write_page(out, found, plan, report, answer, steps, log), answer
+
+
+def of_least(plan: Plan) -> str:
+    """What is said of a generator with a stage that was trained as shortly as any trial's is."""
+    return (
+        f"The generator was trained for {plan.told_steps}; {LEAST_STEPS} is the least that any "
+        "trial gives a stage. Look at its images first: where they show nothing, more --minutes "
+        "come before more seeds."
+    )
 
 
 def _read_plan(path: Path) -> Plan | None:

@@ -260,6 +260,25 @@ def test_the_page_says_how_many_images_were_trained_on():
     assert padded == f"{FOUND}. Each image was made square by black borders (--crop pad)."
 
 
+@pytest.mark.parametrize(
+    ("resolution", "trained", "told"),
+    [
+        (32, {16: 250, 32: 200}, "250 steps at 16 px and 200 steps at 32 px"),
+        (16, {16: 200}, "200 steps at 16 px"),
+        (64, {16: 1250, 32: 300, 64: 200}, "1,250 steps at 16 px and 300 steps at 32 px and 200"),
+    ],
+)
+def test_the_shortest_training_is_told_by_stage(
+    resolution: int, trained: dict[int, int], told: str
+):
+    made = planned().model_copy(update={"steps": trained, "resolution": resolution})
+    assert made.is_least
+    said = conducting.of_least(made)
+    assert said.startswith(f"The generator was trained for {told}")
+    assert "; 200 is the least that any trial gives a stage. " in said
+    assert f"a generator ({told}" in str(made)
+
+
 def test_the_rule_of_a_verdict_stands_below_the_first_table_that_has_one():
     section = study_section(report("not significant", 0.03), 0)
     notes = section.tables[0].footnotes
