@@ -32,7 +32,7 @@ from release.classes.class_list import load_classes
 from release.commands.command import say
 from release.commands.progress import progress_bar
 from release.errors import UserError
-from release.files.commit import write_atomically
+from release.files.commit import delete_folder, write_atomically
 from release.files.storage import release_path
 from release.layout.manifest import MANIFEST_FILE, read_manifest
 
@@ -67,14 +67,17 @@ def _conduct(
     found = imported(out / "real", look)
     if not quiet:
         say(str(found))
-    if planned is None or _outdated(planned, out):
+    if planned is not None and _outdated(planned, out):
+        delete_folder(out / RUNS)  # at most a training of the old steps, with no state
+        planned = None
+    if planned is None:
         planned = _plan(asked, found, resolution, out, quiet=quiet)
     plan = planned
     write_atomically(out / PLAN_FILE, plan.model_dump_json(indent=1).encode())
     write_atomically(out / "build.toml", build_recipe(plan, out).encode())
     write_atomically(out / "study.toml", study(plan, out).encode())
     if not quiet:
-        say(str(plan))
+        say(f"{plan}{told_anew(plan, out)}")
     steps = [first, *later_steps(plan, out)]
     run_steps(steps, log, lock, quiet=quiet)
     return _answer(out, found, plan, steps, log)
@@ -153,9 +156,30 @@ def imported(real: Path, look: Look) -> Found:
 
 
 def _outdated(planned: Plan, out: Path) -> bool:
-    """Whether it was timed on a machine that is much less busy now, and nothing follows it yet."""
-    trained = (out / RUNS).exists()
-    return not trained and planned.busy > BUSY and planned.busy - _taken_by_others() > BUSY
+    """Whether it was timed on a machine that is much less busy now, and may be made anew."""
+    settled = planned.busy <= BUSY or _is_trained(out)
+    return not settled and planned.busy - _taken_by_others() > BUSY
+
+
+def _is_trained(out: Path) -> bool:
+    """Whether a training has saved a state, of the steps that the plan says."""
+    from generation.training.loop.state_files import STATE_FILE
+
+    return any((out / RUNS).glob(f"*/{STATE_FILE}"))
+
+
+def told_anew(plan: Plan, out: Path) -> str:
+    """How a plan that was timed on a busy machine is timed anew; "" where that is too late."""
+    from generation.families import load_training_recipe
+
+    if plan.busy <= BUSY or _is_trained(out):
+        return ""
+    base = plan.chain[0]
+    saved = load_training_recipe(TRAINING[base]).training.save_every
+    return (
+        f"; Ctrl-C before step {min(saved, plan.steps[base])} of the generator's stage at {base} "
+        "px, and run again when the machine is quieter, to time it anew"
+    )
 
 
 def _taken_by_others() -> float:

@@ -547,8 +547,41 @@ def test_a_plan_of_a_busy_machine_says_so_and_is_timed_again_before_anything_fol
     now[0] = 0.8  # as busy as before
     assert not conducting._outdated(busy, tmp_path)
     now[0] = 0.2
-    (tmp_path / "runs").mkdir()  # a training has begun, of steps that the plan says
+    until = "; Ctrl-C before step 100 of the generator's stage at 16 px, and run again when the mac"
+    assert conducting.told_anew(busy, tmp_path).startswith(until)
+    assert conducting.told_anew(quiet, tmp_path) == ""
+    (tmp_path / "runs/16").mkdir(parents=True)
+    (tmp_path / "runs/16/training.json").touch()  # begun, with nothing to go on from
+    assert conducting._outdated(busy, tmp_path)
+    (tmp_path / "runs/16/state.pt").touch()  # of steps that the plan says
     assert not conducting._outdated(busy, tmp_path)
+    assert conducting.told_anew(busy, tmp_path) == ""
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_plan_is_made_anew_until_a_state_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saved: bool
+):
+    out = tmp_path / "trial"
+    (out / "runs/16").mkdir(parents=True)
+    (out / "runs/16/training.json").touch()
+    if saved:
+        (out / "runs/16/state.pt").touch()
+    asked = ASKED.model_copy(update={"images": str(photographs(tmp_path / "photos")), "res": 16})
+    before = make_plan(asked, FOUND, 16, "tiny-resnet-32", replace(PACES, busy=0.9))
+    before = before.model_copy(update={"place": str(out)})
+    (out / "plan.json").write_text(before.model_dump_json())
+    monkeypatch.setattr("psutil.cpu_percent", lambda interval: 0.0)  # noqa: ARG005
+    monkeypatch.setattr(
+        conducting, "_paces", lambda *_, **__: Paces({16: 0.1}, {16: 64}, 0.0005, 2)
+    )
+    monkeypatch.setattr(conducting, "imported", lambda *_: FOUND)
+    for name in ("run_steps", "_answer"):
+        monkeypatch.setattr(conducting, name, lambda *_, **__: None)
+    conducting.conduct(asked, out, quiet=True)
+    after = Plan.model_validate_json((out / "plan.json").read_bytes())
+    assert after.steps[16] == before.steps[16] if saved else after.steps[16] > before.steps[16]
+    assert (out / "runs/16/training.json").exists() == saved
 
 
 @pytest.fixture
