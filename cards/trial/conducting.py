@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import psutil
 from pydantic import ValidationError
 
+from cards.trial.kept import told_kept
 from cards.trial.log import DONE_FILE, UNFINISHED_FILE, StepLog
 from cards.trial.own_images import LOOKED_AT, TESTS, Look, look_at
 from cards.trial.plan import (
@@ -61,26 +62,46 @@ def _conduct(
     resolution = planned.resolution if planned else _resolution(asked, look)
     log = StepLog(out)
     first = import_step(asked, look, resolution, out)
+    if planned is not None and _outdated(planned, out):
+        delete_folder(out / RUNS)  # at most a training of the old steps, with no state
+        planned = None
+    if planned is not None:
+        _write_plan(planned, out)
     if not quiet:
-        show_path()
+        known = [] if planned is None else later_steps(planned, out)
+        tell_start([first, *known], log, are_all=planned is not None)
     run_steps([first], log, lock, quiet=quiet)
     found = imported(out / "real", look)
     if not quiet:
         say(str(found))
-    if planned is not None and _outdated(planned, out):
-        delete_folder(out / RUNS)  # at most a training of the old steps, with no state
-        planned = None
     if planned is None:
         planned = _plan(asked, found, resolution, out, quiet=quiet)
+        _write_plan(planned, out)
     plan = planned
-    write_atomically(out / PLAN_FILE, plan.model_dump_json(indent=1).encode())
-    write_atomically(out / "build.toml", build_recipe(plan, out).encode())
-    write_atomically(out / "study.toml", study(plan, out).encode())
     if not quiet:
         say(f"{plan}{told_anew(plan, out)}")
     steps = [first, *later_steps(plan, out)]
     run_steps(steps, log, lock, quiet=quiet)
     return _answer(out, found, plan, steps, log)
+
+
+def _write_plan(plan: Plan, out: Path) -> None:
+    """And what its commands read."""
+    write_atomically(out / PLAN_FILE, plan.model_dump_json(indent=1).encode())
+    write_atomically(out / "build.toml", build_recipe(plan, out).encode())
+    write_atomically(out / "study.toml", study(plan, out).encode())
+
+
+def tell_start(steps: Sequence[Step], log: StepLog, *, are_all: bool) -> None:
+    """What is kept from before; and, where commands are to follow, what a shell needs for them.
+
+    are_all: whether `steps` are all that the trial has; else the others are not planned yet.
+    """
+    kept = told_kept(steps, log)
+    if kept is not None:
+        say(kept)
+    if not (are_all and all(map(log.is_done, steps))):
+        show_path()
 
 
 def require_own_folder(out: Path) -> None:

@@ -53,6 +53,10 @@ class Step:
         line = shlex.join(self.words)
         return line if self.reads is None else f"{line}{VERSION}{sha256_file(self.reads)[:12]}"
 
+    def option(self, name: str) -> str:
+        """What stands behind the option `name`."""
+        return self.words[self.words.index(name) + 1]
+
     @property
     def runnable(self) -> str:
         """For a shell that finds this environment's commands."""
@@ -120,7 +124,7 @@ def run_steps(steps: Sequence[Step], log: StepLog, lock: int, *, quiet: bool) ->
     quiet: print no more than what goes wrong. lock: see `held`.
     """
     for step in steps:
-        if step.line in log.seconds:
+        if log.is_done(step):
             continue
         if not quiet:
             say("")
