@@ -15,9 +15,11 @@ from PIL import Image
 from builder.planning.recipe import load_recipe
 from cards.board.studies import study_section
 from cards.drawing.tables import signed
+from cards.pages.facet import Facet
+from cards.pages.page import render_html, unbroken
 from cards.trial import conducting, plan, steps
 from cards.trial.log import StepLog
-from cards.trial.page import facts
+from cards.trial.page import ShownTrial, facts
 from cards.trial.plan import (
     Asked,
     Found,
@@ -34,6 +36,7 @@ from classifiers.study.report_model import StudyReport
 from classifiers.study.study_file import load_study
 from release.errors import UserError
 from tests.campaigns.kill_points import kill_point
+from tests.cards.opened_page import opened
 from tests.forked_commands import command_server
 
 ASKED = Asked(
@@ -287,6 +290,49 @@ def test_the_rule_of_a_verdict_stands_below_the_first_table_that_has_one():
     assert told < min(answers)
     assert "false discovery rate of 5%" in notes[told]
     assert "not significant beside an interval without 0" in section.class_views[0].rule
+
+
+BROKEN = """() => {
+  const broken = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    if (node.parentElement.closest("script, svg, pre, select, [hidden]")) continue;
+    for (const word of node.data.matchAll(/\\S+/g)) {
+      if (!/^--|=|\\d|-.*-/.test(word[0])) continue;
+      const range = document.createRange();
+      range.setStart(node, word.index);
+      range.setEnd(node, word.index + word[0].length);
+      if (new Set([...range.getClientRects()].map(box => box.top)).size > 1) broken.push(word[0]);
+    }
+  }
+  return broken;
+}"""
+
+
+@pytest.mark.parametrize("width", [320, 360, 400, 430])
+def test_a_phone_breaks_no_option_setting_or_number(browser: Any, tmp_path: Path, width: int):
+    asked = {"recipe": "tiny-resnet-32", "set": ["epochs=178", "batch=64"]}
+    found = report("not significant", 0.03)
+    facts_of = found.study.model_copy(update={"model": [asked]})
+    found = found.model_copy(update={"study": facts_of})
+    told = (*verdict(found).sentences, conducting.of_least(planned(minutes=5)))
+    shown = ShownTrial("photos", told, facts(FOUND, found, "center-crop"), None, ())
+    facet = Facet("trial", "photos", (study_section(found, 0),))
+    page_file = tmp_path / "index.html"
+    page_file.write_text(render_html([facet], "trial.html", trial=shown))
+    with opened(browser, page_file.as_uri(), width) as page:
+        words = page.locator("body").inner_text().split()
+        assert {"--minutes", "(--crop", "epochs=178,"} <= {*words}
+        assert page.evaluate(BROKEN) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_what_is_kept_on_one_line_is_text_all_the_same():
+    kept = str(unbroken("<b> --seeds 0,1,2 & x=<i> " + 31 * "1"))
+    assert kept == (
+        '&lt;b&gt; <span class="token">--seeds</span> <span class="token">0,1,2</span> &amp; '
+        '<span class="token">x=&lt;i&gt;</span> ' + 31 * "1"
+    )
 
 
 # The commands

@@ -1,6 +1,5 @@
 """The leaderboard's page in headless Chromium: 1000 classes, 30 rows, mouse and keyboard."""
 
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,27 +10,12 @@ from cards.measured.result_folder import read_folder
 from cards.pages.page import write_site
 from tests.cards.board.made_up_reports import a_finetuning, a_study, a_sweep
 from tests.cards.made_up_results import labelled_fixture
+from tests.cards.opened_page import ALL_DRAWN, opened
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BOARD = "#fixture-classifiers"
 CLASSES = "#fixture-training .classes"
-ALL_DRAWN = """[...document.querySelectorAll('.facet:not([hidden]) .chart')]
-  .every(chart => chart.querySelector('svg path[aria-roledescription]'))"""
 SCHEMES = ("light", "dark")
 WIDTHS = (400, 1600)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    program = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if program is None:
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -51,28 +35,6 @@ def page(browser: Any, address: str) -> Iterator[Any]:
     """Opened, at 1600 px wide; the test fails if the page asks for anything or complains."""
     with opened(browser, address) as page:
         yield page
-
-
-class opened:  # noqa: N801 - a context manager
-    def __init__(self, browser: Any, address: str, width: int = 1600, scheme: str = "light"):
-        self.page = browser.new_page(viewport={"width": width, "height": 1000}, color_scheme=scheme)
-        self.address = address
-        self.requests: list[str] = []
-        self.complaints: list[str] = []
-
-    def __enter__(self) -> Any:
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.goto(self.address)
-        self.page.wait_for_function(ALL_DRAWN)
-        return self.page
-
-    def __exit__(self, *_: object) -> None:
-        self.page.close()
-        assert self.complaints == []
-        asked = [url for url in self.requests if not url.startswith("data:")]
-        assert all(url.startswith(self.address) for url in asked)
 
 
 def column(page: Any, table: str, number: int) -> list[str]:
