@@ -195,14 +195,15 @@ def class_chart() -> Spec:
             alt.Tooltip("interval:N", title="95% interval"),
         ],
     )
-    outline, inside, shape = (
+    channels: list[dict[str, Any]] = [
         {
             "title": None,
             "scale": alt.Scale(domain=list(VERDICT_MARKS), range=list(own)),
             "legend": alt.Legend(orient="top"),
         }
         for own in zip(*VERDICT_MARKS.values(), strict=True)
-    )
+    ]
+    outline, inside, shape = channels
     stroke = alt.Stroke("verdict:N", **outline)
     marked = points.encode(
         stroke=stroke, fill=alt.Fill("verdict:N", **inside), shape=alt.Shape("verdict:N", **shape)
