@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from cards.board.published import DATASET, PublishedRow, printed_cell, read_published
+from cards.board.published import DATASET, PAPER, PublishedRow, printed_cell, read_published
 from cards.board.views import published_gain_view
 from cards.drawing.charts import CONTROL, gain_chart
 from cards.drawing.tables import (
@@ -20,6 +20,7 @@ from cards.drawing.tables import (
     text_cell,
 )
 from cards.measured.class_changes import RULE, TOO_FEW, class_changes
+from cards.measured.tables import REGIMES
 from cards.pages.facet import ClassView, Section, View
 from classifiers.recipes.recipe import load_recipe, recipe_names
 from classifiers.study.report_model import (
@@ -63,6 +64,17 @@ INTERVALS = (
     "± is the standard deviation over runs; square brackets are 95% intervals: of a difference "
     "over seeds (Student's, paired), and in a column of its own over test images."
 )
+SIGNIFICANT = (
+    "A difference is statistically significant if both its intervals, over seeds and over test "
+    "images, exclude 0, so with one seed none is. A class is helped or harmed if two tests, one "
+    "over seeds and one over test images, both say so, corrected over all classes to a false "
+    "discovery rate of 5%."
+)
+FINDINGS = (
+    f"{PAPER}, asked on ImageNet what generated images add to real ones. Finding 2: alone they "
+    "stay below real ones, added to them they help. Finding 4: too many of them hurt. Here it is "
+    "asked whether these images do the same."
+)
 
 
 def study_section(study: StudyReport, number: int) -> Section:
@@ -101,7 +113,13 @@ def arms_table(study: StudyReport, key: str) -> Table:
         ),
         caption=f"{study.study.description.strip()} Tested on {test.n:,} real images of "
         f"{test.name} ({test.split}).",
-        footnotes=(INTERVALS, *_answer_lines(study)),
+        footnotes=(
+            INTERVALS,
+            *([REGIMES] if any(arm.regimes for arm in study.rows) else []),
+            SIGNIFICANT,
+            *([FINDINGS] if study.findings else []),
+            *_answer_lines(study),
+        ),
     )
 
 

@@ -15,9 +15,12 @@ BLUE, ORANGE, GREY = "#3a7fc1", "#d0762b", "#8a8a8a"
 PALETTE = [BLUE, ORANGE, "#2f9e77", "#b565a7", "#b59a1f", "#5b6bc0"]
 MOST_NAMES = 12  # more would cover each other; they are told on hover
 CONTROL = "control: real images again"
-VERDICT_COLOURS = {
-    **{"harmed": ORANGE, "helped": BLUE},
-    **{"not significant": GREY, "not tested": GREY},
+HOLLOW = "transparent"
+VERDICT_MARKS = {  # the marks' outline, inside and shape: no two are told apart by colour alone
+    "harmed": (ORANGE, ORANGE, "triangle-down"),
+    "helped": (BLUE, BLUE, "triangle-up"),
+    "not significant": (GREY, HOLLOW, "circle"),
+    "not tested": (GREY, HOLLOW, "cross"),
 }
 Record = Mapping[str, Any]
 Spec = dict[str, Any]
@@ -191,27 +194,35 @@ def class_chart() -> Spec:
             alt.Tooltip("difference:Q", title="difference, points", format="+.1f"),
             alt.Tooltip("interval:N", title="95% interval"),
         ],
-        color=alt.Color(
-            "verdict:N",
-            title=None,
-            scale=alt.Scale(domain=list(VERDICT_COLOURS), range=list(VERDICT_COLOURS.values())),
-            legend=alt.Legend(orient="top"),
-        ),
+    )
+    channels: list[dict[str, Any]] = [
+        {
+            "title": None,
+            "scale": alt.Scale(domain=list(VERDICT_MARKS), range=list(own)),
+            "legend": alt.Legend(orient="top"),
+        }
+        for own in zip(*VERDICT_MARKS.values(), strict=True)
+    ]
+    outline, inside, shape = channels
+    stroke = alt.Stroke("verdict:N", **outline)
+    marked = points.encode(
+        stroke=stroke, fill=alt.Fill("verdict:N", **inside), shape=alt.Shape("verdict:N", **shape)
     )
     diagonal = alt.Chart(alt.Data(values=[{"v": 0}, {"v": 100}])).mark_line(
         color=GREY, strokeDash=[4, 4], strokeWidth=1, clip=True
     )
     picked = points.transform_filter("datum.picked")
+    ring = picked.encode(stroke=stroke).mark_point(size=220, strokeWidth=2)
     named = points.transform_filter("datum.named").encode(text="name:N")
     middle = "(lowest + 100) / 2"  # names stay inside the plot
     left = named.transform_filter(f"datum.real > {middle}").mark_text(dx=-8, align="right")
     right = named.transform_filter(f"datum.real <= {middle}").mark_text(dx=8, align="left")
     layers = (
         diagonal.encode(x="v:Q", y="v:Q")
-        + points.mark_circle(size=45, opacity=0.75)
+        + marked.mark_point(size=45, opacity=0.75, strokeWidth=1.3, ariaRoleDescription="class")
         + left
         + right
-        + picked.mark_point(size=220, strokeWidth=2)
+        + ring
         + picked.mark_text(dy=-14, fontSize=13, fontWeight="bold").encode(text="name:N")
     )
     return _spec(layers.add_params(lowest), 420)

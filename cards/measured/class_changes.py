@@ -18,7 +18,8 @@ from release.results.statistics import newcombe
 RULE = (
     "A class counts as helped or harmed if McNemar's exact test, paired by test image, and the t "
     "test paired by seed both say so, at a false discovery rate of 5% over all classes; the "
-    "intervals are Newcombe's, which ignore the pairing."
+    "intervals are Newcombe's, which ignore the pairing, so a class may be not significant beside "
+    "an interval without 0."
 )
 TOO_FEW = f"No class is named here: both sets need {FEWEST_SEEDS} runs with the same seeds."
 NO_PREDICTIONS = "No class is named here: the predictions do not stand beside the result files."

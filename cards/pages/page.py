@@ -1,11 +1,13 @@
 """Writing the leaderboard: one self-contained HTML page, Markdown, CSV and JSON."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import jinja2
+from markupsafe import Markup
 
 from cards.drawing.charts import class_chart, vega_bundle
 from cards.drawing.markdown_text import markdown_text
@@ -15,6 +17,8 @@ from cards.pages.facet import Facet
 from release.files.commit import TEMPORARY, write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
+WORDS = re.compile(r"(\s+)")
+LONGEST_TOKEN = 30  # characters of a phone's line
 
 
 def template_environment(markup: Literal["html", "markdown"]) -> jinja2.Environment:
@@ -53,9 +57,27 @@ def render_html(facets: Sequence[Facet], template: str = "page.html", **more: An
     """
     environment = template_environment("html")
     environment.globals["padding"] = decimal_padding
+    environment.filters["unbroken"] = unbroken
     return environment.get_template(template).render(
         facets=facets, data=_script_json(_page_data(facets)), vega=vega_bundle(), **more
     )
+
+
+def unbroken(text: str) -> Markup:
+    """`text` as HTML whose options, settings, numbers and names in code stay on one line each.
+
+    A browser may break them at a hyphen, and in a narrow table anywhere. Words too long for a
+    phone's line are left to it.
+    """
+    return Markup("").join(
+        Markup('<span class="token">{}</span>').format(word) if _is_token(word) else word
+        for word in WORDS.split(text)
+    )
+
+
+def _is_token(word: str) -> bool:
+    code = word.startswith("--") or "=" in word or word.count("-") > 1
+    return len(word) <= LONGEST_TOKEN and (code or any(map(str.isdigit, word)))
 
 
 def decimal_padding(table: Table, column: Column, cell: Cell) -> str:

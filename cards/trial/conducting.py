@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import psutil
 from pydantic import ValidationError
 
-from cards.trial.log import StepLog
+from cards.trial.kept import told_kept
+from cards.trial.log import DONE_FILE, UNFINISHED_FILE, StepLog
 from cards.trial.own_images import LOOKED_AT, TESTS, Look, look_at
 from cards.trial.plan import (
     BUSY,
@@ -27,14 +28,14 @@ from cards.trial.plan import (
     require_same,
 )
 from cards.trial.recipes import build_recipe, study
-from cards.trial.steps import Step, held, run_steps
+from cards.trial.steps import LOCK_FILE, Step, held, run_steps, show_path
 from release.classes.class_list import load_classes
 from release.commands.command import say
 from release.commands.progress import progress_bar
 from release.errors import UserError
-from release.files.commit import write_atomically
+from release.files.commit import delete_folder, write_atomically
 from release.files.storage import release_path
-from release.layout.manifest import read_manifest
+from release.layout.manifest import MANIFEST_FILE, read_manifest
 
 if TYPE_CHECKING:
     from cards.trial.verdict import Verdict
@@ -42,14 +43,11 @@ if TYPE_CHECKING:
 PLAN_FILE, ANSWER_FILE = "plan.json", "answer.json"
 RUNS = "runs"  # the generator's trainings
 LOOK_S = 1.0
-OF_LEAST = (
-    f"The generator was trained for {LEAST_STEPS} steps a stage, the least of any trial. Look at "
-    "its images first: where they show nothing, more --minutes come before more seeds."
-)
 
 
 def conduct(asked: Asked, out: Path, *, quiet: bool) -> tuple[Path, "Verdict"]:
     """The page and the answer. What is done already is not done again."""
+    require_own_folder(out)
     _planned(asked, out)
     require_known(asked)
     look = look_at(asked)
@@ -64,21 +62,63 @@ def _conduct(
     resolution = planned.resolution if planned else _resolution(asked, look)
     log = StepLog(out)
     first = import_step(asked, look, resolution, out)
+    if planned is not None and _outdated(planned, out):
+        delete_folder(out / RUNS)  # at most a training of the old steps, with no state
+        planned = None
+    if planned is not None:
+        _write_plan(planned, out)
+    if not quiet:
+        known = [] if planned is None else later_steps(planned, out)
+        tell_start([first, *known], log, are_all=planned is not None)
     run_steps([first], log, lock, quiet=quiet)
     found = imported(out / "real", look)
     if not quiet:
         say(str(found))
-    if planned is None or _outdated(planned, out):
+    if planned is None:
         planned = _plan(asked, found, resolution, out, quiet=quiet)
+        _write_plan(planned, out)
     plan = planned
-    write_atomically(out / PLAN_FILE, plan.model_dump_json(indent=1).encode())
-    write_atomically(out / "build.toml", build_recipe(plan, out).encode())
-    write_atomically(out / "study.toml", study(plan, out).encode())
     if not quiet:
-        say(str(plan))
+        say(f"{plan}{told_anew(plan, out)}")
     steps = [first, *later_steps(plan, out)]
     run_steps(steps, log, lock, quiet=quiet)
     return _answer(out, found, plan, steps, log)
+
+
+def _write_plan(plan: Plan, out: Path) -> None:
+    """And what its commands read."""
+    write_atomically(out / PLAN_FILE, plan.model_dump_json(indent=1).encode())
+    write_atomically(out / "build.toml", build_recipe(plan, out).encode())
+    write_atomically(out / "study.toml", study(plan, out).encode())
+
+
+def tell_start(steps: Sequence[Step], log: StepLog, *, are_all: bool) -> None:
+    """What is kept from before; and, where commands are to follow, what a shell needs for them.
+
+    are_all: whether `steps` are all that the trial has; else the others are not planned yet.
+    """
+    kept = told_kept(steps, log)
+    if kept is not None:
+        say(kept)
+    if not (are_all and all(map(log.is_done, steps))):
+        show_path()
+
+
+def require_own_folder(out: Path) -> None:
+    """UserError for a folder that holds something else than a trial, which would be mixed with it.
+
+    A trial that was killed before its plan has its lock alone, or a log of its commands.
+    """
+    held_here = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if held_here <= {LOCK_FILE}:
+        return
+    if MANIFEST_FILE in held_here:
+        what = "is a release"
+    elif held_here.isdisjoint({PLAN_FILE, DONE_FILE, UNFINISHED_FILE}):
+        what = "holds other files and no trial"
+    else:
+        return
+    raise UserError(f"--out {out} {what}: name a new or empty folder, or one of a trial of before")
 
 
 def _planned(asked: Asked, out: Path) -> Plan | None:
@@ -137,9 +177,30 @@ def imported(real: Path, look: Look) -> Found:
 
 
 def _outdated(planned: Plan, out: Path) -> bool:
-    """Whether it was timed on a machine that is much less busy now, and nothing follows it yet."""
-    trained = (out / RUNS).exists()
-    return not trained and planned.busy > BUSY and planned.busy - _taken_by_others() > BUSY
+    """Whether it was timed on a machine that is much less busy now, and may be made anew."""
+    settled = planned.busy <= BUSY or _is_trained(out)
+    return not settled and planned.busy - _taken_by_others() > BUSY
+
+
+def _is_trained(out: Path) -> bool:
+    """Whether a training has saved a state, of the steps that the plan says."""
+    from generation.training.loop.state_files import STATE_FILE
+
+    return any((out / RUNS).glob(f"*/{STATE_FILE}"))
+
+
+def told_anew(plan: Plan, out: Path) -> str:
+    """How a plan that was timed on a busy machine is timed anew; "" where that is too late."""
+    from generation.families import load_training_recipe
+
+    if plan.busy <= BUSY or _is_trained(out):
+        return ""
+    base = plan.chain[0]
+    saved = load_training_recipe(TRAINING[base]).training.save_every
+    return (
+        f"; Ctrl-C before step {min(saved, plan.steps[base])} of the generator's stage at {base} "
+        "px, and run again when the machine is quieter, to time it anew"
+    )
 
 
 def _taken_by_others() -> float:
@@ -228,9 +289,18 @@ def _answer(
     answer = verdict(report)
     if plan.is_least:
         first, headline, *others = answer.sentences
-        answer = answer.model_copy(update={"sentences": (first, headline, OF_LEAST, *others)})
+        answer = answer.model_copy(update={"sentences": (first, headline, of_least(plan), *others)})
     write_atomically(out / ANSWER_FILE, answer.model_dump_json(indent=1).encode())
     return write_page(out, found, plan, report, answer, steps, log), answer
+
+
+def of_least(plan: Plan) -> str:
+    """What is said of a generator with a stage that was trained as shortly as any trial's is."""
+    return (
+        f"The generator was trained for {plan.told_steps}; {LEAST_STEPS} is the least that any "
+        "trial gives a stage. Look at its images first: where they show nothing, more --minutes "
+        "come before more seeds."
+    )
 
 
 def _read_plan(path: Path) -> Plan | None:
@@ -239,4 +309,7 @@ def _read_plan(path: Path) -> Plan | None:
     try:
         return Plan.model_validate_json(path.read_bytes())
     except ValidationError:
-        raise UserError(f"{path} is damaged: remove it, and the trial is planned anew") from None
+        raise UserError(
+            f"{path} is damaged, or of something else than a trial: remove it, and the trial is "
+            "planned anew, or name another --out"
+        ) from None

@@ -54,10 +54,18 @@ class StepLog:
         if left is not None and left.since is not None:
             self._ended(max(0.0, _last_written(out) - left.since))
 
+    @property
+    def unfinished(self) -> Unfinished | None:
+        """The command that was ended early."""
+        return self._unfinished
+
+    def is_done(self, command: Command) -> bool:
+        """Whether it is, with what its file says."""
+        return command.line in self.seconds
+
     def total(self, command: Command) -> float:
         """Seconds of it with whatever its file said."""
-        bare = command.line.partition(VERSION)[0]
-        return sum(s for line, s in self.seconds.items() if line.partition(VERSION)[0] == bare)
+        return sum(s for line, s in self.seconds.items() if bare(line) == bare(command.line))
 
     def begin(self, step: Command) -> None:
         """A run of `step` begins."""
@@ -84,6 +92,11 @@ class StepLog:
     def _note(self, now: Unfinished) -> None:
         self._unfinished = now
         write_atomically(self._out / UNFINISHED_FILE, now.model_dump_json().encode())
+
+
+def bare(line: str) -> str:
+    """A command's line without the hash of the file that it reads."""
+    return line.partition(VERSION)[0]
 
 
 def unfinished(out: Path) -> Unfinished | None:

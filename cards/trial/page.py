@@ -10,7 +10,7 @@ from cards.pages.facet import Facet, Section
 from cards.pages.page import render_html
 from cards.trial.log import StepLog
 from cards.trial.plan import Found, Plan
-from cards.trial.steps import Step
+from cards.trial.steps import Step, path_line
 from cards.trial.verdict import Verdict
 from classifiers.study.report_model import StudyReport
 from release.files.commit import write_atomically
@@ -34,11 +34,13 @@ class ShownCommand:
 
 @dataclass(frozen=True)
 class ShownTrial:
-    """What the page says beside its tables."""
+    """What the page says beside its tables. path: the line that the commands need in a shell that
+    does not find them."""
 
     dataset: str
     sentences: tuple[str, ...]
     facts: str
+    path: str | None
     commands: tuple[ShownCommand, ...]
 
 
@@ -67,9 +69,8 @@ def write_page(
     commands = tuple(
         ShownCommand(step.title, step.runnable, f"{log.total(step):,.0f} s") for step in steps
     )
-    shown = ShownTrial(
-        found.dataset, answer.sentences, facts(found, report, plan.asked.crop), commands
-    )
+    told = facts(found, report, plan.asked.crop)
+    shown = ShownTrial(found.dataset, answer.sentences, told, path_line(), commands)
     path = out / "index.html"
     write_atomically(path, render_html([facet], "trial.html", trial=shown).encode())
     return path

@@ -120,13 +120,17 @@ class Plan(BaseModel):
         """Resolutions of the stages, the base first."""
         return CHAIN[self.resolution]
 
+    @property
+    def told_steps(self) -> str:
+        """Of each stage, in words."""
+        return " and ".join(f"{self.steps[side]:,} steps at {side} px" for side in self.chain)
+
     def __str__(self) -> str:
-        steps = " and ".join(f"{self.steps[side]:,} steps at {side} px" for side in self.chain)
         seeds = len(self.asked.seeds)
         least = ", the least that says something" if self.minutes > self.asked.minutes else ""
         return (
             f"plan, about {math.ceil(self.minutes)} min here{told_busy(self.busy)}{least}: "
-            f"a generator ({steps}), "
+            f"a generator ({self.told_steps}), "
             f"{self.generated * self.classes:,} images of it, {5 * seeds} trainings of "
             f"{self.classifier} ({seeds} seed{'' if seeds == 1 else 's'} of real, generated, both, "
             "both at equal updates, real visited twice)"

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -30,6 +31,7 @@ MODULES = {  # of the commands that a trial runs
     "finetune-generator": "generation.finetune_generator",
     "run-study": "classifiers.run_study",
 }
+QUOTED, SLASHED = re.compile(r'([\\"$`])'), r"\\\1"  # what a shell reads between double quotes
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,34 @@ class Step:
         line = shlex.join(self.words)
         return line if self.reads is None else f"{line}{VERSION}{sha256_file(self.reads)[:12]}"
 
+    def option(self, name: str) -> str:
+        """What stands behind the option `name`."""
+        return self.words[self.words.index(name) + 1]
+
     @property
     def runnable(self) -> str:
-        """For a shell: with the command's place where it would find none, or another's."""
-        name, *arguments = self.words
+        """For a shell that finds this environment's commands."""
+        return shlex.join(self.words)
+
+
+def path_line() -> str | None:
+    """For a shell, which then finds this environment's commands before any others of their names.
+
+    None where the environment has none of them.
+    """
+    folder = Path(sys.executable).parent
+    if not all((folder / name).exists() for name in MODULES):
+        return None
+    return f'export PATH="{QUOTED.sub(SLASHED, str(folder))}:$PATH"'
+
+
+def missing_path() -> str | None:
+    """`path_line` where a shell as it is would find no such commands, or another's."""
+    for name in MODULES:
         ours, found = Path(sys.executable).with_name(name), shutil.which(name)
         if ours.exists() and (found is None or not ours.samefile(found)):
-            name = str(ours)
-        return shlex.join((name, *arguments))
+            return path_line()
+    return None
 
 
 @contextmanager
@@ -102,26 +124,35 @@ def run_steps(steps: Sequence[Step], log: StepLog, lock: int, *, quiet: bool) ->
     quiet: print no more than what goes wrong. lock: see `held`.
     """
     for step in steps:
-        if step.line in log.seconds:
+        if log.is_done(step):
             continue
         if not quiet:
             say("")
             say(f"# {step.title}")
-            _show(f"$ {step.runnable}")
+            show(f"$ {step.runnable}")
         log.begin(step)
         started = time.monotonic()
         code = _run(step, lock, quiet=quiet)
         log.end(time.monotonic() - started, done=not code)
+        if quiet and code not in (0, EXIT_BAD_INPUT, EXIT_INTERRUPTED):
+            show_path()
         if code < 0:
-            _show(f"ended by signal {-code}, rerun the same command to go on: {step.runnable}")
+            show(f"ended by signal {-code}, rerun the same command to go on: {step.runnable}")
             raise SystemExit(128 - code)  # as shells count it
         if code not in (0, EXIT_BAD_INPUT, EXIT_INTERRUPTED):  # which have told it in a line
-            _show(f"stopped at: {step.runnable}")
+            show(f"stopped at: {step.runnable}")
         if code:
             raise SystemExit(code)
 
 
-def _show(command: str) -> None:
+def show_path() -> None:
+    """What a shell needs before the commands that are shown, where it does not find them."""
+    line = missing_path()
+    if line is not None:
+        show(f"$ {line}")
+
+
+def show(command: str) -> None:
     """A line with a command in it, whose spaces are part of it."""
     print(printable(redacted(command)), file=sys.stderr, flush=True)
 

@@ -1,6 +1,7 @@
 """try-images: what is planned from images and minutes, the answer, a whole trial to its page."""
 
 import json
+import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import replace
@@ -12,10 +13,13 @@ import pytest
 from PIL import Image
 
 from builder.planning.recipe import load_recipe
+from cards.board.studies import study_section
 from cards.drawing.tables import signed
+from cards.pages.facet import Facet
+from cards.pages.page import render_html, unbroken
 from cards.trial import conducting, plan, steps
 from cards.trial.log import StepLog
-from cards.trial.page import facts
+from cards.trial.page import ShownTrial, facts
 from cards.trial.plan import (
     Asked,
     Found,
@@ -32,6 +36,7 @@ from classifiers.study.report_model import StudyReport
 from classifiers.study.study_file import load_study
 from release.errors import UserError
 from tests.campaigns.kill_points import kill_point
+from tests.cards.opened_page import opened
 from tests.forked_commands import command_server
 
 ASKED = Asked(
@@ -258,6 +263,78 @@ def test_the_page_says_how_many_images_were_trained_on():
     assert padded == f"{FOUND}. Each image was made square by black borders (--crop pad)."
 
 
+@pytest.mark.parametrize(
+    ("resolution", "trained", "told"),
+    [
+        (32, {16: 250, 32: 200}, "250 steps at 16 px and 200 steps at 32 px"),
+        (16, {16: 200}, "200 steps at 16 px"),
+        (64, {16: 1250, 32: 300, 64: 200}, "1,250 steps at 16 px and 300 steps at 32 px and 200"),
+    ],
+)
+def test_the_shortest_training_is_told_by_stage(
+    resolution: int, trained: dict[int, int], told: str
+):
+    made = planned().model_copy(update={"steps": trained, "resolution": resolution})
+    assert made.is_least
+    said = conducting.of_least(made)
+    assert said.startswith(f"The generator was trained for {told}")
+    assert "; 200 is the least that any trial gives a stage. " in said
+    assert f"a generator ({told}" in str(made)
+
+
+def test_the_rule_of_a_verdict_stands_below_the_first_table_that_has_one():
+    section = study_section(report("not significant", 0.03), 0)
+    notes = section.tables[0].footnotes
+    (told,) = [i for i, note in enumerate(notes) if "both its intervals" in note]
+    answers = [i for i, note in enumerate(notes) if ": not significant (" in note]
+    assert told < min(answers)
+    assert "false discovery rate of 5%" in notes[told]
+    assert "not significant beside an interval without 0" in section.class_views[0].rule
+
+
+BROKEN = """() => {
+  const broken = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    if (node.parentElement.closest("script, svg, pre, select, [hidden]")) continue;
+    for (const word of node.data.matchAll(/\\S+/g)) {
+      if (!/^--|=|\\d|-.*-/.test(word[0])) continue;
+      const range = document.createRange();
+      range.setStart(node, word.index);
+      range.setEnd(node, word.index + word[0].length);
+      if (new Set([...range.getClientRects()].map(box => box.top)).size > 1) broken.push(word[0]);
+    }
+  }
+  return broken;
+}"""
+
+
+@pytest.mark.parametrize("width", [320, 360, 400, 430])
+def test_a_phone_breaks_no_option_setting_or_number(browser: Any, tmp_path: Path, width: int):
+    asked = {"recipe": "tiny-resnet-32", "set": ["epochs=178", "batch=64"]}
+    found = report("not significant", 0.03)
+    facts_of = found.study.model_copy(update={"model": [asked]})
+    found = found.model_copy(update={"study": facts_of})
+    told = (*verdict(found).sentences, conducting.of_least(planned(minutes=5)))
+    shown = ShownTrial("photos", told, facts(FOUND, found, "center-crop"), None, ())
+    facet = Facet("trial", "photos", (study_section(found, 0),))
+    page_file = tmp_path / "index.html"
+    page_file.write_text(render_html([facet], "trial.html", trial=shown))
+    with opened(browser, page_file.as_uri(), width) as page:
+        words = page.locator("body").inner_text().split()
+        assert {"--minutes", "(--crop", "epochs=178,"} <= {*words}
+        assert page.evaluate(BROKEN) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_what_is_kept_on_one_line_is_text_all_the_same():
+    kept = str(unbroken("<b> --seeds 0,1,2 & x=<i> " + 31 * "1"))
+    assert kept == (
+        '&lt;b&gt; <span class="token">--seeds</span> <span class="token">0,1,2</span> &amp; '
+        '<span class="token">x=&lt;i&gt;</span> ' + 31 * "1"
+    )
+
+
 # The commands
 
 
@@ -309,19 +386,55 @@ def test_what_ended_a_trial_is_told_once(
     assert capsys.readouterr().err == f"\n# the images\n$ build-dataset 'my  images'\n{told}"
 
 
-def test_a_command_is_printed_with_its_place_where_the_shell_finds_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_shell_that_finds_no_commands_is_told_the_line_that_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    step = steps.Step("recipes", ("build-dataset", "--list-recipes"))
     here = Path(sys.executable).parent
+    line = f'export PATH="{here}:$PATH"'
     monkeypatch.setenv("PATH", f"{here}:/usr/bin:/bin")
-    assert step.runnable == step.line == "build-dataset --list-recipes"
-    other = tmp_path / "build-dataset"
-    other.write_text("#!/bin/sh")
-    other.chmod(0o755)
+    steps.show_path()
+    assert (steps.path_line(), steps.missing_path()) == (line, None)
+    for name in steps.MODULES:
+        other = tmp_path / name
+        other.write_text("#!/bin/sh")
+        other.chmod(0o755)
     for path in ("/usr/bin:/bin", f"{tmp_path}:{here}"):
         monkeypatch.setenv("PATH", path)
-        assert step.runnable == f"{here}/build-dataset --list-recipes"
+        steps.show_path()
+        assert steps.missing_path() == line
+    assert capsys.readouterr().err == f"$ {line}\n" * 2
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "none/python"))
+    assert steps.path_line() is steps.missing_path() is None
+
+
+def test_a_fresh_shell_runs_what_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = tmp_path / 'a "b" $HOME `c` \\d'
+    folder.mkdir()
+    for name in steps.MODULES:
+        (folder / name).write_text('#!/bin/sh\necho ours "$@"')
+        (folder / name).chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    step = steps.Step("images", ("build-dataset", "my  images"))
+    script = f"{steps.missing_path()}\n{step.runnable}"
+    ran = subprocess.run(["sh", "-c", script], cwd="/", capture_output=True, text=True, check=True)
+    assert ran.stdout == "ours my  images\n"
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_the_line_stands_before_the_command_that_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], quiet: bool
+):
+    """Without --json it stands before the first command."""
+    monkeypatch.setattr(steps, "_run", lambda *_, **__: 1)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    with pytest.raises(SystemExit):
+        steps.run_steps(
+            [steps.Step("images", ("build-dataset",))], StepLog(tmp_path), 0, quiet=quiet
+        )
+    told = capsys.readouterr().err.splitlines()
+    assert told[-1] == "stopped at: build-dataset"
+    assert (f"$ {steps.path_line()}" in told) == quiet
 
 
 def test_with_json_what_a_command_found_wrong_is_the_document(
@@ -399,6 +512,40 @@ def test_bad_input_ends_before_anything_is_made(
 
 
 @pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (["manifest.json", "real/a.parquet"], "is a release"),
+        (["manifest.json", "plan.json", ".lock", "commands.json"], "is a release"),  # mixed before
+        (["build.json"], "holds other files and no trial"),  # a release that is being built
+        (["cat/1.png", "dog/2.png"], "holds other files and no trial"),
+        ([".lock", "notes.txt"], "holds other files and no trial"),
+    ],
+)
+def test_a_folder_of_something_else_is_refused_as_it_was(
+    tmp_path: Path, files: list[str], told: str
+):
+    out, photos = tmp_path / "mine", photographs(tmp_path / "photos")
+    for name in files:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("{}")
+    before = sorted(tmp_path.rglob("*"))
+    words = ["try-images", str(photos), "--out", str(out)]
+    ended = command_server().run(words, tmp_path, 60)
+    assert ended.code == 2
+    (line,) = ended.err.splitlines()
+    assert line.startswith(f"error: --out {out} {told}: name a new or empty folder, or one of a tr")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("files", [[], [".lock"], [".lock", "unfinished.json", "real"]])
+def test_a_new_folder_and_that_of_a_killed_trial_are_taken(tmp_path: Path, files: list[str]):
+    conducting.require_own_folder(tmp_path / "new")
+    for name in files:
+        (tmp_path / name).touch()
+    conducting.require_own_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("kind", "look"),
     [
         ("CMYK", conducting.Look(True, 20, colour=True)),
@@ -446,8 +593,41 @@ def test_a_plan_of_a_busy_machine_says_so_and_is_timed_again_before_anything_fol
     now[0] = 0.8  # as busy as before
     assert not conducting._outdated(busy, tmp_path)
     now[0] = 0.2
-    (tmp_path / "runs").mkdir()  # a training has begun, of steps that the plan says
+    until = "; Ctrl-C before step 100 of the generator's stage at 16 px, and run again when the mac"
+    assert conducting.told_anew(busy, tmp_path).startswith(until)
+    assert conducting.told_anew(quiet, tmp_path) == ""
+    (tmp_path / "runs/16").mkdir(parents=True)
+    (tmp_path / "runs/16/training.json").touch()  # begun, with nothing to go on from
+    assert conducting._outdated(busy, tmp_path)
+    (tmp_path / "runs/16/state.pt").touch()  # of steps that the plan says
     assert not conducting._outdated(busy, tmp_path)
+    assert conducting.told_anew(busy, tmp_path) == ""
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_plan_is_made_anew_until_a_state_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saved: bool
+):
+    out = tmp_path / "trial"
+    (out / "runs/16").mkdir(parents=True)
+    (out / "runs/16/training.json").touch()
+    if saved:
+        (out / "runs/16/state.pt").touch()
+    asked = ASKED.model_copy(update={"images": str(photographs(tmp_path / "photos")), "res": 16})
+    before = make_plan(asked, FOUND, 16, "tiny-resnet-32", replace(PACES, busy=0.9))
+    before = before.model_copy(update={"place": str(out)})
+    (out / "plan.json").write_text(before.model_dump_json())
+    monkeypatch.setattr("psutil.cpu_percent", lambda interval: 0.0)  # noqa: ARG005
+    monkeypatch.setattr(
+        conducting, "_paces", lambda *_, **__: Paces({16: 0.1}, {16: 64}, 0.0005, 2)
+    )
+    monkeypatch.setattr(conducting, "imported", lambda *_: FOUND)
+    for name in ("run_steps", "_answer"):
+        monkeypatch.setattr(conducting, name, lambda *_, **__: None)
+    conducting.conduct(asked, out, quiet=True)
+    after = Plan.model_validate_json((out / "plan.json").read_bytes())
+    assert after.steps[16] == before.steps[16] if saved else after.steps[16] > before.steps[16]
+    assert (out / "runs/16/training.json").exists() == saved
 
 
 @pytest.fixture
@@ -524,8 +704,9 @@ def test_from_a_folder_of_classes_to_the_page(tmp_path: Path, monkeypatch: pytes
     assert len(killed) == len(KILLED_AT)
     text = page.read_text()
     assert text.index(answer.sentences[0]) < text.index("<table")
+    first = text.index(f"export PATH=&#34;{Path(sys.executable).parent}:$PATH&#34;")
     for command in ("build-dataset --real", "finetune-generator --recipe small-16", "run-study"):
-        assert command in text
+        assert first < text.index(f"<code>{command}")
     assert "Top-5, %" not in text  # two classes have none
     assert "1 of 1 cases" not in text
     assert text.count("data:image/png;base64,") == 4  # a strip a class, generated and real

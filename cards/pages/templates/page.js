@@ -36,7 +36,7 @@ function drawChart(chart, spec) {
     if (event.key === "Escape") leave();
     if (!step) return;
     event.preventDefault();
-    const kind = chart.querySelector("[aria-roledescription=circle]") ? "circle" : "point";
+    const kind = ["class", "circle"].find(k => chart.querySelector(`[aria-roledescription=${k}]`)) ?? "point";
     const points = [...chart.querySelectorAll(`path[aria-roledescription=${kind}]`)];
     const place = points.indexOf(current);
     const next = place < 0 ? (step > 0 ? 0 : points.length - 1) : place + step;

@@ -6,6 +6,7 @@ Each is a file as `torch.save` writes it, a ZIP archive, which carries a checksu
 import pickle
 import sys
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,15 @@ class TrainingStates:
             f"{'; '.join(complaints)}: no state is left to go on from; remove "
             f"{' and '.join(path.name for path in found)} to train from the start"
         )
+
+
+def saved_step(folder: Path) -> int:
+    """From which step a training in `folder` goes on: of its last whole state, 0 without one."""
+    for path in (folder / STATE_FILE, folder / PREVIOUS_FILE):
+        if path.is_file():
+            with suppress(*DAMAGE):
+                return int(_load(path)["step"])
+    return 0
 
 
 def first_line(error: Exception) -> str:

@@ -1,6 +1,5 @@
 """The leaderboard's page in headless Chromium: 1000 classes, 30 rows, mouse and keyboard."""
 
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,27 +10,12 @@ from cards.measured.result_folder import read_folder
 from cards.pages.page import write_site
 from tests.cards.board.made_up_reports import a_finetuning, a_study, a_sweep
 from tests.cards.made_up_results import labelled_fixture
+from tests.cards.opened_page import ALL_DRAWN, opened
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BOARD = "#fixture-classifiers"
 CLASSES = "#fixture-training .classes"
-ALL_DRAWN = """[...document.querySelectorAll('.facet:not([hidden]) .chart')]
-  .every(chart => chart.querySelector('svg path[aria-roledescription]'))"""
 SCHEMES = ("light", "dark")
 WIDTHS = (400, 1600)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    program = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if program is None:
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -51,28 +35,6 @@ def page(browser: Any, address: str) -> Iterator[Any]:
     """Opened, at 1600 px wide; the test fails if the page asks for anything or complains."""
     with opened(browser, address) as page:
         yield page
-
-
-class opened:  # noqa: N801 - a context manager
-    def __init__(self, browser: Any, address: str, width: int = 1600, scheme: str = "light"):
-        self.page = browser.new_page(viewport={"width": width, "height": 1000}, color_scheme=scheme)
-        self.address = address
-        self.requests: list[str] = []
-        self.complaints: list[str] = []
-
-    def __enter__(self) -> Any:
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.goto(self.address)
-        self.page.wait_for_function(ALL_DRAWN)
-        return self.page
-
-    def __exit__(self, *_: object) -> None:
-        self.page.close()
-        assert self.complaints == []
-        asked = [url for url in self.requests if not url.startswith("data:")]
-        assert all(url.startswith(self.address) for url in asked)
 
 
 def column(page: Any, table: str, number: int) -> list[str]:
@@ -142,7 +104,7 @@ def test_class_is_found_named_and_marked(page: Any) -> None:
 
 
 def test_every_class_is_named_on_hover(page: Any) -> None:
-    points = page.locator(f"{CLASSES} path[aria-roledescription=circle]")
+    points = page.locator(f"{CLASSES} path[aria-roledescription=class]")
     assert points.count() == 1000
     labels = points.evaluate_all("all => all.map(p => p.getAttribute('aria-label'))")
     named = {label.split("class: ")[1].split(";")[0] for label in labels}
@@ -153,6 +115,19 @@ def test_every_class_is_named_on_hover(page: Any) -> None:
     shown = tooltip(page)
     assert "made-up class number" in shown
     assert "95% interval" in shown
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_verdicts_are_told_apart_without_colours(browser: Any, address: str, scheme: str) -> None:
+    with opened(browser, address, scheme=scheme) as page:
+        symbols = page.locator(f"{CLASSES} .role-legend-symbol path")
+        shapes = symbols.evaluate_all("all => all.map(symbol => symbol.getAttribute('d'))")
+        words = page.locator(f"{CLASSES} .role-legend-label text").all_text_contents()
+        assert words == ["harmed", "helped", "not significant", "not tested"]
+        assert len(set(shapes)) == len(words)
+        marks = page.locator(f"{CLASSES} path[aria-roledescription=class]")
+        drawn = marks.evaluate_all("all => all.map(mark => mark.getAttribute('d'))")
+        assert len(set(drawn)) == len(set(column(page, CLASSES, 6)))
 
 
 def test_charts_are_walked_by_keyboard(page: Any) -> None:

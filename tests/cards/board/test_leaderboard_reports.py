@@ -11,7 +11,7 @@ import pytest
 from cards.board.board import assemble_board
 from cards.board.published import read_published
 from cards.board.selection import selection_views
-from cards.board.studies import gain_views, published_classifier
+from cards.board.studies import arms_table, gain_views, published_classifier
 from cards.drawing.charts import CONTROL
 from cards.measured.result_folder import read_folder
 from cards.pages.data_files import render_classes_csv
@@ -25,7 +25,13 @@ from release.layout.manifest import Manifest, ShardRecord
 from release.results.result import Result
 from tests.cards.board.board_tables import board_tables
 from tests.cards.board.made_up_reports import FINDING, a_finetuning, a_study, a_sweep
-from tests.cards.made_up_results import a_classifier_result, a_scores_result, a_source, write_all
+from tests.cards.made_up_results import (
+    a_classifier_result,
+    a_scores_result,
+    a_source,
+    labelled_fixture,
+    write_all,
+)
 
 
 def facet_of(folder: Path, dataset: str = "fixture") -> Facet:
@@ -68,6 +74,28 @@ def test_arms_of_a_study_stand_with_their_differences(tmp_path: Path) -> None:
     assert "difference" not in named["real"]
     assert named["real, visited 4 times"]["images"] == 4000
     assert any(FINDING in note and ": reproduced (" in note for note in table["footnotes"])
+
+
+def test_what_a_table_takes_for_known_is_explained_below_it(tmp_path: Path) -> None:
+    labelled_fixture(tmp_path / "results", classes=3, rows=4)
+    a_study(tmp_path / "results/study")
+    tables = facet_of(tmp_path / "results").tables
+    told = [t for t in tables if any(row.cell("regime").value for row in t.rows)]
+    assert len(told) > 1
+    assert all(sum(n.startswith("Regime A: ") for n in table.footnotes) == 1 for table in told)
+    (arms,) = (table for table in tables if table.key.endswith("-arms"))
+    first = next(i for i, n in enumerate(arms.footnotes) if ", finding 4: " in n)
+    assert any("arXiv 2304.08466" in note for note in arms.footnotes[:first])
+
+
+def test_a_study_without_generated_images_explains_neither_regime_nor_paper(
+    tmp_path: Path,
+) -> None:
+    a_study(tmp_path)
+    study = the_study(tmp_path)
+    rows = tuple(row for row in study.rows if row.generated is None)
+    alone = study.model_copy(update={"rows": rows, "findings": (), "comparisons": ()})
+    assert len(arms_table(alone, "alone").footnotes) == 2
 
 
 def test_classifiers_of_an_imagenet_study_stand_beside_the_paper(tmp_path: Path) -> None:
