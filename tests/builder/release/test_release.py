@@ -71,7 +71,7 @@ def test_repair_needs_no_class_list(release: Path, stand_in_recipe: Path):
     finally:
         away.rename(listed)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines()[-1].endswith("intact (1 shards made again)")
+    assert result.stdout.splitlines()[-1].endswith("intact (1 shard made again)")
 
 
 def test_extend_is_the_build_of_more(release: Path):
