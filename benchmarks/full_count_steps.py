@@ -117,7 +117,7 @@ def import_plan(folder: Path) -> None:
     from builder.imports.release import plan_import
     from builder.standing.state import RealState
     from release.images.crop_rules import RECORDED_RULES
-    from release.real_sources import open_source
+    from release.real_sources.opening import open_source
 
     name, release = str(folder / "set"), folder / "imported"
     started = time.monotonic()

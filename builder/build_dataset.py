@@ -15,6 +15,7 @@ from release.classes.class_list import load_classes, select_classes
 from release.commands.command import Builtin, run_command, say
 from release.commands.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
 from release.errors import UserError
+from release.files.formats import ShardFormat
 from release.files.storage import (
     ReleasePath,
     absolute_if_file,
@@ -22,7 +23,6 @@ from release.files.storage import (
     release_path,
 )
 from release.images.crop_rules import CropRule
-from release.layout.shard_files import ShardFormat
 from release.real_sources.source import SourceName
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from release.commands.progress import progress_bar
 from release.errors import UserError
 from release.files.storage import ReleasePath, release_path, require_no_secret
 from release.images.crop_rules import MOST_SIDE, CropRule
-from release.real_sources import open_source
+from release.real_sources.opening import open_source
 from release.real_sources.source import SourceName
 
 

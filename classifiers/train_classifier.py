@@ -7,19 +7,11 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from classifiers.recipes.recipe import BUILTIN, ClassifierRecipe, load_recipe
-from classifiers.training.default_recipe import default_recipe, lost_colour
-from classifiers.training.experiment import (
-    Experiment,
-    is_finished,
-    run_experiment,
-    seed_paths,
-)
-from classifiers.training.task import Task
 from release.commands.command import Builtin, run_command
 from release.commands.named_files import require_folder
 from release.commands.options import STATE_SECONDS, Json, StateEvery, parse_seeds
@@ -28,6 +20,10 @@ from release.commands.surroundings import share_cores
 from release.errors import UserError
 from release.results.result import Result, read_result
 from release.streaming.image_cache import DEFAULT_GIGABYTES, ImageCache, image_cache
+
+if TYPE_CHECKING:
+    from classifiers.training.experiment import Experiment
+    from classifiers.training.task import Task
 
 MOST_STEPS = 10**9
 MOST_VISITS = 1000.0
@@ -170,6 +166,9 @@ def train_classifier(
     \b
     Several GPUs: accelerate launch -m classifiers.train_classifier --train …
     """
+    from classifiers.training.experiment import seed_paths
+    from classifiers.training.task import Task
+
     _require_names(out, save)
     chosen_seeds = _choose_seeds(seed, seeds)
     cache = image_cache(cache_dir, cache_gb)
@@ -188,6 +187,8 @@ def _recipe(
     """The one of that name, changed; without a name one for the images, and why."""
     if name is not None:
         return load_recipe(name, changes), None
+    from classifiers.training.default_recipe import default_recipe
+
     default, reason = default_recipe(train, test)
     return load_recipe(default, changes), reason
 
@@ -204,15 +205,16 @@ def _require_suffix(option: str, path: Path | None, suffix: str) -> None:
         require_folder(path.parent, option)
 
 
-def _require_free(task: Task, paths: Mapping[int, Path]) -> None:
+def _require_free(task: "Task", paths: Mapping[int, Path]) -> None:
     """UserError, before images are read, if what stands at a seed's path is another measurement."""
     planned = task.measurement()
     for seed, path in paths.items():
         planned.require_free(path, seed)
 
 
-def _tell_of_recipe(task: Task, reason: str | None) -> None:
+def _tell_of_recipe(task: "Task", reason: str | None) -> None:
     """Which one was taken for who named none; what one that was named would lose, or be slow in."""
+    from classifiers.training.default_recipe import lost_colour
     from generation.networks.placement import emulates_bfloat16
     from generation.training.processes import launched_processes
 
@@ -231,7 +233,7 @@ def _tell_of_recipe(task: Task, reason: str | None) -> None:
         print(f"warning: {loss}", file=sys.stderr)
 
 
-def _read(task: Task, cache: ImageCache, *, quiet: bool) -> Experiment:
+def _read(task: "Task", cache: ImageCache, *, quiet: bool) -> "Experiment":
     """The images of the task, with progress."""
     from classifiers.training.loop import require_parts
     from generation.networks.timm_classifier import require_fitting
@@ -264,7 +266,7 @@ def _parse_weights(weights: str | None, sources: int) -> tuple[float, ...]:
 
 
 def _run_seeds(
-    experiment: Experiment,
+    experiment: "Experiment",
     seeds: Sequence[int],
     out: Path,
     save: Path | None,
@@ -273,10 +275,11 @@ def _run_seeds(
     as_json: bool,
 ) -> None:
     """One training and one result file a seed, printed as they come."""
-    paths = seed_paths(out, seeds)
-    saves = seed_paths(save, seeds) if save else {}
+    from classifiers.training.experiment import is_finished, run_experiment, seed_paths
     from generation.training.processes import end_together, launched_processes
 
+    paths = seed_paths(out, seeds)
+    saves = seed_paths(save, seeds) if save else {}
     processes = launched_processes()
     quiet = as_json or not processes.is_main_process
     results = {}

@@ -6,15 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from classifiers.training.outcomes import read_outcomes
-from classifiers.training.predictions import TOP
 from metrics.scoring.comparability import difference_interval, numbers, require_comparable
-from metrics.scoring.directions import score_direction
 from release.commands.command import run_command
 from release.commands.terminal import printable, table_cell
 from release.errors import UserError, unknown_name
 from release.results.result import Result, read_result
-from release.results.statistics import student_interval
 
 OF_ONE_TRAINING = (
     "not the chance of training (one training each; a study compares over seeds: run-study)"
@@ -27,7 +23,7 @@ COVERS = {
 }
 PAIRED = f"which test images were drawn, the same for both, paired one by one; {OF_ONE_TRAINING}"
 OF_OTHERS = "which images were drawn, as if each result had its own"
-FIRST = {"top1": 1, "top5": TOP}  # guesses that count
+COUNTED = ("top1", "top5")  # of a training, with predictions beside it
 
 
 def main() -> None:
@@ -96,7 +92,9 @@ def _compare(paths: list[Path], results: list[Result], key: str) -> dict[str, An
 def _direction(result: Result, key: str) -> str:
     """What is better of a value: "higher", "lower", or "" where nothing is known."""
     if result.kind == "classifier":
-        return "higher" if key in FIRST else ""
+        return "higher" if key in COUNTED else ""
+    from metrics.scoring.directions import score_direction
+
     return score_direction(key, result.values[key].get("better"))
 
 
@@ -107,12 +105,17 @@ def _paired_interval(paths: list[Path], results: list[Result], key: str) -> list
     UserError for predictions that do not give what the result beside them says.
     """
     files = [path.with_suffix(".parquet") for path in paths]
-    if key not in FIRST or not all(file.is_file() for file in files):
+    if key not in COUNTED or not all(file.is_file() for file in files):
         return None
+    from classifiers.training.outcomes import read_outcomes
+    from classifiers.training.predictions import TOP
+    from release.results.statistics import student_interval
+
+    first = {"top1": 1, "top5": TOP}[key]  # guesses that count
     correct, ids = [], []
     for file, result in zip(files, results, strict=True):
         outcomes = read_outcomes({0: file})
-        correct.append(outcomes.correct(FIRST[key])[0].astype(float))
+        correct.append(outcomes.correct(first)[0].astype(float))
         ids.append(outcomes.image_ids)
         if abs(correct[-1].mean() - result.values[key]["value"]) > 1e-9:
             raise UserError(f"{file} holds other predictions than those of the result beside it")

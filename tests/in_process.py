@@ -12,7 +12,7 @@ from builder.builds import run as run_module
 from builder.cluster.cluster import Cluster
 from builder.cluster.worker import Done, Failure, Job
 from release.environment import own_environment
-from release.real_sources import open_source
+from release.real_sources.opening import open_source
 
 
 class InProcess:

@@ -34,7 +34,7 @@ from metrics.states.intervals import jackknife
 from release.files.commit import write_atomically
 from release.images.decoding import decode_rgb
 from release.images.views import make_view
-from release.real_sources import open_source
+from release.real_sources.opening import open_source
 from release.results.result import environment
 from release.results.statistics import wilson
 

@@ -10,7 +10,7 @@ from builder.imports.layout import Stretch
 from release.files.commit import delete_file, write_atomically
 from release.files.storage import ReleasePath
 from release.layout.manifest import ShardRecord
-from release.real_sources import RealSource
+from release.real_sources.source import RealSource
 
 BAD_IMAGES_FILE = "bad-images.csv"
 SHOWN = 5

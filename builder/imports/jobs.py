@@ -36,7 +36,8 @@ from release.layout.manifest import ShardRecord
 from release.layout.parquet import image_features, table_schema
 from release.layout.shard_commit import committed_record, committed_records, made_from, read_marker
 from release.layout.shard_files import FORMAT, ORIGINAL, iterate_shard, read_shard, shard_schema
-from release.real_sources import RealSource, open_source
+from release.real_sources.opening import open_source
+from release.real_sources.source import RealSource
 
 COLUMNS = {
     "class_id": "string",

@@ -16,7 +16,7 @@ from builder.imports.id_hashes import hash_words
 from builder.imports.tuning import tuning_rows
 from release.errors import UserError
 from release.files.commit import canonical_json, sha256_text
-from release.real_sources import RealSource, RealSplit
+from release.real_sources.source import RealSource, RealSplit
 
 ROWS_PER_SHARD = 5000
 MEAN_ROWS = 4500  # of files of which each holds its part of the hashes: none has many more

@@ -30,7 +30,8 @@ from release.layout.readme import remove_documents
 from release.layout.shard_commit import forget_shard, marker_name
 from release.layout.shard_files import ORIGINAL, is_shard
 from release.layout.training_views import with_views_of
-from release.real_sources import RealSource, open_source
+from release.real_sources.opening import open_source
+from release.real_sources.source import RealSource
 
 BadImages = Literal["stop", "skip"]
 

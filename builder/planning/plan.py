@@ -18,7 +18,8 @@ from generation.diffusion.sampler_config import SamplerConfig
 from release.classes.class_list import ClassEntry
 from release.errors import UserError
 from release.files.commit import canonical_json, sha256_text
-from release.layout.shard_files import FORMAT, ShardFormat, shard_name
+from release.files.formats import ShardFormat
+from release.layout.shard_files import FORMAT, shard_name
 
 MOST_SHARDS = 200_000  # a stage: 50 million images in shards of the usual size
 

@@ -11,9 +11,8 @@ from generation.diffusion.sampler_config import SamplerConfig
 from release.classes.class_list import load_classes
 from release.commands.toml_recipes import load_toml
 from release.errors import UserError
-from release.images.encoding import Encoding
+from release.files.formats import Encoding, ShardFormat
 from release.layout.origin import Regime
-from release.layout.shard_files import ShardFormat
 
 BUILTIN = Path(__file__).parents[1] / "recipes"
 MOST_ROWS = 1_000_000  # of a shard

@@ -43,7 +43,7 @@ from release.layout.shard_files import shard_split
 from release.layout.training_views import with_views_of
 
 if TYPE_CHECKING:
-    from release.real_sources import RealSource
+    from release.real_sources.source import RealSource
 
 OnDone = Callable[[ShardRecord], None]
 
@@ -189,7 +189,7 @@ def _mend_state(release: ReleasePath, manifest: Manifest, planned: PlannedReleas
 
 def _import_jobs(release: ReleasePath, manifest: Manifest) -> tuple[RealState, list[Job]]:
     from builder.imports.release import plan_import
-    from release.real_sources import open_source
+    from release.real_sources.opening import open_source
 
     name = str(manifest.origin.get("source"))
     source = open_source(name)

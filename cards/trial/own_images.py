@@ -9,8 +9,8 @@ import numpy as np
 from cards.trial.plan import Asked
 from release.errors import UserError
 from release.images.decoding import decode_rgb
-from release.real_sources import RealSource, open_source
-from release.real_sources.source import SPLITS, SourceName
+from release.real_sources.opening import open_source
+from release.real_sources.source import SPLITS, RealSource, SourceName
 
 TESTS = ("test", "validation")  # the split that is tested on: the first of these that there is
 LEAST_CLASSES = 2

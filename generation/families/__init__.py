@@ -7,7 +7,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from generation.generator import Fp8Source, GeneratorSource, GuidedSource
 from generation.networks.flops import Memory, Work
 from generation.training.recipe import BUILTIN, FIRST, TrainingRecipe
 from generation.training.trainable import Trainable
@@ -15,7 +14,8 @@ from release.commands.named_modules import named_module
 from release.commands.toml_recipes import load_toml, setting_in
 from release.errors import UserError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what it takes is slow to import, and commands name generators
+    from generation.generator import Fp8Source, GeneratorSource, GuidedSource
     from generation.networks.peak_memory import Peak
 
 # generator: its module, or an object of a module
@@ -77,7 +77,7 @@ COUNTED = Path(__file__).parent / "counted.json"  # by benchmarks/count_flops.py
 TRAINABLE = ("RECIPE", "with_start", "sides", "memory", "with_images", "start_facts", "course")
 
 
-def generator_source(name: str) -> GeneratorSource:
+def generator_source(name: str) -> "GeneratorSource":
     """The source of generator `name`: one of ours, or anyone's module by its dotted name.
 
     None of ours imports torch before `load`.
@@ -85,7 +85,7 @@ def generator_source(name: str) -> GeneratorSource:
     return named_module("generator", name, MODULES, ("locate", "sha256", "load"))  # type: ignore[no-any-return]
 
 
-def guided_source(name: str) -> GuidedSource:
+def guided_source(name: str) -> "GuidedSource":
     """The same, of one whose networks may be guided by a weaker one; UserError for any other."""
     source = generator_source(name)
     if not _is_guided(source):
@@ -94,7 +94,7 @@ def guided_source(name: str) -> GuidedSource:
     return source  # type: ignore[return-value]
 
 
-def fp8_source(name: str) -> Fp8Source:
+def fp8_source(name: str) -> "Fp8Source":
     """The same, of one whose networks may run in fp8; UserError for any other."""
     source = generator_source(name)
     if not hasattr(source, "load_fp8"):
@@ -103,7 +103,7 @@ def fp8_source(name: str) -> Fp8Source:
     return source  # type: ignore[return-value]
 
 
-def _is_guided(source: GeneratorSource) -> bool:
+def _is_guided(source: "GeneratorSource") -> bool:
     return hasattr(source, "guide_problem") and hasattr(source, "load_guided")
 
 

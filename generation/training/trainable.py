@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 from generation.training.recipe import TrainingRecipe
 
 if TYPE_CHECKING:
+    import numpy as np
     from accelerate import PartialState
 
     from generation.training.data.training_set import TrainingSet
@@ -44,7 +43,7 @@ class Course(Protocol):
     def save(self, snapshot: "Snapshot", folder: Path) -> None:
         """Write a checkpoint that the family's generator loads."""
 
-    def samples(self, snapshot: "Snapshot") -> np.ndarray:
+    def samples(self, snapshot: "Snapshot") -> "np.ndarray":
         """uint8[H,W,3]: a grid of images that the network makes now, a row a class."""
 
 

@@ -1,14 +1,12 @@
 """Image codecs, and the mark that says an image is synthetic."""
 
 import io
-from typing import Literal
 
 import numpy as np
 from PIL import Image, features
 from PIL import __version__ as pillow
 from PIL.PngImagePlugin import PngInfo
 
-Encoding = Literal["webp-lossless", "png", "jpeg"]
 # IPTC's digital source type for images made by a trained model; survives in all three formats.
 SYNTHETIC_XMP = (
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf='

@@ -21,14 +21,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
 import pyarrow.parquet as pq
 
 from release.errors import UserError
 from release.files.commit import Content, canonical_json, sha256_text
+from release.files.formats import ShardFormat
 from release.files.storage import ReleasePath, read_bytes
 from release.layout.image_places import image_places
-from release.layout.shard_files import ShardFormat
 
 FOLDER = "index"
 OWN_COLUMNS = ("image_id", "label")
@@ -115,11 +114,13 @@ def joined_index(parts: list[pa.Table], names: Sequence[str]) -> pa.Table:
     Empties `parts`: column by column what they held goes as what it becomes is made, so that
     memory holds little more than the index once.
     """
+    import pyarrow.compute as pc  # not where commands start: it takes a while
+
     numbers = np.repeat(np.arange(len(parts), dtype=np.int32), [len(part) for part in parts])
     table = pa.concat_tables(parts)
     parts.clear()
     place = table.column_names.index("offset")
-    order = pa.compute.sort_indices(table, [("image_id", "ascending")])
+    order = pc.sort_indices(table, [("image_id", "ascending")])
     joined = {}
     for name in list(table.column_names):
         column = table[name]

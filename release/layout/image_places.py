@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from release.errors import UserError
 from release.files.commit import Content
-from release.layout.shard_files import MOMENTS, ShardFormat
+from release.files.formats import ShardFormat
+from release.layout.shard_files import MOMENTS
 
 BYTES = ("image.bytes", MOMENTS)  # the column of a file that holds its images, or their latents
 DATA_PAGE = 0

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
 
 from release.commands.named_files import no_folder
 from release.errors import UserError, unknown_name
@@ -172,11 +171,13 @@ def split_index(release: ReleasePath, config: str, split: str) -> pa.Table | Non
 
 def of_part(rows: pa.Table, split: str, path: ReleasePath) -> pa.Table:
     """The rows of an index that belong to `split`; UserError names `path` if none can."""
+    import pyarrow.compute as pc  # not where commands start: it takes a while
+
     if split not in PSEUDO_SPLITS:
         return rows
     if "tuning" not in rows.column_names:
         raise UserError(f"{path} has no column 'tuning', so no split {split!r}")
-    return rows.filter(pa.compute.equal(rows["tuning"], PSEUDO_SPLITS[split])).combine_chunks()
+    return rows.filter(pc.equal(rows["tuning"], PSEUDO_SPLITS[split])).combine_chunks()
 
 
 def require_listed_sizes(release: ReleasePath, config: str, split: str) -> None:
@@ -238,12 +239,14 @@ def part_labels(release: ReleasePath, config: str, split: str) -> np.ndarray:
 
 def _read_part(file: ReleasePath, path: ReleasePath, split: str, columns: list[str]) -> pa.Table:
     """Of `file`, which is the one at `path`."""
+    import pyarrow.compute as pc
+
     if split not in PSEUDO_SPLITS:
         return read_shard(file, columns)
     if "tuning" not in shard_schema(file).names:
         raise UserError(f"{path} has no tuning rows, so no split {split!r}; use 'train'")
     table = read_shard(file, [*columns, "tuning"])
-    wanted = pa.compute.equal(table["tuning"], PSEUDO_SPLITS[split])
+    wanted = pc.equal(table["tuning"], PSEUDO_SPLITS[split])
     return table.filter(wanted).drop_columns(["tuning"])
 
 
@@ -254,8 +257,10 @@ def load_images(release: ReleasePath, config: str, split: str) -> LabelledImages
     holds in one array (2 GiB). Raises UserError, naming the image, if one cannot be decoded, and if
     their sizes differ.
     """
+    import pyarrow.compute as pc
+
     rows = pa.concat_tables(iterate_tables(release, config, split, ["label", "image_id"]))
-    order = pa.compute.sort_indices(rows["image_id"])
+    order = pc.sort_indices(rows["image_id"])
     image_ids = tuple(rows["image_id"].take(order).to_pylist())
     places = np.empty(len(order), np.int64)
     places[order.to_numpy()] = np.arange(len(order))
@@ -334,17 +339,17 @@ def split_sha256(
     only: the wnids of the classes whose images are taken, by default all. One pass, of which 32
     bytes an image and one file are in memory. UserError as for load_images.
     """
+    import pyarrow.compute as pc
+
     class_ids, _ = class_labels(shard_schema(split_files(release, config, split)[0]))
     hashes: list[bytes] = []
     labels: list[str] = []
     with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
         wanted = pa.array([i for i, wnid in enumerate(class_ids) if only is None or wnid in only])
         for table in iterate_tables(release, config, split, ["image", "label"]):
-            own = table.filter(pa.compute.is_in(table["label"], wanted.cast(table["label"].type)))
+            own = table.filter(pc.is_in(table["label"], wanted.cast(table["label"].type)))
             for batch in own.to_batches(HASHED_AT_ONCE):
-                encoded = (
-                    data.as_py() for data in pa.compute.struct_field(batch["image"], "bytes")
-                )
+                encoded = (data.as_py() for data in pc.struct_field(batch["image"], "bytes"))
                 hashes += pool.map(lambda data: pixels_sha256(decode(data)), encoded)
                 labels += (class_ids[label] for label in batch["label"].to_pylist())
     return images_sha256(hashes, labels)
@@ -358,7 +363,9 @@ def class_labels(schema: pa.Schema) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _iterate_bytes(release: ReleasePath, config: str, split: str) -> Iterator[bytes]:
     """The encoded images in the order of the files."""
+    import pyarrow.compute as pc
+
     for table in iterate_tables(release, config, split, ["image"]):
         for chunk in table["image"].chunks:
-            for data in pa.compute.struct_field(chunk, "bytes"):
+            for data in pc.struct_field(chunk, "bytes"):
                 yield data.as_py()

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Required
 from pydantic import ConfigDict, Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from release.images.encoding import Encoding
+from release.files.formats import Encoding
 
 Regime = Literal["A", "B", "C"]
 REGIMES = {

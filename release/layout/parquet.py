@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from release.classes.class_list import ClassEntry
-from release.layout.shard_files import ShardFormat
+from release.files.formats import ShardFormat
 
 ROW_GROUP_BYTES = 64 << 20  # the Hub's viewer wants row groups under 100 MB
 IMAGE = {"bytes": pa.binary(), "path": pa.string()}  # as `datasets` lays an image out

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from release.errors import UserError
 from release.files.commit import delete_file, sha256_file, write_atomically
+from release.files.formats import ShardFormat
 from release.files.names import within
 from release.files.storage import ReleasePath, StorageError, exists, list_files, read_bytes
 from release.layout.arrow_index import index_files, index_names
@@ -16,7 +17,6 @@ from release.layout.latents import latents_of
 from release.layout.manifest import Manifest, read_manifest
 from release.layout.parquet import yaml_features
 from release.layout.shard_files import (
-    ShardFormat,
     flat_path,
     folded_pattern,
     is_shard,

@@ -9,17 +9,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from release.errors import UserError
 from release.files.commit import sha256_file, sha256_text
+from release.files.formats import ShardFormat
 from release.files.names import plain_path
 from release.files.storage import ReleasePath, reaching
 
-ShardFormat = Literal["parquet", "arrow"]
 FORMAT = 1  # part of every fingerprint: raise it when the bytes of a shard change
 ORIGINAL = "original"  # the configuration of real images as they came
 MOMENTS = "moments"  # the column of latents, in the place of images; release/layout/latents.py

@@ -3,8 +3,3 @@
 A source gives, for each split, the images in a fixed order, each with a stable key, its label and
 its original bytes, so that any stretch of it can be read by any process. One module a layout.
 """
-
-from release.real_sources.opening import open_source
-from release.real_sources.source import RealSource, RealSplit, SourceName
-
-__all__ = ["RealSource", "RealSplit", "SourceName", "open_source"]

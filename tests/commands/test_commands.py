@@ -16,7 +16,10 @@ SUBCOMMANDS = ("verify", "repair", "extend", "view", "encode", "reproduce", "pub
 RELEASE = [f"release {name}" for name in SUBCOMMANDS]
 COMMANDS = sorted([*PROJECT["scripts"], *RELEASE])
 # Those whose help shows before numpy, pyarrow and Pillow are there, a third of a second later.
-LIGHT = ("evaluate-representation", "evaluate-robustness", "leaderboard", "run-study", "try-images")
+LIGHT = (
+    *("build-dataset", "compare-scores", "evaluate-representation", "evaluate-robustness"),
+    *("leaderboard", "run-study", "try-images"),
+)
 HEAVY = {"numpy", "pyarrow", "PIL", "torch", "scipy", "dask", "fsspec"}
 
 

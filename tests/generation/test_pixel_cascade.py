@@ -17,7 +17,7 @@ from generation.families.pixel_unet.network import PixelUNet, StageConfig, build
 from generation.prompts.text_encoder import PromptEmbeddings
 from release.images.views import make_view
 from release.layout.image_sets import load_images
-from release.real_sources import open_source
+from release.real_sources.opening import open_source
 from tests.conftest import release_bytes
 from tests.forked_commands import run
 

@@ -36,7 +36,8 @@ from metrics.states.manifold import manifold_scores
 from metrics.states.sample import Sample
 from release.errors import UserError
 from release.images.views import make_view
-from release.real_sources import RealSplit, open_source
+from release.real_sources.opening import open_source
+from release.real_sources.source import RealSplit
 
 
 def features(seed: int, n: int, d: int = 64) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from release.real_sources import open_source
+from release.real_sources.opening import open_source
 from tests.campaigns.kill_trials import hub_environment
 from tests.command_server import CommandServer
 from tests.rehearsal.rehearsal import SHORT, steps, write_data, write_inputs

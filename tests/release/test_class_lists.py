@@ -14,9 +14,10 @@ from metrics.features.image_lists import ImageSet, open_image_set, read_image_li
 from release.classes.class_list import class_difference, load_classes, same_classes
 from release.errors import UserError
 from release.layout.manifest import read_manifest
-from release.real_sources import RealSource, SourceName, open_source
 from release.real_sources.class_matching import join_list
 from release.real_sources.class_names import entries_of
+from release.real_sources.opening import open_source
+from release.real_sources.source import RealSource, SourceName
 from tests.forked_commands import run
 from tests.rehearsal.imagenet_layouts import hub_names
 from tests.sets.pictures import picture, save_parquet, table, write

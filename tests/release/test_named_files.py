@@ -18,7 +18,8 @@ from release.classes.class_list import load_classes, select_classes
 from release.commands.named_files import named_file, require_folder
 from release.errors import UserError
 from release.files.storage import split_release
-from release.real_sources import hub, open_source
+from release.real_sources import hub
+from release.real_sources.opening import open_source
 
 
 def refusal(function: Callable[..., object], *arguments: object) -> str:

@@ -9,7 +9,8 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
 from release.errors import UserError
-from release.real_sources import RealSource, SourceName, open_source
+from release.real_sources.opening import open_source
+from release.real_sources.source import RealSource, SourceName
 from tests.rehearsal.imagenet_layouts import (
     Images,
     by_class,

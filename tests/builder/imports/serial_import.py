@@ -12,7 +12,7 @@ from builder.standing.state import write_state
 from release.environment import own_environment
 from release.layout.manifest import Manifest, ShardRecord
 from release.layout.shard_commit import committed_records
-from release.real_sources import open_source
+from release.real_sources.opening import open_source
 
 
 class SerialImport:

@@ -15,7 +15,7 @@ from release.images.decoding import decode_rgb
 from release.layout.image_index import from_text, shard_index
 from release.layout.manifest import ShardRecord
 from release.layout.shard_commit import forget_shard, marker_path, sidecar_name
-from release.real_sources import open_source
+from release.real_sources.opening import open_source
 from tests.builder.imports.serial_import import SerialImport
 from tests.conftest import release_bytes
 

@@ -32,7 +32,7 @@ from release.layout.image_sets import load_images
 from release.layout.manifest import MANIFEST_FILE, Manifest, read_manifest
 from release.layout.shard_commit import marker_path
 from release.layout.shard_files import iterate_shard
-from release.real_sources import open_source
+from release.real_sources.opening import open_source
 from release.real_sources.tables import TableSplit
 from tests.builder.imports.serial_import import SerialImport
 from tests.conftest import release_bytes

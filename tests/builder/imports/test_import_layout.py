@@ -22,7 +22,8 @@ from builder.imports.layout import (
 from builder.imports.tuning import tuning_rows
 from release.classes.class_list import ClassEntry
 from release.errors import UserError
-from release.real_sources import RealSource, open_source
+from release.real_sources.opening import open_source
+from release.real_sources.source import RealSource
 
 FASHION_MNIST_FILES = [
     "32/test-00000000-8a81ab0fcf.parquet",

@@ -15,7 +15,7 @@ from release.errors import UserError
 from release.images.views import make_view
 from release.layout.image_sets import load_images
 from release.layout.manifest import read_manifest
-from release.real_sources import open_source
+from release.real_sources.opening import open_source
 from tests.forked_commands import run
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from release.errors import UserError
-from release.real_sources import RealSource, open_source
-from release.real_sources.source import SourceName
+from release.real_sources.opening import open_source
+from release.real_sources.source import RealSource, SourceName
 
 
 def put(root: Path, classes: dict[str, int]) -> Path:

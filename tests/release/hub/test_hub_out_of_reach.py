@@ -13,7 +13,7 @@ from metrics.features.networks import timm_network
 from release.errors import UserError
 from release.files.hub import asking_hub, out_of_reach
 from release.files.storage import release_path
-from release.real_sources import open_source
+from release.real_sources.opening import open_source
 from tests.servers.hub_server import Hub
 
 SOON_S = 20  # on a busy machine; retries would take a minute

@@ -22,7 +22,7 @@ CARD = "---\nconfigs:\n" + "".join(
 OPEN = """
 import json, sys
 from release.errors import UserError
-from release.real_sources import open_source
+from release.real_sources.opening import open_source
 for name in sys.argv[1:]:
     try:
         source = open_source(name)
