@@ -140,6 +140,9 @@ class TrainingViewOrigin(TypedDict):
 class Origin(TypedDict, total=False):
     """Of a synthetic release: recipe, stages, requests; of a real one: source and rules."""
 
+    # built when it is first asked: commands that read no manifest start sooner
+    __pydantic_config__ = ConfigDict(defer_build=True)  # type: ignore[misc]
+
     recipe: RecipeOrigin
     stages: list[StageOrigin]
     requests: list[RequestOrigin]
