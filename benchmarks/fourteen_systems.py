@@ -148,7 +148,7 @@ def _selected(board: Board, system: System) -> str:
     if not system.sweep:
         return recipe
     out = board.work / "sweeps" / system.name
-    points = ("--per-class", "5", "--short-list", "0") if board.few else ("--per-class", "100")
+    points = ("--per-class", "5" if board.few else "100", "--short-list", "0")
     sweep = _narrowed(system.sweep) if board.few else system.sweep
     if not list(out.glob("*-selected.toml")):
         board.run(
