@@ -15,8 +15,8 @@ from builder.builds.build import build_release, plan_build
 from builder.builds.run import Outcome, RunSettings
 from builder.cluster.cluster import ClusterOptions
 from builder.planning.batch_and_compile import Means
+from builder.planning.checkpoints import require_precision_here
 from builder.planning.gpu_memory import gpus_here
-from builder.planning.precision import require_precision_here
 from builder.planning.recipe import Recipe, StageRecipe
 from builder.standing.lease import claimed
 from release.classes.class_list import ClassEntry

@@ -110,6 +110,6 @@ class GuidedSource(GeneratorSource, Protocol):
 
 
 class Fp8Source(GeneratorSource, Protocol):
-    """A module whose networks may run in fp8 (generation/networks/fp8.py)."""
+    """A module whose networks may run in fp8 (generation/networks/fp8/running.py)."""
 
     def load_fp8(self, folder: Path, compiled: bool) -> Generator: ...

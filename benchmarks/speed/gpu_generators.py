@@ -45,7 +45,7 @@ from generation.families.mean_flow.network import MeanFlowNetwork, MeanFlowPlan
 from generation.families.mean_flow.work import published_plan as mean_flow_plan
 from generation.generator import ImageBatch
 from generation.networks.flops import counted_flops
-from generation.networks.fp8 import fp8_problem
+from generation.networks.fp8.running import fp8_problem
 from generation.networks.placement import best_placement
 from generation.networks.transformer import Transformer, TransformerPlan
 from generation.pretrained.autoencoder_shapes import STABLE_DIFFUSION

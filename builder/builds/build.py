@@ -22,7 +22,7 @@ from builder.builds.estimate import (
 from builder.builds.finish import finish_release
 from builder.builds.run import OnDone, Outcome, ReleaseJobs, RunSettings, run_builds
 from builder.planning.batch_and_compile import AS_RECIPES_SAY, Execution, Means, Size, as_run
-from builder.planning.checkpoints import locate_checkpoints, locate_guides
+from builder.planning.checkpoints import locate_checkpoints, locate_guides, require_precision
 from builder.planning.classifiers import with_classifiers
 from builder.planning.device_cost import stated_cost
 from builder.planning.gpu_memory import require_memory
@@ -38,7 +38,6 @@ from builder.planning.plan import (
     plan_stages,
     stage_encodings,
 )
-from builder.planning.precision import require_precision
 from builder.planning.recipe import Recipe, StageRecipe
 from builder.planning.regime import require_regime
 from builder.planning.sampling import require_sizes

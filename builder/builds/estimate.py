@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 
 from builder.cluster.worker import use_one_thread
-from builder.planning.checkpoints import load_networks, locate_guides
+from builder.planning.checkpoints import load_networks, locate_guides, require_precision_here
 from builder.planning.device_cost import DeviceCost, stated_cost
 from builder.planning.image_seeds import image_seed
 from builder.planning.plan import ShardPlan, stage_encodings
-from builder.planning.precision import require_precision_here
 from builder.planning.prompts import choose_prompts
 from builder.planning.recipe import Recipe, StageRecipe
 from builder.planning.sampling import require_sizes, sample_batch

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.planning.precision import require_precision_here
 from builder.planning.recipe import StageRecipe
 from generation.families import fp8_source, generator_source, guided_source
 from generation.generator import Generator
+from generation.networks.fp8.running import fp8_problem
 from release.errors import UserError
 
 
@@ -72,3 +72,20 @@ def load_networks(stage: StageRecipe, checkpoint: Path, guide: Path | None = Non
     if guide is None:
         return generator_source(stage.generator).load(checkpoint, stage.compile)
     return guided_source(stage.generator).load_guided(checkpoint, guide, stage.compile)
+
+
+def require_precision(stages: Sequence[StageRecipe]) -> None:
+    """UserError for a stage in fp8 whose generator has no such precision."""
+    for stage in stages:
+        if stage.precision is not None:
+            fp8_source(stage.generator)
+
+
+def require_precision_here(stages: Sequence[StageRecipe]) -> None:
+    """UserError for a stage in fp8 that this machine cannot run so."""
+    for stage in stages:
+        problem = None if stage.precision is None else fp8_problem()
+        if problem is not None:
+            raise UserError(
+                f'the stage at {stage.resolution} px has precision = "fp8", which {problem}'
+            )

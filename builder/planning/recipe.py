@@ -65,8 +65,8 @@ class StageRecipe(BaseModel):
     on a GPU may choose another, and compiling (builder/planning/batch_and_compile.py).
     accept: the rule by which images are kept; by default all are.
     compile: run the networks compiled, faster after minutes of warming up; pixels differ slightly.
-    precision: "fp8", where the model's authors publish it so (generation/networks/fp8.py); by
-    default that of its family.
+    precision: "fp8", where the model's authors publish it so (generation/networks/fp8/); by default
+    that of its family.
     guide: what guidance leads away from; by default the network itself, told no class.
     For people, deciding no pixel and no fingerprint: regime, of this stage's model where it differs
     from the recipe's; sampler_source, model, cost, published.

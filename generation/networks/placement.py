@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
 from generation.networks.finite import require_finite
-from generation.networks.fp8 import run_in_fp8
+from generation.networks.fp8.running import run_in_fp8
 from release.errors import UserError, shortened
 
 Network = TypeVar("Network", bound=nn.Module)

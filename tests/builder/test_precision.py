@@ -75,7 +75,7 @@ def test_manifest_and_card_say_it_and_images_are_made_again(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("builder.planning.precision.fp8_problem", lambda: None)
+    monkeypatch.setattr("builder.planning.checkpoints.fp8_problem", lambda: None)
     load_generator.cache_clear()
     InProcess(monkeypatch)
     plan = planned(folder, tmp_path / "release")

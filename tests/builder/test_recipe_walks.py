@@ -55,7 +55,7 @@ def here(models: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(models / "cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     # a CPU multiplies in fp8 as well, slowly
-    monkeypatch.setattr("builder.planning.precision.fp8_problem", lambda: None)
+    monkeypatch.setattr("builder.planning.checkpoints.fp8_problem", lambda: None)
     yield models
     load_generator.cache_clear()
 

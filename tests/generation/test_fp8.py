@@ -12,14 +12,14 @@ import torch
 from diffusers import Flux2Transformer2DModel
 from torch import nn
 
+from builder.planning.checkpoints import require_precision, require_precision_here
 from builder.planning.device_cost import Device, device_cost
-from builder.planning.precision import require_precision, require_precision_here
 from builder.planning.recipe import load_recipe
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.families import fp8_source, generator_source, work_of
 from generation.generator import ImageBatch
 from generation.networks import fp8
-from generation.networks.fp8_linear import Fp8Linear, scaled_rows
+from generation.networks.fp8.linear import Fp8Linear, scaled_rows
 from generation.networks.placement import Placement
 from release.errors import UserError
 from tests.generation.families.references.tiny_deepfloyd import PROMPTS

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from generation.families.diffusers.kinds import FACTOR, FLUX2_BASE, SD_BASE, SDXL_BASE, SHAPES
 from generation.networks.flops import Work, counted_flops, decoding_flops
-from generation.networks.fp8 import counted_in_fp8
+from generation.networks.fp8.running import counted_in_fp8
 from generation.pretrained.autoencoder_shapes import DEEP_COMPRESSION, STABLE_DIFFUSION
 from generation.pretrained.diffusers_folder import HUB_NAME
 

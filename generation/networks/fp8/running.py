@@ -70,7 +70,7 @@ def run_in_fp8(network: "nn.Module") -> None:
 
     UserError for a network that has none.
     """
-    from generation.networks.fp8_linear import Fp8Linear
+    from generation.networks.fp8.linear import Fp8Linear
 
     layers = fp8_layers(network)
     if not layers:
