@@ -28,7 +28,7 @@ from generation.pretrained import decoding
 from generation.pretrained.decoding import DecodingGenerator
 from release.classes.class_list import load_classes
 from release.errors import UserError
-from tests.builder.test_writing import NothingKept
+from tests.nothing_kept import NothingKept
 
 SIDE = 8
 

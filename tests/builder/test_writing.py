@@ -25,6 +25,7 @@ from release.environment import own_environment
 from release.files.commit import sha256_file
 from release.images.encoding import encode_image
 from release.layout.manifest import ShardRecord
+from tests.nothing_kept import NothingKept
 
 events: list[str] = []
 may_write: dict[int, threading.Event] = {}
@@ -135,19 +136,6 @@ class Encoding:
         content = encode_image(image, encoding, synthetic=synthetic)
         self.encoded += 1
         return content
-
-
-class NothingKept:
-    """Of a shard that takes little."""
-
-    def take_up(self, slots: Slots) -> dict[int, bytes]:  # noqa: ARG002
-        return {}
-
-    def due(self, *, stopped: bool) -> bool:  # noqa: ARG002
-        return False
-
-    def save(self, slots: Slots, images: dict[int, bytes]) -> None:  # noqa: ARG002
-        raise AssertionError
 
 
 def test_at_most_two_batches_wait_for_encoding(
