@@ -18,8 +18,8 @@ from builder.planning.recipe import load_recipe
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.families import fp8_source, generator_source, work_of
 from generation.generator import ImageBatch
-from generation.networks import fp8
 from generation.networks.fp8.linear import Fp8Linear, scaled_rows
+from generation.networks.fp8.running import fp8_problem
 from generation.networks.placement import Placement
 from release.errors import UserError
 from tests.generation.families.references.tiny_deepfloyd import PROMPTS
@@ -158,7 +158,7 @@ def test_a_gpu_must_multiply_in_fp8(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: len(gpus))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: gpus[index])
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"card {index}")
-    assert fp8.fp8_problem() == problem
+    assert fp8_problem() == problem
     stages = load_recipe(RECIPE).stages
     if problem is None:
         require_precision_here(stages)
