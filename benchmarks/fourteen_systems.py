@@ -32,6 +32,8 @@ CALIBRATION = (10, 40)  # steps of two short trainings, whose difference is the 
 ROUNDS = 3  # of timed sampling
 SEEDS = "0,1,2"
 FEW_REAL, TIMES = 100, 3  # real images a class, and generated ones for each
+FEW_STEPS, ALL_STEPS = "500", "2000"  # of classifiers that see real images, alone or not: the same
+REFERENCE = "real-alone"  # folder of the classifiers that see no generated images
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ def main() -> None:
     board.work.mkdir(parents=True, exist_ok=True)
     if not (board.work / REAL / "manifest.json").is_file():
         board.run("build-dataset", "--real", "fashion-mnist", "--out", REAL)
+    _reference(board)
     for system in systems:
         measured = board.out / system.name / "measured.json"
         if not measured.is_file():
@@ -195,20 +198,31 @@ def _score(board: Board, system: System, release: str) -> None:
     """Distances; CAS; the accuracy with few and with all real images beside the generated."""
     out = board.out / system.name
     board.run("score-release", f"{release}:32", "--real", REAL, "--out", str(out))
+    _classify(board, out / "cas", ("--train", release), None)
     both = ("--train", REAL, "--train", release)
     real, times = (1, 2) if board.few else (FEW_REAL, TIMES)
     few = ("--per-class", str(real), "--times", str(times))
-    for name, sources in (
-        ("cas", ("--train", release)),
-        ("real-1000-and-generated", (*both, *few)),
-        ("real-60000-and-generated", both),
-    ):
-        if not list(out.glob(f"{name}-*.json")):
-            short = ("--steps", "2") if board.few else ()
-            board.run(
-                *("train-classifier", *sources, "--test", REAL, "--seeds", SEEDS, *short),
-                *("--out", str(out / f"{name}.json")),
-            )
+    _classify(board, out / "real-1000-and-generated", (*both, *few), FEW_STEPS)
+    _classify(board, out / "real-60000-and-generated", both, ALL_STEPS)
+
+
+def _reference(board: Board) -> None:
+    """Classifiers of the real images alone, in as many steps: what the others are compared to."""
+    out, few = board.out / REFERENCE, ("--per-class", "1" if board.few else str(FEW_REAL))
+    _classify(board, out / "real-1000", ("--train", REAL, *few), FEW_STEPS)
+    _classify(board, out / "real-60000", ("--train", REAL), ALL_STEPS)
+
+
+def _classify(board: Board, out: Path, sources: Sequence[str], steps: str | None) -> None:
+    """One training a seed; without steps as many epochs as the recipe says."""
+    if all(out.with_name(f"{out.name}-seed{seed}.json").is_file() for seed in SEEDS.split(",")):
+        return
+    steps = "2" if board.few else steps
+    board.run(
+        *("train-classifier", *sources, "--test", REAL, "--seeds", SEEDS),
+        *(() if steps is None else ("--steps", steps)),
+        *("--out", f"{out}.json"),
+    )
 
 
 def _facts(board: Board, system: System, recipe: str) -> dict[str, Any]:
