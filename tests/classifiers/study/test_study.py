@@ -191,7 +191,13 @@ def test_generated_images_are_compared_with_repeated_ones_and_set_with_set() -> 
 
 def test_builtin_studies_plan_and_their_recipes_exist() -> None:
     names = recipe_names_in(BUILTIN)
-    assert names == ["fashion-mnist", "fashion-mnist-long", "imagenet", "minutes"]
+    assert names == [
+        "fashion-mnist",
+        "fashion-mnist-long",
+        "fashion-mnist-ways",
+        "imagenet",
+        "minutes",
+    ]
     counts = {}
     for name in names:
         study = load_study(name)
@@ -350,7 +356,7 @@ def test_a_study_that_would_mislead_is_refused(
     with pytest.raises(UserError, match=message):
         load_study(str(path))
     with pytest.raises(
-        UserError, match="unknown study 'x'; known: fashion-mnist, fashion-mnist-long, im"
+        UserError, match="unknown study 'x'; known: fashion-mnist, fashion-mnist-long, fa"
     ):
         load_study("x")
 
