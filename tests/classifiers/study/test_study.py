@@ -340,6 +340,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         ("sizes = [4]", f"sizes = [4]\nresolutions = [16, 32]\n{TUNED}", "takes one of the resolu"),
         ("sizes = [4]", f"sizes = [4]\nepochs = {{4 = 1}}\n{TUNED}", "cannot choose epochs"),
+        (
+            "sizes = [4]",
+            "sizes = [4]\n" + TUNED.replace("epochs=1", "teacher.weight=0.5"),
+            "cannot choose a teacher: settings are chosen by the real arm",
+        ),
     ],
 )
 def test_a_study_that_would_mislead_is_refused(
