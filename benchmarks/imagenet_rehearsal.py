@@ -31,7 +31,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
-import torch
 from datasets import disable_progress_bars
 
 ROOT = Path(__file__).parent.parent
@@ -172,8 +171,8 @@ def table_row(row: Row) -> str:
 
 
 def write(out: Path, rows: list[Row]) -> None:
-    instructions = torch.backends.cpu.get_cpu_capability()
-    place = environment() | {"instructions": instructions}
+    place = environment()
+    instructions = place["cpu_capability"]
     content = {"environment": place, "rows": list(map(asdict, rows))}
     write_atomically(out / "rehearsal.json", (json.dumps(content, indent=1) + "\n").encode())
     lines = [

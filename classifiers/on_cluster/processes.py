@@ -37,14 +37,14 @@ _ended: set[str] = set()  # attempts that the client has given up
 
 @dataclass(frozen=True)
 class Training:
-    """One training. path: of its result; save: of its classifier; after: the result of the training
-    whose classifier it goes on from."""
+    """One training. path: of its result; save: of its classifier; after: the results of trainings
+    whose classifiers it goes on from or learns from."""
 
     task: Task
     seed: int
     path: Path
     save: Path | None = None
-    after: Path | None = None
+    after: tuple[Path, ...] = ()
 
     @property
     def finished(self) -> bool:

@@ -78,8 +78,12 @@ class _Trainer:
 
     def __init__(self, cluster: Cluster, team: Team, missing: dict[Path, Training]) -> None:
         self._cluster, self._team = cluster, team
-        self._waiting = [t for t in missing.values() if t.after in missing]
-        self._ready = [t for t in missing.values() if t.after not in missing]
+        self._undone = set(missing)
+        awaited = {path for training in missing.values() for path in training.after}
+        # first those that others wait for
+        ordered = sorted(missing.values(), key=lambda training: training.path not in awaited)
+        self._waiting = [t for t in ordered if self._waits(t)]
+        self._ready = [t for t in ordered if not self._waits(t)]
         self._attempts: dict[str, _Attempt] = {}
         self._events: SimpleQueue[Future] = SimpleQueue()
         self._failures: dict[Path, str] = {}
@@ -220,14 +224,19 @@ class _Trainer:
             error = (refused or own or errors)[0]
             self._fail(training, " ".join(str(error).split()) or type(error).__name__)
 
+    def _waits(self, training: Training) -> bool:
+        return not self._undone.isdisjoint(training.after)
+
     def _release(self, training: Training) -> None:
-        """What goes on from it can begin."""
-        self._ready += [t for t in self._waiting if t.after == training.path]
-        self._waiting = [t for t in self._waiting if t.after != training.path]
+        """What waits for it alone can begin."""
+        self._undone.discard(training.path)
+        self._ready += [t for t in self._waiting if not self._waits(t)]
+        self._waiting = [t for t in self._waiting if self._waits(t)]
 
     def _fail(self, training: Training, reason: str) -> None:
-        """So does, in turn, what goes on from it."""
+        """So does, in turn, what waits for it."""
         self._failures[training.path] = reason
-        for follower in [t for t in self._waiting if t.after == training.path]:
-            self._waiting.remove(follower)
-            self._fail(follower, f"it goes on from {training.path}, which failed: {reason}")
+        followers = [t for t in self._waiting if training.path in t.after]
+        self._waiting = [t for t in self._waiting if training.path not in t.after]
+        for follower in followers:
+            self._fail(follower, f"it needs {training.path}, which failed: {reason}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from builder.cluster.cluster import Cluster, open_cluster
-from classifiers.study.plan import Planner, Run
+from classifiers.study.plan import Planner, Run, distinct
 from classifiers.study.runs import Trainers, choose_settings
 from classifiers.study.study_file import Study
 from classifiers.training.default_recipe import lost_colour
@@ -68,7 +68,7 @@ def remaining_costs(planner: Planner, threads: int | None, *, quiet: bool) -> "l
     tuning = [run for own in groups.values() for run in own]
     if planner.placed and all(run.finished for run in tuning):
         planner = replace(planner, changes=choose_settings(planner, groups))
-    runs = [*tuning, *planner.runs()]
+    runs = distinct([*tuning, *planner.runs()])
     missing = [run for run in runs if not run.finished] if planner.placed else runs
     return study_costs(missing, planner.study.real.classes, threads, quiet=quiet)
 

@@ -11,6 +11,7 @@ from generation.networks.gpus import Precision
 from release.commands.duration import duration
 from release.commands.progress import progress_bar
 
+FORWARD_AND_BACKWARD = 3  # in forward passes; a study's teacher, the same network, takes one more
 PROBE_MULTIPLY_ADDS = 4e9  # of the steps that are timed: a large network sees few images
 PROBE_STEPS = 3
 PROBE_S = 1.0  # of timed steps; then fewer will do
@@ -63,9 +64,12 @@ def _cost(recipe: ClassifierRecipe, own: Sequence[Run], classes: int, threads: i
     work = multiply_adds(recipe, classes)
     seconds = seconds_per_image(recipe, classes, work, threads)
     name = f"{recipe.name} at {recipe.resolution} px"
+    if recipe.teacher is not None:
+        name += ", with its teacher"
     hours = images * seconds / 3600
     precision: Precision = "half" if recipe.precision == "bfloat16" else "single"
-    return Cost(name, len(own), images, 3 * images * work, hours, precision)
+    passes = FORWARD_AND_BACKWARD + int(recipe.teacher is not None)
+    return Cost(name, len(own), images, passes * images * work, hours, precision)
 
 
 def cost_lines(costs: Sequence[Cost], workers: int) -> list[str]:
@@ -105,7 +109,8 @@ def seconds_per_image(
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     device = training_device(launched_processes())
-    small = PROBE_MULTIPLY_ADDS / (3 * work * PROBE_STEPS) if device.type == "cpu" else 128
+    probed = PROBE_MULTIPLY_ADDS / PROBE_STEPS / (FORWARD_AND_BACKWARD * work)
+    small = probed if device.type == "cpu" else 128
     batch = int(min(recipe.batch, max(2, small)))
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         step = BareStep(recipe, classes, device, batch)

@@ -24,6 +24,10 @@ CAVEAT = (
     "holds the largest k against the best smaller one, chosen on the same test images, which leans "
     'towards "reproduced".'
 )
+TAUGHT = (
+    "Arms with generated images also learn what the real arm's classifier of the same seed says of "
+    "each image."
+)
 CHANGE = "difference | over seeds | over images"
 ARMS = f"""
 | training set | regime | images an epoch | steps | top-1, % | top-5, % | {CHANGE} |
@@ -57,6 +61,8 @@ def markdown(report: StudyReport) -> str:
             "",
             f"## {report.classifier(model)} at {resolution} px, {size} real images of each class",
         ]
+        if any(row.teachers for row in rows):
+            lines += ["", TAUGHT]
         lines += [ARMS, *map(_arm_row, rows)]
     lines += ["", "## Findings of Azizi et al. 2023", "", CAVEAT]
     lines += _answer_tables(report.findings)

@@ -7,12 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from classifiers.study.findings import curves
-from classifiers.study.report_model import Arm, StudiedClass, StudiedClasses, StudyReport
+from classifiers.study.report_model import (
+    UNDECIDED,
+    Arm,
+    StudiedClass,
+    StudiedClasses,
+    StudyReport,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = {"": "#8a8a8a", "helped": "#3a7fc1", "harmed": "#d0762b"}
+# Colour and mark of a class's verdict: either alone tells them apart.
+VERDICTS = {"": ("#8a8a8a", "o"), "helped": ("#3a7fc1", "^"), "harmed": ("#d0762b", "v")}
 MOST_NAMES = 12
 FEWEST_NAMES = (
     3  # named though no class differs significantly: which ones to look at with more seeds
@@ -105,17 +112,21 @@ def draw_classes(reports: Sequence[StudiedClasses], seeds: int, path: Path) -> N
     """Each class's top-1 trained on real images against trained on generated ones.
 
     Without error bars: those of either accuracy alone say nothing of a test that is paired by image
-    and by seed and corrected over the classes. The colours are that test's.
+    and by seed and corrected over the classes. Colours and marks are that test's.
     """
     figure, panels = _panels(len(reports))
     named = []
     for panel, report in zip(panels, reports, strict=False):
         rows = report.rows
-        for verdict, colour in COLOURS.items():
+        for verdict, (colour, mark) in VERDICTS.items():
             own = [row for row in rows if row.verdict == verdict]
             x, y = ([100 * getattr(row, key) for row in own] for key in ("baseline", "other"))
             panel.plot(
-                x, y, "o", markersize=4, alpha=0.8, color=colour, label=verdict or "not significant"
+                *(x, y, mark),
+                markersize=4 if mark == "o" else 5,
+                alpha=0.8,
+                color=colour,
+                label=verdict or UNDECIDED,
             )
         low = min(100 * min(row.baseline, row.other) for row in rows)
         ends = (low - 4, 104)

@@ -8,7 +8,7 @@ HASH covers all that decides a training, so a study with another arm, seed or re
 is new, and arms that two studies share are trained once.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -19,6 +19,7 @@ import numpy as np
 from classifiers.on_cluster.processes import Training
 from classifiers.recipes.recipe import ClassifierRecipe, load_recipe
 from classifiers.study.study_file import Arm, Budget, GeneratedSet, Model, Study
+from classifiers.study.teachers import is_taught, untaught
 from classifiers.training.task import Task, image_set
 from release.errors import UserError
 from release.files.storage import release_path
@@ -29,7 +30,8 @@ from release.layout.image_sets import first_of_each, iterate_tables
 class Run:
     """One training of a study. arm: its name in file names and tables; images, steps: how many.
 
-    save: where the classifier goes, for a run that starts from it (`after`) or to be kept.
+    save: where the classifier goes, to be kept or for runs that start from it or learn from it;
+    `after` has the results of those that this one starts or learns from.
     """
 
     model: str
@@ -46,7 +48,7 @@ class Run:
     steps: int
     path: Path
     save: Path | None = None
-    after: Path | None = None
+    after: tuple[Path, ...] = ()
 
     @property
     def training(self) -> Training:
@@ -112,10 +114,12 @@ class Planner:
         """Planned once: each opens the releases that it trains on."""
         self._check_models()
         planned: list[Run] = []
-        for index in range(len(self.study.models)):
-            for recipe in self._recipes(index):
-                planned += self._runs_of(recipe, planned)
-        return tuple({(r.model, r.resolution, r.size, r.arm, r.seed): r for r in planned}.values())
+        for recipe in self._all_recipes:
+            for wanted, seed in product(self._training_sets(recipe.name), self.study.seeds):
+                planned.append(self._run(recipe, wanted, seed, planned))
+        runs = {(r.model, r.resolution, r.size, r.arm, r.seed): r for r in planned}.values()
+        needed = {path for run in runs for path in run.after}
+        return tuple(_saved(run) if run.path in needed else run for run in runs)
 
     def _check_models(self) -> None:
         names = [load_recipe(model.recipe, model.set).name for model in self.study.models]
@@ -149,6 +153,9 @@ class Planner:
     def _runs_of_candidate(self, model: Model, candidate: tuple[str, ...], split: str) -> list[Run]:
         sides = [f"resolution={side}" for side in self.study.resolutions]
         recipe = load_recipe(model.recipe, (*model.set, *candidate, *sides))
+        recipe = untaught(
+            recipe, (load_recipe(m.recipe, (*m.set, *candidate, *sides)) for m in self.study.models)
+        )
         if recipe.start is not None:
             raise UserError(
                 f"[tuning] cannot choose settings of {recipe.name}: it goes on from {recipe.start}"
@@ -159,6 +166,10 @@ class Planner:
         return [
             self._placed(replace(r, task=replace(r.task, test=test), arm="tuning")) for r in runs
         ]
+
+    @cached_property
+    def _all_recipes(self) -> list[ClassifierRecipe]:
+        return [own for index in range(len(self.study.models)) for own in self._recipes(index)]
 
     def _recipes(self, index: int) -> list[ClassifierRecipe]:
         model = self.study.models[index]
@@ -171,13 +182,6 @@ class Planner:
     def _at_size(self, recipe: ClassifierRecipe, size: int | str) -> ClassifierRecipe:
         epochs = self.study.epochs.get(str(size), recipe.epochs)
         return recipe.model_copy(update={"epochs": epochs})
-
-    def _runs_of(self, recipe: ClassifierRecipe, earlier: Sequence[Run]) -> list[Run]:
-        return [
-            self._run(recipe, wanted, seed, earlier)
-            for wanted in self._training_sets(recipe.name)
-            for seed in self.study.seeds
-        ]
 
     def _training_sets(self, model: str) -> Iterator[TrainingSet]:
         """All that a model is trained on, in the study's order."""
@@ -197,12 +201,14 @@ class Planner:
     def _run(
         self, recipe: ClassifierRecipe, wanted: TrainingSet, seed: int, earlier: Sequence[Run]
     ) -> Run:
-        recipe = self._at_size(recipe, wanted.size)
+        model = recipe.name
         kind, generated, times = wanted.arm.kind, wanted.generated, wanted.times
+        own = recipe if is_taught(kind) else untaught(recipe, self._all_recipes)
+        recipe = self._at_size(own, wanted.size)
         real = self.real_images(wanted.size)
         images, _ = _amounts(kind, real, times)
         run = Run(
-            model=recipe.name,
+            model=model,
             resolution=recipe.resolution,
             size=str(wanted.size),
             arm=wanted.name,
@@ -216,7 +222,7 @@ class Planner:
             steps=_steps(recipe, real if wanted.budget == "steps" else images),
             path=self.out,
         )
-        return self._placed(self._started(run, earlier))
+        return self._placed(_taught(self._started(run, earlier), earlier))
 
     def _task(self, recipe: ClassifierRecipe, wanted: TrainingSet, seed: int, real: int) -> Task:
         """real: how many real images the size has."""
@@ -248,19 +254,20 @@ class Planner:
             same = (other.arm, other.size, other.seed) == (run.arm, run.size, run.seed)
             if other.model == start and same:
                 path = other.path.with_suffix(".safetensors")
-                return replace(run, task=replace(run.task, start=path), after=other.path)
+                return replace(run, task=replace(run.task, start=path), after=(other.path,))
         raise UserError(f"model {run.model} goes on from {start}: name that as a [[model]] before")
 
     def _placed(self, run: Run) -> Run:
         """With its path, by all that decides its outcome."""
         if not self.placed:
             return run
-        folder = self.out / "runs" / f"{run.model}-{run.resolution}" / run.size
-        path = folder / f"{run.arm}-{run.task.identity()[:8]}-seed{run.seed}.json"
-        starts = {load_recipe(m.recipe, m.set).start for m in self.study.models}
-        kept = self.study.keep_classifiers or run.model in starts
-        save = path.with_suffix(".safetensors") if kept else None
-        return replace(run, path=path, save=save)
+        task = run.task
+        folder = self.out / "runs" / f"{task.recipe.name}-{run.resolution}" / run.size
+        if task.teacher is not None:  # so that a study's folder may be moved
+            task = replace(task, teacher=task.teacher.relative_to(self.out))
+        path = folder / f"{run.arm}-{task.identity()[:8]}-seed{run.seed}.json"
+        placed = replace(run, path=path)
+        return _saved(placed) if self.study.keep_classifiers else placed
 
     def _spec(self, recipe: ClassifierRecipe, split: str) -> str:
         real = self.study.real
@@ -281,6 +288,35 @@ class Planner:
         if size == "all":
             return len(self._labels)
         return len(first_of_each(self._labels, [int(size)] * self.study.real.classes))
+
+
+def distinct(runs: Iterable[Run]) -> list[Run]:
+    """Each training once: models that differ by a teacher alone share those without one."""
+    return list({_training_of(run): run for run in runs}.values())
+
+
+def _training_of(run: Run) -> tuple[object, ...]:
+    """What tells it from the others of the study, placed or not."""
+    task = run.task
+    return task.recipe.model_dump_json(), task.train, task.test, run.size, run.arm, run.seed
+
+
+def _saved(run: Run) -> Run:
+    return replace(run, save=run.path.with_suffix(".safetensors"))
+
+
+def _taught(run: Run, earlier: Sequence[Run]) -> Run:
+    """With its teacher, if its recipe has one: that of the real arm of the same size and seed."""
+    if run.task.recipe.teacher is None:
+        return run
+    where = (run.model, run.resolution, run.size, run.seed)
+    real = next(
+        other
+        for other in earlier
+        if other.kind == "real" and (other.model, other.resolution, other.size, other.seed) == where
+    )
+    task = replace(run.task, teacher=real.path.with_suffix(".safetensors"))
+    return replace(run, task=task, after=(*run.after, real.path))
 
 
 def _amounts(kind: str, real: int, times: float) -> tuple[int, tuple[float, ...]]:

@@ -69,7 +69,8 @@ def _test_facts(run: Run) -> Row:
 
 
 def _arm(runs: Sequence[Run], own: Outcomes, real: Outcomes, classes: int, folder: Path) -> Arm:
-    run, result = runs[0], read_result(runs[0].path)
+    run, results = runs[0], [read_result(r.path) for r in runs]
+    result = results[0]
     sources = result.subject["train"]
     row: Row = {
         "model": run.model,
@@ -87,6 +88,8 @@ def _arm(runs: Sequence[Run], own: Outcomes, real: Outcomes, classes: int, folde
         "top1": accuracy(own, 1),
         "results": [r.path.relative_to(folder).as_posix() for r in runs],
     }
+    if run.task.teacher is not None:
+        row["teachers"] = [one.subject["teacher_sha256"] for one in results]
     if has_top5(classes):
         row["top5"] = accuracy(own, 5)
     if run.kind != "real":

@@ -38,6 +38,7 @@ class Arm(Part):
     """One training set of a study, for one classifier and number of real images of each class.
 
     images: of an epoch; results: the result files of its trainings, below the study's folder.
+    teachers: SHA-256 of the classifiers that these learned from, if from any.
     """
 
     model: str
@@ -54,6 +55,7 @@ class Arm(Part):
     seeds: tuple[int, ...]
     top1: Accuracy
     results: tuple[str, ...] = ()
+    teachers: tuple[str, ...] = ()
     top5: Accuracy | None = None
     difference: Difference | None = None
 

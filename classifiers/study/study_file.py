@@ -181,7 +181,13 @@ class Study(Part):
                 "[tuning] takes one of the resolutions: settings are tuned at one size"
             )
         changes = [change for candidate in tuning.candidates for change in candidate]
-        if self.epochs and any(change.partition("=")[0].strip() == "epochs" for change in changes):
+        names = [change.partition("=")[0].strip() for change in changes]
+        if any(name.split(".")[0] == "teacher" for name in names):
+            raise ValueError(
+                "[tuning] cannot choose a teacher: settings are chosen by the real arm, which "
+                "learns from none"
+            )
+        if self.epochs and "epochs" in names:
             raise ValueError("[tuning] cannot choose epochs where [epochs] gives them")
 
     def _check_lists(self) -> None:

@@ -14,7 +14,10 @@ from generation.training.processes import launched_processes
 
 
 class BareStep:
-    """The updates of a new model of the recipe, for batches of so many images; no average."""
+    """The updates of a new model of the recipe, for batches of so many images; no average.
+
+    Where the recipe has a teacher, another new model is one.
+    """
 
     def __init__(
         self, recipe: ClassifierRecipe, classes: int, device: torch.device, batch: int
@@ -27,7 +30,10 @@ class BareStep:
             rate=lambda _: recipe.learning_rate,
             decay=None,
         )
-        objective = ClassifierObjective(self.model, recipe)
+        teacher = None
+        if recipe.teacher is not None:
+            teacher = build_model(recipe, classes).eval().to(device)
+        objective = ClassifierObjective(self.model, recipe, teacher)
         self._learner = Learner(objective, settings, launched_processes())
         self._given: list[LabelledPart] = []
 

@@ -51,8 +51,9 @@ class Measurement:
 
     @property
     def is_cas(self) -> bool:
-        """Classification Accuracy Score: trained on generated images alone (Ravuri & Vinyals)."""
-        return all(self.generated)
+        """Classification Accuracy Score: trained on generated images alone (Ravuri & Vinyals), and
+        without a teacher, which may have seen real ones."""
+        return all(self.generated) and self.teacher is None
 
     @property
     def visits(self) -> Visits:

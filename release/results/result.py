@@ -93,7 +93,10 @@ def _sha256_of(content: dict[str, Any]) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and hardware of this process."""
+    """Versions and hardware of this process. cpu_capability: the vector instructions that torch's
+    kernels take, such as "AVX2"; they decide how fast bfloat16 is."""
+    import torch
+
     versions = {}
     for package in PACKAGES:
         try:
@@ -104,6 +107,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "device": device_kind(),
         "versions": versions,
     }

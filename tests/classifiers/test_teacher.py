@@ -46,6 +46,16 @@ def test_the_loss_is_that_of_the_class_and_of_the_softened_predictions() -> None
     assert float(found.detach()) == pytest.approx(0.7 * hard + 0.3 * 4 * soft, abs=1e-5)
 
 
+def test_generated_images_with_a_teacher_are_no_cas(tmp_path: Path) -> None:
+    real = write_release(tmp_path / "real", {"test": make_images(4, 2)})
+    made = write_release(tmp_path / "made", {"train": make_images(4, 1)}, kind="synthetic")
+    task = Task(RECIPE, (str(made),), str(real))
+    assert task.measurement().is_cas
+    teacher = saved(tmp_path / "teacher.safetensors")
+    taught = replace(task, recipe=changed(teacher=Teacher()), teacher=teacher)
+    assert not taught.measurement().is_cas
+
+
 def test_with_all_the_weight_on_the_teacher_wrong_labels_are_not_learned(tmp_path: Path) -> None:
     right, test = make_images(40, 1), make_images(20, 2)
     teacher = tmp_path / "teacher.safetensors"

@@ -131,7 +131,7 @@ def test_a_training_that_kills_its_worker_each_time_is_named(
     """It keeps no state in between. What goes on from it fails with it; the others are done."""
     with_workers(workers, 1)
     deadly = training(place, place / "deadly.json", steps=10**6)
-    follower = replace(training(place, place / "follower.json"), after=deadly.path)
+    follower = replace(training(place, place / "follower.json"), after=(deadly.path,))
     other = training(place, place / "other.json")
     killing = kill_at_each(starts_file(deadly.path), MOST_STARTS, replaced(workers))
     done: list[Path] = []
@@ -148,6 +148,18 @@ def test_a_training_that_kills_its_worker_each_time_is_named(
     assert done == [other.path]
     assert not starts_file(deadly.path).exists()  # a person who tries again is let
     assert not follower.path.exists()
+
+
+def test_those_that_others_wait_for_come_first(place: Path, workers: ForkedWorkers) -> None:
+    """A training that waits for two begins when both are done."""
+    with_workers(workers, 1)
+    lone, first, second = (training(place, place / f"{n}.json", 1) for n in ("lone", "a", "b"))
+    last = replace(training(place, place / "last.json", 1), after=(first.path, second.path))
+    done: list[Path] = []
+    perform_trainings(
+        workers.cluster, [last, lone, first, second], Team(threads=1), lambda t: done.append(t.path)
+    )
+    assert done == [first.path, second.path, lone.path, last.path]
 
 
 def test_starts_count_only_from_one_state_and_only_those_in_vain(tmp_path: Path) -> None:

@@ -253,6 +253,7 @@ def test_one_long_step_is_the_pace_and_progress_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = Planner(load_study("minutes"), Path("out"), {}, placed=False).runs()[:1]
+    monkeypatch.setattr("classifiers.study.cost.PROBE_S", 1e9)  # however busy the machine is
     steps: list[int] = []
     called = BareStep.__call__
     monkeypatch.setattr(
@@ -346,6 +347,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         ("sizes = [4]", f"sizes = [4]\nresolutions = [16, 32]\n{TUNED}", "takes one of the resolu"),
         ("sizes = [4]", f"sizes = [4]\nepochs = {{4 = 1}}\n{TUNED}", "cannot choose epochs"),
+        (
+            "sizes = [4]",
+            "sizes = [4]\n" + TUNED.replace("epochs=1", "teacher.weight=0.5"),
+            "cannot choose a teacher: settings are chosen by the real arm",
+        ),
     ],
 )
 def test_a_study_that_would_mislead_is_refused(

@@ -1,14 +1,15 @@
 """A study's report: the classes that it names, and its pictures."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from classifiers.study.markdown import markdown
-from classifiers.study.pictures import draw_scaling
-from classifiers.study.report_model import Arm, StudyReport
+from classifiers.study.pictures import draw_classes, draw_scaling
+from classifiers.study.report_model import Arm, StudiedClasses, StudyReport
 
 
 def arm(kind: str, name: str | None, times: float, std: float | None) -> Arm:
@@ -52,6 +53,32 @@ def test_classes_of_both_directions_are_named_and_the_rest_counted() -> None:
     assert harmed.endswith("class-21 -21.0 and 20 more")
     assert helped.startswith("helped class12 +12.0, class11 +11.0, ")
     assert helped.endswith("class3 +3.0 and 2 more")
+
+
+def test_verdicts_differ_by_mark_and_colour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr("classifiers.study.pictures._save", lambda figure, _: drawn.append(figure))
+    verdicts = {"a": ("helped", 0.4, 0.6), "b": ("harmed", 0.9, 0.5), "c": ("", 0.7, 0.7)}
+    rows = [
+        {"wnid": w, "name": w, "n": 9, "baseline": before, "other": after, "verdict": verdict}
+        for w, (verdict, before, after) in verdicts.items()
+    ]
+    where = {"model": "m", "resolution": 32, "size": "4", "arm": "generated", "against": "real"}
+    draw_classes([StudiedClasses.model_validate({**where, "rows": rows})], 3, tmp_path / "x.png")
+    (figure,) = drawn
+    marks = {line.get_label(): line for line in figure.axes[0].lines if line.get_marker() != "None"}
+    points = {name: line.get_xydata().tolist() for name, line in marks.items()}
+    expected = {"not significant": [[70, 70]], "helped": [[40, 60]], "harmed": [[90, 50]]}
+    assert points == {name: [pytest.approx(one) for one in own] for name, own in expected.items()}
+    shown = {name: line.get_marker() for name, line in marks.items()}
+    assert shown == {"not significant": "o", "helped": "^", "harmed": "v"}
+    assert len({line.get_color() for line in marks.values()}) == 3
+    (legend,) = figure.legends
+    labels = [text.get_text() for text in legend.get_texts()]
+    told = [handle.get_marker() for handle in legend.legend_handles]
+    assert dict(zip(labels, told, strict=True)) == shown
 
 
 @pytest.mark.parametrize("std", [0.02, None])
