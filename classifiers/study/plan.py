@@ -19,7 +19,7 @@ import numpy as np
 from classifiers.on_cluster.processes import Training
 from classifiers.recipes.recipe import ClassifierRecipe, load_recipe
 from classifiers.study.study_file import Arm, Budget, GeneratedSet, Model, Study
-from classifiers.study.teachers import is_taught, untaught
+from classifiers.study.teachers import is_taught, on_real_images
 from classifiers.training.task import Task, image_set
 from release.errors import UserError
 from release.files.storage import release_path
@@ -153,7 +153,7 @@ class Planner:
     def _runs_of_candidate(self, model: Model, candidate: tuple[str, ...], split: str) -> list[Run]:
         sides = [f"resolution={side}" for side in self.study.resolutions]
         recipe = load_recipe(model.recipe, (*model.set, *candidate, *sides))
-        recipe = untaught(
+        recipe = on_real_images(
             recipe, (load_recipe(m.recipe, (*m.set, *candidate, *sides)) for m in self.study.models)
         )
         if recipe.start is not None:
@@ -203,7 +203,7 @@ class Planner:
     ) -> Run:
         model = recipe.name
         kind, generated, times = wanted.arm.kind, wanted.generated, wanted.times
-        own = recipe if is_taught(kind) else untaught(recipe, self._all_recipes)
+        own = recipe if is_taught(kind) else on_real_images(recipe, self._all_recipes)
         recipe = self._at_size(own, wanted.size)
         real = self.real_images(wanted.size)
         images, _ = _amounts(kind, real, times)

@@ -3,7 +3,7 @@ and its classifier teaches the arms with generated images of the same size and s
 
 from collections.abc import Iterable
 
-from classifiers.recipes.recipe import ClassifierRecipe
+from classifiers.recipes.recipe import POOLED, ClassifierRecipe
 
 
 def is_taught(kind: str) -> bool:
@@ -11,18 +11,20 @@ def is_taught(kind: str) -> bool:
     return "generated" in kind
 
 
-def untaught(recipe: ClassifierRecipe, models: Iterable[ClassifierRecipe]) -> ClassifierRecipe:
-    """`recipe` without its teacher, by the name of the first of `models` that is just that, so that
-    both are one training; models that have no teacher themselves come first.
+def on_real_images(
+    recipe: ClassifierRecipe, models: Iterable[ClassifierRecipe]
+) -> ClassifierRecipe:
+    """`recipe` without its teacher and its mixing, by the name of the first of `models` that is
+    just that, so that both are one training; models that have neither themselves come first.
 
-    models: all of a study, `recipe` among them. A recipe without a teacher stays as it is.
+    models: all of a study, `recipe` among them. A recipe that has neither stays as it is.
     """
-    if recipe.teacher is None:
+    if _plain(recipe) == recipe:
         return recipe
     wanted = _plain(recipe).protocol()
-    ordered = sorted(models, key=lambda model: model.teacher is not None)
+    ordered = sorted(models, key=lambda model: model != _plain(model))
     return next(own for own in map(_plain, ordered) if own.protocol() == wanted)
 
 
 def _plain(recipe: ClassifierRecipe) -> ClassifierRecipe:
-    return recipe.model_copy(update={"teacher": None})
+    return recipe.model_copy(update={"teacher": None, "mixing": POOLED})

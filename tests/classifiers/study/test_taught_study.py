@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from classifiers.recipes.recipe import Teacher
+from classifiers.recipes.recipe import POOLED, Mixing, Teacher
 from classifiers.run_study import run_study
 from classifiers.study.cost import multiply_adds, study_costs
 from classifiers.study.plan import Planner, Run, distinct
 from classifiers.study.report_model import StudyReport
 from classifiers.study.study_file import load_study
-from classifiers.study.teachers import untaught
+from classifiers.study.teachers import on_real_images
 from release.errors import UserError
 from release.files.commit import sha256_file
 from release.results.result import read_result
@@ -113,12 +113,15 @@ def test_names_of_results_do_not_hold_where_the_study_stands(place: Path, tmp_pa
     assert names[0] == names[1]
 
 
-def test_the_first_model_that_is_it_but_for_the_teacher_names_the_plain_one() -> None:
+def test_the_first_model_that_is_it_but_for_teacher_or_mixing_names_the_plain_one() -> None:
     weak, strong = (changed(name=f"w{w}", teacher=Teacher(weight=w)) for w in (0.2, 0.8))
     plain, other = changed(name="plain"), changed(name="other", epochs=9)
-    assert untaught(strong, [other, weak, strong]).name == "w0.2"
-    assert untaught(strong, [other, weak, strong, plain]) == plain
-    assert untaught(changed(name="second"), [plain]).name == "second"
+    assert on_real_images(strong, [other, weak, strong]).name == "w0.2"
+    assert on_real_images(strong, [other, weak, strong, plain]) == plain
+    assert on_real_images(changed(name="second"), [plain]).name == "second"
+    halves = changed(name="halves", mixing=Mixing(share=0.5))
+    assert on_real_images(halves, [halves, other, weak, plain]) == plain
+    assert on_real_images(halves, [halves, other]).mixing == POOLED
 
 
 def test_tuning_is_by_the_plain_real_arm(place: Path, tmp_path: Path) -> None:
