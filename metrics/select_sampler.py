@@ -61,6 +61,10 @@ ClassifierScale = Annotated[
     str | None,
     typer.Option(help="Of the gradient of the classifier that the stage's sampler names."),
 ]
+SpacingPower = Annotated[
+    str | None,
+    typer.Option(help="1 is evenly spaced steps, 2 quadratically, more where there is less noise."),
+]
 PerClass = Annotated[int, typer.Option(min=1, help="Images of each class and point.")]
 ShortList = Annotated[
     int, typer.Option(min=0, help="So many points, the best by distance, get a CAS.")
@@ -102,6 +106,7 @@ def select_sampler(
     truncation: Truncation = None,
     temperature: Temperature = None,
     classifier_scale: ClassifierScale = None,
+    spacing_power: SpacingPower = None,
     per_class: PerClass = 100,
     short_list: ShortList = 4,
     cas_all: CasAll = False,
@@ -151,7 +156,7 @@ def select_sampler(
     selection = swept_stage(recipe, stage, real, per_class, extractor, out)
     axes = (
         *(guidance, gamma, steps, noise_augmentation, black_point),
-        *(truncation, temperature, classifier_scale),
+        *(truncation, temperature, classifier_scale, spacing_power),
     )
     grid, images = swept_grid(selection, method, axes), cas_per_class or per_class
     cas = AskedCas(cas_all, short_list, classifier, images, seeds, cas_stage, state_every)

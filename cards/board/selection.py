@@ -26,6 +26,7 @@ SETTING_LABELS = {
     "steps": "Steps",
     "noise_augmentation": "Noise augmentation",
     "black_point": "Black point",
+    "spacing_power": "Power of the spacing",
     "method": "Method",
     "run": "Training",
     "step": "Training step",

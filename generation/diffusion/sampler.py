@@ -45,8 +45,15 @@ def sampling_steps(schedule: NoiseSchedule, config: SamplerConfig) -> list[int]:
     if config.steps + extra > schedule.num_steps:
         most = schedule.num_steps - extra
         raise UserError(f"steps = {config.steps} is more than the {most} this schedule allows")
-    points = np.linspace(schedule.num_steps - 1, 0, config.steps + extra)
-    return [int(p) for p in np.round(points)[: config.steps]]
+    power = config.spacing_power
+    points = np.linspace((schedule.num_steps - 1) ** (1 / power), 0, config.steps + extra) ** power
+    steps = [int(p) for p in np.round(points)[: config.steps]]
+    if len(set(steps)) < len(steps):
+        raise UserError(
+            f"spacing_power = {power:g} makes one of {schedule.num_steps} steps twice at steps = "
+            f"{config.steps}: give fewer, or a power nearer to 1"
+        )
+    return steps
 
 
 def predicted_x0(

@@ -25,7 +25,7 @@ NEXT_SCALE = "next-scale"  # of networks that say codes, scale by scale
 MASKED = "masked-autoregressive"  # of networks that draw tokens in a random order
 WITH_INTERVAL = (*FLOW_METHODS, MEAN_FLOW, EDM)
 LATER = (
-    *("truncation", "black_point", "guidance_interval", "time_shift"),
+    *("truncation", "black_point", "guidance_interval", "time_shift", "spacing_power"),
     *("classifier", "stop", "truncated", "temperature", "top_k", "top_p"),
     "diffusion_steps",
 )
@@ -73,6 +73,9 @@ class SamplerConfig(BaseModel):
     "edm" it is sigma / (1 + sigma).
     time_shift: of an ODE, shift; its steps are at shift t / (1 + (shift - 1) t), t evenly from 0,
     noise, to 1.
+    spacing_power: of "ddpm", "ddim" and "dpm-solver++", p; of the schedule's T steps those at
+    (T - 1) (1 - i / n)^p are made, so more of them where there is little noise: 1 is evenly, 2 the
+    quadratic spacing of Song et al. 2021, appendix D.2.
     top_k, top_p: of "next-scale", codes are drawn among the k likeliest, and of those among the
     likeliest that add up to p.
     gamma: log-variance coefficient, logvar = gamma*log(beta) + (1 - gamma)*log(beta~).
@@ -114,6 +117,7 @@ class SamplerConfig(BaseModel):
     noise_augmentation: Annotated[float, Field(ge=0, lt=1)] = 0.0
     truncation: Annotated[float, Field(gt=0, le=1)] | None = None
     black_point: Annotated[int, Field(ge=0, lt=255)] = 0
+    spacing_power: Annotated[float, Field(gt=0, le=4)] = 1.0
     guidance_interval: tuple[Share, Share] | None = None
     time_shift: Annotated[float, Field(gt=0)] | None = None
     classifier: ClassifierGuidance | None = None
@@ -139,6 +143,8 @@ class SamplerConfig(BaseModel):
             )
         if self.time_shift is not None and self.method not in ODE_METHODS:
             raise ValueError("time_shift goes with a method among " + ", ".join(ODE_METHODS))
+        if self.spacing_power != 1 and self.method not in PIXEL_METHODS:
+            raise ValueError("spacing_power goes with a method among " + ", ".join(PIXEL_METHODS))
         self._check_interval()
         self._check_codes()
         self._check_denoising()

@@ -22,9 +22,10 @@ AXES = {  # letter in names
     "truncation": "t",
     "temperature": "c",
     "classifier_scale": "k",
+    "spacing_power": "p",
 }
 # sweeps of before these existed keep the names of their points
-WHERE_ASKED = ("black_point", "truncation", "temperature", "classifier_scale")
+WHERE_ASKED = ("black_point", "truncation", "temperature", "classifier_scale", "spacing_power")
 WHOLE = ("steps", "black_point")
 LABELS = {
     "guidance": "guidance weight w",
@@ -35,6 +36,7 @@ LABELS = {
     "truncation": "truncation",
     "temperature": "temperature",
     "classifier_scale": "scale of the classifier's gradient",
+    "spacing_power": "power of the steps' spacing",
 }
 
 

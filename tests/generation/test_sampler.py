@@ -264,6 +264,21 @@ def test_the_first_step_is_the_noisiest_and_none_is_taken_twice(method: str, cou
     assert steps[-1] > 0 or method != "dpm-solver++"
 
 
+@pytest.mark.parametrize(
+    ("method", "wanted"),
+    [("ddim", [999, 444, 111, 0]), ("dpm-solver++", [999, 562, 250, 62])],  # 999 (1 - i / n)^2
+)
+def test_steps_spaced_by_a_power_crowd_where_there_is_little_noise(
+    method: str, wanted: list[int]
+) -> None:
+    settings = {"method": method, "steps": 4, "spacing_power": 2}
+    schedule = NoiseSchedule(ScheduleConfig(num_steps=1000))
+    assert sampling_steps(schedule, SamplerConfig.model_validate(settings)) == wanted
+    twice = SamplerConfig.model_validate(settings | {"steps": 128})
+    with pytest.raises(UserError, match="spacing_power = 2 makes one of 1000 steps twice"):
+        sampling_steps(schedule, twice)
+
+
 @pytest.mark.parametrize(("method", "limit"), [("ddpm", T), ("ddim", T), ("dpm-solver++", T - 1)])
 def test_more_steps_than_the_schedule_has_are_refused(method: str, limit: int) -> None:
     schedule = NoiseSchedule(ScheduleConfig(num_steps=T))

@@ -18,11 +18,15 @@ def swept(recipe: Recipe, method: str, **asked: str) -> list[dict[str, object]]:
     return [sampler_settings(point.recipe.chain(32)[-1].sampler) for point in points]
 
 
-def test_truncation_of_a_gan_temperature_of_codes_and_a_classifier_s_scale_are_swept() -> None:
+def test_truncation_of_a_gan_temperature_of_codes_spacing_and_a_classifier_s_scale_are_swept() -> (
+    None
+):
     truncations = swept(load_recipe("fashion-mnist-biggan"), "truncation", truncation="0.5,1")
     assert [point["truncation"] for point in truncations] == [0.5, 1]
     codes = swept(load_recipe("fashion-mnist-vq-vae-2"), "native", temperature="0.8,0.9")
     assert [point["temperature"] for point in codes] == [0.8, 0.9]
+    spaced = swept(load_recipe("fashion-mnist"), "dpm-solver++", spacing_power="1,1.5")
+    assert [point.get("spacing_power") for point in spaced] == [None, 1.5]
     guided = swept(load_recipe("fashion-mnist-adm-g"), "ddim", classifier_scale="1,2")
     folder = "runs/fashion-mnist-adm-classifier/checkpoint"
     assert [point["classifier"] for point in guided] == [
