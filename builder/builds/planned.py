@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from builder.exemplars.located import stated_exemplars
 from builder.planning.batch_and_compile import Execution
 from builder.planning.checkpoints import LocatedGuide
 from builder.planning.plan import (
@@ -100,7 +101,13 @@ def planned_release(manifest: Manifest) -> PlannedRelease:
         ]
         guides = [_stated_guide(stage) for stage in made]
         derived = plan_stages(
-            recipe, chain, manifest.classes, hashes, encodings=encodings, guides=guides
+            recipe,
+            chain,
+            manifest.classes,
+            hashes,
+            encodings=encodings,
+            guides=guides,
+            exemplars=stated_exemplars(made[0]["exemplars"]) if "exemplars" in made[0] else None,
         )
         requests = tuple(
             BuildRequest(tuple(r["classes"]), r["per_class"]) for r in manifest.origin["requests"]
