@@ -90,6 +90,12 @@ def real_images(seed: int, grey: bool, count: int = 24) -> LabelledImages:
     )
 
 
+def write_real(folder: Path, images: LabelledImages, **settings: Any) -> str:
+    """A release of real images of 8 px, of which every fifth is tuning; its path."""
+    settings = {"classes": CLASSES, "configs": ("8",)} | settings
+    return str(write_release(folder, {"train": images}, **settings))
+
+
 def save(folder: Path, **stage: Any) -> None:
     network = tiny_network(**{"prompts": PROMPTS} | stage)
     torch.manual_seed(1)
@@ -105,7 +111,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, class_list: Path) -> Path:
     for name, channels in (("colour", 3), ("grey", 1)):
         save(folder / name, channels=channels)
         images = real_images(3, grey=channels == 1)
-        write_release(folder / f"{name}-real", {"train": images}, classes=CLASSES)
+        write_real(folder / f"{name}-real", images)
         text = RECIPE.format(classes=class_list, folder=folder, network=name, real=f"{name}-real")
         (folder / f"{name}.toml").write_text(text)
     return folder
@@ -231,17 +237,17 @@ def test_an_image_is_sampled_from_its_exemplar_at_the_first_step_made(
 def test_as_many_network_calls_as_steps_are_made(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls: list[int] = []
+    calls: list[torch.Size] = []
     forward = PixelUNet.forward
 
-    def counted(self: PixelUNet, x: torch.Tensor, t: Any, *rest: Any) -> torch.Tensor:
-        calls.append(int(t))
-        return forward(self, x, t, *rest)
+    def counted(self: PixelUNet, x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        calls.append(x.shape)
+        return forward(self, x, *rest)
 
-    monkeypatch.setattr(PixelUNet, "forward", counted)
     (stage,) = recipe_of(folder).stages
     real = real_images(5, grey=False, count=3).images
     generator = generator_source("pixel-unet").load(folder / "colour", compiled=False)
+    monkeypatch.setattr(PixelUNet, "forward", counted)
     for strength, made in ((0.7, 7), (1.0, 10), (0.01, 1)):
         calls.clear()
         begun = Exemplars(real, strength)
@@ -263,7 +269,7 @@ def test_the_fingerprint_says_all_that_decides_and_not_where_it_lies(
     assert "exemplars" not in alone.stages[0].model_dump(mode="json")
     moved = tmp_path / "moved"
     shutil.copytree(folder / "colour-real", moved)
-    other = write_release(tmp_path / "o", {"train": real_images(4, grey=False)}, classes=CLASSES)
+    other = write_real(tmp_path / "other", real_images(4, grey=False))
 
     def fingerprint(one: Recipe) -> str:
         return planned(one, tmp_path / "release").stages[0].fingerprint
@@ -274,7 +280,7 @@ def test_the_fingerprint_says_all_that_decides_and_not_where_it_lies(
         fingerprint(changed(recipe, **one))
         for one in (
             *({"strength": 0.6}, {"per_class": 3}, {"split": "train"}),
-            {"release": str(other)},
+            {"release": other},
         )
     }
     assert len(found | {before, fingerprint(alone)}) == 6
@@ -369,10 +375,6 @@ def test_of_a_release_with_an_index_only_the_exemplars_are_read(
         damaged.require_fit(8, 3)
 
 
-def other_release(folder: Path, images: LabelledImages, **settings: Any) -> str:
-    return str(write_release(folder, {"train": images}, **{"classes": CLASSES} | settings))
-
-
 def test_what_does_not_fit_is_refused_in_one_line_before_anything_is_made(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -380,8 +382,8 @@ def test_what_does_not_fit_is_refused_in_one_line_before_anything_is_made(
     real = f"{folder}/colour-real"
     other = (*CLASSES[:2], ClassEntry(2, "c9", "Fig", "fig"))
     images = real_images(1, grey=False)
-    made = other_release(tmp_path / "made", images, kind="synthetic")
-    named_8 = other_release(tmp_path / "wide", images, configs=("8", "w16"))
+    made = write_real(tmp_path / "made", images, kind="synthetic")
+    wide = write_real(tmp_path / "wide", images, configs=("8", "other"))
     bad: list[tuple[Recipe, str]] = [
         (changed(recipe, release="no/such"), "no/such is not a finished release"),
         (changed(recipe, config="32"), "unknown configuration of .*'32'; known: 8"),
@@ -390,11 +392,11 @@ def test_what_does_not_fit_is_refused_in_one_line_before_anything_is_made(
         (changed(recipe, sha256="0" * 64), "colour-real is not the one that is wanted"),
         (changed(grey, release=real), r"in colour, and the stage's checkpoint is grey"),
         (
-            changed(recipe, release=other_release(tmp_path / "f", images, classes=other)),
+            changed(recipe, release=write_real(tmp_path / "f", images, classes=other)),
             "different class lists: label 2 is 'c2' and 'c9'",
         ),
         (
-            changed(recipe, release=other_release(tmp_path / "l", larger(images))),
+            changed(recipe, release=write_real(tmp_path / "l", larger(images))),
             "is 16 x 16 px, and the stage makes 8 px",
         ),
     ]
@@ -402,7 +404,7 @@ def test_what_does_not_fit_is_refused_in_one_line_before_anything_is_made(
         with pytest.raises(UserError, match=problem) as error:
             planned(one, tmp_path / "release")
         assert "\n" not in str(error.value)
-    assert planned(changed(recipe, release=named_8, config="w16"), tmp_path / "release")
+    assert planned(changed(recipe, release=wide, config="other"), tmp_path / "release")
     assert not (tmp_path / "release").exists()
 
 
@@ -432,7 +434,7 @@ strength = 0.5
         ("per_class = 2", "per_class = 0", "exemplars.per_class: .*greater than 0"),
         ("per_class = 2", 'per_class = 2\nsplit = "test"', "'train' or 'fit', not 'test'"),
         ("per_class = 2", 'per_class = 2\nsplit = "tuning"', "'train' or 'fit', not 'tuning'"),
-        ("per_class = 2", "per_class = 2\nsteps = 3", "unknown setting 'steps'; known: release"),
+        ("per_class = 2", "per_class = 2\nsteps = 3", "unknown setting 'steps'; known: config"),
         ('regime = "C"', 'regime = "B"', 'at 8 px begins from real images: set regime = "C"'),
         ('"ddim", steps = 10, eta = 0.5', '"euler", steps = 3', "ddpm, ddim, dpm-solver.., not"),
         ("strength = 0.7", "strength = 0.7\n" + LATER, "at 16 px: only a first stage begins from"),
@@ -472,7 +474,7 @@ def test_a_release_that_changed_is_refused_by_growing_repairing_and_making_again
     recipe = changed(recipe_of(folder), release=str(real))
     plan = planned(recipe, tmp_path / "release")
     shutil.rmtree(real)
-    other_release(real, real_images(9, grey=False))
+    write_real(real, real_images(9, grey=False))
     with pytest.raises(UserError, match="real is not the one that is wanted: its content is"):
         plan.jobs()[0].run()
     assert not list(tmp_path.glob("release/8/*"))
@@ -480,7 +482,7 @@ def test_a_release_that_changed_is_refused_by_growing_repairing_and_making_again
     shutil.copytree(folder / "colour-real", real)
     manifest = built(planned(recipe, tmp_path / "release"))
     shutil.rmtree(real)
-    other_release(real, real_images(9, grey=False))
+    write_real(real, real_images(9, grey=False))
     open_exemplars.cache_clear()
     with pytest.raises(UserError, match=r"stage 8: exemplars\.release was .*, is "):
         extension_plan(tmp_path / "release", manifest, 6)
