@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from builder.builds.build import BuildPlan, build_release, plan_build
+from builder.builds.planned import planned_release
 from builder.builds.run import RunSettings
 from builder.exemplars.images import ExemplarImages, open_exemplars
 from builder.exemplars.located import locate_exemplars
@@ -528,6 +529,9 @@ def test_verify_finds_a_row_that_names_another_exemplar(
     found = verify_release(tmp_path / "release", tampered, 1, lambda _: None).problems
     wanted = "is not the planned one" if at_hand else "are not the first of each class by id"
     assert any(f"exemplar_image_id {wanted}" in problem.text for problem in found)
+    tampered.origin["stages"][0].pop("exemplars")
+    with pytest.raises(UserError, match="its recipe and its stage say different things"):
+        planned_release(tampered)
 
 
 def test_card_and_croissant_say_that_images_began_from_real_ones(
