@@ -9,8 +9,10 @@ from typing import Any
 from builder.builds.build import chain_as_run, plan_build
 from builder.builds.estimate import as_json as estimate_as_json
 from builder.builds.estimate import as_lines, calibrate, estimate
+from builder.exemplars.recipe import ExemplarRecipe
 from builder.making import Wanted
 from builder.planning.batch_and_compile import AS_RECIPES_SAY, Means, Size, batch_line
+from builder.planning.checkpoints import require_exemplars
 from builder.planning.device_cost import DEFAULT_DEVICE, Device, DeviceCost, device_cost
 from builder.planning.hub_limits import planned_problem
 from builder.planning.model_facts import ModelFacts
@@ -28,7 +30,8 @@ from generation.families import generator_source
 from release.commands.command import say
 from release.commands.duration import duration
 from release.errors import UserError
-from release.files.storage import ReleasePath, exists
+from release.files.storage import ReleasePath, exists, release_path
+from release.layout.manifest import read_manifest
 from release.layout.origin import REGIMES
 from release.layout.shard_commit import committed_records
 
@@ -51,6 +54,7 @@ def print_plan(
     are told of, by the arithmetic of the networks. means: what it would be built on.
     """
     os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported, later
+    require_exemplars(wanted.chain)
     request = BuildRequest(tuple(c.wnid for c in wanted.chosen), wanted.per_class)
     blocks = plan_blocks(wanted.recipe, wanted.chosen, [request])
     arrow = wanted.recipe.format == "arrow"
@@ -97,7 +101,8 @@ def _as_json(wanted: Wanted, shards: int, costs: Costs) -> dict[str, Any]:
                 "batch": stage.batch,
                 "compile": stage.compile,
                 **({} if stage.precision is None else {"precision": stage.precision}),
-                "network_evaluations": stage.sampler.network_evaluations,
+                **_exemplars_json(stage),
+                "network_evaluations": stage.counted_sampler.network_evaluations,
                 "images": images,
                 "model": stage.model and stage.model.model_dump(),
                 "regime": stage.regime or recipe.regime,
@@ -120,7 +125,8 @@ def _lines(wanted: Wanted, size: Size, shards: int, costs: Costs, device: Device
         yield (
             f"  stage {position}: {stage.resolution:>4} px  {stage.generator}  {stage.checkpoint}  "
             f"{guide}"
-            f"{stage.sampler.method}, {stage.sampler.network_evaluations} evaluations an image, "
+            f"{stage.sampler.method}, {stage.counted_sampler.network_evaluations} evaluations an "
+            f"image, "
             f"{shards:,} shards"
         )
         for line in _model_lines(stage, images, costs[stage.resolution]):
@@ -144,6 +150,8 @@ def _device_json(cost: DeviceCost | None, images: int) -> dict[str, Any]:
 def _model_lines(stage: StageRecipe, images: int, cost: DeviceCost | None) -> Iterator[str]:
     """Whether its weights are here; what the recipe says of its model, cost and scores."""
     yield f"weights: {_weights(stage)}"
+    if stage.exemplars is not None:
+        yield f"begins from real images: {_exemplars(stage.exemplars)}"
     if stage.model is None:
         yield f"model: not said; render-card needs [stage.model]: {', '.join(NEEDED)}"
     else:
@@ -168,6 +176,23 @@ def _model_lines(stage: StageRecipe, images: int, cost: DeviceCost | None) -> It
         values = {"FID": score.fid, "IS": score.inception_score}
         numbers = ", ".join(f"{name} {value:g}" for name, value in values.items() if value)
         yield f"published: {numbers}; {score.settings} ({score.source})"
+
+
+def _exemplars_json(stage: StageRecipe) -> dict[str, Any]:
+    return {} if stage.exemplars is None else {"exemplars": stage.exemplars.model_dump()}
+
+
+def _exemplars(asked: ExemplarRecipe) -> str:
+    """Which they are, and whether their release is here."""
+    told = (
+        f"{asked.per_class:,} of each class of {asked.release}, of which "
+        f"{asked.strength:.0%} of the steps are made"
+    )
+    try:
+        read_manifest(release_path(asked.release))
+    except UserError as error:
+        return f"{told}; not here: {error}"
+    return told
 
 
 def _weights(stage: StageRecipe) -> str:

@@ -12,12 +12,24 @@ from generation.diffusion.sampler_config import SamplerConfig
 
 
 @dataclass(frozen=True)
+class Exemplars:
+    """Real images that sampling begins from, noised (`Start` in generation/diffusion/sampler.py).
+
+    images uint8[N,R,R,3], R the stage's side. strength: share of the steps that is made, in (0, 1].
+    """
+
+    images: np.ndarray
+    strength: float
+
+
+@dataclass(frozen=True)
 class ImageBatch:
     """What a generator is asked for: N images, each decided by its own row alone.
 
     prompts str[N]; labels int64[N]; seeds int[N], 53 bits; parents uint8[N,h,w,3], the images of
     the stage before, None for a first stage. N is the same for every batch of a stage. resolution:
-    the stage's side in px, for models that make several; the others make their own.
+    the stage's side in px, for models that make several; the others make their own. exemplars:
+    what each begins from, for an ExemplarSource; None: noise alone.
     """
 
     prompts: Sequence[str]
@@ -25,6 +37,7 @@ class ImageBatch:
     seeds: Sequence[int]
     parents: np.ndarray | None
     resolution: int
+    exemplars: Exemplars | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +103,7 @@ class GeneratorSource(Protocol):
     takes (generation/networks/flops.py); None for a checkpoint that it does not know. One whose
     networks see another shape at every call has SHAPES_VARY = True: no build compiles them by
     itself. One whose networks may be guided by a weaker one is a GuidedSource, one whose networks
-    may run in fp8 an Fp8Source.
+    may run in fp8 an Fp8Source, one whose sampling may begin from images an ExemplarSource.
     """
 
     def locate(self, checkpoint: str) -> Path: ...
@@ -107,6 +120,15 @@ class GuidedSource(GeneratorSource, Protocol):
 
     def guide_problem(self, folder: Path, guide: Path) -> str | None: ...
     def load_guided(self, folder: Path, guide: Path, compiled: bool) -> Generator: ...
+
+
+class ExemplarSource(GeneratorSource, Protocol):
+    """A module whose sampling may begin from images, the `exemplars` of a batch.
+
+    exemplar_channels: of the images that the network in `folder` makes, 1 grey, 3 colour.
+    """
+
+    def exemplar_channels(self, folder: Path) -> int: ...
 
 
 class Fp8Source(GeneratorSource, Protocol):

@@ -21,8 +21,15 @@ from builder.builds.estimate import (
 )
 from builder.builds.finish import finish_release
 from builder.builds.run import OnDone, Outcome, ReleaseJobs, RunSettings, run_builds
+from builder.exemplars.fitting import fitting_exemplars
+from builder.exemplars.located import LocatedExemplars
 from builder.planning.batch_and_compile import AS_RECIPES_SAY, Execution, Means, Size, as_run
-from builder.planning.checkpoints import locate_checkpoints, locate_guides, require_precision
+from builder.planning.checkpoints import (
+    locate_checkpoints,
+    locate_guides,
+    require_exemplars,
+    require_precision,
+)
 from builder.planning.classifiers import with_classifiers
 from builder.planning.device_cost import stated_cost
 from builder.planning.gpu_memory import require_memory
@@ -130,15 +137,17 @@ def plan_build(
     chain = with_classifiers(chain, classes)
     recipe = recipe.model_copy(update={"stages": _replaced(recipe.stages, chain)})
     require_precision(chain)
+    require_exemplars(chain)
     require_memory(chain)
     folders, hashes = locate_checkpoints(chain)
     require_sizes(chain, folders)
     guides = locate_guides(chain, folders)
     require_regime(recipe, chain, folders, guides)
+    exemplars = _exemplars_of(chain[0], folders[0], classes)
     rules = locate_rules(chain, folders, tuple(c.wnid for c in classes))
     require_meaningful_labels(chain, folders, classes)
     encodings = _keep_encodings(release, recipe, chain, earlier)
-    stages = plan_stages(recipe, chain, classes, hashes, rules, encodings, guides)
+    stages = plan_stages(recipe, chain, classes, hashes, rules, encodings, guides, exemplars)
     state = _state(recipe, stages, requests, earlier, execution)
     if earlier:
         _require_same_release(
@@ -155,6 +164,18 @@ def plan_build(
         shards=tuple(plan_shards(stages, blocks)),
         checkpoints=tuple(folders),
         release=release,
+    )
+
+
+def _exemplars_of(
+    stage: StageRecipe, checkpoint: Path, classes: Sequence[ClassEntry]
+) -> LocatedExemplars | None:
+    """What a first stage begins from, None where that is noise; UserError if it does not fit."""
+    if stage.exemplars is None:
+        return None
+    class_ids = [entry.wnid for entry in classes]
+    return fitting_exemplars(
+        stage.exemplars, stage.generator, checkpoint, stage.resolution, class_ids
     )
 
 
@@ -323,6 +344,13 @@ def _guide_of(stage: StagePlan) -> dict[str, dict[str, str]]:
     return {"guide": {"checkpoint": named, "sha256": stage.guide.sha256}}
 
 
+def _exemplar_origin(stage: StagePlan) -> dict[str, dict[str, Any]]:
+    """The real images that it began from; nothing where that was noise."""
+    if stage.exemplars is None or stage.recipe.exemplars is None:
+        return {}
+    return {"exemplars": stage.exemplars.origin(stage.recipe.exemplars.release)}
+
+
 def _execution_of(stage: StagePlan, state: SyntheticState) -> dict[str, dict[str, Any]]:
     """How its networks ran, and why; nothing where that was as the recipe says."""
     execution = state.execution.get(str(stage.recipe.resolution))
@@ -340,6 +368,7 @@ def _origin(plan: BuildPlan) -> dict[str, Any]:
                 "checkpoint_sha256": s.checkpoint_sha256,
                 **_base_of(checkpoint),
                 **_guide_of(s),
+                **_exemplar_origin(s),
                 **_execution_of(s, plan.state),
                 **({} if s.recipe.precision is None else {"precision": s.recipe.precision}),
                 "sampler": s.recipe.sampler.model_dump(),

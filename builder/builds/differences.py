@@ -46,6 +46,7 @@ def _deciding(stage: StagePlan) -> dict[str, Any]:
         "generator": recipe.generator,
         "checkpoint": stage.checkpoint_sha256[:12],
         "guide": stage.guide and stage.guide.sha256[:12],
+        **_exemplars(stage),
         **sampler,
         "batch": recipe.batch,
         "encoding": stage.encoding,
@@ -53,6 +54,15 @@ def _deciding(stage: StagePlan) -> dict[str, Any]:
         "compile": recipe.compile,
         "precision": recipe.precision,
         "prompts": stage.prompts and stage.prompts[:12],
+    }
+
+
+def _exemplars(stage: StagePlan) -> dict[str, Any]:
+    """What decides them, by name."""
+    content = stage.exemplars.identity() if stage.exemplars else {}
+    return {
+        f"exemplars.{name}": value[:12] if name == "release" else value
+        for name, value in content.items()
     }
 
 

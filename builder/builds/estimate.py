@@ -23,7 +23,7 @@ from builder.planning.prompts import choose_prompts
 from builder.planning.recipe import Recipe, StageRecipe
 from builder.planning.sampling import require_sizes, sample_batch
 from generation.families import generator_source
-from generation.generator import ImageBatch
+from generation.generator import Exemplars, ImageBatch
 from release.classes.class_list import ClassEntry
 from release.environment import device_kind
 from release.errors import UserError
@@ -189,6 +189,7 @@ def _sample_a_batch(
         ],
         parents=repeated,
         resolution=stage.resolution,
+        exemplars=_grey_exemplars(stage),
     )
     seconds = float("inf")
     for _ in range(2):
@@ -204,6 +205,15 @@ def _sample_a_batch(
     size = sum(map(len, encoded)) / stage.batch
     basis = f"measured here: a batch of {stage.batch} on one worker, {device_kind()}"
     return ImageCost(seconds / stage.batch, size, basis), images
+
+
+def _grey_exemplars(stage: StageRecipe) -> Exemplars | None:
+    """Where it begins from any: their release may not be at hand, and time depends on shape."""
+    if stage.exemplars is None:
+        return None
+    side = stage.resolution
+    grey = np.full((stage.batch, side, side, 3), 128, np.uint8)
+    return Exemplars(grey, stage.exemplars.strength)
 
 
 def as_json(stages: Sequence[StageEstimate]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from builder.exemplars.located import LocatedExemplars, stated_exemplars
 from builder.planning.batch_and_compile import Execution
 from builder.planning.checkpoints import LocatedGuide
 from builder.planning.plan import (
@@ -16,7 +17,7 @@ from builder.planning.plan import (
     plan_stages,
     stage_encodings,
 )
-from builder.planning.recipe import Recipe
+from builder.planning.recipe import Recipe, StageRecipe
 from builder.standing.state import SyntheticState
 from release.environment import Environment
 from release.errors import UserError
@@ -85,6 +86,13 @@ def _stated_guide(stage: Mapping[str, Any]) -> LocatedGuide | None:
     return None if guide is None else LocatedGuide(Path(guide["checkpoint"]), guide["sha256"])
 
 
+def _stated_exemplars(stage: StageRecipe, made: Mapping[str, Any]) -> LocatedExemplars | None:
+    """What the manifest says that a first stage began from; ValueError if its recipe differs."""
+    if (stage.exemplars is None) != ("exemplars" not in made):
+        raise ValueError("of exemplars its recipe and its stage say different things")
+    return stated_exemplars(made["exemplars"]) if stage.exemplars else None
+
+
 def planned_release(manifest: Manifest) -> PlannedRelease:
     """Plan again what the manifest says it holds; UserError if its origin does not say enough."""
     try:
@@ -100,7 +108,13 @@ def planned_release(manifest: Manifest) -> PlannedRelease:
         ]
         guides = [_stated_guide(stage) for stage in made]
         derived = plan_stages(
-            recipe, chain, manifest.classes, hashes, encodings=encodings, guides=guides
+            recipe,
+            chain,
+            manifest.classes,
+            hashes,
+            encodings=encodings,
+            guides=guides,
+            exemplars=_stated_exemplars(chain[0], made[0]),
         )
         requests = tuple(
             BuildRequest(tuple(r["classes"]), r["per_class"]) for r in manifest.origin["requests"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder.planning.recipe import StageRecipe
-from generation.families import fp8_source, generator_source, guided_source
+from generation.families import exemplar_source, fp8_source, generator_source, guided_source
 from generation.generator import Generator
 from generation.networks.fp8.running import fp8_problem
 from release.errors import UserError
@@ -79,6 +79,13 @@ def require_precision(stages: Sequence[StageRecipe]) -> None:
     for stage in stages:
         if stage.precision is not None:
             fp8_source(stage.generator)
+
+
+def require_exemplars(stages: Sequence[StageRecipe]) -> None:
+    """UserError for a stage with exemplars whose generator takes none."""
+    for stage in stages:
+        if stage.exemplars is not None:
+            exemplar_source(stage.generator)
 
 
 def require_precision_here(stages: Sequence[StageRecipe]) -> None:

@@ -54,7 +54,7 @@ def device_cost(stage: StageRecipe, device: Device) -> DeviceCost | None:
         if not work.for_fp8 or device.gpu.fp8 is None:
             return None
         work = replace(work, in_fp8=True)
-    evaluations = stage.sampler.network_evaluations
+    evaluations = stage.counted_sampler.network_evaluations
     seconds = work.seconds(evaluations, device.gpu, device.utilisation)
     return DeviceCost(seconds, str(device), f"counted: {_counted(work, evaluations)}", work)
 
@@ -66,7 +66,8 @@ def _guided_cost(stage: StageRecipe, guide: str, device: Device) -> DeviceCost |
     if work is None or weaker is None:
         return None
     weaker = replace(weaker, decoding=0)  # of images that are the network's
-    own, guiding = stage.sampler.own_evaluations, stage.sampler.guiding_evaluations
+    sampler = stage.counted_sampler
+    own, guiding = sampler.own_evaluations, sampler.guiding_evaluations
     seconds = work.seconds(own, device.gpu, device.utilisation)
     seconds += weaker.seconds(guiding, device.gpu, device.utilisation)
     basis = f"counted: {_counted(work, own)}; of the guide {_counted(weaker, guiding)}"

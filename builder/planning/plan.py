@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.accept import LocatedRule
+from builder.exemplars.located import LocatedExemplars
 from builder.planning.checkpoints import LocatedGuide
 from builder.planning.prompts import PromptChoice, choose_prompts
 from builder.planning.recipe import PARENT_ENCODING, Recipe, StageRecipe
@@ -57,6 +58,7 @@ class StagePlan:
     rule: what keeps them. prompts: the hash of the recipe's own, None where there are none.
     classifier: the folder of the one that guides the sampler.
     guide: the network that guidance leads away from.
+    exemplars: real images that sampling begins from.
     """
 
     recipe: StageRecipe
@@ -68,6 +70,7 @@ class StagePlan:
     prompts: str | None = None
     classifier: Path | None = None
     guide: LocatedGuide | None = None
+    exemplars: LocatedExemplars | None = None
 
     @property
     def sampler(self) -> SamplerConfig:
@@ -110,12 +113,13 @@ def plan_stages(
     rules: Sequence[LocatedRule | None] | None = None,
     encodings: Sequence[str] | None = None,
     guides: Sequence[LocatedGuide | None] | None = None,
+    exemplars: LocatedExemplars | None = None,
 ) -> tuple[StagePlan, ...]:
     """Fingerprint each stage of `chain`; a stage's includes its parent's, none includes counts.
 
     checkpoint_hashes, rules, encodings, guides: one a stage; a stage without an accept rule or a
     guide has None.
-    encodings: by default those of `stage_encodings`.
+    encodings: by default those of `stage_encodings`. exemplars: of the first stage.
     """
     encodings = encodings or stage_encodings(recipe, chain)
     rules = rules if rules is not None else [None] * len(chain)
@@ -131,6 +135,9 @@ def plan_stages(
             "parent": stages[-1].fingerprint if stages else None,
             **_stage_identity(stage, rule, guide),
         }
+        begins_from = None if stages else exemplars
+        if begins_from is not None:
+            content["exemplars"] = begins_from.identity()
         guidance = stage.sampler.classifier
         stages.append(
             StagePlan(
@@ -143,6 +150,7 @@ def plan_stages(
                 prompts=common.get("prompts"),
                 classifier=None if guidance is None else Path(guidance.checkpoint).absolute(),
                 guide=guide,
+                exemplars=begins_from,
             )
         )
     return tuple(stages)

@@ -5,9 +5,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from builder.exemplars.recipe import ExemplarRecipe
 from builder.planning.model_facts import ModelFacts, PublishedScore, StageCost
 from builder.planning.prompts import PromptRecipe
-from generation.diffusion.sampler_config import SamplerConfig
+from generation.diffusion.sampler_config import PIXEL_METHODS, SamplerConfig, steps_made
 from release.classes.class_list import load_classes
 from release.commands.toml_recipes import load_toml
 from release.errors import UserError
@@ -68,6 +69,7 @@ class StageRecipe(BaseModel):
     precision: "fp8", where the model's authors publish it so (generation/networks/fp8/); by default
     that of its family.
     guide: what guidance leads away from; by default the network itself, told no class.
+    exemplars: real images that sampling begins from, of a first stage; by default noise alone.
     For people, deciding no pixel and no fingerprint: regime, of this stage's model where it differs
     from the recipe's; sampler_source, model, cost, published.
     """
@@ -87,6 +89,9 @@ class StageRecipe(BaseModel):
         None
     )
     guide: Annotated[GuideRecipe | None, Field(exclude_if=lambda value: value is None)] = None
+    exemplars: Annotated[ExemplarRecipe | None, Field(exclude_if=lambda value: value is None)] = (
+        None
+    )
     regime: Regime | None = None
     sampler_source: str = ""
     model: ModelFacts | None = None
@@ -97,6 +102,23 @@ class StageRecipe(BaseModel):
     def checkpoints(self) -> tuple[str, ...]:
         """The network's, and its guide's where there is one."""
         return (self.checkpoint, *([] if self.guide is None else [self.guide.checkpoint]))
+
+    @property
+    def counted_sampler(self) -> SamplerConfig:
+        """By which network evaluations are counted: its steps are those that are made."""
+        if self.exemplars is None:
+            return self.sampler
+        steps = steps_made(self.sampler.steps, self.exemplars.strength)
+        return self.sampler.model_copy(update={"steps": steps})
+
+    @model_validator(mode="after")
+    def _exemplars_have_a_method(self) -> "StageRecipe":
+        if self.exemplars is not None and self.sampler.method not in PIXEL_METHODS:
+            raise ValueError(
+                f"[stage.exemplars] goes with a method among {', '.join(PIXEL_METHODS)}, not with "
+                f"{self.sampler.method}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _authors_allow_the_precision(self) -> "StageRecipe":
@@ -168,6 +190,24 @@ class Recipe(BaseModel):
         resolutions = [stage.resolution for stage in self.stages]
         if resolutions != sorted(set(resolutions)):
             raise ValueError(f"the stages' resolutions must rise, not {resolutions}")
+        return self
+
+    @model_validator(mode="after")
+    def _exemplars_begin_the_chain(self) -> "Recipe":
+        for position, stage in enumerate(self.stages):
+            if stage.exemplars is None:
+                continue
+            if position:
+                raise ValueError(
+                    f"[stage.exemplars] at {stage.resolution} px: only a first stage begins from "
+                    "exemplars, a later one from the images of the stage before"
+                )
+            regime = stage.regime or self.regime
+            if regime != "C":
+                raise ValueError(
+                    f"[stage.exemplars] at {stage.resolution} px begins from real images: set "
+                    f'regime = "C", not "{regime}"'
+                )
         return self
 
     @model_validator(mode="after")

@@ -15,11 +15,13 @@ from PIL import Image
 
 from builder.builds.planned import planned_release
 from builder.cluster.cluster import ONE_THREAD
+from builder.exemplars.images import Exemplar, open_exemplars
 from builder.planning.checkpoints import LocatedGuide, locate_checkpoints, locate_guides
-from builder.planning.plan import ShardPlan
+from builder.planning.plan import ShardPlan, StagePlan
 from builder.planning.recipe import StageRecipe
 from builder.planning.sampling import sample_batch
 from builder.shards.shard import load_generator
+from builder.shards.slots import begun_from
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.generator import ImageBatch
 from release.commands.terminal import printable
@@ -242,10 +244,21 @@ def _sample(images: list[StoredImage], parents: list[np.ndarray | None]) -> list
         seeds=[row["seed"] for row in of_rows],
         parents=np.stack([known[i] for i in padded]) if known else None,
         resolution=stage.recipe.resolution,
+        exemplars=begun_from(stage, _exemplars(stage, of_rows)),
     )
     settings = SamplerConfig.model_validate_json(row["sampler"])
     sampled = sample_batch(generator, batch, stage.recipe, settings)
     return list(sampled.images[: len(images)])
+
+
+def _exemplars(stage: StagePlan, rows: list[dict[str, Any]]) -> list[Exemplar]:
+    """The real images that the rows name; none where the stage began from noise.
+
+    UserError where their release is not at hand as it was.
+    """
+    if stage.exemplars is None:
+        return []
+    return open_exemplars(stage.exemplars).named([row["exemplar_image_id"] for row in rows])
 
 
 def _networks(stage: StageRecipe, row: Mapping[str, Any]) -> tuple[Path, str, LocatedGuide | None]:

@@ -11,6 +11,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from builder.accept import AcceptRule, LocatedRule
+from builder.exemplars.images import open_exemplars
 from builder.planning.checkpoints import LocatedGuide, load_networks
 from builder.planning.gpu_memory import require_memory
 from builder.planning.image_seeds import image_id, image_seed
@@ -49,6 +50,7 @@ COLUMNS = {
     "sampler": "string",
 }
 GUIDE_COLUMN = {"guide_sha256": "string"}  # of stages that a second network guides
+EXEMPLAR_COLUMN = {"exemplar_image_id": "string"}  # of stages that begin from real images
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,8 @@ def build_shard(job: ShardJob) -> ShardRecord:
     """Make the shard and commit it: every planned slot is written or quarantined."""
     started = time.time()
     stage = job.plan.stage
-    # the sampler decides no weights: stages that differ in it alone share the loaded model
-    model = stage.recipe.model_copy(update={"sampler": SamplerConfig()})
+    # sampler and start decide no weights: stages that differ in them alone share the loaded model
+    model = stage.recipe.model_copy(update={"sampler": SamplerConfig(), "exemplars": None})
     generator = load_generator(model, job.checkpoint, stage.checkpoint_sha256, stage.guide)
     rule = load_rule(stage.rule) if stage.rule else None
     cells = _cells(job)
@@ -139,7 +141,8 @@ def _write_shard(
 
 def columns_of(stage: StageRecipe) -> dict[str, str]:
     """Of its rows, beside image and label."""
-    return COLUMNS if stage.guide is None else COLUMNS | GUIDE_COLUMN
+    guide = {} if stage.guide is None else GUIDE_COLUMN
+    return COLUMNS | guide | ({} if stage.exemplars is None else EXEMPLAR_COLUMN)
 
 
 @lru_cache(maxsize=1)  # a worker holds one stage's model at a time
@@ -171,9 +174,13 @@ def load_rule(rule: LocatedRule) -> AcceptRule:
 
 
 def _cells(job: ShardJob) -> list[Cell]:
-    """The slots of the block; a later stage's with the images they are made from."""
+    """The slots of the block, with the images they are made from: parents, or exemplars."""
     block = job.plan.block
     cells = [(entry, index, block.prompts.of(entry, index)) for entry, index in block.cells()]
+    if job.plan.stage.exemplars is not None:
+        found = open_exemplars(job.plan.stage.exemplars)
+        begun = found.of([(entry.wnid, index) for entry, index, _ in cells])
+        return [Cell(*cell, exemplar=one) for cell, one in zip(cells, begun, strict=True)]
     if job.plan.parent_path is None:
         return [Cell(*cell) for cell in cells]
     columns = ["class_id", "index", "image_id", "image"]
@@ -193,6 +200,7 @@ def _row(job: ShardJob, cell: Cell, attempt: int) -> dict[str, Any]:
     stage = job.plan.stage
     identity = (job.release_seed, stage.recipe.resolution, cell.entry.wnid, cell.index, attempt)
     guide = {} if stage.guide is None else {"guide_sha256": stage.guide.sha256}
+    begun = {} if cell.exemplar is None else {"exemplar_image_id": cell.exemplar.image_id}
     return {
         "label": cell.entry.label,
         "class_id": cell.entry.wnid,
@@ -206,4 +214,5 @@ def _row(job: ShardJob, cell: Cell, attempt: int) -> dict[str, Any]:
         "checkpoint_sha256": stage.checkpoint_sha256,
         "sampler": canonical_json(stage.recipe.sampler.model_dump()),
         **guide,
+        **begun,
     }

@@ -14,11 +14,12 @@ from typing import Protocol
 import numpy as np
 
 from builder.accept import AcceptRule, Verdict
+from builder.exemplars.images import Exemplar
 from builder.planning.image_seeds import image_seed
 from builder.planning.plan import StagePlan
 from builder.planning.sampling import begin_batch, decodes_beside
 from builder.shards.stopping import is_stopped, raise_if_stopped
-from generation.generator import Generator, ImageBatch, Screened
+from generation.generator import Exemplars, Generator, ImageBatch, Screened
 from release.classes.class_list import ClassEntry
 from release.images.encoding import encode_image
 from release.layout.image_sets import decode
@@ -32,7 +33,8 @@ Encoded = tuple[list[int], Future[list[bytes]]]  # slots, their images
 
 @dataclass(frozen=True)
 class Cell:
-    """What a slot is to hold: image `index` of a class, made from `parent` (encoded) if given."""
+    """What a slot is to hold: image `index` of a class, made from `parent` (encoded) if given, or
+    begun from `exemplar`."""
 
     entry: ClassEntry
     index: int
@@ -40,6 +42,7 @@ class Cell:
     parent_id: str | None = None
     parent: bytes | None = None
     needs_parent: bool = False
+    exemplar: Exemplar | None = None
 
 
 @dataclass(frozen=True)
@@ -243,7 +246,16 @@ def _rows(pairs: Pairs, cells: Sequence[Cell], release_seed: int, stage: StagePl
         ],
         parents=np.stack(parents) if parents else None,
         resolution=recipe.resolution,
+        exemplars=begun_from(stage, [cell.exemplar for cell, _ in attempted]),
     )
+
+
+def begun_from(stage: StagePlan, exemplars: Sequence[Exemplar | None]) -> Exemplars | None:
+    """Of each image of a batch of a stage, what it begins from; None where that is noise."""
+    if stage.exemplars is None:
+        return None
+    images = [decode(one.content) for one in exemplars if one is not None]
+    return Exemplars(np.stack(images), stage.exemplars.strength)
 
 
 def _verdicts(sampled: Screened, labels: Sequence[int], rule: AcceptRule | None) -> list[Verdict]:

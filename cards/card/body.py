@@ -10,7 +10,7 @@ from typing import Any
 from builder.planning.recipe import Recipe
 from builder.release.trust import foreign_modules
 from builder.shards.shard import COLUMNS as ROW_COLUMNS
-from builder.shards.shard import GUIDE_COLUMN
+from builder.shards.shard import EXEMPLAR_COLUMN, GUIDE_COLUMN
 from cards.card.columns import COLUMNS
 from cards.card.facts import (
     REGIMES,
@@ -104,7 +104,9 @@ def _trust(recipe: dict[str, Any]) -> str:
 
 def _columns(stages: Sequence[StageFacts]) -> list[str]:
     """Of the rows of all stages."""
-    return [*ROW_COLUMNS, *(GUIDE_COLUMN if any(stage.guide for stage in stages) else ())]
+    guide = GUIDE_COLUMN if any(stage.guide for stage in stages) else {}
+    exemplars = EXEMPLAR_COLUMN if any(stage.exemplars for stage in stages) else {}
+    return [*ROW_COLUMNS, *guide, *exemplars]
 
 
 def _how_made(manifest: Manifest, pictures: Mapping[str, Samples]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ COLUMNS = {
     "checkpoint_sha256": "Hash of the checkpoint that made the image.",
     "sampler": "The sampler's settings, as JSON.",
     "guide_sha256": "Hash of the checkpoint that guidance led away from.",
+    "exemplar_image_id": "The real image that sampling began from, by its id in its release.",
     "file_name": "Where the image stands in its source.",
     "original_sha256": "Hash of the image's original bytes.",
     "width": "Of the original, in pixels.",
@@ -23,6 +24,7 @@ COLUMNS = {
 }
 PROPERTIES = {
     "parent_image_id": "prov:wasDerivedFrom",
+    "exemplar_image_id": "prov:wasDerivedFrom",
     "generator": "prov:wasGeneratedBy",
     "checkpoint_sha256": "prov:used",
     "guide_sha256": "prov:used",

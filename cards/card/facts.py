@@ -46,8 +46,9 @@ class StageFacts:
 
     model: its name and terms. regime: where it is another than the release's, else None.
     fine_tuned_from: checkpoint and sha256 of what the checkpoint came from, where it says so.
-    guide: those of the network that guidance led away from. execution: batch, compile and basis,
-    where the build chose how networks run. precision: where the recipe chose it.
+    guide: those of the network that guidance led away from. exemplars: the real images that it
+    began from, where it did. execution: batch, compile and basis, where the build chose how
+    networks run. precision: where the recipe chose it.
     """
 
     resolution: int
@@ -61,6 +62,7 @@ class StageFacts:
     regime: str | None
     fine_tuned_from: dict[str, str] | None = None
     guide: dict[str, str] | None = None
+    exemplars: dict[str, Any] | None = None
     execution: dict[str, Any] | None = None
     precision: str | None = None
 
@@ -189,6 +191,7 @@ def _stage_facts(
         regime=told.get("regime"),
         fine_tuned_from=made.get("fine_tuned_from"),
         guide=made.get("guide"),
+        exemplars=made.get("exemplars"),
         execution=made.get("execution"),
         precision=made.get("precision"),
     )
@@ -232,6 +235,18 @@ def citation(manifest: Manifest, repository: str | None, published: date) -> str
     return f"{release}\n\n{METHOD}" if manifest.kind == "synthetic" else release
 
 
+def _what_it_shows(manifest: Manifest) -> str:
+    if any("exemplars" in stage for stage in manifest.origin.get("stages", ())):
+        return (
+            "Every image is generated, and began from a real one with noise added: persons, places "
+            "and things that exist may be left in it. It is no evidence of anything."
+        )
+    return (
+        "Every image is generated. It shows no person, place or thing that exists, and is no "
+        "evidence of anything."
+    )
+
+
 def limits(manifest: Manifest) -> list[str]:
     """What the images are not good for, as far as the manifest tells."""
     sizes = ", ".join(manifest.base.splits())
@@ -241,8 +256,7 @@ def limits(manifest: Manifest) -> list[str]:
         raise UserError(f"manifest of {manifest.name} lacks regime, so no card can be rendered")
     lacking = len(manifest.classes) - max(fact.classes for fact in split_facts(manifest))
     facts = [
-        "Every image is generated. It shows no person, place or thing that exists, and is no "
-        "evidence of anything.",
+        _what_it_shows(manifest),
         "The label is the class the image was asked for; no person checked that it shows it.",
         REGIMES[manifest.regime].format(dataset=manifest.dataset),
         f"Sizes are those the chain makes ({sizes} px); larger views hold no further detail.",

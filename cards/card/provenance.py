@@ -31,7 +31,10 @@ def dataset_provenance(manifest: Manifest, stages: list[StageFacts]) -> Node:
             "prov:label": "Sampling of " + " and ".join(f"{s.resolution} px" for s in stages),
             "prov:wasAssociatedWith": _agent(environments(manifest)),
         },
-        "prov:wasDerivedFrom": [*sources, *(node for stage in stages for node in _networks(stage))],
+        "prov:wasDerivedFrom": [
+            *sources,
+            *(node for stage in stages for node in (*_exemplars(stage), *_networks(stage))),
+        ],
         "prov:wasAttributedTo": {"@type": "prov:SoftwareAgent", "prov:label": SOFTWARE},
     }
 
@@ -47,7 +50,11 @@ def stage_provenance(manifest: Manifest, stage: StageFacts, parent: StageFacts |
             "@type": "prov:Activity",
             "prov:label": f"Sampling at {stage.resolution} px",
             "description": f"{stage.generator}; sampler settings: {stage.sampler_source}",
-            "prov:used": [*_networks(stage), *([_parent(parent)] if parent else [])],
+            "prov:used": [
+                *_networks(stage),
+                *([_parent(parent)] if parent else []),
+                *_exemplars(stage),
+            ],
             "prov:wasAssociatedWith": _agent(environments(manifest)),
             "additionalProperty": [
                 {"@type": "sc:PropertyValue", "propertyID": f"sampler.{name}", "value": value}
@@ -58,7 +65,7 @@ def stage_provenance(manifest: Manifest, stage: StageFacts, parent: StageFacts |
                 for name, value in (stage.execution or {}).items()
             ],
         },
-        "prov:wasDerivedFrom": [*sources, *_networks(stage)],
+        "prov:wasDerivedFrom": [*sources, *_exemplars(stage), *_networks(stage)],
     }
 
 
@@ -110,6 +117,21 @@ def _other(checkpoint: Mapping[str, str]) -> Node:
         "prov:label": f"checkpoint {checkpoint['checkpoint']}",
         "identifier": f"sha256:{checkpoint['sha256']}",
     }
+
+
+def _exemplars(stage: StageFacts) -> list[Node]:
+    """The real images that it began from, where it did."""
+    if stage.exemplars is None:
+        return []
+    told = stage.exemplars
+    source = f"{told['release']}, configuration {told['config']}, split {told['split']}"
+    return [
+        {
+            "@type": "prov:Entity",
+            "prov:label": f"the first {told['per_class']} images of each class of {source}",
+            "identifier": f"sha256:{told['sha256']}",
+        }
+    ]
 
 
 def _parent(parent: StageFacts) -> Node:

@@ -58,7 +58,9 @@ def _of_builds(missing: Sequence[Missing], classes: int, device: Device) -> Iter
         if None in (cost for _, cost in stages):
             yield GpuCost(what, None, None, str(device))
             continue
-        known = [(stage.sampler.network_evaluations, cost) for stage, cost in stages if cost]
+        known = [
+            (stage.counted_sampler.network_evaluations, cost) for stage, cost in stages if cost
+        ]
         each = [_flops(evaluations, cost) for evaluations, cost in known]
         flops = None if None in each else images * sum(filter(None, each))
         hours = images * sum(cost.seconds for _, cost in known) / 3600

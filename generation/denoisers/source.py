@@ -17,7 +17,7 @@ from generation.generator import Generator, ImageBatch, Screened
 from generation.networks.flops import Work
 from generation.networks.guide_fit import guide_difference
 from generation.networks.image_sizes import from_nothing, from_side, one_size
-from generation.networks.pixels import parents_of, to_rgb
+from generation.networks.pixels import parents_of, start_of, to_rgb
 from release.errors import UserError
 
 if TYPE_CHECKING:
@@ -96,6 +96,15 @@ class DenoiserSource:
         return best_placement(compiled).place(network, torch.float32)
 
 
+@dataclass
+class PixelSource(DenoiserSource):
+    """Of a family whose networks see pixels: its sampling may begin from images."""
+
+    def exemplar_channels(self, folder: Path) -> int:
+        """Of the stage's images."""
+        return read_config(self.family, folder).channels
+
+
 class DenoiserGenerator:
     """Samples one stage. guide: what guidance leads away from; by default the network, told no
     class."""
@@ -136,6 +145,7 @@ class DenoiserGenerator:
                 settings,
                 lambda: torch.from_numpy(noise()).to(device),
                 guide=self.guide(batch, schedule, settings),
+                start=start_of(batch, config.channels, device),
             )
 
     def parents(

@@ -5,7 +5,8 @@ estimate of the clean image, s the step that follows t (s < t; after the last st
 abar_s = 1).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from math import exp, expm1, log, log1p, sqrt
 from typing import Protocol
 
@@ -15,7 +16,12 @@ from torch import Tensor
 
 from generation.diffusion.augmentation import level_abar, noisy_range
 from generation.diffusion.residual import WHOLE_IMAGE, Residual
-from generation.diffusion.sampler_config import PIXEL_METHODS, Prediction, SamplerConfig
+from generation.diffusion.sampler_config import (
+    PIXEL_METHODS,
+    Prediction,
+    SamplerConfig,
+    steps_made,
+)
 from generation.diffusion.schedule import NoiseSchedule
 from release.errors import UserError
 
@@ -28,6 +34,19 @@ class Denoiser(Protocol):
     """
 
     def __call__(self, x: Tensor, t: int) -> tuple[Tensor, Tensor | None]: ...
+
+
+@dataclass(frozen=True)
+class Start:
+    """What sampling begins from in place of noise alone: images, noised to its first step.
+
+    SDEdit (Meng et al. 2022, arXiv 2108.01073, section 3); with real images of the class "real
+    guidance" (He et al. 2023, arXiv 2210.07574, section 3.2). images: float[N,C,H,W] in [-1, 1].
+    strength: share of the steps that is made, the last ones, in (0, 1].
+    """
+
+    images: Tensor
+    strength: float
 
 
 # Of x float[N,C,H,W] at the table index t: a gradient towards what is wanted, of x's shape.
@@ -103,17 +122,22 @@ def sample(
     draw_noise: Callable[[], Tensor],
     residual: Residual = WHOLE_IMAGE,
     guide: Guide | None = None,
+    start: Start | None = None,
 ) -> Tensor:
     """Run the reverse process; returns images, float[N,C,H,W], about in [-1, 1].
 
     `draw_noise` gives the next standard normal of the batch's shape: the start, then one a step
-    for the methods that add noise. residual: what is diffused of an image; bounds are of images.
+    for the methods that add noise. start: images that the first noise is added to. residual: what
+    is diffused of an image; bounds are of images.
     guide: s * grad log p(y | x_t) of a classifier; it moves the mean of ddpm, and x0 of the others
     (Dhariwal & Nichol 2021, algorithms 1 and 2; as in their code, after x0 is bounded).
     """
+    steps = _transitions(schedule, config, 1.0 if start is None else start.strength)
     x = draw_noise()
+    if start is not None:
+        x = _noised(residual.of(start.images) * schedule.input_scale, x, steps[0][1])
     solver = SecondOrderSolver()
-    for t, abar_t, abar_s in _transitions(schedule, config):
+    for t, abar_t, abar_s in steps:
         prediction, v = denoise(x, t)
         x0 = predicted_x0(prediction, kind, x, sqrt(abar_t), sqrt(1 - abar_t))
         x0 = x0 / schedule.input_scale
@@ -137,17 +161,26 @@ def sample(
     return blackened(image / noisy_range(config.stop), config.black_point)
 
 
+def _noised(x0: Tensor, noise: Tensor, abar_t: float) -> Tensor:
+    """x_t ~ q(x_t | x_0), Ho et al. 2020, eq. 4."""
+    return sqrt(abar_t) * x0 + sqrt(1 - abar_t) * noise
+
+
 def _transitions(
-    schedule: NoiseSchedule, config: SamplerConfig
-) -> Iterator[tuple[int, float, float]]:
-    """Each step t, its abar_t, and abar_s of what follows; 1 at the end, or that of `stop`."""
+    schedule: NoiseSchedule, config: SamplerConfig, strength: float
+) -> list[tuple[int, float, float]]:
+    """Each step t, its abar_t, and abar_s of what follows; 1 at the end, or that of `stop`.
+
+    strength: share of the steps, the last ones.
+    """
     steps, table = sampling_steps(schedule, config), schedule.alphas_cumprod
     end = 1.0 if config.stop == 0 else level_abar(config.stop)
     visited = [t for t in steps if table[t] < end]
     if not visited:
         raise UserError(f"stop = {config.stop:g} leaves no step to take")
-    for i, t in enumerate(visited):
-        yield t, float(table[t]), float(table[visited[i + 1]]) if i + 1 < len(visited) else end
+    made = visited[-steps_made(len(visited), strength) :]
+    levels = [*(float(table[t]) for t in made), end]
+    return list(zip(made, levels, levels[1:], strict=False))
 
 
 def ddpm_mean(x: Tensor, x0: Tensor, abar_t: float, abar_s: float) -> Tensor:

@@ -31,6 +31,11 @@ LATER = (
 )
 
 
+def steps_made(steps: int, strength: float) -> int:
+    """How many of `steps` are made from a start of that strength, in (0, 1]: at least one."""
+    return max(1, round(strength * steps))
+
+
 class ClassifierGuidance(BaseModel):
     """A classifier of noisy images whose gradient leads to an image's class (Dhariwal & Nichol
     2021, section 4).

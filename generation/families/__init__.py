@@ -15,7 +15,7 @@ from release.commands.toml_recipes import load_toml, setting_in
 from release.errors import UserError
 
 if TYPE_CHECKING:  # what it takes is slow to import, and commands name generators
-    from generation.generator import Fp8Source, GeneratorSource, GuidedSource
+    from generation.generator import ExemplarSource, Fp8Source, GeneratorSource, GuidedSource
     from generation.networks.peak_memory import Peak
 
 # generator: its module, or an object of a module
@@ -100,6 +100,17 @@ def fp8_source(name: str) -> "Fp8Source":
     if not hasattr(source, "load_fp8"):
         able = ", ".join(one for one in MODULES if hasattr(generator_source(one), "load_fp8"))
         raise UserError(f"generator {name} has no precision to choose; those that do: {able}")
+    return source  # type: ignore[return-value]
+
+
+def exemplar_source(name: str) -> "ExemplarSource":
+    """The same, of one whose sampling may begin from images; UserError for any other."""
+    source = generator_source(name)
+    if not hasattr(source, "exemplar_channels"):
+        able = (one for one in MODULES if hasattr(generator_source(one), "exemplar_channels"))
+        raise UserError(
+            f"generator {name} takes no [stage.exemplars]; those that do: {', '.join(able)}"
+        )
     return source  # type: ignore[return-value]
 
 

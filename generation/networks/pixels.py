@@ -12,6 +12,8 @@ from release.images.colour import images_in_colour
 if TYPE_CHECKING:
     import torch
 
+    from generation.diffusion.sampler import Start
+
 
 def parents_of(
     batch: ImageBatch, side: int | None, channels: int, device: "torch.device"
@@ -20,8 +22,6 @@ def parents_of(
 
     Raises UserError if the batch has no parents and the stage needs them, or none in colour.
     """
-    import torch
-
     if side is None:
         if batch.parents is not None:
             raise UserError("a base checkpoint cannot follow another stage: it takes no parents")
@@ -35,8 +35,25 @@ def parents_of(
             f"{coloured} of {len(batch.parents)} parents are in colour, and the stage's "
             "checkpoint is grey (channels = 1): their colour would be lost"
         )
-    images = to_channels(batch.parents, channels)
-    return torch.from_numpy(images.astype(np.float32) / 127.5 - 1).to(device)
+    return _as_seen(batch.parents, channels, device)
+
+
+def start_of(batch: ImageBatch, channels: int, device: "torch.device") -> "Start | None":
+    """What sampling begins from on `device`, the batch's exemplars; None where it has none."""
+    from generation.diffusion.sampler import Start
+
+    if batch.exemplars is None:
+        return None
+    images = _as_seen(batch.exemplars.images, channels, device)
+    return Start(images, batch.exemplars.strength)
+
+
+def _as_seen(images: np.ndarray, channels: int, device: "torch.device") -> "torch.Tensor":
+    """float32[N,C,H,W] in [-1, 1] of uint8[N,H,W,3]."""
+    import torch
+
+    seen = to_channels(images, channels).astype(np.float32) / 127.5 - 1
+    return torch.from_numpy(seen).to(device)
 
 
 def to_rgb(images: np.ndarray) -> np.ndarray | Screened:

@@ -57,7 +57,7 @@ def missing_work(jobs: Sequence[ShardJob]) -> dict[int, Work]:
         if job.committed() is None:
             stage, rows = job.plan.stage.recipe, job.plan.block.rows
             old = work.get(stage.resolution, Work(0, 0))
-            evaluations = rows * stage.sampler.network_evaluations
+            evaluations = rows * stage.counted_sampler.network_evaluations
             work[stage.resolution] = Work(old.images + rows, old.evaluations + evaluations)
     return work
 
@@ -70,7 +70,7 @@ def measure(
     costs = live.call(calibrate, recipe, chain, classes, _say_nothing)
     return {
         stage.resolution: Speed(
-            (costs[stage.resolution].seconds or 0.0) / stage.sampler.network_evaluations,
+            (costs[stage.resolution].seconds or 0.0) / stage.counted_sampler.network_evaluations,
             costs[stage.resolution].bytes,
         )
         for stage in chain

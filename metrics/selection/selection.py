@@ -167,8 +167,14 @@ def _first_change(text: bytes, record: dict[str, Any]) -> str:
 
 
 def require_tuning_unseen(stages: Sequence[StageRecipe]) -> None:
-    """UserError for a checkpoint that says it learned from the tuning images, too."""
+    """UserError for a checkpoint that says it learned from the tuning images, too, and for
+    exemplars that may be some of them."""
     for stage in stages:
+        if stage.exemplars is not None and stage.exemplars.split == "train":
+            raise UserError(
+                f"the exemplars of {stage.resolution} px, of split 'train', may be tuning images: "
+                "nothing can be selected on them; leave the split out, or name 'fit'"
+            )
         for checkpoint in stage.checkpoints:
             if saw_tuning(generator_source(stage.generator).locate(checkpoint)):
                 raise UserError(

@@ -110,7 +110,7 @@ class SelectionRun:
                 images = more if s.resolution <= stage else self.cas.per_class * classes
                 if (s.resolution >= stage or number == 0) and images:
                     work.append(
-                        {s.resolution: Work(images, images * s.sampler.network_evaluations)}
+                        {s.resolution: Work(images, images * s.counted_sampler.network_evaluations)}
                     )
         return total(work)
 

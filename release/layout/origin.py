@@ -49,6 +49,17 @@ class BaseOrigin(TypedDict):
     sha256: str
 
 
+class ExemplarOrigin(TypedDict):
+    """Real images that a stage began from, builder/exemplars/; sha256: of the release's content."""
+
+    release: str
+    sha256: str
+    config: str
+    split: Literal["train", "fit"]
+    per_class: Annotated[int, Field(strict=True, gt=0, lt=2**31)]
+    strength: Annotated[float, Field(strict=True, gt=0, le=1)]
+
+
 class ExecutionOrigin(TypedDict):
     """How a stage's networks ran, where a build chose it: builder/planning/batch_and_compile.py."""
 
@@ -61,8 +72,8 @@ class ExecutionOrigin(TypedDict):
 
 class StageOrigin(TypedDict, total=False):
     """A stage as it was built. fine_tuned_from: of a checkpoint that says what it came from.
-    guide: the network that guidance led away from. execution: where the build chose it. precision:
-    where the recipe chose it."""
+    guide: the network that guidance led away from. exemplars: what it began from. execution: where
+    the build chose it. precision: where the recipe chose it."""
 
     resolution: Required[Resolution]
     generator: str
@@ -70,6 +81,7 @@ class StageOrigin(TypedDict, total=False):
     checkpoint_sha256: str
     fine_tuned_from: BaseOrigin
     guide: BaseOrigin
+    exemplars: ExemplarOrigin
     execution: ExecutionOrigin
     precision: Literal["fp8"]
     sampler: SamplerOrigin

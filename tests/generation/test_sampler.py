@@ -10,7 +10,13 @@ import torch
 from pydantic import ValidationError
 
 from generation.diffusion.residual import WHOLE_IMAGE, Residual
-from generation.diffusion.sampler import apply_threshold, blackened, sample, sampling_steps
+from generation.diffusion.sampler import (
+    Start,
+    apply_threshold,
+    blackened,
+    sample,
+    sampling_steps,
+)
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
 from release.errors import UserError
@@ -151,6 +157,7 @@ def ours(
     kind: str,
     v: torch.Tensor | None = None,
     residual: Residual = WHOLE_IMAGE,
+    start: Start | None = None,
 ) -> np.ndarray:
     """Our sampler on the toy network, which reads the reference's table."""
     table, scale = reference_table(settings, steps), settings.get("input_scale", 1.0)
@@ -159,7 +166,7 @@ def ours(
         return toy_prediction(x, table[t], kind, scale, torch), v
 
     schedule = NoiseSchedule(ScheduleConfig.model_validate({**settings, "num_steps": steps}))
-    return sample(denoise, schedule, kind, config, Noise().draw(), residual).numpy()
+    return sample(denoise, schedule, kind, config, Noise().draw(), residual, start=start).numpy()
 
 
 def largest_difference(
@@ -228,6 +235,41 @@ def test_a_residual_agrees_with_the_reference_and_is_clipped_as_an_image(
     np.testing.assert_allclose(given, expected, rtol=0, atol=1e-10)
     assert np.abs(given).max() == pytest.approx(1)  # some pixels were beyond
     assert not np.allclose(given, ours(SCHEDULES[schedule], T, config, "v"), atol=0.01)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "sigmoid"])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("strength", "made"), [(0.7, 35), (0.31, 16), (0.001, 1), (1.0, 50)])
+def test_a_start_is_noised_to_the_first_of_the_steps_that_are_made(
+    method: str, schedule: str, strength: float, made: int
+) -> None:
+    """x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps in the reference's place of noise alone."""
+    config = SamplerConfig.model_validate({**METHODS[method], "steps": 50})
+    points = 50 + (config.method == "dpm-solver++")
+    steps = [round(T - 1 - i * (T - 1) / (points - 1)) for i in range(50)][-made:]
+    table, settings = reference_table(SCHEDULES[schedule], T), SCHEDULES[schedule]
+    scale = settings.get("input_scale", 1.0)
+    images = np.linspace(-1, 1, int(np.prod(SHAPE))).reshape(SHAPE)
+
+    def begun() -> Iterator[np.ndarray]:
+        noise, level = Noise().stream(), table[steps[0]]
+        yield level**0.5 * scale * images + (1 - level) ** 0.5 * next(noise)
+        yield from noise
+
+    expected = reference_sample(table, steps, config, "v", scale, begun())
+    given = ours(settings, T, config, "v", start=Start(torch.from_numpy(images), strength))
+    np.testing.assert_allclose(given, expected, rtol=0, atol=1e-10)
+
+
+def test_all_steps_from_a_start_are_nearly_those_from_noise() -> None:
+    """At strength 1 next to nothing is left of the images: sqrt(abar_T) of the linear schedule."""
+    config = SamplerConfig(method="ddim", steps=50)
+    images = torch.full(SHAPE, 0.9, dtype=torch.float64)
+    alone = ours(SCHEDULES["linear"], T, config, "v")
+    begun = ours(SCHEDULES["linear"], T, config, "v", start=Start(images, 1.0))
+    assert 0 < np.abs(begun - alone).max() < 0.05
+    half = ours(SCHEDULES["linear"], T, config, "v", start=Start(images, 0.5))
+    assert np.abs(half - alone).max() > 0.2
 
 
 # ---------------------------------------------------------------- what is sampled

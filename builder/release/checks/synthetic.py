@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from builder.builds.planned import PlannedRelease, planned_release, stated_state
+from builder.exemplars.images import ExemplarImages
+from builder.exemplars.located import LocatedExemplars
 from builder.planning.image_seeds import image_id, image_seed
 from builder.planning.plan import ShardPlan
 from builder.release.checks.shards import (
@@ -35,12 +37,13 @@ def plan_checks(release: ReleasePath, manifest: Manifest) -> tuple[list[ShardChe
         for stage in planned.stages
     }
     seed = planned.recipe.seed
+    at_hand = _at_hand(planned.stages[0].exemplars, [entry.wnid for entry in manifest.classes])
     places = {flat_path(record.path): record.path for record in manifest.shards}
     checks = [
         ShardCheck(
             record=record,
             schema=schemas[plans[flat_path(record.path)].stage.recipe.resolution],
-            rows=_RowCheck(release, record, plans[flat_path(record.path)], seed, places),
+            rows=_RowCheck(release, record, plans[flat_path(record.path)], seed, places, at_hand),
             image=_ImageCheck(plans[flat_path(record.path)].stage.recipe.resolution),
         )
         for record in manifest.shards
@@ -54,8 +57,23 @@ def plan_checks(release: ReleasePath, manifest: Manifest) -> tuple[list[ShardChe
     ]
 
 
+def _at_hand(exemplars: LocatedExemplars | None, class_ids: Sequence[str]) -> ExemplarImages | None:
+    """What the first stage began from, where the recipe names a folder that is here as it was.
+
+    No URL is opened because a manifest names it.
+    """
+    if exemplars is None or "://" in exemplars.release:
+        return None
+    try:
+        images = ExemplarImages.open(exemplars)
+        images.require_enough(class_ids)
+    except UserError:
+        return None
+    return images
+
+
 class _RowCheck:
-    """Rows of one shard against its plan: identity, seed, prompt, settings, parents."""
+    """Rows of one shard against its plan: identity, seed, prompt, settings, parents, exemplars."""
 
     def __init__(
         self,
@@ -64,9 +82,10 @@ class _RowCheck:
         plan: ShardPlan,
         seed: int,
         places: Mapping[str, str],
+        at_hand: ExemplarImages | None,
     ) -> None:
         self._release, self._plan, self._seed, self._places = release, plan, seed, places
-        self._planned = record.planned
+        self._planned, self._at_hand = record.planned, at_hand
 
     def __call__(self, columns: Columns) -> list[str]:
         plan = self._plan
@@ -100,7 +119,27 @@ class _RowCheck:
             for name, values in expected.items()
             for line in differing(f"{name} is not the planned one", names, columns[name], values)
         ]
-        return [*found, *self._parent_problems(columns)]
+        return [*found, *self._parent_problems(columns), *self._exemplar_problems(columns)]
+
+    def _exemplar_problems(self, columns: Columns) -> list[str]:
+        """Against the exemplars; where those are not at hand, against what rows say of each other:
+        the same number of a class is the same image, and of a higher number one of a later id."""
+        asked = self._plan.stage.exemplars
+        if asked is None:
+            return []
+        found = [one or "" for one in columns["exemplar_image_id"]]
+        names = columns["image_id"]
+        slots = list(zip(columns["class_id"], columns["index"], strict=True))
+        if self._at_hand is not None:
+            wanted = self._at_hand.ids_of(slots)
+            return differing("exemplar_image_id is not the planned one", names, found, wanted)
+        numbered = [(wnid, asked.number(index)) for wnid, index in slots]
+        first = dict(zip(reversed(numbered), reversed(found), strict=True))
+        ordered = [(wnid, first[wnid, number]) for wnid, number in sorted(first)]
+        if "" in found or ordered != sorted(set(ordered)):
+            return ["its exemplar_image_id are not the first of each class by id"]
+        wanted = [first[one] for one in numbered]
+        return differing("exemplar_image_id is another than at its number", names, found, wanted)
 
     def _parent_problems(self, columns: Columns) -> list[str]:
         parents, names = columns["parent_image_id"], columns["image_id"]

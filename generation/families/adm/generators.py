@@ -89,7 +89,16 @@ class OpenAISource:
         return GuidedDiffusion(file, NETWORKS[self.name], placement, guide)
 
 
-ADM_64 = OpenAISource("adm-64", GUIDED_DIFFUSION)
-ADM_256 = OpenAISource("adm-256", GUIDED_DIFFUSION)
+@dataclass
+class BaseSource(OpenAISource):
+    """Of a network that makes images from noise: its sampling may begin from images."""
+
+    def exemplar_channels(self, _file: Path) -> int:
+        """All of them see colour."""
+        return 3
+
+
+ADM_64 = BaseSource("adm-64", GUIDED_DIFFUSION)
+ADM_256 = BaseSource("adm-256", GUIDED_DIFFUSION)
 ADM_UPSAMPLER = OpenAISource("adm-upsampler", GUIDED_DIFFUSION)
-IDDPM = OpenAISource("iddpm", IMPROVED_DIFFUSION)
+IDDPM = BaseSource("iddpm", IMPROVED_DIFFUSION)

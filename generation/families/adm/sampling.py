@@ -23,6 +23,7 @@ from generation.families.adm.networks import Network
 from generation.families.adm.recipe import UPSCALING
 from generation.generator import ImageBatch, Screened
 from generation.networks.guide_fit import guide_difference
+from generation.networks.pixels import start_of
 from generation.networks.placement import Placement
 from generation.pretrained.components import require_first_stage, require_labels, to_uint8
 from generation.pretrained.source_files import read_tensors
@@ -80,7 +81,10 @@ class GuidedDiffusion:
             parent = self._parent(batch)
             denoise = self._denoiser(labels, parent, settings.guidance)
             schedule = NoiseSchedule(self._network.schedule)
-            x0 = sample(denoise, schedule, "epsilon", settings, lambda: self._tensor(noise()))
+            start = start_of(batch, 3, torch.device(self._placement.device))
+            x0 = sample(
+                denoise, schedule, "epsilon", settings, lambda: self._tensor(noise()), start=start
+            )
             return to_uint8(x0)
 
     def _placed(self, file: Path) -> Any:

@@ -118,6 +118,11 @@ def size_problem(folder: Path | None, resolution: int, parent: int | None) -> st
     return side or from_parents(UPSCALING, resolution, parent)
 
 
+def exemplar_channels(_folder: Path) -> int:
+    """Of a base stage, which sees colour; the others have parents."""
+    return 3
+
+
 def load(folder: Path, compiled: bool) -> Generator:
     """The stage on the GPU if there is one, else on the CPU; networks load when first used."""
     from generation.families.deepfloyd_if.pipeline import DeepFloydIF

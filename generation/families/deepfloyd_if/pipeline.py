@@ -21,6 +21,7 @@ from generation.diffusion.schedule import NoiseSchedule
 from generation.families.deepfloyd_if.generator import TEXT, UPSCALING, text_folder
 from generation.families.deepfloyd_if.network import NULL_PROMPT
 from generation.generator import ImageBatch, Screened
+from generation.networks.pixels import start_of
 from generation.networks.placement import Placement
 from generation.pretrained.components import decode_latents, free_memory, load_component, to_uint8
 from generation.pretrained.diffusers_folder import (
@@ -79,7 +80,10 @@ class DeepFloydIF:
             denoise = guided_denoiser(self._unet, text, settings.guidance, parent, level)
             shape = self._sampled_shape(parent)
             with ahead_of_need(image_noise(batch.seeds, shape)) as noise:
-                x0 = sample(denoise, schedule, kind, settings, lambda: self._tensor(noise()))
+                start = start_of(batch, 3, torch.device(self._device))
+                x0 = sample(
+                    denoise, schedule, kind, settings, lambda: self._tensor(noise()), start=start
+                )
             images = decode_latents(self._vae, x0) if self._family.latent else x0
         return to_uint8(images)
 

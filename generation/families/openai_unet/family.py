@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from generation.denoisers.family import Family
 from generation.denoisers.recipe import DenoiserConfig, DenoiserRecipe
-from generation.denoisers.source import DenoiserSource
+from generation.denoisers.source import PixelSource
 from generation.denoisers.trainable import DenoiserTrainable
 from generation.families.openai_unet.recipe import ADMRecipe, OpenAIRecipe
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class GuidedSource(DenoiserSource):
+class GuidedSource(PixelSource):
     """A generator that a classifier may guide."""
 
     CLASSIFIER_GUIDED = True

@@ -17,7 +17,7 @@ from generation.families.pixel_unet.checkpoint_files import (
 from generation.generator import Generator, ImageBatch, Screened
 from generation.networks.guide_fit import guide_difference
 from generation.networks.image_sizes import from_nothing, from_side, one_size
-from generation.networks.pixels import parents_of, to_rgb
+from generation.networks.pixels import parents_of, start_of, to_rgb
 from release.errors import UserError
 
 TASK = (  # in which a guide must be as the stage that it guides
@@ -72,6 +72,11 @@ def size_problem(folder: Path | None, resolution: int, parent: int | None) -> st
     low = stage.get("low_resolution")
     follows = from_nothing(parent) if low is None else from_side(low, parent)
     return one_size(stage["resolution"], resolution) or follows
+
+
+def exemplar_channels(folder: Path) -> int:
+    """Of the stage's images."""
+    return int(_stage(folder).get("channels", 1))
 
 
 def guide_problem(folder: Path, guide: Path) -> str | None:
@@ -143,6 +148,7 @@ class PixelUNetGenerator:
                 settings,
                 lambda: torch.from_numpy(noise()).to(device),
                 residual,
+                start=start_of(batch, config.channels, device),
             )
         return to_rgb(x0.float().cpu().numpy())
 

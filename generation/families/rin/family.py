@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from generation.denoisers.family import Family
 from generation.denoisers.recipe import DenoiserConfig, DenoiserRecipe
-from generation.denoisers.source import DenoiserSource
+from generation.denoisers.source import PixelSource
 from generation.denoisers.trainable import DenoiserTrainable
 from generation.families.rin.recipe import RINRecipe
 
@@ -27,5 +27,5 @@ def _loss(recipe: DenoiserRecipe) -> "Loss":
 
 
 FAMILY = Family("rin", RINRecipe, _network, _loss)
-GENERATOR = DenoiserSource(FAMILY)
+GENERATOR = PixelSource(FAMILY)
 TRAINABLE = DenoiserTrainable(FAMILY)

@@ -32,14 +32,14 @@ from transformers import (
 from generation.diffusion.sampler import sample
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule
-from generation.families import generator_source
+from generation.families import exemplar_source, generator_source
 from generation.families.deepfloyd_if.pipeline import (
     DeepFloydIF,
     add_noise,
     enlarge,
     guided_denoiser,
 )
-from generation.generator import Generator, ImageBatch
+from generation.generator import Exemplars, Generator, ImageBatch
 from generation.networks.placement import Placement
 from generation.pretrained.diffusers_folder import noise_schedule
 from generation.prompts.prompt_cache import PromptCache
@@ -108,6 +108,21 @@ def test_the_chain_makes_images_of_each_resolution(images: list[np.ndarray]) -> 
     for stage in images:
         assert all(image.std() > 5 for image in stage)
         assert all((stage[i] != stage[j]).any() for i in range(4) for j in range(i))
+
+
+def test_the_base_stage_begins_from_exemplars_and_each_image_from_its_own(models: Path) -> None:
+    """The last of three steps: what an exemplar of another colour changes is its own image."""
+    assert exemplar_source("deepfloyd-if").exemplar_channels(models / STAGES[0]) == 3
+    base = load(models / STAGES[0])
+    real = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+    other = real.copy()
+    other[2] = 255 - other[2]
+    found = [
+        base.sample(ImageBatch(PROMPTS, range(4), SEEDS, None, 8, Exemplars(one, 0.3)), BASE)
+        for one in (real, other)
+    ]
+    same = [bool((a == b).all()) for a, b in zip(*found, strict=True)]
+    assert same == [True, True, False, True]
 
 
 def test_the_chain_gives_the_same_bytes_twice(models: Path, images: list[np.ndarray]) -> None:

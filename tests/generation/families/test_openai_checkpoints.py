@@ -2,16 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from generation.diffusion.sampler_config import SamplerConfig
-from generation.families import generator_source
+from generation.families import exemplar_source, generator_source
 from generation.families.adm.converter import convert_unet
 from generation.families.adm.networks import NETWORKS
 from generation.families.adm.shapes import Heads
-from generation.generator import ImageBatch
+from generation.generator import Exemplars, ImageBatch
 from generation.pretrained.source_files import read_tensors
 from release.errors import UserError
 from tests.generation.families.references.openai_reference import FULL, OpenAIUNet, tiny
@@ -88,3 +89,22 @@ def test_there_is_no_guidance_without_a_null_class(tmp_path: Path) -> None:
     generator = generator_source("adm-64").load(tmp_path / "tiny.pt", compiled=False)
     with pytest.raises(UserError, match="no null class"):
         generator.sample(ImageBatch([""], [0], [1], None, 16), SamplerConfig(steps=3, guidance=1.5))
+
+
+def test_base_networks_begin_from_exemplars_and_the_upsampler_takes_none(tmp_path: Path) -> None:
+    torch.save(tiny("adm-64").state_dict(), tmp_path / "tiny.pt")
+    assert exemplar_source("adm-64").exemplar_channels(tmp_path / "tiny.pt") == 3
+    generator = generator_source("adm-64").load(tmp_path / "tiny.pt", compiled=False)
+    real = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    other = real.copy()
+    other[1] = 255 - other[1]
+    settings = SamplerConfig(method="ddim", steps=10)
+    found = [
+        generator.sample(
+            ImageBatch(["", ""], [0, 1], [1, 2], None, 16, Exemplars(x, 0.2)), settings
+        )
+        for x in (real, other)
+    ]
+    assert [bool((a == b).all()) for a, b in zip(*found, strict=True)] == [True, False]
+    with pytest.raises(UserError, match="adm-upsampler takes no"):
+        exemplar_source("adm-upsampler")
