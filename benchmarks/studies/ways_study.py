@@ -5,7 +5,8 @@
 For each of three seeds a generator that saw 1,000 real images, one that saw 5,000 and one that saw
 54,000, all trained from nothing for as many steps (training recipes fashion-mnist-16-small and
 fashion-mnist-32-small). Those of 1,000 are sampled in further ways, too: guided away from
-themselves after a third of the training, and filtered by a classifier that saw the same images.
+themselves after a third of the training, filtered by a classifier that saw the same images, and
+begun from those images, noised.
 Everything is a command of this project; rerunning goes on. --jobs says how many at a time.
 """
 
@@ -24,6 +25,7 @@ GUIDE = 500  # steps of the training, after which the base guides itself
 WEIGHT = 1.5  # of that guidance
 IMAGES: Mapping[int | str, int] = {100: 300, 500: 500, "whole": 500}  # of each class
 MINIMUM = 0.5  # probability of its class at which an image is accepted
+STRENGTH = 0.7  # share of the steps that are made from a noised real image
 STAGE = """
 [[stage]]
 resolution = {side}
@@ -35,7 +37,7 @@ HEAD = """name = "{name}"
 description = "A small cascade of the study fashion-mnist-ways"
 classes = "fashion-mnist"
 dataset = "fashion-mnist"
-regime = "B"
+regime = "{regime}"
 license = "mit"
 seed = {seed}
 encoding = "webp-lossless"
@@ -95,13 +97,14 @@ def _run(*words: object) -> None:
 def _make(generator: Generator) -> None:
     for side in (16, 32):
         _train(generator, side)
-    _build(generator, "", 1.0)
+    _build(generator)
     if generator.size == 100:
-        guide = f'\n[stage.guide]\ncheckpoint = "{generator.work}/{generator.name}-16/checkpoints/'
-        _build(generator, "-autoguided", WEIGHT, base=f'{guide}{GUIDE}"\n')
-        judge = _judge(generator)
-        rule = f'accept = {{ rule = "classifier-confidence", checkpoint = "{judge}", '
-        _build(generator, "-accepted", 1.0, second=f"{rule}minimum = {MINIMUM} }}\n")
+        runs = generator.work / f"{generator.name}-16"
+        _build(generator, "-autoguided", base=f'checkpoint = "{runs}/checkpoints/{GUIDE}"\n')
+        rule = f'rule = "classifier-confidence", checkpoint = "{_judge(generator)}"'
+        _build(generator, "-accepted", second=f"accept = {{ {rule}, minimum = {MINIMUM} }}\n")
+        began = f'release = "{REAL}"\nsplit = "train"\nper_class = {generator.size}\n'
+        _build(generator, "-exemplars", base=f"{began}strength = {STRENGTH}\n")
 
 
 def _train(generator: Generator, side: int) -> None:
@@ -118,18 +121,21 @@ def _train(generator: Generator, side: int) -> None:
     )
 
 
-def _build(generator: Generator, way: str, weight: float, base: str = "", second: str = "") -> None:
-    """As many images a class as the study takes. base, second: further lines of the stages."""
+def _build(generator: Generator, way: str = "", base: str = "", second: str = "") -> None:
+    """As many images a class as the study takes. base: of the table that the first stage has for
+    this way; second: a line of the second stage."""
     runs, name = generator.work / generator.name, f"ways-{generator.name}{way}"
-    text = HEAD.format(name=name, seed=2023 + generator.seed)
-    text += STAGE.format(side=16, runs=runs, steps=16, weight=weight, black=3) + base
+    table = {"-autoguided": "\n[stage.guide]\n", "-exemplars": "\n[stage.exemplars]\n"}.get(way, "")
+    weight = WEIGHT if way == "-autoguided" else 1.0
+    regime = "C" if way == "-exemplars" else "B"
+    text = HEAD.format(name=name, seed=2023 + generator.seed, regime=regime)
+    text += STAGE.format(side=16, runs=runs, steps=16, weight=weight, black=3) + table + base
     text += STAGE.format(side=32, runs=runs, steps=12, weight=1.0, black=4) + second
     recipe = generator.work / f"{name}.toml"
     recipe.write_text(text)
-    images = IMAGES[generator.size]
     _run(
-        *("build-dataset", "--recipe", recipe, "--per-class", images, "--workers", 1),
-        *("--out", f"releases/{name}"),
+        *("build-dataset", "--recipe", recipe, "--per-class", IMAGES[generator.size]),
+        *("--workers", 1, "--out", f"releases/{name}"),
     )
 
 
