@@ -11,7 +11,13 @@ from builder.builds.estimate import as_json as estimate_as_json
 from builder.builds.estimate import as_lines, calibrate, estimate
 from builder.making import Wanted
 from builder.planning.batch_and_compile import AS_RECIPES_SAY, Means, Size, batch_line
-from builder.planning.device_cost import DEFAULT_DEVICE, Device, DeviceCost, device_cost
+from builder.planning.device_cost import (
+    DEFAULT_DEVICE,
+    Device,
+    DeviceCost,
+    device_cost,
+    evaluations_of,
+)
 from builder.planning.hub_limits import planned_problem
 from builder.planning.model_facts import ModelFacts
 from builder.planning.plan import (
@@ -97,7 +103,7 @@ def _as_json(wanted: Wanted, shards: int, costs: Costs) -> dict[str, Any]:
                 "batch": stage.batch,
                 "compile": stage.compile,
                 **({} if stage.precision is None else {"precision": stage.precision}),
-                "network_evaluations": stage.sampler.network_evaluations,
+                "network_evaluations": (found := evaluations_of(stage)) and found.total,
                 "images": images,
                 "model": stage.model and stage.model.model_dump(),
                 "regime": stage.regime or recipe.regime,
@@ -120,12 +126,19 @@ def _lines(wanted: Wanted, size: Size, shards: int, costs: Costs, device: Device
         yield (
             f"  stage {position}: {stage.resolution:>4} px  {stage.generator}  {stage.checkpoint}  "
             f"{guide}"
-            f"{stage.sampler.method}, {stage.sampler.network_evaluations} evaluations an image, "
+            f"{stage.sampler.method}, {_evaluations(stage)}, "
             f"{shards:,} shards"
         )
         for line in _model_lines(stage, images, costs[stage.resolution]):
             yield f"    {line}"
         yield f"    {batch_line(stage, size, device.gpu)}"
+
+
+def _evaluations(stage: StageRecipe) -> str:
+    found = evaluations_of(stage)
+    if found is None:
+        return "evaluations as its checkpoint's schedule tells"
+    return f"{found.total} evaluations an image"
 
 
 def _be_quiet(_: str) -> None:

@@ -9,15 +9,14 @@ from collections.abc import Callable, Iterator
 from math import exp, expm1, log, log1p, sqrt
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from generation.diffusion.augmentation import level_abar, noisy_range
+from generation.diffusion.augmentation import noisy_range
 from generation.diffusion.residual import WHOLE_IMAGE, Residual
-from generation.diffusion.sampler_config import PIXEL_METHODS, Prediction, SamplerConfig
+from generation.diffusion.sampler_config import Prediction, SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule
-from release.errors import UserError
+from generation.diffusion.steps import final_abar, visited_steps
 
 
 class Denoiser(Protocol):
@@ -32,21 +31,6 @@ class Denoiser(Protocol):
 
 # Of x float[N,C,H,W] at the table index t: a gradient towards what is wanted, of x's shape.
 Guide = Callable[[Tensor, int], Tensor]
-
-
-def sampling_steps(schedule: NoiseSchedule, config: SamplerConfig) -> list[int]:
-    """The table indices visited, falling from T - 1: the noisiest step is never left out.
-
-    A solver that ends on x0 gains nothing from evaluating t = 0, so its last point is dropped.
-    """
-    if config.method not in PIXEL_METHODS:
-        raise UserError(f"method {config.method} belongs to other generators, not to this one")
-    extra = 1 if config.method == "dpm-solver++" else 0
-    if config.steps + extra > schedule.num_steps:
-        most = schedule.num_steps - extra
-        raise UserError(f"steps = {config.steps} is more than the {most} this schedule allows")
-    points = np.linspace(schedule.num_steps - 1, 0, config.steps + extra)
-    return [int(p) for p in np.round(points)[: config.steps]]
 
 
 def predicted_x0(
@@ -101,8 +85,9 @@ def sample(
 
     `draw_noise` gives the next standard normal of the batch's shape: the start, then one a step
     for the methods that add noise. residual: what is diffused of an image; bounds are of images.
-    guide: s * grad log p(y | x_t) of a classifier; it moves the mean of ddpm, and x0 of the others
-    (Dhariwal & Nichol 2021, algorithms 1 and 2; as in their code, after x0 is bounded).
+    guide: a classifier's gradient, scaled, such as s * grad log p(y | x_t); it moves the mean of
+    ddpm, and x0 of the others (Dhariwal & Nichol 2021, algorithms 1 and 2; as in their code, after
+    x0 is bounded).
     """
     x = draw_noise()
     solver = SecondOrderSolver()
@@ -134,11 +119,8 @@ def _transitions(
     schedule: NoiseSchedule, config: SamplerConfig
 ) -> Iterator[tuple[int, float, float]]:
     """Each step t, its abar_t, and abar_s of what follows; 1 at the end, or that of `stop`."""
-    steps, table = sampling_steps(schedule, config), schedule.alphas_cumprod
-    end = 1.0 if config.stop == 0 else level_abar(config.stop)
-    visited = [t for t in steps if table[t] < end]
-    if not visited:
-        raise UserError(f"stop = {config.stop:g} leaves no step to take")
+    visited, table = visited_steps(schedule, config), schedule.alphas_cumprod
+    end = final_abar(config)
     for i, t in enumerate(visited):
         yield t, float(table[t]), float(table[visited[i + 1]]) if i + 1 < len(visited) else end
 
