@@ -13,7 +13,13 @@ from builder.exemplars.recipe import ExemplarRecipe
 from builder.making import Wanted
 from builder.planning.batch_and_compile import AS_RECIPES_SAY, Means, Size, batch_line
 from builder.planning.checkpoints import require_exemplars
-from builder.planning.device_cost import DEFAULT_DEVICE, Device, DeviceCost, device_cost
+from builder.planning.device_cost import (
+    DEFAULT_DEVICE,
+    Device,
+    DeviceCost,
+    device_cost,
+    evaluations_of,
+)
 from builder.planning.hub_limits import planned_problem
 from builder.planning.model_facts import ModelFacts
 from builder.planning.plan import (
@@ -102,7 +108,7 @@ def _as_json(wanted: Wanted, shards: int, costs: Costs) -> dict[str, Any]:
                 "compile": stage.compile,
                 **({} if stage.precision is None else {"precision": stage.precision}),
                 **_exemplars_json(stage),
-                "network_evaluations": stage.counted_sampler.network_evaluations,
+                "network_evaluations": (found := evaluations_of(stage)) and found.total,
                 "images": images,
                 "model": stage.model and stage.model.model_dump(),
                 "regime": stage.regime or recipe.regime,
@@ -125,13 +131,19 @@ def _lines(wanted: Wanted, size: Size, shards: int, costs: Costs, device: Device
         yield (
             f"  stage {position}: {stage.resolution:>4} px  {stage.generator}  {stage.checkpoint}  "
             f"{guide}"
-            f"{stage.sampler.method}, {stage.counted_sampler.network_evaluations} evaluations an "
-            f"image, "
+            f"{stage.sampler.method}, {_evaluations(stage)}, "
             f"{shards:,} shards"
         )
         for line in _model_lines(stage, images, costs[stage.resolution]):
             yield f"    {line}"
         yield f"    {batch_line(stage, size, device.gpu)}"
+
+
+def _evaluations(stage: StageRecipe) -> str:
+    found = evaluations_of(stage)
+    if found is None:
+        return "evaluations as its checkpoint's schedule tells"
+    return f"{found.total} evaluations an image"
 
 
 def _be_quiet(_: str) -> None:

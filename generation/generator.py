@@ -102,8 +102,11 @@ class GeneratorSource(Protocol):
     networks without their weights has `work(checkpoint, resolution) -> Work | None`, what an image
     takes (generation/networks/flops.py); None for a checkpoint that it does not know. One whose
     networks see another shape at every call has SHAPES_VARY = True: no build compiles them by
-    itself. One whose networks may be guided by a weaker one is a GuidedSource, one whose networks
-    may run in fp8 an Fp8Source, one whose sampling may begin from images an ExemplarSource.
+    itself. One that guides by a noise schedule where the sampler's `guidance_interval` says has
+    `schedule(checkpoint) -> ScheduleConfig | None`, None for a checkpoint that is not at hand; of
+    others such an interval is refused. One whose networks may be guided by a weaker one is a
+    GuidedSource, one whose networks may run in fp8 an Fp8Source, one whose sampling may begin from
+    images an ExemplarSource.
     """
 
     def locate(self, checkpoint: str) -> Path: ...

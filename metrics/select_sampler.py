@@ -65,6 +65,14 @@ SpacingPower = Annotated[
     str | None,
     typer.Option(help="1 is evenly spaced steps, 2 quadratically, more where there is less noise."),
 ]
+GuidanceFrom = Annotated[
+    str | None,
+    typer.Option(help="Least shares of noise, 0 to 1, at which guidance acts."),
+]
+GuidanceTo = Annotated[
+    str | None,
+    typer.Option(help="Greatest shares of noise, 0 to 1, at which guidance acts."),
+]
 PerClass = Annotated[int, typer.Option(min=1, help="Images of each class and point.")]
 ShortList = Annotated[
     int, typer.Option(min=0, help="So many points, the best by distance, get a CAS.")
@@ -107,6 +115,8 @@ def select_sampler(
     temperature: Temperature = None,
     classifier_scale: ClassifierScale = None,
     spacing_power: SpacingPower = None,
+    guidance_from: GuidanceFrom = None,
+    guidance_to: GuidanceTo = None,
     per_class: PerClass = 100,
     short_list: ShortList = 4,
     cas_all: CasAll = False,
@@ -156,7 +166,7 @@ def select_sampler(
     selection = swept_stage(recipe, stage, real, per_class, extractor, out)
     axes = (
         *(guidance, gamma, steps, noise_augmentation, black_point),
-        *(truncation, temperature, classifier_scale, spacing_power),
+        *(truncation, temperature, classifier_scale, spacing_power, guidance_from, guidance_to),
     )
     grid, images = swept_grid(selection, method, axes), cas_per_class or per_class
     cas = AskedCas(cas_all, short_list, classifier, images, seeds, cas_stage, state_every)

@@ -47,7 +47,7 @@ from builder.planning.plan import (
 )
 from builder.planning.recipe import Recipe, StageRecipe
 from builder.planning.regime import require_regime
-from builder.planning.sampling import require_sizes
+from builder.planning.sampling import require_intervals, require_sizes
 from builder.shards.shard import ShardJob
 from builder.standing.state import SyntheticState, read_state
 from generation.pretrained.finetuned import fine_tuned
@@ -138,6 +138,7 @@ def plan_build(
     recipe = recipe.model_copy(update={"stages": _replaced(recipe.stages, chain)})
     require_precision(chain)
     require_exemplars(chain)
+    require_intervals(chain)
     require_memory(chain)
     folders, hashes = locate_checkpoints(chain)
     require_sizes(chain, folders)

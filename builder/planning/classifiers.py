@@ -1,10 +1,16 @@
 """Classifiers that guide a stage's sampler: found, hashed and checked when a build is planned."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from builder.planning.recipe import StageRecipe
+from generation.diffusion.sampler_config import ClassifierGuidance
 from generation.families import MODULES, generator_source
-from generation.families.noisy_classifier.files import locate_classifier, require_classes
+from generation.families.noisy_classifier.files import (
+    locate_classifier,
+    require_classes,
+    require_levels,
+)
 from release.classes.class_list import ClassEntry
 from release.errors import UserError
 
@@ -31,10 +37,23 @@ def _with_classifier(stage: StageRecipe, classes: Sequence[ClassEntry]) -> Stage
         )
     folder, found = locate_classifier(guidance, stage.resolution)
     require_classes(guidance, folder, [entry.prompt for entry in classes])
+    _require_stage(stage, guidance, folder)
     sampler = stage.sampler.model_copy(
         update={"classifier": guidance.model_copy(update={"sha256": found})}
     )
     return stage.model_copy(update={"sampler": sampler})
+
+
+def _require_stage(stage: StageRecipe, guidance: ClassifierGuidance, folder: Path) -> None:
+    """UserError for a stage that diffuses something else than the classifier's noisy images."""
+    source = generator_source(stage.generator)
+    check = getattr(source, "classifier_problem", None)
+    if check is not None and (problem := check(source.locate(stage.checkpoint))):
+        raise UserError(f"checkpoint {stage.checkpoint} {problem}")
+    find = getattr(source, "schedule", None)
+    schedule = None if find is None else find(stage.checkpoint)
+    if schedule is not None:
+        require_levels(guidance, folder, schedule)
 
 
 def _is_guided(generator: str) -> bool:

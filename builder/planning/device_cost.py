@@ -3,9 +3,12 @@
 from dataclasses import dataclass, replace
 
 from builder.planning.recipe import StageRecipe
-from generation.families import work_of
+from generation.diffusion.schedule import NoiseSchedule
+from generation.diffusion.steps import guided_steps
+from generation.families import schedule_of, work_of
 from generation.networks.flops import Work
 from generation.networks.gpus import GPU, UTILISATION, Gpu, known_gpu
+from release.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -39,14 +42,57 @@ class DeviceCost:
     work: Work | None = None
 
 
+@dataclass(frozen=True)
+class Evaluations:
+    """Of an image: own, of the stage's network, told the class; guiding, of it told none, or of its
+    guide."""
+
+    own: int
+    guiding: int
+
+    @property
+    def total(self) -> int:
+        return self.own + self.guiding
+
+
+def evaluations_of(stage: StageRecipe) -> Evaluations | None:
+    """None where guidance acts at some of a schedule's steps and the checkpoint is not known here.
+
+    UserError for a generator that guides at no such interval.
+    """
+    counted = stage.counted_sampler
+    if not counted.interval_of_steps:
+        return Evaluations(counted.own_evaluations, counted.guiding_evaluations)
+    schedule = schedule_of(stage.generator, stage.checkpoint)
+    if schedule is None:
+        return None
+    strength = 1.0 if stage.exemplars is None else stage.exemplars.strength
+    guiding = guided_steps(NoiseSchedule(schedule), stage.sampler, strength)
+    return Evaluations(counted.own_evaluations, guiding)
+
+
+def known_evaluations(stage: StageRecipe) -> int:
+    """All of them; UserError where they are not known."""
+    found = evaluations_of(stage)
+    if found is None:
+        raise UserError(
+            f"checkpoint {stage.checkpoint} is not here, whose noise schedule tells at which steps "
+            "its sampler's guidance_interval acts"
+        )
+    return found.total
+
+
 def device_cost(stage: StageRecipe, device: Device) -> DeviceCost | None:
     """As the recipe states it for its hardware, else counted for `device`; None where neither is
     known, and in fp8 on a GPU that has none."""
     stated = stated_cost(stage)
     if stated is not None:
         return stated
+    evaluations = evaluations_of(stage)
+    if evaluations is None:
+        return None
     if stage.guide is not None:
-        return _guided_cost(stage, stage.guide.checkpoint, device)
+        return _guided_cost(stage, stage.guide.checkpoint, evaluations, device)
     work = work_of(stage.generator, stage.checkpoint, stage.resolution)
     if work is None:
         return None
@@ -54,20 +100,20 @@ def device_cost(stage: StageRecipe, device: Device) -> DeviceCost | None:
         if not work.for_fp8 or device.gpu.fp8 is None:
             return None
         work = replace(work, in_fp8=True)
-    evaluations = stage.counted_sampler.network_evaluations
-    seconds = work.seconds(evaluations, device.gpu, device.utilisation)
-    return DeviceCost(seconds, str(device), f"counted: {_counted(work, evaluations)}", work)
+    seconds = work.seconds(evaluations.total, device.gpu, device.utilisation)
+    return DeviceCost(seconds, str(device), f"counted: {_counted(work, evaluations.total)}", work)
 
 
-def _guided_cost(stage: StageRecipe, guide: str, device: Device) -> DeviceCost | None:
+def _guided_cost(
+    stage: StageRecipe, guide: str, evaluations: Evaluations, device: Device
+) -> DeviceCost | None:
     """The network's own evaluations, and those of its guide."""
     work = work_of(stage.generator, stage.checkpoint, stage.resolution)
     weaker = work_of(stage.generator, guide, stage.resolution)
     if work is None or weaker is None:
         return None
     weaker = replace(weaker, decoding=0)  # of images that are the network's
-    sampler = stage.counted_sampler
-    own, guiding = sampler.own_evaluations, sampler.guiding_evaluations
+    own, guiding = evaluations.own, evaluations.guiding
     seconds = work.seconds(own, device.gpu, device.utilisation)
     seconds += weaker.seconds(guiding, device.gpu, device.utilisation)
     basis = f"counted: {_counted(work, own)}; of the guide {_counted(weaker, guiding)}"

@@ -48,7 +48,7 @@ def memory_need(stage: StageRecipe) -> MemoryNeed | None:
         if work is None or work.memory is None:
             return None
         fixed += work.memory.weights * size
-    both = stage.guide is None and stage.sampler.guiding_evaluations > 0  # halves in one call
+    both = stage.guide is None and stage.sampler.guides  # halves in one call
     image = ALLOCATED * (1 + both) * memory.activations * size
     pixels = COPIES * 3 * stage.resolution**2 * SIZES["single"]
     return MemoryNeed(round(fixed), round(image) + pixels)

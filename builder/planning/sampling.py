@@ -8,7 +8,7 @@ import numpy as np
 
 from builder.planning.recipe import StageRecipe
 from generation.diffusion.sampler_config import SamplerConfig
-from generation.families import generator_source
+from generation.families import generator_source, schedule_of
 from generation.generator import DecodingBeside, Generator, ImageBatch, Screened
 from release.errors import UserError
 
@@ -24,6 +24,13 @@ def require_sizes(chain: Sequence[StageRecipe], folders: Sequence[Path | None]) 
         if check is not None and (problem := check(folder, stage.resolution, parent)):
             raise _misfit(stage, problem, parent)
         parent = stage.resolution
+
+
+def require_intervals(chain: Sequence[StageRecipe]) -> None:
+    """UserError for guidance at some of a noise schedule's steps by a generator that knows none."""
+    for stage in chain:
+        if stage.sampler.interval_of_steps:
+            schedule_of(stage.generator, stage.checkpoint)
 
 
 def sample_batch(

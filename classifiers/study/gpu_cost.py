@@ -3,7 +3,13 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from builder.planning.device_cost import Device, DeviceCost, device_cost
+from builder.planning.device_cost import (
+    Device,
+    DeviceCost,
+    Evaluations,
+    device_cost,
+    evaluations_of,
+)
 from builder.planning.recipe import load_recipe
 from classifiers.study.cost import Cost
 from classifiers.study.releases import Missing
@@ -58,9 +64,7 @@ def _of_builds(missing: Sequence[Missing], classes: int, device: Device) -> Iter
         if None in (cost for _, cost in stages):
             yield GpuCost(what, None, None, str(device))
             continue
-        known = [
-            (stage.counted_sampler.network_evaluations, cost) for stage, cost in stages if cost
-        ]
+        known = [(evaluations_of(stage), cost) for stage, cost in stages if cost]
         each = [_flops(evaluations, cost) for evaluations, cost in known]
         flops = None if None in each else images * sum(filter(None, each))
         hours = images * sum(cost.seconds for _, cost in known) / 3600
@@ -68,8 +72,8 @@ def _of_builds(missing: Sequence[Missing], classes: int, device: Device) -> Iter
         yield GpuCost(what, flops, hours, hardware)
 
 
-def _flops(evaluations: int, cost: DeviceCost) -> float | None:
+def _flops(evaluations: Evaluations | None, cost: DeviceCost) -> float | None:
     """Of one image of a stage, its decoding included."""
-    if cost.work is None:
+    if cost.work is None or evaluations is None:
         return None
-    return float(evaluations * cost.work.evaluation + cost.work.decoding)
+    return float(evaluations.total * cost.work.evaluation + cost.work.decoding)

@@ -12,13 +12,18 @@ from typing import Any
 from pydantic import ValidationError
 
 from generation.denoisers.family import Family
-from generation.denoisers.recipe import DenoiserConfig, config_from_json
+from generation.denoisers.recipe import DenoiserConfig, config_from_json, config_of
 from generation.pretrained.source_files import files_sha256
+from generation.training.recipe import BUILTIN
+from release.classes.class_list import load_classes
+from release.commands.toml_recipes import load_toml, setting_in
 from release.errors import UserError
 
 CONFIG_FILE = "network.json"
 WEIGHTS_FILE = "weights.safetensors"
 HASHED_FILES = (CONFIG_FILE, WEIGHTS_FILE)
+KIND = "training recipe"
+COLOUR = 3  # channels of a stage whose data has not been seen yet
 
 
 def resolve(family: Family, name: str) -> Path:
@@ -56,6 +61,22 @@ def read_config(family: Family, folder: Path) -> DenoiserConfig:
 def is_of(family: Family, folder: Path) -> bool:
     """Whether the folder holds a checkpoint of this family; UserError for a damaged one."""
     return (folder / CONFIG_FILE).is_file() and _content(folder).get("generator") == family.name
+
+
+def planned_config(family: Family, checkpoint: str) -> DenoiserConfig | None:
+    """Of the checkpoint's own folder, else of the built-in training recipe NAME where that is
+    runs/NAME/checkpoint; None for any other."""
+    folder = Path(checkpoint)
+    if is_of(family, folder):
+        return read_config(family, folder)
+    name = folder.parent.name
+    if not (BUILTIN / f"{name}.toml").is_file():
+        return None
+    if setting_in(KIND, BUILTIN, name, "generator") != family.name:
+        return None
+    recipe = load_toml(family.recipe, KIND, BUILTIN, name)
+    prompts = tuple(entry.prompt for entry in load_classes(recipe.classes))
+    return config_of(recipe, prompts, COLOUR)
 
 
 def _content(folder: Path) -> dict[str, Any]:

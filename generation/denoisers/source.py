@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from generation.denoisers.checkpoint_files import checkpoint_sha256, is_of, read_config, resolve
+from generation.denoisers.checkpoint_files import (
+    checkpoint_sha256,
+    is_of,
+    planned_config,
+    read_config,
+    resolve,
+)
 from generation.denoisers.family import Family
 from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler_config import SamplerConfig
+from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
 from generation.generator import Generator, ImageBatch, Screened
 from generation.networks.flops import Work
 from generation.networks.guide_fit import guide_difference
@@ -26,7 +33,6 @@ if TYPE_CHECKING:
 
     from generation.denoisers.network import Denoiser
     from generation.diffusion.sampler import Guide
-    from generation.diffusion.schedule import NoiseSchedule
 
 
 @dataclass
@@ -64,12 +70,17 @@ class DenoiserSource:
 
     def work(self, checkpoint: str, resolution: int) -> Work | None:
         """Of a checkpoint that is here, or that a training recipe of ours is to make."""
-        from generation.denoisers.work import evaluation_flops, planned_config
+        from generation.denoisers.work import evaluation_flops
 
         config = planned_config(self.family, checkpoint)
         if config is None or config.stage.resolution != resolution:
             return None
         return Work(evaluation_flops(self.family, config), precision="single")
+
+    def schedule(self, checkpoint: str) -> ScheduleConfig | None:
+        """Of a checkpoint that is here, or that a training recipe of ours is to make."""
+        config = planned_config(self.family, checkpoint)
+        return None if config is None else config.stage.schedule
 
     def guide_problem(self, folder: Path, guide: Path) -> str | None:
         """Why the network in `guide` cannot guide the one in `folder`."""
@@ -128,7 +139,6 @@ class DenoiserGenerator:
 
         from generation.denoisers.sampling import bound_denoiser
         from generation.diffusion.sampler import sample
-        from generation.diffusion.schedule import NoiseSchedule
 
         network, config = self._network, self._network.config
         stage, device = config.stage, next(network.parameters()).device
@@ -137,9 +147,7 @@ class DenoiserGenerator:
         with torch.inference_mode(), ahead_of_need(image_noise(batch.seeds, network.seen)) as noise:
             parent = self.parents(batch, settings, device)
             return sample(
-                bound_denoiser(
-                    network, self._guide, list(batch.prompts), settings.guidance, parent
-                ),
+                bound_denoiser(network, self._guide, list(batch.prompts), settings, parent),
                 schedule,
                 stage.prediction,
                 settings,
@@ -161,7 +169,7 @@ class DenoiserGenerator:
     def guide(
         self,
         batch: ImageBatch,  # noqa: ARG002 - of families that are guided
-        schedule: "NoiseSchedule",  # noqa: ARG002
+        schedule: NoiseSchedule,  # noqa: ARG002
         settings: SamplerConfig,  # noqa: ARG002
     ) -> "Guide | None":
         """What a classifier adds; None without one."""

@@ -1,6 +1,6 @@
 """Noise-conditioning augmentation: what a super-resolution stage sees of its parent."""
 
-from math import cos, pi, sin
+from math import pi, sin
 
 import torch
 from torch import Tensor
@@ -19,11 +19,6 @@ def augment(parent: Tensor, noise: Tensor, level: float | Tensor) -> Tensor:
     keep = torch.cos(angle).to(parent).reshape(shape)
     add = torch.sin(angle).to(parent).reshape(shape)
     return keep * parent + add * noise
-
-
-def level_abar(level: float) -> float:
-    """abar of a level in [0, 1)."""
-    return cos(level * pi / 2) ** 2
 
 
 def noisy_range(level: float) -> float:

@@ -37,4 +37,9 @@ def flow_times(method: str, steps: int, shift: float | None = None) -> list[floa
 
 def acts_at(interval: tuple[float, float] | None, time: float) -> bool:
     """Whether guidance acts then. interval: shares of noise, 1 - time; None for always."""
-    return interval is None or interval[0] <= 1 - time <= interval[1]
+    return acts_on(interval, 1 - time)
+
+
+def acts_on(interval: tuple[float, float] | None, share: float) -> bool:
+    """Whether guidance acts at that share of noise."""
+    return interval is None or interval[0] <= share <= interval[1]

@@ -10,20 +10,14 @@ from dataclasses import dataclass
 from math import exp, expm1, log, log1p, sqrt
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from generation.diffusion.augmentation import level_abar, noisy_range
+from generation.diffusion.augmentation import noisy_range
 from generation.diffusion.residual import WHOLE_IMAGE, Residual
-from generation.diffusion.sampler_config import (
-    PIXEL_METHODS,
-    Prediction,
-    SamplerConfig,
-    steps_made,
-)
+from generation.diffusion.sampler_config import Prediction, SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule
-from release.errors import UserError
+from generation.diffusion.steps import final_abar, visited_steps
 
 
 class Denoiser(Protocol):
@@ -51,28 +45,6 @@ class Start:
 
 # Of x float[N,C,H,W] at the table index t: a gradient towards what is wanted, of x's shape.
 Guide = Callable[[Tensor, int], Tensor]
-
-
-def sampling_steps(schedule: NoiseSchedule, config: SamplerConfig) -> list[int]:
-    """The table indices visited, falling from T - 1: the noisiest step is never left out.
-
-    A solver that ends on x0 gains nothing from evaluating t = 0, so its last point is dropped.
-    """
-    if config.method not in PIXEL_METHODS:
-        raise UserError(f"method {config.method} belongs to other generators, not to this one")
-    extra = 1 if config.method == "dpm-solver++" else 0
-    if config.steps + extra > schedule.num_steps:
-        most = schedule.num_steps - extra
-        raise UserError(f"steps = {config.steps} is more than the {most} this schedule allows")
-    power = config.spacing_power
-    points = np.linspace((schedule.num_steps - 1) ** (1 / power), 0, config.steps + extra) ** power
-    steps = [int(p) for p in np.round(points)[: config.steps]]
-    if len(set(steps)) < len(steps):
-        raise UserError(
-            f"spacing_power = {power:g} makes one of {schedule.num_steps} steps twice at steps = "
-            f"{config.steps}: give fewer, or a power nearer to 1"
-        )
-    return steps
 
 
 def predicted_x0(
@@ -129,8 +101,9 @@ def sample(
     `draw_noise` gives the next standard normal of the batch's shape: the start, then one a step
     for the methods that add noise. start: images that the first noise is added to. residual: what
     is diffused of an image; bounds are of images.
-    guide: s * grad log p(y | x_t) of a classifier; it moves the mean of ddpm, and x0 of the others
-    (Dhariwal & Nichol 2021, algorithms 1 and 2; as in their code, after x0 is bounded).
+    guide: a classifier's gradient, scaled, such as s * grad log p(y | x_t); it moves the mean of
+    ddpm, and x0 of the others (Dhariwal & Nichol 2021, algorithms 1 and 2; as in their code, after
+    x0 is bounded).
     """
     steps = _transitions(schedule, config, 1.0 if start is None else start.strength)
     x = draw_noise()
@@ -173,14 +146,9 @@ def _transitions(
 
     strength: share of the steps, the last ones.
     """
-    steps, table = sampling_steps(schedule, config), schedule.alphas_cumprod
-    end = 1.0 if config.stop == 0 else level_abar(config.stop)
-    visited = [t for t in steps if table[t] < end]
-    if not visited:
-        raise UserError(f"stop = {config.stop:g} leaves no step to take")
-    made = visited[-steps_made(len(visited), strength) :]
-    levels = [*(float(table[t]) for t in made), end]
-    return list(zip(made, levels, levels[1:], strict=False))
+    visited, table = visited_steps(schedule, config, strength), schedule.alphas_cumprod
+    levels = [*(float(table[t]) for t in visited), final_abar(config)]
+    return list(zip(visited, levels, levels[1:], strict=False))
 
 
 def ddpm_mean(x: Tensor, x0: Tensor, abar_t: float, abar_s: float) -> Tensor:

@@ -23,7 +23,7 @@ FLOW_METHODS = ("euler", "heun", "euler-maruyama", "heun-euler")  # of networks 
 EDM = "edm"  # of networks that denoise at EDM's noise levels
 NEXT_SCALE = "next-scale"  # of networks that say codes, scale by scale
 MASKED = "masked-autoregressive"  # of networks that draw tokens in a random order
-WITH_INTERVAL = (*FLOW_METHODS, MEAN_FLOW, EDM)
+WITH_INTERVAL = (*FLOW_METHODS, MEAN_FLOW, EDM, *PIXEL_METHODS)
 LATER = (
     *("truncation", "black_point", "guidance_interval", "time_shift", "spacing_power"),
     *("classifier", "stop", "truncated", "temperature", "top_k", "top_p"),
@@ -37,17 +37,24 @@ def steps_made(steps: int, strength: float) -> int:
 
 
 class ClassifierGuidance(BaseModel):
-    """A classifier of noisy images whose gradient leads to an image's class (Dhariwal & Nichol
-    2021, section 4).
+    """A classifier of noisy images whose gradient steers sampling.
 
-    checkpoint: its folder, of a training of noisy-classifier. scale: s, of the gradient of log
-    p(y | x_t). sha256: of its files; filled in when a build is planned.
+    checkpoint: its folder, of a training of noisy-classifier. scale: s, of the gradient. towards:
+    "class", of log p(y | x_t), leads to an image's class (Dhariwal & Nichol 2021, section 4);
+    "entropy", of the entropy of p(. | x_t), to images that the classifier is unsure of
+    (Askari-Hemmat et al. 2025, "Improving the Scaling Laws of Synthetic Data with Deliberate
+    Practice", arXiv 2502.15588). There the classifier is the one that is being trained on the
+    images, and sees the one-step estimate of x0; here it is one of noisy images, and sees x_t.
+    sha256: of its files; filled in when a build is planned.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     checkpoint: str
     scale: Annotated[float, Field(gt=0)] = 1.0
+    towards: Annotated[
+        Literal["class", "entropy"], Field(exclude_if=lambda value: value == "class")
+    ] = "class"  # named only where it is another: what was built before keeps its fingerprint
     sha256: str | None = None
 
     @model_serializer(mode="wrap")
@@ -73,9 +80,12 @@ class SamplerConfig(BaseModel):
     `truncation` (Brock et al. 2019, section 3.1).
     guidance: w in uncond + w * (cond - uncond); w = 1 runs no unconditional pass. With a stage's
     guide, a weaker network, w in guide + w * (network - guide).
-    guidance_interval: of a flow or "edm", the least and greatest share of noise, 1 for noise alone,
-    at which guidance acts (Kynkäänniemi et al. 2024); at others no unconditional pass is run. Of
-    "edm" it is sigma / (1 + sigma).
+    guidance_interval: the least and greatest share of noise, 1 for noise alone, at which guidance
+    acts (Kynkäänniemi et al. 2024, arXiv 2404.07724, who name sigma); at others the network is run
+    told the class alone, and a guide is not asked. The share is sigma / (alpha + sigma) of
+    alpha x0 + sigma eps: of a flow 1 - t, of "edm" sigma / (1 + sigma), of "ddpm", "ddim" and
+    "dpm-solver++" that of a step of the noise schedule. Equal shares are equal ratios of signal and
+    noise.
     time_shift: of an ODE, shift; its steps are at shift t / (1 + (shift - 1) t), t evenly from 0,
     noise, to 1.
     spacing_power: of "ddpm", "ddim" and "dpm-solver++", p; of the schedule's T steps those at
@@ -211,13 +221,28 @@ class SamplerConfig(BaseModel):
 
     @property
     def guiding_evaluations(self) -> int:
-        """Unconditional ones, or of a stage's guide."""
-        if self.guidance == 1 or self.method in ("truncation", MEAN_FLOW):
+        """Unconditional ones, or of a stage's guide.
+
+        ValueError where a noise schedule decides: guided_steps of steps.py knows them.
+        """
+        if not self.guides:
             return 0
+        if self.interval_of_steps:
+            raise ValueError("a noise schedule decides at which steps guidance acts")
         times = self._call_times()
         if times is None:
             return self.own_evaluations
         return sum(acts_at(self.guidance_interval, t) for t in times)
+
+    @property
+    def guides(self) -> bool:
+        """Whether guidance costs evaluations."""
+        return self.guidance != 1 and self.method not in ("truncation", MEAN_FLOW)
+
+    @property
+    def interval_of_steps(self) -> bool:
+        """Whether guidance acts at some of a noise schedule's steps, which only that tells."""
+        return self.guidance_interval is not None and self.method in PIXEL_METHODS
 
     def _call_times(self) -> list[float] | None:
         """Of each call on a linear path, from 0, noise, to 1, data; None for other methods, which

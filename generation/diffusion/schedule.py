@@ -72,6 +72,18 @@ class NoiseSchedule:
         found: np.ndarray = np.log(abar) - np.log1p(-abar)
         return found
 
+    @cached_property
+    def noise_shares(self) -> np.ndarray:
+        """sigma / (alpha + sigma) of x_t = alpha x_0 + sigma eps, 1 for noise alone; float64[T].
+
+        A linear path (1 - share) x_0 + share eps has the same ratio of signal and noise there, and
+        so has EDM's x_0 + sigma' eps at sigma' / (1 + sigma'): these are the shares of flow_times.
+        """
+        abar = self.alphas_cumprod
+        alpha, sigma = np.sqrt(abar) * self.input_scale, np.sqrt(1 - abar)
+        shares: np.ndarray = sigma / (alpha + sigma)
+        return shares
+
     @property
     def num_steps(self) -> int:
         """T, the length of the table."""
@@ -81,6 +93,11 @@ class NoiseSchedule:
     def input_scale(self) -> float:
         """b, what the clean image is multiplied by."""
         return self.config.input_scale
+
+
+def level_abar(level: float) -> float:
+    """abar of a noise level in [0, 1), which counts along a cosine."""
+    return math.cos(level * math.pi / 2) ** 2
 
 
 def _betas(config: ScheduleConfig) -> np.ndarray:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from generation.diffusion.schedule import ScheduleConfig
 from generation.networks.flops import Memory, Work
 from generation.training.recipe import BUILTIN, FIRST, TrainingRecipe
 from generation.training.trainable import Trainable
@@ -112,6 +113,22 @@ def exemplar_source(name: str) -> "ExemplarSource":
             f"generator {name} takes no [stage.exemplars]; those that do: {', '.join(able)}"
         )
     return source  # type: ignore[return-value]
+
+
+def schedule_of(name: str, checkpoint: str) -> ScheduleConfig | None:
+    """By which a checkpoint of generator `name` is sampled; None of one that is not known here.
+
+    UserError for a generator that guides at no interval of a schedule's steps.
+    """
+    find = getattr(generator_source(name), "schedule", None)
+    if find is None:
+        able = ", ".join(one for one in MODULES if hasattr(generator_source(one), "schedule"))
+        raise UserError(
+            f"generator {name} takes no guidance_interval of a noise schedule; those that do: "
+            f"{able}"
+        )
+    found: ScheduleConfig | None = find(checkpoint)
+    return found
 
 
 def _is_guided(source: "GeneratorSource") -> bool:

@@ -1,15 +1,15 @@
 """Guidance by labels of a transformer, at the times at which it acts."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from generation.diffusion.flow_times import acts_at
+from generation.diffusion.guidance import always
 
 Channels = tuple[int, int]  # so many are guided, of so many
 GUIDED: Channels = (3, 4)  # as DiT's code guides latents of Stable Diffusion's autoencoder
-Interval = tuple[float, float] | None
 Network = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -18,8 +18,8 @@ class GuidedTransformer:
 
     network: of x, time and condition, in `dtype`. condition int64[N], null: the class of none.
     guidance w: uncond + w * (cond - uncond), both halves as one batch; 1 runs one half alone, and
-    so does a time outside `interval`. guided: of so many channels the first ones; of other numbers
-    of channels, and where it is None, all.
+    so does a time at which guidance does not act, by `acts`. guided: of so many channels the first
+    ones; of other numbers of channels, and where it is None, all.
     """
 
     def __init__(
@@ -29,17 +29,17 @@ class GuidedTransformer:
         null: int,
         guidance: float,
         dtype: torch.dtype,
-        interval: Interval = None,
+        acts: Callable[[Any], bool] = always,
         guided: Channels | None = GUIDED,
     ) -> None:
         self._network, self._guidance, self._dtype = network, guidance, dtype
-        self._interval, self._guided = interval, guided
+        self._acts, self._guided = acts, guided
         self._halves = (condition, torch.full_like(condition, null))
 
     def __call__(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
         """What it says of the noise or the velocity, and the further channels."""
         n, channels = x.shape[:2]
-        acts = self._guidance != 1 and acts_at(self._interval, t)
+        acts = self._guidance != 1 and self._acts(t)
         told = torch.cat(self._halves) if acts else self._halves[0]
         inputs = (torch.cat([x, x]) if acts else x).to(self._dtype)
         times = torch.full((len(inputs),), t, device=x.device)

@@ -212,6 +212,15 @@ def noise_schedule(component: Path) -> tuple[NoiseSchedule, Prediction]:
     return NoiseSchedule(config), PREDICTIONS[prediction]
 
 
+def schedule_at_hand(checkpoint: str) -> ScheduleConfig | None:
+    """That of a model that is here, by its folder or its name; None of any other."""
+    folder = Path(checkpoint)
+    place = folder if folder.is_dir() else cached_model(checkpoint)
+    if place is None or not (place / "scheduler" / "scheduler_config.json").is_file():
+        return None
+    return noise_schedule(place / "scheduler")[0].config
+
+
 def model_sha256(folder: Path, components: Sequence[str]) -> str:
     """One hash over every file of `components` that is read: names and hashes, in fixed order."""
     digest = hashlib.sha256()

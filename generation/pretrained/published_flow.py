@@ -11,16 +11,11 @@ from torch import Tensor
 
 from generation.diffusion.flow import flow_sample, require_flow
 from generation.diffusion.flow_times import acts_at
-from generation.diffusion.guidance import Bound, autoguided
+from generation.diffusion.guidance import Bound, always, autoguided
 from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.generator import ImageBatch
-from generation.networks.guided_transformer import (
-    Channels,
-    GuidedTransformer,
-    Interval,
-    Network,
-)
+from generation.networks.guided_transformer import Channels, GuidedTransformer, Network
 from generation.networks.placement import Placement
 from generation.pretrained.components import require_first_stage, require_labels
 from generation.pretrained.decoding import DecodingGenerator
@@ -76,19 +71,22 @@ class FlowGenerator(DecodingGenerator):
         return self._flow.decoded(latents)
 
     def _guided(self, labels: Tensor, settings: SamplerConfig) -> Bound:
-        flow, weight, interval = self._flow, settings.guidance, settings.guidance_interval
+        flow, weight = self._flow, settings.guidance
+        acts = partial(acts_at, settings.guidance_interval)
         if flow.guide is None:
-            return self._bound(flow.network, labels, weight, interval)
-        strong, weak = (self._bound(one, labels, 1.0, None) for one in (flow.network, flow.guide))
-        return autoguided(strong, weak, weight, partial(acts_at, interval))
+            return self._bound(flow.network, labels, weight, acts)
+        strong, weak = (self._bound(one, labels, 1.0) for one in (flow.network, flow.guide))
+        return autoguided(strong, weak, weight, acts)
 
     def _bound(
-        self, network: Network, labels: Tensor, guidance: float, interval: Interval
+        self,
+        network: Network,
+        labels: Tensor,
+        guidance: float,
+        acts: Callable[[float], bool] = always,
     ) -> GuidedTransformer:
         flow, dtype = self._flow, self._placement.dtype
-        return GuidedTransformer(
-            network, labels, flow.classes, guidance, dtype, interval, flow.guided
-        )
+        return GuidedTransformer(network, labels, flow.classes, guidance, dtype, acts, flow.guided)
 
     def _require_settings(self, settings: SamplerConfig) -> None:
         require_flow(settings)

@@ -6,6 +6,7 @@ from typing import Any
 
 from builder.builds.estimate import calibrate
 from builder.builds.live_run import LiveRun
+from builder.planning.device_cost import known_evaluations
 from builder.planning.recipe import Recipe, StageRecipe
 from builder.shards.shard import ShardJob
 from release.classes.class_list import ClassEntry
@@ -57,7 +58,7 @@ def missing_work(jobs: Sequence[ShardJob]) -> dict[int, Work]:
         if job.committed() is None:
             stage, rows = job.plan.stage.recipe, job.plan.block.rows
             old = work.get(stage.resolution, Work(0, 0))
-            evaluations = rows * stage.counted_sampler.network_evaluations
+            evaluations = rows * known_evaluations(stage)
             work[stage.resolution] = Work(old.images + rows, old.evaluations + evaluations)
     return work
 
@@ -70,7 +71,7 @@ def measure(
     costs = live.call(calibrate, recipe, chain, classes, _say_nothing)
     return {
         stage.resolution: Speed(
-            (costs[stage.resolution].seconds or 0.0) / stage.counted_sampler.network_evaluations,
+            (costs[stage.resolution].seconds or 0.0) / known_evaluations(stage),
             costs[stage.resolution].bytes,
         )
         for stage in chain

@@ -9,6 +9,7 @@ from typing import Any
 
 from builder.builds.live_run import LiveRun, live_run
 from builder.builds.run import RunSettings
+from builder.planning.device_cost import known_evaluations
 from classifiers.study.runs import Trainers
 from metrics.scoring.comparability import difference_interval
 from metrics.selection.cas import (
@@ -109,9 +110,7 @@ class SelectionRun:
             for s in point.recipe.chain(self.cas.stage):
                 images = more if s.resolution <= stage else self.cas.per_class * classes
                 if (s.resolution >= stage or number == 0) and images:
-                    work.append(
-                        {s.resolution: Work(images, images * s.counted_sampler.network_evaluations)}
-                    )
+                    work.append({s.resolution: Work(images, images * known_evaluations(s))})
         return total(work)
 
     def _candidates(self) -> Sequence[Point]:

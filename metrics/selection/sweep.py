@@ -23,9 +23,17 @@ AXES = {  # letter in names
     "temperature": "c",
     "classifier_scale": "k",
     "spacing_power": "p",
+    "guidance_from": "f",
+    "guidance_to": "u",
 }
 # sweeps of before these existed keep the names of their points
-WHERE_ASKED = ("black_point", "truncation", "temperature", "classifier_scale", "spacing_power")
+INTERVAL = ("guidance_from", "guidance_to")  # the two ends of guidance_interval
+WHERE_ASKED = (
+    *("black_point", "truncation", "temperature", "classifier_scale", "spacing_power"),
+    *INTERVAL,
+)
+DEEPER = ("classifier_scale", *INTERVAL)  # no settings of a sampler by these names
+ALL_SHARES = (0.0, 1.0)
 WHOLE = ("steps", "black_point")
 LABELS = {
     "guidance": "guidance weight w",
@@ -37,6 +45,8 @@ LABELS = {
     "temperature": "temperature",
     "classifier_scale": "scale of the classifier's gradient",
     "spacing_power": "power of the steps' spacing",
+    "guidance_from": "least share of noise that is guided",
+    "guidance_to": "greatest share of noise that is guided",
 }
 
 
@@ -128,11 +138,19 @@ def sweep_points(recipe: Recipe, resolution: int, grid: Grid) -> list[Point]:
 
 
 def _of_sampler(own: SamplerConfig, settings: dict[str, Any]) -> dict[str, Any]:
-    """A point's settings as those of a sampler, where some stand deeper."""
-    found = {axis: value for axis, value in settings.items() if axis != "classifier_scale"}
+    """A point's settings as those of a sampler, where some stand deeper.
+
+    An end of the interval that is not asked for is the stage's own, else that of all shares.
+    """
+    found = {axis: value for axis, value in settings.items() if axis not in DEEPER}
     if "classifier_scale" in settings:
         assert own.classifier is not None
         found["classifier"] = own.classifier.model_dump() | {"scale": settings["classifier_scale"]}
+    if settings.keys() & set(INTERVAL):
+        ends = zip(INTERVAL, own.guidance_interval or ALL_SHARES, strict=True)
+        found["guidance_interval"] = [settings.get(axis, end) for axis, end in ends]
+    elif found["guidance"] == 1:  # at which there is nothing to limit
+        found["guidance_interval"] = None
     return found
 
 

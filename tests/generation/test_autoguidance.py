@@ -15,9 +15,10 @@ from generation.diffusion.edm_levels import flow_time
 from generation.diffusion.flow import flow_sample
 from generation.diffusion.flow_times import acts_at
 from generation.diffusion.guidance import autoguided
-from generation.diffusion.sampler import sample, sampling_steps
+from generation.diffusion.sampler import sample
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
+from generation.diffusion.steps import sampling_steps
 
 DEVIATIONS = (0.5, 0.8)  # of what the network learned, and its guide, which blurs it; mean 0
 WEIGHT = 1.7

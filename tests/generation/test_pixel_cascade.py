@@ -58,7 +58,8 @@ def chain_recipe(stand_in_recipe: Path, tmp_path_factory: pytest.TempPathFactory
     for resolution, low in ((8, None), (16, 8), (32, 16)):
         checkpoint = folder / str(resolution)
         save_checkpoint(tiny_network(resolution, low), checkpoint, torch.float16)
-        settings = 'sampler = { method = "ddpm", steps = 4, guidance = 1.5, gamma = 0.3 }'
+        guidance = "guidance = 1.5, guidance_interval = [0.2, 0.9]"
+        settings = f'sampler = {{ method = "ddpm", steps = 4, gamma = 0.3, {guidance} }}'
         text = text.replace(
             f'checkpoint = "{resolution}"', f'checkpoint = "{checkpoint}"\n{settings}'
         )

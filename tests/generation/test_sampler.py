@@ -10,15 +10,10 @@ import torch
 from pydantic import ValidationError
 
 from generation.diffusion.residual import WHOLE_IMAGE, Residual
-from generation.diffusion.sampler import (
-    Start,
-    apply_threshold,
-    blackened,
-    sample,
-    sampling_steps,
-)
+from generation.diffusion.sampler import Start, apply_threshold, blackened, sample
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
+from generation.diffusion.steps import sampling_steps
 from release.errors import UserError
 
 SHAPE = (4, 1, 2, 3)

@@ -7,6 +7,7 @@ A stage that `finetune-generator` trained is a checkpoint, too: a folder with su
 from dataclasses import dataclass
 from pathlib import Path
 
+from generation.diffusion.schedule import ScheduleConfig
 from generation.families.adm.networks import NETWORKS
 from generation.families.adm.recipe import UPSCALING
 from generation.generator import Generator
@@ -64,6 +65,10 @@ class OpenAISource:
         from generation.families.adm.work import unet_work
 
         return unet_work(NETWORKS[self.name], checkpoint, resolution)
+
+    def schedule(self, _checkpoint: str) -> ScheduleConfig:
+        """Of the published network of that name; a training keeps it."""
+        return NETWORKS[self.name].schedule
 
     def guide_problem(self, _file: Path, _guide: Path) -> str | None:
         """One generator's networks have one task; sides and classes are told by their tensors."""

@@ -18,6 +18,7 @@ from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler import Denoiser, sample, split_variance
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule
+from generation.diffusion.steps import acting
 from generation.families.adm.converter import convert_unet
 from generation.families.adm.networks import Network
 from generation.families.adm.recipe import UPSCALING
@@ -79,8 +80,8 @@ class GuidedDiffusion:
             ahead_of_need(image_noise(batch.seeds, (3, side, side))) as noise,
         ):
             parent = self._parent(batch)
-            denoise = self._denoiser(labels, parent, settings.guidance)
             schedule = NoiseSchedule(self._network.schedule)
+            denoise = self._denoiser(labels, parent, schedule, settings)
             start = start_of(batch, 3, torch.device(self._placement.device))
             x0 = sample(
                 denoise, schedule, "epsilon", settings, lambda: self._tensor(noise()), start=start
@@ -95,12 +96,19 @@ class GuidedDiffusion:
             raise UserError(f"{file} is not class-conditional")
         return self._placement.place(unet)
 
-    def _denoiser(self, labels: Tensor, parent: Tensor | None, guidance: float) -> Denoiser:
+    def _denoiser(
+        self,
+        labels: Tensor,
+        parent: Tensor | None,
+        schedule: NoiseSchedule,
+        settings: SamplerConfig,
+    ) -> Denoiser:
         dtype = self._placement.dtype
         strong = labelled_denoiser(self._unet, labels, parent, dtype)
         if self._guide is None:
             return strong
-        return autoguided(strong, labelled_denoiser(self._guide, labels, parent, dtype), guidance)
+        weak = labelled_denoiser(self._guide, labels, parent, dtype)
+        return autoguided(strong, weak, settings.guidance, acting(schedule, settings))
 
     def _parent(self, batch: ImageBatch) -> Tensor | None:
         """float32[N,3,H,W] in [-1, 1], the parents enlarged."""

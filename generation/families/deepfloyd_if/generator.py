@@ -24,6 +24,7 @@ a GPU it runs in the precision of its training.
 
 from pathlib import Path
 
+from generation.diffusion.schedule import ScheduleConfig
 from generation.generator import Generator
 from generation.networks.flops import Work
 from generation.networks.image_sizes import from_nothing, from_parents, one_size
@@ -33,6 +34,7 @@ from generation.pretrained.diffusers_folder import (
     locate_model,
     model_sha256,
     pipeline_class,
+    schedule_at_hand,
     vae_factor,
     weights,
 )
@@ -138,3 +140,8 @@ def work(checkpoint: str, resolution: int) -> Work | None:
     from generation.families.deepfloyd_if.work import stage_work
 
     return stage_work(checkpoint, resolution)
+
+
+def schedule(checkpoint: str) -> ScheduleConfig | None:
+    """Of a model that is here."""
+    return schedule_at_hand(checkpoint)

@@ -14,10 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from generation.diffusion.guidance import always
 from generation.diffusion.noise import ahead_of_need, image_noise, parent_noise
 from generation.diffusion.sampler import Denoiser, sample
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule
+from generation.diffusion.steps import acting
 from generation.families.deepfloyd_if.generator import TEXT, UPSCALING, text_folder
 from generation.families.deepfloyd_if.network import NULL_PROMPT
 from generation.generator import ImageBatch, Screened
@@ -77,7 +79,8 @@ class DeepFloydIF:
         schedule, kind = noise_schedule(self._folder / "scheduler")
         with torch.inference_mode():
             parent, level = self._noised_parent(batch, settings)
-            denoise = guided_denoiser(self._unet, text, settings.guidance, parent, level)
+            acts = acting(schedule, settings)
+            denoise = guided_denoiser(self._unet, text, settings.guidance, parent, level, acts)
             shape = self._sampled_shape(parent)
             with ahead_of_need(image_noise(batch.seeds, shape)) as noise:
                 start = start_of(batch, 3, torch.device(self._device))
@@ -195,22 +198,30 @@ def add_noise(image: Tensor, noise: Tensor, schedule: NoiseSchedule, level: int)
 
 
 def guided_denoiser(
-    unet: Any, text: Tensor, guidance: float, parent: Tensor | None, level: int
+    unet: Any,
+    text: Tensor,
+    guidance: float,
+    parent: Tensor | None,
+    level: int,
+    acts: Callable[[int], bool] = always,
 ) -> Denoiser:
     """Bind conditioning and classifier-free guidance, Imagen's w: uncond + w*(cond - uncond).
 
-    text [N,L,D] at w = 1, else [2N,L,D], both halves as one batch. parent float32[N,3,H,W] joins
-    the channels; level is the step it was noised to. A variance the network predicts beside the
-    mean, in channels of its own, is dropped.
+    text [N,L,D] at w = 1, else [2N,L,D], both halves as one batch; the first half alone at a step
+    at which guidance does not act. parent float32[N,3,H,W] joins the channels; level is the step it
+    was noised to. A variance the network predicts beside the mean, in channels of its own, is
+    dropped.
     """
-    copies = 1 if guidance == 1 else 2
     levels = None if parent is None else torch.full((len(text),), level, device=text.device)
 
     def denoise(x: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
+        copies = 2 if guidance != 1 and acts(t) else 1
+        n = copies * len(x)
         inputs = x if parent is None else torch.cat([x, parent], dim=1)
         inputs = torch.cat([inputs] * copies).to(text.dtype, memory_format=torch.channels_last)
-        times = torch.full((len(text),), t, device=x.device)
-        out = unet(inputs, times, text, class_labels=levels, return_dict=False)[0]
+        times = torch.full((n,), t, device=x.device)
+        noised = None if levels is None else levels[:n]
+        out = unet(inputs, times, text[:n], class_labels=noised, return_dict=False)[0]
         out = out[:, : x.shape[1]].float()
         if copies == 1:
             return out, None

@@ -4,6 +4,7 @@ Guidance is as in their code: of latents of four channels the first three are gu
 the conditional half's. Of other latents, of pixels and by REPA all channels are.
 """
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,19 @@ from generation.denoisers.latent_sampling import autoencoder_of
 from generation.denoisers.latents import latent_stage
 from generation.diffusion.flow import flow_sample, require_flow
 from generation.diffusion.flow_times import acts_at
-from generation.diffusion.guidance import Bound, autoguided
+from generation.diffusion.guidance import Bound, always, autoguided
 from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler import sample
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule
+from generation.diffusion.steps import acting
 from generation.families.diffusion_transformer.converter import convert
 from generation.families.diffusion_transformer.layout import Layout
 from generation.families.diffusion_transformer.network import TransformerDenoiser
 from generation.families.diffusion_transformer.recipe import LINEAR
 from generation.generator import ImageBatch
 from generation.networks.guide_fit import guide_difference
-from generation.networks.guided_transformer import GuidedTransformer, Interval
+from generation.networks.guided_transformer import GuidedTransformer
 from generation.networks.placement import Placement
 from generation.networks.transformer import Transformer, TransformerPlan
 from generation.pretrained.autoencoder import Autoencoder
@@ -94,17 +96,27 @@ class TransformerGenerator(DecodingGenerator):
         return latents if autoencoder is None else autoencoder.decoded(latents)
 
     def _guided(self, prompts: list[str], settings: SamplerConfig) -> Bound:
-        weight, interval = settings.guidance, settings.guidance_interval
+        weight, acts = settings.guidance, _acting(self._schedule, settings)
         if self._guide is None:
-            return bound_transformer(self._network, prompts, weight, interval)
+            return bound_transformer(self._network, prompts, weight, acts)
         strong, weak = (
             bound_transformer(one, prompts, 1.0) for one in (self._network, self._guide)
         )
-        return autoguided(strong, weak, weight, partial(acts_at, interval))
+        return autoguided(strong, weak, weight, acts)
+
+
+def _acting(schedule: NoiseSchedule | None, settings: SamplerConfig) -> Callable[[Any], bool]:
+    """Whether guidance acts at a step of DiT's schedule, or at a time of SiT's path (None)."""
+    if schedule is None:
+        return partial(acts_at, settings.guidance_interval)
+    return acting(schedule, settings)
 
 
 def bound_transformer(
-    network: TransformerDenoiser, prompts: list[str], guidance: float, interval: Interval = None
+    network: TransformerDenoiser,
+    prompts: list[str],
+    guidance: float,
+    acts: Callable[[Any], bool] = always,
 ) -> GuidedTransformer:
     """Told the classes of a batch, and guided by itself, told none."""
     weight = next(network.parameters())
@@ -114,7 +126,7 @@ def bound_transformer(
         network.null_condition,
         guidance,
         weight.dtype,
-        interval,
+        acts,
     )
 
 
@@ -163,14 +175,18 @@ class PublishedTransformer(DecodingGenerator):
         return self._placement.place(network)
 
     def _guided(self, labels: Tensor, settings: SamplerConfig) -> Bound:
-        weight, interval = settings.guidance, settings.guidance_interval
+        weight, acts = settings.guidance, _acting(self._schedule, settings)
         if self._guide is None:
-            return self._bound(self._network, labels, weight, interval)
-        strong, weak = (self._bound(one, labels, 1.0, None) for one in (self._network, self._guide))
-        return autoguided(strong, weak, weight, partial(acts_at, interval))
+            return self._bound(self._network, labels, weight, acts)
+        strong, weak = (self._bound(one, labels, 1.0) for one in (self._network, self._guide))
+        return autoguided(strong, weak, weight, acts)
 
     def _bound(
-        self, network: Transformer, labels: Tensor, guidance: float, interval: Interval
+        self,
+        network: Transformer,
+        labels: Tensor,
+        guidance: float,
+        acts: Callable[[Any], bool] = always,
     ) -> GuidedTransformer:
         return GuidedTransformer(
             from_data(network) if self._layout.reversed else network,
@@ -178,7 +194,7 @@ class PublishedTransformer(DecodingGenerator):
             self._plan.classes - 1,
             guidance,
             self._placement.dtype,
-            interval,
+            acts,
             self._layout.guided,
         )
 

@@ -10,11 +10,13 @@ from types import ModuleType
 
 from generation.denoisers.checkpoint_files import CONFIG_FILE, is_of
 from generation.denoisers.latents import LatentSource
+from generation.diffusion.schedule import ScheduleConfig
 from generation.families.diffusion_transformer.files import TransformerFiles, is_file
+from generation.families.diffusion_transformer.recipe import LINEAR
 from generation.generator import Generator
 from generation.networks.flops import Work
 from generation.networks.image_sizes import from_nothing
-from generation.pretrained.diffusers_folder import HUB_NAME
+from generation.pretrained.diffusers_folder import HUB_NAME, schedule_at_hand
 
 
 @dataclass
@@ -65,6 +67,14 @@ class TransformerSource(LatentSource):
 
         known = self.files.work(checkpoint, resolution)
         return known if known is not None else own_work(self.family, checkpoint, resolution)
+
+    def schedule(self, checkpoint: str) -> ScheduleConfig | None:
+        """Of DiT's published networks, and of a training's; None of a flow."""
+        if self.files.layout.flow:
+            return None
+        if is_file(checkpoint):
+            return LINEAR
+        return super().schedule(checkpoint) or schedule_at_hand(checkpoint)
 
     def guide_problem(self, folder: Path, guide: Path) -> str | None:
         """Why `guide` cannot guide the network in `folder`: both are files, or both our folders."""

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import torch
 
+from generation.denoisers.checkpoint_files import planned_config
 from generation.denoisers.family import Family
 from generation.denoisers.latents import latent_stage
-from generation.denoisers.work import evaluation_flops, planned_config
+from generation.denoisers.work import evaluation_flops
 from generation.families.diffusion_transformer.recipe import SIZES
 from generation.networks.flops import Work, counted_flops, decoding_flops
 from generation.networks.transformer import Transformer, TransformerPlan

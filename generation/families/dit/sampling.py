@@ -8,15 +8,18 @@ Where it differs from diffusers' DiTPipeline, and agrees with the paper's code:
 And unlike both, each image's noise comes from its own seed.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from generation.diffusion.guidance import always
 from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler import Denoiser, sample
 from generation.diffusion.sampler_config import SamplerConfig
+from generation.diffusion.steps import acting
 from generation.generator import ImageBatch
 from generation.networks.placement import Placement
 from generation.pretrained.components import (
@@ -53,7 +56,8 @@ class DiT(DecodingGenerator):
         config = self._transformer.config
         labels = torch.tensor(list(batch.labels), device=self._device)
         shape = (config.in_channels, config.sample_size, config.sample_size)
-        denoise = guided_denoiser(self._transformer, labels, settings.guidance, self._dtype)
+        acts = acting(self._schedule, settings)
+        denoise = guided_denoiser(self._transformer, labels, settings.guidance, self._dtype, acts)
         with torch.inference_mode(), ahead_of_need(image_noise(batch.seeds, shape)) as noise:
             return sample(
                 denoise,
@@ -87,19 +91,23 @@ def embed_times_as_trained(transformer: Any) -> Any:
 
 
 def guided_denoiser(
-    transformer: Any, labels: Tensor, guidance: float, dtype: torch.dtype
+    transformer: Any,
+    labels: Tensor,
+    guidance: float,
+    dtype: torch.dtype,
+    acts: Callable[[int], bool] = always,
 ) -> Denoiser:
     """Bind labels int64[N] and guidance w: uncond + w * (cond - uncond), both halves as one batch.
 
-    The null class stands after the last class. w = 1 runs the conditional half alone.
+    The null class stands after the last class. w = 1 runs the conditional half alone, and so does a
+    step at which guidance does not act.
     """
     n = len(labels)
-    both = guidance != 1
     null = torch.full_like(labels, transformer.config.num_embeds_ada_norm)
-    classes = torch.cat([labels, null]) if both else labels
 
     def denoise(x: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
-        channels = x.shape[1]
+        channels, both = x.shape[1], guidance != 1 and acts(t)
+        classes = torch.cat([labels, null]) if both else labels
         inputs = (torch.cat([x, x]) if both else x).to(dtype)
         times = torch.full((len(classes),), t, device=x.device)
         out = transformer(inputs, times, classes, return_dict=False)[0].to(x.dtype)

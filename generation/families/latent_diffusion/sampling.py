@@ -6,16 +6,19 @@ differs: steps are spread from T - 1 to 0, the noisiest included (the paper's co
 999 with 250 steps), and each image's noise comes from its own seed.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from generation.diffusion.guidance import always
 from generation.diffusion.noise import ahead_of_need, image_noise
 from generation.diffusion.sampler import Denoiser, sample
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule
+from generation.diffusion.steps import acting
 from generation.families.adm.shapes import Heads
 from generation.families.latent_diffusion.converter import convert_latent_diffusion
 from generation.families.latent_diffusion.recipe import SCHEDULE
@@ -54,7 +57,8 @@ class LatentDiffusion(DecodingGenerator):
         labels = torch.tensor(list(batch.labels), device=device)
         shape = (config.in_channels, config.sample_size, config.sample_size)
         denoise = guided_denoiser(
-            self._unet, self._classes, labels, settings.guidance, self._placement.dtype
+            *(self._unet, self._classes, labels, settings.guidance, self._placement.dtype),
+            acting(self._schedule, settings),
         )
         with torch.inference_mode(), ahead_of_need(image_noise(batch.seeds, shape)) as noise:
             return sample(
@@ -82,21 +86,27 @@ class LatentDiffusion(DecodingGenerator):
 
 
 def guided_denoiser(
-    unet: Any, classes: Tensor, labels: Tensor, guidance: float, dtype: torch.dtype
+    unet: Any,
+    classes: Tensor,
+    labels: Tensor,
+    guidance: float,
+    dtype: torch.dtype,
+    acts: Callable[[int], bool] = always,
 ) -> Denoiser:
     """Bind labels int64[N] and guidance w: uncond + w * (cond - uncond), both halves as one batch.
 
-    classes float[C + 1, D], the null class last. w = 1 runs the conditional half alone.
+    classes float[C + 1, D], the null class last. w = 1 runs the conditional half alone, and so does
+    a step at which guidance does not act.
     """
     n = len(labels)
-    both = guidance != 1
-    rows = torch.cat([labels, torch.full_like(labels, len(classes) - 1)]) if both else labels
-    context = classes[rows][:, None].to(dtype)  # [N or 2N, 1, D]
+    rows = torch.cat([labels, torch.full_like(labels, len(classes) - 1)])
+    context = classes[rows][:, None].to(dtype)  # [2N, 1, D]
 
     def denoise(x: Tensor, t: int) -> tuple[Tensor, None]:
+        both = guidance != 1 and acts(t)
         inputs = (torch.cat([x, x]) if both else x).to(dtype, memory_format=torch.channels_last)
-        times = torch.full((len(rows),), t, device=x.device)
-        out = unet(inputs, times, context, return_dict=False)[0].to(x.dtype)
+        times = torch.full((len(inputs),), t, device=x.device)
+        out = unet(inputs, times, context[: len(inputs)], return_dict=False)[0].to(x.dtype)
         if not both:
             return out, None
         return out[n:] + guidance * (out[:n] - out[n:]), None

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from generation.denoisers.checkpoint_files import is_of
 from generation.denoisers.latents import LatentSource
+from generation.diffusion.schedule import ScheduleConfig
+from generation.families.latent_diffusion.recipe import SCHEDULE
 from generation.generator import Generator
 from generation.networks.flops import Work
 from generation.networks.guide_fit import OWN_ALONE
@@ -57,6 +59,10 @@ class LatentDiffusionSource(LatentSource):
         if not Path(checkpoint).suffix:
             return own_work(self.family, checkpoint, resolution)
         return published_work() if resolution == SIDE else None
+
+    def schedule(self, checkpoint: str) -> ScheduleConfig | None:
+        """Of the authors' file theirs, of other checkpoints their own."""
+        return SCHEDULE if Path(checkpoint).suffix else super().schedule(checkpoint)
 
     def guide_problem(self, folder: Path, guide: Path) -> str | None:
         """Why `guide` cannot guide the network in `folder`; the authors' file guides none."""

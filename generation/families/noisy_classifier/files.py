@@ -1,12 +1,18 @@
 """Classifiers of noisy images on disk, without importing torch."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
+
+import numpy as np
 
 from generation.denoisers.checkpoint_files import checkpoint_sha256, read_config, resolve
 from generation.diffusion.sampler_config import ClassifierGuidance
+from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
 from generation.families.noisy_classifier.family import FAMILY
 from release.errors import UserError
+
+MOST_APART = 0.02  # shares of noise: it is asked about a level by the nearest one that it learned
 
 
 def locate_classifier(guidance: ClassifierGuidance, resolution: int) -> tuple[Path, str]:
@@ -36,3 +42,32 @@ def require_classes(guidance: ClassifierGuidance, folder: Path, prompts: Sequenc
             f"the classifier {guidance.checkpoint} knows no class {lacking[0]!r}: train one on the "
             "recipe's classes"
         )
+
+
+def require_levels(guidance: ClassifierGuidance, folder: Path, schedule: ScheduleConfig) -> None:
+    """UserError for noise levels that it never learned. schedule: of the stage that it guides.
+
+    Tables may differ, as levels are told by their ratio of signal and noise.
+    """
+    problem = levels_problem(read_config(FAMILY, folder).stage.schedule, schedule)
+    if problem is not None:
+        raise UserError(
+            f"the classifier {guidance.checkpoint} {problem}: train one by the schedule of its "
+            f"stage, {schedule.name} of {schedule.num_steps} steps"
+        )
+
+
+@lru_cache
+def levels_problem(own: ScheduleConfig, wanted: ScheduleConfig) -> str | None:
+    """Why a classifier of schedule `own` knows not all levels of `wanted`, in words that follow its
+    name."""
+    if own.input_scale != wanted.input_scale:
+        return (
+            f"sees images at input_scale {own.input_scale:g}, its stage makes them at "
+            f"{wanted.input_scale:g}"
+        )
+    learned, asked = (NoiseSchedule(one).noise_shares for one in (own, wanted))
+    apart = np.abs(asked[:, None] - learned).min(axis=1)
+    if apart.max() <= MOST_APART:
+        return None
+    return f"knows no noise of share {asked[apart.argmax()]:.2f}, which its stage's schedule has"

@@ -9,6 +9,7 @@ import numpy as np
 
 from generation.diffusion.noise import ahead_of_need, image_noise, parent_noise
 from generation.diffusion.sampler_config import SamplerConfig
+from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
 from generation.families.pixel_unet.checkpoint_files import (
     STAGE_FILE,
     checkpoint_sha256,
@@ -18,6 +19,7 @@ from generation.generator import Generator, ImageBatch, Screened
 from generation.networks.guide_fit import guide_difference
 from generation.networks.image_sizes import from_nothing, from_side, one_size
 from generation.networks.pixels import parents_of, start_of, to_rgb
+from release.commands.validation import validated
 from release.errors import UserError
 
 TASK = (  # in which a guide must be as the stage that it guides
@@ -25,7 +27,14 @@ TASK = (  # in which a guide must be as the stage that it guides
     *("prediction", "schedule", "conditioning"),
 )
 
+CLASSIFIER_GUIDED = True
+OF_RESIDUALS = (
+    "diffuses what an image adds to its parent, of which a classifier of noisy images knows "
+    "nothing: leave classifier out"
+)
+
 if TYPE_CHECKING:
+    from generation.diffusion.sampler import Guide
     from generation.families.pixel_unet.network import PixelUNet, StageConfig
 
 
@@ -79,6 +88,21 @@ def exemplar_channels(folder: Path) -> int:
     return int(_stage(folder).get("channels", 1))
 
 
+def classifier_problem(folder: Path) -> str | None:
+    """Why no classifier of noisy images guides the stage in `folder`."""
+    return None if _stage(folder).get("residual") is None else OF_RESIDUALS
+
+
+def schedule(checkpoint: str) -> ScheduleConfig | None:
+    """Of a stage that is here; UserError for one that is damaged."""
+    place = Path(checkpoint)
+    if not checkpoint.startswith("builtin:") and not (place / STAGE_FILE).is_file():
+        return None
+    folder = locate(checkpoint)
+    content = _stage(folder).get("schedule", {})
+    return validated(ScheduleConfig, content, str(folder / STAGE_FILE))
+
+
 def guide_problem(folder: Path, guide: Path) -> str | None:
     """Why the stage in `guide` cannot guide the one in `folder`."""
     stage, weaker = _stage(folder), _stage(guide)
@@ -122,7 +146,6 @@ class PixelUNetGenerator:
         from generation.diffusion.augmentation import augment
         from generation.diffusion.residual import residual_of
         from generation.diffusion.sampler import sample
-        from generation.diffusion.schedule import NoiseSchedule
         from generation.families.pixel_unet.sampling import bound_denoiser
 
         network = self._network
@@ -137,20 +160,30 @@ class PixelUNetGenerator:
             if parent is not None and level > 0:
                 lower = parent_noise(batch.seeds, tuple(parent.shape[1:]))
                 parent = augment(parent, torch.from_numpy(lower).to(device), level)
-            denoise = bound_denoiser(
-                network, self._guide, batch.prompts, settings.guidance, parent, level
-            )
             schedule = NoiseSchedule(config.schedule)
             x0 = sample(
-                denoise,
+                bound_denoiser(network, self._guide, batch.prompts, settings, parent),
                 schedule,
                 config.prediction,
                 settings,
                 lambda: torch.from_numpy(noise()).to(device),
                 residual,
-                start=start_of(batch, config.channels, device),
+                self._classifier(batch, schedule, settings),
+                start_of(batch, config.channels, device),
             )
         return to_rgb(x0.float().cpu().numpy())
+
+    def _classifier(
+        self, batch: ImageBatch, schedule: NoiseSchedule, settings: SamplerConfig
+    ) -> "Guide | None":
+        """The gradient of the one that the settings name; None without one."""
+        if settings.classifier is None:
+            return None
+        from generation.families.noisy_classifier.guidance import classifier_guide
+
+        config, device = self._network.config, self._network.prompt_tokens.device
+        seen = (config.resolution, config.channels)
+        return classifier_guide(settings.classifier, schedule, batch.prompts, seen, device)
 
 
 def _require_effect(config: "StageConfig", settings: SamplerConfig, *, guided: bool) -> None:
@@ -163,3 +196,5 @@ def _require_effect(config: "StageConfig", settings: SamplerConfig, *, guided: b
         raise UserError("the checkpoint sees whole parents with noise added: leave truncated out")
     if config.low_resolution is None and settings.noise_augmentation != 0:
         raise UserError("a base stage has no parent to add noise to: leave noise_augmentation 0")
+    if settings.classifier is not None and config.residual is not None:
+        raise UserError(f"the checkpoint {OF_RESIDUALS}")

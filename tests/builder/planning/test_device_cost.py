@@ -4,13 +4,24 @@ import json
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from builder.planning.device_cost import DEFAULT_DEVICE, Device, device_cost
+from builder.planning.device_cost import (
+    DEFAULT_DEVICE,
+    Device,
+    Evaluations,
+    device_cost,
+    evaluations_of,
+    known_evaluations,
+)
 from builder.planning.recipe import StageRecipe, load_recipe
-from generation.families import COUNTED, count_work, work_key, work_of
+from builder.planning.sampling import require_intervals
+from generation.diffusion.sampler_config import SamplerConfig
+from generation.families import COUNTED, count_work, schedule_of, work_key, work_of
 from generation.networks.flops import Work
 from generation.networks.gpus import GPUS
+from release.errors import UserError
 from tests.conftest import ROOT
 from tests.models.tiny_denoisers import save_denoiser
 from tests.models.tiny_transformers import save_denoiser as save_transformer
@@ -113,6 +124,82 @@ def test_what_a_recipe_states_is_not_counted() -> None:
     assert device_cost(unknown, DEFAULT_DEVICE) is None
     with pytest.raises(ValueError, match="give seconds and hardware, or neither"):
         type(stage.cost).model_validate({"seconds": 1, "memory_gib": 1, "source": "x"})
+
+
+def within(stage: StageRecipe, low: float, high: float, **sampler: object) -> StageRecipe:
+    """The stage, guided between two shares of noise."""
+    settings = stage.sampler.model_dump() | sampler | {"guidance_interval": (low, high)}
+    return stage.model_copy(update={"sampler": SamplerConfig.model_validate(settings)})
+
+
+def test_evaluations_within_an_interval_follow_from_the_checkpoint_s_schedule(
+    tmp_path: Path,
+) -> None:
+    """DiT's betas: linear from 1e-4 to 0.02."""
+    stage = first_stage("imagenet-dit-256")
+    abar = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))[
+        np.round(np.linspace(999, 0, 250)).astype(int)
+    ]
+    ratio = np.sqrt(1 - abar) / np.sqrt(abar)
+    wanted = int(((ratio >= 0.25) & (ratio <= 4)).sum())  # shares 0.2 and 0.8
+    file = stage.model_copy(update={"checkpoint": "DiT-XL-2-256x256.pt"})
+    assert evaluations_of(file) == Evaluations(250, 250)
+    some = within(file, 0.2, 0.8)
+    assert evaluations_of(some) == Evaluations(250, wanted)
+    assert 0 < wanted < 250
+    all_of_them, fewer = (device_cost(one, DEFAULT_DEVICE) for one in (file, some))
+    assert all_of_them is not None
+    assert fewer is not None
+    assert fewer.work is not None
+    decoding = fewer.work.decoding / (0.4 * 67e12)
+    share = (fewer.seconds - decoding) / (all_of_them.seconds - decoding)
+    assert share == pytest.approx((250 + wanted) / 500)
+    folder = save_denoiser(tmp_path / "rin", "rin")
+    own = within(stage, 0.2, 0.8, method="ddim", steps=10).model_copy(
+        update={"generator": "rin", "checkpoint": str(folder), "resolution": 16}
+    )
+    found = evaluations_of(own)
+    assert found is not None
+    assert found.own == 10
+    assert 0 < found.guiding < 10
+
+
+def test_where_no_schedule_is_known_evaluations_are_not() -> None:
+    stage = within(first_stage("fashion-mnist-sr3"), 0.2, 0.8, guidance=2.0)
+    unknown = stage.model_copy(update={"checkpoint": "runs/elsewhere"})
+    assert evaluations_of(unknown) is None
+    assert device_cost(unknown, DEFAULT_DEVICE) is None
+    with pytest.raises(UserError, match="checkpoint runs/elsewhere is not here, whose noise"):
+        known_evaluations(unknown)
+    for generator in ("biggan", "mar"):
+        other = stage.model_copy(update={"generator": generator})
+        with pytest.raises(UserError, match=f"generator {generator} takes no guidance_interval of"):
+            evaluations_of(other)
+        with pytest.raises(UserError, match=r"those that do: adm, adm-256, adm-64, .* pixel-unet"):
+            require_intervals([other])
+
+
+@pytest.mark.parametrize(
+    ("generator", "checkpoint", "schedule"),
+    [
+        ("adm-64", "any.pt", {"name": "cosine"}),
+        ("iddpm", "any.pt", {"name": "cosine", "num_steps": 4000}),
+        ("ldm", "cin256-v2.ckpt", {"name": "scaled-linear", "beta_start": 0.0015}),
+        ("rin", "runs/imagenet-rin-noise-schedule-64/checkpoint", {"name": "linear-signal"}),
+        ("pixel-unet", "builtin:fashion-mnist-16", {"name": "cosine"}),
+        ("pixel-unet", "runs/elsewhere", None),
+        ("sit", "SiT-XL-2-256x256.pt", None),
+    ],
+)
+def test_a_generator_tells_the_schedule_of_its_checkpoints(
+    generator: str, checkpoint: str, schedule: dict[str, object] | None
+) -> None:
+    found = schedule_of(generator, checkpoint)
+    if schedule is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert schedule.items() <= found.model_dump().items()
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,15 @@ from builder.builds.build import build_release, plan_build
 from builder.builds.run import RunSettings
 from builder.planning.recipe import load_recipe
 from generation.denoisers.source import DenoiserGenerator
+from generation.diffusion.noise import image_noise
 from generation.diffusion.sampler import sample
 from generation.diffusion.sampler_config import ClassifierGuidance, SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
-from generation.families import trainable
-from generation.families.noisy_classifier.guidance import class_gradient
+from generation.families import generator_source, trainable
+from generation.families.noisy_classifier.files import levels_problem
+from generation.families.noisy_classifier.guidance import class_gradient, entropy_gradient
+from generation.families.pixel_unet.checkpoint import save_checkpoint
+from generation.families.pixel_unet.generator import PixelUNetGenerator
 from generation.finetune_generator import finetune_generator
 from generation.generator import ImageBatch
 from release.classes.class_list import load_classes
@@ -25,6 +29,7 @@ from release.errors import UserError
 from tests.generation.denoisers.unet_reference import Paper, swish
 from tests.in_process import InProcess
 from tests.models.tiny_denoisers import PROMPTS, save_denoiser, tiny_denoiser
+from tests.models.tiny_network import tiny_conditioned, tiny_network
 from tests.models.tiny_noisy_classifier import save_tiny, tiny_classifier, tiny_recipe
 from tests.recipe_text import as_toml, tiny_build
 from tests.sets.painter import paint
@@ -85,6 +90,46 @@ def test_the_gradient_is_that_of_the_class_s_log_probability_in_float64() -> Non
     assert (found - expected).abs().max() <= 1e-5 * max(1, float(expected.abs().max()))
 
 
+def test_the_gradient_of_the_entropy_is_its_formula_in_float64() -> None:
+    """dH/dx = - sum over k of p_k (log p_k + H) dz_k/dx, z the logits."""
+    network = tiny_classifier()
+    x, steps, log_snr, _ = asked_of(torch.float32)
+    with torch.inference_mode():
+        found = entropy_gradient(network, x, log_snr)
+    wide = asked_of(torch.float64)[0].requires_grad_(True)
+    logits = logits_of_the_paper(tiny_classifier().double(), wide, steps)
+    log_p = logits.detach().log_softmax(1)
+    entropy = -(log_p.exp() * log_p).sum(1, keepdim=True)
+    assert 0.1 < float(entropy.max()) < np.log(3)
+    slope = -log_p.exp() * (log_p + entropy)
+    (expected,) = torch.autograd.grad((slope * logits).sum(), wide)
+    assert expected.abs().max() > 1e-4
+    assert (found - expected).abs().max() <= 1e-5 * max(1, float(expected.abs().max()))
+
+
+def test_a_step_along_the_entropy_s_gradient_makes_the_classifier_less_sure() -> None:
+    network = tiny_classifier()
+    x, _, log_snr, labels = asked_of(torch.float32)
+
+    def entropy(images: Tensor) -> Tensor:
+        p = network(images, log_snr, labels)[0].softmax(1).double().clamp(min=1e-12)
+        return -(p * p.log()).sum(1)
+
+    gradient = entropy_gradient(network, x, log_snr)
+    small = 1e-2 / gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    assert (entropy(x + small * gradient) > entropy(x)).all()
+
+
+def test_the_default_s_settings_are_written_as_before_there_was_a_choice() -> None:
+    default = ClassifierGuidance(checkpoint="x", scale=2.0)
+    assert default.model_dump() == {"checkpoint": "x", "scale": 2.0}
+    assert ClassifierGuidance(checkpoint="x", towards="class") == ClassifierGuidance(checkpoint="x")
+    unsure = ClassifierGuidance(checkpoint="x", towards="entropy")
+    assert unsure.model_dump() == {"checkpoint": "x", "scale": 1.0, "towards": "entropy"}
+    with pytest.raises(ValueError, match="'class' or 'entropy'"):
+        ClassifierGuidance.model_validate({"checkpoint": "x", "towards": "margin"})
+
+
 def test_a_guide_moves_the_mean_of_ddpm_and_epsilon_of_ddim() -> None:
     """Algorithms 1 and 2 of the paper, one step each, in float64."""
     schedule = NoiseSchedule(ScheduleConfig(name="linear", num_steps=100))
@@ -140,6 +185,72 @@ def test_images_follow_from_the_classifier_and_each_from_itself_alone(tmp_path: 
         other.sample(ImageBatch(*rows, None, 16), settings)
 
 
+@pytest.mark.parametrize("towards", ["class", "entropy"])
+def test_a_pixel_stage_goes_where_the_classifier_leads(towards: Any, tmp_path: Path) -> None:
+    """DDIM written out: x0 of eps - sqrt(1 - abar) * scale * gradient, the gradient by autograd."""
+    network, tiny = tiny_conditioned("class", (*PROMPTS, "")), {"stage": {"resolution": 8}}
+    folder, scale = save_tiny(tmp_path / "classifier", **tiny), 3.0
+    guidance = ClassifierGuidance(checkpoint=str(folder), scale=scale, towards=towards)
+    settings = SamplerConfig(method="ddim", steps=2, classifier=guidance)
+    batch = ImageBatch(["plum", "apple"], [2, 0], [5, 6], None, 8)
+    made: Any = PixelUNetGenerator(network).sample(batch, settings)
+    classifier, labels = tiny_classifier(**tiny), torch.tensor([2, 0])
+    schedule = NoiseSchedule(ScheduleConfig(num_steps=100))
+    x = torch.from_numpy(next(image_noise([5, 6], (3, 8, 8))))
+    for t, after in ((99, float(schedule.alphas_cumprod[0])), (0, 1.0)):
+        now = float(schedule.alphas_cumprod[t])
+        level = torch.full((2,), float(schedule.log_snr[t]))
+        v = network(x, torch.full((2,), t), network.conditions(batch.prompts))
+        noisy = x.clone().requires_grad_(True)
+        p = classifier(noisy, level, labels)[0].softmax(1)
+        wanted = p.log()[[0, 1], labels] if towards == "class" else -(p * p.log()).sum(1)
+        (gradient,) = torch.autograd.grad(wanted.sum(), noisy)
+        x0 = (now**0.5 * x - (1 - now) ** 0.5 * v).clamp(-1, 1)
+        x0 = x0 + (1 - now) / now**0.5 * scale * gradient
+        x = after**0.5 * x0 + (1 - after) ** 0.5 * (x - now**0.5 * x0) / (1 - now) ** 0.5
+    expected = np.rint((x.permute(0, 2, 3, 1).numpy() + 1) * 127.5).clip(0, 255)
+    assert np.abs(made.astype(int) - expected).max() <= 1
+    unguided: Any = PixelUNetGenerator(network).sample(batch, SamplerConfig(method="ddim", steps=2))
+    assert (made != unguided).any()
+    turned = ImageBatch(["apple", "plum"], [0, 2], [6, 5], None, 8)
+    again: Any = PixelUNetGenerator(network).sample(turned, settings)
+    np.testing.assert_array_equal(again[::-1], made)
+
+
+def test_no_classifier_leads_a_stage_of_residuals(tmp_path: Path) -> None:
+    network = tiny_network(4, channels=3, residual=0.5)
+    guidance = ClassifierGuidance(
+        checkpoint=str(save_tiny(tmp_path / "classifier", stage={"resolution": 8}))
+    )
+    parents = np.zeros((1, 4, 4, 3), dtype=np.uint8)
+    batch = ImageBatch(["bag"], [0], [5], parents, 8)
+    with pytest.raises(UserError, match="diffuses what an image adds to its parent"):
+        PixelUNetGenerator(network).sample(batch, SamplerConfig(steps=2, classifier=guidance))
+    save_checkpoint(network, tmp_path / "stage", torch.float16)
+    problem = generator_source("pixel-unet").classifier_problem(tmp_path / "stage")  # type: ignore[attr-defined]
+    assert problem is not None
+    assert problem.startswith("diffuses what an image adds to its parent")
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted", "words"),
+    [
+        ({"name": "linear"}, {"name": "cosine"}, None),  # both know all levels, by other steps
+        ({"name": "cosine"}, {"name": "cosine", "num_steps": 4000}, None),
+        # 100 steps of this one leave much of the image
+        ({"name": "linear", "num_steps": 100}, {"name": "cosine"}, "no noise of share 1.00"),
+        ({"name": "cosine", "num_steps": 10}, {"name": "cosine"}, "no noise of share 0."),
+        ({"name": "cosine"}, {"name": "cosine", "input_scale": 0.5}, "at input_scale 1, its stage"),
+    ],
+)
+def test_a_classifier_must_know_the_noise_levels_of_its_stage(
+    own: dict[str, Any], wanted: dict[str, Any], words: str | None
+) -> None:
+    found = levels_problem(*map(ScheduleConfig.model_validate, (own, wanted)))
+    assert (found is None) == (words is None)
+    assert words is None or words in str(found)
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with real/, classes.csv, classifier.toml, and runs/, a classifier and a network."""
@@ -178,7 +289,14 @@ def test_a_classifier_is_trained_by_the_command_and_a_build_records_its_hash(
     told = manifest.origin["stages"][0]["sampler"]["classifier"]
     assert told["checkpoint"] == "run/checkpoint"
     assert len(told["sha256"]) == 64
+    assert set(told) == {"checkpoint", "scale", "sha256"}
     assert manifest.origin["recipe"]["stage"][0]["sampler"]["classifier"] == told
+    text = Path("build.toml").read_text()
+    Path("unsure.toml").write_text(text.replace("scale = 2.0", 'scale = 2.0, towards = "entropy"'))
+    unsure = load_recipe("unsure.toml")
+    other = plan_build(unsure, unsure.stages, classes, 1, tmp_path / "unsure", classes)
+    assert other.stages[0].recipe.sampler.model_dump()["classifier"]["towards"] == "entropy"
+    assert other.stages[0].fingerprint != plan.stages[0].fingerprint
     Path("run").rename("moved")
     Path("build.toml").write_text(
         Path("build.toml").read_text().replace("run/check", "moved/check")
@@ -193,7 +311,8 @@ def test_a_classifier_is_trained_by_the_command_and_a_build_records_its_hash(
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ("generator", "is not guided; these are: adm, cdm"),
+        ("generator", "is not guided; these are: adm, cdm, pixel-unet"),
+        ("levels", "knows no noise of share 1.00, which its stage's schedule has: train one by"),
         ("size", "sees images of 32 px, its stage makes 16 px ones"),
         ("classes", "knows no class 'class 0'"),
         ("hash", "has the wrong hash"),
@@ -204,7 +323,9 @@ def test_a_classifier_that_does_not_fit_is_refused_when_a_build_is_planned(
     what: str, words: str, place: Path, tmp_path: Path
 ) -> None:
     prompts = PROMPTS if what == "classes" else tuple(c.prompt for c in CLASSES)
-    stage = {"resolution": 32} if what == "size" else {}
+    stage: dict[str, Any] = {"resolution": 32} if what == "size" else {}
+    if what == "levels":
+        stage = {"schedule": {"name": "linear", "num_steps": 100}}
     folder = save_tiny(tmp_path / "classifier", prompts, stage=stage)
     if what == "none":
         (folder / "network.json").unlink()

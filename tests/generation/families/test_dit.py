@@ -273,7 +273,7 @@ def test_what_does_not_fit_is_refused(
 
 
 def test_250_steps_are_respaced_as_the_papers_code_does() -> None:
-    from generation.diffusion.sampler import sampling_steps
+    from generation.diffusion.steps import sampling_steps
 
     stride = 999 / 249
     assert sampling_steps(LINEAR, PAPER) == [round(i * stride) for i in reversed(range(250))]

@@ -1,6 +1,7 @@
 """REPA's files and sampler: SiT's network whose time counts from data, guided at times."""
 
 import math
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from generation.diffusion.flow import flow_sample
+from generation.diffusion.flow_times import acts_at
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.families import generator_source
 from generation.families.diffusion_transformer.converter import convert
@@ -116,7 +118,7 @@ def test_the_guided_sde_is_that_of_the_paper_in_its_own_time() -> None:
         1,
         SDE.guidance,
         torch.float64,
-        SDE.guidance_interval,
+        partial(acts_at, SDE.guidance_interval),
         None,
     )
     rows = iter(noises)
@@ -140,9 +142,8 @@ def test_no_pass_is_run_where_guidance_does_not_act(method: str) -> None:
         asked.append((float(t[0]), len(x)))
         return x
 
-    guided = GuidedTransformer(
-        network, torch.tensor([0]), 1, 2.0, torch.float64, settings.guidance_interval
-    )
+    acts = partial(acts_at, settings.guidance_interval)
+    guided = GuidedTransformer(network, torch.tensor([0]), 1, 2.0, torch.float64, acts)
     flow_sample(
         lambda x, t: guided(x, t)[0], settings, lambda: torch.ones(1, 1, 1, 1, dtype=torch.float64)
     )
@@ -157,7 +158,7 @@ def test_no_pass_is_run_where_guidance_does_not_act(method: str) -> None:
     ("changes", "words"),
     [
         ({"guidance": 1.0}, "goes with a guidance other than 1 and a method among euler"),
-        ({"method": "ddpm"}, "goes with a guidance other than 1 and a method among euler"),
+        ({"method": "native"}, "goes with a guidance other than 1 and a method among euler"),
         ({"guidance_interval": (0.7, 0.7)}, "0.7 is not below 0.7"),
         ({"guidance_interval": (0.0, 1.5)}, "less than or equal to 1"),
     ],

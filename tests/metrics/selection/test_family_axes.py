@@ -5,8 +5,15 @@ from pathlib import Path
 import pytest
 
 from builder.planning.recipe import Recipe, load_recipe
+from generation.diffusion.sampler_config import SamplerConfig
 from metrics.selection.report import write_recipe
-from metrics.selection.sweep import AXES, parse_grid, sampler_settings, sweep_points
+from metrics.selection.sweep import (
+    AXES,
+    parse_grid,
+    sampler_settings,
+    sweep_points,
+    with_sampler,
+)
 from release.errors import UserError
 
 ABSENT = dict.fromkeys(AXES)
@@ -44,6 +51,22 @@ def test_a_choice_with_a_classifier_is_written_as_a_recipe_that_is_read(tmp_path
     assert (sampler.method, sampler.steps, sampler.classifier.scale) == ("ddim", 25, 4)
 
 
+def test_the_ends_of_the_interval_of_guidance_are_swept() -> None:
+    recipe = load_recipe("fashion-mnist-sr3")
+    asked = {"guidance": "2", "guidance_from": "0,0.2", "guidance_to": "0.7"}
+    swept_ends = [one["guidance_interval"] for one in swept(recipe, "ddim", **asked)]
+    assert swept_ends == [(0.0, 0.7), (0.2, 0.7)]
+    (alone,) = swept(recipe, "ddim", guidance="2", guidance_from="0.2")
+    assert alone["guidance_interval"] == (0.2, 1.0)
+    own = SamplerConfig(method="ddim", steps=25, guidance=2, guidance_interval=(0.1, 0.6))
+    within = with_sampler(recipe, 32, own)
+    (kept,) = swept(within, "ddim", guidance_to="0.8")
+    assert kept["guidance_interval"] == (0.1, 0.8)
+    unguided, guided = swept(within, "ddim", guidance="1,2")
+    assert "guidance_interval" not in unguided  # there is nothing to limit
+    assert guided["guidance_interval"] == (0.1, 0.6)
+
+
 @pytest.mark.parametrize(
     ("name", "method", "asked", "words"),
     [
@@ -51,6 +74,13 @@ def test_a_choice_with_a_classifier_is_written_as_a_recipe_that_is_read(tmp_path
         ("fashion-mnist-adm", "ddpm", {"temperature": "0.5"}, "temperature is of codes"),
         ("fashion-mnist-adm", "ddpm", {"truncation": "0.5"}, "goes with method = 'truncation'"),
         ("fashion-mnist-biggan", "truncation", {"truncation": "1.5"}, "--truncation"),
+        ("fashion-mnist-adm", "ddpm", {"guidance_to": "0.7"}, "a guidance other than 1"),
+        (
+            "fashion-mnist-sr3",
+            "ddim",
+            {"guidance": "2", "guidance_to": "1.2"},
+            "--guidance-interval",
+        ),
     ],
 )
 def test_an_axis_of_another_family_is_refused(
