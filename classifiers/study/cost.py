@@ -43,14 +43,16 @@ class Cost:
 def study_costs(
     runs: Sequence[Run], classes: int, threads: int | None, *, quiet: bool = True
 ) -> list[Cost]:
-    """One a classifier, of `runs`; a few steps of each are timed with `threads` torch threads.
+    """One a classifier, of `runs` of all sizes; a few steps of each are timed with `threads` torch
+    threads.
 
     quiet: without progress.
     """
     by_recipe: dict[str, tuple[ClassifierRecipe, list[Run]]] = {}
     for run in runs:
         recipe = run.task.recipe
-        by_recipe.setdefault(recipe.model_dump_json(), (recipe, []))[1].append(run)
+        key = recipe.model_dump_json(exclude={"epochs"})  # which sizes may set
+        by_recipe.setdefault(key, (recipe, []))[1].append(run)
     costs = []
     with progress_bar(len(by_recipe), "timing here", "classifiers", quiet=quiet) as advance:
         for recipe, own in by_recipe.values():

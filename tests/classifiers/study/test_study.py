@@ -249,6 +249,14 @@ def test_budgets_and_control_see_what_they_say() -> None:
     assert 0 < costs[0].hours < 1
 
 
+def test_a_classifier_s_cost_is_of_all_sizes_whatever_their_epochs() -> None:
+    study = load_study("fashion-mnist-long")
+    runs = Planner(study, Path("out"), {}, placed=False).runs()
+    assert len({run.task.recipe.epochs for run in runs}) == 2
+    (cost,) = study_costs(runs, 10, 1)
+    assert cost.runs == len(runs) == 30
+
+
 def test_one_long_step_is_the_pace_and_progress_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
