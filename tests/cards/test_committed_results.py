@@ -52,6 +52,19 @@ def test_cas_is_of_the_first_embedded_cascade() -> None:
         assert result.subject["train"] == [cas["generated"]]
 
 
+def test_the_embedded_cascade_lies_where_the_documents_say() -> None:
+    """Its distance to train, extrapolated from 20,000 images."""
+    (file,) = (FASHION / "embedded-cascade-now").glob("*-train-*.json")
+    result = read_result(file)
+    distance = result.values["fd_infinity_train"]
+    assert (result.subject["images"], distance["n"]) == (20_000, 20_000)
+    assert distance["value"] < 100
+    low, high = distance["interval"]
+    for document in ("README.md", "docs/selection.md"):
+        text = (ROOT / document).read_text(encoding="utf-8").replace("*", "")
+        assert f"{distance['value']:.0f} ({low:.0f} to {high:.0f})" in text
+
+
 @pytest.mark.parametrize(("study", "trainings"), [("study", 264), ("study-long", 30)])
 def test_study_says_what_its_trainings_reached(study: str, trainings: int) -> None:
     folder = FASHION / study
