@@ -4,34 +4,32 @@
 
 For each of three seeds a generator that saw 1,000 real images, one that saw 5,000 and one that saw
 54,000, all trained from nothing for as many steps (training recipes fashion-mnist-16-small and
-fashion-mnist-32-small). Those of 1,000 are sampled in further ways, too: guided away from
-themselves after a third of the training, filtered by a classifier that saw the same images, and
-begun from those images, noised.
-Everything is a command of this project; rerunning goes on. --jobs says how many at a time.
+fashion-mnist-32-small). Those of 1,000 are sampled in further ways, too; all that these need saw
+the same 1,000 images alone. Everything is a command of this project; rerunning goes on. --jobs says
+how many at a time.
 """
 
 import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 REAL = "releases/fashion-mnist-real"
 SEEDS = (0, 1, 2)
-GUIDE = 500  # steps of the training, after which the base guides itself
-WEIGHT = 1.5  # of that guidance
 IMAGES: Mapping[int | str, int] = {100: 300, 500: 500, "whole": 500}  # of each class
-MINIMUM = 0.5  # probability of its class at which an image is accepted
-STRENGTH = 0.7  # share of the steps that are made from a noised real image
+GUIDE = 500  # steps of the training, after which the base guides itself
+CLASSIFIER_STEPS = 500  # of the classifier of noisy images
+EPOCHS = 128  # of the classifier that accepts images
 STAGE = """
 [[stage]]
 resolution = {side}
 generator = "pixel-unet"
 checkpoint = "{runs}-{side}/checkpoint"
-sampler = {{ method = "dpm-solver++", steps = {steps}, guidance = {weight}, black_point = {black} }}
+sampler = {{ method = "dpm-solver++", steps = {steps}, black_point = {black}{settings} }}
 """
 HEAD = """name = "{name}"
 description = "A small cascade of the study fashion-mnist-ways"
@@ -68,6 +66,22 @@ class Generator:
             return ("--split", "fit")
         return ("--split", "train", "--per-class", str(self.size))
 
+    def run(self, what: object) -> Path:
+        """Folder of one of its trainings."""
+        return self.work / f"{self.name}-{what}"
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a generator is sampled: settings, further ones of the first stage's sampler; first and
+    second, lines below the stages."""
+
+    name: str = ""
+    settings: str = ""
+    first: str = ""
+    second: str = ""
+    regime: str = "B"
+
 
 def main() -> None:
     """Train, build, study."""
@@ -79,7 +93,7 @@ def main() -> None:
     given.work.mkdir(parents=True, exist_ok=True)
     if not Path(REAL, "manifest.json").is_file():
         _run("build-dataset", "--real", "fashion-mnist", "--out", REAL)
-    generators = [Generator(given.work, s, n) for n in SEEDS for s in (100, 500, "whole")]
+    generators = [Generator(given.work, size, n) for n in SEEDS for size in IMAGES]
     with ThreadPoolExecutor(given.jobs) as pool:
         list(pool.map(_make, generators))
     _run("run-study", "fashion-mnist-ways", "--out", given.out)
@@ -95,42 +109,48 @@ def _run(*words: object) -> None:
 
 
 def _make(generator: Generator) -> None:
-    for side in (16, 32):
-        _train(generator, side)
-    _build(generator)
+    _train(generator, 16, "fashion-mnist-16-small", "--keep-every", GUIDE)
+    _train(generator, 32, "fashion-mnist-32-small")
+    _build(generator, Way())
     if generator.size == 100:
-        runs = generator.work / f"{generator.name}-16"
-        _build(generator, "-autoguided", base=f'checkpoint = "{runs}/checkpoints/{GUIDE}"\n')
-        rule = f'rule = "classifier-confidence", checkpoint = "{_judge(generator)}"'
-        _build(generator, "-accepted", second=f"accept = {{ {rule}, minimum = {MINIMUM} }}\n")
-        began = f'release = "{REAL}"\nsplit = "train"\nper_class = {generator.size}\n'
-        _build(generator, "-exemplars", base=f"{began}strength = {STRENGTH}\n")
+        for way in _further_ways(generator):
+            _build(generator, way)
 
 
-def _train(generator: Generator, side: int) -> None:
-    """One stage, from nothing."""
-    recipe = generator.work / f"{generator.name}-{side}.toml"
-    base = f"fashion-mnist-{side}-small"
+def _further_ways(generator: Generator) -> Sequence[Way]:
+    """What the field found since 2023 (docs/generators.md, docs/recipes.md)."""
+    weaker = f'[stage.guide]\ncheckpoint = "{generator.run(16)}/checkpoints/{GUIDE}"'
+    judge = f'rule = "classifier-confidence", checkpoint = "{_judge(generator)}", minimum = 0.5'
+    images = f'release = "{REAL}"\nsplit = "train"\nper_class = {generator.size}'
+    _train(generator, "noisy", "fashion-mnist-16-classifier", "--steps", CLASSIFIER_STEPS)
+    noisy = f'checkpoint = "{generator.run("noisy")}/checkpoint", scale = 0.5, towards = "entropy"'
+    return (
+        Way("-autoguided", ", guidance = 1.5", first=f"\n{weaker}\n"),
+        Way("-interval", ", guidance = 1.5, guidance_interval = [0.2, 0.6]"),
+        Way("-entropy", f", classifier = {{ {noisy} }}"),
+        Way("-accepted", second=f"accept = {{ {judge} }}\n"),
+        Way("-exemplars", first=f"\n[stage.exemplars]\n{images}\nstrength = 0.7\n", regime="C"),
+    )
+
+
+def _train(generator: Generator, what: int | str, base: str, *options: object) -> None:
+    """One network, from nothing, by the recipe `base` with a seed of its own."""
+    recipe = generator.run(what).with_suffix(".toml")
     recipe.write_text(
         f'name = "{base}"\nbase = "{base}"\n\n[training]\nseed = {3000 + generator.seed}\n'
     )
     _run(
         *("finetune-generator", "--recipe", recipe, "--data", REAL, *generator.data),
-        *("--keep-every", GUIDE, "--threads", 1, "--json"),
-        *("--out", generator.work / f"{generator.name}-{side}"),
+        *("--threads", 1, "--json", "--out", generator.run(what), *options),
     )
 
 
-def _build(generator: Generator, way: str = "", base: str = "", second: str = "") -> None:
-    """As many images a class as the study takes. base: of the table that the first stage has for
-    this way; second: a line of the second stage."""
-    runs, name = generator.work / generator.name, f"ways-{generator.name}{way}"
-    table = {"-autoguided": "\n[stage.guide]\n", "-exemplars": "\n[stage.exemplars]\n"}.get(way, "")
-    weight = WEIGHT if way == "-autoguided" else 1.0
-    regime = "C" if way == "-exemplars" else "B"
-    text = HEAD.format(name=name, seed=2023 + generator.seed, regime=regime)
-    text += STAGE.format(side=16, runs=runs, steps=16, weight=weight, black=3) + table + base
-    text += STAGE.format(side=32, runs=runs, steps=12, weight=1.0, black=4) + second
+def _build(generator: Generator, way: Way) -> None:
+    """As many images a class as the study takes."""
+    runs, name = generator.work / generator.name, f"ways-{generator.name}{way.name}"
+    text = HEAD.format(name=name, seed=2023 + generator.seed, regime=way.regime)
+    text += STAGE.format(side=16, runs=runs, steps=16, black=3, settings=way.settings) + way.first
+    text += STAGE.format(side=32, runs=runs, steps=12, black=4, settings="") + way.second
     recipe = generator.work / f"{name}.toml"
     recipe.write_text(text)
     _run(
@@ -141,11 +161,11 @@ def _build(generator: Generator, way: str = "", base: str = "", second: str = ""
 
 def _judge(generator: Generator) -> Path:
     """A classifier that saw the generator's real images alone."""
-    file = generator.work / f"{generator.name}-judge.safetensors"
+    file = generator.run("judge").with_suffix(".safetensors")
     if not file.is_file():
         _run(
             *("train-classifier", "--train", REAL, "--per-class", generator.size, "--test", REAL),
-            *("--set", "epochs=128", "--seed", generator.seed, "--save", file),
+            *("--set", f"epochs={EPOCHS}", "--seed", generator.seed, "--save", file),
             *("--out", file.with_suffix(".json")),
         )
     return file
