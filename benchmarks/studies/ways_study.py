@@ -20,7 +20,7 @@ from pathlib import Path
 
 REAL = "releases/fashion-mnist-real"
 SEEDS = (0, 1, 2)
-IMAGES: Mapping[int | str, int] = {100: 300, 500: 500, "whole": 500}  # of each class
+IMAGES: Mapping[int | str, int] = {100: 300, 500: 500, "whole": 2000}  # of each class
 GUIDE = 500  # steps of the training, after which the base guides itself
 CLASSIFIER_STEPS = 500  # of the classifier of noisy images
 EPOCHS = 128  # of the classifier that accepts images
