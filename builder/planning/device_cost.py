@@ -3,8 +3,6 @@
 from dataclasses import dataclass, replace
 
 from builder.planning.recipe import StageRecipe
-from generation.diffusion.schedule import NoiseSchedule
-from generation.diffusion.steps import guided_steps
 from generation.families import schedule_of, work_of
 from generation.networks.flops import Work
 from generation.networks.gpus import GPU, UTILISATION, Gpu, known_gpu
@@ -60,6 +58,9 @@ def evaluations_of(stage: StageRecipe) -> Evaluations | None:
 
     UserError for a generator that guides at no such interval.
     """
+    from generation.diffusion.schedule import NoiseSchedule
+    from generation.diffusion.steps import guided_steps
+
     counted = stage.counted_sampler
     if not counted.interval_of_steps:
         return Evaluations(counted.own_evaluations, counted.guiding_evaluations)

@@ -7,7 +7,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from generation.diffusion.schedule import ScheduleConfig
 from generation.networks.flops import Memory, Work
 from generation.training.recipe import BUILTIN, FIRST, TrainingRecipe
 from generation.training.trainable import Trainable
@@ -16,6 +15,7 @@ from release.commands.toml_recipes import load_toml, setting_in
 from release.errors import UserError
 
 if TYPE_CHECKING:  # what it takes is slow to import, and commands name generators
+    from generation.diffusion.schedule import ScheduleConfig
     from generation.generator import ExemplarSource, Fp8Source, GeneratorSource, GuidedSource
     from generation.networks.peak_memory import Peak
 
@@ -115,7 +115,7 @@ def exemplar_source(name: str) -> "ExemplarSource":
     return source  # type: ignore[return-value]
 
 
-def schedule_of(name: str, checkpoint: str) -> ScheduleConfig | None:
+def schedule_of(name: str, checkpoint: str) -> "ScheduleConfig | None":
     """By which a checkpoint of generator `name` is sampled; None of one that is not known here.
 
     UserError for a generator that guides at no interval of a schedule's steps.

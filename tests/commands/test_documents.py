@@ -59,7 +59,7 @@ def test_the_guided_recipe_of_comparing_is_guided(tmp_path: Path) -> None:
         subprocess.run(change, shell=True, cwd=ROOT, check=True, capture_output=True).stdout
     )
     before, after = load_recipe("fashion-mnist"), load_recipe(str(made))
-    assert (before.stages[0].sampler.guidance, after.stages[0].sampler.guidance) == (1.0, 3.0)
+    assert (before.stages[0].sampler.guidance, after.stages[0].sampler.guidance) == (1.5, 3.0)
     assert after.stages[0].sampler_source == "guidance 3, by hand"
     assert (after.name, after.stages[1:]) == ("guided", before.stages[1:])
 

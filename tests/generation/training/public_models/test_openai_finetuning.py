@@ -280,4 +280,4 @@ class Stage:
 
     def __init__(self, generator: str, checkpoint: str) -> None:
         self.generator, self.checkpoint = generator, checkpoint
-        self.checkpoints = (checkpoint,)
+        self.checkpoints, self.exemplars = (checkpoint,), None
