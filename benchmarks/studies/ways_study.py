@@ -93,7 +93,7 @@ def main() -> None:
     given.work.mkdir(parents=True, exist_ok=True)
     if not Path(REAL, "manifest.json").is_file():
         _run("build-dataset", "--real", "fashion-mnist", "--out", REAL)
-    generators = [Generator(given.work, size, n) for n in SEEDS for size in IMAGES]
+    generators = [Generator(given.work, size, n) for size in IMAGES for n in SEEDS]
     with ThreadPoolExecutor(given.jobs) as pool:
         list(pool.map(_make, generators))
     _run("run-study", "fashion-mnist-ways", "--out", given.out)
