@@ -1,6 +1,6 @@
 #!/bin/sh
 # The embedded generator's Classification Accuracy Score beside real baselines of the same recipe:
-# result files and predictions, and from them cas.json, in results/fashion-mnist/.
+# result files and predictions, and from them cas.json, in results/fashion-mnist/embedded-cascade-now/.
 #
 #     benchmarks/studies/cas.sh                 20,000 images: on two CPU cores an hour and a half
 #     benchmarks/studies/cas.sh 6000 --gpu      60,000: minutes on a GPU, in batches that fill it
@@ -11,7 +11,7 @@ per_class=${1:-2000}
 n=$((10 * per_class))
 real=releases/fashion-mnist-real
 made=releases/fashion-mnist-32
-out=results/fashion-mnist
+out=results/fashion-mnist/embedded-cascade-now
 recipe=fashion-mnist
 workers=
 jobs=1
