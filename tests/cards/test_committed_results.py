@@ -32,7 +32,7 @@ def top1(predictions: str) -> float:
 
 
 NOW = "embedded-cascade-now"  # folder of its results; the first one's lie beside it
-CASCADES = {".": ("| the first |", 0.95), NOW: ("| that of [now](", 0.969)}  # row of docs, least CAS
+CASCADES = {".": ("| the first |", 0.95), NOW: ("| that of [now](", 0.969)}  # row, least CAS
 
 
 @pytest.mark.parametrize("folder", CASCADES)
