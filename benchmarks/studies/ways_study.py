@@ -2,25 +2,24 @@
 
     python benchmarks/studies/ways_study.py --out results/fashion-mnist/study-ways
 
-For each of three seeds a generator that saw 1,000 real images, one that saw 5,000 and one that saw
-54,000, all trained from nothing for as many steps (training recipes fashion-mnist-16-small and
-fashion-mnist-32-small). Those of 1,000 are sampled in further ways, too; all that these need saw
-the same 1,000 images alone. Everything is a command of this project; rerunning goes on. --jobs says
-how many at a time.
+For each of three seeds a generator that saw 1,000 real images, trained from nothing (training
+recipes fashion-mnist-16-small and fashion-mnist-32-small), is sampled in six ways. All that these
+need saw the same 1,000 images alone. Everything is a command of this project; rerunning goes on.
+--jobs says how many at a time.
 """
 
 import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 REAL = "releases/fashion-mnist-real"
 SEEDS = (0, 1, 2)
-IMAGES: Mapping[int | str, int] = {100: 300, 500: 500, "whole": 2000}  # of each class
+SEEN, MADE = 100, 300  # images of each class
 GUIDE = 500  # steps of the training, after which the base guides itself
 CLASSIFIER_STEPS = 500  # of the classifier of noisy images
 EPOCHS = 128  # of the classifier that accepts images
@@ -48,23 +47,15 @@ indices = 25
 
 @dataclass(frozen=True)
 class Generator:
-    """size: real images of each class that it saw, "whole" for all of `fit`."""
+    """What one seed stands for: networks, and their images."""
 
     work: Path
-    size: int | str
     seed: int
 
     @property
     def name(self) -> str:
         """Of its trainings and releases."""
-        return f"whole-{self.seed}" if self.size == "whole" else f"same-{self.size}-{self.seed}"
-
-    @property
-    def data(self) -> tuple[str, ...]:
-        """Options of finetune-generator."""
-        if self.size == "whole":
-            return ("--split", "fit")
-        return ("--split", "train", "--per-class", str(self.size))
+        return f"same-{SEEN}-{self.seed}"
 
     def run(self, what: object) -> Path:
         """Folder of one of its trainings."""
@@ -93,7 +84,7 @@ def main() -> None:
     given.work.mkdir(parents=True, exist_ok=True)
     if not Path(REAL, "manifest.json").is_file():
         _run("build-dataset", "--real", "fashion-mnist", "--out", REAL)
-    generators = [Generator(given.work, size, n) for size in IMAGES for n in SEEDS]
+    generators = [Generator(given.work, seed) for seed in SEEDS]
     with ThreadPoolExecutor(given.jobs) as pool:
         list(pool.map(_make, generators))
     _run("run-study", "fashion-mnist-ways", "--out", given.out)
@@ -111,17 +102,15 @@ def _run(*words: object) -> None:
 def _make(generator: Generator) -> None:
     _train(generator, 16, "fashion-mnist-16-small", "--keep-every", GUIDE)
     _train(generator, 32, "fashion-mnist-32-small")
-    _build(generator, Way())
-    if generator.size == 100:
-        for way in _further_ways(generator):
-            _build(generator, way)
+    for way in (Way(), *_further_ways(generator)):
+        _build(generator, way)
 
 
 def _further_ways(generator: Generator) -> Sequence[Way]:
     """What the field found since 2023 (docs/generators.md, docs/recipes.md)."""
     weaker = f'[stage.guide]\ncheckpoint = "{generator.run(16)}/checkpoints/{GUIDE}"'
     judge = f'rule = "classifier-confidence", checkpoint = "{_judge(generator)}", minimum = 0.5'
-    images = f'release = "{REAL}"\nsplit = "train"\nper_class = {generator.size}'
+    images = f'release = "{REAL}"\nsplit = "train"\nper_class = {SEEN}'
     _train(generator, "noisy", "fashion-mnist-16-classifier", "--steps", CLASSIFIER_STEPS)
     noisy = f'checkpoint = "{generator.run("noisy")}/checkpoint", scale = 0.5, towards = "entropy"'
     return (
@@ -140,7 +129,8 @@ def _train(generator: Generator, what: int | str, base: str, *options: object) -
         f'name = "{base}"\nbase = "{base}"\n\n[training]\nseed = {3000 + generator.seed}\n'
     )
     _run(
-        *("finetune-generator", "--recipe", recipe, "--data", REAL, *generator.data),
+        *("finetune-generator", "--recipe", recipe, "--data", REAL),
+        *("--split", "train", "--per-class", SEEN),
         *("--threads", 1, "--json", "--out", generator.run(what), *options),
     )
 
@@ -154,7 +144,7 @@ def _build(generator: Generator, way: Way) -> None:
     recipe = generator.work / f"{name}.toml"
     recipe.write_text(text)
     _run(
-        *("build-dataset", "--recipe", recipe, "--per-class", IMAGES[generator.size]),
+        *("build-dataset", "--recipe", recipe, "--per-class", MADE),
         *("--workers", 1, "--out", f"releases/{name}"),
     )
 
@@ -164,7 +154,7 @@ def _judge(generator: Generator) -> Path:
     file = generator.run("judge").with_suffix(".safetensors")
     if not file.is_file():
         _run(
-            *("train-classifier", "--train", REAL, "--per-class", generator.size, "--test", REAL),
+            *("train-classifier", "--train", REAL, "--per-class", SEEN, "--test", REAL),
             *("--set", f"epochs={EPOCHS}", "--seed", generator.seed, "--save", file),
             *("--out", file.with_suffix(".json")),
         )
