@@ -109,7 +109,7 @@ def _make(generator: Generator) -> None:
 def _further_ways(generator: Generator) -> Sequence[Way]:
     """What the field found since 2023 (docs/generators.md, docs/recipes.md)."""
     weaker = f'[stage.guide]\ncheckpoint = "{generator.run(16)}/checkpoints/{GUIDE}"'
-    judge = f'rule = "classifier-confidence", checkpoint = "{_judge(generator)}", minimum = 0.5'
+    judge = f'rule = "classifier-confidence", checkpoint = "{_judge(generator)}", minimum = 0.2'
     images = f'release = "{REAL}"\nsplit = "train"\nper_class = {SEEN}'
     _train(generator, "noisy", "fashion-mnist-16-classifier", "--steps", CLASSIFIER_STEPS)
     noisy = f'checkpoint = "{generator.run("noisy")}/checkpoint", scale = 0.5, towards = "entropy"'

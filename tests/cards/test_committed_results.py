@@ -105,18 +105,41 @@ def test_the_embedded_cascade_lies_where_the_documents_say() -> None:
         assert f"{distance['value']:.0f} ({low:.0f} to {high:.0f})" in text
 
 
-@pytest.mark.parametrize(("study", "trainings"), [("study", 264), ("study-long", 30)])
+@pytest.mark.parametrize(
+    ("study", "trainings"), [("study", 264), ("study-long", 30), ("study-ways", 30)]
+)
 def test_study_says_what_its_trainings_reached(study: str, trainings: int) -> None:
     folder = FASHION / study
     report = json.loads((folder / "report.json").read_text())
-    runs = [name for row in report["rows"] for name in row["results"]]
-    assert len(runs) == len(set(runs)) == len(list(folder.glob("runs/**/*.json"))) == trainings
+    runs = {name for row in report["rows"] for name in row["results"]}  # real ones may be shared
+    assert runs == {str(f.relative_to(folder)) for f in folder.glob("runs/**/*.json")}
+    assert len(runs) == trainings
     for row in report["rows"]:
         results = [read_result(folder / name) for name in row["results"]]
         reached = {str(r.seeds["classifier"]): r.values["top1"]["value"] for r in results}
         assert reached == pytest.approx(row["top1"]["by_seed"])
         assert row["top1"]["mean"] == pytest.approx(np.mean(list(reached.values())))
         assert {r.reference["split"] for r in results} == {"test"}
+
+
+def test_the_documents_say_which_way_is_best() -> None:
+    """Each way's accuracy, and its difference to real images alone with the interval over seeds."""
+    rows = json.loads((FASHION / "study-ways/report.json").read_text())["rows"]
+    text = (ROOT / "docs/studies.md").read_text(encoding="utf-8")
+    told = text[text.index("### Which way is best") : text.index("## Classifiers by hand")]
+    told = told.replace("*", "").replace("\N{MINUS SIGN}", "-")
+    real = next(row for row in rows if row["arm"] == "real")  # all ways share it
+    assert f"| {100 * real['top1']['mean']:.1f} |" in told
+    assert {row["steps"] for row in rows} == {1000}
+    for row in rows:
+        if row["arm"] != "real":
+            by_seed = np.array(list(row["top1"]["by_seed"].values()))
+            differences = 100 * (by_seed - list(real["top1"]["by_seed"].values()))
+            half = 4.302652729749464 * np.std(differences, ddof=1) / np.sqrt(3)  # t, 2 degrees
+            mean = np.mean(differences)
+            low, high = mean - half, mean + half
+            figures = f"{100 * by_seed.mean():.1f} | {mean:+.1f} ({low:.1f} to {high:.1f})"
+            assert figures in told, (row["model"], row["arm"])
 
 
 def test_finetuning_says_what_its_releases_reached() -> None:
