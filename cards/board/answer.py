@@ -22,7 +22,6 @@ class Best:
     """The best generated set of one ranking, beside real images; classifier: model and recipe."""
 
     classifier: str
-    name: str
     row: Training
     real: Training
 
@@ -31,11 +30,10 @@ def answer(
     title: str, rankings: Sequence[Ranking[Training]], studies: Sequence[StudyReport]
 ) -> str:
     """Of the ranking with most runs, the best set that has real images beside it; or of a study."""
-    names = names_of(s for r in rankings for row in r.rows for s in row.sources)
-    found = [best for ranking in rankings if (best := _best(ranking, names))]
+    found = [best for ranking in rankings if (best := _best(ranking))]
     if found:
-        most = max(found, key=lambda b: (b.row.scores["top1"].seeds, b.row.scores["top1"].mean))
-        return _sentence(title, most)
+        names = names_of(s for r in rankings for row in r.rows for s in row.sources)
+        return _sentence(title, max(found, key=_standing), names)
     arms = [pair for study in studies for pair in _arms(study)]
     if not arms:
         alone = any(row.arm == "generated" for ranking in rankings for row in ranking.rows)
@@ -47,23 +45,40 @@ def answer(
     )
 
 
-def _best(ranking: Ranking[Training], names: dict[tuple[str, str], str]) -> Best | None:
+def answering_first(rankings: Sequence[Ranking[Training]]) -> list[Ranking[Training]]:
+    """The ranking that the answer is of, then the others as they were."""
+
+    def place(ranking: Ranking[Training]) -> tuple[int, float]:
+        best = _best(ranking)
+        return _standing(best) if best else (0, 0.0)
+
+    first = max(rankings, key=place, default=None)
+    return sorted(rankings, key=lambda ranking: ranking is not first)
+
+
+def _standing(best: Best) -> tuple[int, float]:
+    top1 = best.row.scores["top1"]
+    return top1.seeds, top1.mean
+
+
+def _best(ranking: Ranking[Training]) -> Best | None:
     rows = [row for row in ranking.rows if row.arm == "generated"]
     best = max(rows, key=lambda row: row.scores["top1"].mean, default=None)
     real = None if best is None else baseline_of(ranking, best)
     if best is None or real is None:
         return None
     classifier = f"{ranking.settings['model']} ({ranking.recipe})"
-    return Best(classifier, training_name(best, names), best, real)
+    return Best(classifier, best, real)
 
 
-def _sentence(title: str, best: Best) -> str:
+def _sentence(title: str, best: Best, names: dict[tuple[str, str], str]) -> str:
     ours, real = best.row.scores["top1"], best.real.scores["top1"]
     share = _share(ratio_to(real, ours))
     if verdict(real, ours) == "no clear difference":
         share += ": no statistically significant difference"
     return (
-        f"On {title} the best set of generated images, {best.name} ({best.row.images:,} images), "
+        f"On {title} the best set of generated images, {training_name(best.row, names)} "
+        f"({best.row.images:,} images), "
         f"gives {best.classifier} {_top1(ours)} on real test images; "
         f"{best.real.images:,} real images give {_top1(real)}{share}."
     )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import chain
 
 from cards.board.agreement import agreements
-from cards.board.answer import PRINTED, answer
+from cards.board.answer import PRINTED, answer, answering_first
 from cards.board.finetuning import finetuning_section
 from cards.board.measurements import (
     evaluation_measurements,
@@ -72,7 +72,7 @@ def _facet(
     name: str, results: ResultFolder, facts: Facts, figures: Sequence[SampleFigure]
 ) -> Facet:
     own = [r for r in results.measurements if r.result.dataset == name]
-    trainings, scores = classifier_rankings(own), score_rankings(own)
+    trainings, scores = answering_first(classifier_rankings(own)), score_rankings(own)
     every = {kind: evaluation_rankings(own, kind) for kind in EVALUATIONS}
     evaluated = {kind: found for kind, found in every.items() if found}
     published = name == DATASET

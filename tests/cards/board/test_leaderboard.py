@@ -523,6 +523,16 @@ def test_terminal_begins_with_the_answer_and_a_few_rows(
     assert "Inception" not in shown
 
 
+def test_the_first_table_has_what_the_answer_names() -> None:
+    """Also where an older ranking, of another import of the same test images, is worth less."""
+    results = read_folder(Path(__file__).parents[3] / "results/fashion-mnist")
+    facet = next(f for f in assemble_board(results, []) if f.title == "Fashion-MNIST")
+    groups = facet.sections[0].tables[0].groups
+    best = [next(r for r in g.rows if "rank" in r.cells).cells["name"].text for g in groups[:2]]
+    assert best[0] != best[1]
+    assert f"the best set of generated images, {best[0]} (" in facet.answer
+
+
 def test_answer_without_generated_or_real_images_promises_nothing(tmp_path: Path) -> None:
     lone = a_classifier_result([a_source("good", 1000)], 0.8, 0)
     (facet,) = assemble_board(read_folder(write_all(tmp_path / "results", [lone])), [])
