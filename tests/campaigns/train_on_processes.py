@@ -97,6 +97,7 @@ def _fork(rank: int, count: int, port: int, work: Callable[[], None]) -> int:
     child = os.fork()
     if child:
         return child
+    torch.set_num_threads(1)  # torch renews its pool on first use, which two threads may not share
     if count > 1:
         ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
         os.environ |= {name: str(value) for name, value in ranks.items()}
