@@ -2,24 +2,25 @@
 
     python benchmarks/studies/ways_study.py --out results/fashion-mnist/study-ways
 
-For each of three seeds a generator that saw 1,000 real images, trained from nothing (training
-recipes fashion-mnist-16-small and fashion-mnist-32-small), is sampled in six ways. All that these
-need saw the same 1,000 images alone. Everything is a command of this project; rerunning goes on.
---jobs says how many at a time.
+For each of three seeds a generator that saw 1,000 real images, one that saw 5,000 and one that saw
+54,000, all trained from nothing for as many steps (training recipes fashion-mnist-16-small and
+fashion-mnist-32-small). That of 1,000 is sampled in six ways; all that these need saw the same
+1,000 images alone. Everything is a command of this project; rerunning goes on. --jobs says how many
+at a time.
 """
 
 import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 REAL = "releases/fashion-mnist-real"
 SEEDS = (0, 1, 2)
-SEEN, MADE = 100, 300  # images of each class
+MADE: Mapping[int | str, int] = {100: 300, 500: 500, "whole": 1000}  # of each class, by what it saw
 GUIDE = 500  # steps of the training, after which the base guides itself
 CLASSIFIER_STEPS = 500  # of the classifier of noisy images
 EPOCHS = 128  # of the classifier that accepts images
@@ -47,15 +48,23 @@ indices = 25
 
 @dataclass(frozen=True)
 class Generator:
-    """What one seed stands for: networks, and their images."""
+    """seen: real images of each class, "whole" for all of `fit`."""
 
     work: Path
+    seen: int | str
     seed: int
 
     @property
     def name(self) -> str:
         """Of its trainings and releases."""
-        return f"same-{SEEN}-{self.seed}"
+        return f"{self.seen if self.seen == 'whole' else f'same-{self.seen}'}-{self.seed}"
+
+    @property
+    def data(self) -> tuple[object, ...]:
+        """Options of finetune-generator."""
+        if self.seen == "whole":
+            return ("--split", "fit")
+        return ("--split", "train", "--per-class", self.seen)
 
     def run(self, what: object) -> Path:
         """Folder of one of its trainings."""
@@ -84,7 +93,7 @@ def main() -> None:
     given.work.mkdir(parents=True, exist_ok=True)
     if not Path(REAL, "manifest.json").is_file():
         _run("build-dataset", "--real", "fashion-mnist", "--out", REAL)
-    generators = [Generator(given.work, seed) for seed in SEEDS]
+    generators = [Generator(given.work, seen, seed) for seen in MADE for seed in SEEDS]
     with ThreadPoolExecutor(given.jobs) as pool:
         list(pool.map(_make, generators))
     _run("run-study", "fashion-mnist-ways", "--out", given.out)
@@ -102,7 +111,8 @@ def _run(*words: object) -> None:
 def _make(generator: Generator) -> None:
     _train(generator, 16, "fashion-mnist-16-small", "--keep-every", GUIDE)
     _train(generator, 32, "fashion-mnist-32-small")
-    for way in (Way(), *_further_ways(generator)):
+    further = _further_ways(generator) if generator.seen == 100 else ()
+    for way in (Way(), *further):
         _build(generator, way)
 
 
@@ -110,7 +120,7 @@ def _further_ways(generator: Generator) -> Sequence[Way]:
     """What the field found since 2023 (docs/generators.md, docs/recipes.md)."""
     weaker = f'[stage.guide]\ncheckpoint = "{generator.run(16)}/checkpoints/{GUIDE}"'
     judge = f'rule = "classifier-confidence", checkpoint = "{_judge(generator)}", minimum = 0.2'
-    images = f'release = "{REAL}"\nsplit = "train"\nper_class = {SEEN}'
+    images = f'release = "{REAL}"\nsplit = "train"\nper_class = {generator.seen}'
     _train(generator, "noisy", "fashion-mnist-16-classifier", "--steps", CLASSIFIER_STEPS)
     noisy = f'checkpoint = "{generator.run("noisy")}/checkpoint", scale = 0.5, towards = "entropy"'
     return (
@@ -129,8 +139,7 @@ def _train(generator: Generator, what: int | str, base: str, *options: object) -
         f'name = "{base}"\nbase = "{base}"\n\n[training]\nseed = {3000 + generator.seed}\n'
     )
     _run(
-        *("finetune-generator", "--recipe", recipe, "--data", REAL),
-        *("--split", "train", "--per-class", SEEN),
+        *("finetune-generator", "--recipe", recipe, "--data", REAL, *generator.data),
         *("--threads", 1, "--json", "--out", generator.run(what), *options),
     )
 
@@ -144,7 +153,7 @@ def _build(generator: Generator, way: Way) -> None:
     recipe = generator.work / f"{name}.toml"
     recipe.write_text(text)
     _run(
-        *("build-dataset", "--recipe", recipe, "--per-class", MADE),
+        *("build-dataset", "--recipe", recipe, "--per-class", MADE[generator.seen]),
         *("--workers", 1, "--out", f"releases/{name}"),
     )
 
@@ -154,7 +163,7 @@ def _judge(generator: Generator) -> Path:
     file = generator.run("judge").with_suffix(".safetensors")
     if not file.is_file():
         _run(
-            *("train-classifier", "--train", REAL, "--per-class", SEEN, "--test", REAL),
+            *("train-classifier", "--train", REAL, "--per-class", generator.seen, "--test", REAL),
             *("--set", f"epochs={EPOCHS}", "--seed", generator.seed, "--save", file),
             *("--out", file.with_suffix(".json")),
         )
