@@ -74,13 +74,14 @@ class Generator:
 @dataclass(frozen=True)
 class Way:
     """How a generator is sampled: settings, further ones of the first stage's sampler; first and
-    second, lines below the stages."""
+    second, lines below the stages; spare, slots of each class that may stay empty."""
 
     name: str = ""
     settings: str = ""
     first: str = ""
     second: str = ""
     regime: str = "B"
+    spare: int = 0
 
 
 def main() -> None:
@@ -127,7 +128,7 @@ def _further_ways(generator: Generator) -> Sequence[Way]:
         Way("-autoguided", ", guidance = 1.5", first=f"\n{weaker}\n"),
         Way("-interval", ", guidance = 1.5, guidance_interval = [0.2, 0.6]"),
         Way("-entropy", f", classifier = {{ {noisy} }}"),
-        Way("-accepted", second=f"accept = {{ {judge} }}\n"),
+        Way("-accepted", second=f"accept = {{ {judge} }}\n", spare=200),
         Way("-exemplars", first=f"\n[stage.exemplars]\n{images}\nstrength = 0.7\n", regime="C"),
     )
 
@@ -145,7 +146,7 @@ def _train(generator: Generator, what: int | str, base: str, *options: object) -
 
 
 def _build(generator: Generator, way: Way) -> None:
-    """As many images a class as the study takes."""
+    """As many images a class as the study takes, and the spare ones."""
     runs, name = generator.work / generator.name, f"ways-{generator.name}{way.name}"
     text = HEAD.format(name=name, seed=2023 + generator.seed, regime=way.regime)
     text += STAGE.format(side=16, runs=runs, steps=16, black=3, settings=way.settings) + way.first
@@ -153,7 +154,7 @@ def _build(generator: Generator, way: Way) -> None:
     recipe = generator.work / f"{name}.toml"
     recipe.write_text(text)
     _run(
-        *("build-dataset", "--recipe", recipe, "--per-class", MADE[generator.seen]),
+        *("build-dataset", "--recipe", recipe, "--per-class", MADE[generator.seen] + way.spare),
         *("--workers", 1, "--out", f"releases/{name}"),
     )
 
