@@ -29,6 +29,7 @@ from builder.planning.checkpoints import (
     locate_guides,
     require_exemplars,
     require_precision,
+    require_prompts,
 )
 from builder.planning.classifiers import with_classifiers
 from builder.planning.device_cost import stated_cost
@@ -45,6 +46,7 @@ from builder.planning.plan import (
     plan_stages,
     stage_encodings,
 )
+from builder.planning.prompts import choose_prompts
 from builder.planning.recipe import Recipe, StageRecipe
 from builder.planning.regime import require_regime
 from builder.planning.sampling import require_intervals, require_sizes
@@ -134,14 +136,13 @@ def plan_build(
     blocks = plan_blocks(recipe, classes, requests)
     chain = _keep_stages(recipe, chain, earlier)
     chain, execution = chain_as_run(chain, earlier, blocks, means)
-    chain = with_classifiers(chain, classes)
+    prompts = choose_prompts(recipe.prompts, recipe.seed, classes)
+    chain = with_classifiers(chain, classes, prompts)
     recipe = recipe.model_copy(update={"stages": _replaced(recipe.stages, chain)})
-    require_precision(chain)
-    require_exemplars(chain)
-    require_intervals(chain)
-    require_memory(chain)
+    _require_able(chain)
     folders, hashes = locate_checkpoints(chain)
     require_sizes(chain, folders)
+    require_prompts(chain, folders, [one for entry in wanted for one in prompts.all_of(entry)])
     guides = locate_guides(chain, folders)
     require_regime(recipe, chain, folders, guides)
     exemplars = _exemplars_of(chain[0], folders[0], classes)
@@ -166,6 +167,14 @@ def plan_build(
         checkpoints=tuple(folders),
         release=release,
     )
+
+
+def _require_able(chain: Sequence[StageRecipe]) -> None:
+    """UserError for a stage that asks of its generator, or of this machine, what it cannot do."""
+    require_precision(chain)
+    require_exemplars(chain)
+    require_intervals(chain)
+    require_memory(chain)
 
 
 def _exemplars_of(

@@ -28,6 +28,20 @@ def locate_checkpoints(chain: Sequence[StageRecipe]) -> tuple[list[Path], list[s
     return [place for place, _ in found], [sha256 for _, sha256 in found]
 
 
+def require_prompts(
+    chain: Sequence[StageRecipe], checkpoints: Sequence[Path], prompts: Sequence[str]
+) -> None:
+    """UserError if an image's prompt may be one that a stage's network never learned."""
+    for stage, checkpoint in zip(chain, checkpoints, strict=True):
+        find = getattr(generator_source(stage.generator), "known_prompts", None)
+        known: Sequence[str] | None = None if find is None else find(checkpoint)
+        if known is not None and (lacking := sorted(set(prompts) - set(known))):
+            raise UserError(
+                f"prompt {lacking[0]!r} is not among the {len(known)} that checkpoint "
+                f"{stage.checkpoint} learned; known: {', '.join(map(repr, known[:12]))}"
+            )
+
+
 def locate_guides(
     chain: Sequence[StageRecipe], checkpoints: Sequence[Path]
 ) -> list[LocatedGuide | None]:

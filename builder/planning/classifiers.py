@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from builder.planning.prompts import PromptChoice
 from builder.planning.recipe import StageRecipe
 from generation.diffusion.sampler_config import ClassifierGuidance
 from generation.families import MODULES, generator_source
@@ -16,16 +17,20 @@ from release.errors import UserError
 
 
 def with_classifiers(
-    chain: Sequence[StageRecipe], classes: Sequence[ClassEntry]
+    chain: Sequence[StageRecipe], classes: Sequence[ClassEntry], prompts: PromptChoice
 ) -> list[StageRecipe]:
     """The stages, each with its classifier's hash, which is part of what decides its images.
 
+    prompts: of the classes' images, those that a classifier is told to guide to.
+
     UserError for a generator that none can guide, and for a classifier that does not fit.
     """
-    return [_with_classifier(stage, classes) for stage in chain]
+    return [_with_classifier(stage, classes, prompts) for stage in chain]
 
 
-def _with_classifier(stage: StageRecipe, classes: Sequence[ClassEntry]) -> StageRecipe:
+def _with_classifier(
+    stage: StageRecipe, classes: Sequence[ClassEntry], prompts: PromptChoice
+) -> StageRecipe:
     guidance = stage.sampler.classifier
     if guidance is None:
         return stage
@@ -36,7 +41,8 @@ def _with_classifier(stage: StageRecipe, classes: Sequence[ClassEntry]) -> Stage
             f"{stage.generator} is not guided; these are: {guided}"
         )
     folder, found = locate_classifier(guidance, stage.resolution)
-    require_classes(guidance, folder, [entry.prompt for entry in classes])
+    choice = prompts if guidance.towards == "class" else PromptChoice()  # the entropy is of classes
+    require_classes(guidance, folder, [one for entry in classes for one in choice.all_of(entry)])
     _require_stage(stage, guidance, folder)
     sampler = stage.sampler.model_copy(
         update={"classifier": guidance.model_copy(update={"sha256": found})}

@@ -94,6 +94,10 @@ class PromptChoice:
         drawn = int.from_bytes(sha256(identity.encode()).digest()[:8], "big")
         return prompts[drawn % len(prompts)]
 
+    def all_of(self, entry: ClassEntry) -> tuple[str, ...]:
+        """Those that an image of the class may have."""
+        return self.of_class.get(entry.wnid, (entry.prompt,))
+
 
 def choose_prompts(
     recipe: PromptRecipe | None, release_seed: int, classes: Sequence[ClassEntry]

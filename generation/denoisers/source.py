@@ -53,6 +53,12 @@ class DenoiserSource:
         """Whether the network knows of no classes, so that a label says nothing of its image."""
         return read_config(self.family, folder).stage.conditioning == "none"
 
+    def known_prompts(self, folder: Path) -> tuple[str, ...] | None:
+        """Those of the classes that the network learned; None if it asks for none."""
+        if self.unconditional(folder):
+            return None
+        return read_config(self.family, folder).classes[:-1]
+
     def trained_resolution(self, folder: Path) -> int | None:
         """The stage's side in px; None for a folder that holds no checkpoint of this family."""
         if not is_of(self.family, folder):

@@ -48,6 +48,10 @@ class TransformerSource(LatentSource):
         """Whether the network knows of no classes."""
         return not folder.is_file() and not self._is_other(folder) and super().unconditional(folder)
 
+    def known_prompts(self, folder: Path) -> tuple[str, ...] | None:
+        """Those of the classes that the network learned; None of one that is told labels."""
+        return None if folder.is_file() or self._is_other(folder) else super().known_prompts(folder)
+
     def trained_resolution(self, folder: Path) -> int | None:
         """The stage's side in px; None for a folder that holds no checkpoint of this family."""
         return super().trained_resolution(folder) if is_of(self.family, folder) else None

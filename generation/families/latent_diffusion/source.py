@@ -42,6 +42,10 @@ class LatentDiffusionSource(LatentSource):
         """Whether the network knows of no classes."""
         return not folder.is_file() and super().unconditional(folder)
 
+    def known_prompts(self, folder: Path) -> tuple[str, ...] | None:
+        """Those of the classes that the network learned; None of one that is told labels."""
+        return None if folder.is_file() else super().known_prompts(folder)
+
     def trained_resolution(self, folder: Path) -> int | None:
         """The stage's side in px; None for a folder that holds no checkpoint of this family."""
         return super().trained_resolution(folder) if is_of(self.family, folder) else None

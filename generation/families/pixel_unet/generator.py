@@ -53,6 +53,11 @@ def unconditional(folder: Path) -> bool:
     return bool(_stage(folder).get("conditioning") == "none")
 
 
+def known_prompts(folder: Path) -> tuple[str, ...] | None:
+    """Those that the stage learned; None if it asks for none."""
+    return None if unconditional(folder) else tuple(_stage(folder).get("prompts", ())[:-1])
+
+
 def _stage(folder: Path) -> dict[str, Any]:
     """The checkpoint's description; UserError if it is none."""
     with suppress(ValueError):

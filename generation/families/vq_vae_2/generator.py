@@ -7,6 +7,7 @@ from generation.families.vq_vae_2.checkpoint_files import (
     is_ours,
     prior_folder,
     read_autoencoder,
+    read_priors,
 )
 from generation.generator import Generator
 from generation.networks.image_sizes import from_nothing, one_size
@@ -26,6 +27,11 @@ def sha256(folder: Path) -> str:
 def trained_resolution(folder: Path) -> int | None:
     """The side of its images in px; None for a folder that holds no such checkpoint."""
     return read_autoencoder(prior_folder(str(folder))).resolution if is_ours(folder) else None
+
+
+def known_prompts(folder: Path) -> tuple[str, ...]:
+    """Those of the classes that the priors learned."""
+    return read_priors(folder).classes
 
 
 def size_problem(folder: Path | None, resolution: int, parent: int | None) -> str | None:

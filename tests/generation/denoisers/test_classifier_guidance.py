@@ -315,6 +315,7 @@ def test_a_classifier_is_trained_by_the_command_and_a_build_records_its_hash(
         ("levels", "knows no noise of share 1.00, which its stage's schedule has: train one by"),
         ("size", "sees images of 32 px, its stage makes 16 px ones"),
         ("classes", "knows no class 'class 0'"),
+        ("prompts", "knows no class 'a class 0'"),
         ("hash", "has the wrong hash"),
         ("none", "is not a checkpoint of noisy-classifier"),
     ],
@@ -337,6 +338,8 @@ def test_a_classifier_that_does_not_fit_is_refused_when_a_build_is_planned(
     text = tiny_build(
         place / "classes.csv", generator, network, f"steps = 2, classifier = {{ {table} }}"
     )
+    if what == "prompts":
+        text += '[prompts]\ntemplates = ["a {prompt}"]\n'
     (tmp_path / "build.toml").write_text(text)
     loaded, classes = (
         load_recipe(str(tmp_path / "build.toml")),

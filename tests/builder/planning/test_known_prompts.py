@@ -1,0 +1,113 @@
+"""A prompt that a stage's network never learned ends the plan of a build, not its last stage."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from builder.builds.build import plan_build
+from builder.planning.recipe import load_recipe
+from generation.families import generator_source
+from generation.families.pixel_unet.checkpoint import save_checkpoint
+from generation.prompts.conditioning import Conditioning
+from release.classes.class_list import load_classes
+from release.errors import UserError
+from tests.models import tiny_transformers
+from tests.models.codes import tiny_vq_vae
+from tests.models.tiny_denoisers import KINDS, PROMPTS, save_denoiser
+from tests.models.tiny_network import tiny_conditioned, tiny_network
+
+RECIPE = """
+name = "two"
+description = "two stages"
+classes = "{classes}"
+dataset = "shapes"
+regime = "B"
+license = "other"
+[shard]
+classes = 2
+indices = 4
+[[stage]]
+resolution = 8
+generator = "pixel-unet"
+checkpoint = "{folder}/first"
+batch = 2
+sampler = {{ steps = 2 }}
+[[stage]]
+resolution = 16
+generator = "pixel-unet"
+checkpoint = "{folder}/second"
+batch = 2
+sampler = {{ steps = 2 }}
+"""
+
+
+def save_stage(
+    folder: Path,
+    prompts: tuple[str, ...],
+    low: int | None = None,
+    conditioning: Conditioning = "class",
+) -> None:
+    save_checkpoint(tiny_conditioned(conditioning, prompts, low), folder, torch.float32)
+
+
+def save_text_stage(folder: Path) -> None:
+    save_checkpoint(tiny_network(prompts=(*PROMPTS, "")), folder, torch.float32)
+
+
+SAVED: dict[str, tuple[str, Callable[[Path], object]]] = {
+    **{kind: (made[0], lambda f, k=kind: save_denoiser(f, k)) for kind, made in KINDS.items()},
+    "text": ("pixel-unet", save_text_stage),
+    "class": ("pixel-unet", lambda folder: save_stage(folder, PROMPTS)),
+    "vq-vae-2": ("vq-vae-2", tiny_vq_vae.save_tiny),
+    **{
+        kind: (kind, lambda f, k=kind: tiny_transformers.save_denoiser(f, k))
+        for kind in tiny_transformers.FAMILIES
+    },
+}
+
+
+@pytest.mark.parametrize("kind", SAVED)
+def test_every_trained_network_says_the_prompts_that_it_learned(kind: str, tmp_path: Path) -> None:
+    generator, save = SAVED[kind]
+    save(tmp_path / "network")
+    assert generator_source(generator).known_prompts(tmp_path / "network") == PROMPTS
+
+
+def test_a_network_that_asks_for_none_takes_any(tmp_path: Path) -> None:
+    save_stage(tmp_path / "stage", PROMPTS, conditioning="none")
+    save_denoiser(tmp_path / "denoiser", "adm", stage={"conditioning": "none"})
+    for generator, folder in (("pixel-unet", "stage"), ("adm", "denoiser")):
+        assert generator_source(generator).known_prompts(tmp_path / folder) is None
+
+
+@pytest.mark.parametrize(
+    ("second", "prompts", "words"),
+    [
+        (PROMPTS, "", None),
+        (("apple", "plum"), "", r"prompt 'pear' is not among the 2 .*second.*'apple', 'plum'"),
+        (PROMPTS, 'templates = ["a red {prompt}"]', "prompt 'a red apple' is not among the 3"),
+    ],
+)
+def test_a_prompt_of_any_stage_is_looked_for_when_a_build_is_planned(
+    second: tuple[str, ...], prompts: str, words: str | None, class_list: Path, tmp_path: Path
+) -> None:
+    save_stage(tmp_path / "first", PROMPTS)
+    save_stage(tmp_path / "second", second, low=8)
+    text = RECIPE.format(classes=class_list, folder=tmp_path)
+    path = tmp_path / "recipe.toml"
+    path.write_text(text + (f"\n[prompts]\n{prompts}\n" if prompts else ""))
+    recipe, classes = load_recipe(str(path)), load_classes(str(class_list))
+
+    def plan(count: int) -> None:
+        plan_build(recipe, recipe.stages, classes[:count], 1, tmp_path / "release", classes)
+
+    if words is None:
+        plan(3)
+        return
+    with pytest.raises(UserError, match=words):
+        plan(3)
+    assert not (tmp_path / "release").exists()
+    if not prompts:
+        plan(1)  # of the apples, which it knows, a release may be built
