@@ -49,7 +49,7 @@ from builder.planning.plan import (
 from builder.planning.prompts import choose_prompts
 from builder.planning.recipe import Recipe, StageRecipe
 from builder.planning.regime import require_regime
-from builder.planning.sampling import require_intervals, require_sizes
+from builder.planning.sampling import require_intervals, require_methods, require_sizes
 from builder.shards.shard import ShardJob
 from builder.standing.state import SyntheticState, read_state
 from generation.pretrained.finetuned import fine_tuned
@@ -173,6 +173,7 @@ def _require_able(chain: Sequence[StageRecipe]) -> None:
     """UserError for a stage that asks of its generator, or of this machine, what it cannot do."""
     require_precision(chain)
     require_exemplars(chain)
+    require_methods(chain)
     require_intervals(chain)
     require_memory(chain)
 

@@ -9,6 +9,7 @@ import numpy as np
 from builder.planning.recipe import StageRecipe
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.families import generator_source, schedule_of
+from generation.families.methods import SAMPLED_BY
 from generation.generator import DecodingBeside, Generator, ImageBatch, Screened
 from release.errors import UserError
 
@@ -24,6 +25,17 @@ def require_sizes(chain: Sequence[StageRecipe], folders: Sequence[Path | None]) 
         if check is not None and (problem := check(folder, stage.resolution, parent)):
             raise _misfit(stage, problem, parent)
         parent = stage.resolution
+
+
+def require_methods(chain: Sequence[StageRecipe]) -> None:
+    """UserError for a sampler of other generators; a module of anyone's own tells by itself."""
+    for stage in chain:
+        methods = SAMPLED_BY.get(stage.generator, (stage.sampler.method,))
+        if stage.sampler.method not in methods:
+            raise UserError(
+                f"stage {stage.resolution}: generator {stage.generator} is not sampled by method "
+                f"{stage.sampler.method!r}; by {', '.join(methods)}"
+            )
 
 
 def require_intervals(chain: Sequence[StageRecipe]) -> None:

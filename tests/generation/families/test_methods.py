@@ -1,0 +1,44 @@
+"""Which sampler methods a generator takes is known when a build is planned."""
+
+from pathlib import Path
+
+import pytest
+
+from builder.builds.build import plan_build
+from builder.planning.recipe import BUILTIN, load_recipe
+from generation.families import MODULES
+from generation.families.methods import SAMPLED_BY
+from release.classes.class_list import load_classes
+from release.errors import UserError
+from tests.recipe_text import tiny_build
+
+
+def test_every_generator_of_ours_has_its_methods() -> None:
+    assert SAMPLED_BY.keys() == MODULES.keys()
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in BUILTIN.glob("*.toml")))
+def test_every_recipe_names_one_that_its_generators_take(name: str) -> None:
+    for stage in load_recipe(name).stages:
+        assert stage.sampler.method in SAMPLED_BY[stage.generator]
+
+
+@pytest.mark.parametrize(
+    ("generator", "sampler", "able"),
+    [
+        ("pixel-unet", 'method = "euler", steps = 2', "ddpm, ddim, dpm-solver"),
+        ("sit", 'method = "ddpm", steps = 2', "euler, heun, euler-maruyama, heun-euler"),
+        ("biggan", "steps = 2", "truncation"),
+    ],
+)
+def test_another_method_is_refused_before_anything_is_read(
+    generator: str, sampler: str, able: str, class_list: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "recipe.toml").write_text(
+        tiny_build(class_list, generator, tmp_path / "nowhere", sampler)
+    )
+    recipe, classes = load_recipe(str(tmp_path / "recipe.toml")), load_classes(str(class_list))
+    with pytest.raises(
+        UserError, match=rf"generator {generator} is not sampled by method .*; by {able}"
+    ):
+        plan_build(recipe, recipe.stages, classes, 1, tmp_path / "release", classes)
