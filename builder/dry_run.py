@@ -31,6 +31,7 @@ from builder.planning.plan import (
     plan_stages,
 )
 from builder.planning.recipe import StageRecipe
+from builder.planning.sampling import require_methods
 from builder.standing.state import STATE_FILE, SyntheticState, read_state
 from generation.families import generator_source
 from release.commands.command import say
@@ -61,6 +62,7 @@ def print_plan(
     """
     os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported, later
     require_exemplars(wanted.chain)
+    require_methods(wanted.chain)
     request = BuildRequest(tuple(c.wnid for c in wanted.chosen), wanted.per_class)
     blocks = plan_blocks(wanted.recipe, wanted.chosen, [request])
     arrow = wanted.recipe.format == "arrow"

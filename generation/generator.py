@@ -92,23 +92,28 @@ class GeneratorSource(Protocol):
     """A generator's module: finds the model's files, hashes them, loads them.
 
     `locate` raises UserError, in one line that says what to do, if the model is out of reach.
-    `compiled`: run the networks through torch.compile, whose pixels differ a little. A module whose
-    models may know of no classes also has `unconditional(folder) -> bool`. One that learned some
-    prompts and knows no others has `known_prompts(folder) -> tuple[str, ...] | None`, None for a
-    model that takes any. One that knows sizes without weights also has `size_problem(folder,
-    resolution, parent) -> str | None`: why no image of `resolution` px comes from one of `parent`
-    px (None: a first stage), in words that follow the checkpoint's name. `folder` is None for a
-    model that is not at hand. One whose checkpoints `finetune-generator` writes has
-    `trained_resolution(folder) -> int | None`: the stage's resolution in px, None for a folder that
-    holds no checkpoint of it. One that knows the shapes of networks without their weights has
-    `work(checkpoint, resolution) -> Work | None`, what an image takes
-    (generation/networks/flops.py); None for a checkpoint that it does not know. One whose networks
-    see another shape at every call has SHAPES_VARY = True: no build compiles them by itself. One
-    that guides by a noise schedule where the sampler's `guidance_interval` says has
-    `schedule(checkpoint) -> ScheduleConfig | None`, None for a checkpoint that is not at hand; of
-    others such an interval is refused. One whose networks may be guided by a weaker one is a
-    GuidedSource, one whose networks may run in fp8 an Fp8Source, one whose sampling may begin from
-    images an ExemplarSource.
+    `compiled`: run the networks through torch.compile, whose pixels differ a little. A module may
+    also have what follows; `folder` is what `locate` gave.
+
+    unconditional(folder) -> bool: whether the model knows of no classes.
+    known_prompts(folder) -> tuple[str, ...] | None: the prompts that it learned, where it knows no
+        others; None for a model that takes any.
+    methods() -> tuple[str, ...]: the sampler methods that it takes.
+    size_problem(folder, resolution, parent) -> str | None: why no image of `resolution` px comes
+        from one of `parent` px (None: a first stage), in words that follow the checkpoint's name.
+        `folder` is None for a model that is not at hand.
+    trained_resolution(folder) -> int | None: of a checkpoint that `finetune-generator` wrote, the
+        stage's resolution in px; None for a folder that holds none of this generator.
+    work(checkpoint, resolution) -> Work | None: what an image takes, counted without the weights
+        (generation/networks/flops.py); None for a checkpoint that it does not know.
+    SHAPES_VARY = True: its networks see another shape at every call; no build compiles them by
+        itself.
+    schedule(checkpoint) -> ScheduleConfig | None: the noise schedule by which the sampler's
+        `guidance_interval` says where it guides; None for a checkpoint that is not at hand. Without
+        it such an interval is refused.
+
+    One whose networks may be guided by a weaker one is a GuidedSource, one whose networks may run
+    in fp8 an Fp8Source, one whose sampling may begin from images an ExemplarSource.
     """
 
     def locate(self, checkpoint: str) -> Path: ...

@@ -3,10 +3,10 @@
     python benchmarks/studies/ways_study.py --out results/fashion-mnist/study-ways
 
 For each of three seeds a generator that saw 1,000 real images, one that saw 5,000 and one that saw
-54,000, all trained from nothing for as many steps (training recipes fashion-mnist-16-small and
-fashion-mnist-32-small). That of 1,000 is sampled in six ways; all that these need saw the same
-1,000 images alone. Everything is a command of this project; rerunning goes on. --jobs says how many
-at a time.
+54,000, all trained from nothing for the same number of steps (training recipes
+fashion-mnist-16-small and fashion-mnist-32-small). That of 1,000 is sampled in six ways; their
+guides and classifiers saw those 1,000 images and no others. Everything is a command of this
+project; rerunning goes on. --jobs says how many at a time.
 """
 
 import argparse
@@ -20,7 +20,8 @@ from pathlib import Path
 
 REAL = "releases/fashion-mnist-real"
 SEEDS = (0, 1, 2)
-MADE: Mapping[int | str, int] = {100: 300, 500: 500, "whole": 1000}  # of each class, by what it saw
+FEW = 100  # real images of each class; of generators that are sampled in further ways
+MADE: Mapping[int | str, int] = {FEW: 300, 500: 500, "whole": 1000}  # of each class, by what it saw
 GUIDE = 500  # steps of the training, after which the base guides itself
 CLASSIFIER_STEPS = 500  # of the classifier of noisy images
 EPOCHS = 128  # of the classifier that accepts images
@@ -57,7 +58,7 @@ class Generator:
     @property
     def name(self) -> str:
         """Of its trainings and releases."""
-        return f"{self.seen if self.seen == 'whole' else f'same-{self.seen}'}-{self.seed}"
+        return f"whole-{self.seed}" if self.seen == "whole" else f"same-{self.seen}-{self.seed}"
 
     @property
     def data(self) -> tuple[object, ...]:
@@ -112,7 +113,7 @@ def _run(*words: object) -> None:
 def _make(generator: Generator) -> None:
     _train(generator, 16, "fashion-mnist-16-small", "--keep-every", GUIDE)
     _train(generator, 32, "fashion-mnist-32-small")
-    further = _further_ways(generator) if generator.seen == 100 else ()
+    further = _further_ways(generator) if generator.seen == FEW else ()
     for way in (Way(), *further):
         _build(generator, way)
 

@@ -139,10 +139,10 @@ def plan_build(
     prompts = choose_prompts(recipe.prompts, recipe.seed, classes)
     chain = with_classifiers(chain, classes, prompts)
     recipe = recipe.model_copy(update={"stages": _replaced(recipe.stages, chain)})
-    _require_able(chain)
+    _require_supported(chain)
     folders, hashes = locate_checkpoints(chain)
     require_sizes(chain, folders)
-    require_prompts(chain, folders, [one for entry in wanted for one in prompts.all_of(entry)])
+    require_prompts(chain, folders, prompts.of_all(_asked_for(requests, classes)))
     guides = locate_guides(chain, folders)
     require_regime(recipe, chain, folders, guides)
     exemplars = _exemplars_of(chain[0], folders[0], classes)
@@ -169,7 +169,13 @@ def plan_build(
     )
 
 
-def _require_able(chain: Sequence[StageRecipe]) -> None:
+def _asked_for(requests: Sequence[BuildRequest], classes: Sequence[ClassEntry]) -> list[ClassEntry]:
+    """Those of `classes` that a request of this or an earlier build names."""
+    asked = {wnid for request in requests for wnid in request.classes}
+    return [entry for entry in classes if entry.wnid in asked]
+
+
+def _require_supported(chain: Sequence[StageRecipe]) -> None:
     """UserError for a stage that asks of its generator, or of this machine, what it cannot do."""
     require_precision(chain)
     require_exemplars(chain)

@@ -15,7 +15,12 @@ from typing import Any
 import numpy as np
 
 from builder.cluster.worker import use_one_thread
-from builder.planning.checkpoints import load_networks, locate_guides, require_precision_here
+from builder.planning.checkpoints import (
+    load_networks,
+    locate_guides,
+    require_precision_here,
+    require_prompts,
+)
 from builder.planning.device_cost import DeviceCost, stated_cost
 from builder.planning.image_seeds import image_seed
 from builder.planning.plan import ShardPlan, stage_encodings
@@ -132,10 +137,14 @@ def calibrate(
     """Cost of an image at each resolution, one worker: measured where the model is at hand, else
     as `cost_of` knows it.
 
-    UserError, before anything is loaded, if a stage's model cannot make images of its size.
+    UserError, before anything is loaded, if a stage's model cannot make images of its size, or
+    never learned a prompt.
     """
     found = [_at_hand(stage) for stage in chain]
-    require_sizes(chain, [place if isinstance(place, Path) else None for place in found])
+    folders = [place if isinstance(place, Path) else None for place in found]
+    require_sizes(chain, folders)
+    prompts = choose_prompts(recipe.prompts, recipe.seed, wanted)
+    require_prompts(chain, folders, prompts.of_all(wanted))
     costs: dict[int, ImageCost] = {}
     parents: np.ndarray | None = None
     for position, (stage, encoding, folder) in enumerate(

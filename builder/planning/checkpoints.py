@@ -29,12 +29,17 @@ def locate_checkpoints(chain: Sequence[StageRecipe]) -> tuple[list[Path], list[s
 
 
 def require_prompts(
-    chain: Sequence[StageRecipe], checkpoints: Sequence[Path], prompts: Sequence[str]
+    chain: Sequence[StageRecipe], checkpoints: Sequence[Path | None], prompts: Sequence[str]
 ) -> None:
-    """UserError if an image's prompt may be one that a stage's network never learned."""
+    """UserError if an image's prompt may be one that a stage's network never learned.
+
+    checkpoints: None for one that is not at hand.
+    """
     for stage, checkpoint in zip(chain, checkpoints, strict=True):
         find = getattr(generator_source(stage.generator), "known_prompts", None)
-        known: Sequence[str] | None = None if find is None else find(checkpoint)
+        known: Sequence[str] | None = None
+        if find is not None and checkpoint is not None:
+            known = find(checkpoint)
         if known is not None and (lacking := sorted(set(prompts) - set(known))):
             raise UserError(
                 f"prompt {lacking[0]!r} is not among the {len(known)} that checkpoint "

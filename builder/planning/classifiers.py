@@ -21,7 +21,8 @@ def with_classifiers(
 ) -> list[StageRecipe]:
     """The stages, each with its classifier's hash, which is part of what decides its images.
 
-    prompts: of the classes' images, those that a classifier is told to guide to.
+    prompts: what images of a class may be prompted with; a classifier that guides to a class must
+    know all of them.
 
     UserError for a generator that none can guide, and for a classifier that does not fit.
     """
@@ -41,8 +42,10 @@ def _with_classifier(
             f"{stage.generator} is not guided; these are: {guided}"
         )
     folder, found = locate_classifier(guidance, stage.resolution)
-    choice = prompts if guidance.towards == "class" else PromptChoice()  # the entropy is of classes
-    require_classes(guidance, folder, [one for entry in classes for one in choice.all_of(entry)])
+    if guidance.towards == "class":
+        require_classes(guidance, folder, prompts.of_all(classes))
+    else:  # no image's class is asked for, but the entropy is of these classes
+        require_classes(guidance, folder, PromptChoice().of_all(classes))
     _require_stage(stage, guidance, folder)
     sampler = stage.sampler.model_copy(
         update={"classifier": guidance.model_copy(update={"sha256": found})}

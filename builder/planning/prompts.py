@@ -98,6 +98,10 @@ class PromptChoice:
         """Those that an image of the class may have."""
         return self.of_class.get(entry.wnid, (entry.prompt,))
 
+    def of_all(self, classes: Sequence[ClassEntry]) -> list[str]:
+        """Those that an image of any of the classes may have."""
+        return [prompt for entry in classes for prompt in self.all_of(entry)]
+
 
 def choose_prompts(
     recipe: PromptRecipe | None, release_seed: int, classes: Sequence[ClassEntry]

@@ -9,7 +9,6 @@ import numpy as np
 from builder.planning.recipe import StageRecipe
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.families import generator_source, schedule_of
-from generation.families.methods import SAMPLED_BY
 from generation.generator import DecodingBeside, Generator, ImageBatch, Screened
 from release.errors import UserError
 
@@ -28,13 +27,16 @@ def require_sizes(chain: Sequence[StageRecipe], folders: Sequence[Path | None]) 
 
 
 def require_methods(chain: Sequence[StageRecipe]) -> None:
-    """UserError for a sampler of other generators; a module of anyone's own tells by itself."""
+    """UserError for a sampler method that the stage's generator does not take.
+
+    A generator that does not say its methods tells when it samples.
+    """
     for stage in chain:
-        methods = SAMPLED_BY.get(stage.generator, (stage.sampler.method,))
-        if stage.sampler.method not in methods:
+        say = getattr(generator_source(stage.generator), "methods", None)
+        if say is not None and stage.sampler.method not in say():
             raise UserError(
-                f"stage {stage.resolution}: generator {stage.generator} is not sampled by method "
-                f"{stage.sampler.method!r}; by {', '.join(methods)}"
+                f"stage {stage.resolution}: generator {stage.generator} takes no sampler method "
+                f"{stage.sampler.method!r}, only: {', '.join(say())}"
             )
 
 

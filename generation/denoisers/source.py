@@ -18,7 +18,7 @@ from generation.denoisers.checkpoint_files import (
 )
 from generation.denoisers.family import Family
 from generation.diffusion.noise import ahead_of_need, image_noise
-from generation.diffusion.sampler_config import SamplerConfig
+from generation.diffusion.sampler_config import PIXEL_METHODS, SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
 from generation.generator import Generator, ImageBatch, Screened
 from generation.networks.flops import Work
@@ -58,6 +58,10 @@ class DenoiserSource:
         if self.unconditional(folder):
             return None
         return read_config(self.family, folder).classes[:-1]
+
+    def methods(self) -> tuple[str, ...]:
+        """The sampler methods that it takes."""
+        return PIXEL_METHODS
 
     def trained_resolution(self, folder: Path) -> int | None:
         """The stage's side in px; None for a folder that holds no checkpoint of this family."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from safetensors import SafetensorError
 
+from generation.diffusion.sampler_config import FLOW_METHODS
 from generation.generator import Generator
 from generation.networks.flops import Work
 from generation.pretrained.diffusers_folder import file_sha256
@@ -34,6 +35,7 @@ class SingleFile:
     source: where its authors offer it, in words. problem: of (resolution, parent), see
     `size_problem`. loader: of (file, compiled). counted: of (checkpoint, resolution), see `work`.
     beside: of the file, what else it needs, such as an autoencoder; UserError if out of reach.
+    sampled_by: see `methods`.
     """
 
     source: str
@@ -41,6 +43,7 @@ class SingleFile:
     loader: Callable[[Path, bool], Generator]
     counted: Callable[[str, int], Work | None] = lambda _checkpoint, _resolution: None
     beside: Callable[[Path], Hashed] | None = None
+    sampled_by: tuple[str, ...] = FLOW_METHODS
 
     def locate(self, checkpoint: str) -> Path:
         """The file named, or the one of that name in the model cache."""
@@ -54,6 +57,10 @@ class SingleFile:
         if self.beside is None:
             return file_sha256(file)
         return sha256_text(f"{file_sha256(file)} {self.beside(file).sha256}")
+
+    def methods(self) -> tuple[str, ...]:
+        """The sampler methods that it takes."""
+        return self.sampled_by
 
     def size_problem(self, _file: Path | None, resolution: int, parent: int | None) -> str | None:
         """Why it makes no image of `resolution` px from one of `parent` px; None if it does."""

@@ -118,7 +118,10 @@ def cache(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def recipe_of(stages: list[Stage], class_list: Path) -> Recipe:
-    native = {"method": "native", "steps": 2, "guidance": 3.0}
+    samplers = {
+        "diffusers": {"method": "native", "steps": 2, "guidance": 3.0},
+        "biggan": {"method": "truncation", "truncation": 0.7},
+    }
     return Recipe.model_validate(
         {
             "name": "tiny",
@@ -133,7 +136,7 @@ def recipe_of(stages: list[Stage], class_list: Path) -> Recipe:
                     "generator": generator,
                     "checkpoint": checkpoint,
                     "batch": 2,
-                    "sampler": native if generator == "diffusers" else {},
+                    "sampler": samplers.get(generator, {}),
                 }
                 for generator, checkpoint, resolution in stages
             ],

@@ -21,7 +21,7 @@ from builder.builds.build import build_release, plan_build
 from builder.builds.run import RunSettings
 from builder.planning.classifiers import with_classifiers
 from builder.planning.image_seeds import image_id, image_seed
-from builder.planning.prompts import PromptChoice
+from builder.planning.prompts import choose_prompts
 from builder.planning.recipe import BUILTIN, Recipe, StageRecipe, load_recipe
 from builder.release.verify import verify_release
 from builder.shards.shard import columns_of, load_generator
@@ -125,8 +125,9 @@ def test_a_recipe_makes_the_rows_its_file_speaks_of(
     outcome = build_release(plan, RunSettings(), lambda _: None)
     assert outcome.manifest is not None
     assert verify_release(plan.release, outcome.manifest, 1, lambda _: None).problems == ()
+    prompts = choose_prompts(recipe.prompts, recipe.seed, classes)
     parents: dict[str, str] = {}
-    for stage in with_classifiers(recipe.stages, classes, PromptChoice()):
+    for stage in with_classifiers(recipe.stages, classes, prompts):
         parents = check_rows(plan.release, recipe, stage, wanted, parents)
     folders = {path.name for path in plan.release.iterdir() if path.name.isdigit()}
     assert folders == {str(stage.resolution) for stage in recipe.stages}

@@ -7,6 +7,7 @@ A stage that `finetune-generator` trained is a checkpoint, too: a folder with su
 from dataclasses import dataclass
 from pathlib import Path
 
+from generation.diffusion.sampler_config import PIXEL_METHODS
 from generation.diffusion.schedule import ScheduleConfig
 from generation.families.adm.networks import NETWORKS
 from generation.families.adm.recipe import UPSCALING
@@ -48,6 +49,10 @@ class OpenAISource:
     def sha256(self, file: Path) -> str:
         """The hash of the checkpoint file, as downloaded."""
         return file_sha256(file)
+
+    def methods(self) -> tuple[str, ...]:
+        """The sampler methods that it takes."""
+        return PIXEL_METHODS
 
     def trained_resolution(self, folder: Path) -> int | None:
         """The stage's side in px; None for a folder that holds no such network trained here."""

@@ -61,6 +61,11 @@ def trained_resolution(folder: Path) -> int | None:
     return _side(content) if "channel_width" in content else None
 
 
+def methods() -> tuple[str, ...]:
+    """The sampler methods that it takes."""
+    return ("truncation",)
+
+
 def size_problem(folder: Path | None, resolution: int, parent: int | None) -> str | None:
     """What keeps it from being a first stage of `resolution` px."""
     if folder is None:

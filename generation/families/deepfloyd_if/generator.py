@@ -24,6 +24,7 @@ a GPU it runs in the precision of its training.
 
 from pathlib import Path
 
+from generation.diffusion.sampler_config import PIXEL_METHODS
 from generation.diffusion.schedule import ScheduleConfig
 from generation.generator import Generator
 from generation.networks.flops import Work
@@ -105,6 +106,11 @@ def trained_resolution(folder: Path) -> int | None:
     """The stage's side in px; None for a folder that holds no stage trained here."""
     told = fine_tuned(folder)
     return told.resolution if told is not None and told.generator == NAME else None
+
+
+def methods() -> tuple[str, ...]:
+    """The sampler methods that it takes."""
+    return PIXEL_METHODS
 
 
 def size_problem(folder: Path | None, resolution: int, parent: int | None) -> str | None:

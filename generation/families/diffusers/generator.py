@@ -97,6 +97,11 @@ def trained_resolution(folder: Path) -> int | None:
     return told.resolution if told is not None and told.generator == NAME else None
 
 
+def methods() -> tuple[str, ...]:
+    """The sampler methods that it takes."""
+    return ("native",)
+
+
 def size_problem(folder: Path | None, resolution: int, parent: int | None) -> str | None:
     """What keeps it from being a first stage of `resolution` px."""
     if folder is None:

@@ -7,6 +7,7 @@ else the Hub's. To import it is to import no torch.
 from dataclasses import dataclass
 from pathlib import Path
 
+from generation.diffusion.sampler_config import FLOW_METHODS, PIXEL_METHODS
 from generation.families.diffusion_transformer.layout import Layout
 from generation.generator import Generator
 from generation.networks.flops import Work
@@ -42,6 +43,10 @@ class TransformerFiles:
     def sha256(self, file: Path) -> str:
         """Of all that decides the pixels: the file and its autoencoder."""
         return sha256_text(f"{file_sha256(file)} {autoencoder_of(file).sha256}")
+
+    def methods(self) -> tuple[str, ...]:
+        """The sampler methods that it takes."""
+        return FLOW_METHODS if self.layout.flow else PIXEL_METHODS
 
     def size_problem(self, _file: Path | None, _resolution: int, parent: int | None) -> str | None:
         """Its first batch tells which size its images have."""

@@ -52,6 +52,10 @@ class TransformerSource(LatentSource):
         """Those of the classes that the network learned; None of one that is told labels."""
         return None if folder.is_file() or self._is_other(folder) else super().known_prompts(folder)
 
+    def methods(self) -> tuple[str, ...]:
+        """The sampler methods that it takes."""
+        return self.files.methods()
+
     def trained_resolution(self, folder: Path) -> int | None:
         """The stage's side in px; None for a folder that holds no checkpoint of this family."""
         return super().trained_resolution(folder) if is_of(self.family, folder) else None

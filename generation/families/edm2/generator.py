@@ -8,6 +8,7 @@ the Hub's. To import it is to import no torch.
 from dataclasses import dataclass
 from pathlib import Path
 
+from generation.diffusion.sampler_config import EDM
 from generation.families.edm2.plan import LATENT_CHANNELS, EDM2Plan, plan_of
 from generation.generator import Generator
 from generation.networks.flops import Work
@@ -56,6 +57,10 @@ class EDM2Source:
     def unconditional(self, file: Path) -> bool:
         """Whether the network knows of no classes."""
         return plan_of(file).classes == 0
+
+    def methods(self) -> tuple[str, ...]:
+        """The sampler methods that it takes."""
+        return (EDM,)
 
     def size_problem(self, file: Path | None, resolution: int, parent: int | None) -> str | None:
         """Why it makes no image of `resolution` px as a first stage."""

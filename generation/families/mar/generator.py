@@ -5,6 +5,7 @@ To import it is to import no torch.
 
 from pathlib import Path
 
+from generation.diffusion.sampler_config import MASKED
 from generation.families.mar.autoencoder import kl_16_of
 from generation.generator import Generator
 from generation.networks.flops import Work
@@ -32,5 +33,7 @@ def _counted(checkpoint: str, resolution: int) -> Work | None:
 
 
 GENERATOR = SingleFile(
-    SOURCE, lambda _, parent: from_nothing(parent), _load, _counted, beside=kl_16_of
+    *(SOURCE, lambda _, parent: from_nothing(parent), _load, _counted),
+    beside=kl_16_of,
+    sampled_by=(MASKED,),
 )

@@ -7,6 +7,7 @@ file, else the Hub's. To import it is to import no torch.
 from dataclasses import dataclass
 from pathlib import Path
 
+from generation.diffusion.sampler_config import MEAN_FLOW
 from generation.generator import Generator
 from generation.networks.flops import Work
 from generation.networks.image_sizes import from_nothing
@@ -32,6 +33,10 @@ class MeanFlowSource:
     def sha256(self, file: Path) -> str:
         """Of all that decides the pixels: the file and its autoencoder."""
         return sha256_text(f"{file_sha256(file)} {_autoencoder_of(file).sha256}")
+
+    def methods(self) -> tuple[str, ...]:
+        """The sampler methods that it takes."""
+        return (MEAN_FLOW,)
 
     def size_problem(self, _file: Path | None, _resolution: int, parent: int | None) -> str | None:
         """Its first batch tells which size its images have."""

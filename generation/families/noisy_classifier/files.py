@@ -40,7 +40,8 @@ def require_classes(guidance: ClassifierGuidance, folder: Path, prompts: Sequenc
     if lacking:
         raise UserError(
             f"the classifier {guidance.checkpoint} knows no class {lacking[0]!r}: train one on the "
-            "recipe's classes"
+            "recipe's classes; it knows them by the prompts of their list, so to guide to a class "
+            "leave [prompts] out"
         )
 
 

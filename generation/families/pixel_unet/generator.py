@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from generation.diffusion.noise import ahead_of_need, image_noise, parent_noise
-from generation.diffusion.sampler_config import SamplerConfig
+from generation.diffusion.sampler_config import PIXEL_METHODS, SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
 from generation.families.pixel_unet.checkpoint_files import (
     STAGE_FILE,
@@ -62,8 +62,9 @@ def _stage(folder: Path) -> dict[str, Any]:
     """The checkpoint's description; UserError if it is none."""
     with suppress(ValueError):
         content = json.loads((folder / STAGE_FILE).read_bytes())
-        if isinstance(content, dict) and "resolution" in content:
-            return content
+        whole = isinstance(content, dict) and "resolution" in content
+        if whole and isinstance(content.get("prompts", []), list):
+            return dict(content)
     raise UserError(f"{folder / STAGE_FILE} is damaged: it is no description of a stage")
 
 
@@ -76,6 +77,11 @@ def trained_resolution(folder: Path) -> int | None:
         return int(json.loads((folder / STAGE_FILE).read_bytes())["resolution"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / STAGE_FILE} cannot be read: {error}") from None
+
+
+def methods() -> tuple[str, ...]:
+    """The sampler methods that it takes."""
+    return PIXEL_METHODS
 
 
 def size_problem(folder: Path | None, resolution: int, parent: int | None) -> str | None:

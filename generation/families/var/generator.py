@@ -6,6 +6,7 @@ To import it is to import no torch.
 from dataclasses import dataclass
 from pathlib import Path
 
+from generation.diffusion.sampler_config import NEXT_SCALE
 from generation.generator import Generator
 from generation.networks.flops import Work
 from generation.networks.image_sizes import from_nothing
@@ -34,6 +35,10 @@ class VARSource:
     def sha256(self, file: Path) -> str:
         """Of all that decides the pixels: both files."""
         return sha256_text(f"{file_sha256(file)} {file_sha256(autoencoder_beside(file))}")
+
+    def methods(self) -> tuple[str, ...]:
+        """The sampler methods that it takes."""
+        return (NEXT_SCALE,)
 
     def size_problem(self, _file: Path | None, _resolution: int, parent: int | None) -> str | None:
         """Its first batch tells which size its images have."""

@@ -34,6 +34,11 @@ def known_prompts(folder: Path) -> tuple[str, ...]:
     return read_priors(folder).classes
 
 
+def methods() -> tuple[str, ...]:
+    """The sampler methods that it takes."""
+    return ("native",)
+
+
 def size_problem(folder: Path | None, resolution: int, parent: int | None) -> str | None:
     """What keeps it from making `resolution` px images from `parent` px ones."""
     own = None if folder is None else one_size(read_autoencoder(folder).resolution, resolution)

@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from builder.builds.build import plan_build
+from builder.dry_run import print_plan
+from builder.making import Wanted
 from builder.planning.recipe import load_recipe
+from builder.standing.state import write_state
 from generation.families import generator_source
 from generation.families.pixel_unet.checkpoint import save_checkpoint
 from generation.prompts.conditioning import Conditioning
@@ -111,3 +114,28 @@ def test_a_prompt_of_any_stage_is_looked_for_when_a_build_is_planned(
     assert not (tmp_path / "release").exists()
     if not prompts:
         plan(1)  # of the apples, which it knows, a release may be built
+
+
+def test_classes_of_an_earlier_build_need_their_prompts_too(
+    class_list: Path, tmp_path: Path
+) -> None:
+    """Its images go through every further stage."""
+    save_stage(tmp_path / "first", PROMPTS)
+    save_stage(tmp_path / "second", ("apple", "plum"), low=8)
+    (tmp_path / "recipe.toml").write_text(RECIPE.format(classes=class_list, folder=tmp_path))
+    recipe, classes = load_recipe(str(tmp_path / "recipe.toml")), load_classes(str(class_list))
+    release = tmp_path / "release"
+    plan = plan_build(recipe, recipe.stages[:1], classes, 1, release, classes)
+    release.mkdir()
+    write_state(release, plan.state)
+    with pytest.raises(UserError, match="prompt 'pear' is not among the 2"):
+        plan_build(recipe, recipe.stages, classes[:1], 1, release, classes)
+
+
+def test_a_dry_run_looks_for_prompts_too(class_list: Path, tmp_path: Path) -> None:
+    save_stage(tmp_path / "first", ("apple", "plum"))
+    (tmp_path / "recipe.toml").write_text(RECIPE.format(classes=class_list, folder=tmp_path))
+    recipe, classes = load_recipe(str(tmp_path / "recipe.toml")), load_classes(str(class_list))
+    wanted = Wanted(recipe, recipe.stages, classes, classes, 1)
+    with pytest.raises(UserError, match="prompt 'pear' is not among the 2"):
+        print_plan(wanted, tmp_path / "release", as_json=True)  # the second stage is not at hand

@@ -315,7 +315,8 @@ def test_a_classifier_is_trained_by_the_command_and_a_build_records_its_hash(
         ("levels", "knows no noise of share 1.00, which its stage's schedule has: train one by"),
         ("size", "sees images of 32 px, its stage makes 16 px ones"),
         ("classes", "knows no class 'class 0'"),
-        ("prompts", "knows no class 'a class 0'"),
+        ("prompts", "knows no class 'a class 0'.*leave .prompts. out"),
+        ("entropy", "prompt 'a class 0' is not among the 4 that checkpoint"),  # of the network
         ("hash", "has the wrong hash"),
         ("none", "is not a checkpoint of noisy-classifier"),
     ],
@@ -334,11 +335,13 @@ def test_a_classifier_that_does_not_fit_is_refused_when_a_build_is_planned(
     if what == "generator":
         generator, network = "sr3", save_denoiser(tmp_path / "sr3", "sr3-base")
     guidance = {"checkpoint": str(folder), **({"sha256": "0" * 64} if what == "hash" else {})}
+    if what == "entropy":
+        guidance["towards"] = "entropy"
     table = ", ".join(f"{name} = {json.dumps(value)}" for name, value in guidance.items())
     text = tiny_build(
         place / "classes.csv", generator, network, f"steps = 2, classifier = {{ {table} }}"
     )
-    if what == "prompts":
+    if what in ("prompts", "entropy"):
         text += '[prompts]\ntemplates = ["a {prompt}"]\n'
     (tmp_path / "build.toml").write_text(text)
     loaded, classes = (
