@@ -124,7 +124,7 @@ def _further_ways(generator: Generator) -> Sequence[Way]:
     judge = f'rule = "classifier-confidence", checkpoint = "{_judge(generator)}", minimum = 0.2'
     images = f'release = "{REAL}"\nsplit = "train"\nper_class = {generator.seen}'
     _train(generator, "noisy", "fashion-mnist-16-classifier", "--steps", CLASSIFIER_STEPS)
-    noisy = f'checkpoint = "{generator.run("noisy")}/checkpoint", scale = 0.5, towards = "entropy"'
+    noisy = f'checkpoint = "{generator.run("noisy")}/checkpoint", scale = 0.02, towards = "entropy"'
     return (
         Way("-autoguided", ", guidance = 1.5", first=f"\n{weaker}\n"),
         Way("-interval", ", guidance = 1.5, guidance_interval = [0.2, 0.6]"),
