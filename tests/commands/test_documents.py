@@ -180,7 +180,7 @@ def test_the_counts_told_of_the_study_are_those_of_its_report() -> None:
     control = "real + generated is above the same real images visited as often"
     repeated = told(control, "epochs", "below")
     readme = (ROOT / "README.md").read_text()
-    assert f"Yes, in {epochs} cases" in readme
+    assert f"At equal epochs yes, in {epochs} cases" in readme
     assert f"better still in {repeated.replace('of', 'of the')}" in readme
     assert f"significant in {updates} cases" in readme
     text = (ROOT / "docs/studies.md").read_text()
