@@ -23,8 +23,10 @@ def as_toml(recipe: Any) -> str:
     return text
 
 
-def tiny_build(classes: Path, generator: str, checkpoint: Path, sampler: str) -> str:
-    """A build recipe of one stage at 16 px. sampler: what stands in its braces."""
+def tiny_build(
+    classes: Path, generator: str, checkpoint: Path, sampler: str, resolution: int = 16
+) -> str:
+    """A build recipe of one stage. sampler: what stands in its braces."""
     return f"""
 name = "tiny"
 description = "tiny"
@@ -35,8 +37,14 @@ license = "other"
 [shard]
 classes = 2
 indices = 4
+""" + tiny_stage(generator, checkpoint, sampler, resolution)
+
+
+def tiny_stage(generator: str, checkpoint: Path, sampler: str, resolution: int) -> str:
+    """One more stage of it."""
+    return f"""
 [[stage]]
-resolution = 16
+resolution = {resolution}
 generator = "{generator}"
 checkpoint = "{checkpoint}"
 batch = 3

@@ -41,6 +41,7 @@ from builder.planning.plan import (
     ShardPlan,
     StagePlan,
     accept_identity,
+    asked_for,
     plan_blocks,
     plan_shards,
     plan_stages,
@@ -142,7 +143,7 @@ def plan_build(
     _require_supported(chain)
     folders, hashes = locate_checkpoints(chain)
     require_sizes(chain, folders)
-    require_prompts(chain, folders, prompts.of_all(_asked_for(requests, classes)))
+    require_prompts(chain, folders, prompts.of_all(asked_for(requests, classes)))
     guides = locate_guides(chain, folders)
     require_regime(recipe, chain, folders, guides)
     exemplars = _exemplars_of(chain[0], folders[0], classes)
@@ -167,12 +168,6 @@ def plan_build(
         checkpoints=tuple(folders),
         release=release,
     )
-
-
-def _asked_for(requests: Sequence[BuildRequest], classes: Sequence[ClassEntry]) -> list[ClassEntry]:
-    """Those of `classes` that a request of this or an earlier build names."""
-    asked = {wnid for request in requests for wnid in request.classes}
-    return [entry for entry in classes if entry.wnid in asked]
 
 
 def _require_supported(chain: Sequence[StageRecipe]) -> None:

@@ -214,6 +214,12 @@ def accept_identity(stage: StageRecipe, rule: LocatedRule | None) -> dict[str, A
     return {"accept": {"attempts": stage.accept.attempts} | (rule.identity() if rule else {})}
 
 
+def asked_for(requests: Sequence[BuildRequest], classes: Sequence[ClassEntry]) -> list[ClassEntry]:
+    """Those of `classes` that one of the requests names, in their order."""
+    asked = {wnid for request in requests for wnid in request.classes}
+    return [entry for entry in classes if entry.wnid in asked]
+
+
 def plan_blocks(
     recipe: Recipe, classes: Sequence[ClassEntry], requests: Sequence[BuildRequest]
 ) -> list[Block]:
@@ -226,7 +232,7 @@ def plan_blocks(
     made: dict[str, int] = {}
     blocks: list[Block] = []
     for request in requests:
-        wanted = [c for c in classes if c.wnid in set(request.classes)]
+        wanted = asked_for([request], classes)
         lacking = [c for c in wanted if made.get(c.wnid, 0) < request.per_class]
         lacking.sort(key=lambda c: (made.get(c.wnid, 0), c.label))
         for count, group in groupby(lacking, key=lambda c: made.get(c.wnid, 0)):

@@ -1,5 +1,6 @@
 """A prompt that a stage's network never learned ends the plan of a build, not its last stage."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from builder.builds.build import plan_build
 from builder.dry_run import print_plan
 from builder.making import Wanted
-from builder.planning.recipe import load_recipe
+from builder.planning.recipe import Recipe, load_recipe
 from builder.standing.state import write_state
 from generation.families import generator_source
 from generation.families.pixel_unet.checkpoint import save_checkpoint
@@ -20,30 +21,15 @@ from tests.models import tiny_transformers
 from tests.models.codes import tiny_vq_vae
 from tests.models.tiny_denoisers import KINDS, PROMPTS, save_denoiser
 from tests.models.tiny_network import tiny_conditioned, tiny_network
+from tests.recipe_text import tiny_build, tiny_stage
 
-RECIPE = """
-name = "two"
-description = "two stages"
-classes = "{classes}"
-dataset = "shapes"
-regime = "B"
-license = "other"
-[shard]
-classes = 2
-indices = 4
-[[stage]]
-resolution = 8
-generator = "pixel-unet"
-checkpoint = "{folder}/first"
-batch = 2
-sampler = {{ steps = 2 }}
-[[stage]]
-resolution = 16
-generator = "pixel-unet"
-checkpoint = "{folder}/second"
-batch = 2
-sampler = {{ steps = 2 }}
-"""
+
+def write_recipe(folder: Path, classes: Path, prompts: str = "") -> Recipe:
+    """Of two stages. prompts: lines of its table, if it has one."""
+    text = tiny_build(classes, "pixel-unet", folder / "first", "steps = 2", 8)
+    text += tiny_stage("pixel-unet", folder / "second", "steps = 2", 16)
+    (folder / "recipe.toml").write_text(text + (f"[prompts]\n{prompts}\n" if prompts else ""))
+    return load_recipe(str(folder / "recipe.toml"))
 
 
 def save_stage(
@@ -85,6 +71,14 @@ def test_a_network_that_asks_for_none_takes_any(tmp_path: Path) -> None:
         assert generator_source(generator).known_prompts(tmp_path / folder) is None
 
 
+def test_prompts_that_are_no_list_are_a_damaged_checkpoint(tmp_path: Path) -> None:
+    save_stage(tmp_path / "stage", PROMPTS)
+    file = tmp_path / "stage" / "stage.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"prompts": None}))
+    with pytest.raises(UserError, match="is damaged"):
+        generator_source("pixel-unet").known_prompts(tmp_path / "stage")
+
+
 @pytest.mark.parametrize(
     ("second", "prompts", "words"),
     [
@@ -98,10 +92,8 @@ def test_a_prompt_of_any_stage_is_looked_for_when_a_build_is_planned(
 ) -> None:
     save_stage(tmp_path / "first", PROMPTS)
     save_stage(tmp_path / "second", second, low=8)
-    text = RECIPE.format(classes=class_list, folder=tmp_path)
-    path = tmp_path / "recipe.toml"
-    path.write_text(text + (f"\n[prompts]\n{prompts}\n" if prompts else ""))
-    recipe, classes = load_recipe(str(path)), load_classes(str(class_list))
+    recipe = write_recipe(tmp_path, class_list, prompts)
+    classes = load_classes(str(class_list))
 
     def plan(count: int) -> None:
         plan_build(recipe, recipe.stages, classes[:count], 1, tmp_path / "release", classes)
@@ -122,8 +114,7 @@ def test_classes_of_an_earlier_build_need_their_prompts_too(
     """Its images go through every further stage."""
     save_stage(tmp_path / "first", PROMPTS)
     save_stage(tmp_path / "second", ("apple", "plum"), low=8)
-    (tmp_path / "recipe.toml").write_text(RECIPE.format(classes=class_list, folder=tmp_path))
-    recipe, classes = load_recipe(str(tmp_path / "recipe.toml")), load_classes(str(class_list))
+    recipe, classes = write_recipe(tmp_path, class_list), load_classes(str(class_list))
     release = tmp_path / "release"
     plan = plan_build(recipe, recipe.stages[:1], classes, 1, release, classes)
     release.mkdir()
@@ -134,8 +125,7 @@ def test_classes_of_an_earlier_build_need_their_prompts_too(
 
 def test_a_dry_run_looks_for_prompts_too(class_list: Path, tmp_path: Path) -> None:
     save_stage(tmp_path / "first", ("apple", "plum"))
-    (tmp_path / "recipe.toml").write_text(RECIPE.format(classes=class_list, folder=tmp_path))
-    recipe, classes = load_recipe(str(tmp_path / "recipe.toml")), load_classes(str(class_list))
+    recipe, classes = write_recipe(tmp_path, class_list), load_classes(str(class_list))
     wanted = Wanted(recipe, recipe.stages, classes, classes, 1)
     with pytest.raises(UserError, match="prompt 'pear' is not among the 2"):
         print_plan(wanted, tmp_path / "release", as_json=True)  # the second stage is not at hand
