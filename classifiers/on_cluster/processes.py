@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
 from builder.cluster.worker import require_one_thread
+from classifiers.on_cluster.shares import telling_share
 from classifiers.on_cluster.starts import AttemptEndedError, ProcessLostError, counted_start
 from classifiers.training.experiment import is_finished, run_experiment
 from classifiers.training.task import Task
@@ -112,13 +114,15 @@ def train_here(training: Training, team: Team) -> None:
     """In this process, beside the others of the team if it was launched as one of them."""
     import torch
 
+    from generation.training.processes import launched_processes
+
     threads = team.threads or max(1, torch.get_num_threads() // team.processes)
     torch.set_num_threads(threads)
     run_experiment(
         training.task.read(),
         training.seed,
         training.path,
-        _silent,
+        partial(telling_share, training.path) if launched_processes().is_main_process else _silent,
         save=training.save,
         state_seconds=team.state_seconds,
         loaders=team.threads,

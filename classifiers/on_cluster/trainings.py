@@ -26,20 +26,23 @@ from classifiers.on_cluster.processes import (
     hold_store,
     perform,
 )
+from classifiers.on_cluster.shares import share_done, share_file
 from classifiers.on_cluster.starts import AttemptEndedError, ProcessLostError, starts_file
 from release.errors import UserError
 
 if TYPE_CHECKING:
     from distributed import Future
 
+OnShare = Callable[[Training, float], None]
 GPU = "GPU"  # the resource that workers with several state: dask worker --resources GPU=4
 
 
 def perform_trainings(
-    cluster: Cluster, trainings: Sequence[Training], team: Team, on_done: Callable[[Training], None]
+    cluster: Cluster, trainings: Sequence[Training], team: Team, on_share: OnShare
 ) -> None:
     """Do every training that no earlier call finished; rerun it to go on.
 
+    on_share gets how much of a training is done, ever more of it, and in the end 1.
     A lost worker costs a requeue, however often, while the training's state moves on; a running
     cluster without workers is waited for without a limit, since a batch system starts the next one
     when it can. Raises UserError in the end if some failed, when all others are done.
@@ -47,11 +50,12 @@ def perform_trainings(
     missing = {}
     for training in {training.path: training for training in trainings}.values():
         starts_file(training.path).unlink(missing_ok=True)  # a person decided to try again
+        share_file(training.path).unlink(missing_ok=True)  # of a call that was killed
         if training.finished:
-            on_done(training)
+            on_share(training, 1)
         else:
             missing[training.path] = training
-    failures = _Trainer(cluster, team, missing).run(on_done)
+    failures = _Trainer(cluster, team, missing).run(on_share)
     if failures:
         path, reason = next(iter(failures.items()))
         raise UserError(
@@ -87,10 +91,11 @@ class _Trainer:
         self._attempts: dict[str, _Attempt] = {}
         self._events: SimpleQueue[Future] = SimpleQueue()
         self._failures: dict[Path, str] = {}
+        self._shares: dict[Path, float] = {}
         self._told = False
         self._watch = Watch(cluster, patient=cluster.foreign)
 
-    def run(self, on_done: Callable[[Training], None]) -> dict[Path, str]:
+    def run(self, on_share: OnShare) -> dict[Path, str]:
         """Why trainings failed, by path, once there is nothing left to do."""
         resources = self._resources() if self._ready and self._team.size > 1 else {}
         while self._ready or self._attempts:
@@ -100,10 +105,20 @@ class _Trainer:
                 self._note(self._events.get(timeout=waiting.LOOK_SECONDS))
             if self._team.nodes > 1:
                 self._end_where_lost()
-            for attempt in [a for a in self._attempts.values() if not a.running]:
+            for attempt in list(self._attempts.values()):
+                if attempt.running:
+                    self._shown(attempt.training, on_share)
+                    continue
                 del self._attempts[attempt.name]
-                self._settle(attempt, on_done)
+                self._settle(attempt, on_share)
         return self._failures
+
+    def _shown(self, training: Training, on_share: OnShare) -> None:
+        """What is new of it: one that lost its worker goes on from an earlier state."""
+        share = share_done(training.path)
+        if share > self._shares.get(training.path, 0):
+            self._shares[training.path] = share
+            on_share(training, share)
 
     def _resources(self) -> dict[str, float]:
         """What a node's task holds: GPUs, where workers state any. UserError if none has enough."""
@@ -206,7 +221,7 @@ class _Trainer:
             attempt.ending = True
             self._cluster.run_on(attempt.workers, end_attempt, attempt.name)
 
-    def _settle(self, attempt: _Attempt, on_done: Callable[[Training], None]) -> None:
+    def _settle(self, attempt: _Attempt, on_share: OnShare) -> None:
         """The training is done, has failed or is to be begun anew."""
         from distributed import KilledWorker
 
@@ -216,7 +231,7 @@ class _Trainer:
         own = [error for error in errors if not isinstance(error, AttemptEndedError)]
         lost = attempt.lost or any(isinstance(e, KilledWorker | ProcessLostError) for e in own)
         if not errors and not lost:
-            on_done(training)
+            on_share(training, 1)
             self._release(training)
         elif lost and not refused:
             self._ready.insert(0, training)
@@ -236,6 +251,7 @@ class _Trainer:
     def _fail(self, training: Training, reason: str) -> None:
         """So does, in turn, what waits for it."""
         self._failures[training.path] = reason
+        share_file(training.path).unlink(missing_ok=True)
         followers = [t for t in self._waiting if training.path in t.after]
         self._waiting = [t for t in self._waiting if training.path not in t.after]
         for follower in followers:

@@ -16,7 +16,7 @@ from release.commands.progress import progress_bar
 from release.files.commit import write_atomically
 
 if TYPE_CHECKING:
-    from classifiers.on_cluster.processes import Team
+    from classifiers.on_cluster.processes import Team, Training
     from classifiers.study.cost import Cost
     from classifiers.study.releases import Missing
 
@@ -86,10 +86,16 @@ def tell_costs(
 def _perform(cluster: Cluster, runs: Sequence[Run], team: "Team", label: str, quiet: bool) -> None:
     from classifiers.on_cluster.trainings import perform_trainings
 
-    seen = {run.path: run.seen for run in runs}
-    with progress_bar(sum(seen.values()), label, "images", quiet=quiet) as advance:
-        trainings = [run.training for run in runs]
-        perform_trainings(cluster, trainings, team, lambda done: advance(seen[done.path]))
+    all_images = {run.path: run.seen for run in runs}
+    seen = dict.fromkeys(all_images, 0)
+    with progress_bar(sum(all_images.values()), label, "images", quiet=quiet) as advance:
+
+        def show(training: "Training", share: float) -> None:
+            images = round(share * all_images[training.path])
+            advance(images - seen[training.path])
+            seen[training.path] = images
+
+        perform_trainings(cluster, [run.training for run in runs], team, show)
 
 
 def _report(

@@ -158,7 +158,7 @@ def train_on_points(
     trainings = [training for point in points for training in cas.trainings(selection, point)]
     if trainings:
         with progress(len(trainings)) as advance:
-            perform_trainings(live.cluster, trainings, team, lambda _: advance(1))
+            perform_trainings(live.cluster, trainings, team, lambda _, share: advance(share == 1))
 
 
 def mean_accuracy(results: dict[int, Result]) -> dict[str, Any]:

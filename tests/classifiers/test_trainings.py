@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from builder.cluster import waiting
+from classifiers.on_cluster import shares
 from classifiers.on_cluster.processes import Team, Training, perform
+from classifiers.on_cluster.shares import share_done, share_file, telling_share
 from classifiers.on_cluster.starts import MOST_STARTS, counted_start, starts_file
 from classifiers.on_cluster.trainings import perform_trainings
 from classifiers.training.task import Task
@@ -64,6 +66,16 @@ def with_workers(workers: ForkedWorkers, count: int) -> None:
         workers.start()
 
 
+def finished(paths: list[Path]) -> Callable[[Training, float], None]:
+    """Puts the trainings that are done there."""
+
+    def add(training: Training, share: float) -> None:
+        if share == 1:
+            paths.append(training.path)
+
+    return add
+
+
 def kill_at_each(file: Path, times: int, kill: Callable[[], None]) -> threading.Thread:
     """Do so each time that `file` is written anew; a few times."""
 
@@ -110,10 +122,10 @@ def test_four_lost_workers_cost_requeues_and_no_more(place: Path, workers: Forke
     killing = kill_at_each(disturbed.path.with_suffix(".state"), 4, replaced(workers))
     done: list[Path] = []
     team = Team(threads=1, state_seconds=0)
-    perform_trainings(workers.cluster, [disturbed], team, lambda t: done.append(t.path))
+    perform_trainings(workers.cluster, [disturbed], team, finished(done))
     killing.join(1)
     assert not killing.is_alive()
-    perform_trainings(workers.cluster, [alone], team, lambda t: done.append(t.path))
+    perform_trainings(workers.cluster, [alone], team, finished(done))
     assert done == [disturbed.path, alone.path]
     saved = [read_weights(t.save) for t in (disturbed, alone) if t.save]
     assert all(torch.equal(saved[0][name], saved[1][name]) for name in saved[1])
@@ -133,19 +145,21 @@ def test_a_training_that_kills_its_worker_each_time_is_named(
     deadly = training(place, place / "deadly.json", steps=10**6)
     follower = replace(training(place, place / "follower.json"), after=(deadly.path,))
     other = training(place, place / "other.json")
-    killing = kill_at_each(starts_file(deadly.path), MOST_STARTS, replaced(workers))
-    done: list[Path] = []
+    killing = kill_at_each(share_file(deadly.path), MOST_STARTS, replaced(workers))
+    told: list[tuple[Path, float]] = []
     named = rf"2 of 3 trainings failed; .*deadly.json ended its process {MOST_STARTS} times before"
     with pytest.raises(UserError, match=named):
         perform_trainings(
             workers.cluster,
             [deadly, follower, other],
             Team(threads=1, state_seconds=1e9),
-            lambda t: done.append(t.path),
+            lambda training, share: told.append((training.path, share)),
         )
     killing.join(1)
     assert not killing.is_alive()
-    assert done == [other.path]
+    assert [path for path, share in told if share == 1] == [other.path]
+    assert any(0 < share < 1 for path, share in told if path == deadly.path)
+    assert not any(share_file(one.path).exists() for one in (deadly, other))
     assert not starts_file(deadly.path).exists()  # a person who tries again is let
     assert not follower.path.exists()
 
@@ -156,10 +170,26 @@ def test_those_that_others_wait_for_come_first(place: Path, workers: ForkedWorke
     lone, first, second = (training(place, place / f"{n}.json", 1) for n in ("lone", "a", "b"))
     last = replace(training(place, place / "last.json", 1), after=(first.path, second.path))
     done: list[Path] = []
-    perform_trainings(
-        workers.cluster, [last, lone, first, second], Team(threads=1), lambda t: done.append(t.path)
-    )
+    perform_trainings(workers.cluster, [last, lone, first, second], Team(threads=1), finished(done))
     assert done == [first.path, second.path, lone.path, last.path]
+
+
+def test_a_training_tells_its_share_and_in_the_end_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "x.json"
+    monkeypatch.setattr(shares, "TOLD_SECONDS", 0)
+    assert share_done(out) == 0
+    with telling_share(out, 400) as advance:
+        advance(100)
+        assert share_done(out) == 0.25
+        advance(200)
+        assert share_done(out) == 0.75
+        share_file(out).write_text("0.")
+        assert share_done(out) == 0
+        share_file(out).write_text("?")
+        assert share_done(out) == 0
+    assert not share_file(out).exists()
 
 
 def test_starts_count_only_from_one_state_and_only_those_in_vain(tmp_path: Path) -> None:
@@ -194,11 +224,11 @@ def test_two_processes_train_what_one_does(place: Path, workers: ForkedWorkers) 
     with_workers(workers, 1)
     both = training(place, place / "both.json", **VIT)
     one = training(place, place / "one.json", **VIT)
-    perform_trainings(workers.cluster, [one], Team(threads=1), lambda _: None)
+    perform_trainings(workers.cluster, [one], Team(threads=1), lambda *_: None)
     state = both.path.with_suffix(".state")
     killing = kill_at_each(state, 1, lambda: kill_a_process(workers))
     team = Team(threads=1, processes=2, state_seconds=0)
-    perform_trainings(workers.cluster, [both], team, lambda _: None)
+    perform_trainings(workers.cluster, [both], team, lambda *_: None)
     killing.join(1)
     assert not killing.is_alive()
     assert not starts_file(both.path).exists()
@@ -215,7 +245,7 @@ def test_two_nodes_of_which_one_is_lost_begin_anew_together(
     shared = training(place, place / "shared.json", steps=120)
     killing = kill_at_each(shared.path.with_suffix(".state"), 1, replaced(workers))
     team = Team(threads=1, nodes=2, state_seconds=0)
-    perform_trainings(workers.cluster, [shared], team, lambda _: None)
+    perform_trainings(workers.cluster, [shared], team, lambda *_: None)
     killing.join(1)
     assert not killing.is_alive()
     result = read_result(shared.path)
@@ -227,7 +257,7 @@ def test_a_refusal_of_a_process_is_its_own_line(place: Path, workers: ForkedWork
     with_workers(workers, 1)
     odd = training(place, place / "odd.json", batch=33)
     with pytest.raises(UserError, match=r"odd\.json: batch = 33 does not divide over 2 processes"):
-        perform_trainings(workers.cluster, [odd], Team(threads=1, processes=2), lambda _: None)
+        perform_trainings(workers.cluster, [odd], Team(threads=1, processes=2), lambda *_: None)
 
 
 def test_gpus_that_no_worker_states_are_told_at_once(place: Path, workers: ForkedWorkers) -> None:
@@ -235,5 +265,5 @@ def test_gpus_that_no_worker_states_are_told_at_once(place: Path, workers: Forke
     workers.start(GPU=2)
     with pytest.raises(UserError, match=r"states 4 GPUs, .* but 2 at most: .* --resources GPU=4"):
         perform_trainings(
-            workers.cluster, [training(place, place / "x.json")], Team(processes=4), lambda _: None
+            workers.cluster, [training(place, place / "x.json")], Team(processes=4), lambda *_: None
         )
