@@ -144,23 +144,31 @@ def _steps(board: Board, system: System, recipe: str, data: str, share: float) -
 
 
 def _selected(board: Board, system: System) -> str:
-    """The build recipe, with the sampler settings that are best on the tuning images."""
+    """The build recipe, with each stage's sampler settings that are best on the tuning images."""
     recipe = system.build
     if system.name == "imagen":  # whose recipe names the checkpoints that ship with the project
         recipe = _with_own_checkpoints(board, system)
-    if not system.sweep:
-        return recipe
-    out = board.work / "sweeps" / system.name
     points = ("--per-class", "5" if board.few else "100", "--short-list", "0")
-    sweep = _narrowed(system.sweep) if board.few else system.sweep
-    if not list(out.glob("*-selected.toml")):
-        board.run(
-            *("select-sampler", "--recipe", recipe, "--real", REAL, "--out", str(out)),
-            *(*sweep, *points, "--device", "cpu"),
-        )
-    (chosen,) = out.glob("*-selected.toml")
-    shutil.copy(chosen, board.out / system.name / "build.toml")
-    return str(chosen)
+    for side, options in zip(_sides(board, recipe), system.sweeps, strict=True):
+        out = board.work / "sweeps" / system.name / str(side)
+        sweep = _narrowed(options) if board.few else options
+        if not list(out.glob("*-selected.toml")):
+            board.run(
+                *("select-sampler", "--recipe", recipe, "--real", REAL, "--out", str(out)),
+                *("--stage", str(side), *sweep, *points, "--device", "cpu"),
+            )
+        (chosen,) = out.glob("*-selected.toml")
+        recipe = str(chosen)
+    shutil.copy(recipe, board.out / system.name / "build.toml")
+    return recipe
+
+
+def _sides(board: Board, recipe: str) -> list[int]:
+    """Of a build recipe's stages, in px."""
+    from builder.planning.recipe import load_recipe
+
+    os.chdir(board.work)  # where its checkpoints are
+    return [stage.resolution for stage in load_recipe(recipe).stages]
 
 
 def _narrowed(sweep: Sequence[str]) -> tuple[str, ...]:

@@ -6,25 +6,23 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class System:
-    """trainings: recipe, and share of the system's budget. build: the build recipe. sweep: options
-    of select-sampler, none where it sweeps no such sampler. latents: name of those that the last
-    training learns from, made by the first one's autoencoder. starts: of a training, the one before
-    it that it goes on from."""
+    """trainings: recipe, and share of the system's budget. build: the build recipe. sweeps: of each
+    stage in turn, the options of select-sampler. latents: name of those that the last training
+    learns from, made by the first one's autoencoder. starts: of a training, the one before it that
+    it goes on from."""
 
     name: str
     title: str
     trainings: tuple[tuple[str, float], ...]
     build: str
-    sweep: tuple[str, ...] = ()
+    sweeps: tuple[tuple[str, ...], ...]
     latents: str = ""
     starts: Mapping[str, str] = field(default_factory=dict)
 
 
 # Unguided, as the rows of the paper's tables are; guidance is swept for Imagen alone, as there.
-DDPM = ("--method", "ddpm", "--guidance", "1", "--steps", "25,50")
-DDIM = ("--method", "ddim", "--guidance", "1", "--steps", "25,50")
-SOLVER = ("--method", "dpm-solver++", "--guidance", "1", "--steps", "12,24")
-IMAGEN = ("--method", "dpm-solver++", "--guidance", "1,1.5,2", "--steps", "12,24")
+SOLVER = ("--method", "dpm-solver++", "--guidance", "1", "--steps", "8,16")
+GUIDED = ("--method", "dpm-solver++", "--guidance", "1,1.5,2", "--steps", "8,16")
 TRUNCATION = ("--method", "truncation", "--truncation", "0.5,0.75,1")
 CODES = ("--method", "native", "--temperature", "0.8,0.9,1")
 
@@ -34,68 +32,70 @@ SYSTEMS = (
         "BigGAN-deep",
         (("fashion-mnist-biggan", 1.0),),
         "fashion-mnist-biggan",
-        TRUNCATION,
+        (TRUNCATION,),
     ),
-    System("iddpm", "Improved DDPM", (("fashion-mnist-iddpm", 1.0),), "fashion-mnist-iddpm", DDPM),
-    System("adm", "ADM", (("fashion-mnist-adm", 1.0),), "fashion-mnist-adm", DDPM),
+    System(
+        "iddpm", "Improved DDPM", (("fashion-mnist-iddpm", 1.0),), "fashion-mnist-iddpm", (SOLVER,)
+    ),
+    System("adm", "ADM", (("fashion-mnist-adm", 1.0),), "fashion-mnist-adm", (SOLVER,)),
     System(
         "adm-upsampling",
         "ADM + upsampling",
         (("fashion-mnist-adm-16", 0.5), ("fashion-mnist-adm-upsampler", 0.5)),
         "fashion-mnist-adm-u",
-        DDPM,
+        (SOLVER, SOLVER),
     ),
     System(
         "cdm",
         "CDM",
         (("fashion-mnist-cdm-16", 0.5), ("fashion-mnist-cdm-32", 0.5)),
         "fashion-mnist-cdm",
-        DDPM,
+        (SOLVER, SOLVER),
     ),
     System(
         "sr3",
         "SR3",
         (("fashion-mnist-sr3-base", 0.5), ("fashion-mnist-sr3", 0.5)),
         "fashion-mnist-sr3",
-        SOLVER,
+        (SOLVER, SOLVER),
     ),
-    System("rin", "RIN", (("fashion-mnist-rin", 1.0),), "fashion-mnist-rin", SOLVER),
+    System("rin", "RIN", (("fashion-mnist-rin", 1.0),), "fashion-mnist-rin", (SOLVER,)),
     System(
         "rin-noise-schedule",
         "RIN + noise schedule",
         (("fashion-mnist-rin-noise-schedule", 1.0),),
         "fashion-mnist-rin-noise-schedule",
-        SOLVER,
+        (SOLVER,),
     ),
     System(
         "vq-vae-2",
         "VQ-VAE-2",
         (("fashion-mnist-vq-vae", 0.25), ("fashion-mnist-vq-vae-2", 0.75)),
         "fashion-mnist-vq-vae-2",
-        CODES,
+        (CODES,),
     ),
     System(
         "ldm-4",
         "LDM-4",
         (("fashion-mnist-vq-f4", 0.4), ("fashion-mnist-ldm", 0.6)),
         "fashion-mnist-ldm",
-        DDIM,
+        (SOLVER,),
         latents="vq-f4",
     ),
-    System("dit", "DiT", (("fashion-mnist-dit", 1.0),), "fashion-mnist-dit", DDPM),
+    System("dit", "DiT", (("fashion-mnist-dit", 1.0),), "fashion-mnist-dit", (SOLVER,)),
     System(
         "simple-diffusion-unet",
         "Simple Diffusion, U-Net",
         (("fashion-mnist-simple-diffusion-unet", 1.0),),
         "fashion-mnist-simple-diffusion-unet",
-        SOLVER,
+        (SOLVER,),
     ),
     System(
         "simple-diffusion-uvit",
         "Simple Diffusion, U-ViT",
         (("fashion-mnist-simple-diffusion-uvit", 1.0),),
         "fashion-mnist-simple-diffusion-uvit",
-        SOLVER,
+        (SOLVER,),
     ),
     System(
         "imagen",
@@ -107,7 +107,7 @@ SYSTEMS = (
             ("fashion-mnist-32", 0.25),
         ),
         "fashion-mnist-fast",
-        IMAGEN,
+        (GUIDED, SOLVER),
         starts={
             "fashion-mnist-16": "fashion-mnist-16-web",
             "fashion-mnist-32": "fashion-mnist-32-web",

@@ -1,19 +1,24 @@
 """What a recipe says of its models: printed, written into the manifest and card, in no pixel."""
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from builder.builds.estimate import BYTES_A_PIXEL
 from builder.planning.device_cost import Device, device_cost
 from builder.planning.plan import plan_stages
-from builder.planning.recipe import BUILTIN, load_recipe
+from builder.planning.recipe import BUILTIN, StageRecipe, load_recipe
+from generation.families import load_training_recipe, trainable
+from generation.training.recipe import BUILTIN as TRAINING
 from release.classes.class_list import load_classes
 from release.errors import UserError
 from tests.conftest import state_facts
 from tests.forked_commands import run
 
+TRAINING_RECIPES = {path.stem for path in TRAINING.glob("*.toml")}
 SMALL_CARD = Device.named("a100-40", None)
 SMALL_FP8_CARD = Device.named("rtx-4090", None)  # the other has none
 
@@ -123,6 +128,31 @@ def test_every_recipe_states_its_models_and_samplers(name: str) -> None:
         assert stage.model is not None
         assert stage.cost is not None or name.startswith("fashion-mnist")
         assert stage.sampler_source
+
+
+TRAINED_BY_USERS = [  # the tests of their networks count ImageNet's
+    (name, stage)
+    for name in sorted(p.stem for p in BUILTIN.glob("fashion-mnist*.toml"))
+    for stage in load_recipe(name).stages
+    if Path(stage.checkpoint).parent.name in TRAINING_RECIPES
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"), TRAINED_BY_USERS, ids=[f"{n}-{s.resolution}" for n, s in TRAINED_BY_USERS]
+)
+def test_a_model_that_users_train_has_as_many_parameters_as_its_name_says(
+    name: str,  # noqa: ARG001 - the test's id
+    stage: StageRecipe,
+) -> None:
+    training: Any = load_training_recipe(Path(stage.checkpoint).parent.name)
+    counted = trainable(training.generator).memory(training, 1).parameters
+    assert stage.model is not None
+    said = re.search(r"([\d.]+) ([MG]) parameters", stage.model.name)
+    assert said is not None, stage.model.name
+    number, unit = said[1], {"M": 1e6, "G": 1e9}[said[2]]
+    digits = len(number.partition(".")[2])
+    assert f"{counted / unit:.{digits}f}" == number
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in BUILTIN.glob("imagenet-*.toml")))
