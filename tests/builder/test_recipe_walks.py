@@ -1,17 +1,20 @@
 """Every built-in recipe through its own file, to Parquet rows, with tiny models for its own.
 
-The recipe is as `load_recipe` has it: resolutions, batches, guidance, encoding, shards. Only the
-checkpoints are stand-ins (tests/builder/recipe_stand_ins.py), three of the classes are built, and
-sampling takes STEPS steps at most. A new recipe is walked as it comes; it fails until its
+The recipe is as `load_recipe` has it: resolutions, guidance, encoding, shards. Only the checkpoints
+are stand-ins (tests/builder/recipe_stand_ins.py), three of the classes are built, BATCH at a time
+and in STEPS steps at most. A new recipe is walked as it comes; it fails until its
 checkpoints have one.
 """
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from diffusers import AutoencoderKLFlux2
+from torch import Tensor
 
 import builder.shards.shard
 import classifiers.recipes.recipe
@@ -41,6 +44,7 @@ pytestmark = [
 
 RECIPES = sorted(path.stem for path in BUILTIN.glob("*.toml"))
 STEPS = 2  # of every sampler, for its cost: the recipes' own are 16 to 1000
+BATCH = 4  # at most, for its cost: three images and one that pads
 CLASSES = {"imagenet-1k": (0, 134, 517), "fashion-mnist": (0, 4, 9)}  # two of them cranes
 
 
@@ -55,10 +59,20 @@ def here(models: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(models)
     monkeypatch.setenv("XDG_CACHE_HOME", str(models / "cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    # a CPU multiplies in fp8 as well, slowly
     monkeypatch.setattr("builder.planning.checkpoints.fp8_problem", lambda: None)
+    decoding_in_float32(monkeypatch)
     yield models
     load_generator.cache_clear()
+
+
+def decoding_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fp8 is decoded by is in bfloat16, in which many a CPU takes minutes for it."""
+    decode = AutoencoderKLFlux2._decode
+
+    def decoded(model: AutoencoderKLFlux2, latents: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return decode(model.float(), latents.float(), *args, **kwargs)
+
+    monkeypatch.setattr(AutoencoderKLFlux2, "_decode", decoded)
 
 
 class FullBatches:
@@ -96,7 +110,8 @@ def in_few_steps(recipe: Recipe) -> Recipe:
         if stage.sampler.diffusion_steps is not None:
             steps["diffusion_steps"] = STEPS
         sampler = stage.sampler.model_copy(update=steps)
-        return stage.model_copy(update={"sampler": sampler})
+        batch = min(BATCH, stage.batch)
+        return stage.model_copy(update={"sampler": sampler, "batch": batch})
 
     return recipe.model_copy(update={"stages": tuple(map(shortened, recipe.stages))})
 
