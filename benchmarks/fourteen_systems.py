@@ -215,8 +215,11 @@ def _score(board: Board, system: System, release: str) -> None:
 
 
 def _reference(board: Board) -> None:
-    """Classifiers of the real images alone, in as many steps: what the others are compared to."""
+    """Classifiers of the real images alone, in as many steps or of as many images: what the others
+    are compared to."""
     out, few = board.out / REFERENCE, ("--per-class", "1" if board.few else str(FEW_REAL))
+    as_many = ("--train", REAL, "--per-class", str(board.per_class))
+    _classify(board, out / f"real-{board.per_class}-a-class", as_many, None)
     _classify(board, out / "real-1000", ("--train", REAL, *few), FEW_STEPS)
     _classify(board, out / "real-60000", ("--train", REAL), ALL_STEPS)
 
