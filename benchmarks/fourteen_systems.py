@@ -1,35 +1,38 @@
 """Systems trained for the same processor time, built, scored and learned from: the measured board.
 
 Called by benchmarks/fourteen_systems.sh, one system after another. All is in files: what stands is
-not made again, so a killed run goes on. A training's steps follow from its budget and the measured
-cost of a step; they are noted, and stay. Only the training's steps count: not reading the images,
-not the pictures on the way.
+not made again, so a killed run goes on. Several may run at once, of different systems. A training's
+steps follow from its budget and the measured cost of a step; they are noted, and stay, and so is
+what the training took. Only its steps count for the budget: not reading the images, not the
+pictures on the way.
 
 runs/systems/        releases, trainings, sweeps; weights are not committed, their hashes are
 OUT/SYSTEM/          plan.json, scores, CAS, loss curves; OUT/systems.json, systems.md: the table
 """
 
 import argparse
+import fcntl
 import json
 import os
-import platform
 import resource
 import shutil
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from systems_list import SYSTEMS, System
+from systems_table import facts, write, write_table
 
 ROOT = Path(__file__).resolve().parents[1]
+WORK = ROOT / "runs/systems"
+OUT = ROOT / "results/fashion-mnist/systems"
 REAL = "releases/fashion-mnist-real"
-CALIBRATION = (10, 40)  # steps of two short trainings, whose difference is the cost of a step
-ROUNDS = 3  # of timed sampling
+CALIBRATION = (10, 40)  # steps of two short trainings, whose difference is the cost of a step,
+CALIBRATION_SECONDS = 60  # measured anew over so long a difference where steps are quick
 SEEDS = "0,1,2"
 FEW_REAL, TIMES = 100, 3  # real images a class, and generated ones for each
 FEW_STEPS, ALL_STEPS = "500", "2000"  # of classifiers that see real images, alone or not: the same
@@ -60,7 +63,8 @@ def main() -> None:
     board.work.mkdir(parents=True, exist_ok=True)
     if not (board.work / REAL / "manifest.json").is_file():
         board.run("build-dataset", "--real", "fashion-mnist", "--out", REAL)
-    _reference(board)
+    with _alone(board):
+        _reference(board)
     for system in systems:
         measured = board.out / system.name / "measured.json"
         if not measured.is_file():
@@ -68,23 +72,29 @@ def main() -> None:
             recipe = _selected(board, system)
             release = _build(board, system, recipe)
             _score(board, system, release)
-            _write(measured, _facts(board, system, recipe))
-        _write_table(board.out)
+            write(measured, facts(board.work, board.out, system, recipe))
+        write_table(board.out)
 
 
 def _arguments() -> tuple[Board, list[System]]:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=ROOT / "runs/systems")
-    parser.add_argument("--out", type=Path, default=ROOT / "results/fashion-mnist/systems")
+    parser.add_argument("--work", type=Path, default=WORK)
+    parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--budget", type=float, default=2400, help="seconds of training a system")
     parser.add_argument("--per-class", type=int, default=1000)
     parser.add_argument("--systems", default=",".join(s.name for s in SYSTEMS))
-    parser.add_argument("--few", action="store_true", help="a trial: tiny sweep and classifiers")
+    parser.add_argument(
+        "--few",
+        action="store_true",
+        help="a trial: tiny sweep and classifiers; needs --work, --out",
+    )
     given = parser.parse_args()
     named = given.systems.split(",")
     unknown = set(named) - {s.name for s in SYSTEMS}
     if unknown:
         parser.error(f"no system {sorted(unknown)[0]!r}: {', '.join(s.name for s in SYSTEMS)}")
+    if given.few and (given.work == WORK or given.out == OUT):
+        parser.error("--few: give a --work and an --out of its own")
     if not given.few and given.per_class < FEW_REAL * TIMES:
         parser.error(f"--per-class {given.per_class}: give at least {FEW_REAL * TIMES}")
     board = Board(
@@ -98,19 +108,24 @@ def _train(board: Board, system: System) -> None:
     for number, (recipe, share) in enumerate(system.trainings):
         last = number + 1 == len(system.trainings)
         data = f"{REAL}/latents/{system.latents}" if system.latents and last else REAL
+        record = board.out / system.name / f"{recipe}-training.json"
+        if record.is_file():
+            continue
         if system.latents and last:
             autoencoder = f"runs/{system.trainings[0][0]}/checkpoint"
             board.run(
                 *("release", "encode", REAL, "--config", "32", "--name", system.latents),
                 *("--autoencoder", autoencoder),
             )
-        if (board.work / "runs" / recipe / "checkpoint").is_dir():
-            continue
         steps = _steps(board, system, recipe, data, share)
-        _finetune(board, system, recipe, data, f"runs/{recipe}", steps)
-        for name in ("loss.csv", "loss.png", "training.json"):
+        begun = (board.work / "runs" / recipe).is_dir()
+        used = _finetune(board, system, recipe, data, f"runs/{recipe}", steps)
+        plan = _plan_file(board, system, recipe)
+        whole = None if begun else used  # of one that was killed the rest alone is known
+        write(plan, json.loads(plan.read_text()) | {"used_seconds": whole})
+        for name in ("loss.csv", "loss.png", "training.json"):  # the last one last
             source = board.work / "runs" / recipe / "checkpoint" / name
-            shutil.copy(source, board.out / system.name / f"{recipe}-{name}")
+            shutil.copy(source, record.with_name(f"{recipe}-{name}"))
 
 
 def _finetune(board: Board, system: System, recipe: str, data: str, out: str, steps: int) -> float:
@@ -122,25 +137,44 @@ def _finetune(board: Board, system: System, recipe: str, data: str, out: str, st
     )
 
 
+def _plan_file(board: Board, system: System, recipe: str) -> Path:
+    return board.out / system.name / f"{recipe}-plan.json"
+
+
 def _steps(board: Board, system: System, recipe: str, data: str, share: float) -> int:
     """So many that they take the share of the budget; measured once."""
-    file = board.out / system.name / f"{recipe}-plan.json"
+    file, seconds = _plan_file(board, system, recipe), share * board.budget
     if not file.is_file():
-        took = []
-        for steps in CALIBRATION:
-            folder = board.work / "calibration" / recipe
-            shutil.rmtree(folder, ignore_errors=True)
-            took.append(_finetune(board, system, recipe, data, str(folder), steps))
-        cost = (took[1] - took[0]) / (CALIBRATION[1] - CALIBRATION[0])
-        seconds = share * board.budget
-        if cost <= 0:
-            raise SystemExit(
-                f"{recipe}: {CALIBRATION[1]} steps took no longer than {CALIBRATION[0]}"
-            )
+        cost = _cost_of_step(board, system, recipe, data)
         steps = max(2, round(seconds / cost))
-        _write(file, {"seconds": seconds, "seconds_a_step": cost, "steps": steps})
-    found: int = json.loads(file.read_text())["steps"]
+        write(file, {"seconds": seconds, "seconds_a_step": cost, "steps": steps})
+    plan = json.loads(file.read_text())
+    if plan["seconds"] != seconds:
+        raise SystemExit(
+            f"{file} is of {plan['seconds']:g} seconds, not of {seconds:g}: give another --out and "
+            "--work, or the budget it was made with"
+        )
+    found: int = plan["steps"]
     return found
+
+
+def _cost_of_step(board: Board, system: System, recipe: str, data: str) -> float:
+    """Processor seconds."""
+    few, many = CALIBRATION
+    folder = board.work / "calibration" / recipe
+
+    def took(steps: int) -> float:
+        shutil.rmtree(folder, ignore_errors=True)
+        return _finetune(board, system, recipe, data, str(folder), steps)
+
+    start = took(few)
+    cost = (took(many) - start) / (many - few)
+    if cost <= 0:
+        raise SystemExit(f"{recipe}: {many} steps took no longer than {few}")
+    if board.few or cost * (many - few) >= CALIBRATION_SECONDS:
+        return cost
+    many = few + round(CALIBRATION_SECONDS / cost)
+    return (took(many) - start) / (many - few)
 
 
 def _selected(board: Board, system: System) -> str:
@@ -173,10 +207,13 @@ def _sides(board: Board, recipe: str) -> list[int]:
 
 def _narrowed(sweep: Sequence[str]) -> tuple[str, ...]:
     """Two points of it, of diffusion models in few steps."""
-    method = sweep[sweep.index("--method") + 1]
-    if "--steps" not in sweep:
-        return (*sweep[:3], ",".join(sweep[3].split(",")[:2]))
-    return ("--method", method, "--steps", "2,3")
+    few = {"--steps": "2,3"}
+    pairs = zip(sweep[::2], sweep[1::2], strict=True)
+    return tuple(
+        word
+        for name, values in pairs
+        for word in (name, few.get(name, ",".join(values.split(",")[:2])))
+    )
 
 
 def _with_own_checkpoints(board: Board, system: System) -> str:
@@ -215,8 +252,8 @@ def _score(board: Board, system: System, release: str) -> None:
 
 
 def _reference(board: Board) -> None:
-    """Classifiers of the real images alone, in as many steps or of as many images: what the others
-    are compared to."""
+    """What the others are compared to, of real images alone: classifiers of as many images, and
+    those that make as many steps."""
     out, few = board.out / REFERENCE, ("--per-class", "1" if board.few else str(FEW_REAL))
     as_many = ("--train", REAL, "--per-class", str(board.per_class))
     _classify(board, out / f"real-{board.per_class}-a-class", as_many, None)
@@ -225,9 +262,7 @@ def _reference(board: Board) -> None:
 
 
 def _classify(board: Board, out: Path, sources: Sequence[str], steps: str | None) -> None:
-    """One training a seed; without steps as many epochs as the recipe says."""
-    if all(out.with_name(f"{out.name}-seed{seed}.json").is_file() for seed in SEEDS.split(",")):
-        return
+    """One training a seed; finished ones stay. Without steps as many epochs as the recipe says."""
     steps = "2" if board.few else steps
     board.run(
         *("train-classifier", *sources, "--test", REAL, "--seeds", SEEDS),
@@ -236,117 +271,17 @@ def _classify(board: Board, out: Path, sources: Sequence[str], steps: str | None
     )
 
 
-def _facts(board: Board, system: System, recipe: str) -> dict[str, Any]:
-    """What the table has of a system beside its scores."""
-    from generation.families import load_training_recipe, trainable
-
-    trainings = []
-    for name, _ in system.trainings:
-        training: Any = load_training_recipe(name)
-        memory = trainable(training.generator).memory(training, 1)
-        plan = json.loads((board.out / system.name / f"{name}-plan.json").read_text())
-        flops = 3 * memory.flops / memory.images  # a backward pass costs twice the forward one
-        trainings.append(plan | {"recipe": name, "parameters": memory.parameters, "flops": flops})
-    return {
-        "title": system.title,
-        "trainings": trainings,
-        **_sampling(board, recipe),
-        "hardware": f"{platform.machine()}, one thread of {os.cpu_count()} cores",
-        "versions": _versions(),
-    }
-
-
-def _sampling(board: Board, recipe: str) -> dict[str, Any]:
-    """FLOPs and seconds of processor time an image takes, over all stages; hashes of weights."""
-    import numpy as np
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from builder.planning.recipe import load_recipe
-    from generation.families import generator_source
-    from generation.generator import ImageBatch, Screened
-
-    torch.set_num_threads(1)
-    os.chdir(board.work)
-    loaded, parents = load_recipe(recipe), None
-    flops, seconds, hashes = 0.0, 0.0, {}
-    prompt = "T-shirt"
-    for stage in loaded.stages:
-        source = generator_source(stage.generator)
-        folder = source.locate(stage.checkpoint)
-        hashes[stage.checkpoint] = source.sha256(folder)
-        generator, n = source.load(folder, compiled=False), stage.batch
-        prompt = _first_prompt(loaded.classes)
-        batch = ImageBatch([prompt] * n, [0] * n, list(range(n)), parents, stage.resolution)
-        took = []
-        with FlopCounterMode(display=False) as counter:
-            made = generator.sample(batch, stage.sampler)
-        for _ in range(ROUNDS):
-            before = time.process_time()
-            generator.sample(batch, stage.sampler)
-            took.append(time.process_time() - before)
-        parents = np.asarray(made.images if isinstance(made, Screened) else made)
-        flops += counter.get_total_flops() / n
-        seconds += statistics.median(took) / n
-    return {"sampled_flops": flops, "sampled_seconds": seconds, "weights_sha256": hashes}
-
-
-def _first_prompt(classes: str) -> str:
-    from release.classes.class_list import load_classes
-
-    return load_classes(classes)[0].prompt
-
-
-def _versions() -> dict[str, str]:
-    import torch
-
-    return {"python": platform.python_version(), "torch": torch.__version__}
-
-
-def _write_table(out: Path) -> None:
-    """systems.json and systems.md, of every system that was measured."""
-    rows = {
-        system.name: json.loads((out / system.name / "measured.json").read_text())
-        for system in SYSTEMS
-        if (out / system.name / "measured.json").is_file()
-    }
-    _write(out / "systems.json", rows)
-    head = (
-        "| system | parameters | steps | processor seconds trained | GFLOPs an image trained | "
-        "GFLOPs an image sampled | seconds an image |\n|---|--:|--:|--:|--:|--:|--:|\n"
-    )
-    (out / "systems.md").write_text(head + "".join(_row(row) for row in rows.values()))
-
-
-def _row(row: dict[str, Any]) -> str:
-    parts = row["trainings"]
-
-    def joined(name: str, scale: float, digits: int) -> str:
-        return " + ".join(f"{part[name] / scale:,.{digits}f}" for part in parts)
-
-    cells = (
-        row["title"],
-        f"{joined('parameters', 1e6, 1)} M",
-        joined("steps", 1, 0),
-        joined("seconds", 1, 0),
-        joined("flops", 1e9, 2),
-        f"{row['sampled_flops'] / 1e9:,.1f}",
-        f"{row['sampled_seconds']:.3f}",
-    )
-    return f"| {' | '.join(cells)} |\n"
+@contextmanager
+def _alone(board: Board) -> Iterator[None]:
+    """Other runs in the same folder wait meanwhile."""
+    with (board.work / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _children() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def _write(file: Path, content: Any) -> None:
-    """It appears whole."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    half = file.with_name(f".{file.name}.half")
-    half.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
-    half.replace(file)
 
 
 if __name__ == "__main__":

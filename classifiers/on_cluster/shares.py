@@ -1,16 +1,15 @@
 """How far a training on a worker is: NAME.share beside its result, for the command that waits.
 
-Its first process writes the share of its images seen, from 0 to 1, at once and every few seconds,
-and removes the file in the end. Results lie where the command and all workers read and write.
+Its first process writes the share of its images seen, up to 1, with its first images and every few
+seconds, and removes the file in the end. Results lie where the command and all workers read and
+write.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-
-from release.files.commit import write_atomically
 
 TOLD_SECONDS = 5.0  # between two writings
 
@@ -37,11 +36,18 @@ def telling_share(out: Path, total: int) -> Iterator[Callable[[int], None]]:
         nonlocal seen, told
         seen += images
         now = time.monotonic()
-        if now - told >= TOLD_SECONDS:
+        if seen and now - told >= TOLD_SECONDS:
             told = now
-            write_atomically(share_file(out), str(seen / total).encode())
+            with suppress(OSError):  # a full disk ends no training here
+                share_file(out).write_text(str(seen / total))
 
     try:
         yield advance
     finally:
+        forget_share(out)
+
+
+def forget_share(out: Path) -> None:
+    """No training tells it now."""
+    with suppress(OSError):
         share_file(out).unlink(missing_ok=True)

@@ -26,7 +26,7 @@ from classifiers.on_cluster.processes import (
     hold_store,
     perform,
 )
-from classifiers.on_cluster.shares import share_done, share_file
+from classifiers.on_cluster.shares import forget_share, share_done
 from classifiers.on_cluster.starts import AttemptEndedError, ProcessLostError, starts_file
 from release.errors import UserError
 
@@ -42,7 +42,8 @@ def perform_trainings(
 ) -> None:
     """Do every training that no earlier call finished; rerun it to go on.
 
-    on_share gets how much of a training is done, ever more of it, and in the end 1.
+    on_share gets the share of a training that is done: ever more of it, and 1 once, when its result
+    is there.
     A lost worker costs a requeue, however often, while the training's state moves on; a running
     cluster without workers is waited for without a limit, since a batch system starts the next one
     when it can. Raises UserError in the end if some failed, when all others are done.
@@ -50,7 +51,7 @@ def perform_trainings(
     missing = {}
     for training in {training.path: training for training in trainings}.values():
         starts_file(training.path).unlink(missing_ok=True)  # a person decided to try again
-        share_file(training.path).unlink(missing_ok=True)  # of a call that was killed
+        forget_share(training.path)  # of a call that was killed
         if training.finished:
             on_share(training, 1)
         else:
@@ -107,16 +108,16 @@ class _Trainer:
                 self._end_where_lost()
             for attempt in list(self._attempts.values()):
                 if attempt.running:
-                    self._shown(attempt.training, on_share)
+                    self._show(attempt.training, on_share)
                     continue
                 del self._attempts[attempt.name]
                 self._settle(attempt, on_share)
         return self._failures
 
-    def _shown(self, training: Training, on_share: OnShare) -> None:
-        """What is new of it: one that lost its worker goes on from an earlier state."""
+    def _show(self, training: Training, on_share: OnShare) -> None:
+        """How far it is, unless it lost its worker and was further before."""
         share = share_done(training.path)
-        if share > self._shares.get(training.path, 0):
+        if self._shares.get(training.path, 0) < share < 1:
             self._shares[training.path] = share
             on_share(training, share)
 
@@ -251,7 +252,7 @@ class _Trainer:
     def _fail(self, training: Training, reason: str) -> None:
         """So does, in turn, what waits for it."""
         self._failures[training.path] = reason
-        share_file(training.path).unlink(missing_ok=True)
+        forget_share(training.path)
         followers = [t for t in self._waiting if training.path in t.after]
         self._waiting = [t for t in self._waiting if training.path not in t.after]
         for follower in followers:

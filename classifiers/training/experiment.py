@@ -198,7 +198,7 @@ def run_experiment(
                 experiment.training,
                 seed,
                 experiment.steps,
-                lambda: advance(recipe.batch),
+                lambda done: advance(done * recipe.batch),
                 on_end=seconds.append,
                 visits=mixed(recipe.mixing, experiment.visits, experiment.generated, steps),
                 start=experiment.start,

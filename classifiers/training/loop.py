@@ -54,7 +54,7 @@ def train(
     data: ImageData,
     seed: int,
     steps: int | None = None,
-    on_step: Callable[[], None] = lambda: None,
+    on_steps: Callable[[int], None] = lambda _: None,
     *,
     on_end: Callable[[float], None] = lambda _: None,
     visits: Visits | MixedVisits | None = None,
@@ -73,7 +73,8 @@ def train(
     state: kept on the way and, if it is there, gone on from. All randomness follows from the seed
     and the step, so on a CPU with the same number of threads the same arguments give the same
     weights, interrupted or not. on_end gets the seconds that training took, those before an
-    interruption included. Of several processes that accelerate started, each takes its share of
+    interruption included; on_steps the steps that were done since its last call, with those of
+    before at first. Of several processes that accelerate started, each takes its share of
     every batch. Raises UserError if the loss is not finite.
     """
     processes = launched_processes()
@@ -89,10 +90,6 @@ def train(
         left = range(first, settings.steps)
         return open_batches(recipe, data, visits, seed, device, left, place, loaders)
 
-    def advanced(done: int) -> None:
-        for _ in range(done):
-            on_step()
-
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         states = TimedStates(state)
         seed_torch(seed, INITIALISATION)
@@ -101,7 +98,7 @@ def train(
         own = ClassifierData(batches, seed, place, settings.parts)
         objective = _objective(model, recipe, teacher, device)
         with _told_of_divergence(recipe, seed):
-            learner = run_loop(objective, own, settings, states, processes, Hooks(advanced))
+            learner = run_loop(objective, own, settings, states, processes, Hooks(on_steps))
     on_end(states.seconds)
     trained = learner.trained[MODEL]
     trained = trained.network if isinstance(trained, SimclrModel) else trained

@@ -158,7 +158,12 @@ def train_on_points(
     trainings = [training for point in points for training in cas.trainings(selection, point)]
     if trainings:
         with progress(len(trainings)) as advance:
-            perform_trainings(live.cluster, trainings, team, lambda _, share: advance(share == 1))
+
+            def count(_training: Training, share: float) -> None:
+                if share == 1:
+                    advance(1)
+
+            perform_trainings(live.cluster, trainings, team, count)
 
 
 def mean_accuracy(results: dict[int, Result]) -> dict[str, Any]:

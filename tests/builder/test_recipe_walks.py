@@ -59,6 +59,7 @@ def here(models: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(models)
     monkeypatch.setenv("XDG_CACHE_HOME", str(models / "cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    # a CPU multiplies in fp8 as well, slowly
     monkeypatch.setattr("builder.planning.checkpoints.fp8_problem", lambda: None)
     decoding_in_float32(monkeypatch)
     yield models
@@ -66,7 +67,7 @@ def here(models: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def decoding_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What fp8 is decoded by is in bfloat16, in which many a CPU takes minutes for it."""
+    """The autoencoder of a stage in fp8 is in bfloat16: minutes of convolutions on many CPUs."""
     decode = AutoencoderKLFlux2._decode
 
     def decoded(model: AutoencoderKLFlux2, latents: Tensor, *args: Any, **kwargs: Any) -> Any:

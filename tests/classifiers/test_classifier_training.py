@@ -423,15 +423,15 @@ def test_training_goes_on_from_its_state_to_the_same_weights(tmp_path: Path) -> 
     class KilledError(Exception):
         pass
 
-    done: list[int] = []
+    counts: list[int] = []
 
-    def stop() -> None:
-        done.append(1)
-        if len(done) == 6:
+    def stop(done: int) -> None:
+        counts.append(done)
+        if sum(counts) == 6:
             raise KilledError
 
     with pytest.raises(KilledError):
-        train(recipe, data, 0, steps=9, on_step=stop, state=state)
+        train(recipe, data, 0, steps=9, on_steps=stop, state=state)
     content = torch.load(state.path, weights_only=True)
     assert content["seconds"] > 0
     write_state(state.path, {**content, "seconds": 100.0})
@@ -453,24 +453,22 @@ def test_a_state_of_before_is_gone_on_from(tmp_path: Path) -> None:
     data, state = make_images(10, 0), StateFile(tmp_path / "run.state", "mine", seconds=0)
     steps: list[int] = []
 
-    def stop() -> None:
-        steps.append(1)
-        if len(steps) == 3:
+    def stop(done: int) -> None:
+        steps.append(done)
+        if sum(steps) == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(recipe, data, 0, steps=4, on_step=stop, state=state)
+        train(recipe, data, 0, steps=4, on_steps=stop, state=state)
     now = torch.load(state.path, weights_only=True)
     kept = {name: now[f"{name}s"]["model"] for name in ("optimizer", "average")}
     kept |= {"key": "mine", "steps": now["step"], "seconds": 7.0, "model": now["modules"]["model"]}
     write_state(state.path, kept)
     taken: list[int] = []
-    resumed = train(
-        recipe, data, 0, steps=4, on_step=lambda: taken.append(1), state=state
-    ).state_dict()
+    resumed = train(recipe, data, 0, steps=4, on_steps=taken.append, state=state).state_dict()
     whole = train(recipe, data, 0, steps=4).state_dict()
     assert now["step"] == 2
-    assert len(taken) == 4  # two were done, two are trained
+    assert taken == [2, 1, 1]
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 

@@ -246,9 +246,9 @@ def test_learning_rate_rises_to_its_peak_and_falls_to_zero() -> None:
 def test_steps_replace_epochs() -> None:
     assert total_steps(RECIPE, 60, None) == 15
     assert total_steps(RECIPE, 60, 7) == 7
-    seen = []
-    train(RECIPE, make_images(10, 0), 0, steps=3, on_step=lambda: seen.append(1))
-    assert len(seen) == 3
+    seen: list[int] = []
+    train(RECIPE, make_images(10, 0), 0, steps=3, on_steps=seen.append)
+    assert seen == [0, 1, 1, 1]
 
 
 def test_it_learns_and_the_seed_decides_the_weights() -> None:

@@ -67,9 +67,12 @@ def with_workers(workers: ForkedWorkers, count: int) -> None:
 
 
 def finished(paths: list[Path]) -> Callable[[Training, float], None]:
-    """Puts the trainings that are done there."""
+    """Puts the trainings that are done there; shares rise, and 1 is told once."""
+    before: dict[Path, float] = {}
 
     def add(training: Training, share: float) -> None:
+        assert before.get(training.path, 0) < share <= 1
+        before[training.path] = share
         if share == 1:
             paths.append(training.path)
 
@@ -178,18 +181,23 @@ def test_a_training_tells_its_share_and_in_the_end_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "x.json"
-    monkeypatch.setattr(shares, "TOLD_SECONDS", 0)
     assert share_done(out) == 0
     with telling_share(out, 400) as advance:
-        advance(100)
+        advance(0)
+        assert not share_file(out).exists()
+        advance(100)  # those of its state, where it goes on
         assert share_done(out) == 0.25
-        advance(200)
+        advance(100)
+        assert share_done(out) == 0.25  # not with every batch
+        monkeypatch.setattr(shares, "TOLD_SECONDS", 0)
+        advance(100)
         assert share_done(out) == 0.75
-        share_file(out).write_text("0.")
+        share_file(out).write_text("0.x")
         assert share_done(out) == 0
-        share_file(out).write_text("?")
-        assert share_done(out) == 0
-    assert not share_file(out).exists()
+        share_file(out).unlink()
+        share_file(out).mkdir()  # nothing can be written there
+        advance(100)
+    assert share_done(out) == 0
 
 
 def test_starts_count_only_from_one_state_and_only_those_in_vain(tmp_path: Path) -> None:

@@ -130,19 +130,16 @@ def test_every_recipe_states_its_models_and_samplers(name: str) -> None:
         assert stage.sampler_source
 
 
-TRAINED_BY_USERS = [  # the tests of their networks count ImageNet's
-    (name, stage)
+TRAINED_BY_USERS = [  # ImageNet's networks are counted by their own tests
+    pytest.param(stage, id=f"{name}-{stage.resolution}")
     for name in sorted(p.stem for p in BUILTIN.glob("fashion-mnist*.toml"))
     for stage in load_recipe(name).stages
     if Path(stage.checkpoint).parent.name in TRAINING_RECIPES
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "stage"), TRAINED_BY_USERS, ids=[f"{n}-{s.resolution}" for n, s in TRAINED_BY_USERS]
-)
+@pytest.mark.parametrize("stage", TRAINED_BY_USERS)
 def test_a_model_that_users_train_has_as_many_parameters_as_its_name_says(
-    name: str,  # noqa: ARG001 - the test's id
     stage: StageRecipe,
 ) -> None:
     training: Any = load_training_recipe(Path(stage.checkpoint).parent.name)
