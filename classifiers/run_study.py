@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from builder.cluster.cluster import ClusterOptions
+from builder.standing.lease import claimed
 from classifiers.study.study_file import BUILTIN, as_record, load_study
 from generation.networks.gpus import GPU, GPUS, UTILISATION
-from release.commands.command import Builtin, run_command
+from release.commands.command import Builtin, run_command, say
 from release.commands.options import (
     STATE_SECONDS,
     Json,
@@ -134,9 +135,10 @@ def run_study(
         _print_plan(missing, costs, gpu_costs(costs, missing, chosen.real.classes, device), as_json)
         return
     require_recipes(chosen, missing)
-    write_atomically(folder / "study.json", (json.dumps(as_record(chosen), indent=2)).encode())
-    make_releases(chosen, missing, options)
-    conduct(Planner(chosen, folder, {}), trainers, as_json)
+    with claimed(folder, say):
+        write_atomically(folder / "study.json", (json.dumps(as_record(chosen), indent=2)).encode())
+        make_releases(chosen, missing, options)
+        conduct(Planner(chosen, folder, {}), trainers, as_json)
 
 
 def _print_plan(

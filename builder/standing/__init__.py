@@ -1,1 +1,1 @@
-"""What a folder is a release of, and which build holds it."""
+"""What a folder is a release of, and which command holds it."""

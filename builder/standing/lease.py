@@ -1,4 +1,4 @@
-"""The lease: which build works on a release. A dead owner does not hold it for ever.
+"""The lease: which command works on a folder. A dead owner does not hold it for ever.
 
 One mechanism for a folder, of this machine or shared between hosts, and for an object store, which
 has no lock that ends with its owner. A build creates lease/NNNNNN.json, which succeeds for one
@@ -231,7 +231,7 @@ def _is_dead(release: ReleasePath, standing: _Standing, say: Say) -> bool:
         return True
     if owner and lives:
         raise UserError(
-            f"another build is at work in {release}: {owner}; wait for it to end, or end it: its "
+            f"another command is at work in {release}: {owner}; wait for it to end, or end it: its "
             "lease ends with its process"
         )
     life = owner.life_seconds if owner else UNREADABLE_SECONDS
@@ -245,7 +245,7 @@ def _is_dead(release: ReleasePath, standing: _Standing, say: Say) -> bool:
             return False  # given back, or whole now: it is looked at anew
         if found != standing:
             raise UserError(
-                f"another build is at work in {release}: {found.owner}; wait for it to "
+                f"another command is at work in {release}: {found.owner}; wait for it to "
                 f"end. Its heartbeat moves: it counts as dead after {life:g} s without one"
             )
     return True

@@ -158,7 +158,7 @@ def test_two_builds_in_one_folder_do_not_meet(stand_in_recipe: Path, tmp_path: P
     with claimed(release):
         result = run(command(stand_in_recipe, release))
     assert result.returncode == 2
-    assert "another build is at work" in result.stderr
+    assert "another command is at work" in result.stderr
 
 
 @pytest.mark.parametrize("harm", ["truncate", "delete marker", "foreign marker"])

@@ -130,7 +130,7 @@ def test_a_second_build_on_this_machine_is_refused_at_once(release: ReleasePath)
     with claimed(release):
         started = time.monotonic()
         with (
-            pytest.raises(UserError, match="another build is at work") as refusal,
+            pytest.raises(UserError, match="another command is at work") as refusal,
             claimed(release),
         ):
             pass
@@ -193,7 +193,7 @@ def test_a_lease_that_is_written_while_it_is_watched_counts(tmp_path: Path):
     def write(_: str) -> None:
         threading.Timer(0.1, overwrite, [path, alive]).start()
 
-    with pytest.raises(UserError, match="another build is at work"), claimed(release, write):
+    with pytest.raises(UserError, match="another command is at work"), claimed(release, write):
         pass
     assert numbers(release) == ["lease/000007.json"]
 

@@ -13,6 +13,7 @@ from builder.builds.run import Outcome, RunSettings
 from builder.cluster.cluster import ClusterOptions
 from builder.cluster.worker import Failure
 from builder.making import Wanted
+from builder.standing.lease import claimed
 from cards.measured.result_folder import read_folder
 from classifiers.recipes.recipe import load_recipe
 from classifiers.run_study import run_study
@@ -457,6 +458,12 @@ def test_a_study_runs_resumes_and_reports(place: Path, capsys: pytest.CaptureFix
     assert [path for path in paths if after[path] != before[path]] == paths[:2]
     again = json.loads((out / "report.json").read_text())
     assert again["rows"] == document["rows"]
+
+
+def test_two_studies_in_one_folder_do_not_meet(place: Path, tmp_path: Path) -> None:
+    with claimed(tmp_path / "out"), pytest.raises(UserError, match="another command is at work"):
+        run_study(str(place / "shapes.toml"), out=tmp_path / "out", workers=1)
+    assert not (tmp_path / "out").exists()
 
 
 def test_dry_run_says_what_it_takes_and_makes_nothing(
