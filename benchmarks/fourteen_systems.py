@@ -109,8 +109,8 @@ def _train(board: Board, system: System) -> None:
         last = number + 1 == len(system.trainings)
         data = f"{REAL}/latents/{system.latents}" if system.latents and last else REAL
         record = board.out / system.name / f"{recipe}-training.json"
-        if record.is_file():
-            continue
+        if record.is_file() and (board.work / "runs" / recipe / "checkpoint").is_dir():
+            continue  # the records alone are of a training elsewhere
         if system.latents and last:
             autoencoder = f"runs/{system.trainings[0][0]}/checkpoint"
             board.run(

@@ -3,7 +3,8 @@
 # it again to go on. On one CPU core about an hour and a half a system.
 #
 #     benchmarks/fourteen_systems.sh                        40 minutes of training a system
-#     benchmarks/fourteen_systems.sh --budget 7200          two hours
+#     benchmarks/fourteen_systems.sh --budget 7200 --work runs/longer --out runs/longer/results
+#                                                           two hours
 #     benchmarks/fourteen_systems.sh --systems rin,dit      some of them
 #
 # Log: runs/systems/log.txt. Results: results/fashion-mnist/systems/, the table in systems.md there.

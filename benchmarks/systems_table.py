@@ -101,7 +101,7 @@ def _row(row: dict[str, Any]) -> str:
         joined("steps", 1, 0),
         " + ".join(_used(part) for part in parts),
         joined("flops", 1e9, 2),
-        f"{row['sampled_flops'] / 1e9:,.1f}",
+        f"{row['sampled_flops'] / 1e9:,.2f}",
         f"{row['sampled_seconds']:.3f}",
     )
     return f"| {' | '.join(cells)} |\n"

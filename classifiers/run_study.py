@@ -29,6 +29,7 @@ from release.errors import UserError
 from release.files.commit import write_atomically
 
 if TYPE_CHECKING:
+    from builder.planning.device_cost import Device
     from classifiers.study.cost import Cost
     from classifiers.study.gpu_cost import GpuCost
     from classifiers.study.releases import Missing
@@ -111,16 +112,13 @@ def run_study(
     \b
       run-study imagenet --scheduler-file /shared/scheduler.json --processes 4 --nodes 2
     """
-    from builder.planning.device_cost import Device
     from classifiers.study.conducting import conduct, remaining_costs, require_shares, tell_costs
     from classifiers.study.gpu_cost import gpu_costs
     from classifiers.study.plan import Planner
     from classifiers.study.releases import make_releases, missing_releases, require_recipes
     from classifiers.study.runs import Trainers
 
-    if not dry_run and (gpu is not None or utilisation is not None):
-        raise UserError("--gpu and --utilisation go with --dry-run: hours of a GPU are of a plan")
-    device = Device.named(gpu, utilisation)
+    device = _planned_device(dry_run, gpu, utilisation)
     chosen = load_study(study)
     options = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
     trainers = Trainers(options, threads, processes, nodes, state_every)
@@ -139,6 +137,15 @@ def run_study(
         write_atomically(folder / "study.json", (json.dumps(as_record(chosen), indent=2)).encode())
         make_releases(chosen, missing, options)
         conduct(Planner(chosen, folder, {}), trainers, as_json)
+
+
+def _planned_device(dry_run: bool, gpu: str | None, utilisation: float | None) -> "Device":
+    """The GPU that hours are told of."""
+    from builder.planning.device_cost import Device
+
+    if not dry_run and (gpu is not None or utilisation is not None):
+        raise UserError("--gpu and --utilisation go with --dry-run: hours of a GPU are of a plan")
+    return Device.named(gpu, utilisation)
 
 
 def _print_plan(
