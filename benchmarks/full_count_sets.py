@@ -24,7 +24,7 @@ from builder.planning.image_seeds import image_id
 from builder.planning.plan import BuildRequest, StagePlan, plan_blocks, plan_shards, plan_stages
 from builder.planning.recipe import Recipe, ShardRecipe, load_recipe
 from builder.shards.shard import COLUMNS
-from builder.standing.state import SyntheticState, write_state
+from builder.state import SyntheticState, write_state
 from metrics.features.extractors import FeatureProtocol
 from metrics.features.feature_cache import FeatureCache
 from release.classes.class_list import ClassEntry, load_classes

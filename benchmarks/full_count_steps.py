@@ -115,7 +115,7 @@ def import_plan(folder: Path) -> None:
     from builder.imports.jobs import settle
     from builder.imports.layout import count_files
     from builder.imports.release import plan_import
-    from builder.standing.state import RealState
+    from builder.state import RealState
     from release.images.crop_rules import RECORDED_RULES
     from release.real_sources.opening import open_source
 

@@ -32,7 +32,7 @@ from builder.planning.plan import (
 )
 from builder.planning.recipe import StageRecipe
 from builder.planning.sampling import require_methods
-from builder.standing.state import STATE_FILE, SyntheticState, read_state
+from builder.state import STATE_FILE, SyntheticState, read_state
 from generation.families import generator_source
 from release.commands.command import say
 from release.commands.duration import duration

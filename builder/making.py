@@ -18,13 +18,13 @@ from builder.planning.batch_and_compile import Means
 from builder.planning.checkpoints import require_precision_here
 from builder.planning.gpu_memory import gpus_here
 from builder.planning.recipe import Recipe, StageRecipe
-from builder.standing.lease import claimed
 from release.classes.class_list import ClassEntry
 from release.commands.command import say
 from release.commands.progress import progress_bar
 from release.errors import UserError
 from release.files.storage import ReleasePath, release_path, require_no_secret
 from release.images.crop_rules import MOST_SIDE, CropRule
+from release.lease import claimed
 from release.real_sources.opening import open_source
 from release.real_sources.source import SourceName
 

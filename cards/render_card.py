@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from builder.standing.lease import claimed
 from release.commands.command import run_command
 from release.errors import UserError
 from release.files.commit import remove_temporaries, sha256_bytes, write_atomically
 from release.files.storage import ReleasePath, read_text, release_name, release_path
 from release.layout.manifest import Manifest, read_manifest
 from release.layout.readme import remove_documents
+from release.lease import claimed
 
 if TYPE_CHECKING:
     from cards.drawing.sample_grid import Samples

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from builder.cluster.cluster import ClusterOptions
-from builder.standing.lease import claimed
 from classifiers.study.study_file import BUILTIN, as_record, load_study
 from generation.networks.gpus import GPU, GPUS, UTILISATION
 from release.commands.command import Builtin, run_command, say
@@ -27,6 +26,7 @@ from release.commands.options import (
 from release.commands.toml_recipes import recipe_names_in
 from release.errors import UserError
 from release.files.commit import write_atomically
+from release.lease import claimed
 
 if TYPE_CHECKING:
     from builder.planning.device_cost import Device

@@ -276,7 +276,7 @@ def _run_seeds(
 ) -> None:
     """One training and one result file a seed, printed as they come."""
     from classifiers.training.experiment import is_finished, run_experiment, seed_paths
-    from generation.training.processes import end_together, launched_processes
+    from generation.training.processes import claimed_by_main, end_together, launched_processes
 
     paths = seed_paths(out, seeds)
     saves = seed_paths(save, seeds) if save else {}
@@ -289,7 +289,10 @@ def _run_seeds(
         if is_finished(path, save_to):  # require_free saw that it is this measurement
             result: Result | None = read_result(path)
         else:
-            result = run_experiment(experiment, number, path, bar, save_to, state_seconds, loaders)
+            with claimed_by_main(path.with_suffix(".lease"), processes):
+                result = run_experiment(
+                    experiment, number, path, bar, save_to, state_seconds, loaders
+                )
         if result is None:  # another process writes it
             continue
         results[path] = result

@@ -15,7 +15,7 @@ from generation.training.data.training_set import (
     Wanted,
     open_training_set,
 )
-from generation.training.processes import end_together, launched_processes
+from generation.training.processes import claimed_by_main, end_together, launched_processes
 from generation.training.recipe import BUILTIN, TrainingRecipe
 from generation.training.record import claim_folder, training_record
 from generation.training.trainable import Course, Trainable
@@ -270,7 +270,10 @@ def _train(
     with processes.main_process_first():
         claim_folder(out, record)
     config, quiet = recipe.training, as_json or not processes.is_main_process
-    with progress_bar(config.steps, recipe.name, "steps", quiet=quiet) as advance:
+    with (
+        claimed_by_main(out, processes),
+        progress_bar(config.steps, recipe.name, "steps", quiet=quiet) as advance,
+    ):
         checkpoint = TrainingRun(out, course).train(config, processes, advance)
     if checkpoint is not None:
         answer = {"checkpoint": str(checkpoint), "steps": config.steps}

@@ -104,7 +104,7 @@ def measure_dispatch(folder: Path, shards: int, workers: int, seconds: float) ->
     from builder.cluster.engine import run_jobs
     from builder.cluster.worker import Done, Terms
     from builder.planning.recipe import load_recipe
-    from builder.standing.state import STATE_FILE, write_state
+    from builder.state import STATE_FILE, write_state
     from release.classes.class_list import load_classes
     from release.commands.interrupt import interruptible
     from release.environment import own_environment

@@ -29,7 +29,7 @@ from builder.cluster.cluster import ClusterOptions, open_cluster  # noqa: E402
 from builder.cluster.engine import run_jobs  # noqa: E402
 from builder.cluster.worker import Done, Job, Terms, WrappedJob  # noqa: E402
 from builder.planning.recipe import load_recipe  # noqa: E402
-from builder.standing.state import STATE_FILE, write_state  # noqa: E402
+from builder.state import STATE_FILE, write_state  # noqa: E402
 from release.classes.class_list import load_classes  # noqa: E402
 from release.commands.interrupt import interruptible  # noqa: E402
 from release.environment import own_environment  # noqa: E402

@@ -52,7 +52,7 @@ from builder.planning.recipe import Recipe, StageRecipe
 from builder.planning.regime import require_regime
 from builder.planning.sampling import require_intervals, require_methods, require_sizes
 from builder.shards.shard import ShardJob
-from builder.standing.state import SyntheticState, read_state
+from builder.state import SyntheticState, read_state
 from generation.pretrained.finetuned import fine_tuned
 from release.classes.class_list import ClassEntry, load_classes
 from release.errors import UserError

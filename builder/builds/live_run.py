@@ -22,7 +22,7 @@ from builder.builds.run import (
 from builder.cluster.cluster import Cluster, open_cluster
 from builder.cluster.waiting import completed
 from builder.cluster.worker import use_one_thread
-from builder.standing.state import SyntheticState, read_state, write_state
+from builder.state import SyntheticState, read_state, write_state
 from release.commands.interrupt import interruptible
 from release.environment import Environment, own_environment
 from release.errors import UserError

@@ -18,7 +18,7 @@ from builder.planning.plan import (
     stage_encodings,
 )
 from builder.planning.recipe import Recipe, StageRecipe
-from builder.standing.state import SyntheticState
+from builder.state import SyntheticState
 from release.environment import Environment
 from release.errors import UserError
 from release.layout.manifest import Manifest

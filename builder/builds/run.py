@@ -15,7 +15,7 @@ from builder.builds.quarantine import clear_quarantine, quarantine_shard
 from builder.cluster.cluster import Cluster, ClusterOptions, open_cluster
 from builder.cluster.engine import first_environment, run_jobs
 from builder.cluster.worker import Done, Failure, Job, Terms
-from builder.standing.state import STATE_FILE, AnyState, write_state
+from builder.state import STATE_FILE, AnyState, write_state
 from release.commands.interrupt import Events, interruptible
 from release.environment import Environment, distinct, own_environment
 from release.errors import UserError

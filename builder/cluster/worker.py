@@ -16,7 +16,7 @@ from builder.cluster.cluster import ONE_THREAD
 from builder.shards.overlap import next_shard_begins_by
 from builder.shards.shard import load_generator
 from builder.shards.stopping import Stopped, begin_job
-from builder.standing.state import STATE_FILE
+from builder.state import STATE_FILE
 from release.environment import Environment, own_environment
 from release.errors import UserError, redacted
 from release.files.commit import sha256_file

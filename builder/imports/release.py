@@ -19,7 +19,7 @@ from builder.imports.jobs import OriginalJob, Unsettled, ViewJob, plan_jobs, set
 from builder.imports.layout import count_files, has_file_names, row_order, stretches
 from builder.imports.tuning import TUNING_RULE
 from builder.shards.view_shard import delete_outdated
-from builder.standing.state import RealState, read_state
+from builder.state import RealState, read_state
 from release.errors import UserError
 from release.files.commit import delete_file
 from release.files.storage import ReleasePath, list_files, release_name

@@ -13,7 +13,6 @@ from builder.cluster.cluster import ClusterOptions
 from builder.release.encode_command import encode
 from builder.release.told import print_comparisons, print_repair, print_report
 from builder.release.view_command import view
-from builder.standing.lease import claimed
 from release.commands.command import EXIT_FOUND_WANTING, run_commands, say
 from release.commands.named_files import require_folder
 from release.commands.options import Json, Workers
@@ -24,6 +23,7 @@ from release.files.storage import ReleasePath, release_path
 from release.layout.findings import Report
 from release.layout.latents import refuse_latents
 from release.layout.manifest import Manifest, read_manifest
+from release.lease import claimed
 
 HELP = """What is done to a finished release. Each command has --help, and --json for scripts.
 

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from builder.cluster.cluster import ClusterOptions
-from builder.standing.lease import claimed
 from release.commands.command import say
 from release.commands.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
 from release.commands.progress import progress_bar
@@ -17,6 +16,7 @@ from release.files.names import plain_name
 from release.files.storage import ReleasePath, release_path
 from release.layout.latents import Latents, set_folder
 from release.layout.manifest import Manifest, read_manifest
+from release.lease import claimed
 
 ReleasePlace = Annotated[
     str, typer.Argument(metavar="RELEASE", help="Folder or URL of a finished release.")

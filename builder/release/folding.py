@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from builder.planning.hub_limits import fits_flat, folded_problem
 from builder.release.hub import LocalFile, local_file
-from builder.standing.state import STATE_FILE
+from builder.state import STATE_FILE
 from release.errors import UserError
 from release.files.commit import sha256_file
 from release.files.storage import ReleasePath, read_bytes, read_files

@@ -6,7 +6,7 @@ from dataclasses import asdict, fields, replace
 from builder.builds.growth import standing_manifest
 from builder.builds.run import OnDone, Outcome, ReleaseJobs, RunSettings, run_builds
 from builder.shards.latent_shard import LatentShardJob, plan_latents
-from builder.standing.state import LatentState, read_state
+from builder.state import LatentState, read_state
 from generation.pretrained.autoencoder_files import AutoencoderFiles
 from release.errors import UserError, unknown_name
 from release.files.commit import remove_temporaries

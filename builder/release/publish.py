@@ -17,7 +17,7 @@ from builder.release.folding import (
     rejections_of,
 )
 from builder.release.hub import LocalFile, Repository, lacking, local_file
-from builder.standing.state import STATE_FILE
+from builder.state import STATE_FILE
 from release.errors import UserError
 from release.files.commit import sha256_bytes, sha256_file
 from release.files.storage import ReleasePath, file_size, list_files

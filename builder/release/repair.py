@@ -17,7 +17,7 @@ from builder.builds.planned import (
 from builder.builds.run import Outcome, ReleaseJobs, RunSettings, run_builds
 from builder.cluster.worker import Job, WrappedJob
 from builder.release.views import forget_outdated, remake_views, split_report
-from builder.standing.state import (
+from builder.state import (
     STATE_FILE,
     RealState,
     SyntheticState,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from builder.cluster.cluster import ClusterOptions
-from builder.standing.lease import claimed
 from release.commands.command import say
 from release.commands.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
 from release.commands.progress import progress_bar
@@ -16,6 +15,7 @@ from release.files.storage import ReleasePath, release_path
 from release.layout.manifest import Manifest, read_manifest
 from release.layout.origin import Subsampling
 from release.layout.training_views import TrainingView, new_view, view_of
+from release.lease import claimed
 
 if TYPE_CHECKING:
     from builder.builds.run import RunSettings

@@ -6,7 +6,7 @@ from dataclasses import replace
 from builder.builds.finish import finish_release
 from builder.builds.run import OnDone, ReleaseJobs, RunSettings, run_builds
 from builder.shards.view_shard import delete_outdated, plan_view
-from builder.standing.state import STATE_FILE
+from builder.state import STATE_FILE
 from release.errors import UserError
 from release.files.storage import ReleasePath, exists
 from release.layout.findings import Report

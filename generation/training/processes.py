@@ -1,6 +1,12 @@
 """The processes of a training, and the random numbers of each."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from release.commands.command import say
+from release.lease import claimed
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -12,6 +18,17 @@ def launched_processes() -> "PartialState":
     from accelerate.utils import parse_flag_from_env
 
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+
+
+@contextmanager
+def claimed_by_main(folder: Path, processes: "PartialState") -> Iterator[None]:
+    """Hold the folder that all of them work in: the main one does. UserError if a command of
+    another start is at work there."""
+    if not processes.is_main_process:
+        yield
+        return
+    with claimed(folder, say):
+        yield
 
 
 def end_together(processes: "PartialState") -> None:

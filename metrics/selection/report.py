@@ -10,7 +10,6 @@ from typing import Any
 import tomlkit
 
 from builder.planning.recipe import BUILTIN
-from builder.standing.lease import claimed
 from metrics.selection.cas import CasSettings
 from metrics.selection.options import SPLIT
 from metrics.selection.report_model import Choice, Kind, Regret, RunnerUp, SelectionReport
@@ -19,6 +18,7 @@ from metrics.selection.selection_run import SelectionRun
 from release.commands.named_files import named_file, read_utf8
 from release.commands.terminal import table_cell
 from release.files.commit import write_atomically
+from release.lease import claimed
 from release.results.result import environment
 from release.results.values import Value
 

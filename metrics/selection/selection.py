@@ -22,7 +22,7 @@ from typing import Any
 from builder.builds.build import BuildPlan, plan_build
 from builder.builds.live_run import LiveRun
 from builder.planning.recipe import Recipe, StageRecipe
-from builder.standing.state import STATE_FILE
+from builder.state import STATE_FILE
 from generation.families import generator_source
 from generation.pretrained.training_data import saw_tuning
 from metrics.features.extraction import extract_on, plan_extraction

@@ -20,8 +20,8 @@ from datasets import load_dataset
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from builder.standing.lease import claimed
 from release.layout.image_sets import load_images
+from release.lease import claimed
 from tests.conftest import ROOT, release_bytes, run
 from tests.servers.dask_cluster import spawned_by
 

@@ -13,7 +13,7 @@ from builder.builds.run import Outcome, RunSettings
 from builder.planning.recipe import load_recipe
 from builder.release.repair import repair_release
 from builder.release.verify import verify_release
-from builder.standing.state import SyntheticState, read_state
+from builder.state import SyntheticState, read_state
 from release.classes.class_list import load_classes
 from release.errors import UserError
 from release.layout.manifest import read_manifest

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from builder.standing import lease
-from builder.standing.lease import LeaseLostError, Owner, claimed
-from builder.standing.state import SyntheticState, read_state
+from builder.state import SyntheticState, read_state
+from release import lease
 from release.errors import UserError
 from release.files.commit import create_exclusively, delete_file, overwrite, write_atomically
 from release.files.storage import ReleasePath, list_files, read_bytes, release_path
+from release.lease import LeaseLostError, Owner, claimed
 from tests.builder.build_command import build
 from tests.conftest import ROOT, release_bytes, run
 
@@ -235,7 +235,7 @@ def test_a_build_that_loses_its_lease_stops(stand_in_recipe: Path, tmp_path: Pat
     arguments = [str(part) for part in build(stand_in_recipe, release)]
     code = (
         "import sys; from builder import build_dataset\n"
-        "from builder.standing import lease; lease.BEAT_SECONDS = 0.1\n"
+        "from release import lease; lease.BEAT_SECONDS = 0.1\n"
         f"sys.argv = {arguments!r}; build_dataset.main()"
     )
     building = subprocess.Popen(
@@ -252,7 +252,7 @@ def test_a_build_that_loses_its_lease_stops(stand_in_recipe: Path, tmp_path: Pat
     _, errors = building.communicate(timeout=60)
     assert building.returncode == 2
     assert errors.splitlines()[-1].startswith(
-        f"error: another build took {release} over (host elsewhere, pid 4711, since 20"
+        f"error: another command took {release} over (host elsewhere, pid 4711, since 20"
     )
     assert not (release / "manifest.json").exists()
     taken.unlink()

@@ -15,7 +15,7 @@ from builder.builds.build import BuildPlan, plan_build
 from builder.builds.live_run import live_run
 from builder.builds.run import RunSettings, run_builds
 from builder.planning.recipe import Recipe, load_recipe
-from builder.standing.state import SyntheticState, read_state, write_state
+from builder.state import SyntheticState, read_state, write_state
 from release.classes.class_list import load_classes
 from release.environment import Environment, own_environment
 from release.errors import UserError

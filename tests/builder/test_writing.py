@@ -17,7 +17,7 @@ from builder.planning.recipe import load_recipe
 from builder.shards import slots
 from builder.shards.overlap import beside_next_shard
 from builder.shards.slots import Cell, Slots, fill_slots
-from builder.standing.state import STATE_FILE
+from builder.state import STATE_FILE
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.generator import ImageBatch
 from release.classes.class_list import load_classes

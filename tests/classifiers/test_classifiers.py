@@ -32,6 +32,7 @@ from classifiers.training.predictions import Predictions, accuracy_values, predi
 from generation.networks.timm_classifier import build_model, to_channels
 from generation.training.data.order import Visits, batch_rows
 from release.errors import UserError
+from release.lease import claimed
 from release.results.result import read_result
 from release.results.statistics import share
 from tests.forked_commands import run
@@ -549,6 +550,19 @@ def test_a_mix_at_equal_steps_is_not_cas_and_another_result_is_kept(
     with pytest.raises(UserError, match="holds another result"):
         train_classifier(train=[str(real), str(synthetic)], steps=5, **settings)
     assert out.read_bytes() == content
+
+
+def test_a_second_command_for_a_result_is_refused_while_the_first_is_at_work(
+    real: Path, recipe_file: Path, tmp_path: Path
+) -> None:
+    settings = {"train": [str(real)], "test": str(real), "recipe": str(recipe_file), "steps": 2}
+    with claimed(tmp_path / "one.lease"):
+        with pytest.raises(UserError, match=r"another command is at work in .*one\.lease: "):
+            train_classifier(out=tmp_path / "one.json", **settings)
+        train_classifier(out=tmp_path / "two.json", **settings)  # of the same folder
+    train_classifier(out=tmp_path / "one.json", **settings)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["one.json", "one.parquet", "two.json", "two.parquet"]
 
 
 def test_json_is_all_there_is_on_standard_output(

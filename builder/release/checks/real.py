@@ -15,7 +15,7 @@ from builder.release.checks.shards import (
     is_marked_synthetic,
     read_columns,
 )
-from builder.standing.state import STATE_FILE, RealState, read_state
+from builder.state import STATE_FILE, RealState, read_state
 from release.errors import UserError
 from release.files.commit import sha256_bytes
 from release.files.storage import ReleasePath, exists

@@ -16,7 +16,7 @@ from builder.release.checks.shards import (
     read_columns,
 )
 from builder.shards.shard import columns_of
-from builder.standing.state import STATE_FILE, SyntheticState, goes_on_from, read_state
+from builder.state import STATE_FILE, SyntheticState, goes_on_from, read_state
 from release.errors import UserError
 from release.files.commit import canonical_json
 from release.files.storage import ReleasePath, exists

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 
 from builder.builds.build import BuildPlan, plan_build
 from builder.planning.recipe import load_recipe
-from builder.standing.state import write_state
+from builder.state import write_state
 from release.classes.class_list import load_classes
 from release.layout.manifest import ShardRecord
 

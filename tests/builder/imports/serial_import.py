@@ -8,7 +8,7 @@ import pytest
 
 from builder.builds.run import Outcome, ReleaseJobs, RunSettings
 from builder.imports import release as real
-from builder.standing.state import write_state
+from builder.state import write_state
 from release.environment import own_environment
 from release.layout.manifest import Manifest, ShardRecord
 from release.layout.shard_commit import committed_records

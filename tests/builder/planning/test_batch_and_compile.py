@@ -22,7 +22,7 @@ from builder.planning.gpu_memory import gpus_here
 from builder.planning.recipe import Recipe, load_recipe
 from builder.release.reproduce import Release
 from builder.release.verify import verify_release
-from builder.standing.state import STATE_FILE, SyntheticState, read_state
+from builder.state import STATE_FILE, SyntheticState, read_state
 from cards.card.facts import stage_facts
 from cards.card.provenance import stage_provenance
 from generation.families import work_of
@@ -186,7 +186,7 @@ def test_a_release_says_how_it_was_made_and_grows_as_it_was_begun(
 
 
 def test_what_runs_as_its_recipe_says_leaves_no_trace(tiny: Path, tmp_path: Path) -> None:
-    from builder.standing.state import write_state
+    from builder.state import write_state
 
     recipe = load_recipe(str(tiny))
     plan = planned(recipe, tmp_path / "release", batches=(recipe.stages[0].batch,))

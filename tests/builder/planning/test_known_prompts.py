@@ -11,7 +11,7 @@ from builder.builds.build import plan_build
 from builder.dry_run import print_plan
 from builder.making import Wanted
 from builder.planning.recipe import Recipe, load_recipe
-from builder.standing.state import write_state
+from builder.state import write_state
 from generation.families import generator_source
 from generation.families.pixel_unet.checkpoint import save_checkpoint
 from generation.prompts.conditioning import Conditioning

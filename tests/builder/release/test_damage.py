@@ -24,7 +24,7 @@ from builder.builds.build import build_release, plan_build
 from builder.builds.run import RunSettings
 from builder.planning.recipe import load_recipe
 from builder.release.verify import verify_release
-from builder.standing.state import SyntheticState, read_state
+from builder.state import SyntheticState, read_state
 from release.classes.class_list import load_classes
 from release.errors import UserError
 from release.images.decoding import decode_rgb

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from builder.release.command import extend, repair, verify
-from builder.standing.lease import claimed
-from builder.standing.state import SyntheticState, read_state, write_state
+from builder.state import SyntheticState, read_state, write_state
 from cards.render_card import render_card
 from release.errors import UserError
 from release.files.commit import canonical_json, sha256_text
@@ -21,6 +20,7 @@ from release.layout.image_sets import split_files
 from release.layout.manifest import MANIFEST_FILE, read_manifest
 from release.layout.readme import remove_documents
 from release.layout.shard_commit import committed_record, marker_path
+from release.lease import claimed
 from tests.sets.shapes import make_images, write_release
 
 OUTSIDE = (

@@ -10,10 +10,10 @@ import pytest
 from builder.builds.estimate import measured_cost
 from builder.builds.finish import finish_release
 from builder.release.verify import verify_release
-from builder.standing.lease import claimed
 from cards.render_card import write_card
 from release.layout.manifest import read_manifest
 from release.layout.shard_commit import sidecar_name
+from release.lease import claimed
 from tests.conftest import release_bytes
 from tests.forked_commands import run
 

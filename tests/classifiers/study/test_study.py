@@ -13,7 +13,6 @@ from builder.builds.run import Outcome, RunSettings
 from builder.cluster.cluster import ClusterOptions
 from builder.cluster.worker import Failure
 from builder.making import Wanted
-from builder.standing.lease import claimed
 from cards.measured.result_folder import read_folder
 from classifiers.recipes.recipe import load_recipe
 from classifiers.run_study import run_study
@@ -31,6 +30,7 @@ from classifiers.training.paired_difference import difference
 from release.commands.toml_recipes import recipe_names_in
 from release.errors import UserError
 from release.layout.manifest import read_manifest
+from release.lease import claimed
 from release.results.statistics import paired_p, wilson
 from tests.in_process import InProcess
 from tests.sets.shapes import changed, make_images, recipe_toml, write_release

@@ -25,6 +25,7 @@ from generation.training.memory import (
 )
 from release.errors import UserError
 from release.images.colour import images_in_colour
+from release.lease import claimed
 from tests.models.tiny_network import SHAPE, tiny_network
 from tests.sets.painter import paint
 from tests.sets.small_releases import CLASSES, write_release
@@ -277,3 +278,11 @@ def test_a_control_group_bounds_the_memory_at_hand(
     assert memory_at_hand(tmp_path) == (1 << 19) + 1024
     (tmp_path / folder / names[0]).write_text("max\n")
     assert memory_at_hand(tmp_path) == pytest.approx(free, rel=0.5)
+
+
+def test_a_second_command_in_a_folder_is_refused_while_the_first_is_at_work(place: Path) -> None:
+    refused = pytest.raises(UserError, match=r"another command is at work in .*run: ")
+    with claimed(place / "run"), refused:
+        train(place, "run")
+    train(place, "run")  # finished: nothing is left to do
+    assert not (place / "run/lease").exists()

@@ -1,8 +1,8 @@
 """The lease: which command works on a folder. A dead owner does not hold it for ever.
 
 One mechanism for a folder, of this machine or shared between hosts, and for an object store, which
-has no lock that ends with its owner. A build creates lease/NNNNNN.json, which succeeds for one
-build alone, and rewrites it every few seconds with a counter that moved. Another build watches the
+has no lock that ends with its owner. A command creates lease/NNNNNN.json, which succeeds for one
+command alone, and rewrites it every few seconds with a counter that moved. Another one watches the
 counter by its own clock: one that stands still for the lease's time to live is dead, and the next
 number may be taken. Clocks of two hosts are never compared. A process of the same machine needs no
 watching: the system knows whether it lives.
@@ -42,7 +42,7 @@ Say = Callable[[str], None]
 
 
 class LeaseLostError(UserError):
-    """Another build took the release over, since this one's counter stood still for too long."""
+    """Another command took the folder over, since this one's counter stood still for too long."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class _Lease:
         return canonical_json({"beats": self._beats, "owner": asdict(self._owner)}).encode()
 
     def create(self) -> bool:
-        """Take the number; False if another build has it.
+        """Take the number; False if another command has it.
 
         Who has it stands in the file: an answer may be lost, a store may ignore the condition.
         """
@@ -149,7 +149,7 @@ class _Lease:
         return False
 
     def is_overtaken(self) -> bool:
-        """Whether another build took a higher number while this lease was being written."""
+        """Whether another command took a higher number while this lease was being written."""
         standing = _highest(self._release)
         return standing is not None and self._is_other(standing)
 
@@ -169,8 +169,8 @@ class _Lease:
         if standing is None or self._is_other(standing):
             by = f" ({standing.owner})" if standing and standing.owner else ""
             self.lost = LeaseLostError(
-                f"another build took {self._release} over{by}: this one had not been heard of for "
-                f"{self._owner.life_seconds:.0f} s; it stops, what it finished is kept"
+                f"another command took {self._release} over{by}: this one had not been heard of "
+                f"for {self._owner.life_seconds:.0f} s; it stops, what it finished is kept"
             )
             return
         self._beats += 1
@@ -206,7 +206,7 @@ def _highest(release: ReleasePath) -> _Standing | None:
 
 
 def _take(release: ReleasePath, say: Say) -> _Lease:
-    """The lease; UserError if another build is alive."""
+    """The lease; UserError if another command is alive."""
     while True:
         standing = _highest(release)
         if standing is not None and not _is_dead(release, standing, say):
@@ -257,7 +257,7 @@ def claimed(release: ReleasePath, say: Say = lambda _: None) -> Iterator[None]:
 
     Raises UserError if it cannot be made or written to, has folders that lead out of it, or another
     build is at work in it;
-    LeaseLostError if another build took it over meanwhile. say: told what is waited for.
+    LeaseLostError if another command took it over meanwhile. say: told what is waited for.
     """
     require_no_way_out(release)
     made = _make_folder(release) if isinstance(release, Path) else []

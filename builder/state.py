@@ -8,12 +8,12 @@ from pydantic import Field, TypeAdapter
 
 from builder.planning.batch_and_compile import Execution
 from builder.planning.plan import BuildRequest
-from builder.standing.lease import FOLDER as LEASE_FOLDER
 from release.environment import Environment
 from release.errors import UserError
 from release.files.commit import foreign_files, write_atomically
 from release.files.formats import ShardFormat
 from release.files.storage import ReleasePath, read_bytes
+from release.lease import FOLDER as LEASE_FOLDER
 
 STATE_FILE = "build.json"
 Resolution = Annotated[str, Field(pattern=r"^[1-9]\d*$")]

@@ -1,1 +1,0 @@
-"""What a folder is a release of, and which command holds it."""
