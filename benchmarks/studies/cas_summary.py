@@ -33,14 +33,18 @@ def main() -> None:
     print(json.dumps(document))
 
 
-def summary(folder: Path, n: int, made: Manifest) -> dict[str, Any]:
-    arms = {arm: runs_of(folder, f"{arm}-{n}-seed*.json") for arm in ("cas", "real")}
+def summary(folder: Path, n: int, made: Manifest, name: str = "cas") -> dict[str, Any]:
+    """name: of the result files of generated images alone, NAME-N-seedS.json."""
+    files = {"cas": name, "real": "real"}
+    arms = {arm: runs_of(folder, f"{files[arm]}-{n}-seed*.json") for arm in files}
     every = runs_of(folder, f"{ALL}*.json")
     results = [read_result(path) for paths in (*arms.values(), every) for path in paths.values()]
-    first = results[0]
+    compared, first = results[: -len(every)], results[0]
     for result in results:
-        if result.protocol_sha256 != first.protocol_sha256 or result.reference != first.reference:
+        if recipe_of(result) != recipe_of(first) or result.reference != first.reference:
             raise SystemExit("the runs differ in recipe or test images")
+    if len({result.values["steps"] for result in compared}) > 1:
+        raise SystemExit("the runs differ in how many updates they make")
     (source,) = first.subject["train"]
     if source["content_sha256"] != made.content_sha256:
         raise SystemExit(f"the runs of {folder} did not train on {made.name} as it is now")
@@ -66,6 +70,11 @@ def summary(folder: Path, n: int, made: Manifest) -> dict[str, Any]:
             for arm, paths in {**arms, "real_top1": every}.items()
         },
     }
+
+
+def recipe_of(result: Result) -> dict[str, Any]:
+    """The protocol, but for how long it trains: in epochs, or in updates."""
+    return {**result.protocol, "epochs": None, "steps": None}
 
 
 def runs_of(folder: Path, pattern: str) -> dict[int, Path]:

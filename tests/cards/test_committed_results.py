@@ -73,13 +73,47 @@ def test_cas_is_of_the_embedded_cascade_that_the_documents_name(folder: str) -> 
         assert result.subject["train"] == [cas["generated"]]
 
 
+def test_the_documents_say_what_accepted_images_are_worth() -> None:
+    accepted = json.loads((FASHION / NOW / "accepted.json").read_text())
+    files = accepted["predictions"]
+    share = {arm: [top1(f"{NOW}/{name}") for name in files[arm]] for arm in ("cas", "real")}
+    value, low, high = of_three(np.divide(share["cas"], share["real"]))
+    assert accepted["cas_over_real"] == pytest.approx(
+        np.mean(share["cas"]) / np.mean(share["real"]), abs=1e-12
+    )
+    assert accepted["interval_over_seeds"] == pytest.approx((low, high))
+    assert 0.97 <= accepted["cas_over_real"] == pytest.approx(value, abs=1e-3)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    mean, std = 100 * np.mean(share["cas"]), 100 * np.std(share["cas"], ddof=1)
+    assert f"rejects {mean:.1f}%, so {value:.3f} |" in readme
+    assert f"; {low:.3f} to {high:.3f} |" in readme
+    text = (ROOT / "docs/studies.md").read_text(encoding="utf-8")
+    (kept,) = {
+        read_result((FASHION / NOW / name).with_suffix(".json")).subject["train"][0]["images"]
+        for name in files["cas"]
+    }
+    assert f"| {kept:,} | {mean:.2f} ± {std:.2f} | 3 |" in text
+    assert f"{value:.3f} ({low:.3f} to {high:.3f}), which is" in text
+    for plain, chosen, said in (
+        ("cas-60000", "cas-accepted-60000", "points of accuracy more"),
+        ("tuning-10000", "tuning-accepted-10000", "points more"),
+    ):
+        pairs = [
+            [top1(f"{NOW}/{arm}-seed{s}.parquet") for s in range(3)] for arm in (plain, chosen)
+        ]
+        gain, least, most = of_three(100 * np.subtract(pairs[1], pairs[0]))
+        words = " ".join(text.split())
+        assert f"{gain:.1f} {said} (\N{MINUS SIGN}{-least:.1f} to {most:.1f})" in words
+    assert f"updates, {100 * top1(f'{NOW}/judge.parquet'):.1f}% on the tuning" in text
+
+
 def test_the_documents_say_what_its_images_are_worth() -> None:
     cas = json.loads((FASHION / NOW / "cas.json").read_text())
     low, high = cas["interval_over_seeds"]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"so {cas['cas_over_real']:.3f} of it" in readme
     assert f"{100 * cas['cas']['mean']:.1f}% accuracy" in readme
-    assert f"| {low:.3f} to {high:.3f} |" in readme
+    assert f"| {low:.3f} to {high:.3f}; " in readme
     text = (ROOT / "docs/studies.md").read_text(encoding="utf-8")
     assert f"{cas['cas_over_real']:.3f} ({low:.3f} to {high:.3f}" in text
     for arm in ("cas", "real"):
