@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from systems_list import SYSTEMS, System
-from systems_table import facts, write, write_table
+from systems_table import REFERENCE, facts, write, write_table
 
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "runs/systems"
@@ -36,7 +36,6 @@ CALIBRATION_SECONDS = 60  # measured anew over so long a difference where steps 
 SEEDS = "0,1,2"
 FEW_REAL, TIMES = 100, 3  # real images a class, and generated ones for each
 FEW_STEPS, ALL_STEPS = "500", "2000"  # of classifiers that see real images, alone or not: the same
-REFERENCE = "real-alone"  # folder of the classifiers that see no generated images
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,8 @@ def _train(board: Board, system: System) -> None:
     for number, (recipe, share) in enumerate(system.trainings):
         last = number + 1 == len(system.trainings)
         data = f"{REAL}/latents/{system.latents}" if system.latents and last else REAL
-        record = board.out / system.name / f"{recipe}-training.json"
+        record = _record(board, system, recipe)
+        _take_over(board, system, recipe)
         if record.is_file() and (board.work / "runs" / recipe / "checkpoint").is_dir():
             continue  # the records alone are of a training elsewhere
         if system.latents and last:
@@ -126,6 +126,23 @@ def _train(board: Board, system: System) -> None:
         for name in ("loss.csv", "loss.png", "training.json"):  # the last one last
             source = board.work / "runs" / recipe / "checkpoint" / name
             shutil.copy(source, record.with_name(f"{recipe}-{name}"))
+
+
+def _record(board: Board, system: System, recipe: str) -> Path:
+    """The last file that a training leaves of itself in the results."""
+    return board.out / system.name / f"{recipe}-training.json"
+
+
+def _take_over(board: Board, system: System, recipe: str) -> None:
+    """The records of the same training of another system, where there are some."""
+    own = _record(board, system, recipe)
+    others = (_record(board, other, recipe) for other in SYSTEMS if other != system)
+    made = next(filter(Path.is_file, others), None)
+    if made is None or own.is_file():
+        return
+    own.parent.mkdir(parents=True, exist_ok=True)
+    for file in sorted(made.parent.glob(f"{recipe}-*"), key=lambda file: file == made):
+        shutil.copy(file, own.parent)
 
 
 def _finetune(board: Board, system: System, recipe: str, data: str, out: str, steps: int) -> float:
@@ -242,7 +259,10 @@ def _build(board: Board, system: System, recipe: str) -> str:
 def _score(board: Board, system: System, release: str) -> None:
     """Distances; CAS; the accuracy with few and with all real images beside the generated."""
     out = board.out / system.name
-    board.run("score-release", f"{release}:32", "--real", REAL, "--out", str(out))
+    board.run(
+        *("score-release", f"{release}:32", "--real", REAL, "--out", str(out)),
+        *("--metrics", "all"),
+    )
     _classify(board, out / "cas", ("--train", release), None)
     both = ("--train", REAL, "--train", release)
     real, times = (1, 2) if board.few else (FEW_REAL, TIMES)

@@ -9,7 +9,9 @@ class System:
     """trainings: recipe, and share of the system's budget. build: the build recipe. sweeps: of each
     stage in turn, the options of select-sampler. latents: name of those that the last training
     learns from, made by the first one's autoencoder. starts: of a training, the one before it that
-    it goes on from."""
+    it goes on from.
+
+    Two systems may name one training, with the same share: made once, it counts for each."""
 
     name: str
     title: str
@@ -82,7 +84,14 @@ SYSTEMS = (
         (SOLVER,),
         latents="vq-f4",
     ),
-    System("dit", "DiT", (("fashion-mnist-dit", 1.0),), "fashion-mnist-dit", (SOLVER,)),
+    System(
+        "dit",
+        "DiT",
+        (("fashion-mnist-vq-f4", 0.4), ("fashion-mnist-dit", 0.6)),
+        "fashion-mnist-dit",
+        (SOLVER,),
+        latents="vq-f4",
+    ),
     System(
         "simple-diffusion-unet",
         "Simple Diffusion, U-Net",

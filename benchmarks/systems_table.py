@@ -1,4 +1,4 @@
-"""What the board's table has of each system beside its scores: network, steps, cost."""
+"""The board's tables: each system's scores, and its network, steps and cost."""
 
 import json
 import os
@@ -8,9 +8,29 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from systems_list import SYSTEMS, System
 
+from release.results.result import read_result
+from release.results.statistics import student_interval
+
 ROUNDS = 3  # of timed sampling
+REFERENCE = "real-alone"  # folder of the classifiers that see no generated images
+CLASSIFIERS = {  # name of the result files, and of those of real images alone beside them
+    "cas": "real-*-a-class",
+    "real-1000-and-generated": "real-1000",
+    "real-60000-and-generated": "real-60000",
+}
+SCORES = (
+    "How it was measured, and how to read it: docs/generators.md, The measured board.\n\n"
+    "| system | FD to train | FD to train, extrapolated | precision | recall | CAS, % | "
+    "CAS over real | 1,000 real + generated, % | 60,000 real + generated, % |\n"
+    "|---|--:|--:|--:|--:|--:|--:|--:|--:|\n"
+)
+COSTS = (
+    "| system | parameters | steps | processor seconds trained | GFLOPs an image trained | "
+    "GFLOPs an image sampled | seconds an image |\n|---|--:|--:|--:|--:|--:|--:|\n"
+)
 
 
 def facts(work: Path, out: Path, system: System, recipe: str) -> dict[str, Any]:
@@ -35,7 +55,6 @@ def facts(work: Path, out: Path, system: System, recipe: str) -> dict[str, Any]:
 
 def _sampling(work: Path, recipe: str) -> dict[str, Any]:
     """FLOPs and seconds of processor time an image takes, over all stages; hashes of weights."""
-    import numpy as np
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -82,14 +101,56 @@ def write_table(out: Path) -> None:
         if (out / system.name / "measured.json").is_file()
     }
     write(out / "systems.json", rows)
-    head = (
-        "| system | parameters | steps | processor seconds trained | GFLOPs an image trained | "
-        "GFLOPs an image sampled | seconds an image |\n|---|--:|--:|--:|--:|--:|--:|\n"
+    scores = "".join(_scores(out, name, row["title"]) for name, row in rows.items())
+    costs = "".join(_costs(row) for row in rows.values())
+    _write_text(out / "systems.md", f"{SCORES}{_real_alone(out)}{scores}\n{COSTS}{costs}")
+
+
+def _real_alone(out: Path) -> str:
+    """The row of the classifiers that see no generated images."""
+    cas, *others = (_mean(_accuracies(out / REFERENCE, name)) for name in CLASSIFIERS.values())
+    return f"| real images alone | | | | | {cas} | 1 | {' | '.join(others)} |\n"
+
+
+def _scores(out: Path, system: str, title: str) -> str:
+    """Distances with 95% intervals over images; precision and recall; accuracies in %, mean and
+    standard deviation over seeds; CAS over that of as many real images with its 95% interval over
+    seeds."""
+    (file,) = (out / system).glob("*-train-*.json")
+    values = read_result(file).values
+    found = [_accuracies(out / system, name) for name in CLASSIFIERS]
+    of_real = found[0] / _accuracies(out / REFERENCE, CLASSIFIERS["cas"])
+    interval = student_interval(of_real)
+    assert interval is not None, f"{system}: one seed has no interval"
+    low, high = interval
+    cells = (
+        title,
+        *(_distance(values[name]) for name in ("fd_train", "fd_infinity_train")),
+        *(f"{values[name]['value']:.2f}" for name in ("precision_train", "recall_train")),
+        _mean(found[0]),
+        f"{of_real.mean():.3f} ({low:.3f} to {high:.3f})",
+        *map(_mean, found[1:]),
     )
-    _write_text(out / "systems.md", head + "".join(_row(row) for row in rows.values()))
+    return f"| {' | '.join(cells)} |\n"
 
 
-def _row(row: dict[str, Any]) -> str:
+def _accuracies(folder: Path, name: str) -> np.ndarray:
+    """Top-1 of each seed, in their order."""
+    files = sorted(folder.glob(f"{name}-seed*.json"))
+    return np.array([read_result(file).values["top1"]["value"] for file in files])
+
+
+def _mean(accuracies: np.ndarray) -> str:
+    percent = 100 * accuracies
+    return f"{percent.mean():.1f} ± {percent.std(ddof=1):.1f}"
+
+
+def _distance(found: dict[str, Any]) -> str:
+    low, high = found["interval"]
+    return f"{found['value']:,.0f} ({low:,.0f} to {high:,.0f})"
+
+
+def _costs(row: dict[str, Any]) -> str:
     parts = row["trainings"]
 
     def joined(name: str, scale: float, digits: int) -> str:

@@ -9,6 +9,7 @@ of the pipelines of 1024 px (to 16,384 latents at once; in the x4 upscaler's, to
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -118,14 +119,19 @@ OWN: dict[str, tuple[str, dict[str, object]]] = {  # training recipe: kind, what
 }
 
 
-def save_latent_diffusion(folder: Path) -> None:
-    """What finetune-generator leaves of fashion-mnist-ldm, its autoencoder beside it."""
+def with_autoencoder(stage: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A stage on latents with the facts of its autoencoder, which is left in `folder`."""
     quantiser = save_quantiser(folder / "autoencoder", blocks=3)
     latents = {
         **{"channels": 3, "side": 8, "scaling_factor": 1.0, "shift_factor": 0.0},
         **{"autoencoder": str(quantiser), "sha256": locate_autoencoder(str(quantiser)).sha256},
     }
-    stage = load_training_recipe("fashion-mnist-ldm").stage.model_dump() | {"latents": latents}
+    return stage | {"latents": latents}
+
+
+def save_latent_diffusion(folder: Path) -> None:
+    """What finetune-generator leaves of fashion-mnist-ldm, its autoencoder beside it."""
+    stage = with_autoencoder(load_training_recipe("fashion-mnist-ldm").stage.model_dump(), folder)
     prompts = tuple(c.prompt for c in load_classes("fashion-mnist"))
     network: dict[str, object] = {"attention": [4]}
     save_denoiser(folder, "ldm", prompts, stage=stage, network=network)
@@ -150,7 +156,10 @@ def save_transformer(recipe: str, folder: Path) -> None:
     """What finetune-generator leaves of a training recipe of DiT or SiT, with a tiny network."""
     of = load_training_recipe(recipe)
     prompts = tuple(c.prompt for c in load_classes(of.classes))
-    changes = {"stage": of.stage.model_dump(), "network": {"patch": 4}}
+    stage, patch = of.stage.model_dump(), 4
+    if stage["latents"]:
+        stage, patch = with_autoencoder(stage, folder), 2
+    changes = {"stage": stage, "network": {"patch": patch}}
     network = tiny_transformers.tiny_denoiser(of.generator, prompts, **changes)
     save_checkpoint(trainable(of.generator).family, network, folder)
 

@@ -1,0 +1,96 @@
+"""The measured board of results/fashion-mnist/systems: its tables follow from its predictions."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from release.results.result import read_result
+from tests.cards.test_committed_results import of_three, top1
+from tests.conftest import ROOT
+
+SYSTEMS = ROOT / "results/fashion-mnist/systems"
+MEASURED = sorted(file.parent.name for file in SYSTEMS.glob("*/measured.json"))
+ARMS = {  # of a system's predictions, and of those of real images alone beside them
+    "cas": "real-1000-a-class",
+    "real-1000-and-generated": "real-1000",
+    "real-60000-and-generated": "real-60000",
+}
+TABLE, _, COSTS = (SYSTEMS / "systems.md").read_text(encoding="utf-8").rpartition("\n\n")
+
+
+def shares(system: str, arm: str) -> np.ndarray:
+    """Accuracy in % of each classifier seed, of its predictions."""
+    folder = f"systems/{system}"
+    return 100 * np.array([top1(f"{folder}/{arm}-seed{seed}.parquet") for seed in range(3)])
+
+
+def row(table: str, title: str) -> list[str]:
+    (line,) = (line for line in table.splitlines() if line.startswith(f"| {title} |"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def mean(values: np.ndarray) -> str:
+    return f"{values.mean():.1f} ± {values.std(ddof=1):.1f}"
+
+
+def test_real_images_alone_are_what_the_predictions_give() -> None:
+    cas, *others = (mean(shares("real-alone", arm)) for arm in ARMS.values())
+    assert row(TABLE, "real images alone")[5:] == [cas, "1", *others]
+
+
+@pytest.mark.parametrize("system", MEASURED)
+def test_a_systems_row_is_what_its_predictions_give(system: str) -> None:
+    facts = json.loads((SYSTEMS / system / "measured.json").read_text())
+    found = [shares(system, arm) for arm in ARMS]
+    value, low, high = of_three(found[0] / shares("real-alone", ARMS["cas"]))
+    _, distance, further, precision, recall, *cells = row(TABLE, facts["title"])
+    over = f"{value:.3f} ({low:.3f} to {high:.3f})"
+    assert cells == [mean(found[0]), over, *map(mean, found[1:])]
+    (file,) = (SYSTEMS / system).glob("*-train-*.json")
+    values = read_result(file).values
+    for said, name in ((distance, "fd_train"), (further, "fd_infinity_train")):
+        low, high = values[name]["interval"]
+        assert said == f"{values[name]['value']:,.0f} ({low:,.0f} to {high:,.0f})"
+    for said, name in ((precision, "precision_train"), (recall, "recall_train")):
+        assert said == f"{values[name]['value']:.2f}"
+
+
+@pytest.mark.parametrize("system", MEASURED)
+def test_a_systems_classifiers_learned_from_its_own_release(system: str) -> None:
+    """And all make as many updates as the classifiers of real images alone beside them."""
+    (file,) = (SYSTEMS / system).glob("*-train-*.json")
+    scored = read_result(file).subject
+    for arm, alone in ARMS.items():
+        for seed in range(3):
+            made, real = (
+                read_result(SYSTEMS / f"{folder}/{name}-seed{seed}.json")
+                for folder, name in ((system, arm), ("real-alone", alone))
+            )
+            *_, generated = made.subject["train"]
+            assert generated["content_sha256"] == scored["content_sha256"]
+            assert made.values["steps"] == real.values["steps"]
+            assert (made.protocol, made.reference) == (real.protocol, real.reference)
+
+
+@pytest.mark.parametrize("system", MEASURED)
+def test_a_system_was_trained_for_the_budget(system: str) -> None:
+    facts = json.loads((SYSTEMS / system / "measured.json").read_text())
+    trainings = facts["trainings"]
+    assert sum(training["seconds"] for training in trainings) == 2400
+    for training in trainings:
+        planned = training["steps"] * training["seconds_a_step"]
+        assert planned == pytest.approx(training["seconds"], abs=training["seconds_a_step"])
+    assert all(re.fullmatch("[0-9a-f]{64}", sha256) for sha256 in facts["weights_sha256"].values())
+    steps = " + ".join(f"{training['steps']:,}" for training in trainings)
+    assert row(COSTS, facts["title"])[2] == steps
+
+
+def test_the_document_has_the_table() -> None:
+    text = (ROOT / "docs/generators.md").read_text(encoding="utf-8")
+    _, _, table = TABLE.partition("\n\n")
+    assert table.strip() in text
+    words = ["none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+    words += ["eleven", "twelve", "thirteen", "all"]
+    assert f"Measured so far, {words[len(MEASURED)]} of the fourteen" in text
