@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from release.results.result import read_result
 from tests.cards.test_committed_results import of_three, top1
@@ -94,3 +95,11 @@ def test_the_document_has_the_table() -> None:
     words = ["none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
     words += ["eleven", "twelve", "thirteen", "all"]
     assert f"Measured so far, {words[len(MEASURED)]} of the fourteen" in text
+    scores = {
+        name: (read_result(next((SYSTEMS / name).glob("*-train-*.json"))), shares(name, "cas"))
+        for name in MEASURED
+    }
+    distances = [result.values["fd_train"]["value"] for result, _ in scores.values()]
+    rho = spearmanr(distances, [cas.mean() for _, cas in scores.values()]).statistic
+    said = f"{rho:+.2f}".replace("-", "\N{MINUS SIGN}")
+    assert f"The rank correlation of distance and CAS is {said} over" in " ".join(text.split())
