@@ -7,7 +7,7 @@ tested on the tuning images; then on all that are accepted, tested on the test i
 are those of benchmarks/studies/cas.sh 6000; the results go beside its own, summed up in
 accepted.json.
 
-    python benchmarks/studies/accepted_images.py    80 minutes of a core; finished trainings stay
+    python benchmarks/studies/accepted_images.py    an hour of a core; finished trainings stay
 """
 
 import json

@@ -88,6 +88,20 @@ def test_a_system_was_trained_for_the_budget(system: str) -> None:
     assert row(COSTS, facts["title"])[2] == steps
 
 
+def test_the_document_says_what_they_cost_beside_real_images() -> None:
+    beside = [arm for arm in ARMS if arm != "cas"]
+    gains = [
+        of_three(shares(system, arm) - shares("real-alone", ARMS[arm]))
+        for system in MEASURED
+        for arm in beside
+    ]
+    losses = [-value for value, _, _ in gains]
+    significant = sum(high < 0 for _, _, high in gains)
+    text = " ".join((ROOT / "docs/generators.md").read_text(encoding="utf-8").split())
+    assert f"cost accuracy, {min(losses):.1f} to {max(losses):.1f} points beside" in text
+    assert f"seeds in {significant} of the {len(gains)} cases" in text
+
+
 def test_the_document_has_the_table() -> None:
     text = (ROOT / "docs/generators.md").read_text(encoding="utf-8")
     _, _, table = TABLE.partition("\n\n")
