@@ -285,13 +285,17 @@ def _run_seeds(
     results = {}
     for number, path in paths.items():
         bar = partial(progress_bar, label=f"seed {number}", unit="images", quiet=quiet)
-        save_to = saves.get(number)
-        if is_finished(path, save_to):  # require_free saw that it is this measurement
+        save_to, lease = saves.get(number), path.with_suffix(".lease")
+        settings = save_to, state_seconds, loaders
+        finished = partial(is_finished, path, save_to)  # require_free saw that it is this one
+        if finished() and not lease.exists():
             result: Result | None = read_result(path)
         else:
-            with claimed_by_main(path.with_suffix(".lease"), processes):
-                result = run_experiment(
-                    experiment, number, path, bar, save_to, state_seconds, loaders
+            with claimed_by_main(lease, processes):  # of a call killed at its very end, too
+                result = (
+                    read_result(path)
+                    if finished()
+                    else run_experiment(experiment, number, path, bar, *settings)
                 )
         if result is None:  # another process writes it
             continue
