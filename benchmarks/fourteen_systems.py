@@ -7,7 +7,8 @@ what the training took. Only its steps count for the budget: not reading the ima
 pictures on the way.
 
 runs/systems/        releases, trainings, sweeps; weights are not committed, their hashes are
-OUT/SYSTEM/          plan.json, scores, CAS, loss curves; OUT/systems.json, systems.md: the table
+OUT/SYSTEM/          plan.json, scores, CAS, loss curves
+OUT/systems.json, systems.md, systems.png: the table, and a row of images of each
 """
 
 import argparse
@@ -72,6 +73,7 @@ def main() -> None:
             release = _build(board, system, recipe)
             _score(board, system, release)
             write(measured, facts(board.work, board.out, system, recipe))
+            _draw(board)
         write_table(board.out)
 
 
@@ -288,6 +290,16 @@ def _classify(board: Board, out: Path, sources: Sequence[str], steps: str | None
         *("train-classifier", *sources, "--test", REAL, "--seeds", SEEDS),
         *(() if steps is None else ("--steps", steps)),
         *("--out", f"{out}.json"),
+    )
+
+
+def _draw(board: Board) -> None:
+    """Real images and, below, a row of each measured system whose release is here."""
+    names = [s.name for s in SYSTEMS if (board.out / s.name / "measured.json").is_file()]
+    releases = [f"releases/{name}" for name in names if (board.work / "releases" / name).is_dir()]
+    board.run(
+        *(sys.executable, "-m", "cards.drawing.side_by_side", REAL, *releases),
+        *("--config", "32", "--count", "20", "--out", str(board.out / "systems.png")),
     )
 
 
