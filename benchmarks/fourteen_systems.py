@@ -63,7 +63,7 @@ def main() -> None:
     board.work.mkdir(parents=True, exist_ok=True)
     if not (board.work / REAL / "manifest.json").is_file():
         board.run("build-dataset", "--real", "fashion-mnist", "--out", REAL)
-    with _alone(board):
+    with _alone(board, "reference"):
         _reference(board)
     for system in systems:
         measured = board.out / system.name / "measured.json"
@@ -108,26 +108,40 @@ def _train(board: Board, system: System) -> None:
     """Every training of the system, for its share of the budget."""
     for number, (recipe, share) in enumerate(system.trainings):
         last = number + 1 == len(system.trainings)
-        data = f"{REAL}/latents/{system.latents}" if system.latents and last else REAL
-        record = _record(board, system, recipe)
-        _take_over(board, system, recipe)
-        if record.is_file() and (board.work / "runs" / recipe / "checkpoint").is_dir():
-            continue  # the records alone are of a training elsewhere
-        if system.latents and last:
-            autoencoder = f"runs/{system.trainings[0][0]}/checkpoint"
-            board.run(
-                *("release", "encode", REAL, "--config", "32", "--name", system.latents),
-                *("--autoencoder", autoencoder),
-            )
-        steps = _steps(board, system, recipe, data, share)
-        begun = (board.work / "runs" / recipe).is_dir()
-        used = _finetune(board, system, recipe, data, f"runs/{recipe}", steps)
-        plan = _plan_file(board, system, recipe)
-        whole = None if begun else used  # of one that was killed the rest alone is known
-        write(plan, json.loads(plan.read_text()) | {"used_seconds": whole})
-        for name in ("loss.csv", "loss.png", "training.json"):  # the last one last
-            source = board.work / "runs" / recipe / "checkpoint" / name
-            shutil.copy(source, record.with_name(f"{recipe}-{name}"))
+        with _alone(board, recipe):  # LDM-4 and DiT have one autoencoder
+            _train_one(board, system, recipe, share, on_latents=bool(system.latents) and last)
+
+
+def _train_one(
+    board: Board, system: System, recipe: str, share: float, *, on_latents: bool
+) -> None:
+    """Unless it is done, for this system or for another that takes the same training."""
+    data = f"{REAL}/latents/{system.latents}" if on_latents else REAL
+    record = _record(board, system, recipe)
+    _take_over(board, system, recipe)
+    if record.is_file() and (board.work / "runs" / recipe / "checkpoint").is_dir():
+        return  # the records alone are of a training elsewhere
+    if on_latents:
+        _encode(board, system)
+    steps = _steps(board, system, recipe, data, share)
+    begun = (board.work / "runs" / recipe).is_dir()
+    used = _finetune(board, system, recipe, data, f"runs/{recipe}", steps)
+    plan = _plan_file(board, system, recipe)
+    whole = None if begun else used  # of one that was killed the rest alone is known
+    write(plan, json.loads(plan.read_text()) | {"used_seconds": whole})
+    for name in ("loss.csv", "loss.png", "training.json"):  # the last one last
+        source = board.work / "runs" / recipe / "checkpoint" / name
+        shutil.copy(source, record.with_name(f"{recipe}-{name}"))
+
+
+def _encode(board: Board, system: System) -> None:
+    """The real images' latents; those that are there stay."""
+    autoencoder = f"runs/{system.trainings[0][0]}/checkpoint"
+    with _alone(board, "latents"):
+        board.run(
+            *("release", "encode", REAL, "--config", "32", "--name", system.latents),
+            *("--autoencoder", autoencoder),
+        )
 
 
 def _record(board: Board, system: System, recipe: str) -> Path:
@@ -304,9 +318,10 @@ def _draw(board: Board) -> None:
 
 
 @contextmanager
-def _alone(board: Board) -> Iterator[None]:
-    """Other runs in the same folder wait meanwhile."""
-    with (board.work / "lock").open("w") as lock:
+def _alone(board: Board, task: str) -> Iterator[None]:
+    """Other runs in the same folder wait meanwhile with the same task."""
+    (board.work / "locks").mkdir(exist_ok=True)
+    with (board.work / "locks" / task).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

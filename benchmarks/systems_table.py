@@ -72,7 +72,7 @@ def _sampling(work: Path, recipe: str) -> dict[str, Any]:
         source = generator_source(stage.generator)
         folder = source.locate(stage.checkpoint)
         hashes[stage.checkpoint] = source.sha256(folder)
-        generator, n = source.load(folder, compiled=False), stage.batch
+        generator, n = source.load(folder, compiled=False), loaded.stages[0].batch
         batch = ImageBatch([prompt] * n, [0] * n, list(range(n)), parents, stage.resolution)
         took = []
         with FlopCounterMode(display=False) as counter:

@@ -285,21 +285,19 @@ def _run_seeds(
     results = {}
     for number, path in paths.items():
         bar = partial(progress_bar, label=f"seed {number}", unit="images", quiet=quiet)
+        train = partial(run_experiment, experiment, number, path, bar)
         save_to, lease = saves.get(number), path.with_suffix(".lease")
-        settings = save_to, state_seconds, loaders
-        finished = partial(is_finished, path, save_to)  # require_free saw that it is this one
-        if finished() and not lease.exists():
-            result: Result | None = read_result(path)
+        result: Result | None = None
+        if lease.exists() or not is_finished(path, save_to):  # or killed at its very end
+            with claimed_by_main(lease, processes):
+                experiment.require_free(path, number)  # others had time to write there
+                if not is_finished(path, save_to):
+                    result = train(save_to, state_seconds, loaders)
         else:
-            with claimed_by_main(lease, processes):  # of a call killed at its very end, too
-                result = (
-                    read_result(path)
-                    if finished()
-                    else run_experiment(experiment, number, path, bar, *settings)
-                )
-        if result is None:  # another process writes it
+            experiment.require_free(path, number)
+        if not processes.is_main_process:
             continue
-        results[path] = result
+        results[path] = result = result or read_result(path)
         if not as_json:
             print(summary(result, path))
     if len(results) > 1 and not as_json:

@@ -267,14 +267,12 @@ def _train(
     """Train to the end in `out`; the main process prints where the checkpoint is."""
     from generation.training.run import TrainingRun
 
-    with processes.main_process_first():
-        claim_folder(out, record)
     config, quiet = recipe.training, as_json or not processes.is_main_process
-    with (
-        claimed_by_main(out, processes),
-        progress_bar(config.steps, recipe.name, "steps", quiet=quiet) as advance,
-    ):
-        checkpoint = TrainingRun(out, course).train(config, processes, advance)
+    with claimed_by_main(out, processes):
+        with processes.main_process_first():
+            claim_folder(out, record)
+        with progress_bar(config.steps, recipe.name, "steps", quiet=quiet) as advance:
+            checkpoint = TrainingRun(out, course).train(config, processes, advance)
     if checkpoint is not None:
         answer = {"checkpoint": str(checkpoint), "steps": config.steps}
         print(json.dumps(answer) if as_json else f"checkpoint: {checkpoint}")

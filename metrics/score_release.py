@@ -274,6 +274,12 @@ def open_sets(
 ) -> tuple[list[ImageSet], dict[str, list[ImageSet]]]:
     """What is scored, of the classes that the real images have; what against, by configuration."""
     named = [parse_image_set(text) for text in releases]
+    for place, one in enumerate(named):
+        if one.label in [other.label for other in named[:place]]:
+            raise UserError(
+                f"{releases[place]} is called {one.label} as another release of this command is, "
+                "so both would write one result file; score it alone, with another --out"
+            )
     references = {s.config: open_references(real, s.config) for s in named}
     return [_of_real_classes(s, references[s.config][0]) for s in named], references
 
@@ -348,7 +354,7 @@ def print_table(written: list[tuple[Path, Result]]) -> None:
     for path, result in written:
         for key, value in result.values.items():
             if "infinity_refused" in value:
-                name = key.replace("fd_", "fd_infinity_", 1)
+                name = key.replace("_", "_infinity_", 1)
                 print(f"{name} is not given: {value['infinity_refused']}")
         print(path)
 

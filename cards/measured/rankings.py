@@ -252,9 +252,11 @@ def _distinct_runs(runs: Sequence[R]) -> Sequence[R]:
 
 
 def _classifier_settings(result: ClassifierResult, tested: Mapping[str, str]) -> Settings:
+    start = result.subject.start_sha256
     return {
         "model": result.subject.model,
         "recipe": result.subject.recipe,
+        **({} if start is None else {"started from": start}),
         **flatten("test set", reference_of(result.result, tested)),
         **flatten("protocol", result.result.protocol),
     }

@@ -14,13 +14,17 @@ from release.results.result import Result
 
 
 class ClassifierSubject(BaseModel):
-    """model: timm's name; recipe: the training recipe's name."""
+    """model: timm's name; recipe: the training recipe's name.
+
+    start_sha256: of the classifier that it started from, None if from nothing.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     train: Annotated[tuple[Source, ...], Field(min_length=1)]
     model: str
     recipe: str
+    start_sha256: str | None = None
 
 
 class ClassifierResult(BaseModel):

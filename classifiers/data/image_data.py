@@ -1,10 +1,9 @@
 """The images of a training or a test: in memory where they fit, else decoded when needed."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-
-import psutil
 
 from classifiers.data.sources import (
     Source,
@@ -15,7 +14,8 @@ from classifiers.data.sources import (
     take_times,
 )
 from classifiers.recipes.recipe import ClassifierRecipe, View
-from generation.training.data.sharing import read_once
+from generation.training.data.sharing import read_once, true_of_all
+from generation.training.memory import memory_at_hand
 from release.layout.image_sets import LabelledImages, images_sha256, pixels_sha256, split_sha256
 from release.streaming.encoded import EncodedImages
 from release.streaming.image_cache import DEFAULT_CACHE, ImageCache
@@ -27,12 +27,19 @@ GPU_SHARE = 0.5  # of its free memory; the rest is the network's
 def fits(recipe: ClassifierRecipe, sources: Sequence[Source]) -> bool:
     """Whether the decoded images have room in memory, all at the recipe's resolution.
 
-    It decides no pixel: read one by one, the images make the same batches.
+    It decides no pixel: read one by one, the images make the same batches. Of several processes all
+    must have room, since they read together.
     """
+    return true_of_all(_has_room(recipe, sources))
+
+
+def _has_room(recipe: ClassifierRecipe, sources: Sequence[Source]) -> bool:
+    """Of this process's share of the host's memory, and of its GPU's."""
     if not all(source.config.isdecimal() for source in sources):
         return False
     images = sum(source.images for source in sources)
-    if COPIES * images * recipe.resolution**2 * 3 > psutil.virtual_memory().available:
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if sharing * COPIES * images * recipe.resolution**2 * 3 > memory_at_hand():
         return False
     import torch
 

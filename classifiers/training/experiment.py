@@ -149,6 +149,8 @@ def is_finished(out: Path, save: Path | None) -> bool:
     if not all(file.is_file() for file in (out, *written.values())):
         return False
     values = read_result(out).values
+    if save and "classifier_sha256" not in values:  # the file there is of another training
+        return False
     stated = {
         name: values[name] for name in written if name in values
     }  # results of before lack some

@@ -8,8 +8,8 @@ from generation.denoisers.source import DenoiserGenerator
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.generator import ImageBatch
 from generation.pretrained.autoencoder import Autoencoder, load_autoencoder
+from generation.pretrained.components import require_of_latents
 from generation.pretrained.decoding import DecodingGenerator
-from release.errors import UserError
 
 
 def autoencoder_of(network: Denoiser) -> Autoencoder | None:
@@ -37,10 +37,5 @@ class LatentGenerator(DecodingGenerator, DenoiserGenerator):
     def require_effect(self, settings: SamplerConfig) -> None:
         """UserError also for latents that are to be clipped."""
         super().require_effect(settings)
-        if latent_stage(self._network.config).latents and settings.stop:
-            raise UserError("the checkpoint decodes latents, which must be clean: leave stop out")
-        if latent_stage(self._network.config).latents and settings.threshold != "none":
-            raise UserError(
-                "the checkpoint samples latents, which have no bounds to clip to: its sampler "
-                'needs threshold = "none"'
-            )
+        if latent_stage(self._network.config).latents:
+            require_of_latents(settings, "the checkpoint")

@@ -47,6 +47,13 @@ class LatentStage(DenoiserStage):
 
     latents: LatentSpace | None = None
 
+    def task(self) -> dict[str, Any]:
+        """An autoencoder is the one of its hash, by whatever name."""
+        content = super().task()
+        if content["latents"] is not None:
+            del content["latents"]["autoencoder"]
+        return content
+
     @model_validator(mode="after")
     def _starts_from_nothing(self) -> Self:
         if self.low_resolution is not None:
@@ -78,14 +85,6 @@ def own_config(family: Family, folder: Path) -> DenoiserConfig:
     return replace(config, stage=stage.model_copy(update={"latents": latents}))
 
 
-def _task(stage: LatentStage) -> dict[str, Any]:
-    """What decides what a network is asked for."""
-    content = stage.model_dump(mode="json")
-    if content["latents"] is not None:
-        del content["latents"]["autoencoder"]
-    return content
-
-
 @dataclass
 class LatentSource(DenoiserSource):
     """A family's generator, whose checkpoints may need an autoencoder."""
@@ -99,10 +98,9 @@ class LatentSource(DenoiserSource):
         return found
 
     def guide_problem(self, folder: Path, guide: Path) -> str | None:
-        """Why the network in `guide` cannot guide the one in `folder`; an autoencoder is the one of
-        its hash, by whatever name."""
+        """Why the network in `guide` cannot guide the one in `folder`."""
         config, weaker = (read_config(self.family, one) for one in (folder, guide))
-        task, found = (_task(latent_stage(one)) for one in (config, weaker))
+        task, found = (one.stage.task() for one in (config, weaker))
         return guide_difference(task, found, config.classes, weaker.classes)
 
     def network(self, folder: Path, compiled: bool) -> "Denoiser":

@@ -35,6 +35,10 @@ class DenoiserStage(Table):
     schedule: ScheduleConfig = ScheduleConfig()
     conditioning: Literal["class", "none"] = "class"
 
+    def task(self) -> dict[str, Any]:
+        """What decides what a network is asked for."""
+        return self.model_dump(mode="json")
+
     @model_validator(mode="after")
     def _parents_are_smaller(self) -> Self:
         if self.low_resolution is not None and self.low_resolution >= self.resolution:

@@ -27,10 +27,12 @@ def require_same(
     folder = resolve(family, start)
     found = read_config(family, folder)
     wanted = config_of(recipe, prompts, found.channels)
-    for table in ("stage", "network"):
-        theirs, ours = (getattr(config, table) for config in (found, wanted))
-        for field in type(ours).model_fields:
-            was, now = getattr(theirs, field, None), getattr(ours, field)
+    for table, theirs, ours in (
+        ("stage", found.stage.task(), wanted.stage.task()),
+        ("network", found.network.model_dump(), wanted.network.model_dump()),
+    ):
+        for field, now in ours.items():
+            was = theirs.get(field)
             if was != now:
                 raise UserError(
                     f"--from {start} has {field} {was}, the recipe's [{table}] {now}: make them "

@@ -18,6 +18,7 @@ from generation.diffusion.residual import WHOLE_IMAGE, Residual
 from generation.diffusion.sampler_config import Prediction, SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule
 from generation.diffusion.steps import final_abar, visited_steps
+from release.errors import UserError
 
 
 class Denoiser(Protocol):
@@ -105,6 +106,11 @@ def sample(
     ddpm, and x0 of the others (Dhariwal & Nichol 2021, algorithms 1 and 2; as in their code, after
     x0 is bounded).
     """
+    if config.stop and (schedule.input_scale != 1 or residual is not WHOLE_IMAGE):
+        raise UserError(
+            "stop leaves noise in whole images that are not scaled: leave it out for a network of "
+            "residuals, or with input_scale below 1"
+        )
     steps = _transitions(schedule, config, 1.0 if start is None else start.strength)
     x = draw_noise()
     if start is not None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from generation.diffusion.sampler_config import SamplerConfig
 from generation.generator import ImageBatch, Screened, refusing
 from generation.pretrained.diffusers_folder import weight_files
 from release.errors import UserError
@@ -48,6 +49,17 @@ def require_labels(batch: ImageBatch, classes: int, source: object) -> None:
             f"label {max(batch.labels)} is not among the {classes} classes of {source}: "
             "use the class list it was trained on"
         )
+
+
+def require_of_latents(settings: SamplerConfig, source: object) -> None:
+    """UserError for what a sampler of latents cannot do: clip them, or leave noise in them."""
+    if settings.threshold != "none":
+        raise UserError(
+            f"{source} samples latents, which have no bounds to clip to: its sampler needs "
+            'threshold = "none"'
+        )
+    if settings.stop:
+        raise UserError(f"{source} decodes latents, which must be clean: leave stop out")
 
 
 def free_memory() -> None:

@@ -137,7 +137,9 @@ def kid_values(images: Sample, reference: Sample) -> Values:
     n = min(images.n, reference.n)
     blocks = kid_blocks(images.features, reference.features)
     value, interval = float(blocks.mean()), student_interval(blocks)
-    if len(blocks) == 1:
+    if len(blocks) > 1:
+        n = len(blocks) * KID_BLOCK  # whole blocks alone
+    else:
         value, error = kid_with_error(images.features[:n], reference.features[:n])
         interval = None if error is None else interval_from_error(value, error, n)
     return {"kid": {"value": value, "n": n, "interval": interval}}

@@ -21,7 +21,8 @@ from classifiers.training.task import Task, image_set
 from metrics.selection.options import SPLIT
 from metrics.selection.selection import Point, Progress, Selection
 from release.errors import UserError
-from release.layout.manifest import ShardRecord
+from release.files.storage import exists
+from release.layout.manifest import MANIFEST_FILE, ShardRecord, read_manifest
 from release.results.result import Result, read_result
 from release.results.statistics import student_interval
 
@@ -82,7 +83,8 @@ class CasSettings:
         ]
 
     def read(self, selection: Selection, point: Point) -> dict[int, Result]:
-        """The results there are, by seed; UserError if the classifier's recipe was changed."""
+        """The results there are, by seed; UserError if the classifier's recipe or the weights of a
+        stage were changed."""
         found = {}
         for seed in self.seeds:
             path = self.path(selection, point, seed)
@@ -94,7 +96,24 @@ class CasSettings:
                     f"{path} is of another classifier recipe {self.classifier.name!r}: give "
                     "the recipe another name, or remove the file"
                 )
+        if found:
+            self._require_same_stages(selection, point)
         return found
+
+    def _require_same_stages(self, selection: Selection, point: Point) -> None:
+        """The distance tells of the stage in question alone, not of those after it.
+
+        A release that was removed for room tells nothing.
+        """
+        release = selection.out / "cas" / point.name
+        if not exists(release / MANIFEST_FILE):
+            return
+        shards = read_manifest(release).shards
+        made = {shard.fingerprint for shard in shards if shard.config == str(self.stage)}
+        if made != {plan_cas(selection, point, self).stages[-1].fingerprint}:
+            raise UserError(
+                f"{release} is of other weights or settings of that name; name another --out"
+            )
 
     def missing(self, selection: Selection, points: Sequence[Point]) -> list[Point]:
         """The points that lack a seed."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from classifiers import train_classifier as command
 from classifiers.recipes.recipe import load_recipe
 from classifiers.train_classifier import train_classifier
 from classifiers.training.checkpoint import load_classifier, save_classifier, start_from
@@ -261,6 +262,42 @@ def test_anothers_result_or_state_is_found_before_images_are_read(
 
 
 # Results and their predictions
+
+
+def test_a_result_that_was_written_meanwhile_is_neither_reported_nor_lost(
+    real: Path, recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another command may end where this one is to write, while this one reads its images."""
+    settings = {"train": [str(real)], "test": str(real), "recipe": str(recipe_file)}
+    out, read = tmp_path / "r.json", command._read
+
+    def slowly(*given: object, **named: object) -> object:
+        experiment = read(*given, **named)
+        monkeypatch.setattr(command, "_read", read)
+        train_classifier(out=out, steps=2, **settings)
+        return experiment
+
+    for save in (None, tmp_path / "r.safetensors"):
+        out.unlink(missing_ok=True)
+        monkeypatch.setattr(command, "_read", slowly)
+        with pytest.raises(UserError, match="holds another result"):
+            train_classifier(out=out, steps=3, save=save, **settings)
+        assert read_result(out).protocol["steps"] == 2
+        assert not out.with_suffix(".lease").exists()
+
+
+def test_a_classifier_that_a_result_does_not_state_is_another_s(
+    real: Path, recipe_file: Path, tmp_path: Path
+) -> None:
+    settings = {"train": [str(real)], "test": str(real), "recipe": str(recipe_file)}
+    saved = tmp_path / "saved.safetensors"
+    train_classifier(out=tmp_path / "bare.json", steps=2, **settings)
+    train_classifier(out=tmp_path / "other.json", steps=3, save=saved, **settings)
+    others = sha256_file(saved)
+    train_classifier(out=tmp_path / "bare.json", steps=2, save=saved, **settings)
+    assert sha256_file(saved) != others
+    stated = read_result(tmp_path / "bare.json").values["classifier_sha256"]
+    assert stated == sha256_file(saved)
 
 
 def test_a_result_knows_its_predictions(real: Path, recipe_file: Path, tmp_path: Path) -> None:

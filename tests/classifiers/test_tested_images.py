@@ -89,6 +89,19 @@ def test_the_same_test_images_of_two_releases_are_ranked_together(
             require_comparable([one, apart], "top1")
 
 
+def test_processes_of_one_machine_share_its_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fits for one of them need not for four; a control group's limit counts."""
+    release = shapes.write_release(tmp_path / "real", {"test": make_images(50, 3)})
+    source = open_source(f"{release}:{SIZE}:test", SIZE)
+    needed = image_data.COPIES * source.images * TINY.resolution**2 * 3
+    for processes, free, room in ((1, needed, True), (4, needed, False), (4, 4 * needed, True)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+        monkeypatch.setattr(image_data, "memory_at_hand", lambda free=free: free)
+        assert image_data.fits(TINY, [source]) is room
+
+
 def test_images_are_identified_as_they_are_stored_however_they_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,11 +21,13 @@ from torch_fidelity.metric_prc import prc_features_to_metric
 
 from metrics.features.extractors import Features, load_extractor
 from metrics.features.mergeable import merge_all, sampling_keys
+from metrics.scoring.metric_list import kid_values
 from metrics.states import manifold
 from metrics.states.diversity import vendi_score
 from metrics.states.frechet import GaussianReference, Moments
 from metrics.states.inception_score import InceptionScoreState, mean_score
 from metrics.states.kernel_distance import (
+    KID_BLOCK,
     bucket_unit_moments,
     cmmd,
     kid,
@@ -148,6 +150,21 @@ def test_kid_of_torch_fidelity_on_the_same_blocks(sets):
     x, y = (torch.from_numpy(f).double() for f in ours)
     theirs = kid_features_to_metric(x, y, **options, **poly, verbose=False)
     assert kid(*ours) == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-9)
+
+
+def test_kid_states_the_images_of_its_blocks(sets):
+    """Of several blocks whole ones alone are read."""
+    for n, counted in ((KID_BLOCK - 1, KID_BLOCK - 1), (2 * KID_BLOCK + 9, 2 * KID_BLOCK)):
+        sides = [
+            Sample(
+                keys=np.arange(n, dtype=np.uint64),
+                features=np.resize(s.features[:, :8], (n, 8)),
+                labels=np.zeros(n, np.int64),
+                most=n,
+            )
+            for s in sets
+        ]
+        assert kid_values(*sides)["kid"]["n"] == counted
 
 
 def test_kid_of_torchmetrics(sets):

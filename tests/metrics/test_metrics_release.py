@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -288,6 +289,18 @@ def test_the_bits_are_the_same_at_any_number_of_workers(releases, scored, tmp_pa
         assert again.values == scored["shapes-16-16-train-efficientnet-lite0-64"].values
 
 
+def test_two_releases_of_one_name_are_refused(releases, tmp_path):
+    """Both would write one result file."""
+    copy = shutil.copytree(releases / "shapes-16", tmp_path / "again/shapes-16")
+    with pytest.raises(UserError, match=r"again/shapes-16:16 is called shapes-16:16:train as ano"):
+        score_release(
+            [f"{releases}/shapes-16:16", f"{copy}:16"],
+            real=f"{releases}/shapes-real",
+            out=tmp_path / "scores",
+        )
+    assert not (tmp_path / "scores").exists()
+
+
 def test_only_shards_with_new_images_are_planned(releases, tmp_path):
     """A shard is planned as long as one of its images has no features."""
     name = "efficientnet-lite0-64"
@@ -386,6 +399,13 @@ def test_broken_statistics_are_refused(tmp_path):
     refuse("not an npz file of numbers", mu=np.array([{}], dtype=object), sigma=np.eye(1))
     with pytest.raises(UserError, match="no such file"):
         read_reference_file(tmp_path / "none.npz")
+
+
+def test_what_is_not_given_is_named(scored, capsys):
+    result = next(iter(scored.values()))
+    values = {"sfid_train": result.values["fd_train"]}
+    print_table([(Path("few.json"), replace(result, values=values))])
+    assert "sfid_infinity_train is not given: 70 images" in capsys.readouterr().out
 
 
 def test_the_table_names_the_extractor(scored, capsys):

@@ -25,7 +25,13 @@ from generation.families.deepfloyd_if.network import NULL_PROMPT
 from generation.generator import ImageBatch, Screened
 from generation.networks.pixels import start_of
 from generation.networks.placement import Placement
-from generation.pretrained.components import decode_latents, free_memory, load_component, to_uint8
+from generation.pretrained.components import (
+    decode_latents,
+    free_memory,
+    load_component,
+    require_of_latents,
+    to_uint8,
+)
 from generation.pretrained.diffusers_folder import (
     INDEX,
     model_sha256,
@@ -96,11 +102,8 @@ class DeepFloydIF:
                 raise UserError(f"{self._folder} makes images from text: it must be a first stage")
         elif batch.parents is None:
             raise UserError(f"{self._folder} enlarges images: it cannot be a first stage")
-        if self._family.latent and settings.threshold != "none":
-            raise UserError(
-                f"{self._folder} samples latents, which have no bounds to clip to: "
-                'its sampler needs threshold = "none"'
-            )
+        if self._family.latent:
+            require_of_latents(settings, self._folder)
 
     def _text(self, batch: ImageBatch, settings: SamplerConfig) -> Tensor:
         """[N,L,D], or with guidance [2N,L,D]: the prompts, then the null prompt N times."""

@@ -33,7 +33,11 @@ from generation.networks.placement import Placement
 from generation.networks.transformer import Transformer, TransformerPlan
 from generation.pretrained.autoencoder import Autoencoder
 from generation.pretrained.autoencoder_files import AutoencoderFiles
-from generation.pretrained.components import require_first_stage, require_labels
+from generation.pretrained.components import (
+    require_first_stage,
+    require_labels,
+    require_of_latents,
+)
 from generation.pretrained.decoding import DecodingGenerator
 from generation.pretrained.published_flow import from_data
 from generation.pretrained.source_files import read_tensors
@@ -217,10 +221,8 @@ def require_settings(
         raise UserError(f"{source} knows no noise in parents: leave noise_augmentation 0")
     if schedule is None:
         require_flow(settings)
-    elif settings.gamma != 0:
+        return
+    if settings.gamma != 0:
         raise UserError(f"{source} learned its variance: gamma has no effect, leave it 0")
-    elif latent and settings.threshold != "none":
-        raise UserError(
-            f"{source} samples latents, which have no bounds to clip to: its sampler needs "
-            'threshold = "none"'
-        )
+    if latent:
+        require_of_latents(settings, source)

@@ -27,6 +27,7 @@ from generation.pretrained.components import (
     load_component,
     require_first_stage,
     require_labels,
+    require_of_latents,
 )
 from generation.pretrained.decoding import DecodingGenerator
 from generation.pretrained.diffusers_folder import noise_schedule
@@ -76,11 +77,7 @@ class DiT(DecodingGenerator):
         require_labels(batch, self._transformer.config.num_embeds_ada_norm, self._folder)
         if settings.gamma != 0:
             raise UserError(f"{self._folder} learned its variance: gamma has no effect, leave it 0")
-        if settings.threshold != "none":
-            raise UserError(
-                f"{self._folder} samples latents, which have no bounds to clip to: "
-                'its sampler needs threshold = "none"'
-            )
+        require_of_latents(settings, self._folder)
 
 
 def embed_times_as_trained(transformer: Any) -> Any:

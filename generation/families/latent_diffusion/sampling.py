@@ -28,6 +28,7 @@ from generation.pretrained.components import (
     decode_latents,
     require_first_stage,
     require_labels,
+    require_of_latents,
 )
 from generation.pretrained.decoding import DecodingGenerator
 from generation.pretrained.source_files import read_tensors
@@ -76,11 +77,7 @@ class LatentDiffusion(DecodingGenerator):
     def _check(self, batch: ImageBatch, settings: SamplerConfig) -> None:
         require_first_stage(batch, self._file)
         require_labels(batch, len(self._classes) - 1, self._file)
-        if settings.threshold != "none":
-            raise UserError(
-                f"{self._file} samples latents, which have no bounds to clip to: "
-                'its sampler needs threshold = "none"'
-            )
+        require_of_latents(settings, self._file)
         if settings.noise_augmentation != 0:
             raise UserError(f"{self._file} was trained without noise_augmentation: leave it 0")
 

@@ -21,7 +21,7 @@ def self_conditioned_loss(share: float) -> Loss:
         question = questions.draw(drawn)
         begun = drawn.rng.uniform() < share
         latents = None
-        if begun.any():
+        if share > 0:  # not where some are begun: sharded processes pass through together
             with torch.no_grad():
                 _, latents = question.put_to(network)
             torch.clear_autocast_cache()  # it holds weights without their gradient

@@ -1,4 +1,6 @@
-"""An index that one process reads and all of its machine map: of several that accelerate started.
+"""What several processes that accelerate started share: an index, and what they agree on.
+
+An index is read by one process, and all of its machine map it.
 
 Twelve million images take a gigabyte, and where an index has to be made, hours.
 """
@@ -11,6 +13,13 @@ from release.errors import UserError
 from release.streaming.encoded import EncodedImages
 
 Counts = TypeVar("Counts")
+
+
+def true_of_all(answer: bool) -> bool:
+    """Whether it is true of every process; each asks, and each gets the same."""
+    from accelerate.utils import gather_object
+
+    return answer if launched_processes().num_processes == 1 else all(gather_object([answer]))
 
 
 def read_once(read: Callable[[], tuple[EncodedImages, Counts]]) -> tuple[EncodedImages, Counts]:

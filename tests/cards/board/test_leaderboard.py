@@ -23,8 +23,8 @@ from cards.board.published import FOLDER, TABLES, read_published
 from cards.drawing.tables import MISSING
 from cards.leaderboard import leaderboard
 from cards.measured.against_real import ratio_to, verdict
-from cards.measured.rankings import Score
-from cards.measured.result_folder import ResultFolder, read_folder
+from cards.measured.rankings import Score, classifier_rankings
+from cards.measured.result_folder import ResultFolder, read_folder, read_results
 from cards.pages.data_files import render_csv
 from cards.pages.facet import Facet
 from cards.pages.page import render_html, render_markdown, write_site
@@ -471,6 +471,19 @@ def test_one_run_in_two_files_is_refused(tmp_path: Path) -> None:
     folder = write_all(tmp_path / "results", [result, result])
     with pytest.raises(UserError, match=r"1\.json repeats .*0\.json"):
         assemble_board(read_folder(folder), [])
+
+
+def test_classifiers_that_started_from_others_are_ranked_apart(tmp_path: Path) -> None:
+    """The same training set and seed, from nothing and from two other classifiers."""
+    bare = a_classifier_result([a_source("good", 1000)], 0.8, 0)
+    started = [
+        replace(bare, subject=bare.subject | {"start_sha256": name * 64}) for name in ("a", "b")
+    ]
+    folder = write_all(tmp_path / "results", [bare, *started])
+    rankings = classifier_rankings(read_results(folder))
+    assert [len(ranking.rows) for ranking in rankings] == [1, 1, 1]
+    assert [r.settings.get("started from") for r in rankings] == [None, "a" * 64, "b" * 64]
+    assert assemble_board(read_folder(folder), [])
 
 
 def test_other_files_are_left_alone(measured: Path) -> None:

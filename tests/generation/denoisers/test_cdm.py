@@ -11,6 +11,7 @@ from generation.denoisers.learning import Questions
 from generation.diffusion.augmentation import augment, noisy_range
 from generation.diffusion.noise import image_noise, parent_noise
 from generation.diffusion.random_numbers import ImageRandom
+from generation.diffusion.residual import WHOLE_IMAGE, Residual
 from generation.diffusion.sampler import sample
 from generation.diffusion.sampler_config import SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
@@ -121,6 +122,22 @@ def test_a_stopped_process_leaves_the_noise_of_its_level() -> None:
             *(schedule, "x0", SamplerConfig(steps=2, stop=0.9999)),
             lambda: torch.zeros(1, 3, 4, 4),
         )
+
+
+def test_noise_is_left_in_whole_images_that_are_not_scaled() -> None:
+    """Divided by the scale, or added to a parent, what is left would be another level."""
+    scaled = ScheduleConfig(name="cosine", num_steps=10, input_scale=0.5)
+    of_residuals = Residual(torch.zeros(1, 3, 2, 2), 0.5)
+    for schedule, residual in ((scaled, WHOLE_IMAGE), (ScheduleConfig(num_steps=10), of_residuals)):
+        with pytest.raises(
+            UserError, match="stop leaves noise in whole images that are not scaled"
+        ):
+            sample(
+                lambda x, _: (x, None),
+                *(NoiseSchedule(schedule), "x0", SamplerConfig(steps=2, stop=0.2)),
+                lambda: torch.zeros(1, 3, 4, 4),
+                residual=residual,
+            )
 
 
 @pytest.mark.parametrize(

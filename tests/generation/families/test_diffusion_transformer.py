@@ -390,6 +390,7 @@ def test_a_file_in_the_authors_layout_is_sampled(family: str, tmp_path: Path) ->
         ("dit", {"method": "heun"}, "method heun belongs to other generators"),
         ("dit", {"gamma": 0.5}, "gamma has no effect"),
         ("dit", {"threshold": "static"}, "which have no bounds to clip to"),
+        ("dit", {"stop": 0.2}, "decodes latents, which must be clean"),
         ("dit", {"noise_augmentation": 0.2}, "knows no noise in parents"),
     ],
 )

@@ -182,6 +182,7 @@ def test_sampling_is_ddim_of_the_guided_prediction(tmp_path: Path) -> None:
         (ImageBatch(["a"], [CLASSES], [1], None, 32), {}, "label 3 is not among the 3 classes"),
         (ImageBatch(["a"], [0], [1], np.zeros((1, 8, 8, 3), np.uint8), 32), {}, "a first stage"),
         (ImageBatch(["a"], [0], [1], None, 32), {"threshold": "static"}, "no bounds to clip to"),
+        (ImageBatch(["a"], [0], [1], None, 32), {"stop": 0.1}, "which must be clean"),
         (ImageBatch(["a"], [0], [1], None, 32), {"noise_augmentation": 0.1}, "leave it 0"),
     ],
 )

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -83,14 +84,18 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def sweep(place: Path, *more: str | Path, out: str = "sweep", **environment: str) -> Any:
-    result = run(
+def called(place: Path, *more: str | Path, out: str, **environment: str) -> Any:
+    return run(
         ["select-sampler", "--recipe", place / "recipe.toml", "--real", place / "real16",
          "--out", place / out, "--stage", "16", "--per-class", str(PER_CLASS),
          "--classifier", place / "classifier.toml", "--seeds", "0,1", "--workers", "1",
          "--cache", place / "cache", "--device", "cpu", "--json", *more],
         **environment,
     )  # fmt: skip
+
+
+def sweep(place: Path, *more: str | Path, out: str = "sweep", **environment: str) -> Any:
+    result = called(place, *more, out=out, **environment)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
 
@@ -204,6 +209,21 @@ def test_cas_is_of_the_tuning_split(place: Path, swept: dict[str, Any]) -> None:
     assert result.reference["split"] == "tuning"
     assert result.values["cas"]
     assert result.subject["train"][0]["images"] == 4 * 12
+
+
+def test_a_cas_of_other_weights_of_a_later_stage_is_refused(
+    place: Path, swept: dict[str, Any]
+) -> None:
+    """The distance tells of the stage in question alone."""
+    shutil.copytree(place / "sweep", place / "other-sweep")
+    release = place / "other-sweep/cas" / swept["chosen"]
+    manifest = read_manifest(release)
+    others = tuple(replace(shard, fingerprint="0" * 64) for shard in manifest.shards)
+    replace(manifest, shards=others).write(release)
+    found = called(place, *GRID, "--cas-per-class", "12", out="other-sweep")
+    assert found.returncode == 2
+    said = f"{release} is of other weights or settings of that name; name another --out"
+    assert said in found.stderr
 
 
 def test_a_dry_run_tells_the_cost_and_makes_nothing(place: Path) -> None:

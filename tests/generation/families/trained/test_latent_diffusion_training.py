@@ -1,6 +1,7 @@
 """Latent diffusion, trained here: its networks and losses anew, then autoencoder to release."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +292,9 @@ def test_from_images_to_a_release(
     seen = moments.float() * config["scaling_factor"]
     assert 0.8 < float(seen.std()) < 1.25  # of the tuning images, too, the factor was not measured
     checkpoint = train(place, "ldm", "real/latents/vq")
+    copy = shutil.copytree(autoencoder, place / "copy")  # the one of its hash, by whatever name
+    encode(str(place / "real"), str(copy), config="16", name="again", as_json=True)
+    train(place, "ldm", "real/latents/again", start=str(checkpoint), out=place / "onward")
     source = generator_source("ldm")
     assert source.trained_resolution(checkpoint) == 16
     written = tiny_build(place / "classes.csv", "ldm", checkpoint, SAMPLER)
