@@ -286,6 +286,8 @@ def _make_folder(release: Path) -> list[Path]:
         lacking = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        if release.is_file():
+            raise UserError(f"--out {release} is a file; name a folder") from None
         if isinstance(error, PermissionError) and release.is_dir():
             raise UserError(f"--out {release} cannot be written to; name another folder") from None
         raise UserError(f"--out {release} cannot be made: {error.strerror}") from None

@@ -49,8 +49,6 @@ def training_record(
 def claim_folder(out: Path, record: dict[str, Any]) -> None:
     """Write training.json, or refuse a folder in which something else is being trained."""
     path = out / RECORD_FILE
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out} is a file; name a folder")
     if path.exists():
         try:
             before = read_json(path)
