@@ -1,6 +1,7 @@
 """The measured board of results/fashion-mnist/systems: its tables follow from its predictions."""
 
 import json
+import math
 import re
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from release.results.result import read_result
+from release.results.statistics import rank_interval
 from tests.cards.test_committed_results import of_three, top1
 from tests.conftest import ROOT
 
@@ -18,6 +20,8 @@ ARMS = {  # of a system's predictions, and of those of real images alone beside 
     "real-1000-and-generated": "real-1000",
     "real-60000-and-generated": "real-60000",
 }
+NUMBERS = ["none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+NUMBERS += ["eleven", "twelve", "thirteen", "all"]
 TABLE, _, COSTS = (SYSTEMS / "systems.md").read_text(encoding="utf-8").rpartition("\n\n")
 
 
@@ -30,6 +34,11 @@ def shares(system: str, arm: str) -> np.ndarray:
 def row(table: str, title: str) -> list[str]:
     (line,) = (line for line in table.splitlines() if line.startswith(f"| {title} |"))
     return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def shown(value: float, places: int = 2, sign: str = "+") -> str:
+    """As documents write it."""
+    return f"{value:{sign}.{places}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def mean(values: np.ndarray) -> str:
@@ -95,25 +104,38 @@ def test_the_document_says_what_they_cost_beside_real_images() -> None:
         for system in MEASURED
         for arm in beside
     ]
-    losses = [-value for value, _, _ in gains]
-    significant = sum(high < 0 for _, _, high in gains)
+    values = [value for value, _, _ in gains]
+    lost = sum(high < 0 for _, _, high in gains)
+    assert not any(low > 0 for _, low, _ in gains)
     text = " ".join((ROOT / "docs/generators.md").read_text(encoding="utf-8").split())
-    assert f"cost accuracy, {min(losses):.1f} to {max(losses):.1f} points beside" in text
-    assert f"seeds in {significant} of the {len(gains)} cases" in text
+    assert f"change accuracy by {shown(min(values), 1)} to {shown(max(values), 1)} points" in text
+    assert f"seeds in {lost} of the {len(gains)} cases, a gain in none" in text
 
 
 def test_the_document_has_the_table() -> None:
     text = (ROOT / "docs/generators.md").read_text(encoding="utf-8")
     _, _, table = TABLE.partition("\n\n")
     assert table.strip() in text
-    words = ["none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
-    words += ["eleven", "twelve", "thirteen", "all"]
-    assert f"Measured so far, {words[len(MEASURED)]} of the fourteen" in text
+    assert f"Measured so far, {NUMBERS[len(MEASURED)]} of the fourteen" in text
     scores = {
         name: (read_result(next((SYSTEMS / name).glob("*-train-*.json"))), shares(name, "cas"))
         for name in MEASURED
     }
     distances = [result.values["fd_train"]["value"] for result, _ in scores.values()]
-    rho = spearmanr(distances, [cas.mean() for _, cas in scores.values()]).statistic
-    said = f"{rho:+.2f}".replace("-", "\N{MINUS SIGN}")
-    assert f"The rank correlation of distance and CAS is {said} over" in " ".join(text.split())
+    rho = float(spearmanr(distances, [cas.mean() for _, cas in scores.values()]).statistic)
+    low, high = rank_interval(rho, len(scores)) or (math.nan, math.nan)
+    said = (
+        f"{shown(rho)} ({shown(low)} to {shown(high, sign='')}) over these {NUMBERS[len(scores)]}"
+    )
+    assert f"The rank correlation of distance and CAS is {said}" in " ".join(text.split())
+
+
+def test_the_readme_says_what_each_is_worth() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (line,) = (text for text in readme.splitlines() if "generators.md#the-measured-board" in text)
+    for system in MEASURED:
+        ratio = shares(system, "cas") / shares("real-alone", ARMS["cas"])
+        value, low, high = of_three(ratio)
+        assert f" {value:.3f}" in line
+        assert f" {low:.3f} to {high:.3f}" in line
+    assert f"| {NUMBERS[len(MEASURED)].capitalize()} of fourteen so far" in line
