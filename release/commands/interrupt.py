@@ -1,5 +1,6 @@
 """Ctrl-C during a build: once stops it cleanly, twice ends it at once."""
 
+import _thread
 import os
 import signal
 from collections.abc import Iterator
@@ -43,7 +44,10 @@ def interruptible() -> Iterator[Events]:
             signal.signal(number, handler)
 
 
-def stop_builds(reason: UserError) -> None:
-    """End what this process builds: the shards in hand are dropped, `reason` is raised."""
+def stop_work(reason: UserError) -> None:
+    """End what this process does. Builds drop the shards in hand and raise `reason`; other work is
+    interrupted as by Ctrl-C."""
     for events in list(_listening):
         events.put(reason)
+    if not _listening:
+        _thread.interrupt_main()
