@@ -1,8 +1,8 @@
 """Ctrl-C during a build: once stops it cleanly, twice ends it at once."""
 
-import _thread
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
@@ -50,4 +50,6 @@ def stop_work(reason: UserError) -> None:
     for events in list(_listening):
         events.put(reason)
     if not _listening:
-        _thread.interrupt_main()
+        main = threading.main_thread().ident
+        assert main is not None  # it runs
+        signal.pthread_kill(main, signal.SIGINT)  # a real signal: it ends a wait, too
