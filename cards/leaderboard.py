@@ -12,6 +12,8 @@ from release.commands.command import run_command, say
 from release.commands.named_files import require_folder
 from release.commands.terminal import printable
 from release.files.storage import release_path
+from release.layout.latents import refuse_latents
+from release.layout.manifest import read_manifest
 
 NAMED = 5  # files that are passed over are counted, the first ones named
 
@@ -50,6 +52,8 @@ def leaderboard(
         require_folder(out, "--out")
     found = read_folder(results, quiet=json_)
     shown = [release_path(r) for r in release or []]
+    for one in shown:
+        refuse_latents(one, read_manifest(one))
     facets = assemble_board(found, shown, published=published)
     if not found.measurements and not found.studies and not found.selections:
         say(f"{results} holds no results; what follows was published, not measured here")

@@ -13,6 +13,7 @@ from release.commands.command import run_command
 from release.errors import UserError
 from release.files.commit import remove_temporaries, sha256_bytes, write_atomically
 from release.files.storage import ReleasePath, read_text, release_name, release_path
+from release.layout.latents import refuse_latents
 from release.layout.manifest import Manifest, read_manifest
 from release.layout.readme import remove_documents
 from release.lease import claimed
@@ -66,7 +67,7 @@ def render_card(
     if results is not None and drop_results:
         raise UserError("--results and --drop-results exclude each other")
     folder = release_path(release)
-    read_manifest(folder)  # before anything is locked there
+    refuse_latents(folder, read_manifest(folder))  # before anything is locked there
     if results is None and not drop_results:
         require_no_measurements(folder / README)
     with claimed(folder):

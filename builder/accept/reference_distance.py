@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from builder.accept import StageFacts, Verdict
 from release.errors import UserError
 from release.files.commit import canonical_json, sha256_file, sha256_text
-from release.layout.image_sets import LabelledImages, load_images, split_files
+from release.layout.image_sets import LabelledImages, listed_files, load_images, split_files
 from release.layout.manifest import read_manifest
 
 CHUNK = 4096  # reference images compared at once
@@ -61,9 +61,8 @@ def load(place: Path, settings: Settings) -> "ReferenceDistance":
 
 def _stated(place: Path, settings: Settings) -> dict[str, str]:
     """SHA-256 of each file of the split, by path."""
-    names = {file.name for file in split_files(place, settings.config, settings.split)}
-    paths = {f"{settings.config}/{name}" for name in names}
-    return {s.path: s.sha256 for s in read_manifest(place).shards if s.path in paths}
+    files = listed_files(place, settings.config, settings.split)
+    return {path: sha256 for path, sha256 in files if sha256 is not None}
 
 
 class ReferenceDistance:

@@ -23,6 +23,9 @@ class Exemplar:
     content: bytes
 
 
+MOST_HELD = 4096  # exemplars in memory before a shard's: at 256 px half a gigabyte
+
+
 @dataclass
 class ExemplarImages:
     """images: of each class the first ones, all in the order of their ids. rows: of `images`, in
@@ -76,6 +79,8 @@ class ExemplarImages:
         return list(self.images.rows["image_id"].take(pa.array(rows, pa.int64())).to_pylist())
 
     def _read(self, rows: Sequence[int]) -> list[Exemplar]:
+        if len(self._held) > MOST_HELD:
+            self._held.clear()
         missing = sorted(set(rows) - self._held.keys())
         contents = self.images.read(missing)
         for row, image_id, content in zip(missing, self._ids(missing), contents, strict=True):

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 
 from builder.release.checks.index import Indices, open_indices
 from builder.release.checks.shards import ShardCheck, check_shard
+from release.errors import UserError
 from release.files.commit import sha256_file
 from release.files.storage import ReleasePath, exists, list_files
 from release.layout.findings import Problem, Report
 from release.layout.latents import FOLDER, latents_of, set_folder
-from release.layout.manifest import Manifest, ShardRecord, read_manifest
+from release.layout.manifest import MANIFEST_FILE, Manifest, ShardRecord, read_manifest
 from release.layout.readme import README_FILE, contract_problems, names_each_file
 from release.layout.shard_commit import marker_name
 from release.layout.shard_files import is_shard
@@ -50,7 +52,13 @@ def with_latents(release: ReleasePath, report: Report, threads: int) -> Report:
 
     for name in latent_sets(release):
         root = set_folder(release, name)
-        found = verify_release(root, read_manifest(root), threads, lambda _: None)
+        try:
+            manifest = read_manifest(root)
+        except UserError as error:
+            damaged = Problem(f"{FOLDER}/{name}/{MANIFEST_FILE}", str(error))
+            report = replace(report, problems=(*report.problems, damaged))
+            continue
+        found = verify_release(root, manifest, threads, lambda _: None)
         problems = (Problem(f"{FOLDER}/{name}/{p.path}", p.text) for p in found.problems)
         report = Report(
             shards=report.shards + found.shards,

@@ -12,6 +12,7 @@ from release.commands.options import Json, Scheduler, SchedulerFile, TlsCa, TlsC
 from release.commands.progress import progress_bar
 from release.errors import unknown_name
 from release.files.storage import ReleasePath, release_path
+from release.layout.latents import refuse_latents
 from release.layout.manifest import Manifest, read_manifest
 from release.layout.origin import Subsampling
 from release.layout.training_views import TrainingView, new_view, view_of
@@ -67,9 +68,9 @@ def view(
     options = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
     settings = RunSettings(options, say=(lambda _: None) if as_json else say)
     release = release_path(place)
-    planned = new_view(
-        read_manifest(release), size, quality, _subsampling(subsampling), source, name
-    )
+    manifest = read_manifest(release)
+    refuse_latents(release, manifest)
+    planned = new_view(manifest, size, quality, _subsampling(subsampling), source, name)
     started = time.monotonic()
     with claimed(release, settings.say):
         finished = _made(release, planned, settings, quiet=as_json)

@@ -1,6 +1,6 @@
 """What is done of a shard that takes long, kept so that it goes on inside itself after a kill.
 
-RELEASE/halfway/RESOLUTION/SHARD.arrow: the SHA-256 of what follows, then an Arrow file of the
+RELEASE/halfway/RESOLUTION/SHARD.half: the SHA-256 of what follows, then an Arrow file of the
 images so far. It counts only for the same images made by the same means from the same parents;
 a damaged one, or another shard's, counts for nothing.
 """
@@ -29,6 +29,7 @@ from release.files.storage import ReleasePath, read_bytes
 from release.layout.shard_commit import read_marker
 
 FOLDER = "halfway"
+SUFFIX = ".half"  # of what is no shard yet
 EVERY_SECONDS = 300.0  # so much work a kill costs at most
 STOPPED_SECONDS = 60.0  # less is not worth a file when a build is stopped
 DIGEST = 64  # characters of a SHA-256
@@ -59,7 +60,7 @@ class Halfway:
             asdict(own_environment()),
             [[cell.entry.wnid, cell.index, cell.prompt] for cell in cells],
         ]
-        place = PurePosixPath(FOLDER, plan.path).with_suffix(".arrow")
+        place = PurePosixPath(FOLDER, plan.path).with_suffix(SUFFIX)
         return cls(release / str(place), sha256_text(canonical_json(content)))
 
     def take_up(self, slots: Slots) -> dict[int, bytes]:

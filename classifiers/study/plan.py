@@ -23,7 +23,7 @@ from classifiers.study.teachers import is_taught, on_real_images
 from classifiers.training.task import Task, image_set
 from release.errors import UserError
 from release.files.storage import release_path
-from release.layout.image_sets import first_of_each, iterate_tables
+from release.layout.image_sets import first_of_each, part_labels
 
 
 @dataclass(frozen=True)
@@ -280,8 +280,7 @@ class Planner:
         if not self.placed:
             return np.arange(round(real.classes * real.per_class)) % real.classes
         config = real.config or str(self._recipes(0)[0].resolution)
-        tables = iterate_tables(release_path(real.release), config, real.train_split, ["label"])
-        return np.concatenate([table["label"].to_numpy() for table in tables])
+        return part_labels(release_path(real.release), config, real.train_split)
 
     def real_images(self, size: int | str) -> int:
         """How many real images a size has."""

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -19,7 +20,7 @@ class PartOfSplit:
     whole: RealSplit
     rows: Sequence[int]
 
-    @property
+    @cached_property
     def labels(self) -> Sequence[int]:
         return [int(self.whole.labels[row]) for row in self.rows]
 

@@ -23,6 +23,7 @@ from generation.diffusion.sampler_config import SamplerConfig
 from generation.generator import ImageBatch
 from release.classes.class_list import load_classes
 from release.layout.manifest import ShardRecord
+from release.layout.shard_files import is_shard
 from tests.stand_in import StandIn
 
 RULE = 'checkpoint = "8"\naccept = { rule = "tests.stand_in_rule", red = 128, attempts = 3 }\n'
@@ -148,7 +149,8 @@ def test_a_damaged_file_counts_for_nothing(
     job = first_jobs(recipe, tmp_path / "r")[8]
     monkeypatch.setattr(halfway, "EVERY_SECONDS", -1.0)
     assert run_until(job, monkeypatch, 2)[0] is None
-    (kept,) = (tmp_path / "r").rglob("halfway/8/*.arrow")
+    (kept,) = (tmp_path / "r").rglob("halfway/8/*.half")
+    assert not is_shard(kept.relative_to(tmp_path / "r").as_posix())
     content = bytearray(kept.read_bytes())
     content[place] ^= 1
     kept.write_bytes(content)
@@ -165,7 +167,7 @@ def test_only_the_same_images_are_taken_up(
     job = first_jobs(recipe, tmp_path / "r")[8]
     monkeypatch.setattr(halfway, "EVERY_SECONDS", -1.0)
     run_until(job, monkeypatch, 2)
-    (kept,) = (tmp_path / "r").rglob("halfway/8/*.arrow")
+    (kept,) = (tmp_path / "r").rglob("halfway/8/*.half")
     content = kept.read_bytes()
     other = replace(job, release_seed=8)
     _, seeds = run_until(other, monkeypatch, None)
@@ -202,7 +204,7 @@ def test_little_work_writes_no_file_and_a_stopped_build_keeps_much(
         monkeypatch.setattr(halfway, "STOPPED_SECONDS", seconds)
         with pytest.raises(Stopped):
             job.run()
-        assert len(list((tmp_path / "r").rglob("halfway/8/*.arrow"))) == kept
+        assert len(list((tmp_path / "r").rglob("halfway/8/*.half"))) == kept
 
 
 def test_slots_that_go_on_ask_for_the_same_attempts() -> None:

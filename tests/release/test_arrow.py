@@ -7,7 +7,10 @@ import pyarrow as pa
 import pytest
 from datasets import load_dataset, load_from_disk
 
+from builder.accept import StageFacts
+from builder.accept.reference_distance import Settings, locate, sha256
 from builder.release.verify import verify_release
+from release.files.commit import canonical_json, sha256_text
 from release.files.storage import release_path
 from release.layout.image_sets import load_images
 from release.layout.manifest import read_manifest
@@ -52,6 +55,14 @@ def test_load_from_disk_maps_each_resolution(release: Path):
         assert mapped == {
             release / r.path for r in read_manifest(release).shards if r.config == str(side)
         }
+
+
+def test_an_accept_rule_knows_its_reference_by_its_files(release: Path):
+    settings = Settings(reference=release, config="16", minimum=3)
+    place = locate(settings, StageFacts(16, (), Path("16")))
+    stated = {f.path: f.sha256 for f in read_manifest(release).shards if f.config == "16"}
+    assert stated
+    assert sha256(place, settings) == sha256_text(canonical_json(["train", stated]))
 
 
 def test_load_dataset_reads_it_too(release: Path, tmp_path: Path):

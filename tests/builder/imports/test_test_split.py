@@ -41,6 +41,7 @@ def test_each_class_gives_its_share_and_one_image_at_least(tmp_path: Path):
     assert counts(source, "test") == [2, 5, 1]
     assert counts(source, "train") == [8, 18, 1]
     assert not contents(source, "test") & contents(source, "train")
+    assert source.splits["test"].labels is source.splits["test"].labels  # read once an image
     assert source.splits["test"].key(0).startswith("cat/")
     assert source.remarks[-1].startswith("8 of 35 images are its test split, of each class, the sh")
     assert source.origin()["test_rule"].startswith("of each class, the share 0.2 with the lowest")

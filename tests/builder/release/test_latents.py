@@ -17,7 +17,10 @@ from diffusers import AutoencoderKL, VQModel
 from builder.release.command import repair, verify
 from builder.release.encode_command import encode
 from builder.release.verify import verify_release, with_latents
+from builder.release.view_command import view
 from builder.shards import latent_shard
+from cards.leaderboard import leaderboard
+from cards.render_card import render_card
 from generation.pretrained.autoencoder_files import locate_autoencoder
 from release.commands.command import EXIT_FOUND_WANTING
 from release.errors import UserError
@@ -203,6 +206,10 @@ def test_verify_finds_other_latents_and_other_rows(
     empty = Report(0, 0, 0, ())
     merged = with_latents(release, empty, 1)
     assert merged.shards == 3
+    (root / "manifest.json").write_text("{")  # the release's own report is not lost by it
+    damaged = with_latents(release, replace(empty, shards=2), 1)
+    assert damaged.shards == 2
+    assert [p.path for p in damaged.problems] == ["latents/tiny/manifest.json"]
     assert {p.path.split("/")[:2] == ["latents", "tiny"] for p in merged.problems} == {True}
 
 
@@ -268,8 +275,14 @@ def test_other_latents_of_the_same_name_and_other_models_are_refused(
         make(release, other)
     with pytest.raises(UserError, match="name the release of their images"):
         make(root, autoencoder)
-    with pytest.raises(UserError, match="holds latents, no images"):
-        repair(str(root))
+    for command in (
+        lambda: repair(str(root)),
+        lambda: view(str(root)),
+        lambda: render_card(str(root), allow_missing=True),
+        lambda: leaderboard(tmp_path, release=[str(root)]),
+    ):
+        with pytest.raises(UserError, match="holds latents, no images"):
+            command()
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no autoencoder"):
         make(release, tmp_path / "empty")
