@@ -22,7 +22,7 @@ from generation.denoisers.network import Denoiser
 from generation.denoisers.recipe import DenoiserConfig
 from generation.families.rin.recipe import RINShape
 
-TIME_SCALE = 1e4  # abar, in [0, 1], is told in sines and cosines of it
+TIME_SCALE = 1e3  # abar, in [0, 1], is told in sines and cosines of it
 POSITION_SPREAD = 0.02
 TOLD = 2  # latents that tell noise level and class
 
@@ -61,6 +61,18 @@ class Attention(nn.Module):
         self.query = nn.Linear(width, inner)
         self.key, self.value = nn.Linear(source_width, inner), nn.Linear(source_width, inner)
         self.out = nn.Linear(inner, width)
+
+    def initialize(self) -> None:
+        """Glorot's uniform weights as Keras draws them for kernels of several heads.
+
+        It takes all axes but the last two for a receptive field. So the kernel [D,H,K] of a
+        projection to H heads of K channels counts H D and K D channels, and the one back, [H,K,D],
+        K H and D H.
+        """
+        size = self.query.out_features // self.heads
+        for layer in (self.query, self.key, self.value):
+            _draw(layer.weight, layer.in_features * (self.heads + size))
+        _draw(self.out.weight, self.heads * (size + self.out.out_features))
 
     def forward(self, x: Tensor, source: Tensor | None = None) -> Tensor:
         normed = self.norm(x)
@@ -131,6 +143,9 @@ class RIN(Denoiser):
         self.leave_norm = norm(narrow)
         self.leave = nn.Linear(narrow, config.channels * patch**2)
         self.apply(_initialized)
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.initialize()
         for embedding in (self.place, self.latents):
             nn.init.trunc_normal_(embedding, std=POSITION_SPREAD)
         nn.init.zeros_(self.before_norm.weight)
@@ -163,6 +178,12 @@ class RIN(Denoiser):
             carried = torch.zeros_like(latents)
         begun: Tensor = latents + self.before_norm(self.before(carried))
         return begun
+
+
+def _draw(weight: Tensor, channels: int) -> None:
+    """Glorot's uniform weights of so many channels, in and out."""
+    bound = math.sqrt(6 / channels)
+    nn.init.uniform_(weight, -bound, bound)
 
 
 def _initialized(module: nn.Module) -> None:

@@ -6,6 +6,10 @@ MLP that noise level and class scale and shift:
 
     x = x + linear(attention(norm(x)))
     x = x + linear(dropout(gelu(linear(norm(x) * (1 + scale) + shift))))
+
+The paper's pseudo-code, as we know it second-hand, differs in three places: noise level and class
+scale and shift the MLP's wide layer, behind a swish; queries and keys are normed; a skip is normed
+and added to normed features, where here it is joined to them as in the U-Net.
 """
 
 from collections.abc import Sequence

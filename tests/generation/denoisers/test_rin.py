@@ -66,7 +66,7 @@ class Paper:
         interface = np.einsum("nrqcij,dcij->nrqd", patches, weight).reshape(n, 16, -1)
         interface = self.norm("enter_norm", interface + self.weights["enter.bias"])
         interface = interface + self.weights["place"]
-        angles = 1e4 / (1 + np.exp(-log_snr))[:, None] * np.array([1.0, 1e-2])
+        angles = 1e3 / (1 + np.exp(-log_snr))[:, None] * np.array([1.0, 1e-2])
         waves = np.concatenate([np.sin(angles), np.cos(angles)], 1)
         waves = (waves - waves.mean(1, keepdims=True)) / waves.std(1, keepdims=True)
         level = self.linear("level.first", waves)
@@ -99,7 +99,7 @@ def test_a_network_says_what_the_paper_says() -> None:
     for _ in range(2):  # without latents of a call before, then with them
         said, carried = network(x, log_snr, torch.tensor(condition), None, carried)
         expected, before = paper(x.double().numpy(), log_snr.double().numpy(), condition, before)
-        # TIME_SCALE makes an angle of 1e4 of which float32 knows four digits
+        # TIME_SCALE makes an angle of 1e3 of which float32 knows five digits
         assert abs(said.numpy() - expected).max() <= 1e-5 * max(1, abs(expected).max()) * 10
         np.testing.assert_allclose(carried.numpy(), before, atol=1e-3)
     double = network.double()
