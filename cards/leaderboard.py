@@ -12,8 +12,6 @@ from release.commands.command import run_command, say
 from release.commands.named_files import require_folder
 from release.commands.terminal import printable
 from release.files.storage import release_path
-from release.layout.latents import refuse_latents
-from release.layout.manifest import read_manifest
 
 NAMED = 5  # files that are passed over are counted, the first ones named
 
@@ -47,6 +45,8 @@ def leaderboard(
     from cards.measured.result_folder import read_folder
     from cards.pages.data_files import board_data
     from cards.pages.page import write_site
+    from release.layout.latents import refuse_latents
+    from release.layout.manifest import read_manifest
 
     if out is not None:
         require_folder(out, "--out")
