@@ -23,7 +23,7 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
-from release.commands.interrupt import stop_work
+from release.commands.interrupt import stop_builds
 from release.errors import UserError
 from release.files.commit import canonical_json, create_exclusively, delete_file, overwrite
 from release.files.names import require_no_way_out
@@ -154,15 +154,14 @@ class _Lease:
         return standing is not None and self._is_other(standing)
 
     def keep(self, closed: threading.Event) -> None:
-        """Move the counter until `closed`; once the lease is lost, stop what this process does."""
+        """Move the counter until `closed`; once the lease is lost, stop this process's builds."""
         while not closed.wait(BEAT_SECONDS):
             if self.lost is None:
                 # A store out of reach is no reason to stop: it will tell whether the lease is lost.
                 with suppress(OSError, UserError):
                     self.beat()
             if self.lost is not None:
-                stop_work(self.lost)
-                return
+                stop_builds(self.lost)
 
     def beat(self) -> None:
         """Move the counter, unless the lease is another's by now."""
@@ -268,9 +267,6 @@ def claimed(release: ReleasePath, say: Say = lambda _: None) -> Iterator[None]:
     keeper.start()
     try:
         yield
-    except KeyboardInterrupt:
-        if lease.lost is None:  # else the interrupt was ours
-            raise
     finally:
         closed.set()
         keeper.join()

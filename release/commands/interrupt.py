@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
@@ -44,12 +43,7 @@ def interruptible() -> Iterator[Events]:
             signal.signal(number, handler)
 
 
-def stop_work(reason: UserError) -> None:
-    """End what this process does. Builds drop the shards in hand and raise `reason`; other work is
-    interrupted as by Ctrl-C."""
+def stop_builds(reason: UserError) -> None:
+    """End what this process builds: the shards in hand are dropped, `reason` is raised."""
     for events in list(_listening):
         events.put(reason)
-    if not _listening:
-        main = threading.main_thread().ident
-        assert main is not None  # it runs
-        signal.pthread_kill(main, signal.SIGINT)  # a real signal: it ends a wait, too

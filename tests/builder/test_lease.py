@@ -229,18 +229,6 @@ def test_who_loses_the_lease_is_told(release: ReleasePath, how: str):
     assert len(numbers(release)) == {"a higher number": 2, "it is deleted": 0}.get(how, 1)
 
 
-def test_work_that_is_no_build_stops_too(release: ReleasePath):
-    """As a training, which would go on writing over the states of who took the folder."""
-
-    def work() -> None:
-        write_atomically(release / "lease/000002.json", content(owner()))
-        time.sleep(60)
-        raise AssertionError("it worked on")
-
-    with pytest.raises(LeaseLostError, match=r"took .* over"), claimed(release):
-        work()
-
-
 def test_a_build_that_loses_its_lease_stops(stand_in_recipe: Path, tmp_path: Path):
     undisturbed, release = tmp_path / "undisturbed/release", tmp_path / "release"
     assert run(build(stand_in_recipe, undisturbed)).returncode == 0
