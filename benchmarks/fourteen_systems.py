@@ -132,6 +132,8 @@ def _train_one(
     for name in ("loss.csv", "loss.png", "training.json"):  # the last one last
         source = board.work / "runs" / recipe / "checkpoint" / name
         shutil.copy(source, record.with_name(f"{recipe}-{name}"))
+    text = record.read_text()  # its autoencoder, seen from where the commands run
+    record.write_text(text.replace(f"{board.work}/", ""))
 
 
 def _encode(board: Board, system: System) -> None:
