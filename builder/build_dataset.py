@@ -1,7 +1,6 @@
 """The command `build-dataset`."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,7 +11,7 @@ from builder.planning.device_cost import Device
 from builder.planning.recipe import BUILTIN, MOST_ROWS, load_recipe
 from generation.networks.gpus import GPU, GPUS, UTILISATION
 from release.classes.class_list import load_classes, select_classes
-from release.commands.command import Builtin, run_command, say
+from release.commands.command import Builtin, help_ends, run_command, say
 from release.commands.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
 from release.errors import UserError
 from release.files.formats import ShardFormat
@@ -32,11 +31,16 @@ if TYPE_CHECKING:
 DEFAULT_RECIPE = "imagenet-if"
 PER_CLASS = 100
 VIEWS = "16,32"
+OF_PLANS, OF_MAKING = ("--gpu", "--utilisation"), ("--batch", "--compile")
 OF_BUILDS = (
-    *("--recipe", "--res", "--per-class", "--classes"),
-    *("--dry-run", "--compare", "--rate", "--batch", "--compile"),
+    *("--recipe", "--res", "--per-class", "--classes", "--dry-run", "--compare", "--rate"),
+    *(*OF_MAKING, *OF_PLANS),
 )
-ABOUT = ("--classes-from", "--image-column", "--label-column", "--test-share", "--split-seed")
+ALL_IMPORTED = "of a build; --real imports all images of what it names"
+OF_IMPORTS = (
+    *("--classes-from", "--image-column", "--label-column", "--test-share", "--split-seed"),
+    *("--views", "--crop"),
+)
 
 RecipeName = Annotated[
     str | None,
@@ -162,6 +166,23 @@ def main() -> None:
     run_command(build_dataset, Builtin(BUILTIN))
 
 
+@help_ends(
+    """
+    Exit codes: 0 done; 2 bad input, or something outside ended it, as the one line says;
+    3 finished, but some shards kept failing (see OUT/quarantine); 130 interrupted.
+
+    \b
+      build-dataset --recipe fashion-mnist --res 32 --per-class 100
+      build-dataset --recipe fashion-mnist --res 32 --per-class 200
+      build-dataset --recipe fashion-mnist --per-class 10 --format arrow --out releases/mapped
+      build-dataset --real fashion-mnist
+      build-dataset --real ILSVRC/imagenet-1k --views 64,256
+      build-dataset --real my-images --test-share 0.2 --views 16,32
+      build-dataset --res 1024 --per-class 1200 --dry-run --gpu a100-40
+      build-dataset --res 256 --per-class 1200 --compare --rate '1.80 EUR'
+      build-dataset --recipe fashion-mnist --scheduler tcp://127.0.0.1:8786
+    """
+)
 def build_dataset(
     recipe: RecipeName = None,
     res: Resolution = None,
@@ -199,53 +220,41 @@ def build_dataset(
 
     Rerun the same command to go on after an interruption; a higher --per-class extends. Ctrl-C
     once drops the shards in hand and ends cleanly.
-
-    Exit codes: 0 done; 2 bad input, or something outside ended it, as the one line says;
-    3 finished, but some shards kept failing (see OUT/quarantine); 130 interrupted.
-
-    \b
-      build-dataset --recipe fashion-mnist --res 32 --per-class 100
-      build-dataset --recipe fashion-mnist --res 32 --per-class 200
-      build-dataset --recipe fashion-mnist --per-class 10 --format arrow --out releases/mapped
-      build-dataset --real fashion-mnist
-      build-dataset --real ILSVRC/imagenet-1k --views 64,256
-      build-dataset --real my-images --test-share 0.2 --views 16,32
-      build-dataset --res 1024 --per-class 1200 --dry-run --gpu a100-40
-      build-dataset --res 256 --per-class 1200 --compare --rate '1.80 EUR'
-      build-dataset --recipe fashion-mnist --scheduler tcp://127.0.0.1:8786
     """
-    from builder.builds.run import RunSettings
     from builder.comparing import print_comparison
 
     cluster = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
-    settings = RunSettings(cluster, allow_mixed, _be_quiet if as_json else say)
+    settings = _settings(cluster, allow_mixed, as_json)
     about = (classes_from, image_column, label_column, test_share, split_seed)
-    of_imports = dict(zip(ABOUT, about, strict=True)) | {"--views": views, "--crop": crop}
-    of_plans: dict[str, object] = {"--gpu": gpu, "--utilisation": utilisation}
+    of_making, of_plans = (batch, compiled), (gpu, utilisation)
     if real is not None:
         asked = (recipe, res, per_class, classes, dry_run or None, compare or None, rate)
-        of_builds = dict(zip(OF_BUILDS, (*asked, batch, compiled), strict=True)) | of_plans
-        _refuse(of_builds, "of a build; --real imports all images of what it names")
+        _refuse(OF_BUILDS, (*asked, *of_making, *of_plans), ALL_IMPORTED)
         named = _source_name(real, *about)
         return _import(named, views or VIEWS, crop, file_format, out, bad_images, settings, as_json)
-    _refuse(of_imports, "of an import, with --real")
-    device = Device.named(gpu, utilisation)
+    _refuse(OF_IMPORTS, (*about, views, crop), "of an import, with --real")
+    device, count = Device.named(gpu, utilisation), _counted(per_class)
     if compare:
-        _refuse({"--batch": batch, "--compile": compiled}, "of a build")
-        print_comparison(res, _counted(per_class), classes, recipe, rate, results, as_json, device)
+        _refuse(OF_MAKING, of_making, "of a build")
+        print_comparison(res, count, classes, recipe, rate, results, as_json, device)
         return 0
-    _refuse({"--rate": rate, "--results": results}, "of a comparison, with --compare")
-    wanted = _wanted(recipe or DEFAULT_RECIPE, res, _counted(per_class), classes, file_format)
-    wanted = replace(wanted, batches=_batches(batch), compile=compiled)
+    _refuse(("--rate", "--results"), (rate, results), "of a comparison, with --compare")
+    wanted = _wanted(recipe, res, count, classes, file_format, batch, compiled)
     if dry_run:
-        return _tell_plan(wanted, _place(wanted, out), as_json, device, cluster)
-    _refuse(of_plans, "of a plan, with --compare or --dry-run")
-    return _build(wanted, _place(wanted, out), settings, as_json)
+        return _tell_plan(wanted, out, as_json, device, cluster)
+    _refuse(OF_PLANS, of_plans, "of a plan, with --compare or --dry-run")
+    return _build(wanted, out, settings, as_json)
 
 
-def _refuse(options: Mapping[str, object], what: str) -> None:
-    """UserError that names those which are given."""
-    given = [name for name, value in options.items() if value is not None]
+def _settings(cluster: ClusterOptions, allow_mixed: bool, as_json: bool) -> "RunSettings":
+    from builder.builds.run import RunSettings
+
+    return RunSettings(cluster, allow_mixed, _be_quiet if as_json else say)
+
+
+def _refuse(options: Sequence[str], values: Sequence[object], what: str) -> None:
+    """UserError that names the options that have a value."""
+    given = [name for name, value in zip(options, values, strict=True) if value is not None]
     if given:
         raise UserError(
             f"{', '.join(given)}: {what}; leave {'it' if len(given) == 1 else 'them'} out"
@@ -261,34 +270,42 @@ def _place(wanted: "Wanted", out: str | None) -> ReleasePath:
 
 
 def _tell_plan(
-    wanted: "Wanted", release: ReleasePath, as_json: bool, device: Device, cluster: ClusterOptions
+    wanted: "Wanted", out: str | None, as_json: bool, device: Device, cluster: ClusterOptions
 ) -> int:
     from builder.dry_run import print_plan
 
-    print_plan(wanted, release, as_json, device, wanted.means(cluster))
+    print_plan(wanted, _place(wanted, out), as_json, device, wanted.means(cluster))
     return 0
 
 
-def _build(wanted: "Wanted", release: ReleasePath, settings: "RunSettings", as_json: bool) -> int:
+def _build(wanted: "Wanted", out: str | None, settings: "RunSettings", as_json: bool) -> int:
     from builder.making import build_wanted
     from builder.reporting import report_outcome
 
+    release = _place(wanted, out)
     outcome = build_wanted(wanted, release, settings, quiet=as_json)
     return report_outcome(outcome, release, as_json)
 
 
 def _wanted(
-    name: str, res: int | None, per_class: int, classes: str | None, file_format: ShardFormat | None
+    name: str | None,
+    res: int | None,
+    per_class: int,
+    classes: str | None,
+    file_format: ShardFormat | None,
+    batch: str | None,
+    compiled: bool | None,
 ) -> "Wanted":
     """What the command line asks for, in the format it names, else the recipe's."""
     from builder.making import Wanted
 
-    recipe = load_recipe(name)
+    recipe = load_recipe(name or DEFAULT_RECIPE)
     if file_format is not None:
         recipe = recipe.model_copy(update={"format": file_format})
     everything = load_classes(recipe.classes)
     chosen = select_classes(everything, classes) if classes is not None else everything
-    return Wanted(recipe, recipe.chain(res), everything, chosen, per_class)
+    chain, batches = recipe.chain(res), _batches(batch)
+    return Wanted(recipe, chain, everything, chosen, per_class, batches, compiled)
 
 
 def _counted(per_class: int | None) -> int:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from release.commands.command import run_command
+from release.commands.command import help_ends, run_command
 from release.commands.named_files import require_folder
 from release.commands.options import Json
 from release.commands.surroundings import share_cores
@@ -63,6 +63,16 @@ def main() -> None:
     run_command(try_images)
 
 
+@help_ends(
+    """
+    Examples:
+
+    \b
+      try-images my-images
+      try-images my-images --minutes 60 --res 64 --out tries/longer
+      try-images my-images --crop pad --out tries/whole
+    """
+)
 def try_images(
     images: Images,
     out: Out = None,
@@ -84,13 +94,6 @@ def try_images(
     trains classifiers on real images, generated ones, both, and real ones visited twice, and writes
     one page that begins with the answer. Every command is printed as it can be run alone. Rerun the
     same command to go on after an interruption.
-
-    Examples:
-
-    \b
-      try-images my-images
-      try-images my-images --minutes 60 --res 64 --out tries/longer
-      try-images my-images --crop pad --out tries/whole
     """
     from cards.trial.conducting import conduct
     from cards.trial.plan import Asked

@@ -11,7 +11,7 @@ import typer
 from builder.cluster.cluster import ClusterOptions
 from classifiers.study.study_file import BUILTIN, as_record, load_study
 from generation.networks.gpus import GPU, GPUS, UTILISATION
-from release.commands.command import Builtin, run_command, say
+from release.commands.command import Builtin, help_ends, run_command, say
 from release.commands.options import (
     STATE_SECONDS,
     Json,
@@ -76,6 +76,21 @@ def main() -> None:
     run_command(run_study, Builtin(BUILTIN, "study", "studies"))
 
 
+@help_ends(
+    """
+    Examples:
+
+    \b
+      run-study minutes
+      run-study fashion-mnist --dry-run
+      run-study imagenet --dry-run --gpu a100-80
+      run-study mine.toml --workers 4 --threads 2 --out studies/mine
+      run-study fashion-mnist --processes 2 --state-every 30
+
+    \b
+      run-study imagenet --scheduler-file /shared/scheduler.json --processes 4 --nodes 2
+    """
+)
 def run_study(
     study: StudyName,
     out: Out = None,
@@ -99,18 +114,6 @@ def run_study(
     What it takes is told first. Releases that the study knows how to make are made. Rerun the
     command to go on: a training that is finished is not done again, one that was under way goes on
     from its state. The report is OUT/report.json, report.md, scaling.png and classes.png.
-
-    Examples:
-
-    \b
-      run-study minutes
-      run-study fashion-mnist --dry-run
-      run-study imagenet --dry-run --gpu a100-80
-      run-study mine.toml --workers 4 --threads 2 --out studies/mine
-      run-study fashion-mnist --processes 2 --state-every 30
-
-    \b
-      run-study imagenet --scheduler-file /shared/scheduler.json --processes 4 --nodes 2
     """
     from classifiers.study.conducting import conduct, remaining_costs, require_shares, tell_costs
     from classifiers.study.gpu_cost import gpu_costs

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from classifiers.recipes.recipe import BUILTIN, ClassifierRecipe, load_recipe
-from release.commands.command import Builtin, run_command
+from release.commands.command import Builtin, help_ends, run_command
 from release.commands.named_files import require_folder
 from release.commands.options import STATE_SECONDS, Json, StateEvery, parse_seeds
 from release.commands.progress import progress_bar
@@ -113,6 +113,31 @@ def main() -> None:
     run_command(train_classifier, Builtin(BUILTIN))
 
 
+@help_ends(
+    """
+    Examples:
+
+    \b
+      train-classifier --train releases/fashion-mnist-32 \\
+        --test releases/fashion-mnist-real --out results/cas.json
+      train-classifier --train releases/fashion-mnist-real:32:train --per-class 1000 \\
+        --test releases/fashion-mnist-real:32:test --seeds 0,1,2 --out results/real.json
+      train-classifier --train releases/fashion-mnist-real --train releases/fashion-mnist-32 \\
+        --per-class 100 --times 3 --test releases/fashion-mnist-real --steps 400 \\
+        --out results/mixed.json
+      train-classifier --train releases/fashion-mnist-32 --classes sandal,sneaker,ankle-boot \\
+        --test releases/fashion-mnist-real --out results/shoes.json
+      train-classifier --recipe imagenet-resnet50 --set epochs=1 --set resolution=32 \\
+        --set batch=64 --train releases/fashion-mnist-real:original --per-class 50 \\
+        --test releases/fashion-mnist-real:original --out results/resnet50.json
+      train-classifier --recipe imagenet-resnet50 --train s3://my-bucket/imagenet-1024:256-jpeg \\
+        --test s3://my-bucket/imagenet-1k-real:original:validation --cache-dir /scratch/images \\
+        --cache-gb 200 --out results/cas.json
+
+    \b
+    Several GPUs: accelerate launch -m classifiers.train_classifier --train …
+    """
+)
 def train_classifier(
     train: Train,
     test: Test,
@@ -143,28 +168,6 @@ def train_classifier(
     Score (CAS). With --times, --per-class counts real images. With several --seeds the result files
     are OUT-seed0.json and so on. The last step is tested, never the best. Rerun a command that was
     interrupted: it goes on, to the same result.
-
-    Examples:
-
-    \b
-      train-classifier --train releases/fashion-mnist-32 \\
-        --test releases/fashion-mnist-real --out results/cas.json
-      train-classifier --train releases/fashion-mnist-real:32:train --per-class 1000 \\
-        --test releases/fashion-mnist-real:32:test --seeds 0,1,2 --out results/real.json
-      train-classifier --train releases/fashion-mnist-real --train releases/fashion-mnist-32 \\
-        --per-class 100 --times 3 --test releases/fashion-mnist-real --steps 400 \\
-        --out results/mixed.json
-      train-classifier --train releases/fashion-mnist-32 --classes sandal,sneaker,ankle-boot \\
-        --test releases/fashion-mnist-real --out results/shoes.json
-      train-classifier --recipe imagenet-resnet50 --set epochs=1 --set resolution=32 \\
-        --set batch=64 --train releases/fashion-mnist-real:original --per-class 50 \\
-        --test releases/fashion-mnist-real:original --out results/resnet50.json
-      train-classifier --recipe imagenet-resnet50 --train s3://my-bucket/imagenet-1024:256-jpeg \\
-        --test s3://my-bucket/imagenet-1k-real:original:validation --cache-dir /scratch/images \\
-        --cache-gb 200 --out results/cas.json
-
-    \b
-    Several GPUs: accelerate launch -m classifiers.train_classifier --train …
     """
     from classifiers.training.experiment import seed_paths
     from classifiers.training.task import Task

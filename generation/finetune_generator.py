@@ -20,7 +20,7 @@ from generation.training.recipe import BUILTIN, TrainingRecipe
 from generation.training.record import claim_folder, training_record
 from generation.training.trainable import Course, Trainable
 from release.classes.class_list import class_difference, load_classes
-from release.commands.command import Builtin, run_command, say
+from release.commands.command import Builtin, help_ends, run_command, say
 from release.commands.progress import progress_bar
 from release.commands.surroundings import share_cores
 from release.errors import UserError
@@ -82,6 +82,23 @@ def main() -> None:
     run_command(finetune_generator, Builtin(BUILTIN))
 
 
+@help_ends(
+    """
+    Examples (build-dataset --real fashion-mnist makes the release):
+
+    \b
+      finetune-generator --recipe fashion-mnist-16 \\
+        --data releases/fashion-mnist-real --out runs/fashion-mnist-16
+      finetune-generator --recipe fashion-mnist-16 --steps 2000 --keep-every 500 \\
+        --from builtin:fashion-mnist-16 --data releases/fashion-mnist-real --out runs/longer
+      finetune-generator --recipe imagenet-if-64 --dry-run --gpu h100
+      finetune-generator --recipe mine.toml --data s3://my-bucket/imagenet-1k-real --out runs/64 \\
+        --resident-gb 16 --cache-dir /scratch/images --cache-gb 200
+
+    \b
+    Several GPUs: accelerate launch -m generation.finetune_generator --recipe …
+    """
+)
 def finetune_generator(
     recipe: RecipeName,
     data: Data = None,
@@ -106,20 +123,6 @@ def finetune_generator(
     Rerun the same command to go on after an interruption, also on another number of processes: the
     result is the same. With --keep-every its checkpoints on the way stay, as OUT/checkpoints/STEP.
     Images that do not fit in --resident-gb are read from the release as they are needed.
-
-    Examples (build-dataset --real fashion-mnist makes the release):
-
-    \b
-      finetune-generator --recipe fashion-mnist-16 \\
-        --data releases/fashion-mnist-real --out runs/fashion-mnist-16
-      finetune-generator --recipe fashion-mnist-16 --steps 2000 --keep-every 500 \\
-        --from builtin:fashion-mnist-16 --data releases/fashion-mnist-real --out runs/longer
-      finetune-generator --recipe imagenet-if-64 --dry-run --gpu h100
-      finetune-generator --recipe mine.toml --data s3://my-bucket/imagenet-1k-real --out runs/64 \\
-        --resident-gb 16 --cache-dir /scratch/images --cache-gb 200
-
-    \b
-    Several GPUs: accelerate launch -m generation.finetune_generator --recipe …
     """
     chosen = _changed(load_training_recipe(recipe), steps, keep_every)
     chosen, start = _with_classes(chosen, data), chosen.start if start is None else start

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from metrics.scoring.comparability import difference_interval, numbers, require_comparable
-from release.commands.command import run_command
+from release.commands.command import help_ends, run_command
 from release.commands.terminal import printable, table_cell
 from release.errors import UserError, unknown_name
 from release.results.result import Result, read_result
@@ -31,6 +31,15 @@ def main() -> None:
     run_command(compare_scores)
 
 
+@help_ends(
+    """
+    Examples:
+
+    \b
+      compare-scores results/before.json results/after.json
+      compare-scores results/before.json results/after.json --value fd_test --json
+    """
+)
 def compare_scores(
     first: Annotated[Path, typer.Argument(help="A result of score-release or train-classifier.")],
     second: Annotated[Path, typer.Argument(help="Another one.")],
@@ -46,12 +55,6 @@ def compare_scores(
     Each value says whether the second result is better, and whether the difference is significant.
     Of two trainings the interval covers which test images were drawn, not the chance of training;
     with the predictions beside both files, it is of the same images, paired one by one.
-
-    Examples:
-
-    \b
-      compare-scores results/before.json results/after.json
-      compare-scores results/before.json results/after.json --value fd_test --json
     """
     results = [read_result(path) for path in (first, second)]
     shared = [key for key in numbers(results[0]) if key in numbers(results[1])]

@@ -10,7 +10,7 @@ from builder.cluster.cluster import ClusterOptions
 from metrics.cache_folder import CACHE
 from metrics.options import Batch, Cache, Device, ExtractionScheduler, Out, SomeWorkers
 from metrics.representation.names import FROZEN, STEPS
-from release.commands.command import run_command
+from release.commands.command import help_ends, run_command
 from release.commands.options import Json, SchedulerFile, TlsCa, TlsCert, TlsKey, parse_seeds
 from release.errors import UserError
 
@@ -46,6 +46,20 @@ def main() -> None:
     run_command(evaluate_representation)
 
 
+@help_ends(
+    """
+    Examples:
+
+    \b
+      evaluate-representation classifier.safetensors --on releases/digits-real:32
+      evaluate-representation results/study/runs/generated timm:resnet18.a1_in1k \\
+        --on releases/digits-real:32 --on releases/flowers-real:224
+      evaluate-representation classifier.safetensors --on releases/digits-real:32 \\
+        --evaluations few_shot --shots 1,2 --seeds 0,1,2
+      evaluate-representation timm:resnet18.a1_in1k --on releases/flowers-real:224 \\
+        --evaluations all,fine_tuning --tuning-rates 1e-3,1e-2,1e-1
+    """
+)
 def evaluate_representation(
     networks: Networks,
     on: On,
@@ -72,17 +86,6 @@ def evaluate_representation(
     chooses its strength on the tuning part, learns from train and is tested on test, or on
     validation where there is no test. Rerun a command that was interrupted: values that a result
     file already holds stay.
-
-    Examples:
-
-    \b
-      evaluate-representation classifier.safetensors --on releases/digits-real:32
-      evaluate-representation results/study/runs/generated timm:resnet18.a1_in1k \\
-        --on releases/digits-real:32 --on releases/flowers-real:224
-      evaluate-representation classifier.safetensors --on releases/digits-real:32 \\
-        --evaluations few_shot --shots 1,2 --seeds 0,1,2
-      evaluate-representation timm:resnet18.a1_in1k --on releases/flowers-real:224 \\
-        --evaluations all,fine_tuning --tuning-rates 1e-3,1e-2,1e-1
     """
     from metrics.evaluation import print_results, require_places
     from metrics.representation.evaluating import Order, evaluate_all

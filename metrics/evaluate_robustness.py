@@ -9,7 +9,7 @@ from builder.cluster.cluster import ClusterOptions
 from metrics.cache_folder import CACHE
 from metrics.options import Batch, Cache, Device, ExtractionScheduler, Out, SomeWorkers
 from metrics.robustness.names import CORRUPTION_NAMES
-from release.commands.command import run_command
+from release.commands.command import help_ends, run_command
 from release.commands.options import Json, SchedulerFile, TlsCa, TlsCert, TlsKey
 
 Networks = Annotated[
@@ -49,6 +49,21 @@ def main() -> None:
     run_command(evaluate_robustness)
 
 
+@help_ends(
+    """
+    Examples:
+
+    \b
+      evaluate-robustness classifier.safetensors --test releases/imagenet-1k-real:224:validation \\
+        --shifted releases/imagenet-r-real:224 --shifted releases/imagenet-v2-real:224 \\
+        --real-trained timm:resnet50.a1_in1k --real-trained timm:vit_small_patch16_224.augreg_in1k
+      evaluate-robustness results/study/runs/generated --test releases/fashion-mnist-real:32 \\
+        --corruptions gaussian_noise,contrast
+      evaluate-robustness timm:resnet50.a1_in1k --test releases/imagenet-1k-real:224:validation \\
+        --corruptions all --frost-textures robustness/ImageNet-C/imagenet_c/imagenet_c/frost \\
+        --real-labels real.json
+    """
+)
 def evaluate_robustness(
     networks: Networks,
     test: Test,
@@ -75,18 +90,6 @@ def evaluate_robustness(
     robustness is the accuracy beyond that of real-trained classifiers as good on the standard
     images: name two or more of them. Corruptions are those of ImageNet-C, whose constants are for
     224 px. Rerun a command that was interrupted: values that a file already holds stay.
-
-    Examples:
-
-    \b
-      evaluate-robustness classifier.safetensors --test releases/imagenet-1k-real:224:validation \\
-        --shifted releases/imagenet-r-real:224 --shifted releases/imagenet-v2-real:224 \\
-        --real-trained timm:resnet50.a1_in1k --real-trained timm:vit_small_patch16_224.augreg_in1k
-      evaluate-robustness results/study/runs/generated --test releases/fashion-mnist-real:32 \\
-        --corruptions gaussian_noise,contrast
-      evaluate-robustness timm:resnet50.a1_in1k --test releases/imagenet-1k-real:224:validation \\
-        --corruptions all --frost-textures robustness/ImageNet-C/imagenet_c/imagenet_c/frost \\
-        --real-labels real.json
     """
     from metrics.evaluation import print_results, require_places
     from metrics.robustness.corruptions import parse_corruptions

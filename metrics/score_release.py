@@ -38,7 +38,7 @@ from metrics.scoring.reference_splits import (
     train_split,
 )
 from metrics.states.sample import SAMPLE_IMAGES
-from release.commands.command import run_command
+from release.commands.command import help_ends, run_command
 from release.commands.named_files import require_folder
 from release.commands.options import Json, SchedulerFile, TlsCa, TlsCert, TlsKey
 from release.commands.progress import progress_bar
@@ -107,6 +107,21 @@ def main() -> None:
     run_command(score_release)
 
 
+@help_ends(
+    """
+    Examples:
+
+    \b
+      score-release releases/fashion-mnist-32:32 \\
+        --real releases/fashion-mnist-real
+      score-release releases/fashion-mnist-32:16 \\
+        --real releases/fashion-mnist-real --metrics all --per-class
+      score-release releases/fashion-mnist-32:32 --real releases/fashion-mnist-real \\
+        --metrics fdr --extractor efficientnet-lite0-64 --extractor dinov2-vitl14
+      score-release releases/fashion-mnist-32:32 releases/fashion-mnist-32:16 \\
+        --real releases/fashion-mnist-real --export-reference statistics
+    """
+)
 def score_release(
     releases: Releases,
     real: Real,
@@ -132,18 +147,6 @@ def score_release(
 
     Features are kept in the cache: rerunning after adding images reads only the new ones. The
     default extractor works offline; its distance is not FID and is never called so.
-
-    Examples:
-
-    \b
-      score-release releases/fashion-mnist-32:32 \\
-        --real releases/fashion-mnist-real
-      score-release releases/fashion-mnist-32:16 \\
-        --real releases/fashion-mnist-real --metrics all --per-class
-      score-release releases/fashion-mnist-32:32 --real releases/fashion-mnist-real \\
-        --metrics fdr --extractor efficientnet-lite0-64 --extractor dinov2-vitl14
-      score-release releases/fashion-mnist-32:32 releases/fashion-mnist-32:16 \\
-        --real releases/fashion-mnist-real --export-reference statistics
     """
     _require_inputs(batch, out, cache, metrics)
     cluster = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)

@@ -21,7 +21,7 @@ from metrics.selection.options import (
     require_places,
     require_tuning,
 )
-from release.commands.command import run_command
+from release.commands.command import help_ends, run_command
 from release.commands.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey
 
 Runs = Annotated[
@@ -39,6 +39,21 @@ def main() -> None:
     run_command(select_checkpoint)
 
 
+@help_ends(
+    """
+    Example (build-dataset --real fashion-mnist makes the real release):
+
+    \b
+      finetune-generator --recipe fashion-mnist-16 --steps 400 --keep-every 100 \\
+        --data releases/fashion-mnist-real --out runs/base
+      select-checkpoint runs/base --recipe fashion-mnist \\
+        --real releases/fashion-mnist-real --per-class 20 --out selections/base
+
+    \b
+      select-checkpoint /shared/runs/base --recipe mine.toml --real /shared/real \\
+        --scheduler-file /shared/scheduler.json --out /shared/selections/base
+    """
+)
 def select_checkpoint(
     runs: Runs,
     recipe: RecipeName,
@@ -65,18 +80,6 @@ def select_checkpoint(
     release with that stage's sampler; all are built on one cluster. The tuning split is a tenth of
     train that no generator learned from. The best one is named and written into
     OUT/RECIPE-selected.toml. Rerun the same command to go on, also with more checkpoints.
-
-    Example (build-dataset --real fashion-mnist makes the real release):
-
-    \b
-      finetune-generator --recipe fashion-mnist-16 --steps 400 --keep-every 100 \\
-        --data releases/fashion-mnist-real --out runs/base
-      select-checkpoint runs/base --recipe fashion-mnist \\
-        --real releases/fashion-mnist-real --per-class 20 --out selections/base
-
-    \b
-      select-checkpoint /shared/runs/base --recipe mine.toml --real /shared/real \\
-        --scheduler-file /shared/scheduler.json --out /shared/selections/base
     """
     from builder.planning.recipe import load_recipe
     from classifiers.study.runs import Trainers

@@ -21,7 +21,7 @@ from metrics.selection.options import (
     require_places,
     require_tuning,
 )
-from release.commands.command import run_command
+from release.commands.command import help_ends, run_command
 from release.commands.options import (
     STATE_SECONDS,
     Json,
@@ -100,6 +100,21 @@ def main() -> None:
     run_command(select_sampler)
 
 
+@help_ends(
+    """
+    Examples (build-dataset --real fashion-mnist makes the real release):
+
+    \b
+      select-sampler --recipe fashion-mnist --real releases/fashion-mnist-real \\
+        --stage 16 --guidance 1,1.25,1.5,2 --gamma 0,0.3,1 --steps 8,16,32 \\
+        --per-class 100 --cas-per-class 500 --out sweeps/base --dry-run
+      select-sampler --recipe imagenet-if --real /shared/imagenet-1k-real --stage 64 \\
+        --guidance 1,1.25,1.5,2 --classifier imagenet-resnet50 --cas-per-class 1200 \\
+        --scheduler-file /shared/scheduler.json --out /shared/sweeps/base
+      select-sampler --recipe fashion-mnist-biggan --real releases/fashion-mnist-real \\
+        --method truncation --truncation 0.5,0.75,1 --out sweeps/biggan
+    """
+)
 def select_sampler(
     recipe: RecipeName,
     real: Real,
@@ -145,18 +160,6 @@ def select_sampler(
     to the tuning split, a tenth of train that no generator learned from, makes a short list, on
     which the classifier's accuracy (CAS) decides. The choice becomes OUT/RECIPE-selected.toml.
     Rerun the same command to go on; a grid with more points computes only those.
-
-    Examples (build-dataset --real fashion-mnist makes the real release):
-
-    \b
-      select-sampler --recipe fashion-mnist --real releases/fashion-mnist-real \\
-        --stage 16 --guidance 1,1.25,1.5,2 --gamma 0,0.3,1 --steps 8,16,32 \\
-        --per-class 100 --cas-per-class 500 --out sweeps/base --dry-run
-      select-sampler --recipe imagenet-if --real /shared/imagenet-1k-real --stage 64 \\
-        --guidance 1,1.25,1.5,2 --classifier imagenet-resnet50 --cas-per-class 1200 \\
-        --scheduler-file /shared/scheduler.json --out /shared/sweeps/base
-      select-sampler --recipe fashion-mnist-biggan --real releases/fashion-mnist-real \\
-        --method truncation --truncation 0.5,0.75,1 --out sweeps/biggan
     """
     from metrics.selection.sampler_sweep import AskedCas, run_sweep, swept_grid, swept_stage
 

@@ -13,7 +13,7 @@ from builder.cluster.cluster import ClusterOptions
 from builder.release.encode_command import encode
 from builder.release.told import print_comparisons, print_repair, print_report
 from builder.release.view_command import view
-from release.commands.command import EXIT_FOUND_WANTING, run_commands, say
+from release.commands.command import EXIT_FOUND_WANTING, help_ends, run_commands, say
 from release.commands.named_files import require_folder
 from release.commands.options import Json, Workers
 from release.commands.progress import progress_bar
@@ -67,6 +67,15 @@ def main() -> None:
     run_commands([verify, repair, extend, view, encode, reproduce, publish], HELP)
 
 
+@help_ends(
+    """
+    Examples:
+
+    \b
+      release verify releases/fashion-mnist-32
+      release verify releases/fashion-mnist-real --json
+    """
+)
 def verify(place: ReleasePlace, threads: Threads = None, as_json: Json = False) -> None:
     """Check every byte and row of a release against its manifest and its plan.
 
@@ -76,12 +85,6 @@ def verify(place: ReleasePlace, threads: Threads = None, as_json: Json = False) 
     README's hash and load contract, and the files of rejected attempts. A real release's original
     bytes are rehashed one by one. Latents of the release are compared with its images' rows, some
     with what their autoencoder makes of the images, where it is at hand.
-
-    Examples:
-
-    \b
-      release verify releases/fashion-mnist-32
-      release verify releases/fashion-mnist-real --json
     """
     from builder.release.verify import with_latents
 
@@ -95,6 +98,15 @@ def verify(place: ReleasePlace, threads: Threads = None, as_json: Json = False) 
         raise typer.Exit(EXIT_FOUND_WANTING)
 
 
+@help_ends(
+    """
+    Examples:
+
+    \b
+      release repair releases/fashion-mnist-32
+      release repair releases/fashion-mnist-32 --json
+    """
+)
 def repair(
     place: ReleasePlace,
     workers: Workers = None,
@@ -108,12 +120,6 @@ def repair(
     Verifies, makes again what has a problem (with the recipe in the manifest; a real release from
     its source), and verifies that. A child of a shard that comes out as it was is left alone.
     Exit code 1 if problems remain.
-
-    Examples:
-
-    \b
-      release repair releases/fashion-mnist-32
-      release repair releases/fashion-mnist-32 --json
     """
     from builder.release.repair import damaged_shards, repair_release
 
@@ -139,6 +145,14 @@ def repair(
         raise typer.Exit(EXIT_FOUND_WANTING)
 
 
+@help_ends(
+    """
+    Examples:
+
+    \b
+      release extend releases/fashion-mnist-32 --per-class 200
+    """
+)
 def extend(
     place: ReleasePlace,
     per_class: Annotated[int, typer.Option(help="Images of each class, those there included.")],
@@ -150,11 +164,6 @@ def extend(
     """Add images to a synthetic release, with the recipe in its manifest.
 
     As `build-dataset` with a higher --per-class: finished shards are left alone; rerun it to go on.
-
-    Examples:
-
-    \b
-      release extend releases/fashion-mnist-32 --per-class 200
     """
     from builder.builds.build import build_release
     from builder.release.repair import extension_plan
@@ -169,6 +178,15 @@ def extend(
     return report_outcome(outcome, release, as_json)
 
 
+@help_ends(
+    """
+    Examples:
+
+    \b
+      release reproduce releases/fashion-mnist-32 s2023-r32-dress-000000-0
+      release reproduce releases/fashion-mnist-32 --sample 20 --seed 0 --all-stages --out pairs
+    """
+)
 def reproduce(
     place: ReleasePlace,
     image_id: Annotated[
@@ -190,12 +208,6 @@ def reproduce(
     Seed, prompt, sampler, checkpoint and parent come from the row. With the same package versions
     on the same kind of device pixels are equal; where those differ, it says so. Exit code 1 if
     pixels differ.
-
-    Examples:
-
-    \b
-      release reproduce releases/fashion-mnist-32 s2023-r32-dress-000000-0
-      release reproduce releases/fashion-mnist-32 --sample 20 --seed 0 --all-stages --out pairs
     """
     from builder.release.reproduce import Release
 
@@ -228,6 +240,15 @@ def reproduce(
         raise typer.Exit(EXIT_FOUND_WANTING)
 
 
+@help_ends(
+    """
+    Examples:
+
+    \b
+      release publish releases/fashion-mnist-32 my-name/fashion-mnist-32
+      release publish releases/fashion-mnist-32 my-name/fashion-mnist-32 --tag v1.0 --verify
+    """
+)
 def publish(
     place: ReleasePlace,
     repository: Annotated[
@@ -253,12 +274,6 @@ def publish(
     there is not uploaded again. Of a release behind a URL some files at a time are copied here,
     4 GB at most. More than 10,000 files a folder stand in sub-folders there, and load the same. Log
     in with `hf auth login`, or set HF_TOKEN.
-
-    Examples:
-
-    \b
-      release publish releases/fashion-mnist-32 my-name/fashion-mnist-32
-      release publish releases/fashion-mnist-32 my-name/fashion-mnist-32 --tag v1.0 --verify
     """
     from builder.release.hub import Repository, hub_failures_in_a_line, require_hub
     from builder.release.publish import publish_release, refuse_unpublishable

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from builder.cluster.cluster import ClusterOptions
-from release.commands.command import say
+from release.commands.command import help_ends, say
 from release.commands.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
 from release.commands.progress import progress_bar
 from release.errors import UserError
@@ -42,6 +42,16 @@ Mixed = Annotated[
 ]
 
 
+@help_ends(
+    """
+    Examples:
+
+    \b
+      release encode releases/imagenet-1k-real --config 256 --autoencoder stabilityai/sd-vae-ft-ema
+      release encode releases/imagenet-1k-real --config 256 --mirrored \\
+        --autoencoder models/sd-vae-ft-ema --name sd-vae --scheduler tcp://127.0.0.1:8786
+    """
+)
 def encode(
     place: ReleasePlace,
     autoencoder: AutoencoderName,
@@ -63,13 +73,6 @@ def encode(
     Of each image the mean and the log variance of its posterior are kept, beside its id and label.
     The release itself stays as it is. Rerun it to go on, to mend damaged files, and after the
     release has grown.
-
-    Examples:
-
-    \b
-      release encode releases/imagenet-1k-real --config 256 --autoencoder stabilityai/sd-vae-ft-ema
-      release encode releases/imagenet-1k-real --config 256 --mirrored \\
-        --autoencoder models/sd-vae-ft-ema --name sd-vae --scheduler tcp://127.0.0.1:8786
     """
     from builder.builds.run import RunSettings
     from builder.release.latents import make_latents, planned_latents, require_same_set

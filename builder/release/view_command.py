@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from builder.cluster.cluster import ClusterOptions
-from release.commands.command import say
+from release.commands.command import help_ends, say
 from release.commands.options import Json, Scheduler, SchedulerFile, TlsCa, TlsCert, TlsKey, Workers
 from release.commands.progress import progress_bar
 from release.errors import unknown_name
@@ -36,6 +36,16 @@ From = Annotated[
 Name = Annotated[str | None, typer.Option(help="Configuration to make; by default SIZE-jpeg.")]
 
 
+@help_ends(
+    """
+    Examples:
+
+    \b
+      release view releases/fashion-mnist-32 --size 16
+      release view releases/imagenet-1024 --size 256 --quality 95 --from 1024
+      release view releases/imagenet-1k-real --from original --scheduler tcp://127.0.0.1:8786
+    """
+)
 def view(
     place: ReleasePlace,
     size: Size = 256,
@@ -55,13 +65,6 @@ def view(
 
     The short side of each image becomes SIZE pixels, by bicubic; smaller images keep theirs. Rows,
     ids and files are those of the source. Rerun it to go on, and after the release has grown.
-
-    Examples:
-
-    \b
-      release view releases/fashion-mnist-32 --size 16
-      release view releases/imagenet-1024 --size 256 --quality 95 --from 1024
-      release view releases/imagenet-1k-real --from original --scheduler tcp://127.0.0.1:8786
     """
     from builder.builds.run import RunSettings
 

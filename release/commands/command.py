@@ -1,6 +1,7 @@
 """What every console command shares: one clear line for bad input, exit code 2."""
 
 import errno
+import inspect
 import json
 import re
 import sys
@@ -8,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 
@@ -29,6 +30,7 @@ WRONG_PATH = (
 HELP = {"help_option_names": ["-h", "--help"]}
 DISTRIBUTION = "synthetic-imagenet"
 LONG_WORD = re.compile(r"(\S{400})\S+")  # what was typed or pasted by mistake
+Command = TypeVar("Command", bound=Callable[..., Any])
 INTERRUPTED = "interrupted: rerun the same command to go on"
 
 
@@ -42,6 +44,16 @@ class Builtin:
     folder: Path
     kind: str = "recipe"
     kinds: str = "recipes"
+
+
+def help_ends(text: str) -> Callable[[Command], Command]:
+    """The decorator by which a command's --help ends with `text`, as written: its examples."""
+
+    def ended(function: Command) -> Command:
+        function.__doc__ = f"{inspect.getdoc(function)}\n\n{inspect.cleandoc(text)}"
+        return function
+
+    return ended
 
 
 def run_command(function: Callable[..., Any], builtin: Builtin | None = None) -> NoReturn:
