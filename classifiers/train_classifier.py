@@ -288,14 +288,15 @@ def _run_seeds(
     results = {}
     for number, path in paths.items():
         bar = partial(progress_bar, label=f"seed {number}", unit="images", quiet=quiet)
-        train = partial(run_experiment, experiment, number, path, bar)
         save_to, lease = saves.get(number), path.with_suffix(".lease")
         result: Result | None = None
         if lease.exists() or not is_finished(path, save_to):  # or killed at its very end
             with claimed_by_main(lease, processes):
                 experiment.require_free(path, number)  # others had time to write there
                 if not is_finished(path, save_to):
-                    result = train(save_to, state_seconds, loaders)
+                    result = run_experiment(
+                        experiment, number, path, bar, save_to, state_seconds, loaders
+                    )
         else:
             experiment.require_free(path, number)
         if not processes.is_main_process:

@@ -13,7 +13,7 @@ from builder.cluster.cluster import ClusterOptions
 from metrics.cache_folder import CACHE
 from metrics.features.extraction import extract_sets
 from metrics.features.extractors import DEFAULT_EXTRACTOR, EXTRACTORS, load_extractor, require_batch
-from metrics.features.image_lists import ImageSet, open_image_set
+from metrics.features.image_lists import ImageSet, open_image_set, same_label
 from metrics.options import Batch, Cache, Device, ExtractionScheduler, Out, SomeWorkers
 from metrics.scoring.feature_spaces import by_subject, over_spaces
 from metrics.scoring.metric import Metric
@@ -277,12 +277,12 @@ def open_sets(
 ) -> tuple[list[ImageSet], dict[str, list[ImageSet]]]:
     """What is scored, of the classes that the real images have; what against, by configuration."""
     named = [parse_image_set(text) for text in releases]
-    for place, one in enumerate(named):
-        if one.label in [other.label for other in named[:place]]:
-            raise UserError(
-                f"{releases[place]} is called {one.label} as another release of this command is, "
-                "so both would write one result file; score it alone, with another --out"
-            )
+    label = same_label(named)
+    if label is not None:
+        raise UserError(
+            f"two of {', '.join(releases)} are called {label}, so both would write one result "
+            "file; score each by a command of its own, with another --out"
+        )
     references = {s.config: open_references(real, s.config) for s in named}
     return [_of_real_classes(s, references[s.config][0]) for s in named], references
 

@@ -14,6 +14,8 @@ from release.layout.image_sets import first_of_each
 from release.layout.manifest import read_manifest
 from release.streaming.encoded import EncodedImages, index_images
 
+MOST_HELD = 4096  # exemplars in memory before a shard's: at 256 px half a gigabyte
+
 
 @dataclass(frozen=True)
 class Exemplar:
@@ -21,9 +23,6 @@ class Exemplar:
 
     image_id: str
     content: bytes
-
-
-MOST_HELD = 4096  # exemplars in memory before a shard's: at 256 px half a gigabyte
 
 
 @dataclass

@@ -1,6 +1,5 @@
 """The images of a training or a test: in memory where they fit, else decoded when needed."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -16,6 +15,7 @@ from classifiers.data.sources import (
 from classifiers.recipes.recipe import ClassifierRecipe, View
 from generation.training.data.sharing import read_once, true_of_all
 from generation.training.memory import memory_at_hand
+from generation.training.processes import processes_here
 from release.layout.image_sets import LabelledImages, images_sha256, pixels_sha256, split_sha256
 from release.streaming.encoded import EncodedImages
 from release.streaming.image_cache import DEFAULT_CACHE, ImageCache
@@ -38,8 +38,8 @@ def _has_room(recipe: ClassifierRecipe, sources: Sequence[Source]) -> bool:
     if not all(source.config.isdecimal() for source in sources):
         return False
     images = sum(source.images for source in sources)
-    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if sharing * COPIES * images * recipe.resolution**2 * 3 > memory_at_hand():
+    needed = COPIES * images * recipe.resolution**2 * 3
+    if processes_here() * needed > memory_at_hand():
         return False
     import torch
 

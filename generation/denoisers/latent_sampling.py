@@ -35,7 +35,7 @@ class LatentGenerator(DecodingGenerator, DenoiserGenerator):
         return latents if autoencoder is None else autoencoder.decoded(latents)
 
     def require_effect(self, settings: SamplerConfig) -> None:
-        """UserError also for latents that are to be clipped."""
+        """UserError also for latents that are to be clipped, or left noisy."""
         super().require_effect(settings)
         if latent_stage(self._network.config).latents:
             require_of_latents(settings, "the checkpoint")

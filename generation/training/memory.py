@@ -1,6 +1,5 @@
 """What a training needs of memory, before any of it is taken, and what there is."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from generation.networks.peak_memory import FusedAttention
 from generation.training.config import TrainingConfig
 from generation.training.loop.activations import keep_block_inputs_alone
+from generation.training.processes import processes_here
 from release.errors import UserError
 
 GB = 1e9
@@ -131,7 +131,7 @@ def require_memory(needed: TrainingMemory, device: torch.device) -> None:
     if device.type == "cuda":
         free, sharing, saving = torch.cuda.mem_get_info(device)[0], 1, 0
     else:
-        free, sharing = memory_at_hand(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        free, sharing = memory_at_hand(), processes_here()
         saving = needed.saving
     if needed.total * sharing + saving > free:
         of_each = f" in each of {sharing} processes" if sharing > 1 else ""

@@ -1,5 +1,6 @@
 """The processes of a training, and the random numbers of each."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,11 @@ def launched_processes() -> "PartialState":
     from accelerate.utils import parse_flag_from_env
 
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+
+
+def processes_here() -> int:
+    """How many that were launched together share this machine, as torchrun and accelerate say."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Which images a split holds, shard by shard, without decoding them."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -109,6 +110,12 @@ class ImageSet:
         if not wnids < {entry.wnid for entry in ours}:
             return self
         return replace(self, manifest=replace(self.manifest, classes=theirs), stored=ours)
+
+
+def same_label(sets: Sequence[ImageSet]) -> str | None:
+    """The first label that two of them have: both would write one result file."""
+    labels = [own.label for own in sets]
+    return next((label for label in labels if labels.count(label) > 1), None)
 
 
 def open_image_set(release: ReleasePath, config: str, split: str) -> ImageSet:

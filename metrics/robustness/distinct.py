@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import cache as cached
 from pathlib import Path
 
-from metrics.features.image_lists import ImageSet, read_image_list
+from metrics.features.image_lists import ImageSet, read_image_list, same_label
 from release.errors import UserError
 from release.layout.image_sets import images_sha256
 
@@ -33,13 +33,12 @@ def require_other_images(
 
 
 def _require_labels(sets: Sequence[ImageSet]) -> None:
-    labels = [own.label for own in sets]
-    for place, label in enumerate(labels):
-        if label in labels[:place]:
-            raise UserError(
-                f"--shifted {label} is called as another set of this command is, so both would "
-                "write one result file; leave it out, or import it under another name (--out)"
-            )
+    label = same_label(sets)
+    if label is not None:
+        raise UserError(
+            f"--shifted {label} is called as another set of this command is, so both would "
+            "write one result file; leave it out, or import it under another name (--out)"
+        )
 
 
 def _counts(image_set: ImageSet, cache: Path) -> dict[str, int]:

@@ -292,7 +292,7 @@ def test_the_bits_are_the_same_at_any_number_of_workers(releases, scored, tmp_pa
 def test_two_releases_of_one_name_are_refused(releases, tmp_path):
     """Both would write one result file."""
     copy = shutil.copytree(releases / "shapes-16", tmp_path / "again/shapes-16")
-    with pytest.raises(UserError, match=r"again/shapes-16:16 is called shapes-16:16:train as ano"):
+    with pytest.raises(UserError, match=r"again/shapes-16:16 are called shapes-16:16:train, so"):
         score_release(
             [f"{releases}/shapes-16:16", f"{copy}:16"],
             real=f"{releases}/shapes-real",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from generation.training.processes import processes_here
 from release.errors import UserError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def arriving(
 
 def cores() -> int:
     """That this process may take: an equal share if it was launched beside others."""
-    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # as torchrun and accelerate say
+    beside = processes_here()
     return max(1, len(os.sched_getaffinity(0)) // beside)
 
 

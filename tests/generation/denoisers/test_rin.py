@@ -1,5 +1,6 @@
 """RIN against its paper, written anew: network, latent self-conditioning, sampling."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from generation.denoisers.learning import DenoiserObjective, Questions
+from generation.denoisers.recipe import config_of
 from generation.denoisers.sampling import class_denoiser
 from generation.denoisers.start import planned_network
 from generation.diffusion.random_numbers import ImageRandom
 from generation.diffusion.schedule import NoiseSchedule
 from generation.families import load_training_recipe, trainable
+from generation.families.rin.network import RIN, Attention
 from generation.training.data.images import DrawnImages
 from release.classes.class_list import load_classes
 from release.errors import UserError
@@ -87,6 +90,31 @@ class Paper:
         said = self.linear("leave", self.norm("leave_norm", interface))
         said = said.reshape(n, 4, 4, c, 4, 4).transpose(0, 3, 1, 4, 2, 5)
         return said.reshape(x.shape), latents
+
+
+def test_attention_begins_as_keras_draws_kernels_of_several_heads() -> None:
+    """glorot_uniform of (D, H, K) and (H, K, D): the axes before the last two are a field."""
+
+    def bound(*shape: int) -> float:
+        field = math.prod(shape[:-2])
+        return math.sqrt(6 / (field * (shape[-2] + shape[-1])))
+
+    torch.manual_seed(0)
+    attention = Attention(width=256, source_width=96, inner=64, heads=4)
+    attention.initialize()
+    for layer, expected in (
+        (attention.query, bound(256, 4, 16)),
+        (attention.key, bound(96, 4, 16)),
+        (attention.value, bound(96, 4, 16)),
+        (attention.out, bound(4, 16, 256)),
+    ):
+        weight = layer.weight.detach()
+        assert 0.99 * expected < float(weight.abs().max()) <= expected
+        assert float(weight.std()) == pytest.approx(expected / math.sqrt(3), rel=0.03)
+    network = RIN(config_of(tiny_recipe("rin"), PROMPTS, 3))
+    for module in (m for m in network.modules() if isinstance(m, Attention)):
+        inner, width = module.query.weight.shape
+        assert module.query.weight.abs().max() <= bound(width, module.heads, inner // module.heads)
 
 
 def test_a_network_says_what_the_paper_says() -> None:
