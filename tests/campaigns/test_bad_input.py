@@ -40,7 +40,7 @@ def test_an_output_that_cannot_be_a_folder(kind: list[str], tmp_path: Path):
     (tmp_path / "file").write_text("mine")
     result = run(["build-dataset", *kind, "--out", tmp_path / "file", "--json"])
     assert (result.returncode, len(result.stderr.splitlines())) == (2, 1), result.stderr
-    assert "file cannot be made: Not a directory" in result.stderr
+    assert f"--out {tmp_path / 'file'} is a file; name a folder" in result.stderr
     assert (tmp_path / "file").read_text() == "mine"
 
 
