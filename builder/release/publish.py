@@ -1,7 +1,7 @@
 """Publishing a release on the Hub: shards first, README and manifest last, then a tag."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,11 +20,11 @@ from builder.release.hub import LocalFile, Repository, lacking, local_file
 from builder.state import STATE_FILE
 from release.errors import UserError
 from release.files.commit import sha256_bytes, sha256_file
-from release.files.storage import ReleasePath, file_size, list_files
+from release.files.storage import ReleasePath, file_size, list_files, read_bytes
 from release.layout.findings import Problem
 from release.layout.image_index import is_index
 from release.layout.latents import refuse_latents
-from release.layout.manifest import MANIFEST_FILE, Manifest
+from release.layout.manifest import MANIFEST_FILE, Manifest, read_manifest
 from release.layout.readme import README_FILE
 from release.layout.shard_commit import marker_name
 from release.layout.shard_files import is_shard
@@ -118,16 +118,43 @@ def publish_release(
 
     A release of more files than a folder on the Hub holds is laid out in sub-folders there.
     """
-    if not needs_folding(manifest):
-        files = published_files(release, manifest)
-        return _publish(release, manifest, files, repository, tag, private, advance)
     with TemporaryDirectory(prefix="publish-") as folder:
-        files = folded_files(release, manifest, Path(folder))
-        return _publish(release, manifest, files, repository, tag, private, advance)
+        files = _files(release, manifest, Path(folder))
+        return _publish(manifest, files, repository, tag, private, advance)
+
+
+def _files(
+    release: ReleasePath, manifest: Manifest, folder: Path
+) -> tuple[list[LocalFile], list[LocalFile]]:
+    """What is published, the last files as they are now: copies of them in `folder`.
+
+    An upload can take hours, and no lease is held: a release may be read from where nobody writes.
+    Whoever extends it meanwhile, or renders its card, changes nothing of what is published.
+    """
+    if needs_folding(manifest):
+        data, last = folded_files(release, manifest, folder)
+    else:
+        data, last = published_files(release, manifest)
+        if read_manifest(release) != manifest:
+            raise _changed(release)
+    _refuse_links_out(release, [*data, *last])
+    return data, [_kept(release, file, folder / "last") for file in last]
+
+
+def _kept(release: ReleasePath, file: LocalFile, folder: Path) -> LocalFile:
+    content, place = read_bytes(file.source), folder / file.path
+    if sha256_bytes(content) != file.sha256:
+        raise _changed(release)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(content)
+    return replace(file, source=place)
+
+
+def _changed(release: ReleasePath) -> UserError:
+    return UserError(f"{release} was changed by another command meanwhile: publish again")
 
 
 def _publish(
-    release: ReleasePath,
     manifest: Manifest,
     files: tuple[list[LocalFile], list[LocalFile]],
     repository: Repository,
@@ -141,7 +168,6 @@ def _publish(
     hash: what a reader finds is a whole release. The tag names that commit.
     """
     data, last = files
-    _refuse_links_out(release, [*data, *last])
     repository.create(private=private)
     there = repository.files()
     _refuse_other_data(repository.name, data, list(there))

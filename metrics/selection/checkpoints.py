@@ -43,6 +43,7 @@ def checkpoints_run(
         asked.recipe, resolution, asked.real, asked.per_class, asked.extractor, asked.out
     )
     require_tuning_unseen([*selection.parents, *(p.recipe.chain(resolution)[-1] for p in points)])
+    selection.require_reference(cache)
     return SelectionRun(selection, points, None, 0, trainers, cache, device, quiet)
 
 

@@ -96,6 +96,7 @@ def _selection_run(
     listed = len(points) if asked.every else min(asked.short_list, len(points))
     cas = _cas_settings(selection, asked) if listed else None
     require_tuning_unseen(recipe.chain(max(resolution, cas.stage if cas else 0)))
+    selection.require_reference(cache)
     return SelectionRun(selection, points, cas, listed, trainers, cache, device, quiet)
 
 

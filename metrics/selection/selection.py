@@ -37,6 +37,8 @@ from release.results.result import Result, read_result
 
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 
+FEWEST_REAL = 2  # images that a covariance takes
+
 
 @dataclass(frozen=True)
 class Point:
@@ -81,6 +83,15 @@ class Selection:
                 )
             self._references[resolution] = open_image_set(self.real, str(resolution), SPLIT)
         return self._references[resolution]
+
+    def require_reference(self, cache: Path) -> None:
+        """UserError for fewer tuning images than a distance takes."""
+        reference = self.reference(self.resolution)
+        if (count := reference.count(cache)) < FEWEST_REAL:
+            raise UserError(
+                f"{reference.label} is a tenth of train, of each class: {count} here, and a "
+                f"distance takes at least {FEWEST_REAL} images; import 10 or more of each class"
+            )
 
     def folder(self, point: Point) -> Path:
         """Of the point's release."""

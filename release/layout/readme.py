@@ -28,11 +28,14 @@ from release.layout.training_views import view_of
 
 README_FILE = "README.md"
 FENCE = "---\n"
-SIZE_CATEGORIES = (
+SIZE_CATEGORIES = (  # the names that the Hub filters data sets by
     ("n<1K", 10**3),
     ("1K<n<10K", 10**4),
     ("10K<n<100K", 10**5),
     ("100K<n<1M", 10**6),
+    ("1M<n<10M", 10**7),
+    ("10M<n<100M", 10**8),
+    ("100M<n<1B", 10**9),
 )
 
 
@@ -152,7 +155,7 @@ def load_contract(release: ReleasePath, manifest: Manifest) -> dict[str, Any]:
     images = max(sum(manifest.rows(c, s) for s in splits) for c, splits in configs.items())
     first = manifest.shards[0].path
     file_format, folded = shard_format(first), first != flat_path(first)
-    size = next((name for name, limit in SIZE_CATEGORIES if images < limit), "n>1M")
+    size = next((name for name, limit in SIZE_CATEGORIES if images < limit), "1B<n<10B")
     return {
         "pretty_name": manifest.name,
         "license": manifest.license,

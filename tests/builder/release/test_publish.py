@@ -15,6 +15,8 @@ import pytest
 from datasets import load_dataset
 
 from builder.builds.growth import known_records
+from builder.release.hub import Repository
+from builder.release.publish import publish_release
 from builder.release.verify import verify_release
 from release.errors import UserError
 from release.layout.manifest import read_manifest
@@ -36,6 +38,21 @@ def short(seconds):
     real(min(seconds, 0.01))
 time.sleep = short
 from builder.release.command import main
+main()
+"""
+# Another command renders the card and extends the release while the first shards are sent.
+CHANGED_MEANWHILE = """
+import sys
+from pathlib import Path
+from builder.release.hub import Repository
+from builder.release.command import main
+sent = Repository.commit
+def commit(*arguments):
+    for name in ("README.md", "manifest.json"):
+        with (Path(sys.argv[2]) / name).open("a") as file:
+            file.write(" ")
+    sent(*arguments)
+Repository.commit = commit
 main()
 """
 READ = """
@@ -221,6 +238,21 @@ def test_what_is_not_published(release: Path, hub: tuple[Hub, str], tmp_path: Pa
     replace(read_manifest(release), kind="real").write(tmp_path / "real")
     real = publish(tmp_path / "real", address, tmp_path / "home")
     assert "holds real images" in real.stderr
+
+
+def test_a_release_that_changes_meanwhile_is_published_as_it_was(
+    release: Path, hub: tuple[Hub, str], tmp_path: Path
+):
+    state, address = hub
+    changing = tmp_path / "release"
+    shutil.copytree(release, changing)
+    arguments = ("publish", changing, REPO, "--tag", "v1")
+    done = python(CHANGED_MEANWHILE, *arguments, address=address, home=tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    assert state.published(REPO, "v1") == local(release) != local(changing)
+    before, repository = replace(read_manifest(release), name="earlier"), Repository(REPO, print)
+    with pytest.raises(UserError, match="was changed by another command meanwhile: publish again"):
+        publish_release(release, before, repository, None, False, print)
 
 
 def test_published_from_a_store(

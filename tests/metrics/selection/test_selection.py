@@ -276,6 +276,9 @@ def test_bad_input(place: Path) -> None:
            classifier="fashion-mnist-small", cas_stage=32)  # fmt: skip
     made = write_release(place / "made", {"train": [np.zeros((4, 16, 16, 3), np.uint8)]})
     refuse(place, "synthetic", real=made)
+    images = np.random.default_rng(1).integers(0, 256, (9, 16, 16, 3), np.uint8)
+    few = write_release(place / "few", {"train": [images]}, kind="real", dataset="shapes")
+    refuse(place, "16:tuning is a tenth .* 1 here, and a distance takes at least 2", real=few)
 
 
 def test_another_selection_in_the_folder_is_refused(
