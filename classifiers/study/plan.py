@@ -18,12 +18,15 @@ import numpy as np
 
 from classifiers.on_cluster.processes import Training
 from classifiers.recipes.recipe import ClassifierRecipe, load_recipe
-from classifiers.study.study_file import Arm, Budget, GeneratedSet, Model, Study
+from classifiers.study.study_file import Arm, Budget, GeneratedSet, Model, RealSet, Study
 from classifiers.study.teachers import is_taught, on_real_images
 from classifiers.training.task import Task, image_set
 from release.errors import UserError
 from release.files.storage import release_path
 from release.layout.image_sets import first_of_each, part_labels
+from release.layout.manifest import read_manifest
+
+STATED_WITHIN = 0.3  # of the images of a class: those stated may be of train, not of fit
 
 
 @dataclass(frozen=True)
@@ -280,13 +283,29 @@ class Planner:
         if not self.placed:
             return np.arange(round(real.classes * real.per_class)) % real.classes
         config = real.config or str(self._recipes(0)[0].resolution)
-        return part_labels(release_path(real.release), config, real.train_split)
+        labels = part_labels(release_path(real.release), config, real.train_split)
+        _require_as_stated(real, labels)
+        return labels
 
     def real_images(self, size: int | str) -> int:
         """How many real images a size has."""
         if size == "all":
             return len(self._labels)
         return len(first_of_each(self._labels, [int(size)] * self.study.real.classes))
+
+
+def _require_as_stated(real: RealSet, labels: np.ndarray) -> None:
+    """UserError if the release is of other classes, or of more or fewer images, than the study
+    says: how many images of each class are generated for it follows from that."""
+    classes = len(read_manifest(release_path(real.release)).classes)
+    if classes != real.classes:
+        raise UserError(f"real.classes = {real.classes}: {real.release} has {classes}")
+    mean = len(labels) / classes
+    if abs(mean - real.per_class) > STATED_WITHIN * mean:
+        raise UserError(
+            f"real.per_class = {real.per_class:g}: in {real.release} a class has {mean:g} images "
+            f"of {real.train_split}, on average"
+        )
 
 
 def distinct(runs: Iterable[Run]) -> list[Run]:

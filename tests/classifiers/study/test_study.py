@@ -376,6 +376,26 @@ def test_a_study_that_would_mislead_is_refused(
         load_study("x")
 
 
+@pytest.mark.parametrize(
+    ("after", "message"),
+    [
+        ("classes = 7", r"real\.classes = 7: .*shapes-real has 6"),
+        (
+            "per_class = 20",
+            "per_class = 20: in .*shapes-real a class has 8 images of fit, on avera",
+        ),
+        ("per_class = 5", "per_class = 5: in .*shapes-real a class has 8 images"),
+    ],
+)
+def test_a_study_of_another_real_set_than_it_says_is_refused(
+    place: Path, tmp_path: Path, after: str, message: str
+) -> None:
+    path, line = tmp_path / "other.toml", "classes = 6" if "classes" in after else "per_class = 10"
+    path.write_text(STUDY.format(place=place).replace(line, after))
+    with pytest.raises(UserError, match=message):
+        run_study(str(path), tmp_path / "out", dry_run=True)
+
+
 def test_a_release_lacks_what_its_rarest_class_lacks(place: Path, tmp_path: Path) -> None:
     images = make_images(20, 3)
     rows = np.flatnonzero((images.labels != 2) | (np.arange(len(images)) < 40))
