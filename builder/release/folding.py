@@ -5,10 +5,12 @@ What is there is a release of its own right: its manifest names the files where 
 the identity (content_sha256) of the release it was published from.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -20,11 +22,12 @@ from release.files.commit import sha256_file
 from release.files.storage import ReleasePath, read_bytes, read_files
 from release.layout.image_index import index_name, is_index, open_index, write_index
 from release.layout.manifest import MANIFEST_FILE, Manifest, ShardRecord
+from release.layout.readme import README_FILE
 from release.layout.shard_commit import PACKED_MARKERS, marker_name
 from release.layout.shard_files import folded_path, folded_pattern, shard_format, shard_name
 
 READ_TOGETHER = 1000  # markers
-PATTERNED = ("README.md", "croissant.json")  # documents that name the shards by a pattern
+CROISSANT_FILE = "croissant.json"
 
 
 def needs_folding(manifest: Manifest) -> bool:
@@ -106,13 +109,41 @@ def _fold_document(
     if is_index(name):
         return folder, _fold_index(release, manifest, name, folder)
     content = read_bytes(release / name)
-    if name in PATTERNED:
-        for config, splits in manifest.splits().items():
-            for split in splits:
-                pattern = shard_name(config, split, "*", "parquet")
-                content = content.replace(pattern.encode(), folded_pattern(pattern).encode())
+    if name == README_FILE:
+        for pattern in _patterns(manifest):
+            content = content.replace(pattern.encode(), folded_pattern(pattern).encode())
+    if name == CROISSANT_FILE:
+        content = _fold_croissant(manifest, content)
     place.write_bytes(content)
     return folder, name
+
+
+def _patterns(manifest: Manifest) -> list[str]:
+    """By which the documents name the shards of each split."""
+    return [
+        shard_name(config, split, "*", "parquet")
+        for config, splits in manifest.splits().items()
+        for split in splits
+    ]
+
+
+def _fold_croissant(manifest: Manifest, content: bytes) -> bytes:
+    """With the files and the patterns of its file sets where they stand there, also in the
+    expressions that take the split from a file's path, which begin with CONFIG/(."""
+    new = {record.path: folded_path(record.path) for record in manifest.shards}
+    new |= {pattern: folded_pattern(pattern) for pattern in _patterns(manifest)}
+
+    def folded(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: folded(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [folded(item) for item in value]
+        if isinstance(value, str) and "/(" in value and value.split("/(")[0] in configs:
+            return value.replace("/(", "/part-[^/]+/(", 1)
+        return new.get(value, value) if isinstance(value, str) else value
+
+    configs = manifest.splits().keys()
+    return (json.dumps(folded(json.loads(content)), indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _fold_index(release: ReleasePath, manifest: Manifest, name: str, folder: Path) -> str:

@@ -1,8 +1,10 @@
 """croissant.json: valid under mlcroissant, and true of the release."""
 
 import json
+import shutil
 from dataclasses import replace
 from datetime import date
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from builder.release.folding import folded_files
+from builder.state import STATE_FILE
 from cards.card.croissant import LICENSES, SYNTHETIC, croissant_document, croissant_json
 from cards.card.provenance import LEARNED
 from cards.render_card import publication_day
 from release.errors import UserError
-from release.files.commit import sha256_file
+from release.files.commit import sha256_bytes, sha256_file
 from release.layout.manifest import Manifest, read_manifest
 from release.layout.readme import write_readme
 from tests.cards.tiny_card import CLASSES, DAY, ORIGIN, write_shard
@@ -107,6 +111,26 @@ def test_mlcroissant_reads_every_row_and_checks_the_splits(release: Path) -> Non
     assert len(list(again.records("32", filters={"32/split": "train"}))) == 9
     names = [row["classes/name"] for row in dataset.records("classes")]
     assert names == [entry.name for entry in CLASSES]
+
+
+def test_it_reads_the_same_where_shards_stand_in_sub_folders(release: Path, tmp_path: Path) -> None:
+    content = croissant_json(release, read_manifest(release), "someone/garments", DAY)
+    copy = tmp_path / "there"
+    shutil.copytree(release, tmp_path / "here")
+    (tmp_path / "here/croissant.json").write_bytes(content)
+    (tmp_path / "here" / STATE_FILE).write_text("{}")
+    noted = replace(read_manifest(release), documents={"croissant.json": sha256_bytes(content)})
+    folder = tmp_path / "folded"
+    folder.mkdir()
+    for file in chain(*folded_files(tmp_path / "here", noted, folder)):
+        (copy / file.path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(str(file.source), copy / file.path)
+    assert not list(copy.glob("*/*.parquet"))
+    there = json.loads((copy / "croissant.json").read_text())
+    assert issues(there) == (set(), set())
+    dataset = mlcroissant.Dataset(str(copy / "croissant.json"))
+    rows = list(dataset.records("32", filters={"32/split": "train"}))
+    assert len(rows) == 9
 
 
 def test_every_file_stands_in_it_with_its_hash(release: Path) -> None:
