@@ -129,7 +129,8 @@ def _patterns(manifest: Manifest) -> list[str]:
 
 def _fold_croissant(manifest: Manifest, content: bytes) -> bytes:
     """With the files and the patterns of its file sets where they stand there, also in the
-    expressions that take the split from a file's path, which begin with CONFIG/(."""
+    expressions that take the split from a file's path, which begin with CONFIG/(; mlcroissant
+    makes patterns of them, of `.` alone."""
     new = {record.path: folded_path(record.path) for record in manifest.shards}
     new |= {pattern: folded_pattern(pattern) for pattern in _patterns(manifest)}
 
@@ -139,7 +140,7 @@ def _fold_croissant(manifest: Manifest, content: bytes) -> bytes:
         if isinstance(value, list):
             return [folded(item) for item in value]
         if isinstance(value, str) and "/(" in value and value.split("/(")[0] in configs:
-            return value.replace("/(", "/part-[^/]+/(", 1)
+            return value.replace("/(", "/part-.+/(", 1)
         return new.get(value, value) if isinstance(value, str) else value
 
     configs = manifest.splits().keys()
