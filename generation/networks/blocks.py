@@ -21,9 +21,12 @@ GROUPS = 32
 LEVEL_SCALE = 1000.0  # sinusoids are those of 1000 discrete steps (Ho et al. 2020)
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """In GROUPS, or in as many as divide narrower layers."""
-    return nn.GroupNorm(math.gcd(GROUPS, channels), channels, eps=1e-6)
+def group_norm(channels: int, groups: int = GROUPS) -> nn.GroupNorm:
+    """In `groups`, or in as many as divide narrower layers.
+
+    A group of one channel takes from each its mean and contrast, which a network then cannot say.
+    """
+    return nn.GroupNorm(math.gcd(groups, channels), channels, eps=1e-6)
 
 
 def zeroed(layer: Layer) -> Layer:
@@ -72,7 +75,8 @@ class Embedding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """See above. resample: -1 halves the side of x and y, 1 doubles it. scale: of the sum."""
+    """See above. resample: -1 halves the side of x and y, 1 doubles it. scale: of the sum. groups:
+    of the norms."""
 
     def __init__(
         self,
@@ -83,10 +87,11 @@ class ResidualBlock(nn.Module):
         *,
         resample: int = 0,
         scale: float = 1.0,
+        groups: int = GROUPS,
     ) -> None:
         super().__init__()
         self.resample, self.scale = resample, scale
-        self.norm1, self.norm2 = group_norm(before), group_norm(channels)
+        self.norm1, self.norm2 = group_norm(before, groups), group_norm(channels, groups)
         self.conv1 = nn.Conv2d(before, channels, 3, padding=1)
         self.film = nn.Linear(embedding, 2 * channels)
         self.dropout = nn.Dropout(dropout)
@@ -112,14 +117,17 @@ def resampled(x: Tensor, direction: int) -> Tensor:
 
 
 class SelfAttention(nn.Module):
-    """Over tokens, float[N,T,C]: x + linear(attention(norm(x))). scale: of the sum."""
+    """Over tokens, float[N,T,C]: x + linear(attention(norm(x))). scale: of the sum. groups: of the
+    norm."""
 
-    def __init__(self, channels: int, heads: int, *, scale: float = 1.0) -> None:
+    def __init__(
+        self, channels: int, heads: int, *, scale: float = 1.0, groups: int = GROUPS
+    ) -> None:
         super().__init__()
         if channels % heads:
             raise ValueError(f"{heads} heads do not divide {channels} channels")
         self.heads, self.scale = heads, scale
-        self.norm = group_norm(channels)
+        self.norm = group_norm(channels, groups)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = zeroed(nn.Linear(channels, channels))
 

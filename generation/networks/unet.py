@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from generation.networks.blocks import (
+    GROUPS,
     Enlarged,
     ResidualBlock,
     SelfAttention,
@@ -37,7 +38,7 @@ class Level:
 class UNetPlan:
     """enter, leave: channels of what the body is given and says. embedding: width of what it is
     told. scale: of every residual sum. in_blocks: sides change inside of residual blocks, not by a
-    convolution of their own."""
+    convolution of their own. groups: of the norms."""
 
     levels: Sequence[Level]
     enter: int
@@ -48,6 +49,22 @@ class UNetPlan:
     middle_dropout: float
     scale: float = 1.0
     in_blocks: bool = False
+    groups: int = GROUPS
+
+    def block(
+        self, before: int, channels: int, dropout: float, *, resample: int = 0
+    ) -> ResidualBlock:
+        """A residual block as the plan has it."""
+        return ResidualBlock(
+            *(before, channels, self.embedding, dropout),
+            resample=resample,
+            scale=self.scale,
+            groups=self.groups,
+        )
+
+    def attention(self, channels: int) -> SelfAttention:
+        """Likewise."""
+        return SelfAttention(channels, self.heads, scale=self.scale, groups=self.groups)
 
 
 class Block(nn.Module):
@@ -55,12 +72,8 @@ class Block(nn.Module):
 
     def __init__(self, before: int, level: Level, plan: UNetPlan) -> None:
         super().__init__()
-        self.residual = ResidualBlock(
-            before, level.channels, plan.embedding, level.dropout, scale=plan.scale
-        )
-        self.attention = (
-            SelfAttention(level.channels, plan.heads, scale=plan.scale) if level.attends else None
-        )
+        self.residual = plan.block(before, level.channels, level.dropout)
+        self.attention = plan.attention(level.channels) if level.attends else None
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         out: Tensor = self.residual(x, h)
@@ -75,11 +88,7 @@ class Resampling(nn.Module):
         width = level.channels
         self.layer: nn.Module
         if plan.in_blocks:
-            self.layer = ResidualBlock(
-                *(width, width, plan.embedding, level.dropout),
-                resample=direction,
-                scale=plan.scale,
-            )
+            self.layer = plan.block(width, width, level.dropout, resample=direction)
         else:
             self.layer = halved(width) if direction < 0 else Enlarged(width)
 
@@ -106,11 +115,8 @@ class UNetBody(nn.Module):
                 self.halve.append(Resampling(-1, level, plan))
                 kept.append(level.channels)
         width = kept[-1]
-        self.middle = nn.ModuleList(
-            ResidualBlock(width, width, plan.embedding, plan.middle_dropout, scale=plan.scale)
-            for _ in range(2)
-        )
-        self.middle_attention = SelfAttention(width, plan.heads, scale=plan.scale)
+        self.middle = nn.ModuleList(plan.block(width, width, plan.middle_dropout) for _ in range(2))
+        self.middle_attention = plan.attention(width)
         self.up, self.enlarge = nn.ModuleList(), nn.ModuleList()
         for number, level in reversed(list(enumerate(plan.levels))):
             for _ in range(level.blocks + 1):
@@ -118,7 +124,7 @@ class UNetBody(nn.Module):
                 width = level.channels
             if number:
                 self.enlarge.append(Resampling(1, level, plan))
-        self.norm = group_norm(width)
+        self.norm = group_norm(width, plan.groups)
         self.leave = zeroed(nn.Conv2d(width, plan.leave, 3, padding=1))
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:

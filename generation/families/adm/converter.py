@@ -18,7 +18,7 @@ from generation.pretrained.loading import load_exactly
 from release.errors import UserError
 
 Kind = Literal["plain", "resnet", "attention", "transformer"]
-GROUPS = 32  # of every group norm, so every width is a multiple
+GROUPS = 32  # of every group norm of the published networks
 CONTEXT = "middle_block.1.transformer_blocks.{}.attn2.to_k.weight"
 RESNET = {
     "norm1": "in_layers.0",
@@ -217,8 +217,8 @@ def _empty_unet(shape: Shape) -> Any:
         up_block_types=tuple(_block(a, "Up", shape) for a in reversed(shape.attends)),
         downsample_type="resnet" if shape.resblock_updown else "conv",
         upsample_type="resnet" if shape.resblock_updown else "conv",
-        attention_head_dim=GROUPS,
-        attn_norm_num_groups=GROUPS,
+        attention_head_dim=shape.groups,
+        attn_norm_num_groups=shape.groups,
     )
 
 
@@ -245,7 +245,7 @@ def _settings(shape: Shape) -> dict[str, Any]:
         "layers_per_block": shape.blocks,
         "resnet_time_scale_shift": "scale_shift" if shape.scale_shift else "default",
         "num_class_embeds": shape.classes,
-        "norm_num_groups": GROUPS,
+        "norm_num_groups": shape.groups,
     }
 
 

@@ -27,7 +27,7 @@ class Shape:
     """What is read from a state dict: channels a level, finest first, and what stands there.
 
     context: width of what the transformer blocks look at, None where attention is to itself alone;
-    depth: transformer blocks in a row.
+    depth: transformer blocks in a row. groups: of every norm, which no state dict tells.
     """
 
     in_channels: int
@@ -40,6 +40,7 @@ class Shape:
     classes: int | None
     context: int | None
     depth: int
+    groups: int = 32
 
     @property
     def side(self) -> int:

@@ -69,4 +69,5 @@ def _shape(shape: LatentDiffusionShape, config: DenoiserConfig) -> Shape:
         classes=None,
         context=shape.context,
         depth=shape.depth,
+        groups=shape.groups,
     )

@@ -12,7 +12,6 @@ from generation.diffusion.schedule import ScheduleConfig
 Count = Annotated[int, Field(ge=1)]
 # "linear" in the authors' code: beta's root is linear
 SCHEDULE = ScheduleConfig(name="scaled-linear", num_steps=1000, beta_start=0.0015, beta_end=0.0195)
-GROUPS = 32  # of every group norm
 
 
 class LatentDiffusionStage(LatentStage):
@@ -29,10 +28,10 @@ class LatentDiffusionStage(LatentStage):
 
 
 class LatentDiffusionShape(Table):
-    """base_channels, multipliers: channels of a level are their product, a multiple of 32; each
-    level has half the side of the one before. blocks: residual blocks of each level. attention:
-    sides of feature maps with transformer blocks, of `heads` heads, `depth` in a row, which look at
-    the class, a vector of `context` numbers.
+    """base_channels, multipliers: channels of a level are their product, a multiple of `groups`,
+    which the norms have; each level has half the side of the one before. blocks: residual blocks of
+    each level. attention: sides of feature maps with transformer blocks, of `heads` heads, `depth`
+    in a row, which look at the class, a vector of `context` numbers. groups: of every norm.
     """
 
     base_channels: Count
@@ -42,11 +41,14 @@ class LatentDiffusionShape(Table):
     heads: Count = 1
     depth: Count = 1
     context: Count = 512
+    groups: Count = 32
 
     @model_validator(mode="after")
     def _norms_have_groups(self) -> Self:
-        if self.base_channels % GROUPS:
-            raise ValueError(f"base_channels {self.base_channels} is no multiple of {GROUPS}")
+        if self.base_channels % self.groups:
+            raise ValueError(
+                f"base_channels {self.base_channels} is no multiple of groups = {self.groups}"
+            )
         return self
 
 

@@ -18,8 +18,6 @@ from generation.families.noisy_classifier.recipe import EncoderShape
 from generation.networks.blocks import (
     LEVEL_SCALE,
     LevelEmbedding,
-    ResidualBlock,
-    SelfAttention,
     group_norm,
     on_images,
 )
@@ -74,11 +72,9 @@ class Encoder(nn.Module):
             if number < len(plan.levels):
                 layers.append(Resampling(-1, level, own))
         self.layers = nn.ModuleList(layers)
-        self.middle = nn.ModuleList(
-            ResidualBlock(width, width, plan.embedding, shape.dropout) for _ in range(2)
-        )
-        self.attention = SelfAttention(width, width // shape.head_width)
-        self.norm = group_norm(width)
+        self.middle = nn.ModuleList(plan.block(width, width, shape.dropout) for _ in range(2))
+        self.attention = replace(plan, heads=width // shape.head_width).attention(width)
+        self.norm = group_norm(width, plan.groups)
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         y: Tensor = self.enter(x)
@@ -126,6 +122,7 @@ def _plan(shape: EncoderShape, config: DenoiserConfig) -> UNetPlan:
         base=shape.base_channels,
         embedding=EMBEDDING * shape.base_channels,
         heads=1,  # each level has its own
+        groups=shape.groups,
         middle_dropout=shape.dropout,
         in_blocks=True,
     )

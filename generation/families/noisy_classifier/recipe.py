@@ -29,7 +29,7 @@ class EncoderShape(Table):
     base_channels, multipliers: channels of a level are their product; each level has half the side
     of the one before. blocks: residual blocks of each level. attention: sides of feature maps that
     have self-attention, in heads of `head_width` channels, as the last has. dropout: share of
-    dropped units.
+    dropped units. groups: of the norms, or as many as divide narrower layers.
     """
 
     base_channels: Count
@@ -38,6 +38,7 @@ class EncoderShape(Table):
     attention: tuple[Count, ...] = ()
     head_width: Count = 64
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    groups: Count = 32
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:

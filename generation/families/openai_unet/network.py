@@ -74,6 +74,7 @@ def plan_of(config: DenoiserConfig) -> Shape:
         classes=None,
         context=None,
         depth=0,
+        groups=shape.groups,
     )
 
 

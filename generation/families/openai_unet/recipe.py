@@ -9,7 +9,6 @@ from generation.diffusion.sampler_config import Prediction
 from generation.diffusion.schedule import ScheduleConfig
 
 Count = Annotated[int, Field(ge=1)]
-GROUPS = 32  # of every group norm
 LINEAR = ScheduleConfig(name="linear")  # 1000 steps, beta from 1e-4 to 0.02
 
 
@@ -27,12 +26,12 @@ class OpenAIStage(DenoiserStage):
 
 
 class OpenAIShape(Table):
-    """base_channels, multipliers: channels of a level are their product, a multiple of 32; each
-    level has half the side of the one before. blocks: residual blocks of each level. attention:
-    sides of feature maps that have self-attention. heads: of each, or head_width: channels of each
-    head. resblock_updown: sides change in residual blocks (BigGAN), else by convolutions. dropout:
-    share of dropped units. variance: learned, the network says v (Nichol & Dhariwal 2021, eq. 15);
-    fixed, it says epsilon alone.
+    """base_channels, multipliers: channels of a level are their product, a multiple of `groups`,
+    which the norms have; each level has half the side of the one before. blocks: residual blocks of
+    each level. attention: sides of feature maps that have self-attention. heads: of each, or
+    head_width: channels of each head. resblock_updown: sides change in residual blocks (BigGAN),
+    else by convolutions. dropout: share of dropped units. variance: learned, the network says v
+    (Nichol & Dhariwal 2021, eq. 15); fixed, it says epsilon alone. groups: of every norm.
     """
 
     base_channels: Count
@@ -44,11 +43,14 @@ class OpenAIShape(Table):
     resblock_updown: bool = True
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     variance: Literal["learned", "fixed"] = "learned"
+    groups: Count = 32
 
     @model_validator(mode="after")
     def _layers_can_be(self) -> Self:
-        if self.base_channels % GROUPS:
-            raise ValueError(f"base_channels {self.base_channels} is no multiple of {GROUPS}")
+        if self.base_channels % self.groups:
+            raise ValueError(
+                f"base_channels {self.base_channels} is no multiple of groups = {self.groups}"
+            )
         if (self.heads is None) == (self.head_width is None):
             raise ValueError("give heads or head_width, and not both")
         for multiplier in self.multipliers:

@@ -15,7 +15,8 @@ class Levels(Table):
     base_channels, multipliers: channels of a level are their product. embedding: width of the
     vector that tells noise level and class. blocks: residual blocks of each convolutional level.
     heads: of self-attention. dropout: share of dropped units, where the network has dropout.
-    wavelet: how often a 5/3 wavelet halves the images before the first level.
+    wavelet: how often a 5/3 wavelet halves the images before the first level. groups: of the norms,
+    or as many as divide narrower layers.
     """
 
     base_channels: Count
@@ -25,6 +26,7 @@ class Levels(Table):
     heads: Count = 4
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     wavelet: Annotated[int, Field(ge=0)] = 0
+    groups: Count = 32
 
     @property
     def widths(self) -> list[int]:

@@ -54,5 +54,6 @@ def _plan(shape: UNetShape, config: DenoiserConfig) -> UNetPlan:
         base=shape.base_channels,
         embedding=shape.embedding,
         heads=shape.heads,
+        groups=shape.groups,
         middle_dropout=shape.dropout_at(sides[-1]),
     )

@@ -41,7 +41,7 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, channels: int, shape: UViTShape) -> None:
         super().__init__()
-        self.attention = SelfAttention(channels, shape.heads)
+        self.attention = SelfAttention(channels, shape.heads, groups=shape.groups)
         self.norm = nn.LayerNorm(channels, eps=1e-6)
         self.film = nn.Linear(shape.embedding, 2 * channels)
         self.wide = nn.Linear(channels, EXPANSION * channels)
@@ -79,7 +79,7 @@ class UViT(Denoiser):
         upwards = widths[::-1]
         self.enlarge = nn.ModuleList(Enlarged(width) for width in [widths[-1], *upwards[:-1]])
         self.up = _blocks([widths[-1], *upwards], shape.blocks[::-1], shape, joined=True)
-        self.norm = group_norm(widths[0])
+        self.norm = group_norm(widths[0], shape.groups)
         self.leave = zeroed(nn.Conv2d(widths[0], bands, 3, padding=1))
 
     def predict(
@@ -135,6 +135,7 @@ def _blocks(
         blocks = nn.ModuleList()
         for i in range(count):
             taken = (before if i == 0 else width) + (width if joined else 0)
-            blocks.append(ResidualBlock(taken, width, shape.embedding, dropout=0.0))
+            block = ResidualBlock(taken, width, shape.embedding, 0.0, groups=shape.groups)
+            blocks.append(block)
         levels.append(blocks)
     return levels

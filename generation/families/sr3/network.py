@@ -70,6 +70,7 @@ def _plan(shape: SR3Shape, config: DenoiserConfig) -> UNetPlan:
         base=shape.base_channels,
         embedding=EMBEDDING * shape.base_channels,
         heads=shape.heads,
+        groups=shape.groups,
         middle_dropout=shape.dropout,
         scale=HALF_SUM,
         in_blocks=True,

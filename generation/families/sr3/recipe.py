@@ -12,7 +12,8 @@ Count = Annotated[int, Field(ge=1)]
 class SR3Shape(Table):
     """base_channels, multipliers: channels of a level are their product; each level has half the
     side of the one before. blocks: residual blocks of each level. attention: sides of feature maps
-    that have self-attention, of `heads` heads. dropout: share of dropped units.
+    that have self-attention, of `heads` heads. dropout: share of dropped units. groups: of the
+    norms, or as many as divide narrower layers.
     """
 
     base_channels: Count
@@ -21,6 +22,7 @@ class SR3Shape(Table):
     attention: tuple[Count, ...] = ()
     heads: Count = 1
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    groups: Count = 32
 
 
 class SR3Recipe(DenoiserRecipe):

@@ -32,6 +32,7 @@ def new_autoencoder(recipe: AutoencoderRecipe, channels: int) -> Any:
         num_vq_embeddings=shape.codes,
         vq_embed_dim=shape.latent_channels,
         mid_block_add_attention=shape.attention,
+        norm_num_groups=shape.groups,
         scaling_factor=1.0,
     )
     network.quantize.legacy = False

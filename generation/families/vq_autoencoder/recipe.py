@@ -10,7 +10,6 @@ from generation.training.recipe import TrainingRecipe
 
 Count = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0)]
-GROUPS = 32  # of every group norm
 
 
 class AutoencoderStage(Table):
@@ -22,10 +21,11 @@ class AutoencoderStage(Table):
 
 
 class AutoencoderShape(Table):
-    """base_channels, multipliers: channels of a level are their product, a multiple of 32; each
-    level has half the side of the one before, and the last one's is that of the latents. blocks:
-    residual blocks of each level of the encoder; the decoder has one more. codes: vectors of the
-    codebook, of `latent_channels` numbers each. attention: in the middle of both halves.
+    """base_channels, multipliers: channels of a level are their product, a multiple of `groups`,
+    which the norms have; each level has half the side of the one before, and the last one's is that
+    of the latents. blocks: residual blocks of each level of the encoder; the decoder has one more.
+    codes: vectors of the codebook, of `latent_channels` numbers each. attention: in the middle of
+    both halves. groups: of every norm.
     """
 
     base_channels: Count
@@ -34,11 +34,14 @@ class AutoencoderShape(Table):
     latent_channels: Count
     codes: Annotated[int, Field(ge=2)]
     attention: bool = False
+    groups: Count = 32
 
     @model_validator(mode="after")
     def _norms_have_groups(self) -> Self:
-        if self.base_channels % GROUPS:
-            raise ValueError(f"base_channels {self.base_channels} is no multiple of {GROUPS}")
+        if self.base_channels % self.groups:
+            raise ValueError(
+                f"base_channels {self.base_channels} is no multiple of groups = {self.groups}"
+            )
         return self
 
 

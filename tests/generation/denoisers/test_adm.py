@@ -230,7 +230,7 @@ def test_settings_without_effect_and_shapes_that_cannot_be_are_refused() -> None
     for changes, words in (
         ({"network": {"heads": 2}}, "heads or head_width, and not both"),
         ({"network": {"head_width": 24}}, "head_width 24: does not divide"),
-        ({"network": {"base_channels": 40}}, "no multiple of 32"),
+        ({"network": {"base_channels": 40}}, "no multiple of groups = 32"),
         ({"network": {"attention": [5]}}, "attention 5 is none of the sides"),
         ({"network": {"multipliers": [1] * 6}}, "do not halve 5 times"),
         ({"network": {"variance": "fixed"}, "training": {"loss": "vlb"}}, "learns the variance"),

@@ -145,7 +145,7 @@ def test_a_new_network_says_nothing_and_other_shapes_are_refused() -> None:
     said, _ = network(x, torch.zeros(2), torch.zeros(2, dtype=torch.int64))
     assert not said.any()
     for change, words in (
-        ({"base_channels": 24}, "no multiple of 32"),
+        ({"base_channels": 24}, "no multiple of groups = 32"),
         ({"attention": [5, 8]}, "attention 5 is none of the sides"),
         ({"attention": [16]}, "the coarsest level, of side 8, needs attention"),
         ({"multipliers": [1] * 6}, "does not halve 5 times"),
