@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from builder.builds.growth import lists_fewer, standing_manifest
-from builder.shards.halfway import FOLDER as HALFWAY
-from release.files.commit import delete_folder, remove_temporaries
+from builder.shards.halfway import forget_finished
+from release.files.commit import remove_temporaries
 from release.files.storage import ReleasePath, exists
 from release.layout.index_writing import remove_unnoted_indices
 from release.layout.manifest import Manifest
@@ -17,10 +17,11 @@ def finish_release(release: ReleasePath, manifest: Manifest) -> Manifest:
 
     What render-card wrote about an earlier state goes, since it tells of other files. Training
     views stay, as far as what they were made from does. A manifest that lists more than `manifest`
-    stays: what it lists and could not be made again is damaged. Returns the manifest that stands.
+    stays: what it lists and could not be made again is damaged. Of an extension that was killed
+    what is halfway stays, too. Returns the manifest that stands.
     """
     remove_temporaries(release)
-    delete_folder(release / HALFWAY)
+    forget_finished(release, [record.path for record in manifest.shards])
     earlier = standing_manifest(release)
     manifest = with_views_of(manifest, earlier)
     if earlier is not None and lists_fewer(manifest, earlier):

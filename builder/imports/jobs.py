@@ -305,9 +305,16 @@ def versions(source: RealSource, stretch: Stretch) -> str:
     return sha256_text(canonical_json(found))
 
 
-def settle(release: ReleasePath, jobs: Sequence[OriginalJob | ViewJob]) -> list[Job]:
-    """`jobs`, those of them Unsettled whose file was made from other images than there are now."""
-    records = committed_records(release, jobs)
+def settle(
+    release: ReleasePath, jobs: Sequence[OriginalJob | ViewJob], listed: Sequence[ShardRecord]
+) -> list[Job]:
+    """`jobs`, those of them Unsettled whose file was made from other images than there are now.
+
+    listed: the files of the manifest that stands; one of them may have lost its marker.
+    """
+    planned = {job.path for job in jobs}
+    records = {record.path: record for record in listed if record.path in planned}
+    records |= committed_records(release, jobs)
     sources = made_from(release, records)
     settled: dict[str, ShardRecord] = {}
     found: list[Job] = []
@@ -356,7 +363,7 @@ def original_row(
     try:
         if isinstance(content, UserError):
             raise content
-        image = decode_rgb(content)
+        image = decode_rgb(content, real=True)
     except UserError as error:
         return row | _left_out(slot, str(error)), None
     row |= {

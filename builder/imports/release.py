@@ -1,5 +1,6 @@
 """Importing real data as a release: original bytes, and views at fixed resolutions."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -21,18 +22,23 @@ from builder.imports.tuning import TUNING_RULE
 from builder.shards.view_shard import delete_outdated
 from builder.state import RealState, read_state
 from release.errors import UserError
-from release.files.commit import delete_file
+from release.files.commit import delete_file, delete_folder
 from release.files.storage import ReleasePath, list_files, release_name
 from release.images.crop_rules import RECORDED_RULES, CropRule
 from release.images.decoding import PIXEL_RULE
 from release.layout.manifest import MANIFEST_FILE, Manifest, ShardRecord, read_manifest
 from release.layout.readme import remove_documents
-from release.layout.shard_commit import forget_shard, marker_name
+from release.layout.shard_commit import committed_records, forget_shard, marker_name
 from release.layout.shard_files import ORIGINAL, is_shard
 from release.layout.training_views import with_views_of
 from release.real_sources.opening import open_source
 from release.real_sources.source import RealSource
 
+EARLIER = "earlier"
+# as OriginalJob and ViewJob name their files
+OWN_NAME = re.compile(
+    rf"({ORIGINAL}|[0-9]+)/[^/]+-[0-9]{{8}}(p[0-9]{{3}})?-[0-9a-f]{{10}}\.parquet"
+)
 BadImages = Literal["stop", "skip"]
 
 
@@ -54,13 +60,14 @@ def import_real(
     source = open_source(name)
     state = _plan_state(name, source, release, views, crop_rule)
     planned = plan_import(name, source, release.absolute(), state)
-    jobs = settle(release, planned)
+    standing = _standing(release)
+    jobs = settle(release, planned, standing.shards if standing else ())
     if on_bad_images == "stop":
         _require_good_changes(release, source, jobs)
-    standing = _standing(release)
+    earlier = standing or _standing(release / EARLIER)  # of one that was killed since
     _forget_changed(release, standing, jobs)
     (outcome,) = run_builds([ReleaseJobs(release, state, jobs)], settings, on_done)
-    derived = standing.training_views if standing else ()
+    derived = earlier.training_views if earlier else ()
     _forget_unplanned(release, jobs, derived)
     originals = [job for job in planned if isinstance(job, OriginalJob)]
     bad = bad_images(release, source, originals, outcome.records)
@@ -80,9 +87,19 @@ def import_real(
         origin=_origin(name, source, state, bad) | outcome.origin(),
         shards=outcome.records,
     )
-    manifest = with_views_of(manifest, standing)
+    manifest = with_views_of(manifest, _as_it_is_there(release, earlier))
     delete_outdated(release, manifest, derived)
-    return replace(outcome, manifest=finish_release(release, manifest))
+    finished = finish_release(release, manifest)
+    delete_folder(release / EARLIER)
+    return replace(outcome, manifest=finished)
+
+
+def _as_it_is_there(release: ReleasePath, earlier: Manifest | None) -> Manifest | None:
+    """With those files of its training views that are still there, and no others."""
+    if earlier is None:
+        return None
+    views = [record for record in earlier.shards if record.config in earlier.training_views]
+    return replace(earlier, shards=tuple(committed_records(release, views).values()))
 
 
 def _plan_state(
@@ -173,24 +190,32 @@ def _require_good_changes(release: ReleasePath, source: RealSource, jobs: Sequen
 
 
 def _forget_changed(release: ReleasePath, standing: Manifest | None, jobs: Sequence[Job]) -> None:
-    """A finished release of which files change is unfinished: its manifest goes, and its card."""
+    """A finished release of which files change is unfinished: its manifest goes, and its card.
+
+    It stays in EARLIER for as long: the views that were made of it are known by it alone.
+    """
     if standing is None:
         return
     wanted = {(job.path, job.fingerprint) for job in jobs}
     if all((shard.path, shard.fingerprint) in wanted for shard in standing.base.shards):
         return
+    standing.write(release / EARLIER)
     delete_file(release / MANIFEST_FILE)
     remove_documents(release, standing.documents)
 
 
 def _forget_unplanned(release: ReleasePath, jobs: Sequence[Job], derived: Sequence[str]) -> None:
-    """Delete files of images that the source has no longer; not of `derived` configurations."""
+    """Delete files of images that the source has no longer; not of `derived` configurations.
+
+    Also one that a killed import had not marked yet; other names without a marker are not ours.
+    """
     planned = {job.path for job in jobs}
     files = list_files(release)
     for name in sorted(files):
         if name.split("/")[0] in derived:
             continue
-        if is_shard(name) and name not in planned and marker_name(name) in files:
+        ours = marker_name(name) in files or OWN_NAME.fullmatch(name)
+        if is_shard(name) and name not in planned and ours:
             forget_shard(release, name)
 
 

@@ -6,6 +6,7 @@ the identity (content_sha256) of the release it was published from.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -110,12 +111,28 @@ def _fold_document(
         return folder, _fold_index(release, manifest, name, folder)
     content = read_bytes(release / name)
     if name == README_FILE:
-        for pattern in _patterns(manifest):
-            content = content.replace(pattern.encode(), folded_pattern(pattern).encode())
+        content = _fold_readme(manifest, content)
     if name == CROISSANT_FILE:
         content = _fold_croissant(manifest, content)
     place.write_bytes(content)
     return folder, name
+
+
+def _fold_readme(manifest: Manifest, content: bytes) -> bytes:
+    """With its patterns, and the files that it names while a release is extended."""
+    new = _new_names(manifest)
+
+    def folded(found: re.Match[bytes]) -> bytes:
+        name = found.group().decode()
+        return new.get(name, name).encode()
+
+    return re.sub(rb"[A-Za-z0-9_-]+/[A-Za-z0-9_*-]+\.parquet", folded, content)
+
+
+def _new_names(manifest: Manifest) -> dict[str, str]:
+    """Where each shard stands, and what all of a split are found by, by what it was before."""
+    new = {record.path: folded_path(record.path) for record in manifest.shards}
+    return new | {pattern: folded_pattern(pattern) for pattern in _patterns(manifest)}
 
 
 def _patterns(manifest: Manifest) -> list[str]:
@@ -131,8 +148,7 @@ def _fold_croissant(manifest: Manifest, content: bytes) -> bytes:
     """With the files and the patterns of its file sets where they stand there, also in the
     expressions that take the split from a file's path, which begin with CONFIG/(; mlcroissant
     makes patterns of them, of `.` alone."""
-    new = {record.path: folded_path(record.path) for record in manifest.shards}
-    new |= {pattern: folded_pattern(pattern) for pattern in _patterns(manifest)}
+    new = _new_names(manifest)
 
     def folded(value: Any) -> Any:
         if isinstance(value, dict):

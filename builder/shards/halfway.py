@@ -7,7 +7,7 @@ a damaged one, or another shard's, counts for nothing.
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -21,11 +21,12 @@ from release.environment import own_environment
 from release.files.commit import (
     canonical_json,
     delete_file,
+    delete_folder,
     sha256_bytes,
     sha256_text,
     write_atomically,
 )
-from release.files.storage import ReleasePath, read_bytes
+from release.files.storage import ReleasePath, list_files, read_bytes
 from release.layout.shard_commit import read_marker
 
 FOLDER = "halfway"
@@ -112,6 +113,17 @@ class Halfway:
         """The shard is committed."""
         if self._stands:
             delete_file(self.path)
+
+
+def forget_finished(release: ReleasePath, shards: Iterable[str]) -> None:
+    """Delete the files of `shards`, and the folder if it holds those of no others."""
+    done = {str(PurePosixPath(path).with_suffix(SUFFIX)) for path in shards}
+    names = set(list_files(release / FOLDER))
+    if names <= done:
+        delete_folder(release / FOLDER)
+        return
+    for name in names & done:
+        delete_file(release / FOLDER / name)
 
 
 def _rejection(fields: dict[str, Any]) -> Rejection:

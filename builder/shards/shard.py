@@ -186,7 +186,8 @@ def _cells(job: ShardJob) -> list[Cell]:
     columns = ["class_id", "index", "image_id", "image"]
     table = read_shard(job.release / job.plan.parent_path, columns)
     keys = zip(table["class_id"].to_pylist(), table["index"].to_pylist(), strict=True)
-    data = table["image"].combine_chunks().field("bytes").to_pylist()
+    chunks = table["image"].chunks  # joined, they may be more than an array of bytes holds, 2 GiB
+    data = [image for chunk in chunks for image in chunk.field("bytes").to_pylist()]
     parents = dict(zip(keys, zip(table["image_id"].to_pylist(), data, strict=True), strict=True))
     absent = (None, None)
     return [

@@ -123,17 +123,20 @@ def _own_temporary(path: Path) -> tuple[Path, int]:
     """A temporary file that no other process writes, and a descriptor that says so while open.
 
     The name follows from `path`, so that the next writer takes up what a killed one left there;
-    a lock tells the killed from the living, beside whom it takes a name of its own.
+    a lock tells the killed from the living, beside whom it takes a name of its own. So it does
+    beside a link of that name, which may lead to anywhere.
     """
     temporary = path.parent / f".{path.name}{TEMPORARY}"
-    lock = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)
+    lock = None
     try:
+        lock = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(lock), temporary.stat()):
+        if os.path.samestat(os.fstat(lock), temporary.lstat()):
             return temporary, lock
     except OSError:  # another holds it, or has renamed it since; or a file system without locks
         pass
-    os.close(lock)
+    if lock is not None:
+        os.close(lock)
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}"
     return temporary, os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
 

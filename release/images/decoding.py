@@ -2,12 +2,17 @@
 
 import io
 import warnings
+from functools import lru_cache
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from release.errors import UserError
 
+# Pillow reads more: .psd, .mpg and the like, which are no photographs of a data set, and .eps, for
+# which it starts another program. What a file is, its bytes say, whatever its name.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM")
+SYNTHETIC_MARK = b"trainedAlgorithmicMedia"  # IPTC's digital source type, in XMP
 BACKGROUND = (255, 255, 255)
 PIXEL_RULE = (
     "8-bit RGB; turned as EXIF says; transparency laid over white; of 16 bits the upper 8; CMYK as "
@@ -16,21 +21,45 @@ PIXEL_RULE = (
 CONVERTED = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"}
 # Of EXIF that is cut or broken, as some of ImageNet's is, Pillow warns without the image's name.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
+TIMES = {"1": 255, "L;2": 85, "L;4": 17}  # white over the greatest value, by Pillow's raw mode
 WIDE = {"I", "I;16", "I;16B", "I;16L", "I;16N"}  # grey values of 16 bits
 
 
-def decode_rgb(data: bytes) -> Image.Image:
+@lru_cache
+def readable_formats() -> tuple[str, ...]:
+    """Those of FORMATS that this Pillow reads."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def open_image(data: bytes) -> Image.Image:
+    """Encoded bytes of a readable format, not decoded yet; what Pillow raises it raises."""
+    return Image.open(io.BytesIO(data), formats=readable_formats())
+
+
+def is_marked_synthetic(image: Image.Image) -> bool:
+    """Whether the image, once it is loaded, carries IPTC's mark of synthetic media."""
+    xmp = image.info.get("xmp", b"")
+    return SYNTHETIC_MARK in (xmp.encode() if isinstance(xmp, str) else xmp)
+
+
+def decode_rgb(data: bytes, *, real: bool = False) -> Image.Image:
     """Encoded bytes to an image in mode RGB, by PIXEL_RULE; UserError says what is wrong with them.
 
     An image of more pixels than Pillow's limit (178,956,970) is refused, as load_dataset does.
+    real: one that says it was generated is, too.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return as_rgb(image)
+        with open_image(data) as image:
+            found = as_rgb(image)
+            if real and is_marked_synthetic(image):
+                raise UserError("carries the mark of synthetic media, and is no real image")
+            return found
     except (UserError, MemoryError):
         raise
     except UnidentifiedImageError:  # whose text has an address of memory in it
-        raise UserError("cannot be decoded: it is in no image format that Pillow knows") from None
+        known = ", ".join(readable_formats())
+        raise UserError(f"cannot be decoded: it is none of {known}") from None
     except Image.DecompressionBombError as error:
         raise UserError(f"cannot be decoded: {str(error).split(',')[0]}; make it smaller") from None
     except Exception as error:  # each of Pillow's codecs has exceptions of its own
@@ -40,6 +69,7 @@ def decode_rgb(data: bytes) -> Image.Image:
 
 def as_rgb(image: Image.Image) -> Image.Image:
     """`image` in mode RGB, by PIXEL_RULE; UserError for a mode that has no stated range."""
+    _scale_clear_colour(image)
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode in WIDE:
@@ -53,6 +83,19 @@ def as_rgb(image: Image.Image) -> Image.Image:
         over = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", over.size, (*BACKGROUND, 255)), over)
     return image.convert("RGB")
+
+
+def _scale_clear_colour(image: Image.Image) -> None:
+    """A PNG's clear colour in the 8 bits of its pixels: Pillow leaves it in those of the file."""
+    clear = image.info.get("transparency")
+    if clear is None or not image.tile:
+        return
+    raw = image.tile[0][3]
+    raw = raw if isinstance(raw, str) else raw[0]
+    if raw in TIMES:
+        image.info["transparency"] = clear * TIMES[raw]
+    elif raw == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
 
 
 def _upper_bits(image: Image.Image) -> Image.Image:

@@ -17,7 +17,7 @@ from release.errors import UserError
 from release.files.commit import canonical_json, sha256_text, write_atomically
 from release.files.names import plain_path
 from release.files.storage import ReleasePath, read_text
-from release.layout.origin import ORIGIN, Count
+from release.layout.origin import ORIGIN, OWN_FOLDERS, Count
 from release.layout.shard_files import (
     FileState,
     file_state,
@@ -29,7 +29,6 @@ from release.layout.shard_files import (
 MANIFEST_FILE = "manifest.json"
 # A document is written for people and their tools: deleting one never harms the release itself.
 OWN_FILES = (MANIFEST_FILE, "build.json")
-OWN_FOLDERS = ("markers", "sidecars", "rejections", "quarantine", "lease")
 
 
 def _document_name(text: str) -> str:

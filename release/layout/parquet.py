@@ -112,9 +112,17 @@ def group_writer(
 
 
 def _table(schema: pa.Schema, columns: dict[str, list[Any]]) -> pa.Table:
-    data = pa.array(columns["image"], pa.binary())
-    images = pa.StructArray.from_arrays([data, pa.nulls(len(data), pa.string())], list(IMAGE))
+    images = encoded_images(pa.array(columns["image"], pa.binary()))
     return pa.table({**columns, "image": images}, schema=schema)
+
+
+def encoded_images(data: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
+    """Encoded bytes as a column of images; several arrays are what more than 2 GiB come in."""
+    chunks = data.chunks if isinstance(data, pa.ChunkedArray) else [data]
+    return pa.chunked_array(
+        pa.StructArray.from_arrays([chunk, pa.nulls(len(chunk), pa.string())], list(IMAGE))
+        for chunk in chunks
+    )
 
 
 def _parquet_writer(sink: pa.NativeFile, schema: pa.Schema) -> pq.ParquetWriter:

@@ -21,7 +21,7 @@ from release.images.decoding import decode_rgb
 from release.images.encoding import encode_jpeg, jpeg_codec
 from release.images.views import SHORT_SIDE, shrink
 from release.layout.manifest import Manifest, ShardRecord
-from release.layout.origin import Subsampling, ViewName
+from release.layout.origin import TAKEN, Subsampling, ViewName
 from release.layout.shard_files import (
     FORMAT,
     ORIGINAL,
@@ -81,10 +81,10 @@ def new_view(
     if source not in configs:
         raise unknown_name(f"configuration of {manifest.name}", source, configs)
     name = name or f"{size}-jpeg"
-    if not re.fullmatch(ViewName, name) or name in configs:
+    if not re.fullmatch(ViewName, name) or name in TAKEN.union(configs):
         raise UserError(
-            f"--name {name!r}: give letters, digits, _ and -, no number alone, and no "
-            f"configuration that there is ({', '.join(configs)}), such as {size}-jpeg"
+            f"--name {name!r}: give letters, digits, _ and -, such as {size}-jpeg; no number "
+            f"alone, no configuration that there is ({', '.join(configs)}), no folder of a release"
         )
     if source.isdecimal() and int(source) < size:
         raise UserError(f"--size {size}: images of {source} are smaller; views are never enlarged")

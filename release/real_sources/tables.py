@@ -34,9 +34,11 @@ class TableSplit:
 
     def read(self, i: int) -> bytes:
         image = self.dataset[i][self.image]
-        if image is None:
+        if image is None or image["bytes"] is image["path"] is None:
             raise UserError("is null")
-        return image["bytes"] or Path(image["path"]).read_bytes()  # type: ignore[no-any-return]
+        if image["bytes"] is None:
+            return Path(image["path"]).read_bytes()
+        return image["bytes"]  # type: ignore[no-any-return]
 
 
 def read_tables(

@@ -31,6 +31,20 @@ def test_what_a_killed_writer_left_is_taken_up(tmp_path: Path):
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("file", b"whole")]
 
 
+def test_a_link_in_the_place_of_a_temporary_file_is_not_followed(tmp_path: Path):
+    outside = tmp_path / "outside"
+    outside.write_text("mine")
+    for target in (outside, tmp_path / "absent"):
+        (tmp_path / "release").mkdir(exist_ok=True)
+        (tmp_path / "release/.build.json.tmp").symlink_to(target)
+        write_atomically(tmp_path / "release/build.json", b"new")
+        assert (tmp_path / "release/build.json").read_bytes() == b"new"
+        assert not (tmp_path / "release/build.json").is_symlink()
+        (tmp_path / "release/.build.json.tmp").unlink()
+    assert outside.read_text() == "mine"
+    assert not (tmp_path / "absent").exists()
+
+
 def test_two_writers_of_one_file_do_not_meet(tmp_path: Path):
     path = tmp_path / "file"
     inside, go_on = threading.Event(), threading.Event()

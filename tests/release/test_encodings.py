@@ -8,9 +8,9 @@ from PIL import Image
 
 from builder.builds.build import estimate_rest, plan_build
 from builder.planning.recipe import Recipe, load_recipe
-from builder.release.checks.shards import is_marked_synthetic
 from builder.release.verify import verify_release
 from release.classes.class_list import load_classes
+from release.images.decoding import is_marked_synthetic
 from release.layout.manifest import read_manifest
 from release.layout.shard_files import read_shard
 from tests.forked_commands import run

@@ -12,13 +12,13 @@ from builder.release.checks.shards import (
     Columns,
     ImageRow,
     ShardCheck,
-    is_marked_synthetic,
     read_columns,
 )
 from builder.state import STATE_FILE, RealState, read_state
 from release.errors import UserError
 from release.files.commit import sha256_bytes
 from release.files.storage import ReleasePath, exists
+from release.images.decoding import is_marked_synthetic
 from release.layout.findings import Problem, differing
 from release.layout.manifest import Manifest, ShardRecord
 from release.layout.parquet import image_features, table_schema

@@ -1,6 +1,5 @@
 """The checks of one shard: its bytes, its marker, its rows against the plan, its images."""
 
-import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,7 @@ from PIL import Image
 from builder.release.checks.index import Indices, index_problems
 from builder.release.checks.rejections import rejection_problems
 from release.files.storage import ReleasePath, StorageError
+from release.images.decoding import open_image
 from release.layout.findings import Problem, damage
 from release.layout.manifest import ShardRecord
 from release.layout.shard_commit import marker_name, read_marker_content
@@ -27,7 +27,6 @@ from release.layout.shard_files import (
 )
 
 READ_ROWS = 64
-SYNTHETIC_MARK = b"trainedAlgorithmicMedia"
 # What Pillow raises for bytes that are no image; SyntaxError is its word for a broken PNG chunk.
 NO_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
@@ -171,17 +170,11 @@ def _failures(what: str, failed: dict[str, list[str]], rows: int) -> Iterator[st
 
 def _image_problem(content: bytes | None, columns: dict[str, Any], check: ImageCheck) -> str | None:
     try:
-        with Image.open(io.BytesIO(content or b"")) as image:
+        with open_image(content or b"") as image:
             image.load()
             return check(ImageRow(image, content or b"", columns))
     except NO_IMAGE:
         return "cannot be decoded"
-
-
-def is_marked_synthetic(image: Image.Image) -> bool:
-    """Whether the image carries IPTC's mark of synthetic media."""
-    xmp = image.info.get("xmp", b"")
-    return SYNTHETIC_MARK in (xmp.encode() if isinstance(xmp, str) else xmp)
 
 
 def read_columns(path: ReleasePath, names: Sequence[str]) -> Columns | None:

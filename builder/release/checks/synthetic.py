@@ -12,7 +12,6 @@ from builder.release.checks.shards import (
     Columns,
     ImageRow,
     ShardCheck,
-    is_marked_synthetic,
     read_columns,
 )
 from builder.shards.shard import columns_of
@@ -20,6 +19,7 @@ from builder.state import STATE_FILE, SyntheticState, goes_on_from, read_state
 from release.errors import UserError
 from release.files.commit import canonical_json
 from release.files.storage import ReleasePath, exists
+from release.images.decoding import is_marked_synthetic
 from release.layout.findings import Problem, differing
 from release.layout.manifest import MANIFEST_FILE, Manifest, ShardRecord
 from release.layout.parquet import image_features, table_schema

@@ -14,12 +14,12 @@ from builder.release.checks.shards import (
     Columns,
     ImageRow,
     ShardCheck,
-    is_marked_synthetic,
     read_columns,
 )
 from builder.shards.view_shard import ViewShardJob, plan_view
 from release.errors import UserError
 from release.files.storage import ReleasePath, StorageError
+from release.images.decoding import is_marked_synthetic
 from release.images.encoding import jpeg_codec
 from release.layout.findings import Problem, differing
 from release.layout.image_sets import decode

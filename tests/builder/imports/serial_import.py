@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from builder.builds.growth import known_records
 from builder.builds.run import Outcome, ReleaseJobs, RunSettings
 from builder.imports import release as real
 from builder.state import write_state
 from release.environment import own_environment
 from release.layout.manifest import Manifest, ShardRecord
-from release.layout.shard_commit import committed_records
 from release.real_sources.opening import open_source
 
 
@@ -43,7 +43,7 @@ class SerialImport:
         (asked,) = releases
         assert asked.state is not None
         write_state(asked.release, asked.state)
-        done = committed_records(asked.release, asked.jobs)
+        done = known_records(asked.release, asked.jobs)
         for job in asked.jobs:
             record = done.get(job.path) or job.committed()
             if record is None:

@@ -44,9 +44,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry for each image that jobs decode."""
     found: list[int] = []
 
-    def counting(data: bytes) -> Image.Image:
+    def counting(data: bytes, *, real: bool = False) -> Image.Image:
         found.append(len(data))
-        return decode_rgb(data)
+        return decode_rgb(data, real=real)
 
     monkeypatch.setattr(jobs, "decode_rgb", counting)
     return found

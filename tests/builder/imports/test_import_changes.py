@@ -193,9 +193,9 @@ def test_a_source_that_changes_while_it_is_read_is_refused(
 ):
     path = photos / "train" / "cat" / "im 01.a.jpg"
 
-    def changing(data: bytes) -> Image.Image:
+    def changing(data: bytes, *, real: bool) -> Image.Image:
         os.utime(path, (0, 0))
-        return decode_rgb(data)
+        return decode_rgb(data, real=real)
 
     monkeypatch.setattr(jobs, "decode_rgb", changing)
     with pytest.raises(UserError, match="was changed while it was imported: run again"):
@@ -313,6 +313,13 @@ def test_a_null_image_of_a_data_set_is_named():
     empty = Dataset.from_dict({"image": [None]}, features=Features({"image": Value("binary")}))
     with pytest.raises(UserError, match="is null"):
         TableSplit(empty, "image", "label").read(0)
+    without_bytes = [
+        {"image": {"bytes": b"", "path": None}},  # as a table may have it
+        {"image": {"bytes": None, "path": None}},
+    ]
+    assert TableSplit(without_bytes, "image", "label").read(0) == b""
+    with pytest.raises(UserError, match="is null"):
+        TableSplit(without_bytes, "image", "label").read(1)
 
 
 def test_a_release_changes_with_its_data_set(importing: SerialImport, tmp_path: Path):

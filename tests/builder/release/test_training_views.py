@@ -255,6 +255,9 @@ def test_a_worker_with_another_codec_is_one_line(
         ({"source": "64"}, "unknown configuration of release '64'; known: 16, 32, 8"),
         ({"name": "32"}, "--name '32': give letters, digits"),
         ({"name": "../up"}, "--name '../up': give letters, digits"),
+        ({"name": "index"}, "--name 'index': .*no folder of a release"),
+        ({"name": "halfway"}, "--name 'halfway': give letters, digits"),
+        ({"name": "earlier"}, "--name 'earlier': give letters, digits"),
     ],
 )
 def test_bad_options_are_one_line(release: Path, settings: dict[str, Any], line: str) -> None:
