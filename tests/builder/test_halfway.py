@@ -15,7 +15,7 @@ from builder.accept import Verdict
 from builder.builds.build import plan_build
 from builder.planning.recipe import load_recipe
 from builder.shards import halfway, stopping
-from builder.shards.halfway import Halfway
+from builder.shards.halfway import Halfway, forget_finished
 from builder.shards.shard import ShardJob, load_generator
 from builder.shards.slots import Rejection, Slots
 from builder.shards.stopping import Stopped, begin_job, stop_run
@@ -159,6 +159,17 @@ def test_a_damaged_file_counts_for_nothing(
     assert again == wanted
     kept.write_bytes(content[:50])  # and one that was cut short
     assert run_until(job, monkeypatch, None)[1] == wanted
+
+
+def test_the_end_of_other_work_leaves_what_an_extension_has_halfway(tmp_path: Path) -> None:
+    for shard in ("32/train-0", "32/train-1", "64/train-1"):
+        (tmp_path / "halfway" / f"{shard}.half").parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "halfway" / f"{shard}.half").write_bytes(b"")
+    forget_finished(tmp_path, ["32/train-0.parquet", "32/train-9.parquet"])
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.half")}
+    assert left == {"halfway/32/train-1.half", "halfway/64/train-1.half"}
+    forget_finished(tmp_path, ["32/train-1.parquet", "64/train-1.arrow"])
+    assert not (tmp_path / "halfway").exists()
 
 
 def test_only_the_same_images_are_taken_up(

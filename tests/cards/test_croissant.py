@@ -22,6 +22,7 @@ from release.errors import UserError
 from release.files.commit import sha256_bytes, sha256_file
 from release.layout.manifest import Manifest, read_manifest
 from release.layout.readme import write_readme
+from release.layout.shard_files import folded_path
 from tests.cards.tiny_card import CLASSES, DAY, ORIGIN, write_shard
 from tests.sets.shapes import make_images
 from tests.sets.shapes import write_release as write_real
@@ -131,6 +132,23 @@ def test_it_reads_the_same_where_shards_stand_in_sub_folders(release: Path, tmp_
     dataset = mlcroissant.Dataset(str(copy / "croissant.json"))
     rows = list(dataset.records("32", filters={"32/split": "train"}))
     assert len(rows) == 9
+
+
+def test_a_readme_that_names_its_files_names_them_in_sub_folders(
+    release: Path, tmp_path: Path
+) -> None:
+    """As that of a release whose extension was killed."""
+    manifest = read_manifest(release)
+    named = "data_files:\n" + "".join(f"  - {shard.path}\n" for shard in manifest.shards)
+    shutil.copytree(release, tmp_path / "here")
+    (tmp_path / "here/README.md").write_text(named + "see 16/train-*.parquet, not 9/a-b.parquet\n")
+    (tmp_path / "here" / STATE_FILE).write_text("{}")
+    (tmp_path / "folded").mkdir()
+    noted = replace(manifest, documents={"README.md": "0" * 64})
+    folded_files(tmp_path / "here", noted, tmp_path / "folded")
+    *lines, last = (tmp_path / "folded/README.md").read_text().splitlines()
+    assert lines[1:] == [f"  - {folded_path(shard.path)}" for shard in manifest.shards]
+    assert last == "see 16/part-*/train-*.parquet, not 9/a-b.parquet"
 
 
 def test_every_file_stands_in_it_with_its_hash(release: Path) -> None:
