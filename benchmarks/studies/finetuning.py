@@ -9,7 +9,7 @@ ways, with jittered contrast. Three generators are compared: that stand-in as it
 fine-tuned on the unchanged images, and a cascade trained on those from scratch for as many steps.
 Each makes one release a sampling seed; each release is scored by Fréchet distance to the real
 train and test splits and by the accuracy on the real test split of a classifier trained on it
-(CAS). Intervals are over sampling seeds (and, for each distance, over images). With
+(CAS). Intervals are over seeds of training and sampling (and, for each distance, over images). With
 --train-each-seed every sampling seed has trainings of its own, and the intervals are over both;
 without it there is one training run each. Everything is a command of this project; rerunning goes
 on. On a GPU with many cores:
@@ -260,7 +260,7 @@ def write_report(arguments: argparse.Namespace) -> None:
         "sampling_seeds": arguments.seeds,
         "training_seeds": trainings(arguments),
         "sampling_batch": arguments.batch,
-        "interval": "95%, Student's t over sampling seeds; differences paired by seed",
+        "interval": "95%, Student's t over seeds of training and sampling; differences paired by seed",
         "arms": arms,
         "differences": gains,
         "environment": environment(),

@@ -54,7 +54,7 @@ def write_report(out: Path, rows: Sequence[dict[str, Any]]) -> None:
     content = {"cases": len(rows), "wrong": wrong, "environment": environment(), "all": rows}
     (out / "bad-inputs.json").write_text(json.dumps(content, indent=1) + "\n")
     lines = [
-        "# Bad input, given to every command",
+        "# Bad input, given to the commands below",
         "",
         "Each case is a good command line with one option or one file wrong. Right is one line and",
         "exit code 2 (*one line*), the right result (*right*), or a fault named by a command that",

@@ -1,6 +1,7 @@
 """What images take of a GPU: networks counted on the meta device, and hours that follow."""
 
 import json
+import re
 import runpy
 from pathlib import Path
 
@@ -65,9 +66,26 @@ def test_what_was_counted_before_is_what_is_counted_now() -> None:
     assert set(table) <= {work_key(*one) for one in asked}
     imagenet = {one for one in asked if not one[1].startswith(("builtin:", "runs/fashion"))}
     assert {work_key(*one) for one in imagenet} <= set(table)
-    of_family = {one[0]: one for one in reversed(asked) if one in imagenet}
+    of_family = {one[0]: one for one in asked if one in imagenet}
     for key, work in script["counted"](of_family.values()).items():
         assert work == table[key]
+
+
+def test_the_table_of_shard_sizes_has_the_minutes_of_a_dry_run() -> None:
+    rows = re.findall(
+        r"\| `(imagenet-[a-z0-9-]+)` \| ([\d,]+) \|.*\| ([\d.]+) min(?: at (\d+) px)? \|",
+        (ROOT / "docs/recipes.md").read_text(),
+    )
+    assert len(rows) == 18
+    for name, images, minutes, side in rows:
+        recipe = load_recipe(name)
+        assert recipe.shard.classes * recipe.shard.indices == int(images.replace(",", ""))
+        costs = {stage.resolution: device_cost(stage, DEFAULT_DEVICE) for stage in recipe.stages}
+        seconds = {at: cost.seconds for at, cost in costs.items() if cost is not None}
+        longest = max(seconds, key=lambda at: seconds[at])
+        assert side in ("", str(longest))
+        told = seconds[longest] * int(images.replace(",", "")) / 60
+        assert float(minutes) == pytest.approx(told, abs=0.051 if "." in minutes else 0.51)
 
 
 def test_networks_trained_here_run_in_float32_and_follow_their_recipe_or_folder(
