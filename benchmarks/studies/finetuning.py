@@ -260,7 +260,7 @@ def write_report(arguments: argparse.Namespace) -> None:
         "sampling_seeds": arguments.seeds,
         "training_seeds": trainings(arguments),
         "sampling_batch": arguments.batch,
-        "interval": "95%, Student's t over seeds of training and sampling; differences paired by seed",
+        "interval": "95%, Student's t over seeds of training and sampling; paired by seed",
         "arms": arms,
         "differences": gains,
         "environment": environment(),

@@ -66,7 +66,7 @@ def test_what_was_counted_before_is_what_is_counted_now() -> None:
     assert set(table) <= {work_key(*one) for one in asked}
     imagenet = {one for one in asked if not one[1].startswith(("builtin:", "runs/fashion"))}
     assert {work_key(*one) for one in imagenet} <= set(table)
-    of_family = {one[0]: one for one in asked if one in imagenet}
+    of_family = {one[0]: one for one in reversed(asked) if one in imagenet}
     for key, work in script["counted"](of_family.values()).items():
         assert work == table[key]
 
