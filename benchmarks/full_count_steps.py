@@ -124,7 +124,7 @@ def import_plan(folder: Path) -> None:
     source = open_source(name)
     rule = next(iter(RECORDED_RULES.values()))
     state = RealState(name, rule, (64, 256), count_files(source, {}))
-    jobs = settle(release, plan_import(name, source, release, state))
+    jobs = settle(release, plan_import(name, source, release, state), ())
     print(json.dumps({"jobs": len(jobs), "seconds": round(time.monotonic() - started, 1)}))
 
 

@@ -5,7 +5,7 @@ import warnings
 from functools import lru_cache
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from release.errors import UserError
 
@@ -88,7 +88,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
 def _scale_clear_colour(image: Image.Image) -> None:
     """A PNG's clear colour in the 8 bits of its pixels: Pillow leaves it in those of the file."""
     clear = image.info.get("transparency")
-    if clear is None or not image.tile:
+    if clear is None or not isinstance(image, ImageFile.ImageFile) or not image.tile:
         return
     raw = image.tile[0][3]
     raw = raw if isinstance(raw, str) else raw[0]
