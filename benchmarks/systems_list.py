@@ -25,6 +25,9 @@ class System:
 # Unguided, as the rows of the paper's tables are; guidance is swept for Imagen alone, as there.
 SOLVER = ("--method", "dpm-solver++", "--guidance", "1", "--steps", "8,16")
 GUIDED = ("--method", "dpm-solver++", "--guidance", "1,1.5,2", "--steps", "8,16")
+# Of networks that say epsilon: the solver, which adds no noise, leaves theirs over the images.
+ANCESTRAL = ("--method", "ddpm", "--guidance", "1", "--steps", "16,32")
+ENLARGING = ("--method", "ddpm", "--guidance", "1", "--steps", "8,16")
 TRUNCATION = ("--method", "truncation", "--truncation", "0.5,0.75,1")
 CODES = ("--method", "native", "--temperature", "0.8,0.9,1")
 
@@ -37,29 +40,33 @@ SYSTEMS = (
         (TRUNCATION,),
     ),
     System(
-        "iddpm", "Improved DDPM", (("fashion-mnist-iddpm", 1.0),), "fashion-mnist-iddpm", (SOLVER,)
+        "iddpm",
+        "Improved DDPM",
+        (("fashion-mnist-iddpm", 1.0),),
+        "fashion-mnist-iddpm",
+        (ANCESTRAL,),
     ),
-    System("adm", "ADM", (("fashion-mnist-adm", 1.0),), "fashion-mnist-adm", (SOLVER,)),
+    System("adm", "ADM", (("fashion-mnist-adm", 1.0),), "fashion-mnist-adm", (ANCESTRAL,)),
     System(
         "adm-upsampling",
         "ADM + upsampling",
         (("fashion-mnist-adm-16", 0.5), ("fashion-mnist-adm-upsampler", 0.5)),
         "fashion-mnist-adm-u",
-        (SOLVER, SOLVER),
+        (ANCESTRAL, ENLARGING),
     ),
     System(
         "cdm",
         "CDM",
         (("fashion-mnist-cdm-16", 0.5), ("fashion-mnist-cdm-32", 0.5)),
         "fashion-mnist-cdm",
-        (SOLVER, SOLVER),
+        (ANCESTRAL, (*ENLARGING, "--noise-augmentation", "0,0.1")),
     ),
     System(
         "sr3",
         "SR3",
         (("fashion-mnist-sr3-base", 0.5), ("fashion-mnist-sr3", 0.5)),
         "fashion-mnist-sr3",
-        (SOLVER, SOLVER),
+        (ANCESTRAL, ENLARGING),
     ),
     System("rin", "RIN", (("fashion-mnist-rin", 1.0),), "fashion-mnist-rin", (SOLVER,)),
     System(

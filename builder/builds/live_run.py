@@ -144,4 +144,6 @@ def _link(source: ReleasePath, target: ReleasePath) -> None:
         os.link(source, temporary)
     except OSError:
         shutil.copyfile(source, temporary)
+        with temporary.open("rb") as file:  # its bytes are to outlast what the marker says of them
+            os.fsync(file.fileno())
     temporary.replace(target)

@@ -94,6 +94,8 @@ def encode(
         claimed(release, settings.say),
         progress_bar(images, "encode", "images", quiet=as_json) as advance,
     ):
+        if read_manifest(release) != manifest:
+            raise UserError(f"{release} was changed by another command meanwhile: run again")
         made = make_latents(
             release, manifest, name, planned, settings, lambda record: advance(record.rows)
         )

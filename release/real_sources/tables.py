@@ -1,6 +1,6 @@
 """Tables of images as `datasets` loads them: which columns, which classes, which labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from release.real_sources.source import RealSource, SourceName, first_few, named
 
 # By name only where a column's type does not say what it holds.
 IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp")
+MOST_GAPS, FEW = 10, 1000  # classes without an image for each that has some, and of a small set
 LABEL_NAMES = ("label", "labels", "fine_label", "cls")
 
 
@@ -116,10 +117,20 @@ def _classes(
     if not isinstance(feature, ClassLabel):
         if all(isinstance(value, str) for value in values):
             return entries_of(sorted(values)), []
+        _require_class_numbers(values, wanted)
         return _numbered(max(values) + 1, wanted)
     lacking = [name for i, name in enumerate(feature.names) if i not in values]
     remark = f"no images of {len(lacking)} of the {len(feature.names)} classes: "
     return entries_of(feature.names), [remark + first_few(lacking)] if lacking and values else []
+
+
+def _require_class_numbers(values: Set[int], wanted: SourceName) -> None:
+    """UserError for numbers of which next to none occur: ids of something else, not of classes."""
+    if max(values) >= MOST_GAPS * len(values) + FEW:
+        raise UserError(
+            f"{wanted.name}: labels are numbers up to {max(values):,}, of which {len(values):,} "
+            "occur; number the classes from 0, or name another column with --label-column"
+        )
 
 
 def _numbered(count: int, wanted: SourceName) -> tuple[tuple[ClassEntry, ...], list[str]]:

@@ -357,6 +357,11 @@ def test_texts_and_numbers_are_labels_too(tmp_path: Path):
     source = open_source(str(save_parquet(tmp_path / "numbers", train=numbers)))
     assert [c.wnid for c in source.classes] == ["0", "1", "2"]
     assert "numbers without names: classes are called 0 to 2; --classes-from LIST" in said(source)
+    ids = Dataset.from_dict({"img": rows, "label": [2, 0, 2**31]}).cast_column("img", Image())
+    with pytest.raises(
+        UserError, match="numbers up to 2,147,483,648, of which 3 occur; number the"
+    ):
+        open_source(str(save_parquet(tmp_path / "ids", train=ids)))
 
 
 def script(root: Path) -> None:
