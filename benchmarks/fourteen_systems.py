@@ -33,7 +33,7 @@ WORK = ROOT / "runs/systems"
 OUT = ROOT / "results/fashion-mnist/systems"
 REAL = "releases/fashion-mnist-real"
 CALIBRATION = (10, 40)  # steps of two short trainings, whose difference is the cost of a step:
-CALIBRATION_ROUNDS = 3  # the least of so many, since others' work makes steps dearer alone
+CALIBRATION_ROUNDS = 3  # of each the least, since others' work makes a training dearer alone
 CALIBRATION_SECONDS = 20  # over so long a difference where steps are quick
 CALIBRATION_IMAGES = 64  # of each class: a step costs the same, and they are read at once
 SEEDS = "0,1,2"
@@ -207,17 +207,16 @@ def _cost_of_step(board: Board, system: System, recipe: str, data: str) -> float
         shutil.rmtree(folder, ignore_errors=True)
         return _finetune(board, system, recipe, data, str(folder), steps, *images)
 
-    def cost(steps: int) -> float:
-        found = (took(steps) - took(few)) / (steps - few)
-        if found <= 0:
-            raise SystemExit(f"{recipe}: {steps} steps took no longer than {few}")
-        return found
+    def least(steps: int) -> float:
+        return min(took(steps) for _ in range(1 if board.few else CALIBRATION_ROUNDS))
 
-    first = cost(many)
-    if board.few:
-        return first
-    many = max(many, few + round(CALIBRATION_SECONDS / first))
-    return min(first, *(cost(many) for _ in range(CALIBRATION_ROUNDS - 1)))
+    if not board.few:  # in so many more steps that the difference is a long one
+        first = (took(many) - took(few)) / (many - few)
+        many = max(many, few + round(CALIBRATION_SECONDS / max(first, 1e-3)))
+    cost = (least(many) - least(few)) / (many - few)
+    if cost <= 0:
+        raise SystemExit(f"{recipe}: {many} steps took no longer than {few}")
+    return cost
 
 
 def _selected(board: Board, system: System) -> str:

@@ -28,13 +28,13 @@ from release.images.crop_rules import RECORDED_RULES, CropRule
 from release.images.decoding import PIXEL_RULE
 from release.layout.manifest import MANIFEST_FILE, Manifest, ShardRecord, read_manifest
 from release.layout.readme import remove_documents
-from release.layout.shard_commit import committed_records, forget_shard, marker_name
+from release.layout.shard_commit import forget_shard, marker_name
 from release.layout.shard_files import ORIGINAL, is_shard
 from release.layout.training_views import with_views_of
 from release.real_sources.opening import open_source
 from release.real_sources.source import RealSource
 
-EARLIER = "earlier"
+EARLIER = "_earlier"  # a folder; no view can be called so
 # as OriginalJob and ViewJob name their files
 OWN_NAME = re.compile(
     rf"({ORIGINAL}|[0-9]+)/[^/]+-[0-9]{{8}}(p[0-9]{{3}})?-[0-9a-f]{{10}}\.parquet"
@@ -95,11 +95,12 @@ def import_real(
 
 
 def _as_it_is_there(release: ReleasePath, earlier: Manifest | None) -> Manifest | None:
-    """With those files of its training views that are still there, and no others."""
+    """With those files of its training views that are still there, marked or not, and no others."""
     if earlier is None:
         return None
-    views = [record for record in earlier.shards if record.config in earlier.training_views]
-    return replace(earlier, shards=tuple(committed_records(release, views).values()))
+    sizes, views = list_files(release), earlier.training_views
+    there = (r for r in earlier.shards if r.config in views and sizes.get(r.path) == r.bytes)
+    return replace(earlier, shards=tuple(there))
 
 
 def _plan_state(

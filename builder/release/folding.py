@@ -19,7 +19,7 @@ from builder.planning.hub_limits import fits_flat, folded_problem
 from builder.release.hub import LocalFile, local_file
 from builder.state import STATE_FILE
 from release.errors import UserError
-from release.files.commit import sha256_file
+from release.files.commit import sha256_bytes, sha256_file
 from release.files.storage import ReleasePath, read_bytes, read_files
 from release.layout.image_index import index_name, is_index, open_index, write_index
 from release.layout.manifest import MANIFEST_FILE, Manifest, ShardRecord
@@ -51,6 +51,11 @@ def refuse_too_many(manifest: Manifest) -> None:
     problem = folded_problem(len(manifest.shards), others, arrow=arrow)
     if problem is not None:
         raise UserError(f"{manifest.name} {problem}")
+
+
+def changed_meanwhile(release: ReleasePath) -> UserError:
+    """What was read first and what is read now are of two states."""
+    return UserError(f"{release} was changed by another command meanwhile: publish again")
 
 
 def folded_files(
@@ -110,6 +115,8 @@ def _fold_document(
     if is_index(name):
         return folder, _fold_index(release, manifest, name, folder)
     content = read_bytes(release / name)
+    if sha256_bytes(content) != manifest.documents[name]:
+        raise changed_meanwhile(release)
     if name == README_FILE:
         content = _fold_readme(manifest, content)
     if name == CROISSANT_FILE:

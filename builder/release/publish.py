@@ -10,6 +10,7 @@ from huggingface_hub import RepoFile
 from builder.builds.growth import keep_loadable, require_flat
 from builder.release.checks.shards import judged_marker
 from builder.release.folding import (
+    changed_meanwhile,
     folded_files,
     needs_folding,
     read_markers,
@@ -135,23 +136,21 @@ def _files(
         data, last = folded_files(release, manifest, folder)
     else:
         data, last = published_files(release, manifest)
-        if read_manifest(release) != manifest:
-            raise _changed(release)
+    if read_manifest(release) != manifest:
+        raise changed_meanwhile(release)
     _refuse_links_out(release, [*data, *last])
     return data, [_kept(release, file, folder / "last") for file in last]
 
 
 def _kept(release: ReleasePath, file: LocalFile, folder: Path) -> LocalFile:
+    if isinstance(file.source, Path) and file.source.is_relative_to(folder.parent):
+        return file  # written for this, folded
     content, place = read_bytes(file.source), folder / file.path
     if sha256_bytes(content) != file.sha256:
-        raise _changed(release)
+        raise changed_meanwhile(release)
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(content)
     return replace(file, source=place)
-
-
-def _changed(release: ReleasePath) -> UserError:
-    return UserError(f"{release} was changed by another command meanwhile: publish again")
 
 
 def _publish(

@@ -29,7 +29,8 @@ class RealSet(Part):
     """Real images. release: imported from `source` if it is not there, at these `views`.
 
     classes, per_class: how many classes, and training images of each on average: what the cost is
-    told by before the release is there. config: by default the classifier's resolution.
+    told by before the release is there; it must be of as many, within 30%. config: by default the
+    classifier's resolution.
     """
 
     release: str

@@ -123,8 +123,8 @@ def _own_temporary(path: Path) -> tuple[Path, int]:
     """A temporary file that no other process writes, and a descriptor that says so while open.
 
     The name follows from `path`, so that the next writer takes up what a killed one left there;
-    a lock tells the killed from the living, beside whom it takes a name of its own. So it does
-    beside a link of that name, which may lead to anywhere.
+    a lock tells the killed from the living, beside whom it takes a name of its own. It also takes
+    one beside a link of that name, which may lead anywhere.
     """
     temporary = path.parent / f".{path.name}{TEMPORARY}"
     lock = None

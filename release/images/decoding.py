@@ -9,9 +9,7 @@ from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from release.errors import UserError
 
-# Pillow reads more: .psd, .mpg and the like, which are no photographs of a data set, and .eps, for
-# which it starts another program. What a file is, its bytes say, whatever its name.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM")
+STARTS_A_PROGRAM = "EPS"  # which Pillow hands to Ghostscript, whatever name the bytes go by
 SYNTHETIC_MARK = b"trainedAlgorithmicMedia"  # IPTC's digital source type, in XMP
 BACKGROUND = (255, 255, 255)
 PIXEL_RULE = (
@@ -26,15 +24,15 @@ WIDE = {"I", "I;16", "I;16B", "I;16L", "I;16N"}  # grey values of 16 bits
 
 
 @lru_cache
-def readable_formats() -> tuple[str, ...]:
-    """Those of FORMATS that this Pillow reads."""
+def _readable_formats() -> tuple[str, ...]:
+    """All that this Pillow reads by itself."""
     Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
+    return tuple(name for name in Image.OPEN if name != STARTS_A_PROGRAM)
 
 
 def open_image(data: bytes) -> Image.Image:
-    """Encoded bytes of a readable format, not decoded yet; what Pillow raises it raises."""
-    return Image.open(io.BytesIO(data), formats=readable_formats())
+    """Encoded bytes as an image that is not decoded yet; what Pillow raises it raises."""
+    return Image.open(io.BytesIO(data), formats=_readable_formats())
 
 
 def is_marked_synthetic(image: Image.Image) -> bool:
@@ -58,8 +56,7 @@ def decode_rgb(data: bytes, *, real: bool = False) -> Image.Image:
     except (UserError, MemoryError):
         raise
     except UnidentifiedImageError:  # whose text has an address of memory in it
-        known = ", ".join(readable_formats())
-        raise UserError(f"cannot be decoded: it is none of {known}") from None
+        raise UserError("cannot be decoded: it is in no image format that is read here") from None
     except Image.DecompressionBombError as error:
         raise UserError(f"cannot be decoded: {str(error).split(',')[0]}; make it smaller") from None
     except Exception as error:  # each of Pillow's codecs has exceptions of its own
@@ -68,7 +65,7 @@ def decode_rgb(data: bytes, *, real: bool = False) -> Image.Image:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """`image` in mode RGB, by PIXEL_RULE; UserError for a mode that has no stated range."""
+    """`image`, not loaded yet, in RGB by PIXEL_RULE; UserError for a mode that has no stated range."""
     _scale_clear_colour(image)
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         image = ImageOps.exif_transpose(image)

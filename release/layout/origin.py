@@ -7,7 +7,7 @@ keys that later versions add are kept.
 
 from typing import Annotated, Any, Literal, Required
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from release.files.formats import Encoding
@@ -23,7 +23,7 @@ Resolution = Annotated[int, Field(strict=True, gt=0, lt=2**31)]
 # of a training view: never that of a resolution, which is a number
 ViewName = r"^([0-9]+[_-]|[0-9]*[A-Za-z])[A-Za-z0-9_-]*$"
 # folders of a release that are no configuration's
-OWN_FOLDERS = ("markers", "sidecars", "rejections", "quarantine", "lease", "earlier")
+OWN_FOLDERS = ("markers", "sidecars", "rejections", "quarantine", "lease", "_earlier")
 TAKEN = frozenset({*OWN_FOLDERS, "index", "latents", "halfway"})
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
 
@@ -137,18 +137,12 @@ class EnvironmentOrigin(TypedDict):
     versions: dict[str, str]
 
 
-def _no_folder_of_ours(name: str) -> str:
-    if name in TAKEN:
-        raise ValueError(f"{name!r} is a folder of the release's own")
-    return name
-
-
 class TrainingViewOrigin(TypedDict):
     """A configuration of images that were made smaller; see release/layout/training_views.py."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 
-    name: Annotated[str, Field(pattern=ViewName), AfterValidator(_no_folder_of_ours)]
+    name: Annotated[str, Field(pattern=ViewName)]
     source: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
     size: Resolution
     rule: Literal["short-side"]

@@ -9,8 +9,9 @@ from pathlib import Path
 from PIL import Image
 
 from release.errors import UserError
-from release.images.decoding import readable_formats
 
+# Pillow reads more (.psd, .hdf, .mpg …), which are no photographs of a data set.
+FORMATS = {"JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM"}
 # Left behind by macOS, Synology, Windows and file systems; names that begin with a dot are, too.
 LITTER = {"__macosx", "@eadir", "thumbs.db", "desktop.ini", "lost+found", "$recycle.bin"}
 
@@ -19,7 +20,7 @@ LITTER = {"__macosx", "@eadir", "thumbs.db", "desktop.ini", "lost+found", "$recy
 def image_suffixes() -> frozenset[str]:
     """Suffixes of the formats that this Pillow reads, in lower case."""
     known = Image.registered_extensions()
-    return frozenset(s for s, name in known.items() if name in readable_formats())
+    return frozenset(s for s, name in known.items() if name in FORMATS and name in Image.OPEN)
 
 
 def suffix(name: str) -> str:

@@ -15,7 +15,7 @@ from release.real_sources.source import RealSource, SourceName, first_few, named
 
 # By name only where a column's type does not say what it holds.
 IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp")
-MOST_GAPS, FEW = 10, 1000  # classes without an image for each that has some, and of a small set
+MOST_GAPS, FEW = 10, 1000  # numbers up to 10 for each that occurs, and 1,000 more, pass for classes
 LABEL_NAMES = ("label", "labels", "fine_label", "cls")
 
 
@@ -117,7 +117,8 @@ def _classes(
     if not isinstance(feature, ClassLabel):
         if all(isinstance(value, str) for value in values):
             return entries_of(sorted(values)), []
-        _require_class_numbers(values, wanted)
+        if wanted.classes_from is None:
+            _require_class_numbers(values, wanted)
         return _numbered(max(values) + 1, wanted)
     lacking = [name for i, name in enumerate(feature.names) if i not in values]
     remark = f"no images of {len(lacking)} of the {len(feature.names)} classes: "
@@ -129,7 +130,8 @@ def _require_class_numbers(values: Set[int], wanted: SourceName) -> None:
     if max(values) >= MOST_GAPS * len(values) + FEW:
         raise UserError(
             f"{wanted.name}: labels are numbers up to {max(values):,}, of which {len(values):,} "
-            "occur; number the classes from 0, or name another column with --label-column"
+            "occur; number the classes from 0, name their list with --classes-from, or another "
+            "column with --label-column"
         )
 
 

@@ -144,11 +144,14 @@ def test_a_readme_that_names_its_files_names_them_in_sub_folders(
     (tmp_path / "here/README.md").write_text(named + "see 16/train-*.parquet, not 9/a-b.parquet\n")
     (tmp_path / "here" / STATE_FILE).write_text("{}")
     (tmp_path / "folded").mkdir()
-    noted = replace(manifest, documents={"README.md": "0" * 64})
+    noted = replace(manifest, documents={"README.md": sha256_file(tmp_path / "here/README.md")})
     folded_files(tmp_path / "here", noted, tmp_path / "folded")
     *lines, last = (tmp_path / "folded/README.md").read_text().splitlines()
     assert lines[1:] == [f"  - {folded_path(shard.path)}" for shard in manifest.shards]
     assert last == "see 16/part-*/train-*.parquet, not 9/a-b.parquet"
+    (tmp_path / "here/README.md").write_text("of another state")
+    with pytest.raises(UserError, match="was changed by another command meanwhile: publish again"):
+        folded_files(tmp_path / "here", noted, tmp_path / "folded")
 
 
 def test_every_file_stands_in_it_with_its_hash(release: Path) -> None:

@@ -133,7 +133,7 @@ def test_a_clear_colour_is_one_of_the_files_own_depth(
 
 
 def test_bytes_for_which_another_program_would_be_started_are_refused() -> None:
-    with pytest.raises(UserError, match="it is none of JPEG, PNG"):
+    with pytest.raises(UserError, match="it is in no image format that is read here"):
         decode_rgb(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
 
 
@@ -215,7 +215,7 @@ def many_pixels() -> bytes:
         (lambda: encoded(Image.fromarray(COLOURS), "AVIF")[:-40], "cannot be decoded"),
         (lambda: encoded(Image.fromarray(COLOURS), "JPEG")[:-40], "cannot be decoded"),
         (lambda: b"", "cannot be decoded"),
-        (lambda: b"not an image", "it is none of JPEG, PNG, WEBP, .*PPM$"),
+        (lambda: b"not an image", "it is in no image format that is read here$"),
     ],
 )
 def test_what_cannot_be_decoded_says_why(make: Callable[[], bytes], reason: str):

@@ -89,7 +89,7 @@ def test_training_views_outlive_a_killed_re_import(
     assert {text.split(":")[0] for text in problems(release)} <= {VIEW}
     assert all("lags behind" in text for text in problems(release))
     assert bool(problems(release)) == bool(lagging(manifest))
-    assert not (release / "earlier").exists()
+    assert not (release / real.EARLIER).exists()
 
 
 def test_a_file_that_a_killed_import_had_not_marked_goes_with_its_images(

@@ -257,7 +257,7 @@ def test_a_worker_with_another_codec_is_one_line(
         ({"name": "../up"}, "--name '../up': give letters, digits"),
         ({"name": "index"}, "--name 'index': .*no folder of a release"),
         ({"name": "halfway"}, "--name 'halfway': give letters, digits"),
-        ({"name": "earlier"}, "--name 'earlier': give letters, digits"),
+        ({"name": "_earlier"}, "--name '_earlier': give letters, digits"),
     ],
 )
 def test_bad_options_are_one_line(release: Path, settings: dict[str, Any], line: str) -> None:
