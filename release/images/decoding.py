@@ -65,7 +65,7 @@ def decode_rgb(data: bytes, *, real: bool = False) -> Image.Image:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """`image`, not loaded yet, in RGB by PIXEL_RULE; UserError for a mode that has no stated range."""
+    """`image`, not loaded yet, in RGB by PIXEL_RULE; UserError for a mode of no stated range."""
     _scale_clear_colour(image)
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         image = ImageOps.exif_transpose(image)
