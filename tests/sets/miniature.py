@@ -63,7 +63,7 @@ source = "pictures"
 release = "real"
 views = [8, 16, 32]
 classes = 3
-per_class = 4
+per_class = 12
 
 [[generated]]
 name = "made"
