@@ -88,7 +88,7 @@ def _scale_clear_colour(image: Image.Image) -> None:
     if clear is None or not isinstance(image, ImageFile.ImageFile) or not image.tile:
         return
     raw = image.tile[0][3]
-    raw = raw if isinstance(raw, str) else raw[0]
+    raw = raw[0] if isinstance(raw, tuple) else raw
     if raw in TIMES:
         image.info["transparency"] = clear * TIMES[raw]
     elif raw == "RGB;16B":
