@@ -64,7 +64,7 @@ def import_real(
     jobs = settle(release, planned, standing.shards if standing else ())
     if on_bad_images == "stop":
         _require_good_changes(release, source, jobs)
-    earlier = standing or _standing(release / EARLIER)  # of one that was killed since
+    earlier = standing or _left_by_a_killed_one(release)
     _forget_changed(release, standing, jobs)
     (outcome,) = run_builds([ReleaseJobs(release, state, jobs)], settings, on_done)
     derived = earlier.training_views if earlier else ()
@@ -87,15 +87,17 @@ def import_real(
         origin=_origin(name, source, state, bad) | outcome.origin(),
         shards=outcome.records,
     )
-    manifest = with_views_of(manifest, _as_it_is_there(release, earlier))
+    manifest = with_views_of(manifest, earlier)
     delete_outdated(release, manifest, derived)
     finished = finish_release(release, manifest)
     delete_folder(release / EARLIER)
     return replace(outcome, manifest=finished)
 
 
-def _as_it_is_there(release: ReleasePath, earlier: Manifest | None) -> Manifest | None:
-    """With those files of its training views that are still there, marked or not, and no others."""
+def _left_by_a_killed_one(release: ReleasePath) -> Manifest | None:
+    """The manifest that a killed re-import took away, with those files of its training views that
+    are still there, marked or not, and no others."""
+    earlier = _standing(release / EARLIER)
     if earlier is None:
         return None
     sizes, views = list_files(release), earlier.training_views

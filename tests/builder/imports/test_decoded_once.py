@@ -23,11 +23,6 @@ VIEWS = [8, 16]
 
 
 @pytest.fixture
-def importing(monkeypatch: pytest.MonkeyPatch) -> SerialImport:
-    return SerialImport(monkeypatch)
-
-
-@pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """20 of colour in two classes, one of which cannot be decoded."""
     random = np.random.default_rng(0)

@@ -39,11 +39,6 @@ from tests.conftest import release_bytes
 
 
 @pytest.fixture
-def importing(monkeypatch: pytest.MonkeyPatch) -> SerialImport:
-    return SerialImport(monkeypatch)
-
-
-@pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """Two classes, train and test, colour and grey; names with a space and a second dot."""
     root = tmp_path / "photos"

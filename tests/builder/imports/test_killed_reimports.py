@@ -26,11 +26,6 @@ VIEW = "8-jpeg"
 
 
 @pytest.fixture
-def importing(monkeypatch: pytest.MonkeyPatch) -> SerialImport:
-    return SerialImport(monkeypatch)
-
-
-@pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """Two classes of a few images, train and test."""
     random = np.random.default_rng(0)
@@ -141,3 +136,25 @@ def test_an_image_that_says_it_was_generated_is_no_real_one(
     assert [left["file"] for left in manifest.origin["left_out"]] == ["cat/made.webp"]
     assert problems(tmp_path / "release") == []
     assert replace(manifest, documents={}).kind == "real"
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_view_whose_marker_is_lost_keeps_its_file(
+    importing: SerialImport, photos: Path, tmp_path: Path, killed: bool
+) -> None:
+    release = tmp_path / "release"
+    importing(photos, release)
+    listed = [s.path for s in with_training_view(release).shards if s.config == VIEW]
+    marker_path(release, listed[0]).unlink()
+    if killed:
+        gone = photos / "train/cat/0.png"
+        content = gone.read_bytes()
+        gone.unlink()
+        with pytest.MonkeyPatch.context() as patch:
+            kill_the_end(patch)
+            with pytest.raises(KeyboardInterrupt):
+                importing(photos, release)
+        gone.write_bytes(content)
+    manifest = importing(photos, release)
+    kept = [s.path for s in manifest.shards if s.config == VIEW and (release / s.path).is_file()]
+    assert kept == (listed if not killed else [path for path in listed if "test" in path])
