@@ -2,9 +2,10 @@
 
 Called by benchmarks/fourteen_systems.sh, one system after another. All is in files: what stands is
 not made again, so a killed run goes on. Several may run at once, of different systems. A training's
-steps follow from its budget and the measured cost of a step; they are noted, and stay, and so is
-what the training took. Only its steps count for the budget: not reading the images, not the
-pictures on the way.
+steps follow from its budget and the cost of a step, measured beside a step of a reference: a
+machine's speed changes within minutes, and budgets are seconds at one speed. Steps are noted, and
+stay, and so is what the training took. Only its steps count for the budget: not reading the images,
+not the pictures on the way.
 
 runs/systems/        releases, trainings, sweeps; weights are not committed, their hashes are
 OUT/SYSTEM/          plan.json, scores, CAS, loss curves
@@ -24,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from systems_list import SYSTEMS, System
 from systems_table import REFERENCE, facts, write, write_table
@@ -32,10 +34,8 @@ ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "runs/systems"
 OUT = ROOT / "results/fashion-mnist/systems"
 REAL = "releases/fashion-mnist-real"
-CALIBRATION = (10, 40)  # steps of two short trainings, whose difference is the cost of a step:
-CALIBRATION_ROUNDS = 3  # of each the least, since others' work makes a training dearer alone
-CALIBRATION_SECONDS = 20  # over so long a difference where steps are quick
-CALIBRATION_IMAGES = 64  # of each class: a step costs the same, and they are read at once
+REFERENCE_TRAINING = "fashion-mnist-simple-diffusion-unet"
+REFERENCE_STEP = 0.73  # processor seconds of one of its steps, where a budget's second is one
 SEEDS = "0,1,2"
 FEW_REAL, TIMES = 100, 3  # real images a class, and generated ones for each
 FEW_STEPS, ALL_STEPS = "500", "2000"  # of classifiers that see real images, alone or not: the same
@@ -165,14 +165,12 @@ def _take_over(board: Board, system: System, recipe: str) -> None:
         shutil.copy(file, own.parent)
 
 
-def _finetune(
-    board: Board, system: System, recipe: str, data: str, out: str, steps: int, *more: str
-) -> float:
+def _finetune(board: Board, system: System, recipe: str, data: str, out: str, steps: int) -> float:
     before = system.starts.get(recipe)
     start = () if before is None else ("--from", f"runs/{before}/checkpoint")
     return board.run(
         *("finetune-generator", "--recipe", recipe, "--data", data, "--out", out, *start),
-        *("--steps", str(steps), "--threads", "1", "--json", *more),
+        *("--steps", str(steps), "--threads", "1", "--json"),
     )
 
 
@@ -184,9 +182,9 @@ def _steps(board: Board, system: System, recipe: str, data: str, share: float) -
     """So many that they take the share of the budget; measured once."""
     file, seconds = _plan_file(board, system, recipe), share * board.budget
     if not file.is_file():
-        cost = _cost_of_step(board, system, recipe, data)
-        steps = max(2, round(seconds / cost))
-        write(file, {"seconds": seconds, "seconds_a_step": cost, "steps": steps})
+        cost = _cost_of_step(board, recipe, data)
+        steps = max(2, round(seconds / (cost["ratio"] * REFERENCE_STEP)))
+        write(file, {"seconds": seconds, "steps": steps, "cost": cost})
     plan = json.loads(file.read_text())
     if plan["seconds"] != seconds:
         raise SystemExit(
@@ -197,25 +195,14 @@ def _steps(board: Board, system: System, recipe: str, data: str, share: float) -
     return found
 
 
-def _cost_of_step(board: Board, system: System, recipe: str, data: str) -> float:
-    """Processor seconds."""
-    few, many = CALIBRATION
-    folder = board.work / "calibration" / recipe
-    images = ("--per-class", str(CALIBRATION_IMAGES))
-
-    def took(steps: int) -> float:
-        shutil.rmtree(folder, ignore_errors=True)
-        return _finetune(board, system, recipe, data, str(folder), steps, *images)
-
-    def least(steps: int) -> float:
-        return min(took(steps) for _ in range(1 if board.few else CALIBRATION_ROUNDS))
-
-    if not board.few:  # in so many more steps that the difference is a long one
-        first = (took(many) - took(few)) / (many - few)
-        many = max(many, few + round(CALIBRATION_SECONDS / max(first, 1e-3)))
-    cost = (least(many) - least(few)) / (many - few)
-    if cost <= 0:
-        raise SystemExit(f"{recipe}: {many} steps took no longer than {few}")
+def _cost_of_step(board: Board, recipe: str, data: str) -> dict[str, Any]:
+    """What step_cost.py says of the recipe beside the reference."""
+    script = str(ROOT / "benchmarks/step_cost.py")
+    rounds = ("--rounds", "1") if board.few else ()
+    command = (sys.executable, script, recipe, data, REFERENCE_TRAINING, REAL, *rounds)
+    print(time.strftime("%H:%M:%S"), *command, flush=True)
+    ended = subprocess.run(command, cwd=board.work, check=True, stdout=subprocess.PIPE, text=True)
+    cost: dict[str, Any] = json.loads(ended.stdout)
     return cost
 
 

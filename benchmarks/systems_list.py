@@ -26,8 +26,9 @@ class System:
 SOLVER = ("--method", "dpm-solver++", "--guidance", "1", "--steps", "8,16")
 GUIDED = ("--method", "dpm-solver++", "--guidance", "1,1.5,2", "--steps", "8,16")
 # Of networks that say epsilon: the solver, which adds no noise, leaves theirs over the images.
-ANCESTRAL = ("--method", "ddpm", "--guidance", "1", "--steps", "16,32")
-ENLARGING = ("--method", "ddpm", "--guidance", "1", "--steps", "8,16")
+STOCHASTIC = ("--method", "ddim", "--eta", "1", "--guidance", "1", "--spacing-power", "1,1.5")
+ANCESTRAL = (*STOCHASTIC, "--steps", "16")
+ENLARGING = (*STOCHASTIC, "--steps", "8,16")
 TRUNCATION = ("--method", "truncation", "--truncation", "0.5,0.75,1")
 CODES = ("--method", "native", "--temperature", "0.8,0.9,1")
 
@@ -68,13 +69,13 @@ SYSTEMS = (
         "fashion-mnist-sr3",
         (ANCESTRAL, ENLARGING),
     ),
-    System("rin", "RIN", (("fashion-mnist-rin", 1.0),), "fashion-mnist-rin", (SOLVER,)),
+    System("rin", "RIN", (("fashion-mnist-rin", 1.0),), "fashion-mnist-rin", (ANCESTRAL,)),
     System(
         "rin-noise-schedule",
         "RIN + noise schedule",
         (("fashion-mnist-rin-noise-schedule", 1.0),),
         "fashion-mnist-rin-noise-schedule",
-        (SOLVER,),
+        (ANCESTRAL,),
     ),
     System(
         "vq-vae-2",

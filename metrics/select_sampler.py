@@ -46,6 +46,9 @@ Guidance = Annotated[
     str | None, typer.Option(help="Comma-separated; an axis not given stays as in the recipe.")
 ]
 Gamma = Annotated[str | None, typer.Option(help="Log-variance coefficients, ddpm only.")]
+Eta = Annotated[
+    str | None, typer.Option(help="Shares of DDPM's noise, with --method ddim: 1 is all of it.")
+]
 Steps = Annotated[str | None, typer.Option(help="Step counts.")]
 Augmentation = Annotated[str | None, typer.Option(help="Of a super-resolution stage's input.")]
 BlackPoint = Annotated[
@@ -123,6 +126,7 @@ def select_sampler(
     method: Method = "ddpm",
     guidance: Guidance = None,
     gamma: Gamma = None,
+    eta: Eta = None,
     steps: Steps = None,
     noise_augmentation: Augmentation = None,
     black_point: BlackPoint = None,
@@ -168,7 +172,7 @@ def select_sampler(
     options = ClusterOptions(workers, scheduler, scheduler_file, tls_ca, tls_cert, tls_key)
     selection = swept_stage(recipe, stage, real, per_class, extractor, out)
     axes = (
-        *(guidance, gamma, steps, noise_augmentation, black_point),
+        *(guidance, gamma, eta, steps, noise_augmentation, black_point),
         *(truncation, temperature, classifier_scale, spacing_power, guidance_from, guidance_to),
     )
     grid, images = swept_grid(selection, method, axes), cas_per_class or per_class

@@ -24,6 +24,7 @@ SETTING_LABELS = {
     "guidance": "Guidance w",
     "gamma": "Log-variance \N{GREEK SMALL LETTER GAMMA}",
     "steps": "Steps",
+    "eta": "Share of DDPM's noise \N{GREEK SMALL LETTER ETA}",
     "noise_augmentation": "Noise augmentation",
     "black_point": "Black point",
     "spacing_power": "Power of the spacing",

@@ -16,6 +16,7 @@ from release.errors import UserError
 AXES = {  # letter in names
     "guidance": "w",
     "gamma": "g",
+    "eta": "e",
     "steps": "s",
     "noise_augmentation": "a",
     "black_point": "b",
@@ -29,7 +30,7 @@ AXES = {  # letter in names
 # sweeps of before these existed keep the names of their points
 INTERVAL = ("guidance_from", "guidance_to")  # the two ends of guidance_interval
 WHERE_ASKED = (
-    *("black_point", "truncation", "temperature", "classifier_scale", "spacing_power"),
+    *("eta", "black_point", "truncation", "temperature", "classifier_scale", "spacing_power"),
     *INTERVAL,
 )
 DEEPER = ("classifier_scale", *INTERVAL)  # no settings of a sampler by these names
@@ -38,6 +39,7 @@ WHOLE = ("steps", "black_point")
 LABELS = {
     "guidance": "guidance weight w",
     "gamma": "log-variance coefficient $\\gamma$",
+    "eta": "share of DDPM's noise $\\eta$",
     "steps": "steps",
     "noise_augmentation": "noise augmentation",
     "black_point": "black point",
@@ -122,7 +124,7 @@ def sweep_points(recipe: Recipe, resolution: int, grid: Grid) -> list[Point]:
         settings = dict(zip(grid.values, values, strict=True))
         try:
             sampler = SamplerConfig.model_validate(
-                own.model_dump() | _of_sampler(own, settings) | {"method": grid.method, "eta": eta}
+                own.model_dump() | {"method": grid.method, "eta": eta} | _of_sampler(own, settings)
             )
         except ValidationError as error:
             first = error.errors()[0]

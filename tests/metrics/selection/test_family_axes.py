@@ -25,15 +25,15 @@ def swept(recipe: Recipe, method: str, **asked: str) -> list[dict[str, object]]:
     return [sampler_settings(point.recipe.chain(32)[-1].sampler) for point in points]
 
 
-def test_truncation_of_a_gan_temperature_of_codes_spacing_and_a_classifier_s_scale_are_swept() -> (
-    None
-):
+def test_what_one_kind_of_sampler_alone_has_is_swept() -> None:
     truncations = swept(load_recipe("fashion-mnist-biggan"), "truncation", truncation="0.5,1")
     assert [point["truncation"] for point in truncations] == [0.5, 1]
     codes = swept(load_recipe("fashion-mnist-vq-vae-2"), "native", temperature="0.8,0.9")
     assert [point["temperature"] for point in codes] == [0.8, 0.9]
     spaced = swept(load_recipe("fashion-mnist"), "dpm-solver++", spacing_power="1,1.5")
     assert [point.get("spacing_power") for point in spaced] == [None, 1.5]
+    noisy = swept(load_recipe("fashion-mnist-adm"), "ddim", eta="0,0.5,1")
+    assert [point.get("eta") for point in noisy] == [None, 0.5, 1]
     guided = swept(load_recipe("fashion-mnist-adm-g"), "ddim", classifier_scale="1,2")
     folder = "runs/fashion-mnist-adm-classifier/checkpoint"
     assert [point["classifier"] for point in guided] == [
@@ -71,6 +71,7 @@ def test_the_ends_of_the_interval_of_guidance_are_swept() -> None:
     ("name", "method", "asked", "words"),
     [
         ("fashion-mnist-adm", "ddpm", {"classifier_scale": "1"}, "names no classifier"),
+        ("fashion-mnist-adm", "ddpm", {"eta": "0.5"}, "no effect on ddpm, only on ddim"),
         ("fashion-mnist-adm", "ddpm", {"temperature": "0.5"}, "temperature is of codes"),
         ("fashion-mnist-adm", "ddpm", {"truncation": "0.5"}, "goes with method = 'truncation'"),
         ("fashion-mnist-biggan", "truncation", {"truncation": "1.5"}, "--truncation"),
