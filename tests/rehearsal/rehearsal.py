@@ -124,9 +124,9 @@ SHORT = Walk(
     training_steps=2,
     generated=1,
     extractors=(TINY,),
-    recipes=("imagenet-resnet50", "imagenet-vit-s16"),
+    recipes=("imagenet-vit-s16",),
     study=StudySize(
-        {"imagenet-resnet50": (*IN_STUDY, "model=test_resnet")}, seeds=(0,), times=(1,)
+        {"imagenet-resnet50": (*IN_STUDY, "model=test_resnet")}, (0,), (1,), sets=("1024",)
     ),
     workers=("--workers", "1"),
 )

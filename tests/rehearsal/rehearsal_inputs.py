@@ -131,8 +131,10 @@ sets = ["1024"]
 
 [[arm]]
 kind = "real+generated"
+sets = {sets}
 times = {times}
 """
+SETS = {"1024": "32", "256": "16", "64": "8"}  # as the built-in study calls them
 
 
 def classes() -> dict[str, str]:
@@ -231,11 +233,14 @@ def _hub_card() -> str:
 
 @dataclass(frozen=True)
 class StudySize:
-    """models: recipes of classifiers, with changes to each. seeds, times: as in a study."""
+    """models: recipes of classifiers, with changes to each. seeds, times: as in a study.
+
+    sets: those of generated images which stand beside real images."""
 
     models: Mapping[str, Sequence[str]]
     seeds: Sequence[int]
     times: Sequence[int]
+    sets: Sequence[str] = tuple(SETS)
 
 
 def write_recipes(folder: Path, per_class: int, training_steps: int, study: StudySize) -> None:
@@ -263,14 +268,13 @@ def _stage(name: str) -> str:
 
 
 def _study(per_class: int, study: StudySize) -> str:
-    sets = {"1024": "32", "256": "16", "64": "8"}  # as the built-in study calls them
     models = {name: json.dumps(list(changes)) for name, changes in study.models.items()}
     return "".join(
         [
             STUDY.format(seeds=list(study.seeds), per_class=per_class),
-            *(GENERATED.format(name=name, config=config) for name, config in sets.items()),
+            *(GENERATED.format(name=name, config=config) for name, config in SETS.items()),
             *(MODEL.format(name=name, changes=changes) for name, changes in models.items()),
-            ARMS.format(times=list(study.times)),
+            ARMS.format(sets=json.dumps(list(study.sets)), times=list(study.times)),
         ]
     )
 
