@@ -4,9 +4,12 @@ A command writes results of such a kind with `EvaluationSubject` as the subject 
 as each value. Leaderboard and card then show them; `metrics/evaluations.py` lists the kinds.
 """
 
+import fcntl
 import json
+import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,8 +69,8 @@ def complete(
 ) -> Result:
     """The result at `path` with a value for each step, written after each of them.
 
-    bare: without values. A value that the file already holds with the same settings stays.
-    UserError if the file holds another measurement.
+    bare: without values. A value that the file already holds with the same settings stays, and so
+    does one that another process writes meanwhile. UserError if the file holds another measurement.
     """
     values = _known_values(path, bare)
     result = replace(bare, values=values)
@@ -77,10 +80,34 @@ def complete(
         better = {"better": names[name].better} if name in names and names[name].better else {}
         value = {**better, **step.compute(), "settings": step.settings}
         checked = validated(ScoredValue, value, f"{name} of {path}").content()
-        values = {**values, name: checked}
-        result = replace(bare, values=values)
-        result.write(path)
+        with _alone(path):
+            values = {**_known_values(path, bare), name: checked}
+            result = replace(bare, values=values)
+            result.write(path)
     return result
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Other processes of this machine that add to `path` wait meanwhile."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def with_values_of(path: Path, result: Result) -> Result:
+    """`result`, with the values beside its own that the file at `path` has of the same images."""
+    try:
+        found = read_result(path)
+    except UserError:  # none there, or none that can be read
+        return result
+    if _identity(found) != _identity(result):
+        return result
+    return replace(result, values={**found.values, **result.values})
 
 
 def _known_values(path: Path, bare: Result) -> dict[str, Any]:

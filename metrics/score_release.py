@@ -11,6 +11,7 @@ import typer
 
 from builder.cluster.cluster import ClusterOptions
 from metrics.cache_folder import CACHE
+from metrics.evaluation import with_values_of
 from metrics.features.extraction import extract_sets
 from metrics.features.extractors import DEFAULT_EXTRACTOR, EXTRACTORS, load_extractor, require_batch
 from metrics.features.image_lists import ImageSet, open_image_set, same_label
@@ -247,6 +248,7 @@ def _score_one(
         draw_closest_pairs(picture, result, subject, train, order.cache)
     for key in (key for key, value in result.values.items() if "easiest" in value):
         draw_easiest(path.with_name(f"{path.stem}-{key}.png"), result, key, subject, order.cache)
+    result = with_values_of(path, result)
     result.write(path)
     return path, result
 

@@ -27,7 +27,7 @@ def difference(baseline: Outcomes, other: Outcomes) -> dict[str, Any]:
     return {
         "value": float(by_seed.mean()),
         "by_seed": {str(s): float(v) for s, v in zip(baseline.seeds, by_seed, strict=True)},
-        "over_seeds": student_interval(by_seed),
+        "over_seeds": student_interval(by_seed, len(by_image)),
         "p_seeds": paired_p(by_seed, len(by_image)),
         "over_images": student_interval(by_image),
         "over_classes": bootstrap_interval(by_class) if len(present) > 2 else None,

@@ -114,14 +114,22 @@ class _Problems:
             weights = self.matrix.new_ones(len(self.matrix), len(strengths))
         self.share = (weights / weights.sum(dim=0))[:, None]  # [n,1,P]
         self.shape = (self.matrix.shape[1], classes, len(strengths))
-        target = torch.nn.functional.one_hot(labels, classes).to(self.matrix)[:, :, None]
-        self.pull = self.back(target * self.share)  # of the labels; it is the same everywhere
+        self.pull = self._of_labels(labels)  # it is the same everywhere
         penalty = (strengths / weights.sum(dim=0)).expand(self.matrix.shape[1], -1).clone()
         penalty[-1] = 0
         self.penalty = penalty[:, None]  # [R+1,1,P]
         # of the Hessian where all classes are equally probable
         self.scale = basis.squares[:, None, None] / (len(self.matrix) * classes) + self.penalty
         self.scale = self.scale.clamp_min(torch.finfo(self.scale.dtype).tiny ** 0.5)
+
+    def _of_labels(self, labels: Tensor) -> Tensor:
+        """What `back` makes of the labels, one-hot, each image by its share: without that matrix,
+        which is many times the features where there are many classes."""
+        found = self.matrix.new_zeros(self.shape)
+        for problem in range(self.shape[2]):
+            weighted = self.matrix * self.share[:, :, problem]
+            found[:, :, problem].index_add_(1, labels, weighted.T)
+        return found
 
     def keep(self, which: Tensor) -> None:
         """Only these problems of the present ones."""

@@ -10,7 +10,7 @@ from release.errors import UserError
 from release.files.commit import sha256_file
 from release.results.result import Result, read_result
 
-SUFFIX = ".safetensors"
+SUFFIX, CLASSIFIER = ".safetensors", "classifier@"
 TIMM_FOLDER = ("config.json", "model.safetensors")  # as timm saves one for the Hub
 
 
@@ -44,8 +44,8 @@ def name_networks(texts: Sequence[str]) -> list[NamedNetwork]:
 
 
 def _named(text: str) -> list[NamedNetwork]:
-    path = Path(text.removeprefix("classifier@"))
-    if path.suffix == SUFFIX:
+    path = Path(text.removeprefix(CLASSIFIER))
+    if path.suffix == SUFFIX and (text.startswith(CLASSIFIER) or "@" not in text):
         return [_classifier(path)]
     if not path.is_dir():
         stem = text.rpartition("@")[0] or text
@@ -67,7 +67,7 @@ def _classifier(path: Path) -> NamedNetwork:
     recipe = read_recipe(path)
     beside = path.with_suffix(".json")
     if not beside.is_file():
-        return NamedNetwork(f"classifier@{path}", path.stem, path.stem)
+        return NamedNetwork(f"{CLASSIFIER}{path}", path.stem, path.stem)
     training = read_result(beside)
     if training.kind != "classifier" or training.subject.get("recipe") != recipe.name:
         raise UserError(f"{beside} is not the result of training {path.name}")
@@ -78,7 +78,7 @@ def _classifier(path: Path) -> NamedNetwork:
             "its weights have another SHA-256"
         )
     return NamedNetwork(
-        extractor=f"classifier@{path}",
+        extractor=f"{CLASSIFIER}{path}",
         stem=path.stem,
         system=_system(training),
         sources=tuple(training.subject["train"]),

@@ -11,13 +11,14 @@ from typing import Any
 
 import timm
 import torch
+from safetensors import SafetensorError
 from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from classifiers.recipes.recipe import ClassifierRecipe
 from classifiers.training.checkpoint import load_classifier
-from release.errors import UserError
+from release.errors import UserError, shortened
 from release.files.commit import sha256_file
 from release.files.hub import asking_hub
 
@@ -44,11 +45,15 @@ class TimmNetwork(Network):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Features before the classifier, its logits (C is 0 without one)."""
-        features = self.model.forward_head(self.model.forward_features(images), pre_logits=True)
+        body = self.model.forward_features(images)
+        features = self.model.forward_head(body, pre_logits=True)
         classifier = self.model.get_classifier()
         none = features.new_zeros(len(features), 0)
-        logits = none if isinstance(classifier, nn.Identity) else classifier(features)
-        return features, logits, none
+        if isinstance(classifier, nn.Identity):
+            return features, none, none
+        if isinstance(classifier, nn.Module):
+            return features, classifier(features), none
+        return features, self.model.forward_head(body), none  # of several heads, such as DeiT's
 
 
 def efficientnet_lite0(path: Path | None = None) -> tuple[Network, str]:
@@ -83,8 +88,8 @@ def timm_network(name: str, weights: Path | None) -> tuple[TimmNetwork, str]:
             f"the weights of timm's {name} are neither in the Hub's cache nor to be downloaded: "
             f"give timm:{name}@PATH ({out_of_reach or type(error).__name__})"
         ) from None
-    except RuntimeError as error:
-        raise UserError(f"timm's {name}: {error}") from None
+    except (RuntimeError, SafetensorError) as error:
+        raise UserError(f"timm's {name}: {shortened(str(error))}") from None
     return TimmNetwork(model, _imagenet_classes(model)), state_sha256(model)
 
 

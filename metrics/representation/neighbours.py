@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
-BLOCK = 1000  # test images compared at once
+BLOCK = 1 << 28  # similarities held at once: of test images, as many as that allows
 SETTINGS: dict[str, Any] = {
     "protocol": "dino-knn",
     "similarity": "cosine",
@@ -45,9 +45,10 @@ def knn_votes(train: "Tensor", labels: "Tensor", test: "Tensor", classes: int) -
 
     known = normalize(train, dim=1)
     votes = test.new_zeros(len(test), classes)
-    for start in range(0, len(test), BLOCK):
-        asked = normalize(test[start : start + BLOCK], dim=1)
+    block = max(1, BLOCK // max(1, len(train)))
+    for start in range(0, len(test), block):
+        asked = normalize(test[start : start + block], dim=1)
         similarity, nearest = (asked @ known.T).topk(NEIGHBOURS, dim=1)
         weight = (similarity / TEMPERATURE).exp()
-        votes[start : start + BLOCK].scatter_add_(1, labels[nearest], weight)
+        votes[start : start + block].scatter_add_(1, labels[nearest], weight)
     return votes

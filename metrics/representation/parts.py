@@ -1,6 +1,7 @@
 """A downstream set: the parts of a real release, and their features under one network."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ class Downstream:
     tuning: Labelled
     test: Labelled
 
-    @property
+    @cached_property
     def train(self) -> Labelled:
         return Labelled(
             np.concatenate([self.fit.features, self.tuning.features]),

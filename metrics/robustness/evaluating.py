@@ -34,6 +34,7 @@ from metrics.robustness.real_labels import SETTINGS as REAL
 from metrics.robustness.real_labels import real_accuracy
 from release.commands.validation import validated
 from release.errors import UserError
+from release.files.commit import canonical_json, sha256_text
 from release.files.storage import release_path, split_release
 from release.layout.manifest import read_manifest
 from release.results.result import Result, environment
@@ -187,7 +188,8 @@ def _complete(
 def _standard_steps(test: Masked, order: Order) -> dict[str, Step]:
     steps = {"top1": top1_step(test)}
     if order.real_labels is not None:
-        steps["real_labels"] = Step(partial(_real_labels, test, order.real_labels), REAL)
+        labels = {"labels_sha256": sha256_text(canonical_json(order.real_labels))}
+        steps["real_labels"] = Step(partial(_real_labels, test, order.real_labels), REAL | labels)
     return steps | {name: corruption_step(name, test) for name in order.corruptions}
 
 
@@ -199,14 +201,16 @@ def _real_labels(test: Masked, labels: list[list[int]]) -> dict[str, Any]:
 
 
 def _shifted_steps(opened: _Opened, place: int, line: Sequence[_OnLine]) -> dict[str, Step]:
+    test = opened.test
+    beside = {"standard_sha256": split_identity(test.image_set, test.extractor, test.cache)}
     steps = {
         "top1": top1_step(opened.shifted[place]),
-        "standard_top1": Step(lambda: share(opened.accuracies[place][0]), STANDARD),
+        "standard_top1": Step(lambda: share(opened.accuracies[place][0]), STANDARD | beside),
     }
     if line:
         names = [{"system": own.system, "weights": own.weights} for own in line]
         steps["effective_robustness"] = Step(
-            partial(_effective, opened, place, line), EFFECTIVE | {"real_trained": names}
+            partial(_effective, opened, place, line), EFFECTIVE | beside | {"real_trained": names}
         )
     return steps
 

@@ -113,6 +113,7 @@ _OF_THE_RESULT: dict[str, Callable[[Result, str], Any]] = {
 _OF_THE_VALUE: dict[str, Callable[[Result, str], Any]] = {
     "metric settings": lambda result, value: result.values[value].get("settings"),
     "reference images": lambda result, value: result.values[value].get("reference_sha256"),
+    "held-out images": lambda result, value: result.values[value].get("held_out_sha256"),
     "reference n": lambda result, value: result.values[value].get("reference_n"),
     "n": lambda result, value: result.values[value].get("n"),
 }
@@ -120,7 +121,8 @@ _OF_THE_VALUE: dict[str, Callable[[Result, str], Any]] = {
 
 def _name(result: Result) -> str:
     subject = result.subject
-    return str(subject.get("name") or " + ".join(part["name"] for part in subject["train"]))
+    own = subject.get("name") or subject.get("system")  # of scores, and of evaluations
+    return str(own or " + ".join(part["name"] for part in subject["train"]))
 
 
 def _difference(first: Any, second: Any) -> str:

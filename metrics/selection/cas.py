@@ -71,6 +71,7 @@ class CasSettings:
             recipe=self.classifier,
             train=(image_set(release, side, "train"),),
             test=image_set(str(selection.real), side, SPLIT),
+            per_class=self.per_class,
         )
 
     def trainings(self, selection: Selection, point: Point) -> list[Training]:
@@ -95,6 +96,12 @@ class CasSettings:
                 raise UserError(
                     f"{path} is of another classifier recipe {self.classifier.name!r}: give "
                     "the recipe another name, or remove the file"
+                )
+            (learned,) = found[seed].subject["train"]
+            if learned["images"] > self.per_class * len(selection.classes):
+                raise UserError(
+                    f"{path} learned from {learned['images']:,} images, more than "
+                    f"{self.per_class} of each class: remove the file"
                 )
         if found:
             self._require_same_stages(selection, point)
@@ -207,7 +214,7 @@ def regret(cas: dict[str, dict[str, Any]], winner: str) -> dict[str, Any]:
         "fd_winner": winner,
         "cas_winner": best,
         "value": float(np.mean(paired)),
-        "interval": student_interval(np.array(paired)),
+        "interval": student_interval(np.array(paired), cas[best]["n"]),
         "points": len(cas),
         "seeds": len(paired),
     }

@@ -12,7 +12,7 @@ OUT/results/NAME/fd.json  its distance; a point that has it is not built again
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,7 +31,7 @@ from metrics.selection.options import SPLIT
 from metrics.selection.report_model import Kind
 from release.classes.class_list import ClassEntry, load_classes
 from release.errors import UserError
-from release.files.commit import write_atomically
+from release.files.commit import canonical_json, write_atomically
 from release.layout.manifest import ShardRecord, read_manifest
 from release.results.result import Result, read_result
 
@@ -249,7 +249,20 @@ def score_points(
             result = scorer.score(subject, [reference])
             result.subject["stage"] = selection.stage(point)
             result.write(selection.distance_path(point))
-    return {point.name: read_result(selection.distance_path(point)) for point in points}
+    found = {point.name: read_result(selection.distance_path(point)) for point in points}
+    _require_one_network(selection, found)
+    return found
+
+
+def _require_one_network(selection: Selection, found: Mapping[str, Result]) -> None:
+    """UserError for distances by weights that were replaced under one name since."""
+    by_protocol = {canonical_json(result.protocol): name for name, result in found.items()}
+    if len(by_protocol) > 1:
+        one, other, *_ = by_protocol.values()
+        raise UserError(
+            f"the distances of {one} and {other} are of two networks, both called "
+            f"{selection.extractor}: name another --out"
+        )
 
 
 def distance(result: Result) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 CONFIDENCE = 0.95
 LEVEL = 0.05  # of a test alone; of many at once their false discovery rate
 RESAMPLES = 2000  # of a bootstrap
+FEW_PAIRS = 8  # whose orders are all looked at
 
 
 def wilson(
@@ -52,12 +53,22 @@ def wilson_interval(value: float, n: int) -> list[float]:
     return [float(low[0]), float(high[0])]
 
 
-def student_interval(values: np.ndarray) -> list[float] | None:
-    """Student's 95% interval of the mean of independent values; None for fewer than two."""
+def student_interval(values: np.ndarray, n: int | None = None) -> list[float] | None:
+    """Student's 95% interval of the mean of independent values; None for fewer than two.
+
+    n: where they are differences of accuracies on n images, which are rounded.
+    """
     if len(values) < 2:
         return None
-    error = float(values.std(ddof=1) / len(values) ** 0.5)
+    error = (_variance(values, n) / len(values)) ** 0.5
     return interval_from_error(float(values.mean()), error, len(values))
+
+
+def _variance(values: np.ndarray, n: int | None) -> float:
+    """Of differences of accuracies on n images at least that of two rounded numbers: these are
+    multiples of 1/n, so some seeds' are alike by rounding alone."""
+    rounded = 0.0 if n is None else 1 / (6 * n * n)
+    return max(float(values.var(ddof=1)), rounded)
 
 
 def interval_from_error(value: float, error: float, n: int) -> list[float]:
@@ -88,16 +99,15 @@ def bootstrap_interval(values: np.ndarray) -> list[float]:
 def paired_p(differences: np.ndarray, n: int) -> float | None:
     """Of the two-sided t test that their mean is 0; None for fewer than two.
 
-    differences: of accuracies on n images. These are multiples of 1/n, so some seeds' are alike by
-    rounding alone: their variance is taken to be at least that of two rounded numbers.
+    differences: of accuracies on n images.
     """
     from scipy.stats import t
 
     seeds = len(differences)
     if seeds < 2:
         return None
-    variance = max(float(differences.var(ddof=1)), 1 / (6 * n * n))
-    return 2 * float(t.sf(abs(differences.mean()) / (variance / seeds) ** 0.5, seeds - 1))
+    error = (_variance(differences, n) / seeds) ** 0.5
+    return 2 * float(t.sf(abs(differences.mean()) / error, seeds - 1))
 
 
 def mcnemar_p(gained: np.ndarray, lost: np.ndarray) -> np.ndarray:
@@ -113,13 +123,28 @@ def mcnemar_p(gained: np.ndarray, lost: np.ndarray) -> np.ndarray:
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> dict[str, Any]:
-    """Spearman's, its p, and n; None for fewer than three pairs, and where one side is constant."""
+    """Spearman's, its p, and n; None for fewer than three pairs, and where one side is constant.
+
+    Of few pairs p is over all their orders: the usual approximation by Student's t means nothing
+    there.
+    """
     if len(first) < 3 or len(set(first)) < 2 or len(set(second)) < 2:
         return {"spearman": None, "p": None, "n": len(first)}
-    from scipy.stats import spearmanr
+    from scipy.stats import permutation_test, rankdata, spearmanr
 
     found = spearmanr(first, second)
-    return {"spearman": float(found.statistic), "p": float(found.pvalue), "n": len(first)}
+    p = float(found.pvalue)
+    if len(first) <= FEW_PAIRS:
+        ranks = rankdata(second) - (len(second) + 1) / 2
+
+        def statistic(x: np.ndarray, axis: int) -> np.ndarray:
+            return np.asarray(np.moveaxis(x, axis, -1) @ ranks)
+
+        tested = permutation_test(
+            (rankdata(first),), statistic, permutation_type="pairings", n_resamples=np.inf
+        )
+        p = float(tested.pvalue)
+    return {"spearman": float(found.statistic), "p": p, "n": len(first)}
 
 
 def rank_interval(spearman: float, n: int) -> list[float] | None:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from metrics.compare_scores import compare_scores
+from metrics.scoring.comparability import require_comparable
+from release.errors import UserError
 from release.results.result import Result
 
 
@@ -51,3 +53,42 @@ def test_results_of_an_open_kind_are_compared(tmp_path: Path, capsys: pytest.Cap
     paths = [result(tmp_path / f"{n}.json", n, 0.1, "representation") for n in (1, 2)]
     compare_scores(*paths)
     assert "mine: the second is higher by 1, which is better" in capsys.readouterr().out
+
+
+def test_what_cannot_be_compared_of_evaluations_is_told_by_their_systems() -> None:
+    one = evaluation("first", {"k": 20})
+    other = evaluation("second", {"k": 10})
+    with pytest.raises(UserError, match="knn of first and second cannot be compared"):
+        require_comparable([one, other], "knn")
+
+
+def test_ratios_to_other_held_out_images_are_not_compared() -> None:
+    one, other = (
+        Result(
+            kind="scores",
+            dataset="shapes",
+            subject={"name": "r"},
+            protocol={},
+            reference={},
+            values={"fdr_test": {"value": 1.0, "n": 9, "held_out_sha256": held}},
+            seeds={},
+            environment={},
+        )
+        for held in ("a", "b")
+    )
+    with pytest.raises(UserError, match="held-out images a against b"):
+        require_comparable([one, other], "fdr_test")
+
+
+def evaluation(system: str, settings: dict[str, int]) -> Result:
+    """Of features, without what these tests do not read."""
+    return Result(
+        kind="representation",
+        dataset="shapes",
+        subject={"system": system, "network": {}},
+        protocol={},
+        reference={},
+        values={"knn": {"value": 0.5, "n": 9, "settings": settings}},
+        seeds={},
+        environment={},
+    )

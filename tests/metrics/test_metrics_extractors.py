@@ -13,7 +13,8 @@ from torchvision.models.inception import Inception3
 
 from metrics.features.extractors import Extractor, FeatureProtocol, load_extractor
 from metrics.features.inception import INPUT_SIZE, InceptionV3, inception_v3
-from metrics.features.networks import dinov2_positions
+from metrics.features.named_networks import name_networks
+from metrics.features.networks import TimmNetwork, dinov2_positions, timm_network
 from metrics.features.resize import RESIZE_RULES
 from release.errors import UserError
 
@@ -164,3 +165,25 @@ def test_dinov2_positions_of_the_native_size_barely_move():
     # source pixel of column i: (i + 0.5) / scale - 0.5
     expected = ((torch.arange(16) + 0.5) / ((16 + 0.1) / 37) - 0.5) / 36
     torch.testing.assert_close(grid[8], expected, atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "levit_128s"])
+def test_a_model_with_two_heads_says_what_timm_says(name):
+    model = timm.create_model(name, pretrained=False).eval()
+    images = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        features, logits, _ = TimmNetwork(model)(images)
+        assert torch.allclose(logits, model(images), atol=1e-6)
+    assert features.shape == (2, model.num_features)
+
+
+def test_weights_that_are_none_are_one_line(tmp_path):
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes(b"0123456789")
+    with pytest.raises(UserError, match=r"timm's resnet18: "):
+        timm_network("resnet18", path)
+
+
+def test_weights_of_a_timm_model_in_a_file_are_no_classifier_of_ours(tmp_path):
+    (network,) = name_networks([f"timm:resnet18.a1_in1k@{tmp_path}/model.safetensors"])
+    assert network.stem == "timm-resnet18.a1_in1k"

@@ -565,3 +565,17 @@ def test_the_command_says_bad_input_in_one_line(releases):
     assert done.returncode == 2
     assert done.stdout == ""
     assert re.fullmatch(r"error: unknown configuration .*'99'; known: 16\n", done.stderr)
+
+
+def test_values_of_another_call_stay_beside_its_own(releases, tmp_path):
+    """Of the same images; what was measured against others is replaced."""
+    options = {"out": tmp_path, "cache": tmp_path / "cache", "device": "cpu", "batch": BATCH}
+    wanted = ([f"{releases}/shapes-16:16"], f"{releases}/shapes-real")
+    for metrics in ("fd", "prdc"):
+        score_release(*wanted, metrics=metrics, workers=1, **options)
+    (path,) = tmp_path.glob("*.json")
+    both = read_result(path)
+    assert {"fd_train", "precision_train"} <= both.values.keys()
+    replace(both, reference={**both.reference, "content_sha256": "0" * 64}).write(path)
+    score_release(*wanted, metrics="fd", workers=1, **options)
+    assert "precision_train" not in read_result(path).values

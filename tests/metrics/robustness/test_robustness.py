@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ from PIL import Image
 from cards.board.board import assemble_board
 from cards.measured.result_folder import read_folder
 from metrics.evaluate_robustness import evaluate_robustness
+from metrics.evaluation import Step, complete
 from metrics.features.extractors import load_extractor
 from metrics.features.image_lists import open_image_set
 from metrics.features.release_features import iterate_features
 from metrics.robustness.masked import Masked, class_columns, predicted
+from metrics.scoring.comparability import require_comparable
 from release.errors import UserError
 from release.results.result import Result, read_result
 from tests.sets.colours import CLASSES, colour_images, relabelled, untrained, write_colours
@@ -172,3 +175,39 @@ def test_real_labels_of_images_without_numbers_are_refused(folder, tmp_path):
     (tmp_path / "real.json").write_text(json.dumps([[0]] * 5))
     with pytest.raises(UserError, match="no number of a validation image"):
         evaluate(folder, tmp_path / "out", real_labels=tmp_path / "real.json")
+
+
+def test_another_standard_set_or_other_labels_are_measured_anew(folder, tmp_path):
+    """In the same folder: the file is of the shifted images, whatever they are compared to."""
+    options = {"shifted": [f"{folder}/shifted:8"]}
+    kept = evaluate(folder, tmp_path / "out", **options)
+    write_colours(folder / "standard2", {"test": colour_images(12, 5)})
+    again = evaluate(folder, tmp_path / "out", **options)
+    assert again == kept
+    evaluate_robustness(
+        [str(folder / "net0.safetensors")],
+        f"{folder}/standard2:8",
+        out=tmp_path / "out",
+        cache=folder / "cache",
+        workers=1,
+        **options,
+    )
+    name = "net0-robustness-on-shifted-8-test.json"
+    value = read_result(tmp_path / "out" / name).values["standard_top1"]
+    assert value["n"] == 36
+    assert value["settings"] != kept[name].values["standard_top1"]["settings"]
+    with pytest.raises(UserError, match="standard_sha256"):
+        require_comparable([kept[name], read_result(tmp_path / "out" / name)], "standard_top1")
+
+
+def test_values_that_another_process_writes_meanwhile_stay(folder, tmp_path):
+    (result,) = evaluate(folder, tmp_path, corruptions="contrast").values()
+    path, bare = tmp_path / "both.json", replace(result, values={})
+    value = {key: result.values["contrast"][key] for key in ("value", "n", "interval")}
+
+    def meanwhile() -> dict[str, object]:
+        complete(path, bare, {"contrast": Step(lambda: value, {})}, {})
+        return value
+
+    complete(path, bare, {"fog": Step(meanwhile, {})}, {})
+    assert set(read_result(path).values) == {"contrast", "fog"}

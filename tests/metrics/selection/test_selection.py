@@ -412,7 +412,11 @@ def test_the_grid_is_every_combination_of_what_was_given(place: Path) -> None:
 
 def accuracies(**by_seed: list[float]) -> dict[str, dict[str, Any]]:
     return {
-        name: {"value": float(np.mean(v)), "by_seed": {str(i): x for i, x in enumerate(v)}}
+        name: {
+            "value": float(np.mean(v)),
+            "n": 10_000,
+            "by_seed": {str(i): x for i, x in enumerate(v)},
+        }
         for name, v in by_seed.items()
     }
 
