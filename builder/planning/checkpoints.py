@@ -8,6 +8,7 @@ from builder.planning.recipe import StageRecipe
 from generation.families import exemplar_source, fp8_source, generator_source, guided_source
 from generation.generator import Generator
 from generation.networks.fp8.running import fp8_problem
+from generation.pretrained.training_data import knows_no_null
 from release.errors import UserError
 
 
@@ -50,7 +51,8 @@ def require_prompts(
 def locate_guides(
     chain: Sequence[StageRecipe], checkpoints: Sequence[Path]
 ) -> list[LocatedGuide | None]:
-    """Each stage's guide, None where there is none; UserError for one that does not fit.
+    """Each stage's guide, None where there is none; UserError for one that does not fit, and for
+    guidance by a network that never learned without a class.
 
     checkpoints: places of the stages' own networks.
     """
@@ -59,6 +61,12 @@ def locate_guides(
 
 def _guide_of(stage: StageRecipe, checkpoint: Path) -> LocatedGuide | None:
     if stage.guide is None:
+        if stage.sampler.guidance != 1 and knows_no_null(checkpoint):
+            raise UserError(
+                f"checkpoint {stage.checkpoint} was told the class of every image it learned from, "
+                f"so guidance = {stage.sampler.guidance:g} has nothing to lead away from: leave it "
+                "1, give the stage a guide, or train with class_dropout or caption_dropout"
+            )
         return None
     source = guided_source(stage.generator)
     place, sha256 = _located(stage.generator, stage.guide.checkpoint, stage.guide.sha256)

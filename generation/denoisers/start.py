@@ -71,7 +71,7 @@ def planned_memory(
     try:
         return training_memory(network, forward, recipe.training, processes)
     except REFUSALS as error:
-        raise _bad_network(recipe, error) from None
+        raise bad_network(recipe.name, error) from None
 
 
 def planned_network(family: Family, recipe: DenoiserRecipe, prompts: tuple[str, ...]) -> Denoiser:
@@ -84,9 +84,10 @@ def _new(family: Family, recipe: DenoiserRecipe, config: DenoiserConfig) -> Deno
     try:
         return family.network(config)
     except REFUSALS as error:
-        raise _bad_network(recipe, error) from None
+        raise bad_network(recipe.name, error) from None
 
 
-def _bad_network(recipe: DenoiserRecipe, error: Exception) -> UserError:
+def bad_network(recipe: str, error: Exception) -> UserError:
+    """One of REFUSALS, in a line."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return UserError(f"training recipe {recipe.name}, [network]: {reason}")
+    return UserError(f"training recipe {recipe}, [network]: {reason}")

@@ -44,6 +44,7 @@ class Start:
     strength: float
 
 
+LEAST_GUIDED = 0.01  # sqrt(abar): of a cosine's 1000 steps the noisiest seven have less
 # Of x float[N,C,H,W] at the table index t: a gradient towards what is wanted, of x's shape.
 Guide = Callable[[Tensor, int], Tensor]
 
@@ -104,7 +105,8 @@ def sample(
     is diffused of an image; bounds are of images.
     guide: a classifier's gradient, scaled, such as s * grad log p(y | x_t); it moves the mean of
     ddpm, and x0 of the others (Dhariwal & Nichol 2021, algorithms 1 and 2; as in their code, after
-    x0 is bounded).
+    x0 is bounded). x0 is moved by 1 / sqrt(abar_t) of it, so not at steps with less signal than
+    LEAST_GUIDED, where an error of the classifier would decide the image, and is bounded anew.
     """
     if config.stop and (schedule.input_scale != 1 or residual is not WHOLE_IMAGE):
         raise UserError(
@@ -116,14 +118,19 @@ def sample(
     if start is not None:
         x = _noised(residual.of(start.images) * schedule.input_scale, x, steps[0][1])
     solver = SecondOrderSolver()
+
+    def bounded(x0: Tensor) -> Tensor:
+        image = residual.image(x0 / schedule.input_scale)
+        return residual.of(apply_threshold(image, config)) * schedule.input_scale
+
     for t, abar_t, abar_s in steps:
         prediction, v = denoise(x, t)
-        x0 = predicted_x0(prediction, kind, x, sqrt(abar_t), sqrt(1 - abar_t))
-        x0 = x0 / schedule.input_scale
-        x0 = residual.of(apply_threshold(residual.image(x0), config)) * schedule.input_scale
-        gradient = None if guide is None else guide(x, t)
+        x0 = bounded(predicted_x0(prediction, kind, x, sqrt(abar_t), sqrt(1 - abar_t)))
+        gradient = None
+        if guide is not None and (config.method == "ddpm" or abar_t >= LEAST_GUIDED**2):
+            gradient = guide(x, t)
         if gradient is not None and config.method != "ddpm":
-            x0 = guided_x0(x0, gradient, abar_t)
+            x0 = bounded(guided_x0(x0, gradient, abar_t))
         if abar_s == 1.0:  # what every method's update comes to after the last step
             x = x0
         elif config.method == "ddpm":

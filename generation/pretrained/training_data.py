@@ -32,6 +32,18 @@ def training_data(checkpoint: Path) -> TrainingData | None:
     )
 
 
+def knows_no_null(checkpoint: Path) -> bool:
+    """Whether it says that all its images were told their class or prompt: then it never saw what
+    classifier-free guidance tells a network in place of it."""
+    path = (checkpoint if checkpoint.is_dir() else checkpoint.parent) / RECORD_FILE
+    if not path.is_file():
+        return False
+    content = read_json(path)
+    training = content.get("recipe", {}).get("training", {})
+    dropout = training.get("class_dropout", training.get("caption_dropout"))
+    return dropout == 0 and content.get("start_sha256") is None
+
+
 def saw_tuning(checkpoint: Path) -> bool:
     """Whether it says that it learned from the tuning images."""
     learned = training_data(checkpoint)

@@ -209,6 +209,21 @@ def tiny(kind: str) -> Any:
     return tiny_denoiser(kind)
 
 
+@pytest.mark.parametrize("kind", ["unet", "uvit", "rin", "sr3-base", "ldm", "adm", "cdm", "dit"])
+def test_every_family_takes_a_weaker_network_as_guide(kind: str) -> None:
+    """At weight 1 it is not asked; itself as its guide leads nowhere."""
+    network = tiny(kind)
+    family = trainable("dit" if kind == "dit" else KINDS[kind][0]).family
+    stage, parents = network.config.stage, None
+    if (side := stage.low_resolution) is not None:
+        parents = np.random.default_rng(1).integers(0, 256, (2, side, side, 3), dtype=np.uint8)
+    batch = ImageBatch(list(PROMPTS[:2]), [0, 1], [5, 6], parents, 16)
+    alone: Any = family.sampler(network).sample(batch, SamplerConfig(method="ddim", steps=2))
+    guided = SamplerConfig(method="ddim", steps=2, guidance=2.0)
+    by_itself: Any = family.sampler(network, network).sample(batch, guided)
+    assert np.abs(by_itself.astype(int) - alone).max() <= 1
+
+
 @pytest.mark.parametrize("kind", ["unet", "uvit", "rin", "sr3", "ldm", "adm", "cdm", "dit"])
 def test_every_family_asks_no_more_than_is_counted(kind: str) -> None:
     network = tiny(kind)

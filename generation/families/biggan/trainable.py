@@ -33,27 +33,31 @@ def sides(recipe: BigGANRecipe) -> tuple[int, ...]:
 
 
 def memory(recipe: BigGANRecipe, processes: int) -> "TrainingMemory":
-    """In each of `processes`, of both networks."""
+    """In each of `processes`, of both networks; UserError if they cannot be."""
     import torch
     from torch import nn
 
+    from generation.denoisers.start import REFUSALS, bad_network
     from generation.families.biggan.discriminator import Discriminator
     from generation.families.biggan.network import BigGAN
     from generation.families.biggan.objective import config_of
     from generation.training.memory import training_memory
 
     classes = len(load_classes(recipe.classes))
-    with torch.device("meta"):  # without spectral norm, whose start looks at the weights
-        generator = BigGAN(config_of(recipe, classes))
-        discriminator = Discriminator(recipe.network, classes)
 
     def forward(images: int) -> None:
         labels = torch.zeros(images, dtype=torch.int64, device="meta")
         z = torch.zeros(images, recipe.network.z_dim, device="meta")
         discriminator(generator(z, labels, 1.0), labels)
 
-    both = nn.ModuleList([generator, discriminator])
-    return training_memory(both, forward, recipe.training, processes)
+    try:
+        with torch.device("meta"):  # without spectral norm, whose start looks at the weights
+            generator = BigGAN(config_of(recipe, classes))
+            discriminator = Discriminator(recipe.network, classes)
+        both = nn.ModuleList([generator, discriminator])
+        return training_memory(both, forward, recipe.training, processes)
+    except REFUSALS as error:
+        raise bad_network(recipe.name, error) from None
 
 
 def with_images(recipe: BigGANRecipe, images: TrainingSet, source: str) -> BigGANRecipe:  # noqa: ARG001 - of the interface

@@ -19,10 +19,10 @@ def _network(config: DenoiserConfig) -> "Denoiser":
     return CDMUNet(config)
 
 
-def _generator(network: "Denoiser") -> "Generator":
+def _generator(network: "Denoiser", guide: "Denoiser | None" = None) -> "Generator":
     from generation.families.cdm.sampling import CascadeGenerator
 
-    return CascadeGenerator(network)
+    return CascadeGenerator(network, guide)
 
 
 def _loss(recipe: DenoiserRecipe) -> "Loss":

@@ -29,6 +29,8 @@ class DiTStage(LatentStage):
     def _says_epsilon(self) -> Self:
         if self.prediction != "epsilon":
             raise ValueError("DiT predicts epsilon: leave prediction out")
+        if self.schedule.input_scale != 1:
+            raise ValueError("DiT sees images as they are: leave input_scale out")
         return self
 
 

@@ -43,10 +43,10 @@ def _network(config: DenoiserConfig) -> "Denoiser":
     return OpenAIUNet(config)
 
 
-def _generator(network: "Denoiser") -> "Generator":
+def _generator(network: "Denoiser", guide: "Denoiser | None" = None) -> "Generator":
     from generation.families.openai_unet.sampling import GuidedGenerator
 
-    return GuidedGenerator(network)
+    return GuidedGenerator(network, guide)
 
 
 def _loss(recipe: DenoiserRecipe) -> "Loss":

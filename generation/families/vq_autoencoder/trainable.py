@@ -38,23 +38,27 @@ def sides(recipe: AutoencoderRecipe) -> tuple[int, ...]:
 
 
 def memory(recipe: AutoencoderRecipe, processes: int) -> "TrainingMemory":
-    """In each of `processes`, of autoencoder and discriminator."""
+    """In each of `processes`, of autoencoder and discriminator; UserError if they cannot be."""
     import torch
     from torch import nn
 
+    from generation.denoisers.start import REFUSALS, bad_network
     from generation.families.vq_autoencoder.objective import new_objective
     from generation.training.memory import training_memory
 
     channels, side = recipe.stage.channels or COLOUR, recipe.stage.resolution
-    with torch.device("meta"):
-        networks = new_objective(recipe, channels).modules
 
     def forward(images: int) -> None:
         x = torch.zeros(images, channels, side, side, device="meta")
         for network in networks.values():
             network(x)
 
-    return training_memory(nn.ModuleDict(networks), forward, recipe.training, processes)
+    try:
+        with torch.device("meta"):
+            networks = new_objective(recipe, channels).modules
+        return training_memory(nn.ModuleDict(networks), forward, recipe.training, processes)
+    except REFUSALS as error:
+        raise bad_network(recipe.name, error) from None
 
 
 def with_images(recipe: AutoencoderRecipe, images: TrainingSet, source: str) -> AutoencoderRecipe:

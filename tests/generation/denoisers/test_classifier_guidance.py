@@ -14,7 +14,7 @@ from builder.builds.run import RunSettings
 from builder.planning.recipe import load_recipe
 from generation.denoisers.source import DenoiserGenerator
 from generation.diffusion.noise import image_noise
-from generation.diffusion.sampler import sample
+from generation.diffusion.sampler import LEAST_GUIDED, sample
 from generation.diffusion.sampler_config import ClassifierGuidance, SamplerConfig
 from generation.diffusion.schedule import NoiseSchedule, ScheduleConfig
 from generation.families import generator_source, trainable
@@ -191,14 +191,15 @@ def test_a_pixel_stage_goes_where_the_classifier_leads(towards: Any, tmp_path: P
     network, tiny = tiny_conditioned("class", (*PROMPTS, "")), {"stage": {"resolution": 8}}
     folder, scale = save_tiny(tmp_path / "classifier", **tiny), 3.0
     guidance = ClassifierGuidance(checkpoint=str(folder), scale=scale, towards=towards)
-    settings = SamplerConfig(method="ddim", steps=2, classifier=guidance)
+    settings = SamplerConfig(method="ddim", steps=3, classifier=guidance)
     batch = ImageBatch(["plum", "apple"], [2, 0], [5, 6], None, 8)
     made: Any = PixelUNetGenerator(network).sample(batch, settings)
     classifier, labels = tiny_classifier(**tiny), torch.tensor([2, 0])
     schedule = NoiseSchedule(ScheduleConfig(num_steps=100))
     x = torch.from_numpy(next(image_noise([5, 6], (3, 8, 8))))
-    for t, after in ((99, float(schedule.alphas_cumprod[0])), (0, 1.0)):
-        now = float(schedule.alphas_cumprod[t])
+    table = schedule.alphas_cumprod
+    for t, after in ((99, float(table[50])), (50, float(table[0])), (0, 1.0)):
+        now = float(table[t])
         level = torch.full((2,), float(schedule.log_snr[t]))
         v = network(x, torch.full((2,), t), network.conditions(batch.prompts))
         noisy = x.clone().requires_grad_(True)
@@ -206,15 +207,33 @@ def test_a_pixel_stage_goes_where_the_classifier_leads(towards: Any, tmp_path: P
         wanted = p.log()[[0, 1], labels] if towards == "class" else -(p * p.log()).sum(1)
         (gradient,) = torch.autograd.grad(wanted.sum(), noisy)
         x0 = (now**0.5 * x - (1 - now) ** 0.5 * v).clamp(-1, 1)
-        x0 = x0 + (1 - now) / now**0.5 * scale * gradient
+        if now**0.5 >= LEAST_GUIDED:
+            x0 = (x0 + (1 - now) / now**0.5 * scale * gradient).clamp(-1, 1)
         x = after**0.5 * x0 + (1 - after) ** 0.5 * (x - now**0.5 * x0) / (1 - now) ** 0.5
     expected = np.rint((x.permute(0, 2, 3, 1).numpy() + 1) * 127.5).clip(0, 255)
     assert np.abs(made.astype(int) - expected).max() <= 1
-    unguided: Any = PixelUNetGenerator(network).sample(batch, SamplerConfig(method="ddim", steps=2))
+    unguided: Any = PixelUNetGenerator(network).sample(batch, SamplerConfig(method="ddim", steps=3))
     assert (made != unguided).any()
     turned = ImageBatch(["apple", "plum"], [0, 2], [6, 5], None, 8)
     again: Any = PixelUNetGenerator(network).sample(turned, settings)
     np.testing.assert_array_equal(again[::-1], made)
+
+
+@pytest.mark.parametrize("method", ["ddim", "dpm-solver++"])
+def test_a_classifier_s_error_in_noise_alone_changes_no_image(method: Any) -> None:
+    """There x0 would move by 20,000 times a gradient."""
+    schedule, config = NoiseSchedule(ScheduleConfig()), SamplerConfig(method=method, steps=16)
+    start = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    error = 1e-3 * torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+
+    def run(guide: Any) -> torch.Tensor:
+        denoise = lambda x, _t: (0.9 * x, None)  # noqa: E731
+        return sample(denoise, schedule, "epsilon", config, start.clone, guide=guide)
+
+    last = schedule.num_steps - 1
+    noisiest = run(lambda _x, t: error if t == last else torch.zeros(()))
+    torch.testing.assert_close(noisiest, run(None), rtol=0, atol=0)
+    assert not torch.equal(run(lambda _x, _t: error), run(None))
 
 
 def test_no_classifier_leads_a_stage_of_residuals(tmp_path: Path) -> None:

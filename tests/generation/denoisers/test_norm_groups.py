@@ -12,7 +12,10 @@ from tests.models.tiny_denoisers import PROMPTS, tiny_denoiser
 from tests.models.tiny_noisy_classifier import tiny_classifier
 
 OF_FAMILIES = ("unet", "uvit", "sr3", "sr3-base", "ldm", "adm", "cdm")
-SMALL = ("iddpm", "adm", "adm-16", "adm-upsampler", "cdm-16", "cdm-32", "sr3-base", "sr3")
+SMALL = (
+    *("iddpm", "adm", "adm-16", "adm-upsampler", "cdm-16", "cdm-32", "sr3-base", "sr3"),
+    *("simple-diffusion-unet", "simple-diffusion-uvit"),
+)
 
 
 def groups(network: nn.Module) -> set[int]:
@@ -36,7 +39,8 @@ def test_so_do_those_of_a_noisy_classifier_and_of_an_autoencoder() -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_small_networks_have_four_channels_in_a_group(name: str) -> None:
-    """With one channel in each, images came out too bright or too dark as a whole."""
+    """With one channel in each, images came out too bright or too dark as a whole; on the bands of
+    wavelets, whose means are a pattern of 2 px, with that of their noise."""
     recipe = load_training_recipe(f"fashion-mnist-{name}")
     with torch.device("meta"):
         network = trainable(recipe.generator).family.network(config_of(recipe, PROMPTS, 1))
