@@ -113,6 +113,11 @@ def try_images(
     )
     folder = (out or Path("tries") / _name(images)).resolve()
     require_folder(folder, "--out")
+    if Path(asked.images).is_dir() and folder.is_relative_to(asked.images):
+        raise UserError(
+            f"--out {folder} stands among the images of {asked.images}, and would be taken for one "
+            "of their folders: name one outside"
+        )
     page, answer = conduct(asked, folder, quiet=as_json)
     if as_json:
         print(json.dumps({"page": str(page), **answer.model_dump()}))

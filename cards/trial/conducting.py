@@ -26,6 +26,7 @@ from cards.trial.plan import (
     make_plan,
     require_resolution,
     require_same,
+    told_copies,
 )
 from cards.trial.recipes import build_recipe, study
 from cards.trial.steps import LOCK_FILE, Step, held, run_steps, show_path
@@ -35,7 +36,9 @@ from release.commands.progress import progress_bar
 from release.errors import UserError
 from release.files.commit import delete_folder, write_atomically
 from release.files.storage import release_path
-from release.layout.manifest import MANIFEST_FILE, read_manifest
+from release.layout.manifest import MANIFEST_FILE, Manifest, read_manifest
+from release.layout.shard_files import ORIGINAL, read_shard
+from release.real_sources.source import first_few
 
 if TYPE_CHECKING:
     from cards.trial.verdict import Verdict
@@ -59,6 +62,10 @@ def _conduct(
     asked: Asked, look: Look, out: Path, lock: int, *, quiet: bool
 ) -> tuple[Path, "Verdict"]:
     planned = _planned(asked, out)
+    if planned is not None and planned.images not in ("", look.identity):
+        raise UserError(
+            f"the images of {asked.images} are others than when {out} was begun: name another --out"
+        )
     resolution = planned.resolution if planned else _resolution(asked, look)
     log = StepLog(out)
     first = import_step(asked, look, resolution, out)
@@ -75,7 +82,7 @@ def _conduct(
     if not quiet:
         say(str(found))
     if planned is None:
-        planned = _plan(asked, found, resolution, out, quiet=quiet)
+        planned = _plan(asked, found, look, resolution, out, quiet=quiet)
         _write_plan(planned, out)
     plan = planned
     if not quiet:
@@ -164,16 +171,35 @@ def imported(real: Path, look: Look) -> Found:
     manifest = read_manifest(release_path(str(real)))
     counts = manifest.per_class("original", "train")
     test_split = next(split for split in TESTS if split in manifest.splits()["original"])
+    if lacking := [entry.name for entry in manifest.classes if not counts[entry.wnid]]:
+        raise UserError(
+            f"train has no image of {first_few(lacking)}, which {test_split} has: put images of "
+            "each class there, or take the class away"
+        )
     return Found(
         dataset=manifest.dataset,
         classes=len(manifest.classes),
         train=sum(counts.values()),
         least=min(counts[entry.wnid] for entry in manifest.classes),
+        most=max(counts[entry.wnid] for entry in manifest.classes),
         test=sum(manifest.per_class("original", test_split).values()),
         test_split=test_split,
         side=look.side,
         colour=look.colour,
+        copies=_copies(real, manifest, test_split),
     )
+
+
+def _copies(real: Path, manifest: Manifest, test_split: str) -> int:
+    """How many images of the split that is tested on stand in train, too, byte for byte."""
+
+    def hashes(split: str) -> list[str]:
+        files = [r.path for r in manifest.shards if r.config == ORIGINAL and r.split == split]
+        columns = [read_shard(real / file, ["original_sha256"]).column(0) for file in files]
+        return [value for column in columns for value in column.to_pylist()]
+
+    trained = set(hashes("train"))
+    return sum(value in trained for value in hashes(test_split))
 
 
 def _outdated(planned: Plan, out: Path) -> bool:
@@ -208,11 +234,13 @@ def _taken_by_others() -> float:
     return float(psutil.cpu_percent(interval=LOOK_S)) / 100
 
 
-def _plan(asked: Asked, found: Found, resolution: int, out: Path, *, quiet: bool) -> Plan:
+def _plan(
+    asked: Asked, found: Found, look: Look, resolution: int, out: Path, *, quiet: bool
+) -> Plan:
     classifier = chosen_classifier(asked, resolution, colour=found.colour)
     paces = _paces(resolution, classifier, out, quiet=quiet)
     plan = make_plan(asked, found, resolution, classifier, paces)
-    return plan.model_copy(update={"place": str(out)})
+    return plan.model_copy(update={"place": str(out), "images": look.identity})
 
 
 def _paces(resolution: int, classifier: str, out: Path, *, quiet: bool) -> Paces:
@@ -287,6 +315,9 @@ def _answer(
 
     report = StudyReport.model_validate_json((out / "study/report.json").read_bytes())
     answer = verdict(report)
+    if found.copies:
+        told = f"{told_copies(found.copies)}, and try again with another --out."
+        answer = answer.model_copy(update={"sentences": (*answer.sentences, told)})
     if plan.is_least:
         first, headline, *others = answer.sentences
         answer = answer.model_copy(update={"sentences": (first, headline, of_least(plan), *others)})

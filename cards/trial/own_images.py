@@ -8,6 +8,7 @@ import numpy as np
 
 from cards.trial.plan import Asked
 from release.errors import UserError
+from release.files.commit import sha256_text
 from release.images.decoding import decode_rgb
 from release.real_sources.opening import open_source
 from release.real_sources.source import SPLITS, RealSource, SourceName
@@ -21,12 +22,14 @@ LOOKED_AT = 64  # images, for their size and colour
 class Look:
     """At the images before they are imported. undivided: no split is to test on.
 
-    side: the median of the shorter ones' of some images, in px.
+    side: the median of the shorter ones' of some images, in px. identity: of which images there are
+    in which version.
     """
 
     undivided: bool
     side: int
     colour: bool
+    identity: str
 
 
 def look_at(asked: Asked) -> Look:
@@ -46,7 +49,17 @@ def look_at(asked: Asked) -> Look:
         raise UserError(
             f"{asked.images}: none of {len(rows)} images that were looked at can be read"
         )
-    return Look(undivided, int(np.median(sides)), colour)
+    return Look(undivided, int(np.median(sides)), colour, _identity(source))
+
+
+def _identity(source: RealSource) -> str:
+    """A hash of all keys and versions."""
+    found = sorted(
+        f"{data.labels[i]} {data.key(i)} {data.version(i)}"
+        for data in source.splits.values()
+        for i in range(len(data.labels))
+    )
+    return sha256_text("\n".join(found))
 
 
 def _source(asked: Asked) -> tuple[RealSource, bool]:

@@ -49,23 +49,27 @@ class Asked(BaseModel):
 
 @dataclass(frozen=True)
 class Found:
-    """The imported images. side: the median of the shorter ones', in px; train: images of train."""
+    """The imported images. side: the median of the shorter ones', in px; train: images of train;
+    least, most: of its rarest and commonest class; copies: test images that stand in train, too."""
 
     dataset: str
     classes: int
     train: int
     least: int
+    most: int
     test: int
     test_split: str
     side: int
     colour: bool
+    copies: int = 0
 
     def __str__(self) -> str:
         colour = "in colour" if self.colour else "grey"
+        copies = "" if self.copies == 0 else f"; {told_copies(self.copies)}"
         return (
             f"{self.dataset}: {self.classes} classes, {self.train:,} images to train on "
             f"(the rarest class has {self.least:,}), {self.test:,} to test on, {colour}, "
-            f"their shorter sides {self.side} px by the median"
+            f"their shorter sides {self.side} px by the median{copies}"
         )
 
 
@@ -86,8 +90,10 @@ class Paces:
 class Plan(BaseModel):
     """All that a trial's commands are made from, so that a rerun makes the same ones.
 
-    per_class: real images of each class, None for all. times: generated images for each real one.
-    generated: of each class. minutes: by the paces of this machine. place: the trial's folder,
+    per_class: real images of each class, None for all; mean_per_class: of those, on average;
+    real_per_class: of all there are, 0 in plans of before it was told. times: generated images for
+    each real one. generated: of each class. images: identity of the images as they were looked at,
+    "" in plans of before. minutes: by the paces of this machine. place: the trial's folder,
     which the commands and what they record name; "" in plans of before it was told. busy: share of
     the cores that other programs took when it was timed.
     """
@@ -102,12 +108,14 @@ class Plan(BaseModel):
     steps: dict[int, int]
     per_class: int | None
     mean_per_class: float
+    real_per_class: float = 0.0
     times: float
     generated: int
     classifier: str
     epochs: int
     minutes: float
     place: str = ""
+    images: str = ""
     busy: float = 0.0
 
     @property
@@ -137,6 +145,12 @@ class Plan(BaseModel):
         )
 
 
+def told_copies(copies: int) -> str:
+    """What is said of test images that were trained on."""
+    many = "1 test image is a copy" if copies == 1 else f"{copies:,} test images are copies"
+    return f"{many} of training images, which makes every accuracy look better: take them away"
+
+
 def told_busy(share: float) -> str:
     """What is said beside a time that was measured on a busy machine."""
     return f", timed while others took {share:.0%} of the cores" if share > BUSY else ""
@@ -163,9 +177,11 @@ def chosen_classifier(asked: Asked, resolution: int, *, colour: bool) -> str:
 
 def make_plan(asked: Asked, found: Found, resolution: int, classifier: str, paces: Paces) -> Plan:
     """What fits into the minutes. UserError if the least that makes sense takes twice as many."""
-    mean = found.train / found.classes
-    if asked.per_class is not None and asked.per_class < mean:
-        mean = asked.per_class
+    there = mean = found.train / found.classes
+    per_class = None if (asked.per_class or found.most) >= found.most else asked.per_class
+    if per_class is not None:
+        _require_mean(per_class, found)
+        mean = per_class
     real = mean * found.classes
     seconds = 60 * asked.minutes
     # the rarest class has to have the epochs' worth of updates, too: all see as many
@@ -188,8 +204,9 @@ def make_plan(asked: Asked, found: Found, resolution: int, classifier: str, pace
         test_split=found.test_split,
         resolution=resolution,
         steps=steps,
-        per_class=asked.per_class,
+        per_class=per_class,
         mean_per_class=mean,
+        real_per_class=there,
         times=times,
         generated=generated,
         classifier=classifier,
@@ -210,6 +227,17 @@ def make_plan(asked: Asked, found: Found, resolution: int, classifier: str, pace
             f"{' or '.join(ways)}{later}"
         )
     return plan
+
+
+def _require_mean(per_class: int, found: Found) -> None:
+    """UserError for more images than a class has on average, and fewer than some have: how many
+    images that makes is known of neither."""
+    mean = found.train / found.classes
+    if per_class > mean:
+        raise UserError(
+            f"--per-class {per_class}: a class has {mean:g} images on average, the commonest "
+            f"{found.most}: give {int(mean)} at most, or leave it out to take all"
+        )
 
 
 def _steps(resolution: int, seconds: float, paces: Paces) -> dict[int, int]:

@@ -73,7 +73,7 @@ def study(plan: Plan, out: Path) -> str:
         f'config = "{plan.resolution}"',
         f"test_split = {_text(plan.test_split)}",
         f"classes = {plan.classes}",
-        f"per_class = {plan.mean_per_class:g}",
+        f"per_class = {plan.real_per_class or plan.mean_per_class:g}",
         "",
         "[[generated]]",
         f"name = {_text(SET)}",
@@ -86,7 +86,7 @@ def study(plan: Plan, out: Path) -> str:
         f'set = ["epochs={plan.epochs}", "batch=64"]',
         "",
         *_arm("real"),
-        *_arm("generated", plan.times),
+        *_arm("generated", plan.times, ("steps",)),
         *_arm("real+generated", plan.times, ("epochs", "steps")),
         *_arm("real-repeated", plan.times),
     ]

@@ -50,7 +50,7 @@ ASKED = Asked(
     split_seed=0,
     classifier=None,
 )
-FOUND = Found("photos", 3, 144, 48, 36, "test", 200, colour=True)
+FOUND = Found("photos", 3, 144, 48, 48, 36, "test", 200, colour=True)
 PACES = Paces({16: 0.2, 32: 0.3}, {16: 64, 32: 64}, classifier=0.0005, workers=2)
 
 
@@ -86,7 +86,7 @@ def test_the_minutes_are_filled_and_not_exceeded():
 def test_as_many_images_are_made_as_real_ones_if_there_is_time():
     assert (planned().times, planned().generated) == (1.0, 48)
     assert (planned(minutes=5).times, planned(minutes=5).generated) == (1.0, 48)
-    many = Found("photos", 10, 60_000, 6000, 10_000, "test", 28, colour=False)
+    many = Found("photos", 10, 60_000, 6000, 6000, 10_000, "test", 28, colour=False)
     fewer = planned(many, minutes=60)
     assert 0.01 < fewer.times < 1
     assert fewer.generated == round(fewer.times * 6000)
@@ -139,7 +139,7 @@ def test_the_files_that_are_written_are_read_by_the_commands(tmp_path: Path):
 
 def test_shards_of_many_classes_fill_a_batch():
     """As many images as the network sees at once, or it computes rows that nobody keeps."""
-    many = Found("photos", 1000, 2000, 2, 1000, "test", 20, colour=True)
+    many = Found("photos", 1000, 2000, 2, 2, 1000, "test", 20, colour=True)
     made = planned(many, times=0.5)
     assert made.generated == 1
     assert "shard = { classes = 50, indices = 25 }" in build_recipe(made, Path("trial"))
@@ -548,10 +548,10 @@ def test_a_new_folder_and_that_of_a_killed_trial_are_taken(tmp_path: Path, files
 @pytest.mark.parametrize(
     ("kind", "look"),
     [
-        ("CMYK", conducting.Look(True, 20, colour=True)),
-        ("L", conducting.Look(True, 20, colour=False)),
-        ("grey RGB", conducting.Look(True, 20, colour=False)),
-        ("one pixel", conducting.Look(True, 1, colour=True)),
+        ("CMYK", conducting.Look(True, 20, True, "")),
+        ("L", conducting.Look(True, 20, False, "")),
+        ("grey RGB", conducting.Look(True, 20, False, "")),
+        ("one pixel", conducting.Look(True, 1, True, "")),
     ],
 )
 def test_images_of_all_kinds_are_looked_at(
@@ -571,7 +571,7 @@ def test_images_of_all_kinds_are_looked_at(
         (folder / name / "broken.JPG").write_bytes(b"no image")  # which the import names
     (folder / ".git").mkdir()
     asked = ASKED.model_copy(update={"images": str(folder), "bad_images": "skip"})
-    assert conducting.look_at(asked) == look
+    assert replace(conducting.look_at(asked), identity="") == look
     assert chosen_resolution(asked, look.side, has_gpu=False) == 16
     step = conducting.import_step(asked, look, 16, tmp_path / "out")
     assert step.words[-4:] == ("--bad-images", "skip", "--out", str(tmp_path / "out/real"))
