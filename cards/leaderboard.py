@@ -55,7 +55,7 @@ def leaderboard(
     for one in shown:
         refuse_latents(one, read_manifest(one))
     facets = assemble_board(found, shown, published=published)
-    if not found.measurements and not found.studies and not found.selections:
+    if not found.datasets:
         say(f"{results} holds no results; what follows was published, not measured here")
     _say_passed_over(results, found.passed_over)
     written = write_site(facets, out) if out is not None else []

@@ -28,6 +28,10 @@ from release.files.commit import sha256_bytes
 from release.files.hub import out_of_reach
 from release.files.storage import ReleasePath, reaching, read_bytes
 
+# ValueError: of metadata that it refuses
+FAILURES = (
+    *(HfHubHTTPError, httpx2.HTTPError, RuntimeError, ConnectionError, TimeoutError, ValueError),
+)
 TRANSIENT = (408, 429, 500, 502, 503, 504)
 RETRIES = 6
 LONGEST_WAIT = 32.0  # seconds, where the Hub does not say how long
@@ -161,7 +165,7 @@ def hub_failures_in_a_line(release: ReleasePath, name: str) -> Iterator[None]:
     """Turn what the Hub refuses, or fails for good, into a UserError that says how to go on."""
     try:
         yield
-    except (HfHubHTTPError, httpx2.HTTPError, RuntimeError, ConnectionError, TimeoutError) as error:
+    except FAILURES as error:
         status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
         if status in (401, 403):
             raise UserError(

@@ -14,6 +14,7 @@ NO_BASELINE = (
     "Classifiers were trained on generated images alone, but none by the same recipe on real ones: "
     "train one to see what the generated images are worth."
 )
+ELSEWHERE = "What was selected or fine-tuned here stands below; no training set is ranked."
 PRINTED = "Nothing was measured on it here: the paper's figures, as printed."
 
 

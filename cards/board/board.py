@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import chain
 
 from cards.board.agreement import agreements
-from cards.board.answer import PRINTED, answer, answering_first
+from cards.board.answer import ELSEWHERE, NOTHING, PRINTED, answer, answering_first
 from cards.board.finetuning import finetuning_section
 from cards.board.measurements import (
     evaluation_measurements,
@@ -93,11 +93,13 @@ def _facet(
     title = TITLES.get(name, name)
     studies = [r for r in results.studies if r.dataset == name]
     said = answer(title, trainings, studies)
+    if said == NOTHING and name in results.reported:
+        said = ELSEWHERE
     return Facet(
         name,
         title,
         _told_apart(section for section in sections if section.tables or section.samples),
-        answer=PRINTED if published and not own and not studies else said,
+        answer=PRINTED if published and name not in results.datasets else said,
         measurements=(
             *training_measurements(trainings, facts, results.folder),
             *score_measurements(scores, facts, results.folder),

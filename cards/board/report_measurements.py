@@ -12,7 +12,7 @@ from metrics.selection.report_model import SelectionReport
 from release.files.commit import canonical_json, sha256_text
 
 Fields = dict[str, Any]
-TESTED = {"dataset", "name", "split", "n"}  # what tells rankings of studies apart
+TESTED = {"dataset", "name", "split", "n", "config", "content_sha256"}  # by which studies differ
 ACCURACY: Fields = {"unit": "fraction", "direction": "higher"}
 KINDS = {"real-repeated": "real", "real+generated": "real + generated"}
 
@@ -48,7 +48,8 @@ def _arm_fields(report: StudyReport, arm: Arm) -> Fields:
         "origin": "study",
         "study": report.study.name,
         "ranking": _ranking(
-            "study", report.study.name, report.test.model_dump(include=TESTED), arm.group
+            *("study", report.study.name, report.test.model_dump(include=TESTED), arm.group),
+            report.classifier(arm.model),
         ),
         "system": f"{arm.label} ({arm.size} real images of each class)",
         "images_are": KINDS.get(arm.kind, arm.kind),
@@ -75,14 +76,15 @@ def selection_measurements(report: SelectionReport, folder: Path) -> list[Measur
         "dataset": report.dataset,
         "origin": "selection",
         "study": name,
-        "ranking": _ranking("selection", name, report.extractor, report.cas_protocol),
         "images_are": "generated",
         "config": str(report.stage),
         "split": report.split,
         "result_files": (_file(report.path, folder),),
     }
     found = []
-    for point in report.points:
+    for point in report.points:  # a distance falls with the number of images
+        measured = (report.reference, report.extractor, point.fd.n, report.cas_protocol)
+        about["ranking"] = _ranking("selection", name, *measured)
         distance: Fields = {
             "metric": "fd",
             "unit": "number",
@@ -142,7 +144,9 @@ def _printed(group: str, system: str, metric: str, value: str, **fields: Any) ->
         Measurement(
             dataset=DATASET,
             origin="published",
-            ranking=_ranking("published", group, fields.get("config"), metric),
+            ranking=_ranking(
+                "published", group, fields.get("config"), metric, fields.get("study", PAPER)
+            ),
             system=system,
             metric=metric,
             value=round(scale * float(value), 6),

@@ -39,12 +39,14 @@ def _worth(trained_on: str, trainings: Sequence[AboutTraining]) -> str:
     if low is high and low.baseline is not None:
         real = _percent(low.baseline.scores["top1"])
         beside = f", {real} with {low.baseline.images:,} real images alone"
-    many = len(ordered)
+    compared, many = verdicts.total(), len(ordered)
     found = "; ".join(
-        verdict if count == many else f"{verdict} in {count} of {many}"
+        verdict if count == many else f"{verdict} in {count} of {compared}"
         for verdict, count in verdicts.items()
     )
-    against = f" Against real images alone: {found}." if found else ""
+    if compared < many:
+        found += f"; {many - compared} without real images alone of the same settings beside it"
+    against = f" Against real images alone: {found}." if compared else ""
     reached = f"{_who(ordered)} {' to '.join(ends)} top-1"
     return f"{alone}: {reached} with {trained_on}{beside}.{against}"
 

@@ -1,5 +1,6 @@
 """The README of a release: the YAML by which `load_dataset` and the Hub know what is in it."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -37,6 +38,21 @@ SIZE_CATEGORIES = (  # the names that the Hub filters data sets by
     ("10M<n<100M", 10**8),
     ("100M<n<1B", 10**9),
 )
+# the words for licences that the Hub's metadata has
+LICENSES = """
+afl-3.0 agpl-3.0 apache-2.0 apple-amlr apple-ascl artistic-2.0
+bigcode-openrail-m bigscience-bloom-rail-1.0 bigscience-openrail-m bsd
+bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0
+cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0
+cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0
+cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0
+cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0 creativeml-openrail-m
+deepfloyd-if-license ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2
+gemma gfdl gpl gpl-2.0 gpl-3.0 h-research intel-research isc lgpl lgpl-2.1
+lgpl-3.0 lgpl-lr llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 lppl-1.3c mit
+mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1 open-mdw openrail openrail++ osl-3.0
+other pddl postgresql unknown unlicense wtfpl zlib
+"""
 
 
 def write_readme(release: ReleasePath, manifest: Manifest) -> None:
@@ -158,7 +174,7 @@ def load_contract(release: ReleasePath, manifest: Manifest) -> dict[str, Any]:
     size = next((name for name, limit in SIZE_CATEGORIES if images < limit), "1B<n<10B")
     return {
         "pretty_name": manifest.name,
-        "license": manifest.license,
+        **_license_fields(manifest.license),
         "task_categories": ["image-classification"],
         "size_categories": [size],
         "tags": [manifest.kind, *(["diffusion"] if manifest.kind == "synthetic" else [])],
@@ -177,6 +193,14 @@ def load_contract(release: ReleasePath, manifest: Manifest) -> dict[str, Any]:
             _dataset_info(release, manifest, config, splits) for config, splits in configs.items()
         ],
     }
+
+
+def _license_fields(stated: str) -> dict[str, str]:
+    """Of a card's YAML. The Hub refuses other words than its own: those become a licence's name."""
+    name = re.sub(r"[^a-z0-9.+]+", "-", stated.lower()).strip("-")
+    if name in LICENSES.split():
+        return {"license": name}
+    return {"license": "other", "license_name": name or "stated-in-the-card"}
 
 
 def _pattern(config: str, split: str, file_format: ShardFormat, *, folded: bool) -> str:
