@@ -208,10 +208,12 @@ def _share(
 
 
 def _framing(recipe: ClassifierRecipe, count: int, seed: int, step: int, part: Part) -> Framing:
-    """Of this process's images of one step."""
+    """Of this process's images of one step, as one process alone would frame them."""
     generator = torch.Generator()
-    generator.manual_seed(derived_seed(seed, 1 + step, part.index, FRAMING))
-    return Framing.draw(count, 2 * recipe.augmentation.shift, generator)
+    generator.manual_seed(derived_seed(seed, 1 + step, 0, FRAMING))
+    whole = Framing.draw(count * part.of, 2 * recipe.augmentation.shift, generator)
+    own = slice(part.index, None, part.of)
+    return Framing(whole.corners[:, own], whole.mirrored[own])
 
 
 Key = tuple[int, int]  # an image's row, and the place in the run that its random numbers follow

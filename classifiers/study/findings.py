@@ -67,10 +67,14 @@ def comparisons(rows: Sequence[Arm], outcomes: Mapping[Key, Outcomes]) -> list[C
 
 
 def with_controls(rows: Sequence[Arm]) -> Iterator[tuple[Arm, Arm]]:
-    """Each real + generated arm beside the real images visited as often as both together."""
-    for row in rows:
-        if row.kind == "real+generated" and row.budget == "epochs":
-            for control in rows:
+    """Each real + generated arm beside the real images visited as often as both together.
+
+    A control that makes as many updates as the real arm does not visit them as often.
+    """
+    by_epochs = [row for row in rows if row.budget == "epochs"]
+    for row in by_epochs:
+        if row.kind == "real+generated":
+            for control in by_epochs:
                 if control.kind == "real-repeated" and _alike(row, control):
                     yield row, control
 

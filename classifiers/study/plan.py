@@ -282,9 +282,8 @@ class Planner:
         real = self.study.real
         if not self.placed:
             return np.arange(round(real.classes * real.per_class)) % real.classes
-        config = real.config or str(self._recipes(0)[0].resolution)
-        labels = part_labels(release_path(real.release), config, real.train_split)
-        _require_as_stated(real, labels)
+        labels = real_labels(real, str(self._recipes(0)[0].resolution))
+        require_as_stated(real, labels)
         return labels
 
     def real_images(self, size: int | str) -> int:
@@ -294,7 +293,15 @@ class Planner:
         return len(first_of_each(self._labels, [int(size)] * self.study.real.classes))
 
 
-def _require_as_stated(real: RealSet, labels: np.ndarray) -> None:
+def real_labels(real: RealSet, config: str | None = None) -> np.ndarray:
+    """int64[N] of the training split: of the study's configuration, else of `config`, else of any,
+    as all hold the same images."""
+    release = release_path(real.release)
+    config = real.config or config or list(read_manifest(release).base.splits())[-1]
+    return part_labels(release, config, real.train_split)
+
+
+def require_as_stated(real: RealSet, labels: np.ndarray) -> None:
     """UserError if the release is of other classes, or of more or fewer images, than the study
     says: how many images of each class are generated for it follows from that."""
     classes = len(read_manifest(release_path(real.release)).classes)

@@ -8,6 +8,7 @@ from builder.builds.run import Outcome, RunSettings
 from builder.cluster.cluster import ClusterOptions
 from builder.making import Wanted, build_wanted, import_images
 from builder.planning.recipe import load_recipe
+from classifiers.study.plan import real_labels, require_as_stated
 from classifiers.study.study_file import GeneratedSet, Study, needed_per_class
 from release.classes.class_list import load_classes
 from release.commands.command import say
@@ -70,10 +71,14 @@ def require_recipes(study: Study, missing: Sequence[Missing]) -> None:
 def make_releases(study: Study, missing: Sequence[Missing], options: ClusterOptions) -> None:
     """Import and build them, so that every arm trains on as many images as planned.
 
-    UserError for one whose shards keep failing or whose slots stay empty.
+    UserError, before any is built, for real images that are others than the study says; for a
+    release whose shards keep failing or whose slots stay empty.
     """
     settings = RunSettings(options, say=say, mixing_offered=False)
-    for one in missing:
+    for one in (one for one in missing if one.wanted is None):
+        _make(one, study.real.views, settings)
+    require_as_stated(study.real, real_labels(study.real))
+    for one in missing_releases(study):
         if _make(one, study.real.views, settings).quarantined:
             raise UserError(
                 f"study {study.name}: {one.release} lacks shards that kept failing, so an arm "
@@ -104,7 +109,10 @@ def _make(one: Missing, views: Sequence[int], settings: RunSettings) -> Outcome:
 
 
 def _generated(study: Study, generated: GeneratedSet, size: int | str, seed: int) -> Missing:
-    own, wanted = generated.of(size, seed), needed_per_class(study, generated, size)
+    real, there = study.real, None
+    if _is_there(real.release):
+        there = len(real_labels(real)) / len(read_manifest(release_path(real.release)).classes)
+    own, wanted = generated.of(size, seed), needed_per_class(study, generated, size, there)
     return Missing(own.release, own.recipe, _per_class(own.release), wanted)
 
 

@@ -42,10 +42,13 @@ def study_report(
         _arm(own, outcomes[key], outcomes[*key[:3], "real"], len(names), folder)
         for key, own in arms.items()
     ]
+    models = list(dict.fromkeys(run.model for run in runs))
+    if len(models) != len(study.models):  # not each has an arm
+        models = [model.recipe for model in study.models]
     content = {
         "kind": "study",
         "study": as_record(study),
-        "chosen_settings": {study.models[i].recipe: list(c) for i, c in chosen.items()},
+        "chosen_settings": {models[i]: list(c) for i, c in chosen.items()},
         "test": _test_facts(runs[0]),
         "rows": rows,
         "findings": findings(rows, outcomes),

@@ -259,6 +259,6 @@ class StudyReport(Report):
         if len(asked) != len(models):
             return model
         own = dict(zip(models, asked, strict=True))[model]
-        return with_changes(
-            model, [*own.get("set", ()), *self.chosen_settings.get(own.get("recipe", ""), ())]
-        )
+        by_recipe = self.chosen_settings.get(own.get("recipe", ""), ())  # in reports of before
+        tuned = self.chosen_settings.get(model, by_recipe)
+        return with_changes(model, [*own.get("set", ()), *tuned])

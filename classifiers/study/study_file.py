@@ -210,9 +210,14 @@ def load_study(source: str) -> Study:
     return load_toml(Study, "study", BUILTIN, source)
 
 
-def needed_per_class(study: Study, generated: GeneratedSet, size: int | str) -> int:
-    """Images of each class that the arms take of a generated set at one size, at most."""
-    real = study.real.per_class if size == "all" else int(size)
+def needed_per_class(
+    study: Study, generated: GeneratedSet, size: int | str, there: float | None = None
+) -> int:
+    """Images of each class that the arms take of a generated set at one size, at most.
+
+    there: real images of each class, where they can be counted; by default as the study says.
+    """
+    real = (there or study.real.per_class) if size == "all" else int(size)
     times = [
         max(arm.times)
         for arm in study.arms

@@ -51,9 +51,10 @@ class Measurement:
 
     @property
     def is_cas(self) -> bool:
-        """Classification Accuracy Score: trained on generated images alone (Ravuri & Vinyals), and
-        without a teacher, which may have seen real ones."""
-        return all(self.generated) and self.teacher is None
+        """Classification Accuracy Score: trained on generated images alone (Ravuri & Vinyals), from
+        nothing and without a teacher: a start or a teacher may have seen real ones."""
+        helped = self.teacher is not None or self.start is not None
+        return all(self.generated) and not helped and not self.recipe.model_args.get("pretrained")
 
     @property
     def visits(self) -> Visits:
@@ -66,11 +67,16 @@ class Measurement:
         return tuple(source.manifest.kind == "synthetic" for source in self.train)
 
     def require_visits(self) -> None:
-        """UserError for a weight so small that an epoch sees no image of its source."""
+        """UserError for a source without an image of the classes, or with a weight so small that an
+        epoch sees none of it."""
         for source, images, weight in zip(
             self.train, self.train_images, self.visits.weights, strict=True
         ):
-            if images and round(weight * images) == 0:
+            if images == 0:
+                raise UserError(
+                    f"--train {source} holds no image of the classes asked for"
+                )
+            if round(weight * images) == 0:
                 raise UserError(
                     f"--weights {weight:g} of the {images:,} images of --train {source}: an epoch "
                     f"sees none of them; give {1 / images:.2g} or more, or leave it out"

@@ -33,7 +33,7 @@ from generation.training.loop.loop import Hooks
 from generation.training.loop.loop import train as run_loop
 from generation.training.loop.objective import Objective
 from generation.training.loop.optimizers import OptimizerSettings
-from generation.training.loop.rates import ema_decay_by_power, one_cycle
+from generation.training.loop.rates import ema_decay_by_count, one_cycle
 from generation.training.processes import launched_processes
 from release.errors import UserError
 
@@ -160,7 +160,7 @@ def loop_settings(
             momentum=recipe.momentum,
         ),
         rate=lambda step: learning_rate_at(step, steps, recipe),
-        decay=(lambda step: ema_decay_by_power(step, recipe.ema)) if recipe.ema else None,
+        decay=(lambda step: ema_decay_by_count(step, recipe.ema)) if recipe.ema else None,
         precision=PRECISIONS[recipe.precision],
         clip=recipe.clip,
         look_every=STEPS_BETWEEN_LOOKS,

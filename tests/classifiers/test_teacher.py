@@ -46,11 +46,15 @@ def test_the_loss_is_that_of_the_class_and_of_the_softened_predictions() -> None
     assert float(found.detach()) == pytest.approx(0.7 * hard + 0.3 * 4 * soft, abs=1e-5)
 
 
-def test_generated_images_with_a_teacher_are_no_cas(tmp_path: Path) -> None:
+def test_generated_images_with_a_teacher_or_a_start_are_no_cas(tmp_path: Path) -> None:
     real = write_release(tmp_path / "real", {"test": make_images(4, 2)})
     made = write_release(tmp_path / "made", {"train": make_images(4, 1)}, kind="synthetic")
     task = Task(RECIPE, (str(made),), str(real))
     assert task.measurement().is_cas
+    start = saved(tmp_path / "start.safetensors")
+    assert not replace(task, start=start).measurement().is_cas  # it may have seen real ones
+    pretrained = changed(model_args=dict(RECIPE.model_args) | {"pretrained": True})
+    assert not replace(task, recipe=pretrained).measurement().is_cas
     teacher = saved(tmp_path / "teacher.safetensors")
     taught = replace(task, recipe=changed(teacher=Teacher()), teacher=teacher)
     assert not taught.measurement().is_cas
