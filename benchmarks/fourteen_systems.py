@@ -8,7 +8,7 @@ stay, and so is what the training took. Only its steps count for the budget: not
 not the pictures on the way.
 
 runs/systems/        releases, trainings, sweeps; weights are not committed, their hashes are
-OUT/SYSTEM/          plan.json, scores, CAS, loss curves
+OUT/SYSTEM/          plan.json, scores, CAS, loss curves, some images
 OUT/systems.json, systems.md, systems.png: the table, and a row of images of each
 """
 
@@ -27,7 +27,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script
+
 from systems_list import SYSTEMS, System
+from systems_picture import draw_systems, keep_images
 from systems_table import REFERENCE, facts, write, write_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,8 +78,10 @@ def main() -> None:
             release = _build(board, system, recipe)
             _score(board, system, release)
             write(measured, facts(board.work, board.out, system, recipe))
-            _draw(board)
+            keep_images(board.work / release, board.out / system.name)
         write_table(board.out)
+        titles = {REFERENCE: "real images", **{s.name: s.title for s in SYSTEMS}}
+        draw_systems(board.out, titles)
 
 
 def _arguments() -> tuple[Board, list[System]]:
@@ -291,6 +296,7 @@ def _reference(board: Board) -> None:
     _classify(board, out / f"real-{board.per_class}-a-class", as_many, None)
     _classify(board, out / "real-1000", ("--train", REAL, *few), FEW_STEPS)
     _classify(board, out / "real-60000", ("--train", REAL), ALL_STEPS)
+    keep_images(board.work / REAL, out)
 
 
 def _classify(board: Board, out: Path, sources: Sequence[str], steps: str | None) -> None:
@@ -300,16 +306,6 @@ def _classify(board: Board, out: Path, sources: Sequence[str], steps: str | None
         *("train-classifier", *sources, "--test", REAL, "--seeds", SEEDS),
         *(() if steps is None else ("--steps", steps)),
         *("--out", f"{out}.json"),
-    )
-
-
-def _draw(board: Board) -> None:
-    """Real images and, below, a row of each measured system whose release is here."""
-    names = [s.name for s in SYSTEMS if (board.out / s.name / "measured.json").is_file()]
-    releases = [f"releases/{name}" for name in names if (board.work / "releases" / name).is_dir()]
-    board.run(
-        *(sys.executable, "-m", "cards.drawing.side_by_side", REAL, *releases),
-        *("--config", "32", "--count", "20", "--out", str(board.out / "systems.png")),
     )
 
 
@@ -328,5 +324,4 @@ def _children() -> float:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     main()
