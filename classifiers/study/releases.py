@@ -9,7 +9,7 @@ from builder.cluster.cluster import ClusterOptions
 from builder.making import Wanted, build_wanted, import_images
 from builder.planning.recipe import load_recipe
 from classifiers.study.plan import real_labels, require_as_stated
-from classifiers.study.study_file import GeneratedSet, Study, needed_per_class
+from classifiers.study.study_file import GeneratedSet, RealSet, Study, needed_per_class
 from release.classes.class_list import load_classes
 from release.commands.command import say
 from release.errors import UserError
@@ -109,11 +109,16 @@ def _make(one: Missing, views: Sequence[int], settings: RunSettings) -> Outcome:
 
 
 def _generated(study: Study, generated: GeneratedSet, size: int | str, seed: int) -> Missing:
-    real, there = study.real, None
-    if _is_there(real.release):
-        there = len(real_labels(real)) / len(read_manifest(release_path(real.release)).classes)
-    own, wanted = generated.of(size, seed), needed_per_class(study, generated, size, there)
+    wanted = needed_per_class(study, generated, size, _real_per_class(study.real))
+    own = generated.of(size, seed)
     return Missing(own.release, own.recipe, _per_class(own.release), wanted)
+
+
+def _real_per_class(real: RealSet) -> float | None:
+    """Real images of each class, on average; None where they are not imported yet."""
+    if not _is_there(real.release):
+        return None
+    return len(real_labels(real)) / len(read_manifest(release_path(real.release)).classes)
 
 
 def _per_class(release: str) -> int:

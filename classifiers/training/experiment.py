@@ -73,9 +73,7 @@ class Measurement:
             self.train, self.train_images, self.visits.weights, strict=True
         ):
             if images == 0:
-                raise UserError(
-                    f"--train {source} holds no image of the classes asked for"
-                )
+                raise UserError(f"--train {source} holds no image of the classes asked for")
             if round(weight * images) == 0:
                 raise UserError(
                     f"--weights {weight:g} of the {images:,} images of --train {source}: an epoch "
