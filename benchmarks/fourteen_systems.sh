@@ -1,6 +1,6 @@
 #!/bin/sh
 # The systems of docs/generators.md on one measured board, in the background, one after another; run
-# it again to go on. On one CPU core about an hour and a half a system.
+# it again to go on. On one CPU core about two hours a system.
 #
 #     benchmarks/fourteen_systems.sh                        40 minutes of training a system
 #     benchmarks/fourteen_systems.sh --budget 7200 --work runs/longer --out runs/longer/results

@@ -4,12 +4,9 @@ A command writes results of such a kind with `EvaluationSubject` as the subject 
 as each value. Leaderboard and card then show them; `metrics/evaluations.py` lists the kinds.
 """
 
-import fcntl
 import json
-import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +19,7 @@ from release.commands.named_files import require_folder
 from release.commands.terminal import table_cell
 from release.commands.validation import validated
 from release.errors import UserError
-from release.files.commit import canonical_json
+from release.files.commit import alone_in, canonical_json
 from release.results.result import Result, read_result
 from release.results.values import Part
 
@@ -80,23 +77,11 @@ def complete(
         better = {"better": names[name].better} if name in names and names[name].better else {}
         value = {**better, **step.compute(), "settings": step.settings}
         checked = validated(ScoredValue, value, f"{name} of {path}").content()
-        with _alone(path):
+        with alone_in(path.parent):
             values = {**_known_values(path, bare), name: checked}
             result = replace(bare, values=values)
             result.write(path)
     return result
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Other processes of this machine that add to `path` wait meanwhile."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
 
 
 def with_values_of(path: Path, result: Result) -> Result:

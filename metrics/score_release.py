@@ -45,7 +45,7 @@ from release.commands.options import Json, SchedulerFile, TlsCa, TlsCert, TlsKey
 from release.commands.progress import progress_bar
 from release.commands.terminal import table_cell
 from release.errors import UserError
-from release.files.commit import canonical_json, sha256_text
+from release.files.commit import alone_in, canonical_json, sha256_text
 from release.files.storage import ReleasePath, release_path, split_release
 from release.layout.image_sets import PSEUDO_SPLITS
 from release.layout.manifest import read_manifest
@@ -248,8 +248,9 @@ def _score_one(
         draw_closest_pairs(picture, result, subject, train, order.cache)
     for key in (key for key, value in result.values.items() if "easiest" in value):
         draw_easiest(path.with_name(f"{path.stem}-{key}.png"), result, key, subject, order.cache)
-    result = with_values_of(path, result)
-    result.write(path)
+    with alone_in(path.parent):
+        result = with_values_of(path, result)
+        result.write(path)
     return path, result
 
 

@@ -28,9 +28,16 @@ class Best:
 
 
 def answer(
-    title: str, rankings: Sequence[Ranking[Training]], studies: Sequence[StudyReport]
+    title: str,
+    rankings: Sequence[Ranking[Training]],
+    studies: Sequence[StudyReport],
+    *,
+    elsewhere: bool = False,
 ) -> str:
-    """Of the ranking with most runs, the best set that has real images beside it; or of a study."""
+    """Of the ranking with most runs, the best set that has real images beside it; or of a study.
+
+    elsewhere: whether other reports on the data set stand below.
+    """
     found = [best for ranking in rankings if (best := _best(ranking))]
     if found:
         names = names_of(s for r in rankings for row in r.rows for s in row.sources)
@@ -38,7 +45,9 @@ def answer(
     arms = [pair for study in studies for pair in _arms(study)]
     if not arms:
         alone = any(row.arm == "generated" for ranking in rankings for row in ranking.rows)
-        return NO_BASELINE if alone else NOTHING
+        if alone:
+            return NO_BASELINE
+        return ELSEWHERE if elsewhere else NOTHING
     generated, real = max(arms, key=lambda pair: (len(pair[0].seeds), pair[0].top1.mean))
     return (
         f"On {title} {generated.label} gives {generated.model} {100 * generated.top1.mean:.2f}% "

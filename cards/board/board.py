@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import chain
 
 from cards.board.agreement import agreements
-from cards.board.answer import ELSEWHERE, NOTHING, PRINTED, answer, answering_first
+from cards.board.answer import PRINTED, answer, answering_first
 from cards.board.finetuning import finetuning_section
 from cards.board.measurements import (
     evaluation_measurements,
@@ -92,9 +92,9 @@ def _facet(
     ]
     title = TITLES.get(name, name)
     studies = [r for r in results.studies if r.dataset == name]
-    said = answer(title, trainings, studies)
-    if said == NOTHING and name in results.reported:
-        said = ELSEWHERE
+    elsewhere = any(r.dataset == name for r in results.selections)
+    elsewhere |= any(r.dataset == name for r in results.finetunings)
+    said = answer(title, trainings, studies, elsewhere=elsewhere)
     return Facet(
         name,
         title,

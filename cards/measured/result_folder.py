@@ -42,15 +42,10 @@ class ResultFolder:
     passed_over: tuple[Path, ...] = ()
 
     @property
-    def reported(self) -> set[str]:
-        """What a report is about."""
-        reports: tuple[AnyReport, ...] = (*self.studies, *self.selections, *self.finetunings)
-        return {r.dataset for r in reports}
-
-    @property
     def datasets(self) -> set[str]:
         """All that something is told about."""
-        return {r.result.dataset for r in self.measurements} | self.reported
+        reports: tuple[AnyReport, ...] = (*self.studies, *self.selections, *self.finetunings)
+        return {r.result.dataset for r in self.measurements} | {r.dataset for r in reports}
 
 
 def read_results(folder: Path) -> list[AnyResult]:

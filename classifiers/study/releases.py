@@ -47,10 +47,11 @@ def missing_releases(study: Study) -> list[Missing]:
     if not _is_there(study.real.release):
         real = study.real
         found[real.release] = Missing(real.release, real.source, 0, None)
+    there = _real_per_class(study.real)
     for generated in study.generated:
         seeds = study.seeds if generated.by_seed else study.seeds[:1]
         for size, seed in product(study.sizes, seeds):
-            one = _generated(study, generated, size, seed)
+            one = _generated(study, generated, size, seed, there)
             before = found.get(one.release)
             wanted = one.wanted or 0
             if wanted > max(one.have, (before.wanted or 0) if before else 0):
@@ -108,8 +109,11 @@ def _make(one: Missing, views: Sequence[int], settings: RunSettings) -> Outcome:
     return build_wanted(wanted, release_path(one.release), settings, quiet=False)
 
 
-def _generated(study: Study, generated: GeneratedSet, size: int | str, seed: int) -> Missing:
-    wanted = needed_per_class(study, generated, size, _real_per_class(study.real))
+def _generated(
+    study: Study, generated: GeneratedSet, size: int | str, seed: int, there: float | None
+) -> Missing:
+    """there: real images of each class, None where they are not imported yet."""
+    wanted = needed_per_class(study, generated, size, there)
     own = generated.of(size, seed)
     return Missing(own.release, own.recipe, _per_class(own.release), wanted)
 

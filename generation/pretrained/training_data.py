@@ -13,11 +13,17 @@ RECORD_FILE = "training.json"
 
 @dataclass(frozen=True)
 class TrainingData:
-    """release: its images' release. classes: their list. tuning_left_out: None if not said."""
+    """release: its images' release. classes: their list. tuning_left_out: None if not said.
+
+    dropout: share of the images that were told no class or prompt, None if not said; started: from
+    another checkpoint, which may have seen such images.
+    """
 
     release: str
     classes: str
     tuning_left_out: bool | None
+    dropout: float | None
+    started: bool
 
 
 def training_data(checkpoint: Path) -> TrainingData | None:
@@ -27,21 +33,21 @@ def training_data(checkpoint: Path) -> TrainingData | None:
         return None
     content = read_json(path)
     data, recipe = content.get("data", {}), content.get("recipe", {})
+    training = recipe.get("training", {})
     return TrainingData(
-        data.get("release", ""), recipe.get("classes", ""), data.get("tuning_left_out")
+        release=data.get("release", ""),
+        classes=recipe.get("classes", ""),
+        tuning_left_out=data.get("tuning_left_out"),
+        dropout=training.get("class_dropout", training.get("caption_dropout")),
+        started=content.get("start_sha256") is not None,
     )
 
 
 def knows_no_null(checkpoint: Path) -> bool:
     """Whether it says that all its images were told their class or prompt: then it never saw what
     classifier-free guidance tells a network in place of it."""
-    path = (checkpoint if checkpoint.is_dir() else checkpoint.parent) / RECORD_FILE
-    if not path.is_file():
-        return False
-    content = read_json(path)
-    training = content.get("recipe", {}).get("training", {})
-    dropout = training.get("class_dropout", training.get("caption_dropout"))
-    return dropout == 0 and content.get("start_sha256") is None
+    learned = training_data(checkpoint)
+    return learned is not None and learned.dropout == 0 and not learned.started
 
 
 def saw_tuning(checkpoint: Path) -> bool:

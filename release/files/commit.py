@@ -141,6 +141,21 @@ def _own_temporary(path: Path) -> tuple[Path, int]:
     return temporary, os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """One process of this machine at a time: the others wait, and find what it has made.
+
+    The folder itself is locked, so nothing is left in it; a killed process holds nothing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def create_exclusively(path: ReleasePath, content: bytes) -> bool:
     """Write a file that must not be there yet; False if it is. Of many at once, one succeeds.
 

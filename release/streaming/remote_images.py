@@ -1,9 +1,7 @@
 """Images by their place in files of a release, in a folder or behind a URL."""
 
-import fcntl
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from release.errors import UserError
-from release.files.commit import write_atomically
+from release.files.commit import alone_in, write_atomically
 from release.files.storage import file_size
 from release.layout.byte_ranges import on_this_machine, read_ranges
 from release.layout.shard_files import changed_file, readable
@@ -101,7 +99,7 @@ def remote_index(
     """
     folder = file.cache.folder / "index"
     kept = folder / f"{file.sha256}.parquet"
-    with _alone(folder):
+    with alone_in(folder):
         found = _read_index(kept)
         if found is not None:
             _require_size(file, int(found.schema.metadata[b"bytes"]))
@@ -123,20 +121,11 @@ def remote_copy(release: "UPath", name: str, sha256: str, cache: ImageCache) -> 
     """A file that is kept here as a whole, by its hash: an index. UserError if it is another."""
     folder = cache.folder / "index"
     kept = folder / f"{sha256}{Path(name).suffix}"
-    with _alone(folder):
+    with alone_in(folder):
         if not kept.is_file():
             with on_this_machine(release, name, sha256, folder) as copy:
                 copy.replace(kept)
         return kept
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process of this machine at a time: the others find what it has made."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _read_index(path: Path) -> pa.Table | None:
