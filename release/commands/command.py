@@ -3,10 +3,12 @@
 import errno
 import inspect
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -62,7 +64,7 @@ def run_command(function: Callable[..., Any], builtin: Builtin | None = None) ->
     builtin: what --list-recipes and --show-recipe print, or --list-KINDS and --show-KIND.
     """
     app = _new_app()
-    app.command(context_settings=HELP)(function)
+    app.command(context_settings=HELP)(_of_finite_numbers(function))
     _run(app, builtin)
 
 
@@ -71,9 +73,22 @@ def run_commands(functions: Sequence[Callable[..., Any]], description: str) -> N
     app = _new_app()
     app.callback(help=description)(lambda: None)
     for function in functions:
-        app.command(context_settings=HELP)(function)
+        app.command(context_settings=HELP)(_of_finite_numbers(function))
     app.info.context_settings = HELP
     _run(app)
+
+
+def _of_finite_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The command, which refuses `inf` and `nan`: not every option has limits that do."""
+
+    @wraps(function)
+    def checked(**given: Any) -> Any:
+        for name, value in given.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"--{name.replace('_', '-')} {value}: give a finite number")
+        return function(**given)
+
+    return checked
 
 
 def _new_app() -> typer.Typer:

@@ -48,6 +48,23 @@ def test_an_unknown_option_is_one_line(command: str, tmp_path: Path):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["try-images", "images", "--minutes"],
+        ["finetune-generator", "--recipe", "imagenet-rin-64", "--dry-run", "--utilisation"],
+        ["train-classifier", "--train", "a", "--test", "b", "--out", "c.json", "--cache-gb"],
+    ],
+    ids=lambda given: given[0],
+)
+@pytest.mark.parametrize("number", ["inf", "nan"])
+def test_a_number_that_is_not_finite_is_one_line(given: list[str], number: str):
+    result = run_forked([*given, number])
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert given[-1] in line
+
+
 def test_help_of_light_commands_imports_nothing_heavy():
     modules = [PROJECT["scripts"][command].split(":")[0] for command in LIGHT]
     code = f"import sys, {', '.join(modules)}; print(*sys.modules.keys() & {HEAVY})"
