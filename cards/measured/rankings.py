@@ -252,11 +252,12 @@ def _distinct_runs(runs: Sequence[R]) -> Sequence[R]:
 
 
 def _classifier_settings(result: ClassifierResult, tested: Mapping[str, str]) -> Settings:
-    start = result.subject.start_sha256
+    subject = result.subject
+    others = {"started from": subject.start_sha256, "taught by": subject.teacher_sha256}
     return {
-        "model": result.subject.model,
-        "recipe": result.subject.recipe,
-        **({} if start is None else {"started from": start}),
+        "model": subject.model,
+        "recipe": subject.recipe,
+        **{name: sha256 for name, sha256 in others.items() if sha256 is not None},
         **flatten("test set", reference_of(result.result, tested)),
         **flatten("protocol", result.result.protocol),
     }

@@ -16,7 +16,8 @@ from release.results.result import Result
 class ClassifierSubject(BaseModel):
     """model: timm's name; recipe: the training recipe's name.
 
-    start_sha256: of the classifier that it started from, None if from nothing.
+    start_sha256: of the classifier that it started from, None if from nothing. teacher_sha256: of
+    the one that it learned the answers of, if there was one.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -25,6 +26,7 @@ class ClassifierSubject(BaseModel):
     model: str
     recipe: str
     start_sha256: str | None = None
+    teacher_sha256: str | None = None
 
 
 class ClassifierResult(BaseModel):

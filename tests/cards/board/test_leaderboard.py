@@ -473,16 +473,19 @@ def test_one_run_in_two_files_is_refused(tmp_path: Path) -> None:
         assemble_board(read_folder(folder), [])
 
 
-def test_classifiers_that_started_from_others_are_ranked_apart(tmp_path: Path) -> None:
-    """The same training set and seed, from nothing and from two other classifiers."""
+@pytest.mark.parametrize(
+    ("field", "setting"), [("start_sha256", "started from"), ("teacher_sha256", "taught by")]
+)
+def test_classifiers_that_had_others_to_begin_or_learn_from_are_ranked_apart(
+    tmp_path: Path, field: str, setting: str
+) -> None:
+    """The same training set and seed, without another classifier and with either of two."""
     bare = a_classifier_result([a_source("good", 1000)], 0.8, 0)
-    started = [
-        replace(bare, subject=bare.subject | {"start_sha256": name * 64}) for name in ("a", "b")
-    ]
-    folder = write_all(tmp_path / "results", [bare, *started])
+    helped = [replace(bare, subject=bare.subject | {field: name * 64}) for name in ("a", "b")]
+    folder = write_all(tmp_path / "results", [bare, *helped])
     rankings = classifier_rankings(read_results(folder))
     assert [len(ranking.rows) for ranking in rankings] == [1, 1, 1]
-    assert [r.settings.get("started from") for r in rankings] == [None, "a" * 64, "b" * 64]
+    assert [r.settings.get(setting) for r in rankings] == [None, "a" * 64, "b" * 64]
     assert assemble_board(read_folder(folder), [])
 
 
