@@ -82,7 +82,7 @@ def _points(
     metric: str,
     names: dict[tuple[str, str], str],
 ) -> list[Point]:
-    pairs = [(row, find_scored(scored, row)) for row in ranking.rows if row.arm == "generated"]
+    pairs = [(row, find_scored(scored, row)) for row in ranking.rows if row.is_cas]
     return [
         Point(
             names[row.sources[0].name, row.sources[0].content_sha256],

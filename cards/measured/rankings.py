@@ -76,8 +76,9 @@ class ClassScore:
 class Training:
     """What classifiers learned from, and how well they did on the real test images.
 
-    arm: "real", "generated" or "real + generated". The accuracy of a generated arm is its CAS.
-    checked: how many of its runs were compared with the predictions beside them.
+    arm: "real", "generated" or "real + generated". is_cas: whether its accuracy is the CAS of
+    generated images, of classifiers that nothing else helped. checked: how many of its runs were
+    compared with the predictions beside them.
     """
 
     sources: tuple[Source, ...]
@@ -85,6 +86,7 @@ class Training:
     per_class: tuple[ClassScore, ...]
     files: tuple[Path, ...]
     checked: int
+    is_cas: bool
 
     @property
     def arm(self) -> str:
@@ -294,7 +296,15 @@ def _training(runs: Sequence[ClassifierResult]) -> Training:
         per_class=_per_class(runs),
         files=tuple(run.path for run in runs),
         checked=sum(run.checked for run in runs),
+        is_cas=all(map(_is_cas, runs)),
     )
+
+
+def _is_cas(run: ClassifierResult) -> bool:
+    """Results of before say it of those that were started or taught, too, or say nothing."""
+    subject = run.subject
+    helped = subject.start_sha256 is not None or subject.teacher_sha256 is not None
+    return arm_of(subject.train) == "generated" and not helped and run.values.cas is not False
 
 
 def _scored(runs: Sequence[ScoresResult]) -> Scored:

@@ -316,12 +316,14 @@ def test_distances_to_validation_count_as_those_to_test_do(tmp_path: Path) -> No
     assert "CAS against FD to validation" in [v.title for s in facet.sections for v in s.views]
 
 
-def _board_of_sets(folder: Path, pairs: Sequence[tuple[float, float]]) -> Facet:
-    """pairs: distance and CAS of each generated set."""
+def _board_of_sets(folder: Path, pairs: Sequence[tuple[float, float]], **helped: str) -> Facet:
+    """pairs: distance and CAS of each generated set. helped: what of others a classifier had."""
     results = []
     for number, (distance, top1) in enumerate(pairs):
         source = a_source(f"set{number}", 1000)
-        results += [a_classifier_result([source], top1, 0), a_scores_result(source, distance)]
+        trained = a_classifier_result([source], top1, 0)
+        results.append(replace(trained, subject=trained.subject | helped))
+        results.append(a_scores_result(source, distance))
     (facet,) = assemble_board(read_folder(write_all(folder, results)), [])
     return facet
 
@@ -340,6 +342,13 @@ def test_rank_correlation_of_distance_and_cas_has_its_interval(tmp_path: Path) -
     )
     assert any(said in note for table in facet.tables for note in table.footnotes)
     assert any(said in view.caption for view in facet.views)
+
+
+def test_accuracy_that_a_teacher_helped_is_no_cas(tmp_path: Path) -> None:
+    pairs = [(10.0, 0.8), (20.0, 0.7), (30.0, 0.6), (40.0, 0.5)]
+    facet = _board_of_sets(tmp_path / "results", pairs, teacher_sha256="a" * 64)
+    assert len(facet.tables) > 1
+    assert not any("Rank correlation" in view.caption for view in facet.views)
 
 
 def test_few_or_perfectly_ordered_sets_have_no_interval(tmp_path: Path) -> None:
