@@ -39,8 +39,10 @@ Stage = Annotated[
     int | None, typer.Option(help="Resolution of the stage to sweep; by default the first.")
 ]
 Method = Annotated[
-    str,
-    typer.Option(help="ddpm, ddim or dpm-solver++; of BigGAN truncation, of VQ-VAE-2 native."),
+    str | None,
+    typer.Option(
+        help="ddpm, ddim, dpm-solver++ or what else the generator takes; by default the stage's own."
+    ),
 ]
 Guidance = Annotated[
     str | None, typer.Option(help="Comma-separated; an axis not given stays as in the recipe.")
@@ -109,13 +111,13 @@ def main() -> None:
 
     \b
       select-sampler --recipe fashion-mnist --real releases/fashion-mnist-real \\
-        --stage 16 --guidance 1,1.25,1.5,2 --gamma 0,0.3,1 --steps 8,16,32 \\
+        --stage 16 --method ddpm --guidance 1,1.25,1.5,2 --gamma 0,0.3,1 --steps 8,16,32 \\
         --per-class 100 --cas-per-class 500 --out sweeps/base --dry-run
       select-sampler --recipe imagenet-if --real /shared/imagenet-1k-real --stage 64 \\
         --guidance 1,1.25,1.5,2 --classifier imagenet-resnet50 --cas-per-class 1200 \\
         --scheduler-file /shared/scheduler.json --out /shared/sweeps/base
       select-sampler --recipe fashion-mnist-biggan --real releases/fashion-mnist-real \\
-        --method truncation --truncation 0.5,0.75,1 --out sweeps/biggan
+        --truncation 0.5,0.75,1 --out sweeps/biggan
     """
 )
 def select_sampler(
@@ -123,7 +125,7 @@ def select_sampler(
     real: Real,
     out: Out,
     stage: Stage = None,
-    method: Method = "ddpm",
+    method: Method = None,
     guidance: Guidance = None,
     gamma: Gamma = None,
     eta: Eta = None,

@@ -47,8 +47,9 @@ def swept_stage(
     return Selection(recipe, resolution, real, per_class, extractor, out)
 
 
-def swept_grid(selection: Selection, method: str, axes: Sequence[str | None]) -> Grid:
-    """axes: the values of each of AXES, comma-separated; None: as in the recipe."""
+def swept_grid(selection: Selection, method: str | None, axes: Sequence[str | None]) -> Grid:
+    """axes: the values of each of AXES, comma-separated; None, of the method too: as in the
+    recipe."""
     named = dict(zip(AXES, axes, strict=True))
     return parse_grid(selection.recipe, selection.resolution, method, named)
 

@@ -69,13 +69,16 @@ class Grid:
         return [axis for axis, values in self.values.items() if len(values) > 1]
 
 
-def parse_grid(recipe: Recipe, resolution: int, method: str, texts: dict[str, str | None]) -> Grid:
+def parse_grid(
+    recipe: Recipe, resolution: int, method: str | None, texts: dict[str, str | None]
+) -> Grid:
     """Comma-separated values an axis; None: the stage's own, gamma 0 where it has no effect.
 
     UserError for what is no number, is out of range, or has no effect on the stage or method.
     """
     chain = recipe.chain(resolution, "--stage")
     own = chain[-1].sampler
+    method = method or own.method
     values: dict[str, tuple[float, ...]] = {}
     for axis in AXES:
         text = texts.get(axis)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.planning.recipe import Recipe, load_recipe
+from builder.planning.recipe import BUILTIN, Recipe, load_recipe
 from generation.diffusion.sampler_config import SamplerConfig
 from metrics.selection.report import write_recipe
 from metrics.selection.sweep import (
@@ -14,6 +14,7 @@ from metrics.selection.sweep import (
     sweep_points,
     with_sampler,
 )
+from release.commands.toml_recipes import recipe_names_in
 from release.errors import UserError
 
 ABSENT = dict.fromkeys(AXES)
@@ -39,6 +40,16 @@ def test_what_one_kind_of_sampler_alone_has_is_swept() -> None:
     assert [point["classifier"] for point in guided] == [
         {"checkpoint": folder, "scale": scale} for scale in (1, 2)
     ]
+
+
+@pytest.mark.parametrize("name", recipe_names_in(BUILTIN))
+def test_what_is_not_swept_stays_as_the_recipe_has_it(name: str) -> None:
+    """The method, too."""
+    recipe = load_recipe(name)
+    for stage in recipe.stages:
+        grid = parse_grid(recipe, stage.resolution, None, ABSENT)
+        (point,) = sweep_points(recipe, stage.resolution, grid)
+        assert point.recipe.chain(stage.resolution)[-1].sampler == stage.sampler
 
 
 def test_a_choice_with_a_classifier_is_written_as_a_recipe_that_is_read(tmp_path: Path) -> None:
