@@ -41,7 +41,7 @@ Stage = Annotated[
 Method = Annotated[
     str | None,
     typer.Option(
-        help="ddpm, ddim, dpm-solver++ or what else the generator takes; by default the stage's own."
+        help="ddpm, ddim, dpm-solver++ or what the generator has; by default the stage's own."
     ),
 ]
 Guidance = Annotated[

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from builder.builds.growth import lists_fewer, standing_manifest
+from builder.builds.growth import lists_fewer
 from builder.shards.halfway import forget_finished
 from release.files.commit import remove_temporaries
 from release.files.storage import ReleasePath, exists
 from release.layout.index_writing import remove_unnoted_indices
-from release.layout.manifest import Manifest
+from release.layout.manifest import Manifest, standing_manifest
 from release.layout.readme import loads_as_stated, remove_documents, write_documents
 from release.layout.training_views import with_views_of
 

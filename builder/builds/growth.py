@@ -12,18 +12,10 @@ from release.errors import UserError
 from release.files.commit import sha256_bytes, write_atomically
 from release.files.storage import ReleasePath, read_bytes
 from release.layout.findings import damage
-from release.layout.manifest import Manifest, ShardRecord, read_manifest
+from release.layout.manifest import Manifest, ShardRecord, standing_manifest
 from release.layout.readme import README_FILE, contract_text, parsed_contract, pinned_files
 from release.layout.shard_commit import PlannedShard, committed_records, write_marker
 from release.layout.shard_files import flat_path
-
-
-def standing_manifest(release: ReleasePath) -> Manifest | None:
-    """The manifest that can be read there, if there is one."""
-    try:
-        return read_manifest(release)
-    except UserError:
-        return None
 
 
 def known_records(release: ReleasePath, shards: Sequence[PlannedShard]) -> dict[str, ShardRecord]:

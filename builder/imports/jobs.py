@@ -37,7 +37,7 @@ from release.layout.parquet import image_features, table_schema
 from release.layout.shard_commit import committed_record, committed_records, made_from, read_marker
 from release.layout.shard_files import FORMAT, ORIGINAL, iterate_shard, read_shard, shard_schema
 from release.real_sources.opening import open_source
-from release.real_sources.source import RealSource
+from release.real_sources.source import RealSource, cannot_be_read
 
 COLUMNS = {
     "class_id": "string",
@@ -344,11 +344,16 @@ def _record_made_from(job: OriginalJob | ViewJob, wanted: str) -> ShardRecord | 
 
 
 def read_image(source: RealSource, stretch: Stretch, slot: int) -> bytes | UserError:
-    """The encoded image; or why there is none. Sources are read in one thread."""
+    """The encoded image; or why there is none. Sources are read in one thread.
+
+    OSError where reading it again may help: what is written of an image is not asked again.
+    """
     try:
         return source.splits[stretch.split].read(stretch.rows[slot])
     except OSError as error:
-        return UserError(f"cannot be read: {error.strerror}")
+        if (reason := cannot_be_read(error)) is None:
+            raise
+        return UserError(f"cannot be read: {reason}")
     except UserError as error:
         return error
 

@@ -26,7 +26,7 @@ from release.files.commit import delete_file, delete_folder
 from release.files.storage import ReleasePath, list_files, release_name
 from release.images.crop_rules import RECORDED_RULES, CropRule
 from release.images.decoding import PIXEL_RULE
-from release.layout.manifest import MANIFEST_FILE, Manifest, ShardRecord, read_manifest
+from release.layout.manifest import MANIFEST_FILE, Manifest, ShardRecord, standing_manifest
 from release.layout.readme import remove_documents
 from release.layout.shard_commit import forget_shard, marker_name
 from release.layout.shard_files import ORIGINAL, is_shard
@@ -60,7 +60,7 @@ def import_real(
     source = open_source(name)
     state = _plan_state(name, source, release, views, crop_rule)
     planned = plan_import(name, source, release.absolute(), state)
-    standing = _standing(release)
+    standing = standing_manifest(release)
     jobs = settle(release, planned, standing.shards if standing else ())
     if on_bad_images == "stop":
         _require_good_changes(release, source, jobs)
@@ -97,7 +97,7 @@ def import_real(
 def _left_by_a_killed_one(release: ReleasePath) -> Manifest | None:
     """The manifest that a killed re-import took away, with those files of its training views that
     are still there, marked or not, and no others."""
-    earlier = _standing(release / EARLIER)
+    earlier = standing_manifest(release / EARLIER)
     if earlier is None:
         return None
     sizes, views = list_files(release), earlier.training_views
@@ -163,20 +163,12 @@ def recorded_rule(recorded: str) -> CropRule:
     raise UserError(f"no view is made by the rule {recorded!r} any more: import into another --out")
 
 
-def _standing(release: ReleasePath) -> Manifest | None:
-    """The manifest of a finished release."""
-    try:
-        return read_manifest(release)
-    except UserError:
-        return None
-
-
 def _require_good_changes(release: ReleasePath, source: RealSource, jobs: Sequence[Job]) -> None:
     """UserError if files of a finished release would change for images that cannot be imported.
 
     Such files are read here and once more by a worker: a finished release is worth that.
     """
-    standing = _standing(release)
+    standing = standing_manifest(release)
     if standing is None:
         return
     there = {(shard.path, shard.fingerprint) for shard in standing.shards}

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 
-from builder.builds.growth import standing_manifest
 from builder.builds.run import OnDone, Outcome, ReleaseJobs, RunSettings, run_builds
 from builder.shards.latent_shard import LatentShardJob, plan_latents
 from builder.state import LatentState, read_state
@@ -14,7 +13,7 @@ from release.files.storage import ReleasePath, list_files
 from release.layout.findings import damage
 from release.layout.index_writing import remove_unnoted_indices
 from release.layout.latents import ORIGIN_KEY, Latents, latents_of, set_folder
-from release.layout.manifest import Manifest
+from release.layout.manifest import Manifest, standing_manifest
 from release.layout.readme import loads_as_stated, write_documents
 from release.layout.shard_commit import forget_shard
 from release.layout.shard_files import is_shard

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -28,7 +27,7 @@ from builder.state import (
 from release.environment import Environment
 from release.errors import UserError
 from release.files.commit import remove_temporaries, sha256_file
-from release.files.storage import ReleasePath, exists
+from release.files.storage import ReleasePath, StorageError, exists
 from release.layout.arrow_index import index_names
 from release.layout.findings import Report
 from release.layout.image_index import is_index
@@ -182,6 +181,8 @@ def _mend_state(release: ReleasePath, manifest: Manifest, planned: PlannedReleas
             found = read_state(release, SyntheticState)
             if found is not None and goes_on_from(found, stated):
                 return
+    except StorageError:
+        raise
     except UserError:
         pass
     write_state(release, stated)
@@ -205,10 +206,14 @@ def _state_of_import(
     from builder.imports.release import plan_import
     from release.layout.shard_files import ORIGINAL
 
-    with suppress(UserError):
+    try:
         state = read_state(release, RealState) if exists(release / STATE_FILE) else None
         if state is not None:
             return state
+    except StorageError:
+        raise
+    except UserError:
+        pass
     manifest = manifest.base
     splits = Counter(shard_split(r.path) for r in manifest.shards if r.path.startswith(ORIGINAL))
     stated = RealState(

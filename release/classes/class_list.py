@@ -10,6 +10,7 @@ from pathlib import Path
 from release.commands.named_files import is_file, named_file, names_in
 from release.errors import UserError, unknown_name
 from release.files.names import is_plain_part
+from release.files.storage import ReleasePath, read_bytes, release_path
 
 BUILTIN = Path(__file__).parent / "lists"
 DEFINITIONS = Path(__file__).parent / "definitions"  # WordNet's, with its licence
@@ -28,7 +29,7 @@ class ClassEntry:
 
 
 def load_classes(source: str) -> tuple[ClassEntry, ...]:
-    """A built-in list by name, a CSV with columns id, wnid, name, prompt, or a release's folder.
+    """A built-in list by name, a CSV with columns id, wnid, name, prompt, or a release.
 
     Raises UserError for an unknown name, a file that is no CSV in UTF-8, a missing column, ids
     that are not 0, 1, 2 …, or a wnid, name or prompt that stands twice.
@@ -50,13 +51,15 @@ def load_classes(source: str) -> tuple[ClassEntry, ...]:
     return tuple(ClassEntry(int(r["id"]), r["wnid"], r["name"], r["prompt"]) for r in rows)
 
 
-def _rows_of(source: str) -> tuple[Path, list[dict[str, str]]]:
+def _rows_of(source: str) -> tuple[ReleasePath, list[dict[str, str]]]:
     """The file that holds the list, and its rows as text."""
-    manifest = Path(source) / RELEASE_FILE
-    if is_file(manifest):
+    manifest = release_path(source) / RELEASE_FILE
+    if not isinstance(manifest, Path) or is_file(manifest):
         try:
-            classes = json.loads(manifest.read_bytes())["classes"]
+            classes = json.loads(read_bytes(manifest))["classes"]
             return manifest, [{**entry, "id": str(entry["label"])} for entry in classes]
+        except FileNotFoundError:
+            raise UserError(f"class list {source}: there is no {RELEASE_FILE}") from None
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise UserError(f"class list {manifest} cannot be read: {error}") from None
     path = named_file("class list", BUILTIN, ".csv", source)
@@ -117,7 +120,7 @@ def select_classes(classes: tuple[ClassEntry, ...], wanted: str) -> tuple[ClassE
     return tuple(sorted({by_name[name] for name in names}, key=lambda c: c.label))
 
 
-def _require_distinct(path: Path, column: str, values: list[str]) -> None:
+def _require_distinct(path: ReleasePath, column: str, values: list[str]) -> None:
     for value, count in Counter(values).items():
         if not value or count > 1:
             raise UserError(f"class list {path}: {column} {value!r} is empty or stands twice")

@@ -7,9 +7,7 @@ joined to a folder only if it is plain: relative, below that folder, and nothing
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
-
-from pydantic import AfterValidator
+from typing import TYPE_CHECKING, TypeVar
 
 from release.errors import UserError
 from release.files.storage import ReleasePath
@@ -18,6 +16,7 @@ if TYPE_CHECKING:
     from upath import UPath
 
 Folder = TypeVar("Folder", bound="Path | UPath")
+BARRED = frozenset("/\\:")
 LONGEST = 255  # bytes of a file's name, on the file systems in use
 RECIPE_NAME = re.compile(r"[\w-][\w.-]{0,99}")
 
@@ -39,11 +38,13 @@ def plain_name(text: str) -> str:
 def is_plain_part(part: str) -> bool:
     """Neither empty, "..", hidden, of another drive or protocol, nor with characters of control."""
     fits = 0 < len(part.encode(errors="replace")) <= LONGEST
-    return fits and part.isprintable() and part[0] != "." and not set(part) & set("/\\:")
+    return fits and part.isprintable() and part[0] != "." and not set(part) & BARRED
 
 
-PlainPath = Annotated[str, AfterValidator(plain_path)]
-PlainName = Annotated[str, AfterValidator(plain_name)]
+def as_plain_part(text: str) -> str:
+    """`text` with "-" for each character that a part may not have there."""
+    plain = "".join("-" if c in BARRED or not c.isprintable() else c for c in text)
+    return f"-{plain[1:]}" if plain[:1] == "." else plain
 
 
 def within(folder: Folder, name: str) -> Folder:

@@ -21,7 +21,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Report:
-    """A verified release; `quarantined` images were planned and are absent with a stated reason."""
+    """A verified release."""
 
     shards: int
     images: int

@@ -16,7 +16,7 @@ from release.commands.validation import misfit
 from release.errors import UserError
 from release.files.commit import canonical_json, sha256_text, write_atomically
 from release.files.names import plain_path
-from release.files.storage import ReleasePath, read_text
+from release.files.storage import ReleasePath, StorageError, read_text
 from release.layout.origin import ORIGIN, OWN_FOLDERS, Count
 from release.layout.shard_files import (
     FileState,
@@ -181,9 +181,8 @@ class Manifest:
 
     def is_written(self, release: ReleasePath) -> bool:
         """Whether this manifest stands in `release`, whatever documents it has been given there."""
-        try:
-            standing = read_manifest(release)
-        except UserError:
+        standing = standing_manifest(release)
+        if standing is None:
             return False
         text = read_text(release / MANIFEST_FILE)
         return text == replace(self, documents=standing.documents)._text()
@@ -233,6 +232,19 @@ def read_manifest(release: ReleasePath) -> Manifest:
 @lru_cache(maxsize=8)
 def _read_in_state(release: ReleasePath, state: FileState) -> Manifest:  # noqa: ARG001
     return _read_manifest(release)
+
+
+def standing_manifest(release: ReleasePath) -> Manifest | None:
+    """The manifest that can be read there; None if there is none.
+
+    A store that fails is no answer: StorageError.
+    """
+    try:
+        return read_manifest(release)
+    except StorageError:
+        raise
+    except UserError:
+        return None
 
 
 def _read_manifest(release: ReleasePath) -> Manifest:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from release.errors import UserError
 from release.files.commit import delete_file, sha256_file, write_atomically
 from release.files.formats import ShardFormat
 from release.files.names import within
@@ -15,7 +14,7 @@ from release.layout.arrow_index import index_files, index_names
 from release.layout.image_index import is_index
 from release.layout.index_writing import write_indices
 from release.layout.latents import latents_of
-from release.layout.manifest import Manifest, read_manifest
+from release.layout.manifest import Manifest, standing_manifest
 from release.layout.parquet import yaml_features
 from release.layout.shard_files import (
     flat_path,
@@ -139,10 +138,8 @@ def write_documents(release: ReleasePath, manifest: Manifest) -> dict[str, str]:
 
 def noted_documents(release: ReleasePath) -> dict[str, str]:
     """Documents of the standing manifest with their hashes; none if there is none."""
-    try:
-        return read_manifest(release).documents
-    except UserError:
-        return {}
+    standing = standing_manifest(release)
+    return {} if standing is None else standing.documents
 
 
 def loads_as_stated(release: ReleasePath, manifest: Manifest) -> bool:

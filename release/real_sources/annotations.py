@@ -8,6 +8,7 @@ import csv
 import io
 import re
 import tarfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
@@ -107,6 +108,6 @@ def _devkit_file(place: Path, name: str) -> bytes | None:
                 content = tar.extractfile(member)
                 if PurePath(member.name).name == name and content is not None:
                     return content.read()
-    except (OSError, tarfile.TarError) as error:
+    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:  # EOFError: cut off
         raise UserError(f"{archive} cannot be read: {error}") from None
     return None

@@ -43,7 +43,9 @@ def join_list(source: RealSource, wanted: str | None) -> RealSource:
     Found by itself: classes that are WordNet ids of a list, all or some of them, and classes that
     are a whole list by their ids or names. UserError if `wanted` lacks a class of the source.
     """
-    names = [entry.wnid for entry in source.classes]
+    names = [entry.name for entry in source.classes]
+    if not names:
+        return source
     if wanted is not None:
         entries = load_classes(wanted)
         found = _match(names, entries)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence, Sized
 
 from release.classes.class_list import ClassEntry
 from release.errors import UserError
+from release.files.names import LONGEST, as_plain_part, is_plain_part
 from release.real_sources.source import first_few
 
 
@@ -36,8 +37,22 @@ def classes_of(
 
 
 def entries_of(names: Sequence[str]) -> tuple[ClassEntry, ...]:
-    """A class for each name, which is its id, its name and its prompt."""
-    return tuple(ClassEntry(i, name, name, name) for i, name in enumerate(names))
+    """A class for each name, its prompt, too, and its id but for characters that no id may have.
+
+    UserError for two names that would have one id, and for one that is too long.
+    """
+    entries: dict[str, ClassEntry] = {}
+    for label, name in enumerate(names):
+        wnid = as_plain_part(name)
+        if not is_plain_part(wnid):
+            raise UserError(f"class {name[:50]!r}… has too long a name: {LONGEST} bytes at most")
+        if wnid in entries:
+            raise UserError(
+                f"classes {entries[wnid].name!r} and {name!r} would both have the id {wnid!r}: "
+                "rename one"
+            )
+        entries[wnid] = ClassEntry(label, wnid, name, name)
+    return tuple(entries.values())
 
 
 def _require_one_spelling(names: Sequence[str], found: Mapping[str, Mapping[str, Sized]]) -> None:

@@ -126,7 +126,7 @@ def _source(
     remarks: list[str],
 ) -> RealSource:
     classes, more = classes_of(found)
-    names = [entry.wnid for entry in classes]
+    names = [entry.name for entry in classes]
     splits = {}
     for split, by_class in found.items():
         paths = [path for name in names for path in by_class.get(name, ())]

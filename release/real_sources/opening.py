@@ -50,13 +50,14 @@ def _read(wanted: SourceName) -> RealSource:
         return read_local(Path(folder), config, wanted)
     if not path.is_dir():
         return read_hub(wanted, wanted.name.partition(":")[0].replace("/", "--"))
-    if is_data_set(path):
+    archives = is_archives(path)
+    if not archives and is_data_set(path):
         return read_local(path, None, wanted)
     if wanted.image_column or wanted.label_column:
         raise UserError(
             f"{path} is no table with columns: leave --image-column, --label-column out"
         )
-    if is_archives(path):
+    if archives:
         return read_archives(path)
     return read_folder(path, unsplit=wanted.test_share is not None)
 

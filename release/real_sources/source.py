@@ -1,5 +1,6 @@
 """What every real source is: splits of images that any process can read by index."""
 
+import errno
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -9,11 +10,16 @@ from urllib.parse import parse_qsl, urlencode
 
 from release.classes.class_list import ClassEntry
 from release.errors import UserError, unknown_name
+from release.layout.image_sets import PSEUDO_SPLITS
 
 # As load_dataset names the splits it finds in folders.
 SPLIT_NAMES = {"val": "validation", "valid": "validation"}
 SPLITS = ("train", "validation", "test")  # others keep the name that they come with
 SHOWN = 3  # examples that a message names
+LASTING = {  # of an image that is not there, or not for us; None: what is there is no image
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+    *(errno.EACCES, errno.EPERM, None),
+}
 
 
 class RealSplit(Protocol):
@@ -121,10 +127,17 @@ def file_version(path: Path) -> str:
     return f"{status.st_size} {status.st_mtime_ns} {status.st_mode:o}"
 
 
+def cannot_be_read(error: OSError) -> str | None:
+    """Why there is no such image; None for what may pass: a disk or a network in trouble."""
+    return str(error.strerror or error) if error.errno in LASTING else None
+
+
 def split_name(name: str) -> str:
     """The split's name in a release, whose files are SPLIT-*.parquet: so it holds no hyphen."""
     if not re.fullmatch(r"\w+", name):
         raise UserError(f"split {name!r}: its name may hold letters, digits and _ alone; rename it")
+    if name in PSEUDO_SPLITS:
+        raise UserError(f"split {name!r}: so a part of a release's train is called; rename it")
     return SPLIT_NAMES.get(name, name)
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from release.errors import UserError
-from release.real_sources.source import RealSource, RealSplit, first_few
+from release.real_sources.source import RealSource, RealSplit, cannot_be_read, first_few
 
 TRAIN, TEST = "train", "test"
 
@@ -95,6 +95,12 @@ def _digest(data: RealSplit, row: int, seed: int) -> bytes:
     """By its key where there is nothing to read: the import names that image."""
     try:
         content = data.read(row)
-    except (OSError, UserError):
+    except OSError as error:
+        if cannot_be_read(error) is None:
+            raise UserError(
+                f"--test-share: {data.key(row)} cannot be read now ({error}): run again"
+            ) from None
+        content = data.key(row).encode()
+    except UserError:
         content = data.key(row).encode()
     return hashlib.sha256(f"{seed} ".encode() + content).hexdigest().encode()

@@ -21,17 +21,21 @@ LABEL_NAMES = ("label", "labels", "fine_label", "cls")
 
 @dataclass(frozen=True)
 class TableSplit:
-    """A split of a data set that `datasets` loads; the bytes are not decoded."""
+    """A split of a data set that `datasets` loads; the bytes are not decoded.
+
+    dataset: its images alone, for reading a row decodes all columns. whole: its fingerprint.
+    """
 
     dataset: Any
     image: str
     labels: Sequence[int]
+    whole: str
 
     def key(self, i: int) -> str:
         return f"{i:06d}"
 
     def version(self, i: int) -> str:  # noqa: ARG002 - it covers the whole split
-        return str(self.dataset._fingerprint)
+        return self.whole
 
     def read(self, i: int) -> bytes:
         image = self.dataset[i][self.image]
@@ -59,7 +63,7 @@ def read_tables(
             raise UserError(f"{wanted.name}: {split} has another {label!r} than {next(iter(data))}")
     columns, remarks = _with_labels(data, label, wanted)
     classes, more = _classes(features[label], columns, wanted)
-    number = {entry.wnid: entry.label for entry in classes}
+    number = {entry.name: entry.label for entry in classes}
     splits = {}
     for split, column in columns.items():
         values = column.to_pylist()
@@ -67,7 +71,8 @@ def read_tables(
         if max(labels) >= len(classes):
             raise UserError(f"{split}: label {max(labels)}, but there are {len(classes)} classes")
         undecoded = data[split].cast_column(image, Image(decode=False))
-        splits[split] = TableSplit(undecoded, image, labels)
+        alone = undecoded.select_columns([image])
+        splits[split] = TableSplit(alone, image, labels, str(undecoded._fingerprint))
     return RealSource(
         name,
         license_name,
@@ -87,6 +92,8 @@ def _with_labels(
         column = rows.select_columns([label]).with_format("arrow")[:][label]
         if pa.types.is_large_string(column.type):
             column = column.cast(pa.string())
+        elif pa.types.is_integer(column.type):
+            column = column.cast(pa.int64(), safe=False)  # too large a number becomes negative
         missing = _count_missing(column)
         if missing == len(column):
             count = f"{len(column):,} images without labels" if len(column) else "no images"

@@ -81,7 +81,7 @@ def read_archives(root: Path) -> RealSource:
     classes, more = classes_of(
         {s: {c: range(n) for c, n in by.items()} for s, by in counts.items()}
     )
-    label = {entry.wnid: entry.label for entry in classes}
+    label = {entry.name: entry.label for entry in classes}
     splits = {
         split: TarSplit(
             root / ARCHIVES[split],

@@ -253,6 +253,24 @@ def test_a_cut_archive_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         open_source(str(tmp_path))
 
 
+def test_a_cut_devkit_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    tars(tmp_path, IMAGES)
+    archive = tmp_path / "ILSVRC2012_devkit_t12.tar.gz"
+    archive.write_bytes(archive.read_bytes()[:-20])
+    with pytest.raises(UserError, match=r"devkit_t12\.tar\.gz cannot be read"):
+        open_source(str(tmp_path))
+
+
+def test_archives_that_are_not_taken_do_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """image-net.org has the test images beside the others; theirs have no labels."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    tars(tmp_path / "data", IMAGES)
+    other = tar_of({"test/ILSVRC2012_test_00000001.JPEG": picture(7)})
+    (tmp_path / "data/ILSVRC2012_img_test_v10102019.tar").write_bytes(other)
+    expected(open_source(str(tmp_path / "data")))
+
+
 def test_validation_images_that_the_truth_does_not_name_are_refused(tmp_path: Path):
     kaggle(tmp_path, IMAGES)
     put(tmp_path, "ILSVRC/Data/CLS-LOC/val/ILSVRC2012_val_00000009.JPEG")
@@ -362,6 +380,54 @@ def test_texts_and_numbers_are_labels_too(tmp_path: Path):
         UserError, match="numbers up to 2,147,483,648, of which 3 occur; number the"
     ):
         open_source(str(save_parquet(tmp_path / "ids", train=ids)))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint64", "int16"])
+def test_labels_are_whole_numbers_of_any_kind(dtype: str, tmp_path: Path):
+    rows = [{"bytes": picture(i), "path": None} for i in range(3)]
+    features = Features({"img": Image(), "label": Value(dtype)})
+    data = Dataset.from_dict({"img": rows, "label": [2, 0, 2]}, features=features)
+    source = open_source(str(save_parquet(tmp_path / "data", train=data)))
+    assert list(source.splits["train"].labels) == [2, 0, 2]
+
+
+def test_another_column_of_a_row_does_no_harm(tmp_path: Path):
+    rows = [{"bytes": picture(i), "path": None} for i in range(2)]
+    broken = [{"bytes": b"no image", "path": None}] * 2
+    features = Features({"image": Image(), "mask": Image(), "label": Value("int64")})
+    data = Dataset.from_dict({"image": rows, "mask": broken, "label": [0, 1]}, features=features)
+    folder = save_parquet(tmp_path / "data", train=data)
+    split = open_source(str(SourceName(str(folder), image_column="image"))).splits["train"]
+    assert [split.read(i) for i in range(2)] == [picture(0), picture(1)]
+
+
+def test_a_class_has_an_id_whatever_it_is_called(tmp_path: Path):
+    """Ids become parts of names of files, and lists of them are read again."""
+    names = ["Ram C/V Van 2012", ".hidden", "a:b"]
+    source = open_source(str(save_parquet(tmp_path / "cars", train=table([0, 1, 2], names))))
+    assert [c.name for c in source.classes] == names
+    assert [c.wnid for c in source.classes] == ["Ram C-V Van 2012", "-hidden", "a-b"]
+    assert list(source.splits["train"].labels) == [0, 1, 2]
+    rows = [{"bytes": picture(i), "path": None} for i in range(2)]
+    texts = Dataset.from_dict({"image": rows, "label": ["x/y", "b"]}).cast_column("image", Image())
+    source = open_source(str(save_parquet(tmp_path / "texts", train=texts)))
+    assert ([c.wnid for c in source.classes], list(source.splits["train"].labels)) == (
+        ["b", "x-y"],
+        [1, 0],
+    )
+    folder = put(tmp_path / "folder", "train/a:b/1.png", "train/c/1.png", "test/a:b/2.png")
+    assert [c.wnid for c in open_source(str(folder)).classes] == ["a-b", "c"]
+    with pytest.raises(UserError, match="'a/b' and 'a:b' would both have the id 'a-b': rename one"):
+        open_source(str(save_parquet(tmp_path / "same", train=table([0, 1], ["a/b", "a:b"]))))
+    with pytest.raises(UserError, match="has too long a name: 255 bytes at most"):
+        open_source(str(save_parquet(tmp_path / "long", train=table([0, 1], ["a" * 256, "b"]))))
+
+
+@pytest.mark.parametrize("name", ["fit", "tuning"])
+def test_a_split_called_as_a_part_of_train_is_refused(name: str, tmp_path: Path):
+    put(tmp_path, "train/cat/1.png", "train/dog/1.png", f"{name}/cat/2.png", f"{name}/dog/2.png")
+    with pytest.raises(UserError, match=f"split '{name}': so a part of .*; rename it"):
+        open_source(str(tmp_path))
 
 
 def script(root: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from release.files.commit import remove_temporaries, write_atomically
 from release.files.storage import (
+    StorageError,
     exists,
     file_size,
     list_files,
@@ -19,7 +20,8 @@ from release.files.storage import (
     split_release,
 )
 from release.layout.image_sets import load_images
-from release.layout.manifest import read_manifest
+from release.layout.manifest import read_manifest, standing_manifest
+from release.layout.readme import noted_documents
 from release.layout.shard_commit import committed_record, committed_records, marker_path
 from tests.builder.build_command import build
 from tests.conftest import ROOT, release_bytes
@@ -140,3 +142,24 @@ def test_a_bucket_that_does_not_exist_is_one_line(stand_in_recipe: Path, s3: dic
     result = run(build(stand_in_recipe, "s3://no-such-bucket/release"), **s3)
     assert (result.returncode, len(result.stderr.splitlines())) == (2, 1), result.stderr
     assert "s3://no-such-bucket/release/lease/000001.json cannot be written: The" in result.stderr
+
+
+def test_a_store_that_fails_is_no_release_without_a_manifest(
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A failed read that counted as no manifest would have a release begun anew."""
+    release = release_path("memory://failing/release")
+    assert standing_manifest(release) is None
+    write_atomically(release / "manifest.json", (in_folder / "manifest.json").read_bytes())
+    manifest = standing_manifest(release)
+    assert manifest is not None
+
+    def out_of_reach(*_: object) -> bytes:
+        raise TimeoutError("no answer")
+
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.cat_file", out_of_reach)
+    for read in (standing_manifest, noted_documents, manifest.is_written):
+        with pytest.raises(StorageError, match="no answer"):
+            read(release)
+    (in_folder.parent / "manifest.json").write_text("{")
+    assert standing_manifest(in_folder.parent) is None

@@ -17,7 +17,7 @@ from builder.release.checks.shards import (
 from builder.state import STATE_FILE, RealState, read_state
 from release.errors import UserError
 from release.files.commit import sha256_bytes
-from release.files.storage import ReleasePath, exists
+from release.files.storage import ReleasePath, StorageError, exists
 from release.images.decoding import is_marked_synthetic
 from release.layout.findings import Problem, differing
 from release.layout.manifest import Manifest, ShardRecord
@@ -134,6 +134,8 @@ def _state_problems(release: ReleasePath, manifest: Manifest) -> list[Problem]:
         return [Problem(STATE_FILE, "is missing")]
     try:
         state = read_state(release, RealState)
+    except StorageError:
+        raise
     except UserError:
         return [Problem(STATE_FILE, "cannot be read")]
     assert state is not None

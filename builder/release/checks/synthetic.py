@@ -18,7 +18,7 @@ from builder.shards.shard import columns_of
 from builder.state import STATE_FILE, SyntheticState, goes_on_from, read_state
 from release.errors import UserError
 from release.files.commit import canonical_json
-from release.files.storage import ReleasePath, exists
+from release.files.storage import ReleasePath, StorageError, exists
 from release.images.decoding import is_marked_synthetic
 from release.layout.findings import Problem, differing
 from release.layout.manifest import MANIFEST_FILE, Manifest, ShardRecord
@@ -223,6 +223,8 @@ def _state_problems(
         return [Problem(STATE_FILE, "is missing")]
     try:
         state = read_state(release, SyntheticState)
+    except StorageError:
+        raise
     except UserError:
         return [Problem(STATE_FILE, "cannot be read")]
     assert state is not None
