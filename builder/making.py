@@ -99,11 +99,14 @@ def import_images(
         given = ",".join(map(str, views))
         raise UserError(f"--views {given!r}: resolutions are at least 1 and at most {MOST_SIDE}")
     require_no_secret(name)  # it is recorded as the release's source
+    if out is not None:
+        _require_place(release_path(out), name, crop)
     source = open_source(name)
     for remark in source.remarks:
         say(f"{source.name}: {remark}")
     release = release_path(out or f"releases/{source.release}")
-    require_outside(release, SourceName.parse(name).name)
+    if out is None:
+        _require_place(release, name, crop)
     rule: CropRule = crop or ("pad" if source.name == "fashion-mnist" else "center-crop")
     images = sum(len(s.labels) for s in source.splits.values())
     decoding = replace(settings, cluster=settings.cluster.without_gpus())
@@ -120,6 +123,14 @@ def import_images(
                 bad_images,
             )
     return outcome, release
+
+
+def _require_place(release: ReleasePath, name: str, crop: CropRule | None) -> None:
+    """UserError where nothing of `name` may be imported, which is told before it is read."""
+    from builder.imports.release import require_rule
+
+    require_outside(release, SourceName.parse(name).name)
+    require_rule(release, crop)
 
 
 def require_outside(release: ReleasePath, source: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from builder.imports.jobs import OriginalJob, left_out_rows, original_row, read_image
 from builder.imports.layout import Stretch
+from release.errors import UserError
 from release.files.commit import delete_file, write_atomically
 from release.files.storage import ReleasePath
 from release.layout.manifest import ShardRecord
@@ -54,7 +55,12 @@ def bad_images_among(source: RealSource, stretches: Sequence[Stretch]) -> list[B
     for stretch in stretches:
         data = source.splits[stretch.split]
         for slot, i in enumerate(stretch.rows):
-            row, _ = original_row(source, stretch, slot, read_image(source, stretch, slot))
+            try:
+                content = read_image(source, stretch, slot)
+            except OSError as error:
+                why = f"{data.key(i)} of {stretch.split} cannot be read now ({error}): run again"
+                raise UserError(f"{source.name}: image {why}") from None
+            row, _ = original_row(source, stretch, slot, content)
             if "reason" in row:
                 key = data.key(i)
                 found.append(BadImage(stretch.split, key, row["image_id"], row["reason"]))

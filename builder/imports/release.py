@@ -109,20 +109,28 @@ def _plan_state(
     name: str, source: RealSource, release: ReleasePath, views: Sequence[int], crop_rule: CropRule
 ) -> RealState:
     """What the folder is going to hold, earlier views included; UserError if it has other data."""
-    recorded = RECORDED_RULES[crop_rule]
-    earlier = read_state(release, RealState)
+    earlier = require_rule(release, crop_rule)
     if earlier is None:
+        recorded = RECORDED_RULES[crop_rule]
         return RealState(name, recorded, _joined(None, views), count_files(source, {}))
-    if earlier.crop_rule != recorded:
-        raise UserError(
-            f"{release} has views by the rule {earlier.crop_rule}, asked for is {recorded}; name "
-            "another --out"
-        )
     files = count_files(source, earlier.files)
     state = replace(earlier, source=name, views=_joined(earlier, views), files=files)
     if earlier.source != name:
         _require_same_images(release, earlier, plan_import(name, source, release, state))
     return state
+
+
+def require_rule(release: ReleasePath, crop_rule: CropRule | None) -> RealState | None:
+    """What the folder says that it holds, if anything; UserError if that is no import, or has views
+    by another rule; None: any will do."""
+    earlier = read_state(release, RealState)
+    recorded = RECORDED_RULES[crop_rule] if crop_rule else None
+    if earlier is not None and recorded not in (None, earlier.crop_rule):
+        raise UserError(
+            f"{release} has views by the rule {earlier.crop_rule}, asked for is {recorded}; name "
+            "another --out"
+        )
+    return earlier
 
 
 def all_views(release: ReleasePath, views: Sequence[int]) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from builder.planning.checkpoints import LocatedGuide
 from builder.planning.recipe import Recipe, StageRecipe
-from generation.pretrained.training_data import training_data
+from generation.pretrained.training_data import TrainingData, training_data
 from release.errors import UserError
 
 
@@ -24,11 +24,19 @@ def require_regime(
         found = [place, *([] if guide is None else [guide.place])]
         for named, of in zip(stage.checkpoints, found, strict=True):
             learned = training_data(of)
-            if learned is None or learned.classes != recipe.classes:
+            if learned is None or not _is_of(recipe, learned):
                 continue
             if (stage.regime or recipe.regime) == "A":
                 raise UserError(
-                    f"recipe {recipe.name}: regime A says that the generator never saw the data "
-                    f"set, but checkpoint {named} was trained on {learned.release}, images of "
-                    f'the classes {learned.classes}: set regime = "B"'
+                    f"recipe {recipe.name}: regime A says that the generator never saw "
+                    f"{recipe.dataset}, but checkpoint {named} was trained on {learned.release}, "
+                    'images of it: set regime = "B"'
                 )
+
+
+def _is_of(recipe: Recipe, learned: TrainingData) -> bool:
+    """Whether the images were of the recipe's data set; older checkpoints say their classes alone,
+    by a name that may be another for the same list."""
+    if learned.dataset:
+        return learned.dataset == recipe.dataset
+    return learned.classes == recipe.classes

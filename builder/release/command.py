@@ -119,27 +119,29 @@ def repair(
 
     Verifies, makes again what has a problem (with the recipe in the manifest; a real release from
     its source), and verifies that. A child of a shard that comes out as it was is left alone.
-    Exit code 1 if problems remain.
+    Latents are only looked at: `release encode` makes them again. Exit code 1 if problems remain.
     """
-    from builder.release.repair import damaged_shards, repair_release
+    from builder.release.repair import Repaired, damaged_shards, repair_release
+    from builder.release.verify import with_latents
 
     release = release_path(place)
     settings = _run_settings(workers, allow_mixed, as_json)
     with claimed(_finished(release, trust), settings.say):
         manifest = read_manifest(release)
         report = _verified(release, manifest, _threads(threads), as_json)
+        repaired = Repaired(manifest, (), ())
         if report.intact:
             remove_temporaries(release)  # of a repair that was killed when all was mended
-            print_repair(release, (), (), report, as_json)
-            return
-        damaged = frozenset(damaged_shards(manifest, report))
-        images = sum(record.rows for record in manifest.shards)
-        with progress_bar(images, "repair", "images", quiet=as_json) as advance:
-            repaired = repair_release(
-                release, manifest, report, settings, lambda record: advance(record.rows)
-            )
-        chosen = damaged | set(repaired.again)
-        after = _verified(release, repaired.manifest, _threads(threads), as_json, chosen)
+        else:
+            damaged = frozenset(damaged_shards(manifest, report))
+            images = sum(record.rows for record in manifest.shards)
+            with progress_bar(images, "repair", "images", quiet=as_json) as advance:
+                repaired = repair_release(
+                    release, manifest, report, settings, lambda record: advance(record.rows)
+                )
+            chosen = damaged | set(repaired.again)
+            report = _verified(release, repaired.manifest, _threads(threads), as_json, chosen)
+        after = with_latents(release, report, _threads(threads))
     print_repair(release, repaired.again, repaired.changed, after, as_json)
     if not after.intact:
         raise typer.Exit(EXIT_FOUND_WANTING)

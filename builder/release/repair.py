@@ -1,7 +1,7 @@
 """Repairing and extending a release, with the recipe that its manifest holds."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from builder.state import (
     read_state,
     write_state,
 )
+from release.commands.terminal import counted
 from release.environment import Environment
 from release.errors import UserError
 from release.files.commit import remove_temporaries, sha256_file
@@ -147,10 +148,31 @@ def _repair_base(
         _require_success(outcome)
         environments = outcome.environments
         made = {record.path: record for record in outcome.records if record.path in waiting}
+        if manifest.kind == "real":
+            _require_all_images(release, made, old)
         again |= made
         changed = {path for path, record in made.items() if record.sha256 != old[path].sha256}
         waiting = {j.path for j in jobs if j.after in changed and j.path in old} - again.keys()
     return again, environments
+
+
+def _require_all_images(
+    release: ReleasePath, made: Mapping[str, ShardRecord], old: Mapping[str, ShardRecord]
+) -> None:
+    """UserError for a file of originals that lacks an image which it had: its source has gone bad.
+
+    The manifest stays as it is: what it lists is damaged until the image is there again.
+    """
+    from builder.imports.jobs import left_out_rows
+
+    for path, record in made.items():
+        lost = old[path].rows - record.rows
+        if lost > 0:
+            last = left_out_rows(release, record)[-1]
+            raise UserError(
+                f"{path} of {release} would lose {counted(lost, 'image')}: {last['image_id']} "
+                f"{last['reason']}. Put it back, or import the release again with --bad-images skip"
+            )
 
 
 def damaged_shards(manifest: Manifest, report: Report) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from release.commands.terminal import counted
 from release.files.storage import ReleasePath
 from release.layout.findings import Report
+from release.layout.latents import FOLDER
 
 if TYPE_CHECKING:
     from builder.release.reproduce import Comparison
@@ -34,6 +35,8 @@ def print_repair(
         print(f"{path}: made again{', with other bytes' if path in changed else ''}")
     for problem in report.problems:
         print(problem)
+    if any(problem.path.startswith(f"{FOLDER}/") for problem in report.problems):
+        print("latents are made again by release encode, asked for as they were made")
     problems = counted(len(report.problems), "problem")
     state = f"{problems} left" if report.problems else "intact"
     print(f"{release}: {state} ({counted(len(again), 'shard')} made again)")

@@ -13,13 +13,15 @@ RECORD_FILE = "training.json"
 
 @dataclass(frozen=True)
 class TrainingData:
-    """release: its images' release. classes: their list. tuning_left_out: None if not said.
+    """release, dataset: of its images; dataset: "" if not said. classes: their list, by the name
+    that the recipe had for it. tuning_left_out: None if not said.
 
     dropout: share of the images that were told no class or prompt, None if not said; started: from
     another checkpoint, which may have seen such images.
     """
 
     release: str
+    dataset: str
     classes: str
     tuning_left_out: bool | None
     dropout: float | None
@@ -36,6 +38,7 @@ def training_data(checkpoint: Path) -> TrainingData | None:
     training = recipe.get("training", {})
     return TrainingData(
         release=data.get("release", ""),
+        dataset=data.get("dataset", ""),
         classes=recipe.get("classes", ""),
         tuning_left_out=data.get("tuning_left_out"),
         dropout=training.get("class_dropout", training.get("caption_dropout")),

@@ -15,6 +15,7 @@ from release.files.commit import write_atomically
 from release.files.json_files import read_json
 from release.files.storage import release_name
 from release.layout.image_sets import PSEUDO_SPLITS
+from release.layout.manifest import standing_manifest
 
 PACKAGES = ("torch", "diffusers", "accelerate", "numpy")
 DRAWN = "random_numbers"
@@ -29,11 +30,13 @@ def training_record(
 ) -> dict[str, Any]:
     """training.json: all that decided the weights."""
     wanted = images.wanted
+    manifest = standing_manifest(wanted.release)
     return {
         # what is kept on the way decides no weights: a run may go on with another keep_every
         "recipe": recipe.model_dump(mode="json", exclude={"training": {"keep_every"}}),
         "data": {
             "release": release_name(wanted.release),
+            **({} if manifest is None else {"dataset": manifest.dataset}),
             "split": wanted.split,
             **({} if wanted.per_class is None else {"per_class": wanted.per_class}),
             "images": len(images),
@@ -59,7 +62,10 @@ def claim_folder(out: Path, record: dict[str, Any]) -> None:
                 f"{out} holds a training run of an earlier version, which drew other random "
                 "numbers, so it cannot be gone on with here; name another --out"
             )
-        changed = list(_changes(before, json.loads(json.dumps(record))))
+        new = json.loads(json.dumps(record))
+        if "dataset" not in before.get("data", {}):  # a record of before does not say it
+            new.get("data", {}).pop("dataset", None)
+        changed = list(_changes(before, new))
         if changed:
             more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
             raise UserError(
