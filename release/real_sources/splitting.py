@@ -1,16 +1,21 @@
 """A test split for data that comes without one: a seeded share of each class, by content."""
 
 import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
+from release.commands.progress import progress_bar
 from release.errors import UserError
+from release.files.commit import canonical_json, write_atomically
+from release.real_sources.kept import kept_file
 from release.real_sources.source import RealSource, RealSplit, cannot_be_read, first_few
 
 TRAIN, TEST = "train", "test"
+MANY = 20_000  # images that take long enough to read that it is shown
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,8 @@ def with_test_split(source: RealSource, share: float, seed: int) -> RealSource:
     """`source` with that share of each class of train as its test split, one image at least.
 
     By a hash of the seed and the image's bytes, so that files which are copies of each other never
-    stand on both sides. Every image is read once. UserError if there is another split already, and
-    for a class that cannot be divided.
+    stand on both sides. Every image is read; again only on another machine, or when one has
+    changed. UserError if there is another split already, and for a class that cannot be divided.
     """
     if set(source.splits) != {TRAIN}:
         raise UserError(
@@ -48,7 +53,7 @@ def with_test_split(source: RealSource, share: float, seed: int) -> RealSource:
         )
     data = source.splits[TRAIN]
     labels = np.asarray(data.labels, np.int64)
-    digests = np.array([_digest(data, row, seed) for row in range(len(labels))])
+    digests = _digests(source.name, data, seed)
     chosen = np.isin(digests, _lowest(digests, labels, share))
     if few := [label for label in np.unique(labels) if chosen[labels == label].all()]:
         raise _too_few(source, few, len(set(digests[labels == few[0]].tolist())))
@@ -89,6 +94,30 @@ def _lowest(digests: np.ndarray, labels: np.ndarray, share: float) -> np.ndarray
         own = np.sort(digests[labels == label])
         chosen.append(own[: max(1, round(share * len(own)))])
     return np.concatenate(chosen)
+
+
+def _digests(name: str, data: RealSplit, seed: int) -> np.ndarray:
+    """Of each image; workers that plan the same find them in the cache folder."""
+    rows = range(len(data.labels))
+    about = canonical_json([seed, [[data.key(row), data.version(row)] for row in rows]])
+    kept = kept_file("test-splits", about, ".npy")
+    try:
+        found: np.ndarray = np.load(kept, allow_pickle=False)
+        if found.shape == (len(rows),):
+            return found
+    except (OSError, ValueError, EOFError):  # there is none, or one that was cut short
+        pass
+    digests = []
+    label, few = f"{name}, its test split", len(rows) < MANY
+    with progress_bar(len(rows), label, "images", quiet=few) as advance:
+        for row in rows:
+            digests.append(_digest(data, row, seed))
+            advance(1)
+    found = np.array(digests)
+    content = io.BytesIO()
+    np.save(content, found)
+    write_atomically(kept, content.getvalue())
+    return found
 
 
 def _digest(data: RealSplit, row: int, seed: int) -> bytes:

@@ -2,7 +2,6 @@
 ILSVRC2012_img_val.tar. Nothing is unpacked: an index says where each image's bytes stand.
 """
 
-import os
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,10 +15,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from release.errors import UserError
-from release.files.commit import sha256_text, write_atomically
+from release.files.commit import write_atomically
 from release.real_sources.annotations import FORMS, find_labels
 from release.real_sources.class_names import classes_of
 from release.real_sources.files import is_hidden, only_images, suffix_counts
+from release.real_sources.kept import kept_file
 from release.real_sources.source import RealSource, file_version, named_splits
 
 ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
@@ -113,8 +113,7 @@ def index_archive(archive: Path) -> pa.Table:
     """
     status = archive.stat()
     about = f"{archive.resolve()} {status.st_size} {status.st_mtime_ns}"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    stored = cache / "synthetic-imagenet" / "tars" / f"{sha256_text(about)}.parquet"
+    stored = kept_file("tars", about, ".parquet")
     try:
         return pq.read_table(stored, schema=INDEX)
     except (OSError, pa.ArrowInvalid):  # there is none, or one that was cut short

@@ -78,9 +78,15 @@ class ImageCache:
         if not self.limit or not kept.is_dir():
             return
         with self._counter() as used:
+            own = [kept / name for name in sorted(wanted) if (kept / name).is_dir()]
+            for path in own:
+                os.utime(path)  # reading leaves no trace
+            if used.bytes + needed <= self.limit:
+                return
+            lacking = max(0, needed - sum(map(_bytes_below, own)))
             for path in sorted(kept.iterdir(), key=lambda path: path.stat().st_mtime):
                 # of its own something goes only where the limit was higher before
-                needs = 0 if path.name in wanted else needed
+                needs = 0 if path.name in wanted else lacking
                 if used.bytes + needs > self.limit:
                     used.add(-_bytes_below(path))
                     shutil.rmtree(path, ignore_errors=True)  # another may be writing there

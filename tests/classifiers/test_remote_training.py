@@ -260,10 +260,15 @@ def test_what_others_left_makes_room(cache: ImageCache) -> None:
         small.put([(name, i, b"x" * 100) for i in range(3)])
         stamp = time.time() - 100 + number
         os.utime(small.folder / "images" / name, (stamp, stamp))
-    small.make_room({"c"}, 2 * BLOCK)  # 9 of 10 are taken: the oldest goes
+    small.make_room({"c"}, 4 * BLOCK)  # 9 of 10 are taken, and 3 of the 4 are there
+    assert kept(small) == 9 * BLOCK
+    small.make_room({"c"}, 5 * BLOCK)  # 2 are missing: the oldest goes
     assert sorted(p.name for p in (small.folder / "images").iterdir()) == ["b", "c"]
-    small.make_room({"c"}, 4 * BLOCK)  # there is room
+    small.make_room({"b"}, 3 * BLOCK)  # all of it is there, and used last now
     assert kept(small) == 6 * BLOCK
+    small.make_room({"d"}, 5 * BLOCK)
+    assert [p.name for p in (small.folder / "images").iterdir()] == ["b"]
+    small.put([("c", i, b"x" * 100) for i in range(3)])
     replace(small, limit=2 * BLOCK).make_room({"c"}, BLOCK)  # its own, where the bound is lower
     assert kept(small) == 0
     small.put([("c", 0, b"x")])

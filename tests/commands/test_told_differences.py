@@ -145,6 +145,17 @@ def test_a_release_may_not_stand_in_its_own_source(recipe: Path):
         build_dataset(real="pictures", out="fine", views="8,99999999", as_json=True)
 
 
+def test_a_place_of_something_else_is_told_before_the_source_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Which may take hours: downloads, and every image for a test split."""
+    monkeypatch.setattr("builder.making.open_source", lambda _: pytest.fail("was read"))
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/a.txt").touch()
+    with pytest.raises(UserError, match="is not empty and holds no release; name another --out"):
+        build_dataset(real="someone/photos", out=str(tmp_path / "notes"), as_json=True)
+
+
 @pytest.mark.parametrize("content", [b"version https://git-lfs.github.com/spec/v1\n", b""])
 def test_a_card_of_a_shard_that_is_none_is_one_line(recipe: Path, content: bytes):
     assert recipe.is_file()

@@ -1,6 +1,7 @@
 """An import follows its source: bad images are named, mended and replaced ones mend the release."""
 
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -32,6 +33,7 @@ from release.layout.image_sets import load_images
 from release.layout.manifest import MANIFEST_FILE, Manifest, read_manifest
 from release.layout.shard_commit import marker_path
 from release.layout.shard_files import iterate_shard
+from release.real_sources.folder import FolderSplit
 from release.real_sources.opening import open_source
 from release.real_sources.tables import TableSplit
 from tests.builder.imports.serial_import import SerialImport
@@ -106,6 +108,29 @@ def test_a_bad_image_stops_the_manifest_and_mending_it_goes_on(
     assert {p.split("-")[0] for p in importing.made} == {"original/train", "8/train"}
     require_agreement(photos, tmp_path / "out", manifest)
     assert not (tmp_path / "out" / BAD_IMAGES_FILE).exists()
+    assert manifest.shards == importing(photos, tmp_path / "fresh").shards
+
+
+def test_what_may_pass_is_no_bad_image(
+    importing: SerialImport, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What is written of an image counts until it changes, which a disk's trouble does not do."""
+    release, whole, failing = tmp_path / "out", FolderSplit.read, [errno.EIO]
+
+    def read(self: FolderSplit, i: int) -> bytes:
+        if failing and self.key(i) == "cat/im 05.a.jpg":
+            raise OSError(failing[0], os.strerror(failing[0]))
+        return whole(self, i)
+
+    monkeypatch.setattr(FolderSplit, "read", read)
+    with pytest.raises(OSError, match="Input/output error"):
+        importing(photos, release)
+    failing[:] = [errno.EACCES]
+    with pytest.raises(UserError, match=r"image cat/im 05.a.jpg of train .* read: Permission"):
+        importing(photos, release)
+    failing.clear()
+    (photos / "train/cat/im 05.a.jpg").touch()  # so is a permission that was given
+    manifest = importing(photos, release)
     assert manifest.shards == importing(photos, tmp_path / "fresh").shards
 
 
@@ -435,6 +460,29 @@ def test_a_damaged_original_is_repaired_from_its_source(
     repaired = repair.repair_release(out, manifest, report, RunSettings(), lambda _: None)
     assert (repaired.again, repaired.changed) == ((path,), ())
     require_agreement(photos, out, manifest)
+
+
+def test_repair_loses_no_image_that_has_gone_bad(
+    importing: SerialImport, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out = tmp_path / "out"
+    manifest = importing(photos, out)
+    monkeypatch.setattr(repair, "run_builds", real.run_builds)
+    path = next(shard.path for shard in manifest.shards if shard.config == "original")
+    (out / path).write_bytes(b"harm")
+    split = "test" if "/test-" in path else "train"
+    image = photos / split / "cat" / "im 00.a.png"
+    content, status = truncate(image), image.stat()
+    report = verify_release(out, manifest, 1, lambda _: None)
+    open_source.cache_clear()
+    with pytest.raises(UserError, match=rf"{path} of .* would lose 1 image: .* cannot be decoded"):
+        repair.repair_release(out, manifest, report, RunSettings(), lambda _: None)
+    assert read_manifest(out) == manifest
+    image.write_bytes(content)
+    os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    open_source.cache_clear()
+    repair.repair_release(out, manifest, report, RunSettings(), lambda _: None)
+    require_agreement(photos, out, read_manifest(out))
 
 
 def test_views_of_an_earlier_crop_rule_are_not_mixed_with_todays(

@@ -1,13 +1,21 @@
 """A test split for data without one: by class, by content, the same wherever it is asked for."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from release.errors import UserError
+from release.real_sources.folder import FolderSplit
 from release.real_sources.opening import open_source
 from release.real_sources.source import RealSource, SourceName
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache/synthetic-imagenet/test-splits"
 
 
 def put(root: Path, classes: dict[str, int]) -> Path:
@@ -55,6 +63,42 @@ def test_it_is_decided_by_seed_and_content_alone(tmp_path: Path):
     assert contents(divided(renamed), "test") == contents(first, "test")
     assert contents(divided(tmp_path / "a", seed=0), "test") == contents(first, "test")
     assert contents(divided(tmp_path / "a", seed=1), "test") != contents(first, "test")
+
+
+def test_images_are_read_for_it_once_and_when_one_changes(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Each worker of an import asks for the same split."""
+    root, read = put(tmp_path / "photos", {"cat": 10, "dog": 10}), []
+
+    def counted(self: FolderSplit, i: int) -> bytes:
+        read.append(i)
+        return whole(self, i)
+
+    whole = FolderSplit.read
+    monkeypatch.setattr(FolderSplit, "read", counted)
+    splits, reads = [], []
+    for change in ("none", "none", "cache", "image"):
+        for file in cache.iterdir() if change == "cache" else ():
+            file.write_bytes(file.read_bytes()[:200])
+        if change == "image":
+            (root / "cat/000.png").write_bytes(b"another")
+        open_source.cache_clear()
+        read.clear()
+        source = divided(root)
+        reads.append(len(read))
+        splits.append([source.splits["test"].key(i) for i in range(4)])
+    assert reads == [20, 0, 20, 20]
+    assert splits[0] == splits[1] == splits[2]
+
+
+def test_a_disk_in_trouble_decides_no_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(FolderSplit, "read", fail)
+    with pytest.raises(UserError, match=r"cat/000.png cannot be read now .*run again"):
+        divided(put(tmp_path / "photos", {"cat": 10, "dog": 10}))
 
 
 def test_copies_stand_on_one_side(tmp_path: Path):

@@ -214,6 +214,27 @@ def test_verify_finds_other_latents_and_other_rows(
 
 
 @pytest.mark.usefixtures("here")
+def test_repair_looks_at_latents_and_says_who_mends_them(
+    release: Path,
+    autoencoder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    intact = Report(3, 3 * IMAGES, 1, ())
+    monkeypatch.setattr("builder.release.command._verified", lambda *_: intact)
+    repair(str(release))
+    assert capsys.readouterr().out.endswith("intact (0 shards made again)\n")
+    file = next(make(release, autoencoder).rglob("*.parquet"))
+    file.write_bytes(b"harm")
+    with pytest.raises(typer.Exit) as left:
+        repair(str(release))
+    assert left.value.exit_code == EXIT_FOUND_WANTING
+    told = capsys.readouterr().out
+    assert str(file.relative_to(release)) in told
+    assert "latents are made again by release encode" in told
+
+
+@pytest.mark.usefixtures("here")
 def test_verify_without_the_autoencoder_compares_rows_alone(
     release: Path, autoencoder: Path, tmp_path: Path
 ) -> None:
