@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import httpx2
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, RepoFile
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, RepoFile, get_token
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import (  # type: ignore[attr-defined]
     logging,
@@ -33,6 +33,7 @@ FAILURES = (
     *(HfHubHTTPError, httpx2.HTTPError, RuntimeError, ConnectionError, TimeoutError, ValueError),
 )
 TRANSIENT = (408, 429, 500, 502, 503, 504)
+LOGIN = "log in with `hf auth login` or set HF_TOKEN to a token that may"
 RETRIES = 6
 LONGEST_WAIT = 32.0  # seconds, where the Hub does not say how long
 LONGEST_STATED = 3600.0  # seconds; where it does, its windows are of five minutes
@@ -152,12 +153,14 @@ def _at_hand(files: Sequence[LocalFile]) -> Iterator[list[tuple[str, Path]]]:
 
 
 def require_hub(release: ReleasePath, name: str) -> None:
-    """UserError of one line where the Hub is out of reach from the start."""
+    """UserError of one line where the Hub is out of reach, or nobody has logged in."""
     if why := out_of_reach():
         raise UserError(
             f"{release} is not published ({why}): with a network, "
             f"run `release publish {release} {name}`"
         )
+    if get_token() is None:
+        raise UserError(f"no right to write {name}: {LOGIN}")
 
 
 @contextmanager
@@ -168,10 +171,7 @@ def hub_failures_in_a_line(release: ReleasePath, name: str) -> Iterator[None]:
     except FAILURES as error:
         status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
         if status in (401, 403):
-            raise UserError(
-                f"no right to write {name}: {reason(error)}; log in with `hf auth login` or set "
-                "HF_TOKEN to a token that may"
-            ) from None
+            raise UserError(f"no right to write {name}: {reason(error)}; {LOGIN}") from None
         raise UserError(
             f"publishing stopped: {reason(error)}; what is uploaded is kept: go on with "
             f"`release publish {release} {name}`"

@@ -37,6 +37,9 @@ def test_a_hub_that_answers_is_in_reach_whatever_it_says(monkeypatch: pytest.Mon
     with asking_hub() as why:
         assert why == ""
         assert not constants.HF_HUB_OFFLINE
+    monkeypatch.setattr("builder.release.hub.get_token", lambda: None)
+    with pytest.raises(UserError, match="no right to write me/made: log in with `hf auth login`"):
+        require_hub(Path("made"), "me/made")
     server.shutdown()
     server.server_close()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
