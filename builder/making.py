@@ -20,6 +20,7 @@ from builder.planning.gpu_memory import gpus_here
 from builder.planning.recipe import Recipe, StageRecipe
 from release.classes.class_list import ClassEntry
 from release.commands.command import say
+from release.commands.named_files import require_folder
 from release.commands.progress import progress_bar
 from release.errors import UserError
 from release.files.storage import ReleasePath, release_path, require_no_secret
@@ -130,6 +131,8 @@ def _require_place(release: ReleasePath, name: str, crop: CropRule | None) -> No
     from builder.imports.release import require_rule
 
     require_outside(release, SourceName.parse(name).name)
+    if isinstance(release, Path):
+        require_folder(release, "--out")
     require_rule(release, crop)
 
 

@@ -12,7 +12,7 @@ from release.environment import Environment
 from release.errors import UserError
 from release.files.commit import foreign_files, write_atomically
 from release.files.formats import ShardFormat
-from release.files.storage import ReleasePath, read_bytes
+from release.files.storage import ReleasePath, StorageError, exists, read_bytes
 from release.lease import FOLDER as LEASE_FOLDER
 
 STATE_FILE = "build.json"
@@ -68,6 +68,19 @@ KINDS: dict[type, str] = {
 SHAPES: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in KINDS}
 State = TypeVar("State", SyntheticState, RealState, LatentState)
 AnyState = SyntheticState | RealState | LatentState
+
+
+def standing_state(release: ReleasePath, kind: type[State]) -> State | None:
+    """What can be read there; None if there is none of that kind.
+
+    A store that fails is no answer: StorageError.
+    """
+    try:
+        return read_state(release, kind) if exists(release / STATE_FILE) else None
+    except StorageError:
+        raise
+    except UserError:
+        return None
 
 
 def read_state(release: ReleasePath, kind: type[State]) -> State | None:

@@ -47,8 +47,8 @@ from release.commands.terminal import table_cell
 from release.errors import UserError
 from release.files.commit import alone_in, canonical_json, sha256_text
 from release.files.storage import ReleasePath, release_path, split_release
-from release.layout.image_sets import PSEUDO_SPLITS
 from release.layout.manifest import read_manifest
+from release.real_sources.source import PSEUDO_SPLITS
 from release.results.result import Result
 
 if TYPE_CHECKING:

@@ -352,7 +352,8 @@ def read_image(source: RealSource, stretch: Stretch, slot: int) -> bytes | UserE
         return source.splits[stretch.split].read(stretch.rows[slot])
     except OSError as error:
         if (reason := cannot_be_read(error)) is None:
-            raise
+            key = source.splits[stretch.split].key(stretch.rows[slot])
+            raise OSError(error.errno, error.strerror, key) from None  # by itself it names no file
         return UserError(f"cannot be read: {reason}")
     except UserError as error:
         return error

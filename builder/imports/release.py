@@ -121,8 +121,10 @@ def _plan_state(
 
 
 def require_rule(release: ReleasePath, crop_rule: CropRule | None) -> RealState | None:
-    """What the folder says that it holds, if anything; UserError if that is no import, or has views
-    by another rule; None: any will do."""
+    """What the folder says that it holds, None for a new one.
+
+    UserError if that is no import, or has views by another rule. crop_rule None: any rule will do.
+    """
     earlier = read_state(release, RealState)
     recorded = RECORDED_RULES[crop_rule] if crop_rule else None
     if earlier is not None and recorded not in (None, earlier.crop_rule):

@@ -6,6 +6,7 @@ from pathlib import Path
 from builder.planning.checkpoints import LocatedGuide
 from builder.planning.recipe import Recipe, StageRecipe
 from generation.pretrained.training_data import TrainingData, training_data
+from release.classes.class_list import builtin_lists
 from release.errors import UserError
 
 
@@ -15,7 +16,7 @@ def require_regime(
     places: Sequence[Path],
     guides: Sequence[LocatedGuide | None] | None = None,
 ) -> None:
-    """UserError for regime A over a checkpoint that was trained on images of the recipe's classes.
+    """UserError for regime A over a checkpoint that was trained on images of the recipe's data set.
 
     places, guides: of each stage's checkpoint, and its guide; by default no stage has one.
     """
@@ -35,8 +36,11 @@ def require_regime(
 
 
 def _is_of(recipe: Recipe, learned: TrainingData) -> bool:
-    """Whether the images were of the recipe's data set; older checkpoints say their classes alone,
-    by a name that may be another for the same list."""
-    if learned.dataset:
-        return learned.dataset == recipe.dataset
-    return learned.classes == recipe.classes
+    """Whether the images were of the recipe's data set, or of a class list that is the user's own.
+
+    A built-in list is of many data sets; older checkpoints name no other thing.
+    """
+    if learned.dataset == recipe.dataset:
+        return True
+    own = not learned.dataset or learned.classes not in builtin_lists()
+    return own and learned.classes == recipe.classes

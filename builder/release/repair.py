@@ -1,7 +1,7 @@
 """Repairing and extending a release, with the recipe that its manifest holds."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -21,14 +21,14 @@ from builder.state import (
     RealState,
     SyntheticState,
     goes_on_from,
-    read_state,
+    standing_state,
     write_state,
 )
 from release.commands.terminal import counted
 from release.environment import Environment
 from release.errors import UserError
 from release.files.commit import remove_temporaries, sha256_file
-from release.files.storage import ReleasePath, StorageError, exists
+from release.files.storage import ReleasePath, exists
 from release.layout.arrow_index import index_names
 from release.layout.findings import Report
 from release.layout.image_index import is_index
@@ -136,6 +136,8 @@ def _repair_base(
     lost = [path for path in damaged if path not in by_path]
     if lost:
         raise UserError(f"{lost[0]} does not follow from what is at hand: it cannot be made again")
+    if manifest.kind == "real":
+        _require_all_images(release, manifest, jobs, damaged)
     old = {record.path: record for record in manifest.shards}
     again: dict[str, ShardRecord] = {}
     waiting = set(damaged)
@@ -148,8 +150,6 @@ def _repair_base(
         _require_success(outcome)
         environments = outcome.environments
         made = {record.path: record for record in outcome.records if record.path in waiting}
-        if manifest.kind == "real":
-            _require_all_images(release, made, old)
         again |= made
         changed = {path for path, record in made.items() if record.sha256 != old[path].sha256}
         waiting = {j.path for j in jobs if j.after in changed and j.path in old} - again.keys()
@@ -157,22 +157,25 @@ def _repair_base(
 
 
 def _require_all_images(
-    release: ReleasePath, made: Mapping[str, ShardRecord], old: Mapping[str, ShardRecord]
+    release: ReleasePath, manifest: Manifest, jobs: Sequence[Job], damaged: Collection[str]
 ) -> None:
-    """UserError for a file of originals that lacks an image which it had: its source has gone bad.
+    """UserError if a file of originals would lose an image that it has: its source has gone bad.
 
-    The manifest stays as it is: what it lists is damaged until the image is there again.
+    Asked before anything is written: of a damaged file only its marker may be damaged.
     """
-    from builder.imports.jobs import left_out_rows
+    from builder.imports.bad_images import bad_images_among, first_bad_images
+    from builder.imports.jobs import OriginalJob
+    from release.real_sources.opening import open_source
 
-    for path, record in made.items():
-        lost = old[path].rows - record.rows
-        if lost > 0:
-            last = left_out_rows(release, record)[-1]
-            raise UserError(
-                f"{path} of {release} would lose {counted(lost, 'image')}: {last['image_id']} "
-                f"{last['reason']}. Put it back, or import the release again with --bad-images skip"
-            )
+    asked = [j.stretch for j in jobs if isinstance(j, OriginalJob) and j.path in damaged]
+    known = {(bad["split"], bad["file"]) for bad in manifest.origin.get("left_out", ())}
+    source = open_source(str(manifest.origin.get("source")))
+    bad = [b for b in bad_images_among(source, asked) if (b.split, b.file) not in known]
+    if bad:
+        raise UserError(
+            f"{release} would lose {counted(len(bad), 'image')}: {first_bad_images(bad)}. Mend "
+            "them, or import the release again with --bad-images skip"
+        )
 
 
 def damaged_shards(manifest: Manifest, report: Report) -> list[str]:
@@ -198,15 +201,9 @@ def _build_jobs(release: ReleasePath, manifest: Manifest) -> tuple[SyntheticStat
 def _mend_state(release: ReleasePath, manifest: Manifest, planned: PlannedRelease) -> None:
     """Write build.json from the manifest if it is missing, cannot be read, or says otherwise."""
     stated = stated_state(manifest, planned)
-    try:
-        if exists(release / STATE_FILE):
-            found = read_state(release, SyntheticState)
-            if found is not None and goes_on_from(found, stated):
-                return
-    except StorageError:
-        raise
-    except UserError:
-        pass
+    found = standing_state(release, SyntheticState)
+    if found is not None and goes_on_from(found, stated):
+        return
     write_state(release, stated)
 
 
@@ -228,14 +225,9 @@ def _state_of_import(
     from builder.imports.release import plan_import
     from release.layout.shard_files import ORIGINAL
 
-    try:
-        state = read_state(release, RealState) if exists(release / STATE_FILE) else None
-        if state is not None:
-            return state
-    except StorageError:
-        raise
-    except UserError:
-        pass
+    state = standing_state(release, RealState)
+    if state is not None:
+        return state
     manifest = manifest.base
     splits = Counter(shard_split(r.path) for r in manifest.shards if r.path.startswith(ORIGINAL))
     stated = RealState(

@@ -36,7 +36,7 @@ def print_repair(
     for problem in report.problems:
         print(problem)
     if any(problem.path.startswith(f"{FOLDER}/") for problem in report.problems):
-        print("latents are made again by release encode, asked for as they were made")
+        print("release encode makes latents again; give it the settings they were made with")
     problems = counted(len(report.problems), "problem")
     state = f"{problems} left" if report.problems else "intact"
     print(f"{release}: {state} ({counted(len(again), 'shard')} made again)")

@@ -8,7 +8,7 @@ from builder.release.checks.index import Indices, open_indices
 from builder.release.checks.shards import ShardCheck, check_shard
 from release.errors import UserError
 from release.files.commit import sha256_file
-from release.files.storage import ReleasePath, exists, list_files
+from release.files.storage import ReleasePath, StorageError, exists, list_files
 from release.layout.findings import Problem, Report
 from release.layout.latents import FOLDER, latents_of, set_folder
 from release.layout.manifest import MANIFEST_FILE, Manifest, ShardRecord, read_manifest
@@ -54,6 +54,8 @@ def with_latents(release: ReleasePath, report: Report, threads: int) -> Report:
         root = set_folder(release, name)
         try:
             manifest = read_manifest(root)
+        except StorageError:
+            raise
         except UserError as error:
             damaged = Problem(f"{FOLDER}/{name}/{MANIFEST_FILE}", str(error))
             report = replace(report, problems=(*report.problems, damaged))

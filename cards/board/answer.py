@@ -72,7 +72,7 @@ def _standing(best: Best) -> tuple[int, float]:
 
 
 def _best(ranking: Ranking[Training]) -> Best | None:
-    rows = [row for row in ranking.rows if row.arm == "generated"]
+    rows = [row for row in ranking.rows if row.is_cas]
     best = max(rows, key=lambda row: row.scores["top1"].mean, default=None)
     real = None if best is None else baseline_of(ranking, best)
     if best is None or real is None:

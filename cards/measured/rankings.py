@@ -301,7 +301,7 @@ def _training(runs: Sequence[ClassifierResult]) -> Training:
 
 
 def _is_cas(run: ClassifierResult) -> bool:
-    """Results of before say it of those that were started or taught, too, or say nothing."""
+    """Older results say `cas` of classifiers that were started or taught, too, or do not say it."""
     subject = run.subject
     helped = subject.start_sha256 is not None or subject.teacher_sha256 is not None
     return arm_of(subject.train) == "generated" and not helped and run.values.cas is not False

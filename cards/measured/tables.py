@@ -29,11 +29,12 @@ from cards.measured.score_names import extractor_name, in_order, score_column
 from cards.measured.settings import Settings
 from classifiers.training.result_values import Source
 
+ON_TEST = "on real test images; CAS if generated, unless another classifier helped"
 TRAINING_COLUMNS = (
     Column("rank", "Rank", help="among training sets of generated images only"),
     Column("name", "Training set", numeric=False),
-    Column("top1", "Top-1, %", better="higher", help="on real test images; CAS if generated"),
-    Column("top5", "Top-5, %", better="higher", help="on real test images; CAS if generated"),
+    Column("top1", "Top-1, %", better="higher", help=ON_TEST),
+    Column("top5", "Top-5, %", better="higher", help=ON_TEST),
     Column("seeds", "Runs", help="training runs with different seeds"),
     Column("real_top1", "Real only, %", better="higher", help="same recipe on real images"),
     Column("ratio", "Of real", better="higher", help="top-1 over the real-only top-1"),

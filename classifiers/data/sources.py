@@ -13,7 +13,6 @@ from release.classes.class_list import ClassEntry, class_difference, select_clas
 from release.errors import UserError
 from release.files.storage import ReleasePath, release_path, split_release
 from release.layout.image_sets import (
-    PSEUDO_SPLITS,
     LabelledImages,
     first_of_each,
     load_images,
@@ -22,6 +21,7 @@ from release.layout.image_sets import (
 )
 from release.layout.manifest import Manifest, read_manifest
 from release.layout.training_views import TrainingView, require_whole, view_of
+from release.real_sources.source import PSEUDO_SPLITS
 from release.streaming.encoded import EncodedImages, index_images, join_encoded
 from release.streaming.image_cache import DEFAULT_CACHE, ImageCache
 

@@ -14,8 +14,8 @@ from release.errors import UserError
 from release.files.commit import write_atomically
 from release.files.json_files import read_json
 from release.files.storage import release_name
-from release.layout.image_sets import PSEUDO_SPLITS
 from release.layout.manifest import standing_manifest
+from release.real_sources.source import PSEUDO_SPLITS
 
 PACKAGES = ("torch", "diffusers", "accelerate", "numpy")
 DRAWN = "random_numbers"

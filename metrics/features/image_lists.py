@@ -19,10 +19,11 @@ from release.files.commit import sha256_bytes
 from release.files.storage import ReleasePath, list_files
 from release.layout.byte_ranges import on_this_machine
 from release.layout.image_index import RowsByFile
-from release.layout.image_sets import PSEUDO_SPLITS, split_files, split_index
+from release.layout.image_sets import split_files, split_index
 from release.layout.manifest import MANIFEST_FILE, Manifest, ShardRecord, read_manifest
 from release.layout.shard_files import FileState, file_state, iterate_shard, readable, shard_schema
 from release.layout.training_views import require_whole, view_of
+from release.real_sources.source import PSEUDO_SPLITS
 
 READ_ROWS = 1024  # encoded images held at a time
 

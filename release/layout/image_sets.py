@@ -34,8 +34,8 @@ from release.layout.shard_files import (
     shard_schema,
     shard_split,
 )
+from release.real_sources.source import PSEUDO_SPLITS
 
-PSEUDO_SPLITS = {"fit": False, "tuning": True}  # value of the tuning column
 HASHED_AT_ONCE = 256  # encoded images that wait for the threads which decode and hash them
 
 

@@ -39,13 +39,13 @@ def classes_of(
 def entries_of(names: Sequence[str]) -> tuple[ClassEntry, ...]:
     """A class for each name, its prompt, too, and its id but for characters that no id may have.
 
-    UserError for two names that would have one id, and for one that is too long.
+    UserError for two names that would have one id, and for one that is empty or too long.
     """
     entries: dict[str, ClassEntry] = {}
     for label, name in enumerate(names):
         wnid = as_plain_part(name)
         if not is_plain_part(wnid):
-            raise UserError(f"class {name[:50]!r}… has too long a name: {LONGEST} bytes at most")
+            raise UserError(f"class name {name[:50]!r}: give it 1 to {LONGEST} bytes")
         if wnid in entries:
             raise UserError(
                 f"classes {entries[wnid].name!r} and {name!r} would both have the id {wnid!r}: "

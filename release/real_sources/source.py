@@ -10,11 +10,12 @@ from urllib.parse import parse_qsl, urlencode
 
 from release.classes.class_list import ClassEntry
 from release.errors import UserError, unknown_name
-from release.layout.image_sets import PSEUDO_SPLITS
 
 # As load_dataset names the splits it finds in folders.
 SPLIT_NAMES = {"val": "validation", "valid": "validation"}
 SPLITS = ("train", "validation", "test")  # others keep the name that they come with
+# Parts of a release's train, which no split may be called as, with their value of `tuning`.
+PSEUDO_SPLITS = {"fit": False, "tuning": True}
 SHOWN = 3  # examples that a message names
 LASTING = {  # of an image that is not there, or not for us; None: what is there is no image
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
@@ -137,7 +138,7 @@ def split_name(name: str) -> str:
     if not re.fullmatch(r"\w+", name):
         raise UserError(f"split {name!r}: its name may hold letters, digits and _ alone; rename it")
     if name in PSEUDO_SPLITS:
-        raise UserError(f"split {name!r}: so a part of a release's train is called; rename it")
+        raise UserError(f"split {name!r}: a release calls a part of its train so; rename the split")
     return SPLIT_NAMES.get(name, name)
 
 

@@ -3,14 +3,16 @@
 import hashlib
 import io
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from release.commands.progress import progress_bar
 from release.errors import UserError
-from release.files.commit import canonical_json, write_atomically
+from release.files.commit import alone_in, canonical_json, write_atomically
 from release.real_sources.kept import kept_file
 from release.real_sources.source import RealSource, RealSplit, cannot_be_read, first_few
 
@@ -97,39 +99,54 @@ def _lowest(digests: np.ndarray, labels: np.ndarray, share: float) -> np.ndarray
 
 
 def _digests(name: str, data: RealSplit, seed: int) -> np.ndarray:
-    """Of each image; workers that plan the same find them in the cache folder."""
+    """Of each image, of one that is not there by its key: the import names it.
+
+    Kept in the cache folder if all were read. Other processes of this machine wait for them.
+    """
     rows = range(len(data.labels))
     about = canonical_json([seed, [[data.key(row), data.version(row)] for row in rows]])
-    kept = kept_file("test-splits", about, ".npy")
-    try:
-        found: np.ndarray = np.load(kept, allow_pickle=False)
-        if found.shape == (len(rows),):
-            return found
-    except (OSError, ValueError, EOFError):  # there is none, or one that was cut short
-        pass
-    digests = []
-    label, few = f"{name}, its test split", len(rows) < MANY
-    with progress_bar(len(rows), label, "images", quiet=few) as advance:
-        for row in rows:
-            digests.append(_digest(data, row, seed))
-            advance(1)
-    found = np.array(digests)
+    kept = kept_file("test-splits", about, "") / "digests.npy"
+    with ExitStack() as alone:
+        with suppress(OSError):  # where nothing can be kept, there is nothing to wait for
+            alone.enter_context(alone_in(kept.parent))
+        with suppress(OSError, ValueError, EOFError):  # there is none, or one that was cut short
+            found: np.ndarray = np.load(kept, allow_pickle=False)
+            if found.shape == (len(rows),):
+                return found
+        digests, whole = [], True
+        label, few = f"{name}, its test split", len(rows) < MANY
+        with progress_bar(len(rows), label, "images", quiet=few) as advance:
+            for row in rows:
+                content = _content(data, row)
+                whole &= content is not None
+                told = data.key(row).encode() if content is None else content
+                digests.append(_digest(told, seed))
+                advance(1)
+        if whole:
+            _keep(kept, np.array(digests))
+        return np.array(digests)
+
+
+def _keep(kept: Path, digests: np.ndarray) -> None:
     content = io.BytesIO()
-    np.save(content, found)
-    write_atomically(kept, content.getvalue())
-    return found
+    np.save(content, digests)
+    with suppress(OSError):
+        write_atomically(kept, content.getvalue())
 
 
-def _digest(data: RealSplit, row: int, seed: int) -> bytes:
-    """By its key where there is nothing to read: the import names that image."""
+def _content(data: RealSplit, row: int) -> bytes | None:
+    """None where there is nothing to read."""
     try:
-        content = data.read(row)
+        return data.read(row)
     except OSError as error:
         if cannot_be_read(error) is None:
             raise UserError(
                 f"--test-share: {data.key(row)} cannot be read now ({error}): run again"
             ) from None
-        content = data.key(row).encode()
+        return None
     except UserError:
-        content = data.key(row).encode()
+        return None
+
+
+def _digest(content: bytes, seed: int) -> bytes:
     return hashlib.sha256(f"{seed} ".encode() + content).hexdigest().encode()

@@ -28,7 +28,6 @@ from release.images.decoding import decode_rgb
 from release.layout.image_index import file_column, open_index, write_index
 from release.layout.image_places import image_places
 from release.layout.image_sets import (
-    PSEUDO_SPLITS,
     class_labels,
     listed_files,
     noted_index,
@@ -42,6 +41,7 @@ from release.layout.shard_files import (
     shard_format,
     shard_schema,
 )
+from release.real_sources.source import PSEUDO_SPLITS
 from release.streaming.image_cache import DEFAULT_CACHE, ImageCache, on_disk
 from release.streaming.remote_images import (
     ImageFile,

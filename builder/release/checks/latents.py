@@ -41,6 +41,8 @@ def latent_checks(
     release = root.parent.parent
     try:
         source = read_manifest(release)
+    except StorageError:
+        raise
     except UserError as error:
         text = f"cannot be compared with the images' release: {error}"
         own = [_check(None, latents, manifest, root, r) for r in manifest.shards]

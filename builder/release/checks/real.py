@@ -14,10 +14,9 @@ from builder.release.checks.shards import (
     ShardCheck,
     read_columns,
 )
-from builder.state import STATE_FILE, RealState, read_state
-from release.errors import UserError
+from builder.state import STATE_FILE, RealState, standing_state
 from release.files.commit import sha256_bytes
-from release.files.storage import ReleasePath, StorageError, exists
+from release.files.storage import ReleasePath, exists
 from release.images.decoding import is_marked_synthetic
 from release.layout.findings import Problem, differing
 from release.layout.manifest import Manifest, ShardRecord
@@ -132,13 +131,9 @@ class _ImageCheck:
 def _state_problems(release: ReleasePath, manifest: Manifest) -> list[Problem]:
     if not exists(release / STATE_FILE):
         return [Problem(STATE_FILE, "is missing")]
-    try:
-        state = read_state(release, RealState)
-    except StorageError:
-        raise
-    except UserError:
+    state = standing_state(release, RealState)
+    if state is None:
         return [Problem(STATE_FILE, "cannot be read")]
-    assert state is not None
     views = {config for config in manifest.splits() if config != ORIGINAL}
     named = (state.source, state.crop_rule)
     grown = views <= {str(view) for view in state.views}

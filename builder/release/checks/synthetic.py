@@ -15,10 +15,10 @@ from builder.release.checks.shards import (
     read_columns,
 )
 from builder.shards.shard import columns_of
-from builder.state import STATE_FILE, SyntheticState, goes_on_from, read_state
+from builder.state import STATE_FILE, SyntheticState, goes_on_from, standing_state
 from release.errors import UserError
 from release.files.commit import canonical_json
-from release.files.storage import ReleasePath, StorageError, exists
+from release.files.storage import ReleasePath, exists
 from release.images.decoding import is_marked_synthetic
 from release.layout.findings import Problem, differing
 from release.layout.manifest import MANIFEST_FILE, Manifest, ShardRecord
@@ -221,13 +221,9 @@ def _state_problems(
     """Whether build.json, by which the release grows, is of this release."""
     if not exists(release / STATE_FILE):
         return [Problem(STATE_FILE, "is missing")]
-    try:
-        state = read_state(release, SyntheticState)
-    except StorageError:
-        raise
-    except UserError:
+    state = standing_state(release, SyntheticState)
+    if state is None:
         return [Problem(STATE_FILE, "cannot be read")]
-    assert state is not None
     if not goes_on_from(state, stated_state(manifest, planned)):
         return [Problem(STATE_FILE, "is of another release than the manifest")]
     return []

@@ -123,7 +123,7 @@ def test_what_may_pass_is_no_bad_image(
         return whole(self, i)
 
     monkeypatch.setattr(FolderSplit, "read", read)
-    with pytest.raises(OSError, match="Input/output error"):
+    with pytest.raises(OSError, match=r"Input/output error: 'cat/im 05.a.jpg'"):
         importing(photos, release)
     failing[:] = [errno.EACCES]
     with pytest.raises(UserError, match=r"image cat/im 05.a.jpg of train .* read: Permission"):
@@ -332,14 +332,14 @@ def test_a_null_image_of_a_data_set_is_named():
 
     empty = Dataset.from_dict({"image": [None]}, features=Features({"image": Value("binary")}))
     with pytest.raises(UserError, match="is null"):
-        TableSplit(empty, "image", "label").read(0)
+        TableSplit(empty, "image", [0], "").read(0)
     without_bytes = [
         {"image": {"bytes": b"", "path": None}},  # as a table may have it
         {"image": {"bytes": None, "path": None}},
     ]
-    assert TableSplit(without_bytes, "image", "label").read(0) == b""
+    assert TableSplit(without_bytes, "image", [0, 0], "").read(0) == b""
     with pytest.raises(UserError, match="is null"):
-        TableSplit(without_bytes, "image", "label").read(1)
+        TableSplit(without_bytes, "image", [0, 0], "").read(1)
 
 
 def test_a_release_changes_with_its_data_set(importing: SerialImport, tmp_path: Path):
@@ -462,24 +462,33 @@ def test_a_damaged_original_is_repaired_from_its_source(
     require_agreement(photos, out, manifest)
 
 
+@pytest.mark.parametrize("harmed", ["file", "marker"])
 def test_repair_loses_no_image_that_has_gone_bad(
-    importing: SerialImport, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    importing: SerialImport,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    harmed: str,
 ):
-    out = tmp_path / "out"
-    manifest = importing(photos, out)
+    """One that was left out before is none of them. Where a marker is damaged, the file stays."""
+    out, train = tmp_path / "out", photos / "train" / "cat"
+    truncate(train / "im 03.a.jpg")
+    manifest = importing(photos, out, on_bad_images="skip")
     monkeypatch.setattr(repair, "run_builds", real.run_builds)
-    path = next(shard.path for shard in manifest.shards if shard.config == "original")
-    (out / path).write_bytes(b"harm")
-    split = "test" if "/test-" in path else "train"
-    image = photos / split / "cat" / "im 00.a.png"
-    content, status = truncate(image), image.stat()
+    record = next(r for r in manifest.shards if (r.config, r.split) == ("original", "train"))
+    harm = out / record.path if harmed == "file" else marker_path(out, record.path)
+    harm.write_bytes(b"harm")
+    before = (out / record.path).read_bytes()
+    content, status = truncate(train / "im 00.a.png"), (train / "im 00.a.png").stat()
     report = verify_release(out, manifest, 1, lambda _: None)
     open_source.cache_clear()
-    with pytest.raises(UserError, match=rf"{path} of .* would lose 1 image: .* cannot be decoded"):
+    told = r"would lose 1 image: image cat/im 00.a.png of train cannot be decoded"
+    with pytest.raises(UserError, match=told):
         repair.repair_release(out, manifest, report, RunSettings(), lambda _: None)
     assert read_manifest(out) == manifest
-    image.write_bytes(content)
-    os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert (out / record.path).read_bytes() == before
+    (train / "im 00.a.png").write_bytes(content)
+    os.utime(train / "im 00.a.png", ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     open_source.cache_clear()
     repair.repair_release(out, manifest, report, RunSettings(), lambda _: None)
     require_agreement(photos, out, read_manifest(out))

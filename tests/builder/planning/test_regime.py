@@ -44,3 +44,7 @@ def test_a_data_set_is_known_by_its_name_however_its_classes_were_named(tmp_path
         require_regime(recipe, chain, places)
     record(tmp_path, "imagenet-1k", dataset="photos")  # of the same classes, and no image of it
     require_regime(recipe, chain, places)
+    mine = recipe.model_copy(update={"classes": "tries/pets/real", "dataset": "called otherwise"})
+    record(tmp_path, "tries/pets/real", dataset="pets")
+    with pytest.raises(UserError, match="regime A says"):
+        require_regime(mine, chain, places)

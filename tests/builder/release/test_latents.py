@@ -231,7 +231,7 @@ def test_repair_looks_at_latents_and_says_who_mends_them(
     assert left.value.exit_code == EXIT_FOUND_WANTING
     told = capsys.readouterr().out
     assert str(file.relative_to(release)) in told
-    assert "latents are made again by release encode" in told
+    assert "release encode makes latents again" in told
 
 
 @pytest.mark.usefixtures("here")
