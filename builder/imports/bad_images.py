@@ -58,8 +58,10 @@ def bad_images_among(source: RealSource, stretches: Sequence[Stretch]) -> list[B
             try:
                 content = read_image(source, stretch, slot)
             except OSError as error:
-                why = f"{data.key(i)} of {stretch.split} cannot be read now ({error}): run again"
-                raise UserError(f"{source.name}: image {why}") from None
+                raise UserError(
+                    f"{source.name}: image {data.key(i)} of {stretch.split} cannot be read now "
+                    f"({error.strerror}): run again"
+                ) from None
             row, _ = original_row(source, stretch, slot, content)
             if "reason" in row:
                 key = data.key(i)

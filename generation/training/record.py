@@ -63,7 +63,7 @@ def claim_folder(out: Path, record: dict[str, Any]) -> None:
                 "numbers, so it cannot be gone on with here; name another --out"
             )
         new = json.loads(json.dumps(record))
-        if "dataset" not in before.get("data", {}):  # a record of before does not say it
+        if "dataset" not in (before.get("data") or {}):  # a record of before does not say it
             new.get("data", {}).pop("dataset", None)
         changed = list(_changes(before, new))
         if changed:

@@ -16,7 +16,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from metrics.features.checked_files import is_whole, write_checked
 from metrics.features.extractors import FeatureProtocol, Features, concatenate
 from metrics.features.feature_index import (
     Places,
@@ -26,6 +25,7 @@ from metrics.features.feature_index import (
     write_feature_index,
 )
 from release.files.commit import sha256_bytes
+from release.files.hash_named import is_whole, write_checked
 
 _MATRICES = tuple(field.name for field in fields(Features))
 MOST_UNINDEXED = 256  # files; more are added to the index

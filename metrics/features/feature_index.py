@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from metrics.features.checked_files import find_checked, write_checked
+from release.files.hash_named import find_checked, write_checked
 from release.layout.image_index import file_column, open_index, write_index
 
 NAME, SUFFIX = "index", ".feather"

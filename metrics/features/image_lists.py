@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from metrics.features.checked_files import find_checked, write_checked
 from metrics.features.mergeable import sampling_keys
 from release.classes.class_list import ClassEntry, same_classes
 from release.errors import UserError
 from release.files.commit import sha256_bytes
+from release.files.hash_named import find_checked, write_checked
 from release.files.storage import ReleasePath, list_files
 from release.layout.byte_ranges import on_this_machine
 from release.layout.image_index import RowsByFile

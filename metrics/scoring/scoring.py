@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import numpy as np
 
-from metrics.features.checked_files import find_checked, write_checked
 from metrics.features.extractors import Extractor
 from metrics.features.image_lists import ImageSet
 from metrics.features.release_features import iterate_features, split_identity
@@ -34,6 +33,7 @@ from release.classes.class_list import same_classes
 from release.commands.validation import validated
 from release.errors import UserError
 from release.files.commit import canonical_json, sha256_text
+from release.files.hash_named import find_checked, write_checked
 from release.results.result import Result, environment
 
 STATE_LAYOUT = 3  # of the states on disk: raised when their fields change

@@ -1,22 +1,21 @@
 """A test split for data that comes without one: a seeded share of each class, by content."""
 
 import hashlib
-import io
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from release.commands.progress import progress_bar
 from release.errors import UserError
-from release.files.commit import alone_in, canonical_json, write_atomically
-from release.real_sources.kept import kept_file
+from release.files.commit import canonical_json
+from release.real_sources.kept import kept_table
 from release.real_sources.source import RealSource, RealSplit, cannot_be_read, first_few
 
 TRAIN, TEST = "train", "test"
+DIGEST = "digest"
 MANY = 20_000  # images that take long enough to read that it is shown
 
 
@@ -99,39 +98,25 @@ def _lowest(digests: np.ndarray, labels: np.ndarray, share: float) -> np.ndarray
 
 
 def _digests(name: str, data: RealSplit, seed: int) -> np.ndarray:
-    """Of each image, of one that is not there by its key: the import names it.
-
-    Kept in the cache folder if all were read. Other processes of this machine wait for them.
-    """
+    """Of each image, of one that is not there by its key: the import names it."""
     rows = range(len(data.labels))
     about = canonical_json([seed, [[data.key(row), data.version(row)] for row in rows]])
-    kept = kept_file("test-splits", about, "") / "digests.npy"
-    with ExitStack() as alone:
-        with suppress(OSError):  # where nothing can be kept, there is nothing to wait for
-            alone.enter_context(alone_in(kept.parent))
-        with suppress(OSError, ValueError, EOFError):  # there is none, or one that was cut short
-            found: np.ndarray = np.load(kept, allow_pickle=False)
-            if found.shape == (len(rows),):
-                return found
-        digests, whole = [], True
-        label, few = f"{name}, its test split", len(rows) < MANY
-        with progress_bar(len(rows), label, "images", quiet=few) as advance:
-            for row in rows:
-                content = _content(data, row)
-                whole &= content is not None
-                told = data.key(row).encode() if content is None else content
-                digests.append(_digest(told, seed))
-                advance(1)
-        if whole:
-            _keep(kept, np.array(digests))
-        return np.array(digests)
+    table = kept_table("test-splits", about, lambda: _read_digests(name, data, seed))
+    found = zip(rows, table[DIGEST].to_pylist(), strict=True)
+    return np.array([d if d is not None else _digest(data.key(r).encode(), seed) for r, d in found])
 
 
-def _keep(kept: Path, digests: np.ndarray) -> None:
-    content = io.BytesIO()
-    np.save(content, digests)
-    with suppress(OSError):
-        write_atomically(kept, content.getvalue())
+def _read_digests(name: str, data: RealSplit, seed: int) -> pa.Table:
+    """Of each image, null where there is nothing to read."""
+    digests: list[bytes | None] = []
+    count = len(data.labels)
+    few = count < MANY
+    with progress_bar(count, f"{name}, its test split", "images", quiet=few) as advance:
+        for row in range(count):
+            content = _content(data, row)
+            digests.append(None if content is None else _digest(content, seed))
+            advance(1)
+    return pa.table({DIGEST: pa.array(digests, pa.binary())})
 
 
 def _content(data: RealSplit, row: int) -> bytes | None:
@@ -141,7 +126,7 @@ def _content(data: RealSplit, row: int) -> bytes | None:
     except OSError as error:
         if cannot_be_read(error) is None:
             raise UserError(
-                f"--test-share: {data.key(row)} cannot be read now ({error}): run again"
+                f"--test-share: {data.key(row)} cannot be read now ({error.strerror}): run again"
             ) from None
         return None
     except UserError:

@@ -12,14 +12,12 @@ from pathlib import Path, PurePath
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from release.errors import UserError
-from release.files.commit import write_atomically
 from release.real_sources.annotations import FORMS, find_labels
 from release.real_sources.class_names import classes_of
 from release.real_sources.files import is_hidden, only_images, suffix_counts
-from release.real_sources.kept import kept_file
+from release.real_sources.kept import kept_table
 from release.real_sources.source import RealSource, file_version, named_splits
 
 ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
@@ -109,23 +107,18 @@ def _only_images(archive: str, table: pa.Table, remarks: list[str]) -> pa.Table:
 def index_archive(archive: Path) -> pa.Table:
     """INDEX of every file in the tar and in the tars within it, hidden ones left out.
 
-    Made once for each archive, as it takes minutes: CACHE/synthetic-imagenet/tars/ARCHIVE.parquet.
+    Made once for each archive, as it takes minutes.
     """
     status = archive.stat()
     about = f"{archive.resolve()} {status.st_size} {status.st_mtime_ns}"
-    stored = kept_file("tars", about, ".parquet")
+    return kept_table("tars", about, lambda: _index(archive))
+
+
+def _index(archive: Path) -> pa.Table:
     try:
-        return pq.read_table(stored, schema=INDEX)
-    except (OSError, pa.ArrowInvalid):  # there is none, or one that was cut short
-        pass
-    try:
-        table = pa.Table.from_pylist(list(_members(archive)), INDEX)
+        return pa.Table.from_pylist(list(_members(archive)), INDEX)
     except (OSError, tarfile.TarError) as error:
         raise UserError(f"{archive} cannot be read as an uncompressed tar: {error}") from None
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    write_atomically(stored, sink.getvalue().to_pybytes())
-    return table
 
 
 def _members(archive: Path) -> Iterator[dict[str, str | int]]:

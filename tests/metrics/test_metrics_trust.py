@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from metrics.compare_scores import compare_scores
-from metrics.features.checked_files import find_checked, write_checked
 from metrics.features.extractors import FeatureProtocol, Features
 from metrics.features.image_lists import open_image_set
 from metrics.features.mergeable import sampling_keys
@@ -26,6 +25,7 @@ from metrics.states.copies import copy_values, nearest_images
 from metrics.states.sample import Sample
 from release.errors import UserError
 from release.files.commit import canonical_json, sha256_file
+from release.files.hash_named import find_checked, write_checked
 from release.layout.image_sets import images_sha256, pixels_sha256
 from release.layout.manifest import read_manifest
 from release.results.result import Result

@@ -227,6 +227,23 @@ def test_an_archive_is_indexed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     expected(open_source(str(tmp_path / "data")))
 
 
+def test_a_damaged_index_of_an_archive_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """One wrong offset would be another image."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    tars(tmp_path / "data", IMAGES)
+    open_source(str(tmp_path / "data"))
+    kept = list((tmp_path / "cache").rglob("*.parquet"))
+    assert len(kept) == 2
+    for file in kept:
+        content = bytearray(file.read_bytes())
+        content[len(content) // 3] ^= 1
+        file.write_bytes(content)
+    open_source.cache_clear()
+    expected(open_source(str(tmp_path / "data")))
+
+
 @pytest.mark.parametrize("layout", [by_class, tars], ids=lambda f: f.__name__)
 def test_a_version_changes_with_the_file_and_not_without(
     layout: Callable[[Path, Images], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

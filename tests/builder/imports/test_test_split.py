@@ -79,8 +79,10 @@ def test_images_are_read_for_it_once_and_when_one_changes(
     monkeypatch.setattr(FolderSplit, "read", counted)
     splits, reads = [], []
     for change in ("none", "none", "cache", "image"):
-        for file in cache.glob("*/*.npy") if change == "cache" else ():
-            file.write_bytes(file.read_bytes()[:200])
+        for file in cache.glob("*/*.parquet") if change == "cache" else ():
+            content = bytearray(file.read_bytes())
+            content[len(content) // 3] ^= 1
+            file.write_bytes(content)
         if change == "image":
             (root / "cat/000.png").write_bytes(b"another")
         open_source.cache_clear()
